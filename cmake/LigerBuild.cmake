@@ -1,0 +1,106 @@
+# Compile options, ccache, and the three functions with which every folder
+# declares its targets. A folder is one library; its link line is its list of
+# allowed dependencies, so an include against the arrow does not build.
+
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  # Precompiled headers need this sloppiness to be cacheable (ccache manual).
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
+  add_compile_options($<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
+endif()
+
+add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
+if(LIGER_WERROR)
+  add_compile_options(-Werror)
+endif()
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  add_compile_options(-Wthread-safety)
+endif()
+if(LIGER_SANITIZE)
+  add_compile_options(-fsanitize=${LIGER_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${LIGER_SANITIZE})
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
+# A relocatable install: libraries are found beside the programs, and libtorch
+# through LD_LIBRARY_PATH, LIGER_TORCH_DIR (see tools/) or the venv's rpath.
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib;${LIGER_INSTALL_TORCH_RPATH}")
+
+# liger_library(NAME srcs... [DEPS targets...] [PRIVATE_DEPS targets...])
+# makes target liger_NAME with alias liger::NAME.
+function(liger_library name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
+  if(ARG_SRCS)
+    add_library(liger_${name} STATIC ${ARG_SRCS})
+    target_include_directories(liger_${name} PUBLIC ${PROJECT_SOURCE_DIR})
+    target_link_libraries(liger_${name} PUBLIC ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
+    liger_use_torch_pch(liger_${name})
+  else()
+    add_library(liger_${name} INTERFACE)
+    target_include_directories(liger_${name} INTERFACE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(liger_${name} INTERFACE ${ARG_DEPS})
+  endif()
+  add_library(liger::${name} ALIAS liger_${name})
+endfunction()
+
+# liger_program(liger-foo SRCS main.cpp DEPS targets...): a program in bin/, installed.
+function(liger_program name)
+  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SRCS})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  liger_use_torch_pch(${name})
+  install(TARGETS ${name} RUNTIME DESTINATION bin)
+endfunction()
+
+# liger_test(name SRCS files... DEPS targets... [LABELS l...] [TIMEOUT s] [ARGS ...])
+# One program, one ctest entry. Tests read tests/golden and tests/data through
+# LIGER_SOURCE_DIR, and real programs through LIGER_BIN_DIR.
+function(liger_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "SRCS;DEPS;LABELS;ARGS" ${ARGN})
+  if(NOT LIGER_BUILD_TESTS)
+    return()
+  endif()
+  add_executable(${name} ${ARG_SRCS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${name} PRIVATE
+    LIGER_SOURCE_DIR="${PROJECT_SOURCE_DIR}" LIGER_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
+  liger_use_torch_pch(${name})
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# Targets that depend on liger::torch share one precompiled header.
+function(liger_use_torch_pch target)
+  get_target_property(deps ${target} LINK_LIBRARIES)
+  liger_depends_on_torch(found "${deps}")
+  if(found)
+    target_precompile_headers(${target} REUSE_FROM liger_torch_pch)
+  endif()
+endfunction()
+
+function(liger_depends_on_torch out deps)
+  set(${out} FALSE PARENT_SCOPE)
+  foreach(dep IN LISTS deps)
+    if(dep STREQUAL "liger::torch" OR dep STREQUAL "liger_torch")
+      set(${out} TRUE PARENT_SCOPE)
+      return()
+    endif()
+    if(TARGET ${dep} AND dep MATCHES "^liger")
+      get_target_property(inner ${dep} INTERFACE_LINK_LIBRARIES)
+      liger_depends_on_torch(inner_found "${inner}")
+      if(inner_found)
+        set(${out} TRUE PARENT_SCOPE)
+        return()
+      endif()
+    endif()
+  endforeach()
+endfunction()

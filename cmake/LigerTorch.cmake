@@ -1,0 +1,44 @@
+# liger::torch from the PyPI wheel, without a CUDA toolkit.
+#
+# find_package(Torch) of a CUDA build fails where no toolkit is installed, so
+# the CPU half is imported directly: libtorch_cpu and libc10 hold the
+# dispatcher, autograd and the device-independent API. On a GPU host the
+# trainer loads libtorch_cuda at run time (worker/trainer/loop/device.h), so
+# one program serves both and a CPU-only process stays small.
+
+set(LIGER_TORCH_DIR "" CACHE PATH "Folder of the Python package torch (default: the venv's)")
+if(NOT LIGER_TORCH_DIR)
+  file(GLOB torch_candidates ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+  if(DEFINED ENV{LIGER_TORCH_DIR})
+    set(torch_candidates $ENV{LIGER_TORCH_DIR})
+  endif()
+  list(GET torch_candidates 0 LIGER_TORCH_DIR)
+endif()
+if(NOT EXISTS ${LIGER_TORCH_DIR}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "no libtorch in '${LIGER_TORCH_DIR}': run tools/setup, or set LIGER_TORCH_DIR")
+endif()
+message(STATUS "libtorch: ${LIGER_TORCH_DIR}")
+
+set(LIGER_TORCH_LIB_DIR ${LIGER_TORCH_DIR}/lib)
+get_filename_component(site_packages ${LIGER_TORCH_DIR} DIRECTORY)
+set(LIGER_SITE_PACKAGES ${site_packages})
+file(GLOB torch_gomp ${LIGER_TORCH_LIB_DIR}/libgomp*.so*)
+
+add_library(liger_torch INTERFACE)
+# -idirafter: torch ships its own protobuf headers; the system's must win.
+target_compile_options(liger_torch INTERFACE
+  "SHELL:-idirafter ${LIGER_TORCH_DIR}/include"
+  "SHELL:-idirafter ${LIGER_TORCH_DIR}/include/torch/csrc/api/include"
+  -fopenmp -Wno-unknown-pragmas)
+target_compile_definitions(liger_torch INTERFACE USE_C10D_GLOO)
+# torch's own OpenMP runtime, so that ATen and our loops share one thread pool.
+target_link_libraries(liger_torch INTERFACE
+  ${LIGER_TORCH_LIB_DIR}/libtorch_cpu.so ${LIGER_TORCH_LIB_DIR}/libc10.so ${torch_gomp} Threads::Threads)
+target_link_options(liger_torch INTERFACE -Wl,-rpath,${LIGER_TORCH_LIB_DIR} -Wl,--allow-shlib-undefined)
+add_library(liger::torch ALIAS liger_torch)
+
+# One precompiled header for every target that uses torch (14.5 s -> 5.4 s a file).
+file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/torch_pch.cpp CONTENT "// Owner of the precompiled torch header.\n")
+add_library(liger_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
+target_link_libraries(liger_torch_pch PRIVATE liger_torch)
+target_precompile_headers(liger_torch_pch PRIVATE <torch/torch.h>)
