@@ -1,0 +1,144 @@
+#include "common/spec/spec.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <nlohmann/json.hpp>
+
+#include "common/file.h"
+
+namespace liger {
+
+using liger::v1::JobSpec;
+using liger::v1::TrainingSpec;
+
+std::string MethodName(const JobSpec& spec) {
+  const auto* oneof = JobSpec::descriptor()->FindOneofByName("method");
+  const auto* field = spec.GetReflection()->GetOneofFieldDescriptor(spec, oneof);
+  return field == nullptr ? "" : field->name();
+}
+
+namespace {
+
+// Sets an optional field that has no value yet.
+#define LIGER_DEFAULT(message, field, value) \
+  if (!(message)->has_##field()) (message)->set_##field(value)
+
+void FillMethod(JobSpec* spec) {
+  if (spec->has_orpo()) LIGER_DEFAULT(spec->mutable_orpo(), beta, 0.1);
+  if (spec->has_dpo()) {
+    LIGER_DEFAULT(spec->mutable_dpo(), beta, 0.1);
+    LIGER_DEFAULT(spec->mutable_dpo(), label_smoothing, 0.0);
+    if (spec->dpo().loss_type().empty()) spec->mutable_dpo()->set_loss_type("sigmoid");
+  }
+  if (spec->has_kto()) {
+    LIGER_DEFAULT(spec->mutable_kto(), beta, 0.1);
+    LIGER_DEFAULT(spec->mutable_kto(), desirable_weight, 1.0);
+    LIGER_DEFAULT(spec->mutable_kto(), undesirable_weight, 1.0);
+    if (spec->kto().loss_type().empty()) spec->mutable_kto()->set_loss_type("kto");
+  }
+}
+
+void FillDtypes(TrainingSpec* training, bool cuda) {
+  using namespace liger::v1;  // NOLINT: the enum values below read better bare
+  if (training->precision() == PRECISION_UNSPECIFIED) {
+    const bool bf16 = training->has_bf16() ? training->bf16() : cuda;
+    training->set_precision(bf16 ? PRECISION_BF16_MIXED : PRECISION_FP32);
+  }
+  const Precision precision = training->precision();
+  const bool bf16_storage =
+      precision == PRECISION_BF16_STOCHASTIC || precision == PRECISION_BF16_NEAREST;
+  const DType storage = bf16_storage ? DTYPE_BF16 : DTYPE_FP32;
+  const DType compute = precision == PRECISION_FP32 ? DTYPE_FP32 : DTYPE_BF16;
+  if (training->storage_dtype() == DTYPE_UNSPECIFIED) training->set_storage_dtype(storage);
+  if (training->compute_dtype() == DTYPE_UNSPECIFIED) training->set_compute_dtype(compute);
+  if (training->gradient_dtype() == DTYPE_UNSPECIFIED) training->set_gradient_dtype(storage);
+  if (training->optimizer_dtype() == DTYPE_UNSPECIFIED) training->set_optimizer_dtype(storage);
+  training->clear_bf16();  // said by precision now
+}
+
+void FillSteps(TrainingSpec* training) {
+  if (training->lr_scheduler_type().empty()) training->set_lr_scheduler_type("linear");
+  if (!training->has_warmup_steps()) LIGER_DEFAULT(training, warmup_ratio, 0.0);
+  LIGER_DEFAULT(training, max_steps, 0);
+  LIGER_DEFAULT(training, num_train_epochs, 3.0);
+  LIGER_DEFAULT(training, per_device_train_batch_size, 8);
+  LIGER_DEFAULT(training, per_device_eval_batch_size, training->per_device_train_batch_size());
+  LIGER_DEFAULT(training, gradient_accumulation_steps, 1);
+  LIGER_DEFAULT(training, max_length, 1024);
+}
+
+void FillTraining(TrainingSpec* training, bool sft, bool cuda) {
+  LIGER_DEFAULT(training, learning_rate, sft ? 2e-5 : 1e-6);
+  FillSteps(training);
+  LIGER_DEFAULT(training, adam_beta1, 0.9);
+  LIGER_DEFAULT(training, adam_beta2, 0.999);
+  LIGER_DEFAULT(training, adam_epsilon, 1e-8);
+  LIGER_DEFAULT(training, weight_decay, 0.0);
+  LIGER_DEFAULT(training, max_grad_norm, 1.0);
+  LIGER_DEFAULT(training, seed, 42);
+  LIGER_DEFAULT(training, data_seed, training->seed());
+  LIGER_DEFAULT(training, deterministic, false);
+  FillDtypes(training, cuda);
+  LIGER_DEFAULT(training, gradient_checkpointing, false);
+  LIGER_DEFAULT(training, logging_steps, 1);
+  LIGER_DEFAULT(training, eval_steps, 0);
+  LIGER_DEFAULT(training, sample_max_new_tokens, 64);
+}
+
+void FillDataset(liger::v1::DatasetSpec* dataset, TrainingSpec* training) {
+  LIGER_DEFAULT(dataset, max_samples, 0);
+  LIGER_DEFAULT(dataset, eval_fraction, 0.0);
+  LIGER_DEFAULT(dataset, max_eval_samples, 0);
+  LIGER_DEFAULT(dataset, shuffle, true);
+  LIGER_DEFAULT(dataset, strict, false);
+  const bool has_eval = dataset->eval_fraction() > 0 || !dataset->eval_uri().empty();
+  LIGER_DEFAULT(training, eval_on_start, has_eval);
+}
+
+void FillKernels(liger::v1::KernelSpec* kernels) {
+  if (kernels->mode() == liger::v1::KERNEL_MODE_UNSPECIFIED) {
+    kernels->set_mode(liger::v1::KERNEL_MODE_LIGER);
+  }
+  const bool fused = kernels->mode() == liger::v1::KERNEL_MODE_LIGER;
+  LIGER_DEFAULT(kernels, rope, fused);
+  LIGER_DEFAULT(kernels, rms_norm, fused);
+  LIGER_DEFAULT(kernels, swiglu, fused);
+  LIGER_DEFAULT(kernels, cross_entropy, fused);
+  LIGER_DEFAULT(kernels, fused_linear_cross_entropy, fused);
+}
+
+}  // namespace
+
+void FillDefaults(JobSpec* spec) {
+  LIGER_DEFAULT(spec, priority, 0);
+  LIGER_DEFAULT(spec->mutable_model(), random_init, false);
+  FillMethod(spec);
+  auto* resources = spec->mutable_resources();
+  if (resources->device_kind() == liger::v1::DEVICE_KIND_UNSPECIFIED) {
+    resources->set_device_kind(liger::v1::DEVICE_KIND_CPU);
+  }
+  LIGER_DEFAULT(resources, count, 1);
+  FillTraining(spec->mutable_training(), spec->has_sft(),
+               resources->device_kind() == liger::v1::DEVICE_KIND_CUDA);
+  FillDataset(spec->mutable_dataset(), spec->mutable_training());
+  FillKernels(spec->mutable_kernels());
+  LIGER_DEFAULT(spec->mutable_output(), overwrite, false);
+}
+
+#undef LIGER_DEFAULT
+
+std::string SpecHash(const JobSpec& resolved_spec) {
+  JobSpec spec = resolved_spec;
+  spec.clear_name();
+  spec.clear_labels();
+  spec.clear_priority();
+  spec.clear_output();
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  std::string json;
+  // Printing a message of known fields to a string cannot fail.
+  (void)google::protobuf::util::MessageToJsonString(spec, &json, options);
+  return Sha256(nlohmann::json::parse(json).dump());  // nlohmann sorts keys
+}
+
+}  // namespace liger

@@ -1,0 +1,34 @@
+#ifndef LIGER_COMMON_SPEC_SPEC_H_
+#define LIGER_COMMON_SPEC_SPEC_H_
+
+#include <string>
+#include <vector>
+
+#include "liger/v1/job.pb.h"
+#include "liger/v1/job_spec.pb.h"
+
+namespace liger {
+
+// "sft", "dpo", "orpo", "kto", or "" when no method is set.
+std::string MethodName(const liger::v1::JobSpec& spec);
+
+// Everything that can be said about a spec without seeing weights, data or the
+// fleet: required fields, ranges, exclusions, and features that are not there
+// yet (refused by name). Empty: valid.
+std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec);
+
+// Fills every default of job_spec.proto in place, once; idempotent. The device
+// kind should have been decided before (unspecified becomes CPU), and catalog
+// names pinned. REQUIRES: ValidateSpec(*spec) is empty.
+void FillDefaults(liger::v1::JobSpec* spec);
+
+// The rule by which SpecHash is made; stored beside it.
+inline constexpr int kSpecHashVersion = 1;
+
+// "sha256:<hex>" over the canonical JSON (sorted keys, no white space) of the
+// spec without name, labels, priority and output.
+std::string SpecHash(const liger::v1::JobSpec& resolved_spec);
+
+}  // namespace liger
+
+#endif  // LIGER_COMMON_SPEC_SPEC_H_

@@ -1,0 +1,226 @@
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/spec/spec.h"
+#include "common/spec/suggest.h"
+
+namespace liger {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using liger::v1::JobSpec;
+using liger::v1::Violation;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// A numeric field and the interval it must lie in.
+struct Range {
+  const char* field;
+  double low;
+  bool low_open;
+  double high;
+  bool high_open;
+};
+
+constexpr Range kRanges[] = {
+    {"priority", 0, false, 0, false},
+    {"dataset.max_samples", 0, false, kInfinity, true},
+    {"dataset.eval_fraction", 0, false, 1, true},
+    {"dataset.max_eval_samples", 0, false, kInfinity, true},
+    {"orpo.beta", 0, true, kInfinity, true},
+    {"training.learning_rate", 0, true, kInfinity, true},
+    {"training.warmup_ratio", 0, false, 1, true},
+    {"training.warmup_steps", 0, false, kInfinity, true},
+    {"training.max_steps", 0, false, kInfinity, true},
+    {"training.num_train_epochs", 0, true, kInfinity, true},
+    {"training.per_device_train_batch_size", 1, false, kInfinity, true},
+    {"training.per_device_eval_batch_size", 1, false, kInfinity, true},
+    {"training.gradient_accumulation_steps", 1, false, kInfinity, true},
+    {"training.max_length", 2, false, kInfinity, true},
+    {"training.adam_beta1", 0, false, 1, true},
+    {"training.adam_beta2", 0, false, 1, true},
+    {"training.adam_epsilon", 0, true, kInfinity, true},
+    {"training.weight_decay", 0, false, kInfinity, true},
+    {"training.max_grad_norm", 0, false, kInfinity, true},
+    {"training.logging_steps", 1, false, kInfinity, true},
+    {"training.eval_steps", 0, false, kInfinity, true},
+    {"training.sample_max_new_tokens", 1, false, kInfinity, true},
+};
+
+const std::vector<std::string> kSchedulers = {"linear", "cosine", "constant",
+                                              "constant_with_warmup"};
+
+class Checker {
+ public:
+  explicit Checker(const JobSpec& spec) : spec_(spec) {}
+
+  std::vector<Violation> Run() {
+    CheckIdentity();
+    CheckMethod();
+    CheckInputs();
+    for (const Range& range : kRanges) CheckRange(range);
+    CheckTraining();
+    CheckDtypes();
+    CheckResources();
+    return std::move(violations_);
+  }
+
+ private:
+  void Add(const std::string& field, const std::string& message) {
+    Violation& violation = violations_.emplace_back();
+    violation.set_field(field);
+    violation.set_message(message);
+  }
+
+  void CheckIdentity() {
+    const std::string& name = spec_.name();
+    bool ok = name.size() <= 63 && (name.empty() || absl::ascii_isalnum(name.front()));
+    for (char c : name) ok = ok && (absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-');
+    if (!ok) {
+      Add("name", absl::StrCat("'", name, "' must be at most 63 lower-case letters, digits and "
+                                          "'-', and start with a letter or digit"));
+    }
+    if (spec_.labels_size() > 64) Add("labels", "has more than 64 entries; remove some");
+    for (const auto& [key, value] : spec_.labels()) {
+      if (key.empty() || key.size() > 63 || value.size() > 255) {
+        Add(absl::StrCat("labels.", key),
+            "must have a key of 1 to 63 characters and a value of at most 255");
+      }
+    }
+  }
+
+  void CheckMethod() {
+    const std::string method = MethodName(spec_);
+    if (method.empty()) {
+      Add("method", "is not set; name a trainer: sft or orpo");
+    } else if (method == "dpo" || method == "kto") {
+      Add(method, "is not available in this version; use sft or orpo");
+    }
+  }
+
+  void CheckInputs() {
+    if (spec_.model().name().empty() && spec_.model().uri().empty()) {
+      Add("model", "is required: a catalog name, or the path of a Hugging Face folder");
+    }
+    if (spec_.dataset().eval_fraction() > 0 && !spec_.dataset().eval_uri().empty()) {
+      Add("dataset.eval_fraction", "cannot be given together with dataset.eval_uri; keep one");
+    }
+    for (const auto& [field, uri] : {std::pair<std::string, std::string>{"model.uri", spec_.model().uri()},
+                                     {"dataset.uri", spec_.dataset().uri()},
+                                     {"dataset.eval_uri", spec_.dataset().eval_uri()},
+                                     {"output.uri", spec_.output().uri()}}) {
+      const size_t scheme = uri.find("://");
+      if (scheme != std::string::npos && uri.compare(0, scheme, "file") != 0) {
+        Add(field, absl::StrCat("scheme '", uri.substr(0, scheme),
+                                "' is not supported; use a path or file://"));
+      }
+    }
+  }
+
+  void CheckRange(const Range& range);
+
+  void CheckTraining() {
+    const auto& training = spec_.training();
+    const std::string& schedule = training.lr_scheduler_type();
+    if (!schedule.empty() &&
+        std::find(kSchedulers.begin(), kSchedulers.end(), schedule) == kSchedulers.end()) {
+      Add("training.lr_scheduler_type",
+          absl::StrCat("'", schedule, "' is not one of ", absl::StrJoin(kSchedulers, ", "),
+                       DidYouMean(schedule, kSchedulers)));
+    }
+    if (training.has_warmup_ratio() && training.warmup_ratio() > 0 && training.warmup_steps() > 0) {
+      Add("training.warmup_ratio", "cannot be given together with warmup_steps; keep one");
+    }
+  }
+
+  void CheckDtypes() {
+    using namespace liger::v1;  // NOLINT: enum values
+    const auto& training = spec_.training();
+    if (training.has_bf16() && training.precision() != PRECISION_UNSPECIFIED) {
+      const bool agrees = training.bf16() == (training.precision() == PRECISION_BF16_MIXED);
+      if (!agrees) Add("training.bf16", "contradicts training.precision; remove one of them");
+    }
+    for (const auto& [field, dtype] :
+         {std::pair<const char*, DType>{"storage_dtype", training.storage_dtype()},
+          {"compute_dtype", training.compute_dtype()},
+          {"gradient_dtype", training.gradient_dtype()},
+          {"optimizer_dtype", training.optimizer_dtype()}}) {
+      if (dtype == DTYPE_FP16) {
+        Add(absl::StrCat("training.", field),
+            "FP16 needs loss scaling, which is not available; use BF16 or FP32");
+      }
+    }
+  }
+
+  void CheckResources() {
+    const auto& resources = spec_.resources();
+    if (resources.has_count() && resources.count() != 1) {
+      Add("resources.count", absl::StrCat(resources.count(),
+                                          " devices are not available in this version; use 1"));
+    }
+    if (!resources.placement_group().empty()) {
+      Add("resources.placement_group", "is not available in this version; remove it");
+    }
+  }
+
+  const JobSpec& spec_;
+  std::vector<Violation> violations_;
+};
+
+// The field at a dotted path with its message, or null when a message on the
+// way or the field itself is not set.
+const FieldDescriptor* FindSetField(const Message& root, std::string_view path,
+                                    const Message** owner) {
+  const Message* message = &root;
+  const std::vector<std::string> names = absl::StrSplit(std::string(path), '.');
+  for (size_t i = 0; i < names.size(); ++i) {
+    const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(names[i]);
+    if (!message->GetReflection()->HasField(*message, field)) return nullptr;
+    if (i + 1 == names.size()) {
+      *owner = message;
+      return field;
+    }
+    message = &message->GetReflection()->GetMessage(*message, field);
+  }
+  return nullptr;
+}
+
+double NumberOf(const Message& message, const FieldDescriptor* field) {
+  const auto* reflection = message.GetReflection();
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_DOUBLE: return reflection->GetDouble(message, field);
+    case FieldDescriptor::CPPTYPE_INT32: return reflection->GetInt32(message, field);
+    default: return static_cast<double>(reflection->GetInt64(message, field));
+  }
+}
+
+std::string DescribeRange(const Range& range) {
+  if (range.low == range.high) return absl::StrCat("be ", range.low);
+  std::string text = absl::StrCat("be ", range.low_open ? "> " : ">= ", range.low);
+  if (range.high != kInfinity) {
+    absl::StrAppend(&text, " and ", range.high_open ? "< " : "<= ", range.high);
+  }
+  return text;
+}
+
+void Checker::CheckRange(const Range& range) {
+  const Message* owner = nullptr;
+  const FieldDescriptor* field = FindSetField(spec_, range.field, &owner);
+  if (field == nullptr) return;
+  const double value = NumberOf(*owner, field);
+  const bool above = range.low_open ? value > range.low : value >= range.low;
+  const bool below = range.high_open ? value < range.high : value <= range.high;
+  if (above && below) return;  // also false for NaN
+  Add(range.field, absl::StrCat(value, " is out of range; it must ", DescribeRange(range)));
+}
+
+}  // namespace
+
+std::vector<Violation> ValidateSpec(const JobSpec& spec) { return Checker(spec).Run(); }
+
+}  // namespace liger

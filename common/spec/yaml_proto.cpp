@@ -1,0 +1,362 @@
+#include "common/spec/yaml_proto.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <limits>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/file.h"
+#include "common/spec/suggest.h"
+
+namespace liger {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::EnumDescriptor;
+using google::protobuf::EnumValueDescriptor;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+using liger::v1::Violation;
+
+// Nesting beyond this is no job file; it bounds recursion on hostile input.
+constexpr int kMaxDepth = 32;
+
+std::vector<std::string> FieldNames(const Descriptor& type) {
+  std::vector<std::string> names;
+  for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
+  return names;
+}
+
+std::string EnumPrefix(const EnumDescriptor& type) {
+  // PRECISION for Precision, KERNEL_MODE for KernelMode, DTYPE for DType: the
+  // prefix is what the zero value has before its last word(s).
+  const std::string& zero = type.value(0)->name();
+  for (const char* suffix : {"UNSPECIFIED", "AUTO"}) {
+    const size_t at = zero.rfind(suffix);
+    if (at != std::string::npos) return zero.substr(0, at);
+  }
+  return "";
+}
+
+const EnumValueDescriptor* FindEnumValue(const EnumDescriptor& type, std::string_view text) {
+  const std::string upper = absl::AsciiStrToUpper(std::string(text));
+  const std::string prefix = EnumPrefix(type);
+  for (int i = 0; i < type.value_count(); ++i) {
+    const std::string& name = type.value(i)->name();
+    if (name == upper || name == prefix + upper) return type.value(i);
+  }
+  return nullptr;
+}
+
+std::vector<std::string> EnumChoices(const EnumDescriptor& type) {
+  std::vector<std::string> choices;
+  for (int i = 0; i < type.value_count(); ++i) {
+    const std::string name = ShortEnumName(*type.value(i));
+    if (name != "UNSPECIFIED") choices.push_back(name);
+  }
+  return choices;
+}
+
+// Fills messages from YAML nodes and collects every mistake on the way.
+class Reader {
+ public:
+  explicit Reader(std::string file_name) : file_name_(std::move(file_name)) {}
+
+  void ReadMessage(const YAML::Node& node, const std::string& path, Message* message, int depth);
+  void ReadField(const YAML::Node& node, const std::string& path, Message* message,
+                 const FieldDescriptor* field, int depth);
+  void AddViolation(const YAML::Mark& mark, const std::string& path, const std::string& text);
+
+  std::vector<Violation> TakeViolations() { return std::move(violations_); }
+
+ private:
+  void ReadKey(const YAML::Node& key, const YAML::Node& value, const std::string& path,
+               Message* message, std::set<std::string>* seen, int depth);
+  void ReadRepeated(const YAML::Node& node, const std::string& path, Message* message,
+                    const FieldDescriptor* field, int depth);
+  void ReadMap(const YAML::Node& node, const std::string& path, Message* message,
+               const FieldDescriptor* field);
+  // Sets (or adds, for a repeated field) one scalar.
+  void ReadScalar(const YAML::Node& node, const std::string& path, Message* message,
+                  const FieldDescriptor* field);
+  bool ReadNumber(const std::string& text, Message* message, const FieldDescriptor* field,
+                  std::string* problem);
+  bool ReadEnum(const std::string& text, Message* message, const FieldDescriptor* field,
+                std::string* problem);
+  template <typename T>
+  static void Store(Message* message, const FieldDescriptor* field, T value,
+                    void (Reflection::*set)(Message*, const FieldDescriptor*, T) const,
+                    void (Reflection::*add)(Message*, const FieldDescriptor*, T) const) {
+    const Reflection* reflection = message->GetReflection();
+    if (field->is_repeated()) {
+      (reflection->*add)(message, field, value);
+    } else {
+      (reflection->*set)(message, field, value);
+    }
+  }
+
+  std::string file_name_;
+  std::vector<Violation> violations_;
+};
+
+std::string Join(const std::string& path, const std::string& name) {
+  return path.empty() ? name : absl::StrCat(path, ".", name);
+}
+
+void Reader::AddViolation(const YAML::Mark& mark, const std::string& path,
+                          const std::string& text) {
+  Violation violation;
+  violation.set_field(path);
+  violation.set_message(text);
+  violation.set_file(file_name_);
+  violation.set_line(mark.is_null() ? 0 : mark.line + 1);
+  violations_.push_back(std::move(violation));
+}
+
+void Reader::ReadMessage(const YAML::Node& node, const std::string& path, Message* message,
+                         int depth) {
+  if (depth > kMaxDepth) return AddViolation(node.Mark(), path, "is nested too deeply");
+  if (node.IsNull()) return;
+  const Descriptor* type = message->GetDescriptor();
+  if (node.IsScalar() && depth > 0 && type->field_count() > 0) {
+    const FieldDescriptor* first = type->field(0);
+    const bool shorthand = !first->is_repeated() &&
+                           (first->type() == FieldDescriptor::TYPE_STRING ||
+                            first->type() == FieldDescriptor::TYPE_ENUM);
+    if (shorthand) return ReadScalar(node, path, message, first);
+  }
+  if (!node.IsMap()) {
+    return AddViolation(node.Mark(), path,
+                        absl::StrCat("must be a mapping with the fields ",
+                                     absl::StrJoin(FieldNames(*type), ", ")));
+  }
+  std::set<std::string> seen;
+  for (const auto& entry : node) ReadKey(entry.first, entry.second, path, message, &seen, depth);
+}
+
+void Reader::ReadKey(const YAML::Node& key, const YAML::Node& value, const std::string& path,
+                     Message* message, std::set<std::string>* seen, int depth) {
+  if (!key.IsScalar()) return AddViolation(key.Mark(), path, "has a key that is not a name");
+  const Descriptor* type = message->GetDescriptor();
+  const std::string& name = key.Scalar();
+  const FieldDescriptor* field = type->FindFieldByName(name);
+  if (field == nullptr) field = type->FindFieldByCamelcaseName(name);
+  const std::string field_path = Join(path, field == nullptr ? name : field->name());
+  if (field == nullptr) {
+    return AddViolation(key.Mark(), field_path,
+                        absl::StrCat("is not a field", DidYouMean(name, FieldNames(*type))));
+  }
+  if (!seen->insert(field->name()).second) {
+    return AddViolation(key.Mark(), field_path, "is given twice; keep one");
+  }
+  if (const auto* oneof = field->real_containing_oneof(); oneof != nullptr) {
+    const auto* set = message->GetReflection()->GetOneofFieldDescriptor(*message, oneof);
+    if (set != nullptr) {
+      return AddViolation(key.Mark(), field_path,
+                          absl::StrCat("cannot be given together with '", set->name(),
+                                       "'; keep one of them"));
+    }
+  }
+  ReadField(value, field_path, message, field, depth);
+}
+
+void Reader::ReadField(const YAML::Node& node, const std::string& path, Message* message,
+                       const FieldDescriptor* field, int depth) {
+  if (field->is_map()) return ReadMap(node, path, message, field);
+  if (field->is_repeated()) return ReadRepeated(node, path, message, field, depth);
+  if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+    return ReadMessage(node, path, message->GetReflection()->MutableMessage(message, field),
+                       depth + 1);
+  }
+  ReadScalar(node, path, message, field);
+}
+
+void Reader::ReadRepeated(const YAML::Node& node, const std::string& path, Message* message,
+                          const FieldDescriptor* field, int depth) {
+  if (node.IsNull()) return;
+  if (!node.IsSequence()) return AddViolation(node.Mark(), path, "must be a list");
+  for (size_t i = 0; i < node.size(); ++i) {
+    const std::string item_path = absl::StrCat(path, "[", i, "]");
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
+      ReadMessage(node[i], item_path, message->GetReflection()->AddMessage(message, field),
+                  depth + 1);
+    } else {
+      ReadScalar(node[i], item_path, message, field);
+    }
+  }
+}
+
+void Reader::ReadMap(const YAML::Node& node, const std::string& path, Message* message,
+                     const FieldDescriptor* field) {
+  if (node.IsNull()) return;
+  if (!node.IsMap()) return AddViolation(node.Mark(), path, "must be a mapping");
+  const Descriptor* entry_type = field->message_type();
+  std::set<std::string> seen;
+  for (const auto& entry : node) {
+    const std::string entry_path = Join(path, entry.first.IsScalar() ? entry.first.Scalar() : "?");
+    if (entry.first.IsScalar() && !seen.insert(entry.first.Scalar()).second) {
+      AddViolation(entry.first.Mark(), entry_path, "is given twice; keep one");
+      continue;
+    }
+    Message* item = message->GetReflection()->AddMessage(message, field);
+    ReadScalar(entry.first, entry_path, item, entry_type->map_key());
+    ReadScalar(entry.second, entry_path, item, entry_type->map_value());
+  }
+}
+
+void Reader::ReadScalar(const YAML::Node& node, const std::string& path, Message* message,
+                        const FieldDescriptor* field) {
+  if (node.IsNull()) return AddViolation(node.Mark(), path, "has no value; give one or remove it");
+  if (!node.IsScalar()) return AddViolation(node.Mark(), path, "must be a single value");
+  const std::string& text = node.Scalar();
+  std::string problem;
+  bool ok = true;
+  switch (field->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_STRING:
+      Store<std::string>(message, field, text, &Reflection::SetString, &Reflection::AddString);
+      break;
+    case FieldDescriptor::CPPTYPE_ENUM:
+      ok = ReadEnum(text, message, field, &problem);
+      break;
+    case FieldDescriptor::CPPTYPE_BOOL: {
+      bool value = false;
+      ok = YAML::convert<bool>::decode(node, value);
+      if (!ok) problem = absl::StrCat("must be true or false, not '", text, "'");
+      if (ok) Store(message, field, value, &Reflection::SetBool, &Reflection::AddBool);
+      break;
+    }
+    default:
+      ok = ReadNumber(text, message, field, &problem);
+  }
+  if (!ok) AddViolation(node.Mark(), path, problem);
+}
+
+bool Reader::ReadEnum(const std::string& text, Message* message, const FieldDescriptor* field,
+                      std::string* problem) {
+  const EnumValueDescriptor* value = FindEnumValue(*field->enum_type(), text);
+  if (value == nullptr) {
+    *problem = absl::StrCat("'", text, "' is not one of ",
+                            absl::StrJoin(EnumChoices(*field->enum_type()), ", "));
+    return false;
+  }
+  Store(message, field, value, &Reflection::SetEnum, &Reflection::AddEnum);
+  return true;
+}
+
+bool Reader::ReadNumber(const std::string& text, Message* message, const FieldDescriptor* field,
+                        std::string* problem) {
+  if (field->cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
+    double value = 0;
+    if (!absl::SimpleAtod(text, &value)) {
+      *problem = absl::StrCat("must be a number, not '", text, "'");
+      return false;
+    }
+    Store(message, field, value, &Reflection::SetDouble, &Reflection::AddDouble);
+    return true;
+  }
+  const bool narrow = field->cpp_type() == FieldDescriptor::CPPTYPE_INT32;
+  int64_t value = 0;
+  const bool in_range = absl::SimpleAtoi(text, &value) &&
+                        (!narrow || (value >= std::numeric_limits<int32_t>::min() &&
+                                     value <= std::numeric_limits<int32_t>::max()));
+  if (!in_range) {
+    *problem = absl::StrCat("must be a whole number of at most ", narrow ? 32 : 64,
+                            " bits, not '", text, "'");
+    return false;
+  }
+  if (narrow) {
+    Store(message, field, static_cast<int32_t>(value), &Reflection::SetInt32,
+          &Reflection::AddInt32);
+  } else {
+    Store(message, field, value, &Reflection::SetInt64, &Reflection::AddInt64);
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string ShortEnumName(const EnumValueDescriptor& value) {
+  const std::string prefix = EnumPrefix(*value.type());
+  return value.name().rfind(prefix, 0) == 0 ? value.name().substr(prefix.size()) : value.name();
+}
+
+std::vector<Violation> ParseYaml(std::string_view text, const std::string& file_name,
+                                 Message* message) {
+  Reader reader(file_name);
+  try {
+    reader.ReadMessage(YAML::Load(std::string(text)), "", message, 0);
+  } catch (const YAML::Exception& error) {
+    reader.AddViolation(error.mark, "", absl::StrCat("is not valid YAML: ", error.msg));
+  }
+  return reader.TakeViolations();
+}
+
+absl::Status LoadYaml(const std::string& path, Message* message) {
+  auto text = ReadFile(path, /*max_bytes=*/4 << 20);
+  if (!text.ok()) return text.status();
+  return ViolationsToStatus(ParseYaml(*text, path, message));
+}
+
+absl::Status SetField(Message* message, std::string_view path, std::string_view value) {
+  const std::vector<std::string> names = absl::StrSplit(std::string(path), '.');
+  std::string walked;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const Descriptor* type = message->GetDescriptor();
+    const FieldDescriptor* field = type->FindFieldByName(names[i]);
+    walked = Join(walked, names[i]);
+    if (field == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          walked, ": is not a field", DidYouMean(names[i], FieldNames(*type))));
+    }
+    if (i + 1 < names.size() && field->is_map()) {
+      // labels.team=nlp: the rest of the path is the key.
+      const std::string key = absl::StrJoin(names.begin() + static_cast<int64_t>(i) + 1,
+                                            names.end(), ".");
+      YAML::Node entry;
+      entry[key] = std::string(value);
+      Reader reader("");
+      reader.ReadField(entry, walked, message, field, 1);
+      return ViolationsToStatus(reader.TakeViolations());
+    }
+    if (i + 1 < names.size()) {
+      if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_repeated()) {
+        return absl::InvalidArgumentError(absl::StrCat(walked, ": has no fields inside"));
+      }
+      message = message->GetReflection()->MutableMessage(message, field);
+      continue;
+    }
+    message->GetReflection()->ClearField(message, field);
+    Reader reader("");
+    try {
+      reader.ReadField(YAML::Load(std::string(value)), walked, message, field, 1);
+    } catch (const YAML::Exception& error) {
+      return absl::InvalidArgumentError(absl::StrCat(walked, ": ", error.msg));
+    }
+    return ViolationsToStatus(reader.TakeViolations());
+  }
+  return absl::OkStatus();
+}
+
+std::string FormatViolation(const Violation& violation) {
+  std::string place = violation.file();
+  if (violation.line() > 0) absl::StrAppend(&place, ":", violation.line());
+  if (!place.empty()) absl::StrAppend(&place, ": ");
+  if (!violation.field().empty()) absl::StrAppend(&place, violation.field(), ": ");
+  return place + violation.message();
+}
+
+absl::Status ViolationsToStatus(const std::vector<Violation>& violations) {
+  if (violations.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrJoin(violations, "\n", [](std::string* out, const Violation& violation) {
+        out->append(FormatViolation(violation));
+      }));
+}
+
+}  // namespace liger

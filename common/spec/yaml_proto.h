@@ -1,0 +1,51 @@
+#ifndef LIGER_COMMON_SPEC_YAML_PROTO_H_
+#define LIGER_COMMON_SPEC_YAML_PROTO_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "google/protobuf/message.h"
+#include "liger/v1/job.pb.h"
+
+namespace liger {
+
+// YAML (and so JSON) to a proto message by its descriptor, with the field
+// names of proto JSON (snake_case or camelCase).
+//
+// - Enum values are accepted without their prefix, in any case: `kernels:
+//   {mode: liger}`, as `mode: KERNEL_MODE_LIGER`.
+// - A scalar where a message is expected sets its first field when that is a
+//   string or an enum: `model: llama3-8b`, `kernels: BASELINE`.
+// - A message key without a value is an empty message: `sft:`.
+//
+// Every mistake found is returned, with field path, file and line: unknown
+// fields (with the nearest known name), duplicate keys, wrong types, integers
+// out of range, unknown enum values, two members of a oneof. Empty: ok.
+std::vector<liger::v1::Violation> ParseYaml(std::string_view text, const std::string& file_name,
+                                            google::protobuf::Message* message);
+
+// Reads and parses a file. The status of a failure lists every violation, one a
+// line, as "file:line: field: message".
+absl::Status LoadYaml(const std::string& path, google::protobuf::Message* message);
+
+// Sets one field from text: SetField(&spec, "training.learning_rate", "1e-5").
+// The value is YAML, so lists and messages work too.
+absl::Status SetField(google::protobuf::Message* message, std::string_view path,
+                      std::string_view value);
+
+// The message as YAML, fields in order of declaration, enum values without
+// their prefix. ParseYaml reads it back.
+std::string ToYaml(const google::protobuf::Message& message);
+
+// "file:line: field: message", leaving out what is not known.
+std::string FormatViolation(const liger::v1::Violation& violation);
+absl::Status ViolationsToStatus(const std::vector<liger::v1::Violation>& violations);
+
+// Name of an enum value without its prefix: "LIGER" for KERNEL_MODE_LIGER.
+std::string ShortEnumName(const google::protobuf::EnumValueDescriptor& value);
+
+}  // namespace liger
+
+#endif  // LIGER_COMMON_SPEC_YAML_PROTO_H_
