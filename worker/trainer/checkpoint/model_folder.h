@@ -1,0 +1,70 @@
+#ifndef LIGER_WORKER_TRAINER_CHECKPOINT_MODEL_FOLDER_H_
+#define LIGER_WORKER_TRAINER_CHECKPOINT_MODEL_FOLDER_H_
+
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/checkpoint/safetensors.h"
+
+namespace liger::trainer {
+
+// A JSON object from a file. Throws TrainerError (CONFIG) with file, line,
+// column and byte when it is absent, malformed or not an object.
+nlohmann::json ReadJsonObject(const std::string& path);
+
+// config.json of a Hugging Face folder.
+nlohmann::json ReadModelConfig(const std::string& model_dir);
+// generation_config.json; nullopt when the folder has none.
+std::optional<nlohmann::json> ReadGenerationConfig(const std::string& model_dir);
+
+// Everything the output folder is made of.
+struct SaveModelRequest {
+  // The folder to make. It must not exist, unless `overwrite`.
+  std::string dir;
+  bool overwrite = false;
+  // Hugging Face folder the run started from: config.json, generation_config,
+  // tokenizer files and chat template are taken from it.
+  std::string source_dir;
+  // Every parameter by its Hugging Face name. With tied embeddings
+  // (config.json) an lm_head.weight is left out, as transformers does.
+  std::vector<NamedTensor> tensors;
+  // Written to the files and to config.json.
+  at::ScalarType dtype = at::kFloat;
+  // Shards hold at most this much, unless one tensor alone is larger.
+  int64_t max_shard_bytes = 5'000'000'000;
+  // README.md (see model_card.h); empty: none.
+  std::string model_card;
+  // Files made by the caller: name to content (resolved_spec.json, ...).
+  std::map<std::string, std::string> extra_files;
+  // Files to copy: name to path (metrics.jsonl, ...).
+  std::map<std::string, std::string> copy_files;
+};
+
+struct SavedFolder {
+  std::string dir;
+  std::string manifest_digest;  // "sha256:<hex>" of manifest.json
+  int64_t bytes = 0;            // of all files but the manifest
+};
+
+// Writes the folder: into a temporary one beside it, every file and folder
+// synced, then renamed, so that it appears whole or not at all. manifest.json
+// lists each file's size and SHA-256.
+//
+// Throws TrainerError (STORAGE) with the path, the bytes needed and those free;
+// the temporary folder is removed then. Throws CONFIG when dir exists.
+SavedFolder SaveModel(const SaveModelRequest& request);
+
+// Recomputes the digests of a folder that SaveModel wrote and compares them
+// with its manifest.json. Throws TrainerError (STORAGE) naming the file that
+// differs, is missing or is not listed. Returns the manifest's digest.
+std::string VerifyManifest(const std::string& dir);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_CHECKPOINT_MODEL_FOLDER_H_

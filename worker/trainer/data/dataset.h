@@ -1,0 +1,77 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_DATASET_H_
+#define LIGER_WORKER_TRAINER_DATA_DATASET_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/data/batch.h"
+
+namespace liger::trainer {
+
+class ChatTemplate;
+class Tokenizer;
+
+struct LoadOptions {
+  // The job's method; decides between sequences and pairs and how a row is
+  // tokenised. KTO is refused (CONFIG): its rows are not implemented yet.
+  liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
+  // SFT: unset takes TRL's default, true for prompt/completion rows only.
+  std::optional<bool> completion_only_loss;
+  // Most tokens of a sequence; the end is cut.
+  int64_t max_length = 1024;
+  // Seed of the evaluation split.
+  uint64_t data_seed = 42;
+  // CHECK tasks: read at most this many rows of each file; 0 reads all.
+  int64_t max_rows = 0;
+  // Local paths; empty takes the spec's uri (or name), with file:// removed.
+  std::string train_path;
+  std::string eval_path;
+  // Size of the embedding; token ids of tokenised rows must be below it. 0: the
+  // tokenizer's vocabulary.
+  int64_t vocab_size = 0;
+  // 0: one for each core.
+  int num_threads = 0;
+};
+
+// Counts over one split, before (rows) and after (the rest) dropping.
+struct DataStats {
+  int64_t rows = 0;            // read
+  int64_t dropped_rows = 0;    // left nothing to train on after truncation
+  int64_t truncated_rows = 0;  // kept, but a sequence was cut to max_length
+  int64_t tokens = 0;          // of kept rows
+  int64_t target_tokens = 0;   // of those, tokens that contribute to the loss
+  // Rows whose tokenised prompt is not a prefix of the tokenised prompt +
+  // answer: the answer starts where they diverge, as in TRL.
+  int64_t boundary_merges = 0;
+  // 1-based rows dropped, the first few, for messages.
+  std::vector<int64_t> first_dropped;
+};
+
+struct Dataset {
+  ExampleSet train;
+  ExampleSet eval;  // empty when the job has no evaluation set
+  DataStats train_stats;
+  DataStats eval_stats;
+  // What AUTO found.
+  liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
+  // Sentences for Warning events: dropped rows, boundary merges, ...
+  std::vector<std::string> warnings;
+};
+
+// Reads, checks and tokenises the job's data as TRL 1.16 does (details with
+// their sources: tokenize_row.h). chat_template may be null: then
+// conversations are refused and Alpaca rows use the Stanford Alpaca prompt.
+//
+// Rows keep the file's order; shuffling is the Sampler's. An evaluation share
+// (eval_fraction) is drawn from the rows by data_seed alone.
+//
+// Throws TrainerError (DATA) naming file, 1-based row, and column, line or byte.
+Dataset LoadDataset(const liger::v1::DatasetSpec& spec, const LoadOptions& options,
+                    const Tokenizer& tokenizer, const ChatTemplate* chat_template);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_DATASET_H_

@@ -1,0 +1,116 @@
+#include "worker/trainer/data/sampler.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "worker/trainer/data/random.h"
+#include "worker/trainer/error.h"
+
+namespace liger::trainer {
+namespace {
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Rows [begin, end) of `order` that rank takes of the global batch at `row`.
+std::span<const int64_t> RankShare(const std::vector<int64_t>& order, int64_t row,
+                                   int64_t rows_per_batch, int64_t rank) {
+  const int64_t n = static_cast<int64_t>(order.size());
+  const int64_t begin = std::min(n, row + rank * rows_per_batch);
+  const int64_t end = std::min(n, begin + rows_per_batch);
+  return {order.data() + begin, static_cast<size_t>(end - begin)};
+}
+
+std::vector<int64_t> FileOrder(int64_t n) {
+  std::vector<int64_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  return order;
+}
+
+}  // namespace
+
+std::vector<int64_t> EpochOrder(int64_t n, uint64_t data_seed, int64_t epoch) {
+  std::vector<int64_t> order = FileOrder(n);
+  CounterRandom random(data_seed, static_cast<uint64_t>(epoch));
+  for (int64_t i = n - 1; i > 0; --i) {  // Fisher-Yates
+    std::swap(order[i], order[random.Below(static_cast<uint64_t>(i) + 1)]);
+  }
+  return order;
+}
+
+BatchIterator::BatchIterator(const ExampleSet& set, const BatchOptions& options)
+    : set_(set), options_(options) {
+  StartEpoch(0);
+}
+
+void BatchIterator::StartEpoch(int64_t epoch) {
+  position_ = {.epoch = epoch, .row = 0};
+  const int64_t n = set_.num_rows();
+  if (options_.shuffle) {
+    order_ = EpochOrder(n, options_.data_seed, epoch);
+  } else if (order_.empty()) {
+    order_ = FileOrder(n);
+  }
+}
+
+std::optional<Batch> BatchIterator::Next() {
+  const int64_t n = set_.num_rows();
+  if (position_.row >= n) {
+    StartEpoch(position_.epoch + 1);
+    return std::nullopt;
+  }
+  Batch batch =
+      MakeBatch(set_, RankShare(order_, position_.row, options_.rows_per_batch, options_.rank));
+  position_.row = std::min(n, position_.row + options_.rows_per_batch * options_.world_size);
+  return batch;
+}
+
+std::vector<Batch> BatchIterator::NextStep(int64_t micro_batches) {
+  std::vector<Batch> step;
+  while (static_cast<int64_t>(step.size()) < micro_batches) {
+    std::optional<Batch> batch = Next();
+    if (batch.has_value()) {
+      step.push_back(std::move(*batch));
+    } else if (!step.empty()) {
+      break;  // the epoch's last step is a short one
+    }
+  }
+  return step;
+}
+
+int64_t BatchIterator::batches_per_epoch() const {
+  return CeilDiv(set_.num_rows(), options_.rows_per_batch * options_.world_size);
+}
+
+int64_t BatchIterator::steps_per_epoch(int64_t micro_batches) const {
+  return CeilDiv(batches_per_epoch(), micro_batches);
+}
+
+double BatchIterator::epoch_progress() const {
+  return static_cast<double>(position_.epoch) +
+         static_cast<double>(position_.row) / static_cast<double>(set_.num_rows());
+}
+
+void BatchIterator::Seek(const DataPosition& position) {
+  if (position.epoch < 0 || position.row < 0 || position.row > set_.num_rows()) {
+    throw DataError("the checkpoint's data position (epoch " + std::to_string(position.epoch) +
+                        ", row " + std::to_string(position.row) + ") is not within the data's " +
+                        std::to_string(set_.num_rows()) + " rows",
+                    "Resume with the dataset that the run was started with.");
+  }
+  StartEpoch(position.epoch);
+  position_ = position;
+}
+
+std::vector<Batch> EvalBatches(const ExampleSet& set, int64_t rows_per_batch, int64_t rank,
+                               int64_t world_size) {
+  const std::vector<int64_t> order = FileOrder(set.num_rows());
+  std::vector<Batch> batches;
+  for (int64_t row = 0; row < set.num_rows(); row += rows_per_batch * world_size) {
+    batches.push_back(MakeBatch(set, RankShare(order, row, rows_per_batch, rank)));
+  }
+  return batches;
+}
+
+}  // namespace liger::trainer
