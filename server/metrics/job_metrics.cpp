@@ -1,0 +1,218 @@
+#include "server/metrics/job_metrics.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "prometheus/counter.h"
+#include "prometheus/family.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+
+namespace liger::server {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+using prometheus::Labels;
+
+bool IsTerminal(liger::v1::JobStatus::State state) {
+  return state == liger::v1::JobStatus::SUCCEEDED || state == liger::v1::JobStatus::FAILED ||
+         state == liger::v1::JobStatus::CANCELLED;
+}
+
+const char* TrainerName(const liger::v1::JobSpec& spec) {
+  switch (spec.method_case()) {
+    case liger::v1::JobSpec::kSft:
+      return "sft";
+    case liger::v1::JobSpec::kDpo:
+      return "dpo";
+    case liger::v1::JobSpec::kOrpo:
+      return "orpo";
+    case liger::v1::JobSpec::kKto:
+      return "kto";
+    case liger::v1::JobSpec::METHOD_NOT_SET:
+      break;
+  }
+  return "";
+}
+
+Labels InfoLabels(const liger::v1::Job& job) {
+  const liger::v1::JobSpec& spec = job.has_resolved_spec() ? job.resolved_spec() : job.spec();
+  const auto experiment = spec.labels().find("experiment");
+  const std::string kernels = liger::v1::KernelMode_Name(spec.kernels().mode());
+  return {{"job_name", job.name()},
+          {"job_uid", job.uid()},
+          {"model", spec.model().name()},
+          {"trainer", TrainerName(spec)},
+          {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},
+          {"dataset", spec.dataset().name()},
+          {"experiment", experiment == spec.labels().end() ? "" : experiment->second}};
+}
+
+// From a fused op on a small model to a step of many micro-batches.
+const Histogram::BucketBoundaries& StepBuckets() {
+  static const auto& buckets = *new Histogram::BucketBoundaries{
+      0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300};
+  return buckets;
+}
+
+}  // namespace
+
+struct JobMetrics::Families {
+  explicit Families(prometheus::Registry* r)
+      : info(MakeGauge(r, "liger_job_info", "What a job is; always 1.")),
+        step(MakeGauge(r, "liger_job_step", "Optimizer steps done in the current attempt.")),
+        progress(MakeGauge(r, "liger_job_progress_ratio", "Share of the steps done, 0 to 1.")),
+        tokens_per_second(MakeGauge(r, "liger_job_tokens_per_second",
+                                    "Non-padding tokens a second, of the last logged step.")),
+        peak_memory(MakeGauge(r, "liger_job_peak_memory_bytes", "Peak memory, by kind.")),
+        loss(MakeGauge(r, "liger_job_loss", "Training loss of the last logged step.")),
+        grad_norm(MakeGauge(r, "liger_job_grad_norm", "Gradient norm before clipping.")),
+        learning_rate(MakeGauge(r, "liger_job_learning_rate", "Learning rate of the last step.")),
+        mfu(MakeGauge(r, "liger_job_mfu_ratio", "Model FLOPs utilisation, 0 to 1.")),
+        tokens(prometheus::BuildCounter()
+                   .Name("liger_job_tokens_total")
+                   .Help("Non-padding tokens consumed, over all attempts.")
+                   .Register(*r)),
+        step_seconds(prometheus::BuildHistogram()
+                         .Name("liger_job_step_seconds")
+                         .Help("Duration of a logged optimizer step.")
+                         .Register(*r)) {}
+
+  static Family<Gauge>& MakeGauge(prometheus::Registry* r, const char* name, const char* help) {
+    return prometheus::BuildGauge().Name(name).Help(help).Register(*r);
+  }
+
+  Family<Gauge>&info, &step, &progress, &tokens_per_second, &peak_memory, &loss, &grad_norm,
+      &learning_rate, &mfu;
+  Family<Counter>& tokens;
+  Family<Histogram>& step_seconds;
+};
+
+// The series of one job, with what is needed to take them back. A gauge comes
+// into being when there is a value for it.
+struct JobMetrics::Series {
+  Labels labels;
+  Labels info_labels;
+  Gauge* info = nullptr;
+  std::vector<std::pair<Family<Gauge>*, Gauge*>> gauges;
+  Counter* tokens = nullptr;
+  Histogram* step_seconds = nullptr;
+  std::map<int64_t, int64_t> tokens_by_epoch;
+  std::optional<absl::Time> end;
+
+  void Set(Family<Gauge>& family, double value, const Labels& extra = {}) {
+    Labels all = labels;
+    all.insert(extra.begin(), extra.end());
+    Gauge& gauge = family.Add(all);
+    gauge.Set(value);
+    const std::pair<Family<Gauge>*, Gauge*> entry(&family, &gauge);
+    if (std::find(gauges.begin(), gauges.end(), entry) == gauges.end()) gauges.push_back(entry);
+  }
+};
+
+JobMetrics::JobMetrics(prometheus::Registry* registry)
+    : families_(std::make_unique<Families>(registry)) {}
+
+JobMetrics::~JobMetrics() = default;
+
+std::unique_ptr<JobMetrics::Series> JobMetrics::MakeSeries(const liger::v1::Job& job) {
+  auto series = std::make_unique<Series>();
+  series->labels = {{"job_name", job.name()}, {"job_uid", job.uid()}};
+  series->tokens = &families_->tokens.Add(series->labels);
+  series->step_seconds = &families_->step_seconds.Add(series->labels, StepBuckets());
+  return series;
+}
+
+void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
+  std::optional<absl::Time> end;
+  if (IsTerminal(job.status().state())) {
+    end = job.has_end_time() ? absl::FromUnixSeconds(job.end_time().seconds()) +
+                                   absl::Nanoseconds(job.end_time().nanos())
+                             : now;
+    if (*end + kRetention <= now) return;
+  }
+  absl::MutexLock lock(&mutex_);
+  std::unique_ptr<Series>& series = series_[job.uid()];
+  if (series == nullptr) series = MakeSeries(job);
+  series->end = end;
+
+  // Resolution may fill in labels after the first sight of the job.
+  if (Labels info = InfoLabels(job); info != series->info_labels || series->info == nullptr) {
+    if (series->info != nullptr) families_->info.Remove(series->info);
+    series->info = &families_->info.Add(info);
+    series->info->Set(1);
+    series->info_labels = std::move(info);
+  }
+
+  if (!job.status().has_progress()) return;
+  const liger::v1::Progress& progress = job.status().progress();
+  series->Set(families_->step, progress.step());
+  if (progress.max_steps() > 0) {
+    series->Set(families_->progress,
+                static_cast<double>(progress.step()) / static_cast<double>(progress.max_steps()));
+  }
+  series->Set(families_->tokens_per_second, progress.tokens_per_second());
+  for (const auto& [kind, bytes] : progress.peak_memory_bytes()) {
+    series->Set(families_->peak_memory, static_cast<double>(bytes), {{"kind", kind}});
+  }
+  const std::pair<const char*, Family<Gauge>*> values[] = {
+      {"loss", &families_->loss},
+      {"grad_norm", &families_->grad_norm},
+      {"learning_rate", &families_->learning_rate},
+      {"mfu", &families_->mfu}};
+  for (const auto& [name, family] : values) {
+    const auto value = progress.values().find(name);
+    if (value != progress.values().end()) series->Set(*family, value->second);
+  }
+  SetTokensLocked(series.get(), job.status().epoch(), progress.tokens_total());
+}
+
+void JobMetrics::SetTokens(const std::string& job_uid, int64_t epoch, int64_t tokens_total) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = series_.find(job_uid);
+  if (it != series_.end()) SetTokensLocked(it->second.get(), epoch, tokens_total);
+}
+
+void JobMetrics::SetTokensLocked(Series* series, int64_t epoch, int64_t tokens_total) {
+  int64_t& known = series->tokens_by_epoch[epoch];
+  if (tokens_total <= known) return;
+  series->tokens->Increment(static_cast<double>(tokens_total - known));
+  known = tokens_total;
+}
+
+void JobMetrics::ObserveStep(const std::string& job_uid, double step_seconds) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = series_.find(job_uid);
+  if (it != series_.end()) it->second->step_seconds->Observe(step_seconds);
+}
+
+void JobMetrics::Sweep(absl::Time now) {
+  std::vector<std::string> expired;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [uid, series] : series_) {
+      if (series->end.has_value() && *series->end + kRetention <= now) expired.push_back(uid);
+    }
+  }
+  for (const std::string& uid : expired) Remove(uid);
+}
+
+void JobMetrics::Remove(const std::string& job_uid) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = series_.find(job_uid);
+  if (it == series_.end()) return;
+  const Series& series = *it->second;
+  if (series.info != nullptr) families_->info.Remove(series.info);
+  for (const auto& [family, gauge] : series.gauges) family->Remove(gauge);
+  families_->tokens.Remove(series.tokens);
+  families_->step_seconds.Remove(series.step_seconds);
+  series_.erase(it);
+}
+
+}  // namespace liger::server
