@@ -1,0 +1,28 @@
+#ifndef LIGER_WORKER_TRAINER_MODELS_ATTENTION_H_
+#define LIGER_WORKER_TRAINER_MODELS_ATTENTION_H_
+
+#include "worker/trainer/models/causal_lm.h"
+
+namespace liger::trainer {
+
+// softmax(q k^T / sqrt(H) + causal mask) v within each sequence of the layout;
+// no token sees another sequence. Query head n uses key/value head n / (N / K)
+// (Ainslie et al. 2023, arXiv:2305.13245). The scores are never materialised:
+// on the CPU each sequence goes through PyTorch's flash kernel, on a GPU bf16
+// and fp16 go through FlashAttention-2 with cu_seqlens (Dao 2023,
+// arXiv:2307.08691) and fp32 through the memory-efficient kernel a sequence at
+// a time. at::globalContext().deterministicAlgorithms() is obeyed.
+//
+// query_TNH [T, N, H], key_TKH and value_TKH [T, K, H], one floating dtype,
+// last dimension contiguous. Returns [T, N, H], contiguous.
+at::Tensor CausalAttention(const at::Tensor& query_TNH, const at::Tensor& key_TKH,
+                           const at::Tensor& value_TKH, const SequenceLayout& sequences);
+
+// The same for the newest T tokens of one sequence of C, whose keys and values
+// are all given. Without gradients; T is 1 or C.
+at::Tensor CachedAttention(const at::Tensor& query_TNH, const at::Tensor& key_CKH,
+                           const at::Tensor& value_CKH);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_MODELS_ATTENTION_H_

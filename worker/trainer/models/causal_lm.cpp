@@ -1,0 +1,34 @@
+#include "worker/trainer/models/causal_lm.h"
+
+namespace liger::trainer {
+
+SequenceLayout SequenceLayout::FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device) {
+  const at::Tensor host_S1 = cu_seqlens_S1.to(at::kCPU, at::kLong).contiguous();
+  TORCH_CHECK(host_S1.dim() == 1 && host_S1.numel() >= 1, "cu_seqlens must be a vector of S + 1");
+  SequenceLayout layout;
+  const int64_t* offsets = host_S1.const_data_ptr<int64_t>();
+  layout.offsets_S1.assign(offsets, offsets + host_S1.numel());
+  TORCH_CHECK(offsets[0] == 0, "cu_seqlens must start at 0");
+  for (int64_t s = 0; s < layout.num_sequences(); ++s) {
+    TORCH_CHECK(offsets[s] <= offsets[s + 1], "cu_seqlens must not fall, at sequence ", s);
+    layout.max_seqlen = std::max(layout.max_seqlen, offsets[s + 1] - offsets[s]);
+  }
+  layout.cu_seqlens_S1 = cu_seqlens_S1.to(device, at::kInt);
+  return layout;
+}
+
+CausalLM::CausalLM(ModelConfig config, KernelChoice kernels)
+    : config_(std::move(config)), kernels_(kernels) {}
+
+at::Tensor CausalLM::Logits(const at::Tensor& hidden_TD) {
+  return at::linear(hidden_TD, HeadWeight());
+}
+
+at::Device CausalLM::device() const { return parameters().front().device(); }
+
+at::Tensor CausalLM::RunBlock(int64_t layer, const BlockFn& block,
+                              const at::Tensor& hidden_TD) const {
+  return block_runner_ ? block_runner_(layer, block, hidden_TD) : block(hidden_TD);
+}
+
+}  // namespace liger::trainer

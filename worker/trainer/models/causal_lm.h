@@ -1,0 +1,98 @@
+#ifndef LIGER_WORKER_TRAINER_MODELS_CAUSAL_LM_H_
+#define LIGER_WORKER_TRAINER_MODELS_CAUSAL_LM_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "worker/trainer/models/kernel_choice.h"
+#include "worker/trainer/models/model_config.h"
+
+namespace liger::trainer {
+
+// Legend of shape suffixes, here and in objectives/:
+//   T  tokens of the batch, all sequences one after the other (no padding)
+//   S  sequences;  S1 = S + 1 offsets
+//   D  hidden size;  F  feed-forward size;  V  vocabulary
+//   N  query heads;  K  key/value heads;  H  head dimension;  R = H / 2
+//   C  tokens in a key/value cache, this call's included
+//   P  pairs;  O, I  output and input features of a weight
+
+// How T concatenated tokens divide into sequences.
+struct SequenceLayout {
+  std::vector<int64_t> offsets_S1;  // on the host
+  at::Tensor cu_seqlens_S1;         // the same, int32 on the compute device
+  int64_t max_seqlen = 0;
+
+  // From offsets on any device; they start at 0 and rise.
+  static SequenceLayout FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device);
+  int64_t num_sequences() const { return static_cast<int64_t>(offsets_S1.size()) - 1; }
+  int64_t num_tokens() const { return offsets_S1.back(); }
+};
+
+struct ModelInput {
+  at::Tensor input_ids_T;  // int64
+  at::Tensor positions_T;  // int64, from 0 in each sequence
+  SequenceLayout sequences;
+};
+
+// Keys and values of one sequence, for decoding a token at a time. Only
+// without gradients.
+struct KeyValueCache {
+  struct Layer {
+    at::Tensor keys_CKH, values_CKH;
+  };
+  std::vector<Layer> layers;  // grows to the model's number of layers
+  int64_t length() const { return layers.empty() ? 0 : layers[0].keys_CKH.size(0); }
+};
+
+// One block of the model: hidden_TD in, hidden_TD out.
+using BlockFn = std::function<at::Tensor(const at::Tensor& hidden_TD)>;
+// Runs a block; what is applied to a model from outside (activation
+// checkpointing, later the gathering of sharded parameters) is one of these.
+// `block` owns what it needs and may be kept and called again in the backward
+// pass.
+using BlockRunner =
+    std::function<at::Tensor(int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD)>;
+
+// A causal language model on one device. It computes in its parameters' dtype
+// and knows nothing of parallelism, checkpointing or master weights (optim/
+// keeps those). named_parameters() gives Hugging Face's names; a tied head has
+// no parameter of its own.
+class CausalLM : public torch::nn::Module {
+ public:
+  CausalLM(ModelConfig config, KernelChoice kernels);
+
+  // Hidden states after the final norm, [T, D]. With
+  // `cache`, the input is the continuation of the one cached sequence and is
+  // added to it.
+  virtual at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache = nullptr) = 0;
+
+  // The output projection [V, D], a parameter: logits are hidden_TD @ head_VD^T,
+  // and the caller decides whether they ever exist.
+  virtual at::Tensor HeadWeight() = 0;
+
+  // [T, V].
+  at::Tensor Logits(const at::Tensor& hidden_TD);
+
+  const ModelConfig& config() const { return config_; }
+  const KernelChoice& kernels() const { return kernels_; }
+  at::Device device() const;
+
+  // Applied from outside. The default runs a block directly.
+  void set_block_runner(BlockRunner runner) { block_runner_ = std::move(runner); }
+
+ protected:
+  at::Tensor RunBlock(int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD) const;
+
+ private:
+  ModelConfig config_;
+  KernelChoice kernels_;
+  BlockRunner block_runner_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_MODELS_CAUSAL_LM_H_

@@ -1,0 +1,28 @@
+#include "worker/trainer/models/kernel_choice.h"
+
+namespace liger::trainer {
+
+KernelChoice KernelChoice::FromSpec(const liger::v1::KernelSpec& spec,
+                                    const KernelChoice& defaults) {
+  const bool liger = spec.mode() == liger::v1::KERNEL_MODE_LIGER ||
+                     spec.mode() == liger::v1::KERNEL_MODE_UNSPECIFIED;
+  KernelChoice choice = liger ? defaults : Baseline();
+  if (spec.has_rope()) choice.rope = spec.rope();
+  if (spec.has_rms_norm()) choice.rms_norm = spec.rms_norm();
+  if (spec.has_swiglu()) choice.swiglu = spec.swiglu();
+  if (spec.has_cross_entropy()) choice.cross_entropy = spec.cross_entropy();
+  if (spec.has_fused_linear_cross_entropy()) {
+    choice.fused_linear_cross_entropy = spec.fused_linear_cross_entropy();
+  }
+  return choice;
+}
+
+std::vector<std::pair<std::string, bool>> KernelChoice::Ops() const {
+  return {{"rope", rope},
+          {"rms_norm", rms_norm},
+          {"swiglu", swiglu},
+          {"cross_entropy", cross_entropy},
+          {"fused_linear_cross_entropy", fused_linear_cross_entropy}};
+}
+
+}  // namespace liger::trainer

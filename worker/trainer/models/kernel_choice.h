@@ -1,0 +1,36 @@
+#ifndef LIGER_WORKER_TRAINER_MODELS_KERNEL_CHOICE_H_
+#define LIGER_WORKER_TRAINER_MODELS_KERNEL_CHOICE_H_
+
+#include <string>
+#include <vector>
+
+#include "liger/v1/job_spec.pb.h"
+
+namespace liger::trainer {
+
+// Which implementation each patched op uses: true is the fused op of kernels/,
+// false its baseline twin, written the way transformers writes it. Everything
+// else (matrix products, attention) is the same code in both.
+struct KernelChoice {
+  bool rope = true;
+  bool rms_norm = true;
+  bool swiglu = true;
+  bool cross_entropy = true;
+  // Head and loss in one, never holding the logits. Where an objective can use
+  // it, cross_entropy has no effect.
+  bool fused_linear_cross_entropy = true;
+
+  bool operator==(const KernelChoice&) const = default;
+
+  // Mode first, then the per-op switches on top of it; CUSTOM starts from
+  // all-off. `defaults` (a model type's patches) is what LIGER mode means.
+  static KernelChoice FromSpec(const liger::v1::KernelSpec& spec, const KernelChoice& defaults);
+  static KernelChoice Baseline() { return {false, false, false, false, false}; }
+
+  // The spec's name of every op, with whether its fused form is on.
+  std::vector<std::pair<std::string, bool>> Ops() const;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_MODELS_KERNEL_CHOICE_H_

@@ -1,0 +1,35 @@
+#ifndef LIGER_WORKER_TRAINER_MODELS_REGISTRY_H_
+#define LIGER_WORKER_TRAINER_MODELS_REGISTRY_H_
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "worker/trainer/models/causal_lm.h"
+
+namespace liger::trainer {
+
+// What the trainer knows about a model_type of config.json.
+struct ModelType {
+  std::string_view name;
+  std::shared_ptr<CausalLM> (*build)(const ModelConfig&, const KernelChoice&);
+  // What kernels.mode LIGER means for it.
+  KernelChoice default_kernels;
+  // Tensors that checkpoints of this type may hold and the model does not
+  // need (globs: '*' matches anything).
+  std::vector<std::string_view> ignored_weights;
+};
+
+// Throws ConfigError that lists the known types.
+const ModelType& FindModelType(const std::string& model_type);
+
+// The model with uninitialised parameters of `dtype` on the CPU; fill them
+// with LoadWeights or InitializeWeights (weights.h).
+std::shared_ptr<CausalLM> BuildModel(const ModelConfig& config,
+                                     const liger::v1::KernelSpec& kernels,
+                                     at::ScalarType dtype = at::kFloat);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_MODELS_REGISTRY_H_

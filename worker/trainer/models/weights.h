@@ -1,0 +1,26 @@
+#ifndef LIGER_WORKER_TRAINER_MODELS_WEIGHTS_H_
+#define LIGER_WORKER_TRAINER_MODELS_WEIGHTS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "worker/trainer/models/causal_lm.h"
+
+namespace liger::trainer {
+
+// Fills the model's parameters from <model_dir>'s safetensors (one file or
+// sharded), converted to each parameter's dtype. Throws ConfigError naming the
+// tensor when one is missing, unexpected or of another shape.
+void LoadWeights(CausalLM& model, const std::string& model_dir);
+
+// The checks of LoadWeights from the files' headers alone, without reading a
+// weight.
+void CheckWeights(const CausalLM& model, const std::string& model_dir);
+
+// Random weights as transformers draws them: N(0, initializer_range) for
+// matrices, ones for norms, zeros for biases. Equal seeds give equal bits.
+void InitializeWeights(CausalLM& model, uint64_t seed);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_MODELS_WEIGHTS_H_

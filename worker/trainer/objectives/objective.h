@@ -1,0 +1,61 @@
+#ifndef LIGER_WORKER_TRAINER_OBJECTIVES_OBJECTIVE_H_
+#define LIGER_WORKER_TRAINER_OBJECTIVES_OBJECTIVE_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/objectives/metric_sums.h"
+
+namespace liger::trainer {
+
+struct Batch;  // worker/trainer/data/batch.h
+
+// What a micro-batch must know of the whole optimizer step, so that the
+// gradients of all micro-batches of all ranks simply add up.
+struct StepContext {
+  // Sums of the micro-batches' StepCounts over all micro-batches and ranks of
+  // the step. Known before the first forward pass.
+  int64_t loss_tokens = 0;
+  int64_t rows = 0;  // SFT rows or pairs
+};
+
+// One micro-batch's part of StepContext, from the labels alone.
+struct StepCounts {
+  int64_t loss_tokens = 0;
+  int64_t rows = 0;
+};
+
+struct LossOutput {
+  // This micro-batch's share of the step's loss, fp32 scalar. Summed over
+  // micro-batches and ranks it is the step's loss, so gradients are summed,
+  // never averaged. Attached unless gradients are off.
+  at::Tensor loss;
+  // TRL's names ("loss" included), detached.
+  MetricSums metrics;
+  int64_t num_tokens = 0;  // real tokens of the micro-batch
+};
+
+class Objective {
+ public:
+  virtual ~Objective() = default;
+
+  // Takes the batch on the host and moves it to the model's device. With grad
+  // mode off (evaluation) no work is done for gradients; the metrics are the
+  // same. `batch` has at least one token with a loss in the step.
+  virtual LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) = 0;
+
+  // Counts of one micro-batch; host only.
+  virtual StepCounts Count(const Batch& batch) const = 0;
+};
+
+// The objective that the spec's method names. Throws ConfigError for a method
+// that is known but not available yet.
+std::unique_ptr<Objective> MakeObjective(const liger::v1::JobSpec& resolved_spec);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_OBJECTIVES_OBJECTIVE_H_
