@@ -1,0 +1,47 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both install what is missing.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+CMAKE = .venv/bin/cmake
+CTEST = .venv/bin/ctest --test-dir $(BUILD) --output-on-failure
+MODEL = .cache/models/smollm2-135m
+
+export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
+
+.PHONY: help demo test test-long build setup model bench-cpu install lint format clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+demo: build model  ## fine-tune a real model through the service (5 minutes after the build)
+	@tools/demo
+
+test: build model  ## every test that needs no GPU
+	$(CTEST) -LE 'long|gpu|bench'
+
+test-long: build model  ## tests too long for every commit
+	$(CTEST) -L long
+
+build: setup  ## all programs, into $(BUILD)/bin
+	@[ -f $(BUILD)/build.ninja ] || PATH="$(CURDIR)/.venv/bin:$$PATH" $(CMAKE) -S . -B $(BUILD) -G Ninja
+	.venv/bin/ninja -C $(BUILD) -j$(JOBS)
+
+setup:  ## Debian packages and the Python venv
+	@tools/setup
+
+model: setup  ## SmolLM2-135M-Instruct as a Hugging Face folder
+	@tools/fetch_smollm2 $(MODEL)
+
+bench-cpu: build model  ## this trainer against transformers, interleaved
+	.venv/bin/python tests/bench/bench_cpu.py
+
+install: build  ## relocatable tree in dist/
+	$(CMAKE) --install $(BUILD) --prefix dist
+
+lint: build  ## clang-tidy over the changed sources
+	tools/lint
+
+format:  ## clang-format in place
+	git ls-files '*.cpp' '*.h' | xargs clang-format-16 -i
+
+clean:
+	rm -rf $(BUILD) dist

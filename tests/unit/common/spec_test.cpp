@@ -1,0 +1,113 @@
+#include "common/spec/spec.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include "common/spec/yaml_proto.h"
+
+namespace liger {
+namespace {
+
+using liger::v1::JobSpec;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+JobSpec Parse(const std::string& text) {
+  JobSpec spec;
+  EXPECT_THAT(ParseYaml(text, "", &spec), IsEmpty());
+  return spec;
+}
+
+std::vector<std::string> Fields(const std::string& text) {
+  std::vector<std::string> fields;
+  for (const auto& violation : ValidateSpec(Parse(text))) fields.push_back(violation.field());
+  return fields;
+}
+
+TEST(SpecTest, AMinimalSpecIsValid) { EXPECT_THAT(Fields("{model: m, sft: }"), IsEmpty()); }
+
+TEST(SpecTest, NamesTheFieldOfEachViolation) {
+  EXPECT_THAT(Fields("{model: m}"), ElementsAre("method"));
+  EXPECT_THAT(Fields("{sft: }"), ElementsAre("model"));
+  EXPECT_THAT(Fields("{model: m, dpo: }"), ElementsAre("dpo"));
+  EXPECT_THAT(Fields("{model: m, sft: , name: Not_Ok}"), ElementsAre("name"));
+  EXPECT_THAT(Fields("{model: m, sft: , priority: 3}"), ElementsAre("priority"));
+  EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}}"), ElementsAre("resources.count"));
+  EXPECT_THAT(Fields("{model: m, sft: , training: {lr_scheduler_type: cosin}}"),
+              ElementsAre("training.lr_scheduler_type"));
+  EXPECT_THAT(Fields("{model: m, sft: , training: {compute_dtype: fp16}}"),
+              ElementsAre("training.compute_dtype"));
+  EXPECT_THAT(Fields("{model: m, sft: , training: {bf16: true, precision: fp32}}"),
+              ElementsAre("training.bf16"));
+  EXPECT_THAT(Fields("{model: {uri: 's3://b/m'}, sft: }"), ElementsAre("model.uri"));
+}
+
+TEST(SpecTest, RangesHaveTheRightEnds) {
+  const auto bad = [](const std::string& field, const std::string& value) {
+    return !Fields("{model: m, orpo: {}, training: {" + field + ": " + value + "}}").empty();
+  };
+  EXPECT_TRUE(bad("learning_rate", "0"));
+  EXPECT_TRUE(bad("learning_rate", "-1"));
+  EXPECT_TRUE(bad("learning_rate", "nan"));
+  EXPECT_TRUE(bad("learning_rate", "inf"));
+  EXPECT_FALSE(bad("learning_rate", "1e-9"));
+  EXPECT_TRUE(bad("warmup_ratio", "1"));
+  EXPECT_FALSE(bad("warmup_ratio", "0"));
+  EXPECT_TRUE(bad("max_length", "1"));
+  EXPECT_FALSE(bad("max_length", "2"));
+  EXPECT_TRUE(bad("per_device_train_batch_size", "0"));
+  EXPECT_TRUE(bad("adam_beta2", "1"));
+  EXPECT_FALSE(bad("max_grad_norm", "0"));
+}
+
+TEST(SpecTest, DefaultsAreThoseOfTheProtoComments) {
+  JobSpec spec = Parse("{model: m, orpo: }");
+  FillDefaults(&spec);
+  EXPECT_EQ(spec.orpo().beta(), 0.1);
+  EXPECT_EQ(spec.training().learning_rate(), 1e-6);
+  EXPECT_EQ(spec.training().lr_scheduler_type(), "linear");
+  EXPECT_EQ(spec.training().data_seed(), 42);
+  EXPECT_EQ(spec.training().precision(), liger::v1::PRECISION_FP32);
+  EXPECT_TRUE(spec.kernels().fused_linear_cross_entropy());
+  EXPECT_FALSE(spec.training().eval_on_start());
+
+  JobSpec sft = Parse("{model: m, sft: , resources: {device_kind: cuda}, kernels: baseline}");
+  FillDefaults(&sft);
+  EXPECT_EQ(sft.training().learning_rate(), 2e-5);
+  EXPECT_EQ(sft.training().precision(), liger::v1::PRECISION_BF16_MIXED);
+  EXPECT_EQ(sft.training().compute_dtype(), liger::v1::DTYPE_BF16);
+  EXPECT_EQ(sft.training().storage_dtype(), liger::v1::DTYPE_FP32);
+  EXPECT_FALSE(sft.kernels().rms_norm());
+}
+
+TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {
+  JobSpec spec = Parse("{model: m, sft: , training: {learning_rate: 1, seed: 7, max_grad_norm: 0, "
+                       "bf16: true}, kernels: {mode: custom, rope: true}}");
+  FillDefaults(&spec);
+  EXPECT_EQ(spec.training().learning_rate(), 1);
+  EXPECT_EQ(spec.training().data_seed(), 7);
+  EXPECT_EQ(spec.training().max_grad_norm(), 0);
+  EXPECT_EQ(spec.training().precision(), liger::v1::PRECISION_BF16_MIXED);
+  EXPECT_TRUE(spec.kernels().rope());
+  EXPECT_FALSE(spec.kernels().swiglu());
+  EXPECT_THAT(ValidateSpec(spec), IsEmpty());
+  JobSpec again = spec;
+  FillDefaults(&again);
+  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, again));
+}
+
+TEST(SpecTest, HashIgnoresWhatDoesNotChangeTheRun) {
+  JobSpec spec = Parse("{model: m, sft: }");
+  FillDefaults(&spec);
+  JobSpec renamed = spec;
+  renamed.set_name("other");
+  (*renamed.mutable_labels())["a"] = "b";
+  renamed.mutable_output()->set_uri("elsewhere");
+  EXPECT_EQ(SpecHash(spec), SpecHash(renamed));
+  JobSpec changed = spec;
+  changed.mutable_training()->set_seed(43);
+  EXPECT_NE(SpecHash(spec), SpecHash(changed));
+}
+
+}  // namespace
+}  // namespace liger

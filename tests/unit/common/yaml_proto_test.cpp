@@ -1,0 +1,115 @@
+#include "common/spec/yaml_proto.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include "liger/v1/job_spec.pb.h"
+
+namespace liger {
+namespace {
+
+using liger::v1::JobSpec;
+using testing::HasSubstr;
+
+std::vector<std::string> Mistakes(const std::string& text) {
+  JobSpec spec;
+  std::vector<std::string> formatted;
+  for (const auto& violation : ParseYaml(text, "job.yaml", &spec)) {
+    formatted.push_back(FormatViolation(violation));
+  }
+  return formatted;
+}
+
+JobSpec Parse(const std::string& text) {
+  JobSpec spec;
+  const auto violations = ParseYaml(text, "job.yaml", &spec);
+  for (const auto& violation : violations) ADD_FAILURE() << FormatViolation(violation);
+  return spec;
+}
+
+TEST(YamlProtoTest, ReadsScalarsEnumsListsMapsAndShorthands) {
+  const JobSpec spec = Parse(R"(
+model: smollm2-135m
+dataset: {uri: data.jsonl, format: alpaca, shuffle: no}
+orpo:
+kernels: baseline
+labels: {team: nlp}
+training:
+  learning_rate: 1e-5
+  maxSteps: 20
+  sample_prompts: ["Hi", "What is 2+2?"]
+)");
+  EXPECT_EQ(spec.model().name(), "smollm2-135m");
+  EXPECT_EQ(spec.dataset().format(), liger::v1::DATASET_FORMAT_ALPACA);
+  EXPECT_TRUE(spec.dataset().has_shuffle());
+  EXPECT_FALSE(spec.dataset().shuffle());
+  EXPECT_TRUE(spec.has_orpo());
+  EXPECT_EQ(spec.kernels().mode(), liger::v1::KERNEL_MODE_BASELINE);
+  EXPECT_EQ(spec.labels().at("team"), "nlp");
+  EXPECT_EQ(spec.training().learning_rate(), 1e-5);
+  EXPECT_EQ(spec.training().max_steps(), 20);
+  EXPECT_EQ(spec.training().sample_prompts_size(), 2);
+}
+
+TEST(YamlProtoTest, EachMistakeNamesFieldAndLine) {
+  EXPECT_THAT(Mistakes("model: m\ntraining:\n  lerning_rate: 1\n"),
+              testing::ElementsAre("job.yaml:3: training.lerning_rate: is not a field; did you "
+                                   "mean 'learning_rate'?"));
+  EXPECT_THAT(Mistakes("training:\n  max_steps: many\n"),
+              testing::ElementsAre(HasSubstr("job.yaml:2: training.max_steps: must be a whole")));
+  EXPECT_THAT(Mistakes("training: {max_length: 99999999999}"),
+              testing::ElementsAre(HasSubstr("at most 32 bits")));
+  EXPECT_THAT(Mistakes("kernels: {mode: turbo}"),
+              testing::ElementsAre(HasSubstr("'turbo' is not one of LIGER, BASELINE, CUSTOM")));
+  EXPECT_THAT(Mistakes("sft:\norpo:\n"),
+              testing::ElementsAre(HasSubstr("job.yaml:2: orpo: cannot be given together with 'sft'")));
+  EXPECT_THAT(Mistakes("name: a\nname: b\n"),
+              testing::ElementsAre(HasSubstr("job.yaml:2: name: is given twice")));
+  EXPECT_THAT(Mistakes("model: [1]"), testing::ElementsAre(HasSubstr("must be a mapping")));
+  EXPECT_THAT(Mistakes("dataset: {shuffle: perhaps}"),
+              testing::ElementsAre(HasSubstr("must be true or false")));
+  EXPECT_THAT(Mistakes("training: {sample_prompts: hi}"),
+              testing::ElementsAre(HasSubstr("must be a list")));
+}
+
+TEST(YamlProtoTest, AllMistakesAreReportedAtOnce) {
+  EXPECT_EQ(Mistakes("modle: x\nname: [1]\ntraining: {max_steps: a, seed: b}").size(), 4u);
+}
+
+TEST(YamlProtoTest, SyntaxErrorsAndHostileInputAreErrors) {
+  EXPECT_THAT(Mistakes("model: [\n"), testing::ElementsAre(HasSubstr("is not valid YAML")));
+  EXPECT_THAT(Mistakes("just text"), testing::ElementsAre(HasSubstr("must be a mapping")));
+  EXPECT_EQ(Mistakes("model: {name: *nowhere}").size(), 1u);
+}
+
+TEST(YamlProtoTest, SetFieldTakesDottedPaths) {
+  JobSpec spec;
+  ASSERT_TRUE(SetField(&spec, "training.learning_rate", "1e-5").ok());
+  ASSERT_TRUE(SetField(&spec, "labels.a.b", "c").ok());
+  ASSERT_TRUE(SetField(&spec, "training.sample_prompts", "[x, y]").ok());
+  ASSERT_TRUE(SetField(&spec, "training.sample_prompts", "[z]").ok());
+  EXPECT_EQ(spec.training().learning_rate(), 1e-5);
+  EXPECT_EQ(spec.labels().at("a.b"), "c");
+  EXPECT_EQ(spec.training().sample_prompts_size(), 1);
+  EXPECT_THAT(std::string(SetField(&spec, "training.warmup", "1").message()),
+              HasSubstr("training.warmup: is not a field"));
+  EXPECT_FALSE(SetField(&spec, "name.x", "1").ok());
+  EXPECT_FALSE(SetField(&spec, "training.max_steps", "x").ok());
+}
+
+TEST(YamlProtoTest, ToYamlReadsBackEqual) {
+  const JobSpec spec = Parse(R"(
+name: "yes"
+labels: {a: "1", "b c": 'quote " and \ and
+    newline'}
+model: {name: m, random_init: true}
+orpo: {beta: 0.1}
+training: {learning_rate: 1.2345678901234567e-5, sample_prompts: ["null", "a: b"]}
+kernels: LIGER
+)");
+  JobSpec again = Parse(ToYaml(spec));
+  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, again)) << ToYaml(spec);
+}
+
+}  // namespace
+}  // namespace liger
