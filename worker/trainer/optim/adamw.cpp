@@ -1,0 +1,137 @@
+#include "worker/trainer/optim/adamw.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+
+#include <cmath>
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/optim/adamw_cpu.h"
+
+namespace liger::trainer {
+namespace {
+
+AdamWScalars MakeScalars(const AdamWOptions& options, int64_t step, double learning_rate,
+                         double grad_scale) {
+  const double bias1 = 1 - std::pow(options.beta1, double(step));
+  const double bias2 = 1 - std::pow(options.beta2, double(step));
+  AdamWScalars s;
+  s.one_minus_beta1 = float(1 - options.beta1);
+  s.beta2 = float(options.beta2);
+  s.one_minus_beta2 = float(1 - options.beta2);
+  s.epsilon = float(options.epsilon);
+  s.step_size = float(learning_rate / bias1);
+  s.inv_sqrt_bias2 = float(1 / std::sqrt(bias2));
+  s.decay = float(1 - learning_rate * options.weight_decay);
+  s.grad_scale = float(grad_scale);
+  return s;
+}
+
+// A generator of its own on the parameters' device, keyed by seed and step, so
+// that the rounding of a step does not depend on what else drew numbers.
+at::Generator StepGenerator(const at::Device& device, uint64_t seed, int64_t step) {
+  at::Generator generator = at::globalContext()
+                                .getAcceleratorHooksInterface(device.type())
+                                .getNewGenerator(device.index());
+  generator.set_current_seed(seed * 0x9e3779b97f4a7c15ull + uint64_t(step));
+  return generator;
+}
+
+void LoadTensor(const std::map<std::string, at::Tensor>& state, const std::string& key,
+                at::Tensor& target) {
+  const auto it = state.find(key);
+  if (it == state.end()) {
+    throw ConfigError("optimizer state: tensor '" + key + "' is missing",
+                      "resume from a checkpoint of the same model and optimizer");
+  }
+  if (it->second.sizes() != target.sizes()) {
+    throw ConfigError("optimizer state: tensor '" + key + "' has the wrong shape",
+                      "resume from a checkpoint of the same model and optimizer");
+  }
+  target.copy_(it->second);
+}
+
+}  // namespace
+
+AdamWOptions AdamWOptions::FromSpec(const liger::v1::TrainingSpec& training) {
+  AdamWOptions options;
+  if (training.has_adam_beta1()) options.beta1 = training.adam_beta1();
+  if (training.has_adam_beta2()) options.beta2 = training.adam_beta2();
+  if (training.has_adam_epsilon()) options.epsilon = training.adam_epsilon();
+  options.weight_decay = training.weight_decay();
+  return options;
+}
+
+AdamW::AdamW(TrainableParameters& parameters, const AdamWOptions& options,
+             const PrecisionPlan& precision, uint64_t seed)
+    : parameters_(parameters),
+      options_(options),
+      state_dtype_(precision.optimizer),
+      rounding_(precision.rounding),
+      seed_(seed) {}
+
+void AdamW::AllocateStates() {
+  for (const auto& entry : parameters_.entries()) {
+    const auto options = entry.storage.options().dtype(state_dtype_).requires_grad(false);
+    exp_avg_.push_back(at::zeros(entry.storage.sizes(), options));
+    exp_avg_sq_.push_back(at::zeros(entry.storage.sizes(), options));
+  }
+}
+
+void AdamW::Step(const std::vector<at::Tensor>& grads, double learning_rate, double grad_scale) {
+  at::NoGradGuard no_grad;
+  const auto& entries = parameters_.entries();
+  TORCH_CHECK(grads.size() == entries.size(), "AdamW: one gradient a parameter");
+  if (exp_avg_.empty()) AllocateStates();
+  ++step_count_;
+  const AdamWScalars with_decay = MakeScalars(options_, step_count_, learning_rate, grad_scale);
+  AdamWScalars without_decay = with_decay;
+  without_decay.decay = 1;
+
+  std::optional<at::Generator> generator;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (!grads[i].defined()) continue;
+    const AdamWScalars& scalars = entries[i].decay ? with_decay : without_decay;
+    const at::Tensor param = entries[i].storage.detach();
+    const at::Tensor compute =
+        entries[i].storage.is_same(entries[i].compute) ? param : entries[i].compute.detach();
+    if (param.is_cpu()) {
+      const uint64_t stream =
+          (seed_ * 0x9e3779b97f4a7c15ull + uint64_t(step_count_)) * 0xd1342543de82ef95ull +
+          uint64_t(i) * 0xa0761d6478bd642full;
+      AdamWStepCpu(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, rounding_,
+                   stream);
+    } else {
+      if (rounding_ == Rounding::kStochastic && !generator) {
+        generator = StepGenerator(param.device(), seed_, step_count_);
+      }
+      AdamWStepDevice(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, generator);
+    }
+  }
+}
+
+std::map<std::string, at::Tensor> AdamW::StateDict() const {
+  std::map<std::string, at::Tensor> state;
+  state["step"] = at::scalar_tensor(step_count_, at::kLong);
+  for (size_t i = 0; i < exp_avg_.size(); ++i) {
+    const std::string& name = parameters_.entries()[i].name;
+    state["exp_avg." + name] = exp_avg_[i];
+    state["exp_avg_sq." + name] = exp_avg_sq_[i];
+  }
+  return state;
+}
+
+void AdamW::LoadStateDict(const std::map<std::string, at::Tensor>& state) {
+  at::NoGradGuard no_grad;
+  if (exp_avg_.empty()) AllocateStates();
+  at::Tensor step = at::scalar_tensor(0, at::kLong);
+  LoadTensor(state, "step", step);
+  for (size_t i = 0; i < exp_avg_.size(); ++i) {
+    const std::string& name = parameters_.entries()[i].name;
+    LoadTensor(state, "exp_avg." + name, exp_avg_[i]);
+    LoadTensor(state, "exp_avg_sq." + name, exp_avg_sq_[i]);
+  }
+  step_count_ = step.item<int64_t>();
+}
+
+}  // namespace liger::trainer

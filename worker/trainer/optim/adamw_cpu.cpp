@@ -1,0 +1,212 @@
+#include "worker/trainer/optim/adamw_cpu.h"
+
+#include <ATen/Parallel.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+// Loops are cloned for AVX-512, AVX2 and the baseline; the loader picks one.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define LIGER_CPU_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define LIGER_CPU_CLONES
+#endif
+
+namespace liger::trainer {
+namespace {
+
+constexpr int64_t kGrain = int64_t{1} << 15;
+
+// bf16 as its bits.
+struct Bf16 {
+  uint16_t bits;
+};
+
+inline float Load(const float* p, int64_t i) { return p[i]; }
+inline float Load(const Bf16* p, int64_t i) {
+  return std::bit_cast<float>(uint32_t{p[i].bits} << 16);
+}
+
+inline void StoreNearest(float* p, int64_t i, float value) { p[i] = value; }
+inline void StoreNearest(Bf16* p, int64_t i, float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  p[i].bits = static_cast<uint16_t>(value != value ? 0x7fc0u : rounded);
+}
+
+// Adds 16 random bits below the last kept one and cuts: rounds up with the
+// probability of the part cut off.
+inline void StoreStochastic(float* p, int64_t i, float value, uint32_t) { p[i] = value; }
+inline void StoreStochastic(Bf16* p, int64_t i, float value, uint32_t random16) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value) + (random16 & 0xffffu);
+  p[i].bits = static_cast<uint16_t>(value != value ? 0x7fc0u : bits >> 16);
+}
+
+// Bijective mixing of a counter (the finaliser of SplitMix64).
+inline uint64_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+struct Updated {
+  float param, exp_avg, exp_avg_sq;
+};
+
+inline Updated Update(float p, float g, float m, float v, const AdamWScalars& s) {
+  g *= s.grad_scale;
+  m += s.one_minus_beta1 * (g - m);
+  v = s.beta2 * v + s.one_minus_beta2 * g * g;
+  const float denominator = std::sqrt(v) * s.inv_sqrt_bias2 + s.epsilon;
+  return {p * s.decay - s.step_size * m / denominator, m, v};
+}
+
+template <typename P, typename G, typename S, typename C>
+struct Span {
+  P* param;
+  C* compute;  // null: param is what the model reads
+  const G* grad;
+  S* exp_avg;
+  S* exp_avg_sq;
+};
+
+template <typename P, typename G, typename S, typename C>
+[[gnu::always_inline]] inline void NearestLoop(const Span<P, G, S, C>& x, const AdamWScalars& s,
+                                               int64_t begin, int64_t end) {
+#pragma GCC ivdep
+  for (int64_t i = begin; i < end; ++i) {
+    const Updated u =
+        Update(Load(x.param, i), Load(x.grad, i), Load(x.exp_avg, i), Load(x.exp_avg_sq, i), s);
+    StoreNearest(x.param, i, u.param);
+    StoreNearest(x.exp_avg, i, u.exp_avg);
+    StoreNearest(x.exp_avg_sq, i, u.exp_avg_sq);
+  }
+  if (x.compute == nullptr) return;
+#pragma GCC ivdep
+  for (int64_t i = begin; i < end; ++i) StoreNearest(x.compute, i, Load(x.param, i));
+}
+
+template <typename P, typename G, typename S, typename C>
+[[gnu::always_inline]] inline void StochasticLoop(const Span<P, G, S, C>& x, const AdamWScalars& s,
+                                                  uint64_t stream, int64_t begin, int64_t end) {
+#pragma GCC ivdep
+  for (int64_t i = begin; i < end; ++i) {
+    const Updated u =
+        Update(Load(x.param, i), Load(x.grad, i), Load(x.exp_avg, i), Load(x.exp_avg_sq, i), s);
+    const uint64_t random = Mix(stream + uint64_t(i) * 0x9e3779b97f4a7c15ull);
+    StoreStochastic(x.param, i, u.param, uint32_t(random));
+    StoreStochastic(x.exp_avg, i, u.exp_avg, uint32_t(random >> 16));
+    StoreStochastic(x.exp_avg_sq, i, u.exp_avg_sq, uint32_t(random >> 32));
+  }
+  if (x.compute == nullptr) return;
+#pragma GCC ivdep
+  for (int64_t i = begin; i < end; ++i) StoreNearest(x.compute, i, Load(x.param, i));
+}
+
+// The common case, fp32 throughout, cloned by name: templates cannot be.
+LIGER_CPU_CLONES void Fp32Loop(const Span<float, float, float, float>& x, const AdamWScalars& s,
+                               int64_t begin, int64_t end) {
+  NearestLoop(x, s, begin, end);
+}
+LIGER_CPU_CLONES void MixedLoop(const Span<float, float, float, Bf16>& x, const AdamWScalars& s,
+                                int64_t begin, int64_t end) {
+  NearestLoop(x, s, begin, end);
+}
+LIGER_CPU_CLONES void Bf16Loop(const Span<Bf16, Bf16, Bf16, Bf16>& x, const AdamWScalars& s,
+                               uint64_t stream, int64_t begin, int64_t end) {
+  StochasticLoop(x, s, stream, begin, end);
+}
+
+template <typename P, typename G, typename S, typename C>
+void RunLoop(const Span<P, G, S, C>& x, const AdamWScalars& s, Rounding rounding, uint64_t stream,
+             int64_t begin, int64_t end) {
+  const bool stochastic = rounding == Rounding::kStochastic;
+  if constexpr (std::is_same_v<Span<P, G, S, C>, Span<float, float, float, float>>) {
+    Fp32Loop(x, s, begin, end);  // nothing to round
+  } else if constexpr (std::is_same_v<Span<P, G, S, C>, Span<float, float, float, Bf16>>) {
+    MixedLoop(x, s, begin, end);  // the compute copy is rounded to nearest
+  } else if constexpr (std::is_same_v<Span<P, G, S, C>, Span<Bf16, Bf16, Bf16, Bf16>>) {
+    stochastic ? Bf16Loop(x, s, stream, begin, end) : NearestLoop(x, s, begin, end);
+  } else {
+    stochastic ? StochasticLoop(x, s, stream, begin, end) : NearestLoop(x, s, begin, end);
+  }
+}
+
+// Calls f with a typed null pointer that stands for the tensor's dtype.
+template <typename F>
+void WithType(const at::Tensor& t, F f) {
+  if (t.scalar_type() == at::kFloat) {
+    f(static_cast<float*>(nullptr));
+  } else if (t.scalar_type() == at::kBFloat16) {
+    f(static_cast<Bf16*>(nullptr));
+  } else {
+    TORCH_CHECK(false, "AdamW: dtype ", t.scalar_type(), " is not implemented");
+  }
+}
+
+LIGER_CPU_CLONES double SumOfSquaresFp32(const float* values, int64_t count) {
+  // Independent sums, so that additions do not wait for each other.
+  constexpr int kLanes = 32;
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const double value = values[i + lane];
+      lanes[lane] += value * value;
+    }
+  }
+  double sum = 0;
+  for (; i < count; ++i) sum += double(values[i]) * values[i];
+  for (double lane : lanes) sum += lane;
+  return sum;
+}
+
+}  // namespace
+
+void AdamWStepCpu(at::Tensor param, at::Tensor compute, const at::Tensor& grad, at::Tensor exp_avg,
+                  at::Tensor exp_avg_sq, const AdamWScalars& scalars, Rounding rounding,
+                  uint64_t stream) {
+  TORCH_CHECK(param.is_contiguous() && exp_avg.is_contiguous() && exp_avg_sq.is_contiguous() &&
+                  compute.is_contiguous() && grad.numel() == param.numel(),
+              "AdamW: tensors must be contiguous and of one size");
+  const at::Tensor dense_grad = grad.contiguous();
+  const bool has_copy = !compute.is_same(param);
+  WithType(param, [&](auto* p) {
+    WithType(dense_grad, [&](auto* g) {
+      WithType(exp_avg, [&](auto* s) {
+        WithType(compute, [&](auto* c) {
+          using P = std::remove_pointer_t<decltype(p)>;
+          using G = std::remove_pointer_t<decltype(g)>;
+          using S = std::remove_pointer_t<decltype(s)>;
+          using C = std::remove_pointer_t<decltype(c)>;
+          Span<P, G, S, C> span{static_cast<P*>(param.data_ptr()),
+                                has_copy ? static_cast<C*>(compute.data_ptr()) : nullptr,
+                                static_cast<const G*>(dense_grad.const_data_ptr()),
+                                static_cast<S*>(exp_avg.data_ptr()),
+                                static_cast<S*>(exp_avg_sq.data_ptr())};
+          at::parallel_for(0, param.numel(), kGrain, [&](int64_t begin, int64_t end) {
+            RunLoop(span, scalars, rounding, stream, begin, end);
+          });
+        });
+      });
+    });
+  });
+}
+
+double SumOfSquares(const at::Tensor& values, int64_t begin, int64_t end) {
+  if (values.scalar_type() == at::kFloat) {
+    return SumOfSquaresFp32(values.const_data_ptr<float>() + begin, end - begin);
+  }
+  double sum = 0;
+  WithType(values, [&](auto* typed) {
+    using T = std::remove_pointer_t<decltype(typed)>;
+    const T* data = static_cast<const T*>(values.const_data_ptr());
+    for (int64_t i = begin; i < end; ++i) sum += double(Load(data, i)) * Load(data, i);
+  });
+  return sum;
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,94 @@
+#include "worker/trainer/optim/parameters.h"
+
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <memory>
+
+namespace liger::trainer {
+namespace {
+
+// Runs when a leaf's gradient for one backward pass is complete: adds it to
+// the accumulation buffer and lets go of it.
+class MoveToBuffer : public torch::autograd::PostAccumulateGradHook {
+ public:
+  MoveToBuffer(std::shared_ptr<at::Tensor> buffer, at::ScalarType dtype)
+      : buffer_(std::move(buffer)), dtype_(dtype) {}
+
+  void operator()(const torch::autograd::Variable& leaf) override {
+    at::NoGradGuard no_grad;
+    at::Tensor& grad = leaf.mutable_grad();
+    if (!grad.defined()) return;
+    if (buffer_->defined()) {
+      buffer_->add_(grad);
+    } else {
+      *buffer_ = grad.to(dtype_);
+    }
+    grad.reset();
+  }
+
+ private:
+  std::shared_ptr<at::Tensor> buffer_;
+  at::ScalarType dtype_;
+};
+
+}  // namespace
+
+bool WeightDecayApplies(const std::string& name, const at::Tensor& parameter) {
+  const bool is_bias = name == "bias" || name.ends_with(".bias");
+  return parameter.dim() >= 2 && !is_bias;
+}
+
+TrainableParameters::TrainableParameters(
+    const std::vector<std::pair<std::string, at::Tensor>>& leaves, const PrecisionPlan& plan)
+    : external_gradients_(plan.gradient != plan.compute) {
+  at::NoGradGuard no_grad;
+  for (const auto& [name, leaf] : leaves) {
+    if (!leaf.requires_grad()) continue;
+    TORCH_CHECK(leaf.scalar_type() == plan.storage, "parameter ", name, " is ", leaf.scalar_type(),
+                ", expected ", plan.storage);
+    Entry entry{name, leaf, leaf, WeightDecayApplies(name, leaf)};
+    if (plan.has_compute_copy()) {
+      entry.storage = leaf.detach();  // keeps the storage-dtype tensor alive
+      at::Tensor model_leaf = leaf;
+      model_leaf.set_data(entry.storage.to(plan.compute));
+    }
+    entries_.push_back(std::move(entry));
+    if (external_gradients_) AttachAccumulation(entries_.size() - 1, plan.gradient);
+  }
+}
+
+void TrainableParameters::AttachAccumulation(size_t index, at::ScalarType dtype) {
+  accumulated_.push_back(std::make_shared<at::Tensor>());
+  torch::autograd::impl::set_post_acc_grad_hooks(
+      entries_[index].compute, std::make_unique<MoveToBuffer>(accumulated_.back(), dtype));
+}
+
+std::vector<at::Tensor> TrainableParameters::Gradients() const {
+  std::vector<at::Tensor> grads;
+  grads.reserve(entries_.size());
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    grads.push_back(external_gradients_ ? *accumulated_[i] : entries_[i].compute.grad());
+  }
+  return grads;
+}
+
+void TrainableParameters::ZeroGradients() {
+  for (auto& buffer : accumulated_) buffer->reset();
+  for (auto& entry : entries_) entry.compute.mutable_grad().reset();
+}
+
+void TrainableParameters::RefreshCompute() {
+  at::NoGradGuard no_grad;
+  for (auto& entry : entries_) {
+    if (!entry.storage.is_same(entry.compute)) entry.compute.copy_(entry.storage);
+  }
+}
+
+int64_t TrainableParameters::numel() const {
+  int64_t total = 0;
+  for (const auto& entry : entries_) total += entry.storage.numel();
+  return total;
+}
+
+}  // namespace liger::trainer

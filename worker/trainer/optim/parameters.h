@@ -1,0 +1,64 @@
+#ifndef LIGER_WORKER_TRAINER_OPTIM_PARAMETERS_H_
+#define LIGER_WORKER_TRAINER_OPTIM_PARAMETERS_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/trainer/optim/precision.h"
+
+namespace liger::trainer {
+
+// The trainable parameters of a model as the optimizer sees them, by name.
+// Applies a PrecisionPlan from outside: the model keeps one set of leaves (in
+// the compute dtype), the optimizer updates another (in the storage dtype)
+// where the two differ, and gradients accumulate in the gradient dtype.
+class TrainableParameters {
+ public:
+  struct Entry {
+    std::string name;
+    at::Tensor storage;  // what the optimizer updates and what is saved
+    at::Tensor compute;  // the model's leaf; the same tensor unless plan.has_compute_copy()
+    bool decay = true;   // weight decay applies: false for norms and biases
+  };
+
+  // `leaves` are the model's parameters with their names, holding their values
+  // in plan.storage. Where compute differs, each leaf's data is replaced by a
+  // copy in the compute dtype. Parameters without requires_grad are skipped.
+  // Where the gradient dtype differs from compute's, hooks on the leaves move
+  // each gradient into the accumulation buffer as soon as it is complete, so
+  // that both dtypes' gradients never exist at once for the whole model.
+  TrainableParameters(const std::vector<std::pair<std::string, at::Tensor>>& leaves,
+                      const PrecisionPlan& plan);
+
+  const std::vector<Entry>& entries() const { return entries_; }
+
+  // Gradient of each entry, in order; undefined where backward gave none.
+  std::vector<at::Tensor> Gradients() const;
+  // Releases the gradients' memory.
+  void ZeroGradients();
+  // Copies storage to compute; needed after each optimizer step that did not
+  // do so itself.
+  void RefreshCompute();
+
+  int64_t numel() const;
+
+ private:
+  void AttachAccumulation(size_t index, at::ScalarType dtype);
+
+  std::vector<Entry> entries_;
+  bool external_gradients_;
+  // By entry; used when external_gradients_. Shared with the leaves' hooks.
+  std::vector<std::shared_ptr<at::Tensor>> accumulated_;
+};
+
+// Weight decay is left out for biases and for one-dimensional weights (norms'
+// scales), as transformers' Trainer does.
+bool WeightDecayApplies(const std::string& name, const at::Tensor& parameter);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_OPTIM_PARAMETERS_H_
