@@ -1,0 +1,49 @@
+#ifndef LIGER_SERVER_JOBS_FLEET_PORT_H_
+#define LIGER_SERVER_JOBS_FLEET_PORT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "liger/trainer/v1/trainer.pb.h"
+#include "liger/v1/job_spec.pb.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "server/store/commands.h"
+
+namespace liger::server {
+
+// A task to bring up on a worker: Prepare, and Start once it is Prepared.
+struct TaskStart {
+  std::string worker_id;
+  liger::trainer::v1::Ref ref;
+  liger::trainer::v1::TaskKind kind = liger::trainer::v1::TASK_KIND_TRAIN;
+  liger::worker::v1::Gang gang;
+  std::vector<liger::worker::v1::LocalRank> local_ranks;  // empty for CHECK
+  liger::v1::JobSpec resolved_spec;
+  std::string spec_hash;
+  std::string resume_from;
+  int64_t check_max_rows = 0;
+};
+
+// What the job logic asks of the fleet (server/fleet implements it).
+//
+// Threads: called from any thread, without a lock held, often the store's
+// writer. An implementation queues the message and returns; it must not wait,
+// and may call JobService back. A worker without a session loses the message:
+// reconciliation on its next Hello, or the end of its lease, settles it.
+class FleetPort {
+ public:
+  virtual ~FleetPort() = default;
+  // Idempotent by ref. The fleet answers with JobService::OnTaskRefused when
+  // the worker refuses, or is not Prepared in time (it sends Abort then).
+  virtual void StartTask(const TaskStart& start) = 0;
+  virtual void StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) = 0;
+  virtual void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                         int64_t through_seq) = 0;
+  virtual void AnswerPublish(const PublishAnswer& answer) = 0;
+  virtual void Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) = 0;
+};
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_JOBS_FLEET_PORT_H_

@@ -1,0 +1,131 @@
+#ifndef LIGER_SERVER_JOBS_JOB_SERVICE_H_
+#define LIGER_SERVER_JOBS_JOB_SERVICE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "liger/trainer/v1/trainer.pb.h"
+#include "liger/v1/fine_tuning.pb.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "server/catalog/catalog.h"
+#include "server/jobs/fleet_port.h"
+#include "server/store/store.h"
+
+namespace liger::server {
+
+struct JobServiceOptions {
+  // Microseconds since the Unix epoch, and a fresh identifier of 16 characters
+  // [a-z0-9]. Defaults: the system's clock and random device.
+  std::function<int64_t()> now_us;
+  std::function<std::string()> new_id;
+  // Attempts that may be lost to infrastructure before the job fails.
+  int32_t max_restarts = 2;
+  // From STOP to SIGKILL, and from a cancel to CANCELLED whatever the worker
+  // does (its devices stay occupied until it reports).
+  double stop_grace_seconds = 5;
+  double cancel_deadline_seconds = 9;
+  // Progress is written at most this often for a job.
+  double progress_interval_seconds = 1;
+  // A placement that a worker refused is not tried again for this long.
+  double refusal_backoff_seconds = 2;
+  // A dry run without an answer ends after this long.
+  double validate_timeout_seconds = 60;
+  // Rows that a dry run reads; jobs are checked in full.
+  int64_t validate_max_rows = 1000;
+  double metrics_retention_seconds = 30 * 24 * 3600.0;
+};
+
+// What the fleet puts into Welcome.
+struct HelloAnswer {
+  std::vector<liger::worker::v1::Verdict> verdicts;
+};
+
+// Decides what follows from what users ask and workers report, as store
+// commands, and tells the fleet to act once they are committed. The one caller
+// of Store::Apply besides server/metrics (AppendMetrics, PutLogFiles). Reads
+// go to the store directly.
+//
+// Threads: every method may be called from any thread, a gRPC thread too, and
+// returns without waiting for disk. Callbacks come exactly once, on a thread of
+// the store or the caller's, without a lock held.
+class JobService {
+ public:
+  // `store` and `catalog` outlive the service; `fleet` may be called until
+  // Stop() returns.
+  JobService(Store* store, const Catalog* catalog, JobServiceOptions options);
+  ~JobService();
+
+  // Loads the known workers and begins to schedule. Blocks; call it before the
+  // ports open. Workers keep their state; the fleet gives each READY one a full
+  // lease and calls OnWorkerLost if that runs out.
+  absl::Status Start(FleetPort* fleet);
+  // After this returns the fleet is not called again. Call before the store closes.
+  void Stop();
+
+  // ---- for server/api
+
+  struct SubmitRequest {
+    std::string tenant;
+    std::string actor;  // "user" or "user:<name>"
+    liger::v1::JobSpec spec;
+    std::string request_id;
+  };
+  struct SubmitResult {
+    liger::v1::Job job;
+    std::vector<std::string> notices;
+    std::vector<std::string> checks_run;      // Validate only
+    std::vector<std::string> checks_skipped;  // Validate only
+  };
+  using SubmitDone = std::function<void(absl::StatusOr<SubmitResult>)>;
+
+  // Resolves the spec and makes a job. INVALID_ARGUMENT with the fields
+  // (server/errors); ALREADY_EXISTS REQUEST_ID_REUSED or NAME_TAKEN.
+  void Submit(SubmitRequest request, SubmitDone done);
+  // As Submit, with a bounded CHECK on a worker, and makes nothing.
+  void Validate(SubmitRequest request, SubmitDone done);
+
+  using JobDone = std::function<void(absl::StatusOr<liger::v1::Job>)>;
+  void Cancel(const std::string& tenant, const std::string& actor, const std::string& job,
+              const std::string& reason, JobDone done);
+  // The result's log files are the caller's to remove.
+  void Delete(const std::string& tenant, const std::string& actor, const std::string& job,
+              bool delete_output, std::function<void(absl::StatusOr<DeleteJob::Result>)> done);
+
+  // ---- for server/fleet
+
+  // A worker opened a session. Called again when it reconnects. `done` gets what
+  // goes into Welcome; send Welcome inside it: tasks to start again and grants
+  // to repeat follow through FleetPort when `done` returns. An error
+  // (STALE_INCARNATION) closes the session.
+  void OnHello(const liger::worker::v1::Hello& hello,
+               std::function<void(absl::StatusOr<HelloAnswer>)> done);
+  // A heartbeat with inventory_changed. Other heartbeats do not come here.
+  void OnInventory(const std::string& worker_id, int64_t incarnation,
+                   std::vector<liger::worker::v1::InventoryItem> inventory);
+  // reassign_seconds without a heartbeat. A closed session alone is nothing.
+  void OnWorkerLost(const std::string& worker_id, int64_t incarnation);
+  // Refused, or not Prepared in time.
+  void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                     const std::string& reason);
+  // Every TaskEvent of a session, in the order of its stream. The
+  // acknowledgement comes through FleetPort::AckEvents after the commit. A gap
+  // in seq is dropped and logged: the worker replays on its next session.
+  void OnTaskEvent(const std::string& worker_id, const liger::worker::v1::TaskEvent& event);
+
+  // Time passes: writes progress, ends cancels that are overdue, schedules.
+  // Call every 200 ms or so.
+  void Tick();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_JOBS_JOB_SERVICE_H_

@@ -1,0 +1,82 @@
+#ifndef LIGER_SERVER_SCHEDULER_SCHEDULER_H_
+#define LIGER_SERVER_SCHEDULER_SCHEDULER_H_
+
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "server/store/records.h"
+
+// The scheduler: a pure function from a snapshot to decisions. It holds no
+// state, reads no clock and draws no random numbers; equal snapshots give
+// equal decisions.
+//
+// Policy: FIFO by creation, gangs all or nothing (of one worker now). A job
+// that cannot run now keeps later jobs away from the workers that it waits
+// for, and from those only; a job that could never run as the fleet stands
+// holds up nobody.
+namespace liger::server {
+
+struct ScheduleSnapshot {
+  std::vector<JobRow> jobs;             // VALIDATING, QUEUED and RECOVERING count
+  std::vector<WorkerRow> workers;       // every worker ever seen
+  std::vector<MemberRow> occupied;      // unreleased members: their devices are taken
+  std::vector<TaskRow> running_checks;  // CHECK tasks now on workers
+  // Workers that passed a job's CHECK: they can read its files.
+  std::set<std::pair<std::string, std::string>> checked;  // {job_uid, worker_id}
+  // Placements not to be tried again yet: the worker refused.
+  std::set<std::pair<std::string, std::string>> excluded;  // {job_uid, worker_id}
+  // URIs from the catalog. Only a worker whose inventory lists one may use it;
+  // for other URIs (paths that the user typed) the inventory is a preference.
+  std::set<std::string> catalog_uris;
+  // Jobs' names by uid, for explanations that name who holds a device.
+  std::vector<std::pair<std::string, std::string>> job_names;
+  int max_checks_per_worker = 2;
+};
+
+// Run this job's CHECK on this worker. Takes no device.
+struct CheckDecision {
+  std::string job_uid;
+  std::string worker_id;
+};
+
+// Start an attempt of this job on these devices, rank i on device_uuids[i].
+struct PlacementDecision {
+  std::string job_uid;
+  std::string worker_id;
+  std::vector<std::string> device_uuids;
+};
+
+// Why a job stays where it is.
+struct WaitDecision {
+  std::string job_uid;
+  // NoWorker, ModelAbsent, DatasetAbsent, NoSuchDevice, TooFewDevices: nothing
+  // but a change of the fleet helps ("can never"). DevicesBusy,
+  // BehindOtherJobs, CheckSlotsBusy, WorkerRefused: passes by itself ("cannot
+  // now").
+  std::string reason;
+  std::string message;
+  std::string action;  // empty: just wait
+  bool can_never = false;
+};
+
+struct ScheduleDecisions {
+  std::vector<CheckDecision> checks;
+  std::vector<PlacementDecision> placements;
+  std::vector<WaitDecision> waits;
+};
+
+ScheduleDecisions Schedule(const ScheduleSnapshot& snapshot);
+
+// Whether an inventory item's URI and a spec's URI mean the same thing below
+// `root`: "file://" and the root itself do not count.
+bool SameUri(const std::string& a, const std::string& b, const std::string& root);
+
+// The worker's inventory lists the model (or dataset) `uri`.
+bool HasModel(const WorkerRow& worker, const std::string& uri);
+bool HasDataset(const WorkerRow& worker, const std::string& uri);
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_SCHEDULER_SCHEDULER_H_

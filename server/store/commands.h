@@ -1,0 +1,260 @@
+#ifndef LIGER_SERVER_STORE_COMMANDS_H_
+#define LIGER_SERVER_STORE_COMMANDS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "server/store/records.h"
+
+// What can happen to the store. A command is plain data: it carries its time
+// and every identifier it makes, so that applying the same commands to two
+// stores gives the same rows. Each names its Result.
+namespace liger::server {
+
+// One message for a worker about a task that must stop there.
+struct TaskStop {
+  std::string worker_id;
+  liger::trainer::v1::Ref ref;
+};
+
+// The store's answer to a publish request. A grant may be sent any number of
+// times: making a publication visible is idempotent.
+struct PublishAnswer {
+  std::string worker_id;
+  liger::trainer::v1::Ref ref;
+  std::string publication_id;
+  bool granted = false;
+  std::string output_uri;     // kind model, granted: file:// URI to appear at
+  std::string denied_reason;  // STALE_EPOCH, CANCELLED
+};
+
+// Submits a job in VALIDATING. ALREADY_EXISTS: REQUEST_ID_REUSED, when the
+// request id was used with another body; NAME_TAKEN, when a job that is not
+// deleted has the name.
+struct CreateJob {
+  JobRow job;  // uid, tenant, name, method, model, spec, resolved_spec, spec_hash, hash_version
+  std::string request_id;  // empty: no idempotency
+  std::string body_hash;
+  int64_t request_expires_us = 0;
+
+  struct Result {
+    liger::v1::Job job;
+    bool existed = false;  // the request id gave an earlier job
+  };
+};
+
+// Gives a job in VALIDATING a CHECK task. FAILED_PRECONDITION when the job has
+// left VALIDATING or has a check running.
+struct AssignCheck {
+  std::string job_uid;
+  std::string task_id;
+  std::string worker_id;
+  struct Result {
+    TaskRow task;
+    JobRow job;
+  };
+};
+
+struct MemberPlan {
+  std::string worker_id;
+  std::vector<int32_t> ranks;
+  std::vector<std::string> device_uuids;  // one a rank
+};
+
+// Records a new attempt: QUEUED or RECOVERING -> STARTING under a new epoch,
+// with every member's devices, or nothing at all (I7). FAILED_PRECONDITION
+// when the job moved on, a worker is not READY or lacks a device, or a device
+// is occupied (I6).
+struct StartAttempt {
+  std::string job_uid;
+  std::vector<MemberPlan> members;
+  std::string resume_from;
+  struct Result {
+    int64_t epoch = 0;
+    JobRow job;
+    std::vector<MemberRow> members;
+  };
+};
+
+// An attempt that never ran (refused, Prepare timed out, or never delivered):
+// its devices are free again and the job waits for the next placement. Costs
+// no restart. Ignored when the epoch is not current or the attempt has begun.
+struct AbandonAttempt {
+  std::string job_uid;
+  int64_t epoch = 0;
+  std::string detail;
+  struct Result {
+    bool abandoned = false;
+  };
+};
+
+// How a task ended, as server/jobs/failure_policy.h reads it.
+struct TaskExit {
+  AttemptState outcome = AttemptState::kFailed;  // kSucceeded, kFailed or kCancelled
+  bool retry = false;                            // kFailed: run it again, within max_restarts
+  liger::v1::Failure failure;
+};
+
+// What a worker reported of one task, merged over the events first_seq to
+// through_seq, and their acknowledgement, in one transaction. Events that were
+// acknowledged before have no effect. OUT_OF_RANGE when first_seq leaves a gap.
+// A report of a stale epoch (or finished task) is acknowledged and changes
+// nothing but the devices an exit frees.
+struct ReportTask {
+  std::string worker_id;
+  liger::trainer::v1::Ref ref;
+  int64_t first_seq = 0;
+  int64_t through_seq = 0;
+
+  bool started = false;
+  std::vector<liger::v1::KernelRan> kernels_ran;
+  std::optional<liger::v1::Progress> progress;  // the newest
+  std::vector<liger::v1::Evaluation> evaluations;
+  std::vector<liger::v1::Sample> samples;
+  std::vector<liger::v1::Warning> warnings;
+  std::optional<liger::trainer::v1::CheckResult> check_result;
+  std::optional<liger::trainer::v1::Saved> publish;
+  std::optional<TaskExit> exit;
+  int32_t max_restarts = 2;
+
+  struct Result {
+    int64_t acked_seq = 0;  // acknowledge through here
+    bool stale = false;     // the worker should stop this task
+    std::optional<PublishAnswer> publish;
+  };
+};
+
+// A worker's Hello against what the store expects of it. Records the worker as
+// READY, adopts what is current, loses what is missing and frees the devices
+// of what is gone. FAILED_PRECONDITION STALE_INCARNATION for an older
+// incarnation than the one known.
+struct ReconcileWorker {
+  liger::worker::v1::Hello hello;
+  int32_t max_restarts = 2;
+  struct Result {
+    std::vector<liger::worker::v1::Verdict> verdicts;  // one for each of hello.owned
+    std::vector<PublishAnswer> grants;                 // to send (again) after Welcome
+    std::vector<std::string> lost_job_uids;
+  };
+};
+
+// The worker's lease ran out. Its attempts are lost and may be placed
+// elsewhere; their devices stay occupied until their exit is reported. Ignored
+// for an incarnation that is not current.
+struct LoseWorker {
+  std::string worker_id;
+  int64_t incarnation = 0;
+  int32_t max_restarts = 2;
+  struct Result {
+    std::vector<std::string> lost_job_uids;
+  };
+};
+
+// The full inventory, when a heartbeat says that it changed.
+struct UpdateInventory {
+  std::string worker_id;
+  int64_t incarnation = 0;
+  std::vector<liger::worker::v1::InventoryItem> inventory;
+  struct Result {};
+};
+
+// Idempotent. A job that waits is CANCELLED at once; one that runs goes to
+// CANCELLING; one that is terminal, or has committed its model, stays.
+// NOT_FOUND JOB_NOT_FOUND.
+struct CancelJob {
+  std::string tenant;
+  std::string job;  // name or uid
+  std::string reason;
+  struct Result {
+    liger::v1::Job job;
+    std::vector<TaskStop> stops;
+  };
+};
+
+// Ends a CANCELLING job whose worker did not report in time. Its devices stay
+// occupied. Ignored in any other state.
+struct ForceCancel {
+  std::string job_uid;
+  int64_t epoch = 0;
+  struct Result {};
+};
+
+// FAILED for a job that waits (VALIDATING, QUEUED, RECOVERING) and can never
+// run. Ignored in any other state.
+struct FailJob {
+  std::string job_uid;
+  std::string reason;
+  liger::v1::Failure failure;
+  struct Result {};
+};
+
+// Terminal jobs only: FAILED_PRECONDITION JOB_NOT_TERMINAL. The name is free
+// afterwards.
+struct DeleteJob {
+  std::string tenant;
+  std::string job;
+  struct Result {
+    std::string job_uid;
+    std::vector<ArtifactRow> artifacts;  // the caller reclaims them if asked
+    std::vector<LogFileRow> log_files;   // the caller removes them
+  };
+};
+
+// Why jobs wait. A change makes a new revision but no event. Jobs that no
+// longer wait are left alone.
+struct SetWaitReasons {
+  struct Reason {
+    std::string job_uid;
+    std::string reason;
+    std::string message;
+    std::string action;
+  };
+  std::vector<Reason> reasons;
+  struct Result {};
+};
+
+// Logged steps of any number of jobs. Chunks whose steps are known already are
+// dropped.
+struct AppendMetrics {
+  std::vector<MetricChunkRow> chunks;
+  struct Result {};
+};
+
+struct PutLogFiles {
+  std::vector<LogFileRow> files;
+  struct Result {};
+};
+
+// Drops request ids past their time, and the metric chunks and log rows of
+// jobs that were deleted or ended before `drop_metrics_before_us`.
+struct ExpireRows {
+  int64_t drop_metrics_before_us = 0;
+  struct Result {
+    std::vector<LogFileRow> log_files;  // rows that went; the caller removes the files
+  };
+};
+
+using CommandBody =
+    std::variant<CreateJob, AssignCheck, StartAttempt, AbandonAttempt, ReportTask, ReconcileWorker,
+                 LoseWorker, UpdateInventory, CancelJob, ForceCancel, FailJob, DeleteJob,
+                 SetWaitReasons, AppendMetrics, PutLogFiles, ExpireRows>;
+
+using CommandResult =
+    std::variant<CreateJob::Result, AssignCheck::Result, StartAttempt::Result,
+                 AbandonAttempt::Result, ReportTask::Result, ReconcileWorker::Result,
+                 LoseWorker::Result, UpdateInventory::Result, CancelJob::Result,
+                 ForceCancel::Result, FailJob::Result, DeleteJob::Result, SetWaitReasons::Result,
+                 AppendMetrics::Result, PutLogFiles::Result, ExpireRows::Result>;
+
+struct Command {
+  int64_t time_us = 0;
+  std::string actor;  // user, scheduler, worker:<id>, system
+  CommandBody body;
+};
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_STORE_COMMANDS_H_

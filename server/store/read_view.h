@@ -1,0 +1,110 @@
+#ifndef LIGER_SERVER_STORE_READ_VIEW_H_
+#define LIGER_SERVER_STORE_READ_VIEW_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/store/records.h"
+
+namespace liger::server {
+
+// Terms that must all hold (liger.v1.ListJobsRequest.filter).
+struct JobFilter {
+  std::optional<JobState> state;
+  std::string method;  // empty: any
+  std::string model;   // empty: any
+  std::string name;    // empty: any
+  bool name_is_prefix = false;
+  std::vector<std::pair<std::string, std::string>> labels;
+};
+
+// INVALID_ARGUMENT (field "filter") that names the term it does not understand.
+absl::StatusOr<JobFilter> ParseJobFilter(const std::string& filter);
+
+struct JobQuery {
+  std::string tenant;
+  JobFilter filter;
+  int32_t page_size = 50;
+  std::string page_token;  // of the page before; empty: the first page
+};
+
+// Newest first.
+struct JobPage {
+  std::vector<JobRow> jobs;
+  std::string next_page_token;  // empty: no more
+};
+
+// One consistent snapshot of the store. An error of the storage below makes
+// status() non-OK for the rest of the view's life and every answer empty;
+// Store::Read checks that, so that queries read as plain code.
+class ReadView {
+ public:
+  virtual ~ReadView() = default;
+  virtual absl::Status status() const = 0;
+
+  // Deleted jobs are found by uid only.
+  virtual std::optional<JobRow> Job(const std::string& uid) const = 0;
+  virtual std::optional<JobRow> JobByName(const std::string& tenant,
+                                          const std::string& name) const = 0;
+  virtual absl::StatusOr<JobPage> ListJobs(const JobQuery& query) const = 0;
+  // Not terminal, of all tenants, oldest first. limit 0: all.
+  virtual std::vector<JobRow> ActiveJobs() const = 0;
+  // Jobs by state, without the deleted ones.
+  virtual std::vector<std::pair<JobState, int64_t>> CountJobs() const = 0;
+
+  // Newest first.
+  virtual std::vector<AttemptRow> Attempts(const std::string& job_uid) const = 0;
+  virtual std::optional<AttemptRow> Attempt(const std::string& job_uid, int64_t epoch) const = 0;
+  virtual std::vector<MemberRow> Members(const std::string& job_uid, int64_t epoch) const = 0;
+  // Members that occupy devices, of one worker or (empty) of all.
+  virtual std::vector<MemberRow> UnreleasedMembers(const std::string& worker_id) const = 0;
+
+  virtual std::optional<TaskRow> Task(const std::string& task_id) const = 0;
+  virtual std::vector<TaskRow> Tasks(const std::string& job_uid) const = 0;
+  virtual std::vector<TaskRow> RunningTasks() const = 0;
+
+  virtual std::optional<WorkerRow> Worker(const std::string& worker_id) const = 0;
+  virtual std::vector<WorkerRow> Workers() const = 0;
+
+  // Events of a job with seq > after_seq, in order.
+  virtual std::vector<liger::v1::JobEvent> Events(const std::string& job_uid, int64_t after_seq,
+                                                  int32_t limit) const = 0;
+  // Events of all jobs of a tenant with revision > after_revision, in order.
+  virtual std::vector<liger::v1::JobEvent> EventsSince(const std::string& tenant,
+                                                       int64_t after_revision,
+                                                       int32_t limit) const = 0;
+  // The newest revision.
+  virtual int64_t Revision() const = 0;
+
+  virtual std::optional<RequestRow> Request(const std::string& tenant, const std::string& method,
+                                            const std::string& request_id) const = 0;
+  // Of one job, or (empty) of all jobs of the tenant; newest first.
+  virtual std::vector<ArtifactRow> Artifacts(const std::string& tenant,
+                                             const std::string& job_uid) const = 0;
+  // Chunks that overlap [from_step, to_step], by first_step. to_step 0: to the end.
+  virtual std::vector<MetricChunkRow> MetricChunks(const std::string& job_uid, int64_t epoch,
+                                                   int64_t from_step, int64_t to_step) const = 0;
+  // Steps up to here are stored; 0: none.
+  virtual int64_t MetricsThroughStep(const std::string& job_uid, int64_t epoch) const = 0;
+  virtual std::vector<LogFileRow> LogFiles(const std::string& job_uid) const = 0;
+
+  // meta: schema_version, cluster_id, generation, term.
+  virtual std::string Meta(const std::string& key) const = 0;
+};
+
+// A job that is not deleted, by name or uid. NOT_FOUND JOB_NOT_FOUND.
+absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
+                               const std::string& name_or_uid);
+
+// The row as the API shows it, with its attempts.
+liger::v1::Job ToProto(const ReadView& view, const JobRow& row);
+liger::v1::Artifact ToProto(const ArtifactRow& row);
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_STORE_READ_VIEW_H_
