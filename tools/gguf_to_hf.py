@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 def convert(gguf_file: str, out_dir: str) -> None:
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     folder, name = os.path.split(os.path.abspath(gguf_file))
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
     quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)

@@ -1,0 +1,82 @@
+#ifndef LIGER_CLIENT_COMMANDS_COMMANDS_H_
+#define LIGER_CLIENT_COMMANDS_COMMANDS_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "client/connection.h"
+#include "client/exit_code.h"
+#include "client/print.h"
+
+namespace liger::client {
+
+// What every verb gets: the global flags, and the connection made on first use
+// (so that `version` and `init` need no server).
+class Session {
+ public:
+  Endpoint flags;
+  std::string context;
+  std::string output_name;
+
+  Connection& connection();
+  Output output() const { return ParseOutput(output_name); }
+
+ private:
+  std::unique_ptr<Connection> connection_;
+};
+
+using Action = std::function<ExitCode(Session&)>;
+
+// Declares a verb on `app` and returns what it does; its options live in the
+// closure.
+using Declare = Action (*)(CLI::App* app);
+
+struct Verb {
+  const char* name;
+  const char* help;
+  Declare declare;
+};
+
+Action DeclareUp(CLI::App* app);
+Action DeclareInit(CLI::App* app);
+Action DeclareSubmit(CLI::App* app);
+Action DeclareGet(CLI::App* app);
+Action DeclareList(CLI::App* app);
+Action DeclareWatch(CLI::App* app);
+Action DeclareLogs(CLI::App* app);
+Action DeclareEvents(CLI::App* app);
+Action DeclareCancel(CLI::App* app);
+Action DeclareDelete(CLI::App* app);
+Action DeclareModels(CLI::App* app);
+Action DeclareDatasets(CLI::App* app);
+Action DeclareWorkers(CLI::App* app);
+Action DeclareArtifacts(CLI::App* app);
+Action DeclareMetrics(CLI::App* app);
+Action DeclareVersion(CLI::App* app);
+Action DeclareCompletion(CLI::App* app);
+
+inline constexpr Verb kVerbs[] = {
+    {"up", "Start a coordinator and a worker on this machine, in the foreground", DeclareUp},
+    {"init", "Write a commented job file", DeclareInit},
+    {"submit", "Submit a job", DeclareSubmit},
+    {"get", "Show a job: its state, cause and what to do next", DeclareGet},
+    {"list", "List jobs, newest first", DeclareList},
+    {"watch", "Follow a job until it ends", DeclareWatch},
+    {"logs", "Print a job's log", DeclareLogs},
+    {"events", "List what happened to a job", DeclareEvents},
+    {"cancel", "Cancel a job", DeclareCancel},
+    {"delete", "Delete a finished job (its output stays unless asked)", DeclareDelete},
+    {"models", "List the catalog's models and which workers have them", DeclareModels},
+    {"datasets", "List the catalog's datasets", DeclareDatasets},
+    {"workers", "List workers and their devices", DeclareWorkers},
+    {"artifacts", "List what jobs have produced", DeclareArtifacts},
+    {"metrics", "Print a job's logged steps", DeclareMetrics},
+    {"version", "Print the version", DeclareVersion},
+    {"completion", "Print a completion script for bash, zsh or fish", DeclareCompletion},
+};
+
+}  // namespace liger::client
+
+#endif  // LIGER_CLIENT_COMMANDS_COMMANDS_H_

@@ -1,0 +1,103 @@
+// events and metrics: what has happened to a job.
+#include <iostream>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/commands/commands.h"
+#include "client/format.h"
+
+namespace liger::client {
+namespace {
+
+using Stub = liger::v1::FineTuning::StubInterface;
+
+std::string ClockTime(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S",
+                          absl::FromUnixSeconds(time.seconds()), absl::LocalTimeZone());
+}
+
+ExitCode Events(const std::string& job, Session& session) {
+  const Output output = session.output();
+  liger::v1::ListEventsResponse all;
+  liger::v1::ListEventsRequest request;
+  request.set_job(job);
+  do {
+    const auto page = session.connection().Call(&Stub::ListEvents, request);
+    all.mutable_events()->MergeFrom(page.events());
+    request.set_after_seq(page.next_after_seq());
+  } while (request.after_seq() > 0);
+  if (output != Output::kTable) {
+    PrintMessage(all, output);
+    return kOk;
+  }
+  Table table({"SEQ", "TIME", "ACTOR", "EVENT", "STATE", "MESSAGE"});
+  for (const auto& event : all.events()) {
+    const bool moved = event.to_state() != liger::v1::JobStatus::STATE_UNSPECIFIED;
+    table.Add({absl::StrCat(event.seq()), ClockTime(event.time()), event.actor(), event.type(),
+               moved ? StateName(event.to_state()) : "", Printable(event.message())});
+  }
+  std::cout << table.ToString();
+  return kOk;
+}
+
+void PrintMetrics(const liger::v1::QueryMetricsResponse& response) {
+  std::set<std::string> names;
+  for (const auto& point : response.points()) {
+    for (const auto& [name, value] : point.values()) names.insert(name);
+  }
+  std::vector<std::string> header = {"STEP"};
+  header.insert(header.end(), names.begin(), names.end());
+  Table table(header);
+  for (const auto& point : response.points()) {
+    std::vector<std::string> row = {absl::StrCat(point.step())};
+    for (const std::string& name : names) {
+      const auto it = point.values().find(name);
+      row.push_back(it == point.values().end() ? "" : Number(it->second));
+    }
+    table.Add(std::move(row));
+  }
+  std::cout << table.ToString();
+  if (response.thinned()) std::cout << "(points were thinned out)\n";
+}
+
+}  // namespace
+
+Action DeclareEvents(CLI::App* app) {
+  auto job = std::make_shared<std::string>();
+  app->add_option("job", *job, "Name or uid")->required();
+  return [job](Session& session) { return Events(*job, session); };
+}
+
+Action DeclareMetrics(CLI::App* app) {
+  struct Options {
+    std::string job;
+    std::string names;
+    int64_t from_step = 0;
+    int64_t to_step = 0;
+  };
+  auto options = std::make_shared<Options>();
+  app->add_option("job", options->job, "Name or uid")->required();
+  app->add_option("--names", options->names, "Only these, comma-separated: loss,grad_norm");
+  app->add_option("--from-step", options->from_step, "First step");
+  app->add_option("--to-step", options->to_step, "Last step");
+  return [options](Session& session) {
+    const Output output = session.output();
+    liger::v1::QueryMetricsRequest request;
+    request.set_job(options->job);
+    request.set_from_step(options->from_step);
+    request.set_to_step(options->to_step);
+    for (const auto name : absl::StrSplit(options->names, ',', absl::SkipEmpty())) {
+      request.add_names(std::string(name));
+    }
+    const auto response = session.connection().Call(&Stub::QueryMetrics, request);
+    if (output == Output::kTable) {
+      PrintMetrics(response);
+    } else {
+      PrintMessage(response, output);
+    }
+    return kOk;
+  };
+}
+
+}  // namespace liger::client

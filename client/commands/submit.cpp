@@ -1,0 +1,85 @@
+#include <unistd.h>
+
+#include <iostream>
+
+#include "client/commands/commands.h"
+#include "client/errors.h"
+#include "client/job_builder.h"
+#include "client/watch.h"
+#include "common/ids.h"
+#include "common/spec/yaml_proto.h"
+
+namespace liger::client {
+namespace {
+
+struct Options {
+  SpecFlags spec;
+  bool dry_run = false;
+  bool wait = false;
+  double timeout_seconds = 0;
+  std::string request_id;
+};
+
+void Report(const liger::v1::CreateJobResponse& response, const Options& options, Output output) {
+  const auto& job = response.job();
+  if (output == Output::kName) {
+    std::cout << job.name() << "\n";
+  } else if (output != Output::kTable) {
+    PrintMessage(response, output);
+  } else if (options.dry_run) {
+    std::cout << "valid; nothing was created\n";
+    for (const auto& check : response.checks_run()) std::cout << "  checked: " << check << "\n";
+    for (const auto& check : response.checks_skipped()) {
+      std::cout << "  not checked: " << check << "\n";
+    }
+    std::cout << "resolved spec:\n" << ToYaml(job.resolved_spec());
+  } else {
+    std::cout << "job " << job.name() << " submitted\n";
+    if (!options.wait) std::cout << "follow it: liger-cli watch " << job.name() << "\n";
+  }
+}
+
+ExitCode Submit(const Options& options, Session& session) {
+  const Output output = session.output();
+  liger::v1::CreateJobRequest request;
+  *request.mutable_spec() = BuildSpec(options.spec);
+  request.set_validate_only(options.dry_run);
+  // A retry inside gRPC must not make a second job.
+  request.set_request_id(options.request_id.empty() ? NewUuid() : options.request_id);
+  const auto response = session.connection().Call(
+      &liger::v1::FineTuning::StubInterface::CreateJob, request, options.dry_run ? 150 : 30);
+  for (const std::string& notice : response.notices()) std::cerr << "note: " << notice << "\n";
+  Report(response, options, output);
+  if (!options.wait || options.dry_run) return kOk;
+  const bool quiet = output != Output::kTable;
+  return FollowJob(session.connection(), response.job().uid(), options.timeout_seconds,
+                   quiet ? std::cerr : std::cout, isatty(quiet ? STDERR_FILENO : STDOUT_FILENO));
+}
+
+}  // namespace
+
+Action DeclareSubmit(CLI::App* app) {
+  auto options = std::make_shared<Options>();
+  SpecFlags& spec = options->spec;
+  app->add_option("-f,--file", spec.file, "Job file (YAML or JSON; - for standard input)");
+  app->add_option("--model", spec.model, "Catalog name, or path of a Hugging Face folder");
+  app->add_option("--trainer", spec.trainer, "sft, dpo, orpo or kto");
+  app->add_option("--dataset", spec.dataset, "Catalog name, or path of a .json or .jsonl file");
+  app->add_option("--kernels", spec.kernels, "liger (default) or baseline");
+  app->add_option("--device", spec.device, "cpu or cuda (default: cuda when a worker has one)");
+  app->add_option("--name", spec.name, "Name of the job");
+  app->add_option("--output", spec.output, "Folder for the result, below the worker's output root");
+  app->add_option("--set", spec.sets, "Override a field: training.learning_rate=1e-5")
+      ->type_name("FIELD=VALUE")->allow_extra_args(false);
+  app->add_option("--label", spec.labels, "Label the job: team=nlp")
+      ->type_name("KEY=VALUE")->allow_extra_args(false);
+  app->add_flag("--dry-run", options->dry_run, "Check everything, create nothing");
+  app->add_flag("--wait", options->wait, "Follow the job; the exit code tells how it ended");
+  app->add_option("--timeout", options->timeout_seconds, "With --wait: give up after this long")
+      ->type_name("SECONDS");
+  app->add_option("--request-id", options->request_id,
+                  "Submitting twice with one id makes one job");
+  return [options](Session& session) { return Submit(*options, session); };
+}
+
+}  // namespace liger::client

@@ -1,0 +1,25 @@
+#include <unistd.h>
+
+#include <iostream>
+
+#include "client/commands/commands.h"
+#include "client/watch.h"
+
+namespace liger::client {
+
+Action DeclareWatch(CLI::App* app) {
+  struct Options {
+    std::string job;
+    double timeout_seconds = 0;
+  };
+  auto options = std::make_shared<Options>();
+  app->add_option("job", options->job, "Name or uid")->required();
+  app->add_option("--timeout", options->timeout_seconds, "Give up after this long")
+      ->type_name("SECONDS");
+  return [options](Session& session) {
+    return FollowJob(session.connection(), options->job, options->timeout_seconds, std::cout,
+                     isatty(STDOUT_FILENO));
+  };
+}
+
+}  // namespace liger::client

@@ -1,0 +1,68 @@
+#ifndef LIGER_CLIENT_CONNECTION_H_
+#define LIGER_CLIENT_CONNECTION_H_
+
+#include <memory>
+#include <string>
+
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "liger/v1/fine_tuning.grpc.pb.h"
+
+namespace liger::client {
+
+inline constexpr char kDefaultAddress[] = "127.0.0.1:7480";
+
+// Where a coordinator is and how to trust it.
+struct Endpoint {
+  std::string address;
+  // PEM files; with an empty ca_file and no client certificate the connection
+  // is plaintext.
+  std::string ca_file;
+  std::string cert_file;
+  std::string key_file;
+};
+
+// Flags win over LIGER_ADDRESS, which wins over the current context of
+// $LIGER_CONFIG (default ~/.config/liger/config.yaml):
+//
+//   current_context: lab
+//   contexts:
+//     lab: {address: "gpu-box:7480", ca_file: ..., cert_file: ..., key_file: ...}
+//
+// Throws CliError for a context that does not exist or a file that does not parse.
+Endpoint ResolveEndpoint(const Endpoint& flags, const std::string& context);
+
+// The API of one coordinator, with deadlines set.
+class Connection {
+ public:
+  explicit Connection(Endpoint endpoint);
+
+  const std::string& address() const { return endpoint_.address; }
+  liger::v1::FineTuning::StubInterface& stub() { return *stub_; }
+
+  // Calls a unary method and throws CliError when it fails:
+  //   connection.Call(&FineTuning::StubInterface::GetJob, request)
+  template <typename Request, typename Response>
+  Response Call(grpc::Status (liger::v1::FineTuning::StubInterface::*method)(
+                    grpc::ClientContext*, const Request&, Response*),
+                const Request& request, double deadline_seconds = 30) {
+    grpc::ClientContext context;
+    SetDeadline(&context, deadline_seconds);
+    Response response;
+    Check(((*stub_).*method)(&context, request, &response));
+    return response;
+  }
+
+  // Throws CliError unless ok.
+  void Check(const grpc::Status& status) const;
+
+ private:
+  static void SetDeadline(grpc::ClientContext* context, double seconds);
+
+  Endpoint endpoint_;
+  std::unique_ptr<liger::v1::FineTuning::StubInterface> stub_;
+};
+
+}  // namespace liger::client
+
+#endif  // LIGER_CLIENT_CONNECTION_H_

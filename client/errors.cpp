@@ -1,0 +1,73 @@
+#include "client/errors.h"
+
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+namespace liger::client {
+namespace {
+
+using liger::v1::JobStatus;
+
+// The message with what its details add. A field violation already names field
+// and remedy, so it replaces the summary.
+std::string Describe(const grpc::Status& status) {
+  google::rpc::Status details;
+  std::string violations;
+  if (details.ParseFromString(status.error_details())) {
+    for (const auto& any : details.details()) {
+      google::rpc::BadRequest bad_request;
+      if (!any.UnpackTo(&bad_request)) continue;
+      for (const auto& violation : bad_request.field_violations()) {
+        absl::StrAppend(&violations, violations.empty() ? "" : "\n  ", violation.field(),
+                        violation.field().empty() ? "" : ": ", violation.description());
+      }
+    }
+  }
+  return violations.empty() ? status.error_message() : violations;
+}
+
+}  // namespace
+
+ExitCode ExitCodeFor(grpc::StatusCode code) {
+  switch (code) {
+    case grpc::StatusCode::OK: return kOk;
+    case grpc::StatusCode::CANCELLED: return kCancelled;
+    case grpc::StatusCode::INVALID_ARGUMENT:
+    case grpc::StatusCode::NOT_FOUND:
+    case grpc::StatusCode::ALREADY_EXISTS:
+    case grpc::StatusCode::FAILED_PRECONDITION: return kInvalidInput;
+    case grpc::StatusCode::UNAUTHENTICATED:
+    case grpc::StatusCode::PERMISSION_DENIED: return kNotAuthorised;
+    case grpc::StatusCode::DEADLINE_EXCEEDED: return kTimedOut;
+    default: return kError;
+  }
+}
+
+ExitCode ExitCodeFor(JobStatus::State state) {
+  switch (state) {
+    case JobStatus::FAILED: return kJobFailed;
+    case JobStatus::CANCELLED: return kCancelled;
+    default: return kOk;
+  }
+}
+
+void ThrowIfError(const grpc::Status& status, const std::string& address) {
+  if (status.ok()) return;
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+    throw CliError(kError, absl::StrCat("no coordinator answers at ", address, " (",
+                                        status.error_message(),
+                                        ")\nstart one with `liger-cli up`, or name yours with "
+                                        "--address or LIGER_ADDRESS"));
+  }
+  throw CliError(ExitCodeFor(status.error_code()), Describe(status));
+}
+
+void ThrowIfError(const absl::Status& status) {
+  if (status.ok()) return;
+  const bool input = status.code() == absl::StatusCode::kInvalidArgument ||
+                     status.code() == absl::StatusCode::kNotFound;
+  throw CliError(input ? kInvalidInput : kError, std::string(status.message()));
+}
+
+}  // namespace liger::client

@@ -1,0 +1,32 @@
+#ifndef LIGER_CLIENT_JOB_BUILDER_H_
+#define LIGER_CLIENT_JOB_BUILDER_H_
+
+#include <string>
+#include <vector>
+
+#include "liger/v1/job_spec.pb.h"
+
+namespace liger::client {
+
+// The flags of `submit` that shape the spec.
+struct SpecFlags {
+  std::string file;  // "-" reads standard input
+  std::string name;
+  std::string model;
+  std::string trainer;
+  std::string dataset;
+  std::string kernels;
+  std::string output;
+  std::string device;
+  std::vector<std::string> sets;    // training.learning_rate=1e-5
+  std::vector<std::string> labels;  // team=nlp
+};
+
+// The file's spec with the flags on top. Local paths become absolute, since
+// the coordinator does not share this process's folder. Throws CliError that
+// names the file, line and field of every mistake.
+liger::v1::JobSpec BuildSpec(const SpecFlags& flags);
+
+}  // namespace liger::client
+
+#endif  // LIGER_CLIENT_JOB_BUILDER_H_

@@ -1,0 +1,56 @@
+#include <iostream>
+
+#include "client/commands/commands.h"
+#include "client/errors.h"
+
+namespace liger::client {
+namespace {
+
+void AddGlobalFlags(CLI::App* app, Session* session) {
+  app->add_option("--address", session->flags.address,
+                  "Coordinator, host:port (also LIGER_ADDRESS, or a context in the config)")
+      ->group("Global");
+  app->add_option("--context", session->context, "Named context of ~/.config/liger/config.yaml")
+      ->group("Global");
+  app->add_option("--tls-ca", session->flags.ca_file, "PEM file of the CA to trust")->group("Global");
+  app->add_option("--tls-cert", session->flags.cert_file, "PEM client certificate")->group("Global");
+  app->add_option("--tls-key", session->flags.key_file, "PEM key of it")->group("Global");
+  app->add_option("-o,--output-format", session->output_name, "table, json, yaml or name")
+      ->group("Global");
+}
+
+int Run(int argc, char** argv) {
+  CLI::App app("Fine-tune language models on a fleet of workers", "liger-cli");
+  app.require_subcommand(1);
+  app.fallthrough();  // global flags may stand behind the verb
+  Session session;
+  AddGlobalFlags(&app, &session);
+  Action chosen;
+  for (const Verb& verb : kVerbs) {
+    CLI::App* sub = app.add_subcommand(verb.name, verb.help);
+    sub->fallthrough();
+    Action action = verb.declare(sub);
+    sub->callback([&chosen, action] { chosen = action; });
+  }
+  try {
+    app.parse(argc, argv);
+    return chosen(session);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kOk : kInvalidInput;  // prints help or what is wrong
+  } catch (const CliError& error) {
+    std::cout.flush();
+    std::cerr << "error: " << error.what() << "\n";
+    return error.code();
+  }
+}
+
+}  // namespace
+
+Connection& Session::connection() {
+  if (!connection_) connection_ = std::make_unique<Connection>(ResolveEndpoint(flags, context));
+  return *connection_;
+}
+
+}  // namespace liger::client
+
+int main(int argc, char** argv) { return liger::client::Run(argc, argv); }
