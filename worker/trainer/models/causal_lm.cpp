@@ -1,5 +1,7 @@
 #include "worker/trainer/models/causal_lm.h"
 
+#include "kernels/linear/linear.h"
+
 namespace liger::trainer {
 
 SequenceLayout SequenceLayout::FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device) {
@@ -17,11 +19,16 @@ SequenceLayout SequenceLayout::FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at
   return layout;
 }
 
+void KeyValueCache::Layer::Append(const at::Tensor& keys_TKH, const at::Tensor& values_TKH) {
+  keys_CKH = keys_CKH.defined() ? at::cat({keys_CKH, keys_TKH}) : keys_TKH;
+  values_CKH = values_CKH.defined() ? at::cat({values_CKH, values_TKH}) : values_TKH;
+}
+
 CausalLM::CausalLM(ModelConfig config, KernelChoice kernels)
     : config_(std::move(config)), kernels_(kernels) {}
 
 at::Tensor CausalLM::Logits(const at::Tensor& hidden_TD) {
-  return at::linear(hidden_TD, HeadWeight());
+  return kernels::Linear(hidden_TD, HeadWeight());
 }
 
 at::Device CausalLM::device() const { return parameters().front().device(); }

@@ -43,9 +43,9 @@ struct ModelInput {
 struct KeyValueCache {
   struct Layer {
     at::Tensor keys_CKH, values_CKH;
+    void Append(const at::Tensor& keys_TKH, const at::Tensor& values_TKH);
   };
   std::vector<Layer> layers;  // grows to the model's number of layers
-  int64_t length() const { return layers.empty() ? 0 : layers[0].keys_CKH.size(0); }
 };
 
 // One block of the model: hidden_TD in, hidden_TD out.

@@ -4,7 +4,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "worker/trainer/models/causal_lm.h"
 
@@ -13,12 +12,12 @@ namespace liger::trainer {
 // What the trainer knows about a model_type of config.json.
 struct ModelType {
   std::string_view name;
-  std::shared_ptr<CausalLM> (*build)(const ModelConfig&, const KernelChoice&);
+  std::shared_ptr<CausalLM> (*build)(const ModelConfig&, const KernelChoice&, at::ScalarType);
   // What kernels.mode LIGER means for it.
   KernelChoice default_kernels;
-  // Tensors that checkpoints of this type may hold and the model does not
-  // need (globs: '*' matches anything).
-  std::vector<std::string_view> ignored_weights;
+  // Whether a checkpoint may hold this tensor although the model has no such
+  // parameter.
+  bool (*ignores_weight)(const ModelConfig&, std::string_view name);
 };
 
 // Throws ConfigError that lists the known types.

@@ -5,14 +5,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/data/batch.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/objectives/metric_sums.h"
 
 namespace liger::trainer {
-
-struct Batch;  // worker/trainer/data/batch.h
 
 // What a micro-batch must know of the whole optimizer step, so that the
 // gradients of all micro-batches of all ranks simply add up.
@@ -21,6 +21,12 @@ struct StepContext {
   // the step. Known before the first forward pass.
   int64_t loss_tokens = 0;
   int64_t rows = 0;  // SFT rows or pairs
+  // Optional. The trainer's fp32 buffer [V, D] for the head's gradient, which
+  // fused heads then add into directly instead of handing autograd a tensor of
+  // that size (for fp32 parameters it can be the head's .grad itself). Needs
+  // backward() to be called on LossOutput::loss as it is. Objectives that
+  // materialise logits leave it alone and use autograd.
+  std::optional<at::Tensor> head_gradient_VD;
 };
 
 // One micro-batch's part of StepContext, from the labels alone.

@@ -1,0 +1,33 @@
+#include "worker/trainer/models/layers.h"
+
+#include "kernels/linear/linear.h"
+#include "kernels/rms_norm/rms_norm.h"
+
+namespace liger::trainer {
+
+Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias, at::ScalarType dtype) {
+  weight = register_parameter("weight", at::empty({out_features, in_features}, dtype));
+  if (has_bias) bias = register_parameter("bias", at::empty({out_features}, dtype));
+}
+
+at::Tensor Linear::forward(const at::Tensor& x_TI) {
+  return kernels::Linear(x_TI, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+}
+
+Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim, at::ScalarType dtype) {
+  weight = register_parameter("weight", at::empty({num_embeddings, embedding_dim}, dtype));
+}
+
+at::Tensor Embedding::forward(const at::Tensor& ids_T) { return at::embedding(weight, ids_T); }
+
+RmsNorm::RmsNorm(int64_t size, double eps, bool fused, at::ScalarType dtype)
+    : eps_(eps), fused_(fused) {
+  weight = register_parameter("weight", at::empty({size}, dtype));
+}
+
+at::Tensor RmsNorm::forward(const at::Tensor& x_D) {
+  return fused_ ? kernels::RmsNorm(x_D, weight, eps_)
+                : kernels::baseline::RmsNorm(x_D, weight, eps_);
+}
+
+}  // namespace liger::trainer

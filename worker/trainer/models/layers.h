@@ -1,0 +1,58 @@
+#ifndef LIGER_WORKER_TRAINER_MODELS_LAYERS_H_
+#define LIGER_WORKER_TRAINER_MODELS_LAYERS_H_
+
+#include <torch/torch.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace liger::trainer {
+
+// The layers that models are made of. Parameters are left uninitialised, since
+// weights are loaded or drawn right after (torch::nn's own layers would fill
+// them first, seconds for a large model).
+
+// Makes a child module and registers it under its Hugging Face name.
+template <typename Child, typename... Args>
+std::shared_ptr<Child> AddModule(torch::nn::Module& parent, const std::string& name,
+                                 Args&&... args) {
+  return parent.register_module(name, std::make_shared<Child>(std::forward<Args>(args)...));
+}
+
+class Linear : public torch::nn::Module {
+ public:
+  Linear(int64_t in_features, int64_t out_features, bool bias, at::ScalarType dtype);
+  // [T, I] to [T, O].
+  at::Tensor forward(const at::Tensor& x_TI);
+
+  at::Tensor weight;  // [O, I]
+  at::Tensor bias;    // [O] or undefined
+};
+
+class Embedding : public torch::nn::Module {
+ public:
+  Embedding(int64_t num_embeddings, int64_t embedding_dim, at::ScalarType dtype);
+  // [T] to [T, D].
+  at::Tensor forward(const at::Tensor& ids_T);
+
+  at::Tensor weight;  // [V, D]
+};
+
+class RmsNorm : public torch::nn::Module {
+ public:
+  // `fused`: the LIGER op or its baseline twin.
+  RmsNorm(int64_t size, double eps, bool fused, at::ScalarType dtype);
+  // [..., D] to [..., D].
+  at::Tensor forward(const at::Tensor& x_D);
+
+  at::Tensor weight;  // [D]
+
+ private:
+  double eps_;
+  bool fused_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_MODELS_LAYERS_H_

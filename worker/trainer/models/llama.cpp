@@ -1,0 +1,164 @@
+#include "worker/trainer/models/llama.h"
+
+#include "kernels/rope/rope.h"
+#include "kernels/swiglu/swiglu.h"
+#include "worker/trainer/models/attention.h"
+#include "worker/trainer/models/layers.h"
+#include "worker/trainer/models/rotary.h"
+
+// Shape suffixes: see the legend in causal_lm.h.
+namespace liger::trainer {
+namespace {
+
+// What all blocks of one forward pass share.
+struct Context {
+  SequenceLayout sequences;
+  RopeTables rope;
+};
+
+class Attention : public torch::nn::Module {
+ public:
+  Attention(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype)
+      : head_dim_(c.head_dim), fused_rope_(kernels.rope) {
+    const int64_t q_size = c.num_attention_heads * c.head_dim;
+    const int64_t kv_size = c.num_key_value_heads * c.head_dim;
+    const bool bias = c.attention_bias;
+    q_proj_ = AddModule<Linear>(*this, "q_proj", c.hidden_size, q_size, bias, dtype);
+    k_proj_ = AddModule<Linear>(*this, "k_proj", c.hidden_size, kv_size, bias, dtype);
+    v_proj_ = AddModule<Linear>(*this, "v_proj", c.hidden_size, kv_size, bias, dtype);
+    o_proj_ = AddModule<Linear>(*this, "o_proj", q_size, c.hidden_size, bias, dtype);
+  }
+
+  at::Tensor forward(const at::Tensor& hidden_TD, const Context& context,
+                     KeyValueCache::Layer* cache) {
+    const int64_t tokens = hidden_TD.size(0);
+    at::Tensor q_TNH = q_proj_->forward(hidden_TD).view({tokens, -1, head_dim_});
+    at::Tensor k_TKH = k_proj_->forward(hidden_TD).view({tokens, -1, head_dim_});
+    const at::Tensor v_TKH = v_proj_->forward(hidden_TD).view({tokens, -1, head_dim_});
+    const auto& [cos_TH, sin_TH] = context.rope;
+    std::tie(q_TNH, k_TKH) = fused_rope_ ? kernels::Rope(q_TNH, k_TKH, cos_TH, sin_TH)
+                                         : kernels::baseline::Rope(q_TNH, k_TKH, cos_TH, sin_TH);
+    if (cache) cache->Append(k_TKH, v_TKH);
+    const at::Tensor out_TNH = cache ? CachedAttention(q_TNH, cache->keys_CKH, cache->values_CKH)
+                                     : CausalAttention(q_TNH, k_TKH, v_TKH, context.sequences);
+    return o_proj_->forward(out_TNH.flatten(1));
+  }
+
+ private:
+  int64_t head_dim_;
+  bool fused_rope_;
+  std::shared_ptr<Linear> q_proj_, k_proj_, v_proj_, o_proj_;
+};
+
+class FeedForward : public torch::nn::Module {
+ public:
+  FeedForward(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype)
+      : fused_swiglu_(kernels.swiglu) {
+    const int64_t d = c.hidden_size, f = c.intermediate_size;
+    gate_proj_ = AddModule<Linear>(*this, "gate_proj", d, f, c.mlp_bias, dtype);
+    up_proj_ = AddModule<Linear>(*this, "up_proj", d, f, c.mlp_bias, dtype);
+    down_proj_ = AddModule<Linear>(*this, "down_proj", f, d, c.mlp_bias, dtype);
+  }
+
+  at::Tensor forward(const at::Tensor& hidden_TD) {
+    const at::Tensor gate_TF = gate_proj_->forward(hidden_TD);
+    const at::Tensor up_TF = up_proj_->forward(hidden_TD);
+    return down_proj_->forward(fused_swiglu_ ? kernels::Swiglu(gate_TF, up_TF)
+                                             : kernels::baseline::Swiglu(gate_TF, up_TF));
+  }
+
+ private:
+  bool fused_swiglu_;
+  std::shared_ptr<Linear> gate_proj_, up_proj_, down_proj_;
+};
+
+class Block : public torch::nn::Module {
+ public:
+  Block(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype) {
+    const int64_t d = c.hidden_size;
+    const double eps = c.rms_norm_eps;
+    input_layernorm_ =
+        AddModule<RmsNorm>(*this, "input_layernorm", d, eps, kernels.rms_norm, dtype);
+    self_attn_ = AddModule<Attention>(*this, "self_attn", c, kernels, dtype);
+    post_attention_layernorm_ =
+        AddModule<RmsNorm>(*this, "post_attention_layernorm", d, eps, kernels.rms_norm, dtype);
+    mlp_ = AddModule<FeedForward>(*this, "mlp", c, kernels, dtype);
+  }
+
+  at::Tensor forward(const at::Tensor& in_TD, const Context& context, KeyValueCache::Layer* cache) {
+    const at::Tensor mid_TD =
+        in_TD + self_attn_->forward(input_layernorm_->forward(in_TD), context, cache);
+    return mid_TD + mlp_->forward(post_attention_layernorm_->forward(mid_TD));
+  }
+
+ private:
+  std::shared_ptr<RmsNorm> input_layernorm_, post_attention_layernorm_;
+  std::shared_ptr<Attention> self_attn_;
+  std::shared_ptr<FeedForward> mlp_;
+};
+
+// The part that checkpoints name "model.": everything but the head.
+class Backbone : public torch::nn::Module {
+ public:
+  Backbone(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype) {
+    embed_tokens = AddModule<Embedding>(*this, "embed_tokens", c.vocab_size, c.hidden_size, dtype);
+    torch::nn::ModuleList list;
+    for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
+      layers.push_back(std::make_shared<Block>(c, kernels, dtype));
+      list->push_back(layers.back());
+    }
+    register_module("layers", list);
+    norm =
+        AddModule<RmsNorm>(*this, "norm", c.hidden_size, c.rms_norm_eps, kernels.rms_norm, dtype);
+  }
+
+  std::shared_ptr<Embedding> embed_tokens;
+  std::vector<std::shared_ptr<Block>> layers;
+  std::shared_ptr<RmsNorm> norm;
+};
+
+class LlamaForCausalLM : public CausalLM {
+ public:
+  LlamaForCausalLM(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype)
+      : CausalLM(c, kernels), rope_frequencies_R_(RopeFrequencies(c)) {
+    model_ = AddModule<Backbone>(*this, "model", c, kernels, dtype);
+    if (c.tie_word_embeddings) return;
+    lm_head_ = AddModule<Linear>(*this, "lm_head", c.hidden_size, c.vocab_size, false, dtype);
+  }
+
+  at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache) override {
+    at::Tensor hidden_TD = model_->embed_tokens->forward(input.input_ids_T);
+    rope_frequencies_R_ = rope_frequencies_R_.to(hidden_TD.device());
+    auto context = std::make_shared<const Context>(
+        input.sequences,
+        MakeRopeTables(rope_frequencies_R_, input.positions_T, hidden_TD.scalar_type()));
+    if (cache) cache->layers.resize(model_->layers.size());
+    for (size_t i = 0; i < model_->layers.size(); ++i) {
+      KeyValueCache::Layer* layer_cache = cache ? &cache->layers[i] : nullptr;
+      const auto block = [layer = model_->layers[i], context,
+                          layer_cache](const at::Tensor& in_TD) {
+        return layer->forward(in_TD, *context, layer_cache);
+      };
+      hidden_TD = RunBlock(static_cast<int64_t>(i), block, hidden_TD);
+    }
+    return model_->norm->forward(hidden_TD);
+  }
+
+  at::Tensor HeadWeight() override {
+    return lm_head_ ? lm_head_->weight : model_->embed_tokens->weight;
+  }
+
+ private:
+  at::Tensor rope_frequencies_R_;
+  std::shared_ptr<Backbone> model_;
+  std::shared_ptr<Linear> lm_head_;  // none when tied
+};
+
+}  // namespace
+
+std::shared_ptr<CausalLM> BuildLlama(const ModelConfig& config, const KernelChoice& kernels,
+                                     at::ScalarType dtype) {
+  return std::make_shared<LlamaForCausalLM>(config, kernels, dtype);
+}
+
+}  // namespace liger::trainer

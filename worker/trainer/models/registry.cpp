@@ -1,0 +1,41 @@
+#include "worker/trainer/models/registry.h"
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/models/llama.h"
+
+namespace liger::trainer {
+namespace {
+
+// A tied checkpoint may carry its head all the same, and old ones the
+// frequencies of rope as a buffer.
+bool LlamaIgnoresWeight(const ModelConfig& config, std::string_view name) {
+  return (config.tie_word_embeddings && name == "lm_head.weight") ||
+         name.ends_with(".self_attn.rotary_emb.inv_freq");
+}
+
+// One line a model_type. To add one: its model file, its line, its fixtures
+// (tools/fixtures/model_fixtures.py).
+constexpr ModelType kModelTypes[] = {
+    {"llama", BuildLlama, KernelChoice{}, LlamaIgnoresWeight},
+};
+
+}  // namespace
+
+const ModelType& FindModelType(const std::string& model_type) {
+  std::string known;
+  for (const ModelType& type : kModelTypes) {
+    if (type.name == model_type) return type;
+    known += (known.empty() ? "" : ", ") + std::string(type.name);
+  }
+  throw ConfigError("model_type = '" + model_type + "' is not implemented",
+                    "Use a model of one of these types: " + known + ".")
+      .Field("model_type");
+}
+
+std::shared_ptr<CausalLM> BuildModel(const ModelConfig& config,
+                                     const liger::v1::KernelSpec& kernels, at::ScalarType dtype) {
+  const ModelType& type = FindModelType(config.model_type);
+  return type.build(config, KernelChoice::FromSpec(kernels, type.default_kernels), dtype);
+}
+
+}  // namespace liger::trainer

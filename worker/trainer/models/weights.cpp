@@ -1,0 +1,51 @@
+#include "worker/trainer/models/weights.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "worker/trainer/checkpoint/weights.h"
+#include "worker/trainer/models/registry.h"
+
+namespace liger::trainer {
+namespace {
+
+IgnorablePredicate Ignorable(const CausalLM& model) {
+  const ModelType& type = FindModelType(model.config().model_type);
+  return [&type, config = model.config()](std::string_view name) {
+    return type.ignores_weight(config, name);
+  };
+}
+
+}  // namespace
+
+void LoadWeights(CausalLM& model, const std::string& model_dir) {
+  std::vector<NamedTensor> targets;
+  for (const auto& parameter : model.named_parameters()) {
+    targets.push_back({parameter.key(), parameter.value()});
+  }
+  WeightReader::Open(model_dir).LoadInto(targets, Ignorable(model));
+}
+
+void CheckWeights(const CausalLM& model, const std::string& model_dir) {
+  std::vector<ExpectedTensor> expected;
+  for (const auto& parameter : model.named_parameters()) {
+    expected.push_back({parameter.key(), parameter.value().sizes().vec()});
+  }
+  WeightReader::Open(model_dir).Check(expected, Ignorable(model));
+}
+
+void InitializeWeights(CausalLM& model, uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  for (const auto& parameter : model.named_parameters()) {
+    at::Tensor value = parameter.value();
+    if (parameter.key().ends_with(".bias")) {
+      value.zero_();
+    } else if (value.dim() == 1) {
+      value.fill_(1);
+    } else {
+      value.normal_(0, model.config().initializer_range, generator);
+    }
+  }
+}
+
+}  // namespace liger::trainer

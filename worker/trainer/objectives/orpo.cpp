@@ -1,0 +1,116 @@
+#include "worker/trainer/objectives/orpo.h"
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/objectives/token_logprobs.h"
+
+namespace liger::trainer {
+namespace {
+
+// log(1 - exp(x)) for x < 0, by the branch that does not cancel (Maechler 2012,
+// "Accurately computing log(1 - exp(-|a|))"). Each branch sees only arguments
+// that are safe for it: where() alone would let the other's NaN gradient through.
+at::Tensor Log1mExp(const at::Tensor& x_P) {
+  constexpr double kMinusLog2 = -0.6931471805599453;
+  const at::Tensor is_small_P = x_P < kMinusLog2;
+  const at::Tensor small_P = at::where(is_small_P, x_P, 2 * kMinusLog2);
+  const at::Tensor large_P = at::where(is_small_P, kMinusLog2, x_P);
+  return at::where(is_small_P, at::log1p(-small_P.exp()), (-large_P.expm1()).log());
+}
+
+at::Tensor LogOdds(const at::Tensor& logp_P) {
+  const at::Tensor below_one_P = logp_P.to(at::kDouble).clamp_max(-1e-12);
+  return below_one_P - Log1mExp(below_one_P);
+}
+
+// What to predict of a batch of pairs: everything after the first token of the
+// chosen sequences, the answers of both. `answer_T` marks the latter.
+struct PairTargets {
+  at::Tensor targets_T;
+  at::Tensor answer_T;         // bool
+  at::Tensor answer_counts_S;  // fp64
+  int64_t chosen_tokens;       // tokens of the chosen sequences; they come first
+  int64_t nll_targets;
+};
+
+// On the host, so that counting waits for no device.
+PairTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences) {
+  const int64_t pairs = batch.num_rows;
+  PairTargets out;
+  out.chosen_tokens = sequences.offsets_S1[pairs];
+  out.nll_targets = out.chosen_tokens - pairs;
+  const at::Tensor answers_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
+  const at::Tensor all_T = NextTokenTargets(batch.input_ids_T, batch.cu_seqlens_S1);
+  out.targets_T = at::cat({all_T.slice(0, 0, out.chosen_tokens),  //
+                           answers_T.slice(0, out.chosen_tokens)});
+  out.answer_T = answers_T.ne(kIgnoredLabel);
+  SequenceLayout host = sequences;
+  host.cu_seqlens_S1 = batch.cu_seqlens_S1;
+  out.answer_counts_S = SumBySequence(out.answer_T.to(at::kDouble), host);
+  if (out.answer_counts_S.numel() > 0 && out.answer_counts_S.min().item<double>() == 0) {
+    throw DataError("a pair has an answer without a token",
+                    "Raise training.max_length or remove pairs with empty answers.");
+  }
+  return out;
+}
+
+}  // namespace
+
+OddsRatio ComputeOddsRatio(const at::Tensor& chosen_logp_P, const at::Tensor& rejected_logp_P) {
+  const at::Tensor log_odds_P = LogOdds(chosen_logp_P) - LogOdds(rejected_logp_P);
+  return {log_odds_P, at::log_sigmoid(log_odds_P)};
+}
+
+StepCounts OrpoObjective::Count(const Batch& batch) const {
+  return {batch.num_target_tokens, batch.num_rows};
+}
+
+LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
+  const at::Device device = model.device();
+  const ModelInput input = ToModelInput(batch, device);
+  const int64_t pairs = batch.num_rows;
+  TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "ORPO needs two sequences a row");
+  const PairTargets targets = MakePairTargets(batch, input.sequences);
+
+  const TokenLogprobs tokens =
+      ComputeTokenLogprobs(model, model.Hidden(input), targets.targets_T.to(device), context);
+  const at::Tensor answer_T = targets.answer_T.to(device);
+  const at::Tensor logp_T = tokens.logp_T.to(at::kDouble);
+  const at::Tensor answer_counts_S = targets.answer_counts_S.to(device);
+  const at::Tensor mean_logp_S =
+      SumBySequence(logp_T * answer_T, input.sequences) / answer_counts_S;
+  const at::Tensor chosen_logp_P = mean_logp_S.slice(0, 0, pairs);
+  const at::Tensor rejected_logp_P = mean_logp_S.slice(0, pairs);
+
+  const at::Tensor nll =
+      -logp_T.slice(0, 0, targets.chosen_tokens).sum() / std::max<int64_t>(targets.nll_targets, 1);
+  const OddsRatio odds = ComputeOddsRatio(chosen_logp_P, rejected_logp_P);
+  const at::Tensor loss = nll - beta_ * odds.log_sigmoid_P.mean();
+
+  LossOutput out;
+  const double num_pairs = static_cast<double>(pairs);
+  out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
+  out.num_tokens = batch.num_tokens;
+
+  const auto add_mean = [&](const char* name, const at::Tensor& values_P) {
+    out.metrics.Add(name, values_P.detach().sum(), num_pairs);
+  };
+  out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
+  out.metrics.Add("nll_loss", nll.detach() * num_pairs, num_pairs);
+  add_mean("log_odds_ratio", odds.log_sigmoid_P);
+  add_mean("log_odds_chosen", odds.log_odds_P);
+  add_mean("rewards/chosen", beta_ * chosen_logp_P);
+  add_mean("rewards/rejected", beta_ * rejected_logp_P);
+  add_mean("rewards/accuracies", chosen_logp_P.gt(rejected_logp_P));
+  add_mean("rewards/margins", beta_ * (chosen_logp_P - rejected_logp_P));
+  add_mean("logps/chosen", chosen_logp_P);
+  add_mean("logps/rejected", rejected_logp_P);
+  const at::Tensor logit_sums_S =
+      SumBySequence(tokens.mean_logit_T.to(at::kDouble) * answer_T, input.sequences);
+  out.metrics.Add("logits/chosen", logit_sums_S.slice(0, 0, pairs).sum(),
+                  answer_counts_S.slice(0, 0, pairs).sum());
+  out.metrics.Add("logits/rejected", logit_sums_S.slice(0, pairs).sum(),
+                  answer_counts_S.slice(0, pairs).sum());
+  return out;
+}
+
+}  // namespace liger::trainer

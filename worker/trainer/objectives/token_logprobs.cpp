@@ -1,0 +1,45 @@
+#include "worker/trainer/objectives/token_logprobs.h"
+
+#include "kernels/fused_linear_logprob/fused_linear_logprob.h"
+
+namespace liger::trainer {
+
+ModelInput ToModelInput(const Batch& batch, at::Device device) {
+  const bool non_blocking = true;
+  return {batch.input_ids_T.to(device, at::kLong, non_blocking),
+          batch.positions_T.to(device, at::kLong, non_blocking),
+          SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, device)};
+}
+
+at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seqlens_S1) {
+  at::Tensor targets_T = at::full_like(labels_T, kIgnoredLabel);
+  const int64_t tokens = labels_T.size(0);
+  if (tokens == 0) return targets_T;
+  targets_T.slice(0, 0, tokens - 1).copy_(labels_T.slice(0, 1));
+  const at::Tensor last_S = cu_seqlens_S1.slice(0, 1).to(at::kLong) - 1;
+  return targets_T.index_fill_(0, last_S, kIgnoredLabel);
+}
+
+TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
+                                   const at::Tensor& targets_T, const StepContext& context) {
+  kernels::FusedLinearLogprobOptions options;
+  options.ignore_index = kIgnoredLabel;
+  options.token_stats = true;
+  const bool fused = model.kernels().fused_linear_cross_entropy;
+  if (fused) options.grad_weight_VH = context.head_gradient_VD;
+  const auto out = fused ? kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets_T,
+                                                       std::nullopt, options)
+                         : kernels::baseline::FusedLinearLogprob(hidden_TD, model.HeadWeight(),
+                                                                 targets_T, std::nullopt, options);
+  return {out.logp_T, out.mean_logit_T};
+}
+
+at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences) {
+  const at::Tensor lengths_S = sequences.cu_seqlens_S1.diff().to(at::kLong);
+  const at::Tensor sequence_of_T =
+      at::repeat_interleave(lengths_S, /*output_size=*/sequences.num_tokens());
+  return at::zeros({sequences.num_sequences()}, values_T.options())
+      .index_add(0, sequence_of_T, values_T);
+}
+
+}  // namespace liger::trainer

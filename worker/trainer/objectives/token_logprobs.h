@@ -1,0 +1,36 @@
+#ifndef LIGER_WORKER_TRAINER_OBJECTIVES_TOKEN_LOGPROBS_H_
+#define LIGER_WORKER_TRAINER_OBJECTIVES_TOKEN_LOGPROBS_H_
+
+#include "worker/trainer/data/batch.h"
+#include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/objectives/objective.h"
+
+namespace liger::trainer {
+
+// A batch on the model's device.
+ModelInput ToModelInput(const Batch& batch, at::Device device);
+
+// What each token is to predict [T]: the label of the token after it, and
+// kIgnoredLabel at the last token of each sequence. Works for labels_T and for
+// input_ids_T (every token a target) alike.
+at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seqlens_S1);
+
+// Per-token log-probabilities of targets under the model's head, with what the
+// objectives' metrics need. All [T] and fp32, 0 where the target is ignored;
+// only logp_T is attached.
+struct TokenLogprobs {
+  at::Tensor logp_T;
+  at::Tensor mean_logit_T;  // mean over the vocabulary
+};
+
+// LIGER: fused head, never holding the logits. BASELINE: logits, then
+// log-softmax and gather, as TRL.
+TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
+                                   const at::Tensor& targets_T, const StepContext& context);
+
+// Sum over the S sequences' tokens: [T] to [S].
+at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_OBJECTIVES_TOKEN_LOGPROBS_H_
