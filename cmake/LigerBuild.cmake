@@ -83,6 +83,10 @@ function(liger_use_torch_pch target)
   get_target_property(deps ${target} LINK_LIBRARIES)
   liger_depends_on_torch(found "${deps}")
   if(found)
+    # GCC takes a precompiled header only with the flags it was made with, and
+    # programs would get -fPIE where libraries get -fPIC.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
     target_precompile_headers(${target} REUSE_FROM liger_torch_pch)
   endif()
 endfunction()
