@@ -1,0 +1,234 @@
+// Starts the real liger-trainer, as an agent and as an engineer do.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/framing.h"
+#include "tests/unit/loop/tiny_job.h"
+#include "worker/trainer/loop/exit_code.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::HasSubstr;
+using Event = liger::trainer::v1::Event;
+namespace fs = std::filesystem;
+
+const char kTrainer[] = LIGER_BIN_DIR "/liger-trainer";
+
+// A running shell command line; killed at the end when it still runs.
+class Process {
+ public:
+  // `inherit` stay open in the child.
+  Process(const std::string& command, const std::vector<int>& inherit) {
+    pid_ = fork();
+    if (pid_ == 0) {
+      for (int fd : inherit) fcntl(fd, F_SETFD, 0);
+      execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+      _exit(127);
+    }
+  }
+  ~Process() {
+    if (!status_) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+    }
+  }
+  // Exit code, or -signal; nullopt when it still runs at the limit.
+  std::optional<int> Wait(absl::Duration limit) {
+    const absl::Time end = absl::Now() + limit;
+    int status = 0;
+    while (waitpid(pid_, &status, WNOHANG) == 0) {
+      if (absl::Now() > end) return std::nullopt;
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+    status_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return status_;
+  }
+
+ private:
+  pid_t pid_;
+  std::optional<int> status_;
+};
+
+class TrainerProgramTest : public testing::Test {
+ protected:
+  // Runs to the end; the output is in output().
+  int Execute(const std::string& arguments, const std::string& before = "") {
+    Process process(before + "exec " + kTrainer + " " + arguments + " >" + Log() + " 2>&1", {});
+    return process.Wait(absl::Seconds(120)).value_or(-1000);
+  }
+  std::string Log() const { return job_.Path("log"); }
+  std::string output() const { return ReadAll(Log()); }
+  std::string WriteJob(const std::string& training) {
+    job_.WriteFile("job.yaml",
+                   "model: {name: " + job_.Path("model") +
+                       ", random_init: true}\ndataset: {uri: " + job_.Path("sft.jsonl") +
+                       ", eval_fraction: 0.25}\nsft: {}\ntraining: {max_length: 64, " + training +
+                       "}\n");
+    return "--spec " + job_.Path("job.yaml") + " --output " + job_.Path("out");
+  }
+  std::vector<std::string> Leftovers() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(job_.dir())) {
+      const std::string name = entry.path().filename();
+      if (name.starts_with("out")) names.push_back(name);
+    }
+    return names;
+  }
+
+  TinyJob job_;
+};
+
+TEST_F(TrainerProgramTest, JobFileToFolder) {
+  EXPECT_EQ(Execute(WriteJob("max_steps: 3, learning_rate: 1e-2")), kExitOk) << output();
+  EXPECT_THAT(output(), HasSubstr("step 3/3"));
+  EXPECT_TRUE(fs::exists(job_.Path("out/model.safetensors")));
+  EXPECT_THAT(Leftovers(), testing::ElementsAre("out"));
+}
+
+TEST_F(TrainerProgramTest, InvalidSpecExitsWithThree) {
+  EXPECT_EQ(Execute(WriteJob("max_steps: -3")), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("training.max_steps"));
+}
+
+TEST_F(TrainerProgramTest, CheckPrintsViolationsAndExitsWithThree) {
+  const std::string arguments = WriteJob("max_steps: 3") + " --check";
+  EXPECT_EQ(Execute(arguments), kExitOk) << output();
+  job_.WriteFile("sft.jsonl", "{\"prompt\": 3}\n");
+  EXPECT_EQ(Execute(arguments), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("sft.jsonl"));
+  EXPECT_TRUE(Leftovers().empty());
+}
+
+TEST_F(TrainerProgramTest, NanExitsWithFiveAndLeavesNothing) {
+  EXPECT_EQ(Execute(WriteJob("max_steps: 8, learning_rate: 1e30, max_grad_norm: 0")), kExitFailed);
+  EXPECT_THAT(output(), HasSubstr("learning_rate"));
+  EXPECT_TRUE(Leftovers().empty());
+}
+
+// The limit on a file's size stands for a full disk: the weights are the
+// only file that does not fit.
+TEST_F(TrainerProgramTest, DiskFullWhileSavingLeavesNothing) {
+  const int code = Execute(WriteJob("max_steps: 2"), "trap '' XFSZ; ulimit -f 32; ");
+  EXPECT_EQ(code, kExitFailed) << output();
+  EXPECT_THAT(output(), HasSubstr("model.safetensors"));
+  EXPECT_TRUE(Leftovers().empty());
+}
+
+TEST_F(TrainerProgramTest, VersionAndUsage) {
+  EXPECT_EQ(Execute("--version"), kExitOk);
+  EXPECT_THAT(output(), HasSubstr("liger-trainer"));
+  EXPECT_EQ(Execute(""), kExitError);
+  EXPECT_EQ(Execute("--no-such-flag"), kExitError);
+}
+
+TEST_F(TrainerProgramTest, TokenizeCommand) {
+  EXPECT_EQ(Execute("tokenize --model " + job_.Path("model") + " <" +
+                    [this] {
+                      job_.WriteFile("in", "{\"text\": \"ab\"}\n");
+                      return job_.Path("in");
+                    }()),
+            kExitOk);
+  EXPECT_THAT(output(), HasSubstr("97"));
+}
+
+// As the agent does: Launch file, events file, command pipe.
+class LaunchTest : public TrainerProgramTest {
+ protected:
+  void SetUp() override {
+    events_fd_ = open(job_.Path("events").c_str(), O_CREAT | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+    ASSERT_EQ(pipe2(commands_, O_CLOEXEC), 0);
+  }
+  void TearDown() override {
+    close(events_fd_);
+    close(commands_[0]);
+    if (commands_[1] >= 0) close(commands_[1]);
+  }
+  std::unique_ptr<Process> Start(const Request& request) {
+    job_.WriteFile("launch", request.launch.SerializeAsString());
+    return std::make_unique<Process>("LIGER_EVENTS_FD=" + std::to_string(events_fd_) +
+                                         " LIGER_COMMANDS_FD=" + std::to_string(commands_[0]) +
+                                         " exec " + kTrainer + " --launch " + job_.Path("launch") +
+                                         " >" + Log() + " 2>&1",
+                                     std::vector<int>{events_fd_, commands_[0]});
+  }
+  RecordingSink Events() const {
+    RecordingSink sink;
+    FrameReader reader;
+    reader.Append(ReadAll(job_.Path("events")));
+    std::string payload;
+    while (reader.Next(&payload) == FrameReader::Result::kFrame) {
+      Event event;
+      event.ParseFromString(payload);
+      sink.Emit(event);
+    }
+    return sink;
+  }
+  // A job that would run for minutes, once it has trained a step.
+  std::unique_ptr<Process> StartLong() {
+    Request request = job_.Sft();
+    request.launch.mutable_resolved_spec()->mutable_training()->set_max_steps(1000000);
+    auto process = Start(request);
+    const absl::Time end = absl::Now() + absl::Seconds(60);
+    while (Events().All(Event::kStep).empty() && absl::Now() < end) {
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    EXPECT_FALSE(Events().All(Event::kStep).empty()) << output();
+    return process;
+  }
+
+  int events_fd_ = -1;
+  int commands_[2] = {-1, -1};
+};
+
+TEST_F(LaunchTest, EventsEndWithSavedAndDone) {
+  auto process = Start(job_.Sft());
+  EXPECT_EQ(process->Wait(absl::Seconds(120)), kExitOk) << output();
+  const RecordingSink sink = Events();
+  ASSERT_GT(sink.events.size(), 4u);
+  EXPECT_TRUE(sink.events.back().has_done());
+  const auto saved = sink.Last(Event::kSaved).saved();
+  EXPECT_TRUE(fs::exists(fs::path(saved.dir()) / "model.safetensors"));
+  EXPECT_GT(saved.bytes(), 0);
+}
+
+TEST_F(LaunchTest, CheckResultIsAnEvent) {
+  Request request = job_.Sft();
+  request.launch.set_task_kind(liger::trainer::v1::TASK_KIND_CHECK);
+  request.launch.mutable_resolved_spec()->mutable_dataset()->set_uri("/no/such/file");
+  auto process = Start(request);
+  EXPECT_EQ(process->Wait(absl::Seconds(60)), kExitInvalidInput) << output();
+  EXPECT_EQ(Events().Last(Event::kCheckResult).check_result().violations_size(), 1);
+}
+
+TEST_F(LaunchTest, StopCommandEndsTheTaskInTime) {
+  auto process = StartLong();
+  liger::trainer::v1::Command command;
+  command.set_command_id("c7");
+  command.mutable_stop()->set_grace_seconds(5);
+  ASSERT_TRUE(WriteFrame(commands_[1], command).ok());
+  EXPECT_EQ(process->Wait(absl::Seconds(8)), kExitStopped);
+  EXPECT_EQ(Events().Last(Event::kCommandDone).command_done().command_id(), "c7");
+  EXPECT_FALSE(fs::exists(job_.Path("attempt/model")));
+}
+
+TEST_F(LaunchTest, EndOfTheCommandPipeEndsTheTaskInFiveSeconds) {
+  auto process = StartLong();
+  close(commands_[0]);
+  close(commands_[1]);
+  commands_[1] = -1;
+  EXPECT_EQ(process->Wait(absl::Seconds(5)), kExitStopped);
+  commands_[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,74 @@
+#include "worker/trainer/optim/parameters.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+namespace liger::trainer {
+namespace {
+
+at::Tensor Leaf(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat) {
+  at::manual_seed(int64_t(shape.size()) + 3);
+  return at::randn(shape).to(dtype).requires_grad_();
+}
+
+PrecisionPlan Mixed() {
+  return {at::kFloat, at::kBFloat16, at::kFloat, at::kFloat, Rounding::kNearest};
+}
+
+TEST(ParametersTest, SkipsFrozenAndFindsWeightDecay) {
+  TrainableParameters parameters({{"a.weight", Leaf({3, 2})},
+                                  {"a.bias", Leaf({3})},
+                                  {"norm.weight", Leaf({2})},
+                                  {"frozen.weight", at::ones({2, 2})}},
+                                 PrecisionPlan());
+  ASSERT_EQ(parameters.entries().size(), 3u);
+  EXPECT_TRUE(parameters.entries()[0].decay);
+  EXPECT_FALSE(parameters.entries()[1].decay);
+  EXPECT_FALSE(parameters.entries()[2].decay);
+  EXPECT_EQ(parameters.numel(), 11);
+}
+
+TEST(ParametersTest, PlainPlanUsesTheLeafItself) {
+  const at::Tensor leaf = Leaf({3, 2});
+  TrainableParameters parameters({{"a.weight", leaf}}, PrecisionPlan());
+  EXPECT_TRUE(parameters.entries()[0].storage.is_same(leaf));
+  (leaf * 2).sum().backward();
+  (leaf * 3).sum().backward();
+  EXPECT_TRUE(at::equal(parameters.Gradients()[0], at::full({3, 2}, 5.0f)));
+  parameters.ZeroGradients();
+  EXPECT_FALSE(parameters.Gradients()[0].defined());
+}
+
+TEST(ParametersTest, ComputeCopyIsBf16AndStorageKeepsItsBits) {
+  const at::Tensor leaf = Leaf({4, 5});
+  const at::Tensor original = leaf.detach().clone();
+  TrainableParameters parameters({{"a.weight", leaf}}, Mixed());
+  EXPECT_EQ(leaf.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(at::equal(parameters.entries()[0].storage, original));
+  EXPECT_TRUE(at::equal(leaf.detach(), original.to(at::kBFloat16)));
+  {
+    at::NoGradGuard no_grad;
+    parameters.entries()[0].storage.add_(1);
+  }
+  parameters.RefreshCompute();
+  EXPECT_TRUE(at::equal(leaf.detach(), (original + 1).to(at::kBFloat16)));
+}
+
+// 256 + 1 + 1 in bf16 stays 256: micro-batches would be lost there.
+TEST(ParametersTest, GradientsAccumulateInTheirOwnDtype) {
+  const at::Tensor leaf = Leaf({2, 2});
+  TrainableParameters parameters({{"a.weight", leaf}}, Mixed());
+  for (const double scale : {256.0, 1.0, 1.0}) (leaf.to(at::kFloat) * scale).sum().backward();
+  EXPECT_FALSE(leaf.grad().defined()) << "both dtypes' gradients are kept";
+  const at::Tensor grad = parameters.Gradients()[0];
+  EXPECT_EQ(grad.scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::equal(grad, at::full({2, 2}, 258.0f)));
+}
+
+TEST(ParametersTest, WrongStorageDtypeIsRefused) {
+  EXPECT_THROW(TrainableParameters({{"a.weight", Leaf({2, 2}, at::kBFloat16)}}, PrecisionPlan()),
+               c10::Error);
+}
+
+}  // namespace
+}  // namespace liger::trainer

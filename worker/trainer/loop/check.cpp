@@ -1,0 +1,119 @@
+#include "worker/trainer/loop/check.h"
+
+#include <functional>
+
+#include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/inputs.h"
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/models/weights.h"
+#include "worker/trainer/objectives/objective.h"
+#include "worker/trainer/optim/precision.h"
+
+namespace liger::trainer {
+namespace {
+
+namespace tv1 = liger::trainer::v1;
+
+liger::v1::Violation ToViolation(const liger::v1::Failure& failure, const std::string& field) {
+  liger::v1::Violation violation;
+  violation.set_field(failure.field().empty() ? field : failure.field());
+  violation.set_message(failure.message() +
+                        (failure.action().empty() ? "" : "; " + failure.action()));
+  violation.set_file(failure.file());
+  violation.set_line(failure.row());
+  return violation;
+}
+
+// Runs checks by name and keeps what they find.
+class Checks {
+ public:
+  Checks(tv1::CheckResult& result, const StopFlag& stop) : result_(result), stop_(stop) {}
+
+  // True when it passed. `field` is blamed when the error names none.
+  bool Run(const std::string& name, const std::string& field, const std::function<void()>& check) {
+    stop_.Check();
+    result_.add_checks_run(name);
+    try {
+      check();
+      return true;
+    } catch (...) {
+      *result_.add_violations() =
+          ToViolation(FailureFromException(std::current_exception()), field);
+      return false;
+    }
+  }
+  void Skip(const std::string& name) { result_.add_checks_skipped(name); }
+
+ private:
+  tv1::CheckResult& result_;
+  const StopFlag& stop_;
+};
+
+void CheckSettings(Checks& checks, const liger::v1::JobSpec& spec) {
+  const bool on_gpu = spec.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
+  checks.Run("precision", "training.precision", [&] { ResolvePrecision(spec.training(), on_gpu); });
+  checks.Run("method", "method", [&] { MakeObjective(spec); });
+}
+
+// True when the config could be read.
+bool CheckModel(Checks& checks, const Request& request, const std::string& model_dir,
+                ModelConfig& config, tv1::CheckResult& result) {
+  if (!checks.Run("model config", "model", [&] { config = ModelConfig::FromFolder(model_dir); })) {
+    checks.Skip("weights");
+    return false;
+  }
+  checks.Run("weights", "model", [&] {
+    const auto model = BuildModel(config, request.spec().kernels());
+    int64_t parameters = 0;
+    for (const auto& parameter : model->parameters()) parameters += parameter.numel();
+    (*result.mutable_stats())["parameters"] = parameters;
+    if (!request.spec().model().random_init()) CheckWeights(*model, model_dir);
+  });
+  return true;
+}
+
+void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResult& result) {
+  auto& out = *result.mutable_stats();
+  out[prefix + "rows"] = stats.rows;
+  out[prefix + "dropped_rows"] = stats.dropped_rows;
+  out[prefix + "truncated_rows"] = stats.truncated_rows;
+  out[prefix + "tokens"] = stats.tokens;
+  out[prefix + "target_tokens"] = stats.target_tokens;
+}
+
+void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
+               const ModelConfig& config, const TextInputs& text, tv1::CheckResult& result) {
+  checks.Run("data", "dataset", [&] {
+    const Dataset dataset = LoadData(request, paths, config, text);
+    AddStats("", dataset.train_stats, result);
+    if (dataset.eval.num_rows() > 0) AddStats("eval_", dataset.eval_stats, result);
+  });
+}
+
+}  // namespace
+
+tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
+  tv1::CheckResult result;
+  Checks checks(result, stop);
+  result.add_checks_run("spec");  // valid, or there would be no request
+  CheckSettings(checks, request.spec());
+
+  InputPaths paths;
+  if (!checks.Run("paths", "model", [&] { paths = InputPaths::Resolve(request); })) {
+    for (const char* name : {"model config", "weights", "tokenizer", "data"}) checks.Skip(name);
+    return result;
+  }
+  ModelConfig config;
+  TextInputs text;
+  const bool has_config = CheckModel(checks, request, paths.model_dir, config, result);
+  const bool has_text =
+      checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths.model_dir); });
+  if (has_config && has_text) {
+    CheckData(checks, request, paths, config, text, result);
+  } else {
+    checks.Skip("data");
+  }
+  return result;
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,42 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_INPUTS_H_
+#define LIGER_WORKER_TRAINER_LOOP_INPUTS_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "worker/trainer/data/dataset.h"
+#include "worker/trainer/loop/request.h"
+#include "worker/trainer/models/model_config.h"
+#include "worker/trainer/text/chat_template.h"
+#include "worker/trainer/text/tokenizer.h"
+
+namespace liger::trainer {
+
+// Where a request's inputs lie, resolved below its roots.
+struct InputPaths {
+  std::string model_dir;
+  std::string train_path;
+  std::string eval_path;  // empty: no separate file
+
+  // Throws TrainerError (CONFIG) naming the field.
+  static InputPaths Resolve(const Request& request);
+};
+
+// Text side of a job: needs no device.
+struct TextInputs {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+
+  static TextInputs Load(const std::string& model_dir);
+  const ChatTemplate* template_or_null() const { return chat_template ? &*chat_template : nullptr; }
+};
+
+// The tokenised rows. Throws TrainerError (DATA), also for a token id that the
+// model's embedding does not have.
+Dataset LoadData(const Request& request, const InputPaths& paths, const ModelConfig& config,
+                 const TextInputs& text);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_INPUTS_H_

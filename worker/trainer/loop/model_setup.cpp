@@ -1,0 +1,48 @@
+#include "worker/trainer/loop/model_setup.h"
+
+#include <map>
+
+#include "worker/trainer/models/activation_checkpoint.h"
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/models/weights.h"
+
+namespace liger::trainer {
+namespace {
+
+std::vector<std::pair<std::string, at::Tensor>> Leaves(const CausalLM& model) {
+  std::vector<std::pair<std::string, at::Tensor>> leaves;
+  for (const auto& item : model.named_parameters()) leaves.emplace_back(item.key(), item.value());
+  return leaves;
+}
+
+}  // namespace
+
+TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
+                                  const PrecisionPlan& precision, const Device& device) {
+  TrainableModel result;
+  const ModelConfig config = ModelConfig::FromFolder(model_dir);
+  result.model = BuildModel(config, spec.kernels(), precision.storage);
+  if (spec.model().random_init()) {
+    InitializeWeights(*result.model, static_cast<uint64_t>(spec.training().seed()));
+  } else {
+    LoadWeights(*result.model, model_dir);
+  }
+  if (device.on_gpu()) result.model->to(device.torch());
+  result.model->train();
+  result.parameters = std::make_unique<TrainableParameters>(Leaves(*result.model), precision);
+  if (spec.training().gradient_checkpointing()) ApplyActivationCheckpointing(*result.model);
+  return result;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> StoredParameters(const TrainableModel& trainable) {
+  std::map<std::string, at::Tensor> stored;
+  for (const auto& entry : trainable.parameters->entries()) stored[entry.name] = entry.storage;
+  auto leaves = Leaves(*trainable.model);
+  for (auto& [name, tensor] : leaves) {
+    if (const auto it = stored.find(name); it != stored.end()) tensor = it->second;
+    tensor = tensor.detach();
+  }
+  return leaves;
+}
+
+}  // namespace liger::trainer

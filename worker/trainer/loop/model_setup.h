@@ -1,0 +1,35 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_MODEL_SETUP_H_
+#define LIGER_WORKER_TRAINER_LOOP_MODEL_SETUP_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/trainer/loop/device.h"
+#include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/optim/parameters.h"
+#include "worker/trainer/optim/precision.h"
+
+namespace liger::trainer {
+
+// A model ready to train: built in the storage dtype, weights loaded (or drawn
+// when the spec says random_init), moved to the device, and then, in this
+// order, the compute dtype and activation checkpointing applied from outside.
+struct TrainableModel {
+  std::shared_ptr<CausalLM> model;
+  std::unique_ptr<TrainableParameters> parameters;
+};
+
+TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
+                                  const PrecisionPlan& precision, const Device& device);
+
+// Every parameter under its Hugging Face name, in the storage dtype: what is
+// saved. Shares memory with the run.
+std::vector<std::pair<std::string, at::Tensor>> StoredParameters(const TrainableModel& trainable);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_MODEL_SETUP_H_

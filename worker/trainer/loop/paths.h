@@ -1,0 +1,23 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_PATHS_H_
+#define LIGER_WORKER_TRAINER_LOOP_PATHS_H_
+
+#include <string>
+#include <vector>
+
+namespace liger::trainer {
+
+// The real path of an input that a spec names: `uri`, or `name` when there is
+// no URI. `file://` is taken off; a relative path resolves below the first
+// root that has it, or against the working folder when there are no roots.
+// With roots, the path must lie below one of them after symbolic links are
+// followed. Throws TrainerError (CONFIG) naming `field` when nothing is there,
+// when the scheme is not file, or when the path leaves the roots.
+std::string ResolveInput(const std::string& uri, const std::string& name,
+                         const std::vector<std::string>& roots, const std::string& field);
+
+// A file URI or path as a path, without looking at the disk.
+std::string PathOfUri(const std::string& uri, const std::string& field);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_PATHS_H_

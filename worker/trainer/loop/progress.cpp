@@ -1,0 +1,37 @@
+#include "worker/trainer/loop/progress.h"
+
+namespace liger::trainer {
+
+void Progress::AddStep(const StepResult& result, double learning_rate, absl::Duration seconds) {
+  window_metrics_.Add(result.metrics);
+  ++window_steps_;
+  window_tokens_ += result.num_tokens;
+  window_time_ += seconds;
+  last_grad_norm_ = result.grad_norm;
+  last_learning_rate_ = learning_rate;
+  tokens_total_ += result.num_tokens;
+  train_time_ += seconds;
+}
+
+Progress::Logged Progress::TakeLogged(double epoch) {
+  Logged logged;
+  logged.values = window_metrics_.Means();
+  logged.values["grad_norm"] = last_grad_norm_;
+  logged.values["learning_rate"] = last_learning_rate_;
+  logged.values["epoch"] = epoch;
+  logged.values["num_tokens"] = double(tokens_total_);
+  const double seconds = absl::ToDoubleSeconds(window_time_);
+  if (window_steps_ > 0) logged.step_seconds = seconds / double(window_steps_);
+  if (seconds > 0) logged.tokens_per_second = double(window_tokens_) / seconds;
+  window_metrics_ = MetricSums();
+  window_steps_ = 0;
+  window_tokens_ = 0;
+  window_time_ = absl::ZeroDuration();
+  return logged;
+}
+
+double Progress::mean_tokens_per_second() const {
+  return train_time_ > absl::ZeroDuration() ? double(tokens_total_) / train_seconds() : 0;
+}
+
+}  // namespace liger::trainer

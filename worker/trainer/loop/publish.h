@@ -1,0 +1,31 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_PUBLISH_H_
+#define LIGER_WORKER_TRAINER_LOOP_PUBLISH_H_
+
+#include <map>
+#include <string>
+
+#include "liger/trainer/v1/trainer.pb.h"
+#include "worker/trainer/loop/model_setup.h"
+#include "worker/trainer/loop/request.h"
+#include "worker/trainer/optim/precision.h"
+
+namespace liger::trainer {
+
+// What a finished run knows about itself, for the output folder.
+struct RunSummary {
+  std::string model_dir;     // the Hugging Face folder it started from
+  std::string metrics_path;  // metrics.jsonl in the attempt's folder
+  int64_t steps = 0;
+  std::map<std::string, double> final_values;  // last logged and evaluated metrics
+};
+
+// Writes the output folder (weights in the storage dtype, config, tokenizer,
+// metrics.jsonl, resolved_spec.json, model card): below the attempt's folder
+// when an agent will publish it, else straight to its place by a rename.
+// Throws TrainerError (STORAGE) when it cannot; nothing half written stays.
+liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableModel& trainable,
+                                     const PrecisionPlan& precision, const RunSummary& summary);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_PUBLISH_H_

@@ -1,0 +1,65 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_REPORTER_H_
+#define LIGER_WORKER_TRAINER_LOOP_REPORTER_H_
+
+#include <atomic>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "liger/trainer/v1/trainer.pb.h"
+#include "worker/trainer/loop/events.h"
+
+namespace liger::trainer {
+
+// Tells the outside what the task does: fills in events and hands them to the
+// sinks. Thread-safe.
+class Reporter {
+ public:
+  // Sinks are not owned and must outlive this.
+  explicit Reporter(std::vector<EventSink*> sinks) : sinks_(std::move(sinks)) {}
+
+  void Ready(const std::string& device, const std::vector<liger::v1::KernelRan>& kernels_ran);
+  void EnterPhase(liger::trainer::v1::Phase phase);
+  void Alive();
+  void Step(liger::trainer::v1::Step step);
+  // Emits each kind whose peak rose by more than 1 % since it was last told.
+  void Memory(const std::map<std::string, int64_t>& peaks);
+  void Eval(int64_t step, const std::map<std::string, double>& values);
+  void Sample(int64_t step, const std::string& prompt, const std::string& text);
+  void Warn(const liger::v1::Warning& warning);
+  void Warn(const std::string& code, const std::string& field, const std::string& message);
+  void CommandDone(const std::string& command_id, const std::string& status);
+
+  // These decide the task; false when some sink could not store them.
+  bool Saved(const liger::trainer::v1::Saved& saved);
+  bool CheckResult(const liger::trainer::v1::CheckResult& result);
+  bool Done();
+  bool Failed(const liger::v1::Failure& failure);
+
+ private:
+  bool Emit(const liger::trainer::v1::Event& event);
+
+  const std::vector<EventSink*> sinks_;
+  std::atomic<int> phase_{0};
+  std::atomic<int64_t> step_{0};
+  std::map<std::string, int64_t> reported_peaks_;  // training thread only
+};
+
+// Emits Alive at an interval from a thread of its own while it exists, so that
+// a long operation is not taken for a hang of the process.
+class Heartbeat {
+ public:
+  explicit Heartbeat(Reporter& reporter, absl::Duration interval = absl::Seconds(2));
+  ~Heartbeat();
+
+ private:
+  absl::Notification stop_;
+  std::thread thread_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_REPORTER_H_

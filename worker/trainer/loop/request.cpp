@@ -1,0 +1,102 @@
+#include "worker/trainer/loop/request.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "absl/strings/str_join.h"
+#include "common/file.h"
+#include "common/spec/spec.h"
+#include "common/spec/yaml_proto.h"
+#include "worker/trainer/error.h"
+#include "worker/trainer/loop/paths.h"
+
+namespace liger::trainer {
+namespace {
+
+constexpr int kLaunchVersion = 1;
+
+void ThrowIfNotOk(const absl::Status& status) {
+  if (status.ok()) return;
+  throw ConfigError(std::string(status.message()), "correct the job file");
+}
+
+void RequireValid(const liger::v1::JobSpec& spec) {
+  const std::vector<liger::v1::Violation> violations = ValidateSpec(spec);
+  if (violations.empty()) return;
+  TrainerError error = ConfigError(
+      absl::StrJoin(
+          violations, "\n",
+          [](std::string* out, const liger::v1::Violation& v) { out->append(FormatViolation(v)); }),
+      "correct the job file");
+  throw error.Field(violations[0].field());
+}
+
+void ApplyOverrides(const std::vector<std::string>& overrides, liger::v1::JobSpec* spec) {
+  for (const std::string& text : overrides) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos) {
+      throw ConfigError("--set " + text + ": expected field=value",
+                        "for example --set training.learning_rate=1e-5");
+    }
+    ThrowIfNotOk(SetField(spec, text.substr(0, equals), text.substr(equals + 1)));
+  }
+}
+
+std::string PublishFolder(const liger::v1::JobSpec& spec) {
+  const std::string uri = spec.output().uri().empty() ? spec.name() : spec.output().uri();
+  if (uri.empty()) {
+    throw ConfigError("output.uri: is not set", "name the folder for the result, or pass --output")
+        .Field("output.uri");
+  }
+  return std::filesystem::absolute(PathOfUri(uri, "output.uri")).lexically_normal().string();
+}
+
+// Before hours of training, not after.
+void RequireFree(const std::string& folder, const liger::v1::JobSpec& spec) {
+  if (spec.output().overwrite() || !std::filesystem::exists(folder)) return;
+  throw ConfigError("output.uri: '" + folder + "' exists already",
+                    "choose another folder, or set output.overwrite: true")
+      .Field("output.uri")
+      .File(folder);
+}
+
+}  // namespace
+
+Request ReadLaunch(const std::string& path) {
+  const absl::StatusOr<std::string> content = ReadFile(path);
+  if (!content.ok()) throw ConfigError(std::string(content.status().message())).File(path);
+  Request request;
+  if (!request.launch.ParseFromString(*content)) {
+    throw ConfigError(path + ": is not a trainer.v1.Launch message").File(path);
+  }
+  if (request.launch.version() != kLaunchVersion) {
+    throw ConfigError(path + ": launch version " + std::to_string(request.launch.version()) +
+                          ", this trainer understands " + std::to_string(kLaunchVersion),
+                      "run the agent and the trainer of one release")
+        .File(path);
+  }
+  RequireValid(request.spec());
+  FillDefaults(request.launch.mutable_resolved_spec());
+  return request;
+}
+
+Request ReadSpec(const SpecOptions& options) {
+  Request request;
+  liger::v1::JobSpec* spec = request.launch.mutable_resolved_spec();
+  ThrowIfNotOk(LoadYaml(options.spec_path, spec));
+  ApplyOverrides(options.overrides, spec);
+  if (!options.output.empty()) spec->mutable_output()->set_uri(options.output);
+  RequireValid(*spec);
+  FillDefaults(spec);
+  request.launch.set_version(kLaunchVersion);
+  request.launch.set_task_kind(options.check ? liger::trainer::v1::TASK_KIND_CHECK
+                                             : liger::trainer::v1::TASK_KIND_TRAIN);
+  if (options.check) return request;
+  request.publish_to = PublishFolder(*spec);
+  RequireFree(request.publish_to, *spec);
+  request.launch.set_attempt_dir(request.publish_to + ".attempt-" + std::to_string(getpid()));
+  return request;
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,59 @@
+#include "worker/trainer/loop/run_task.h"
+
+#include <filesystem>
+#include <iostream>
+
+#include "absl/cleanup/cleanup.h"
+#include "worker/trainer/error.h"
+#include "worker/trainer/loop/check.h"
+#include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/train_job.h"
+
+namespace liger::trainer {
+namespace {
+
+int RunCheck(const Request& request, Reporter& reporter, const StopFlag& stop) {
+  const liger::trainer::v1::CheckResult result = CheckJob(request, stop);
+  const bool stored = reporter.CheckResult(result) && reporter.Done();
+  if (!stored) return kExitError;
+  return result.violations().empty() ? kExitOk : kExitInvalidInput;
+}
+
+int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop) {
+  const absl::Cleanup remove_own_attempt = [&request] {
+    std::error_code ignored;
+    if (request.alone()) std::filesystem::remove_all(request.launch.attempt_dir(), ignored);
+  };
+  TrainJob(request, RankInfo::FromEnvironment(), reporter, stop).Run();
+  return reporter.Done() ? kExitOk : kExitError;
+}
+
+int RunKind(const Request& request, Reporter& reporter, const StopFlag& stop) {
+  switch (request.launch.task_kind()) {
+    case liger::trainer::v1::TASK_KIND_TRAIN:
+      return RunTrain(request, reporter, stop);
+    case liger::trainer::v1::TASK_KIND_CHECK:
+      return RunCheck(request, reporter, stop);
+    default:
+      throw ConfigError("task_kind: neither TRAIN nor CHECK",
+                        "run the agent and the trainer of one release");
+  }
+}
+
+}  // namespace
+
+int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop) {
+  try {
+    return RunKind(request, reporter, stop);
+  } catch (const StopRequested& stopped) {
+    std::cerr << "stopped: " << stopped.what() << std::endl;
+    return kExitStopped;
+  } catch (...) {
+    const liger::v1::Failure failure = FailureFromException(std::current_exception());
+    reporter.Failed(failure);
+    return ExitCodeFor(failure);
+  }
+}
+
+}  // namespace liger::trainer

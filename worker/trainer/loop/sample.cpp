@@ -1,0 +1,47 @@
+#include "worker/trainer/loop/sample.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "worker/trainer/checkpoint/model_folder.h"
+#include "worker/trainer/models/generate.h"
+
+namespace liger::trainer {
+namespace {
+
+std::vector<int32_t> PromptIds(const Tokenizer& tokenizer, const ChatTemplate* chat_template,
+                               const std::string& prompt) {
+  if (chat_template == nullptr) return tokenizer.Encode(prompt, /*add_special_tokens=*/true);
+  const nlohmann::ordered_json messages = {{{"role", "user"}, {"content", prompt}}};
+  const std::string text = chat_template->Render(messages, /*add_generation_prompt=*/true);
+  return tokenizer.Encode(text, /*add_special_tokens=*/false);
+}
+
+}  // namespace
+
+std::vector<int64_t> StopTokens(const std::string& model_dir, const ModelConfig& config,
+                                const Tokenizer& tokenizer) {
+  std::set<int64_t> ids(config.eos_token_ids.begin(), config.eos_token_ids.end());
+  if (tokenizer.eos_id()) ids.insert(*tokenizer.eos_id());
+  if (const auto generation = ReadGenerationConfig(model_dir)) {
+    const nlohmann::json eos = generation->value("eos_token_id", nlohmann::json());
+    if (eos.is_number_integer()) ids.insert(eos.get<int64_t>());
+    if (eos.is_array()) {
+      for (const auto& id : eos) ids.insert(id.get<int64_t>());
+    }
+  }
+  return {ids.begin(), ids.end()};
+}
+
+std::string AnswerGreedily(CausalLM& model, const Tokenizer& tokenizer,
+                           const ChatTemplate* chat_template, const std::string& prompt,
+                           int64_t max_new_tokens, const std::vector<int64_t>& stop_tokens) {
+  const std::vector<int32_t> prompt_ids = PromptIds(tokenizer, chat_template, prompt);
+  if (prompt_ids.empty()) return "";
+  const std::vector<int32_t> answer =
+      GenerateGreedy(model, prompt_ids, max_new_tokens, stop_tokens);
+  return tokenizer.Decode(answer, /*skip_special_tokens=*/true);
+}
+
+}  // namespace liger::trainer

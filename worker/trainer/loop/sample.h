@@ -1,0 +1,28 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_SAMPLE_H_
+#define LIGER_WORKER_TRAINER_LOOP_SAMPLE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/text/chat_template.h"
+#include "worker/trainer/text/tokenizer.h"
+
+namespace liger::trainer {
+
+// Tokens that end an answer: those of config.json, generation_config.json and
+// the tokenizer's EOS.
+std::vector<int64_t> StopTokens(const std::string& model_dir, const ModelConfig& config,
+                                const Tokenizer& tokenizer);
+
+// Answers `prompt` greedily: as a user's message through the chat template
+// when there is one, else as plain text to continue. Special tokens are left
+// out of the answer.
+std::string AnswerGreedily(CausalLM& model, const Tokenizer& tokenizer,
+                           const ChatTemplate* chat_template, const std::string& prompt,
+                           int64_t max_new_tokens, const std::vector<int64_t>& stop_tokens);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_SAMPLE_H_

@@ -1,0 +1,97 @@
+#include "worker/trainer/loop/step.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <string>
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/optim/gradients.h"
+
+namespace liger::trainer {
+namespace {
+
+// Counts of the whole step, over micro-batches and ranks.
+struct StepTotals {
+  StepContext context;
+  int64_t num_tokens = 0;
+};
+
+StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_batches) {
+  int64_t loss_tokens = 0, rows = 0, tokens = 0;
+  for (const Batch& batch : micro_batches) {
+    const StepCounts counts = parts.objective.Count(batch);
+    loss_tokens += counts.loss_tokens;
+    rows += counts.rows;
+    tokens += batch.num_tokens;
+  }
+  at::Tensor sums = at::tensor({loss_tokens, rows, tokens}, at::kLong);
+  parts.strategy.SumAcrossRanks(sums);
+  const auto* values = sums.const_data_ptr<int64_t>();
+  return {{values[0], values[1]}, values[2]};
+}
+
+TrainerError NotFinite(const char* what, double value, int64_t step) {
+  return TrainerError(liger::v1::FAILURE_CLASS_NAN,
+                      std::string(what) + " became " + (std::isnan(value) ? "NaN" : "infinite") +
+                          " at step " + std::to_string(step),
+                      "lower training.learning_rate, add warm-up (training.warmup_ratio), or set "
+                      "training.max_grad_norm; if it happens at step 1, look at the data and the "
+                      "model's weights")
+      .Step(step);
+}
+
+// Adds the micro-batch's gradients to the accumulated ones.
+void RunMicroBatch(const StepParts& parts, const Batch& batch, const StepContext& context,
+                   at::Tensor& loss_sum, MetricSums& metrics) {
+  LossOutput output = parts.objective.Forward(parts.model, batch, context);
+  output.loss.backward();
+  const at::Tensor loss = output.loss.detach().to(at::kDouble);
+  loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
+  metrics.Add(output.metrics);
+}
+
+void SumMetricsAcrossRanks(Strategy& strategy, MetricSums& metrics) {
+  if (strategy.rank().world_size == 1) return;
+  at::Tensor packed = metrics.Pack();
+  strategy.SumAcrossRanks(packed);
+  metrics.Unpack(packed);
+}
+
+double GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads) {
+  const double norm = GlobalGradientNorm(grads);
+  if (!strategy.norm_is_partial()) return norm;
+  at::Tensor squared = at::scalar_tensor(norm * norm, at::kDouble);
+  strategy.SumAcrossRanks(squared);
+  return std::sqrt(squared.item<double>());
+}
+
+}  // namespace
+
+StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batches, int64_t step,
+                   double learning_rate, double max_grad_norm) {
+  StepResult result;
+  const StepTotals totals = CountStep(parts, micro_batches);
+  result.num_tokens = totals.num_tokens;
+  at::Tensor loss_sum;
+  for (const Batch& batch : micro_batches) {
+    parts.stop.Check();
+    if (batch.num_tokens == 0) continue;
+    RunMicroBatch(parts, batch, totals.context, loss_sum, result.metrics);
+  }
+  if (!loss_sum.defined()) loss_sum = at::zeros({}, at::kDouble);
+  parts.strategy.SumAcrossRanks(loss_sum);
+  result.loss = loss_sum.item<double>();
+  if (!std::isfinite(result.loss)) throw NotFinite("the loss", result.loss, step);
+
+  const std::vector<at::Tensor> grads = parts.parameters.Gradients();
+  parts.strategy.ReduceGradients(grads);
+  result.grad_norm = GradientNorm(parts.strategy, grads);
+  if (!std::isfinite(result.grad_norm)) throw NotFinite("the gradient", result.grad_norm, step);
+  parts.optimizer.Step(grads, learning_rate, ClipFactor(result.grad_norm, max_grad_norm));
+  parts.parameters.ZeroGradients();
+  SumMetricsAcrossRanks(parts.strategy, result.metrics);
+  return result;
+}
+
+}  // namespace liger::trainer

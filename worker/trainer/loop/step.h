@@ -1,0 +1,41 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_STEP_H_
+#define LIGER_WORKER_TRAINER_LOOP_STEP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "worker/trainer/data/batch.h"
+#include "worker/trainer/loop/stop.h"
+#include "worker/trainer/objectives/objective.h"
+#include "worker/trainer/optim/adamw.h"
+#include "worker/trainer/parallel/strategy.h"
+
+namespace liger::trainer {
+
+struct StepResult {
+  double loss = 0;         // of the whole step, all micro-batches and ranks
+  double grad_norm = 0;    // before clipping
+  int64_t num_tokens = 0;  // real tokens, all ranks
+  MetricSums metrics;      // summed over ranks
+};
+
+// What one optimizer step works on. References outlive the step.
+struct StepParts {
+  CausalLM& model;
+  Objective& objective;
+  TrainableParameters& parameters;
+  AdamW& optimizer;
+  Strategy& strategy;
+  const StopFlag& stop;
+};
+
+// One optimizer step over its micro-batches. Losses are scaled by the counts
+// of the whole step, so the gradient is that of one large batch however it is
+// cut. Throws TrainerError (NAN) naming `step` (from 1) when the loss or the
+// gradient is not finite; the parameters are then still those before the step.
+StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batches, int64_t step,
+                   double learning_rate, double max_grad_norm);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_STEP_H_

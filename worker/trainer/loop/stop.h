@@ -1,0 +1,43 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_STOP_H_
+#define LIGER_WORKER_TRAINER_LOOP_STOP_H_
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+namespace liger::trainer {
+
+// Thrown by StopFlag::Check; ends the task with exit code 2. Not a failure.
+class StopRequested : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// A request to end, made by a command, a signal or the loss of the agent, and
+// looked at between operations. Thread-safe.
+class StopFlag {
+ public:
+  // The first reason stays.
+  void Request(const std::string& reason) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool requested() const { return requested_.load(std::memory_order_acquire) || Signalled(); }
+  // Throws StopRequested once a stop was requested.
+  void Check() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // SIGINT and SIGTERM request a stop of every StopFlag; a second one ends the
+  // process at once.
+  static void HandleSignals();
+
+ private:
+  static bool Signalled();
+
+  std::atomic<bool> requested_{false};
+  mutable absl::Mutex mutex_;
+  std::string reason_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_STOP_H_

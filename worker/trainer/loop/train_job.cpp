@@ -1,0 +1,207 @@
+#include "worker/trainer/loop/train_job.h"
+
+#include <ATen/Context.h>
+
+#include <cmath>
+#include <future>
+
+#include "common/file.h"
+#include "kernels/path.h"
+#include "worker/trainer/error.h"
+#include "worker/trainer/loop/evaluate.h"
+#include "worker/trainer/loop/publish.h"
+#include "worker/trainer/loop/sample.h"
+
+namespace liger::trainer {
+namespace {
+
+namespace tv1 = liger::trainer::v1;
+
+void MakeAttemptFolder(const std::string& path) {
+  const absl::Status status = MakeFolders(path);
+  if (status.ok()) return;
+  throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, std::string(status.message()),
+                     "make the folder writable, or free space")
+      .File(path);
+}
+
+}  // namespace
+
+int64_t TotalSteps(const liger::v1::TrainingSpec& training, int64_t steps_per_epoch) {
+  if (training.max_steps() > 0) return training.max_steps();
+  return static_cast<int64_t>(std::ceil(training.num_train_epochs() * double(steps_per_epoch)));
+}
+
+TrainJob::TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter,
+                   const StopFlag& stop)
+    : request_(request), reporter_(reporter), stop_(stop), strategy_(MakeStrategy(rank)) {}
+
+void TrainJob::Run() {
+  if (!request_.launch.resume_from().empty()) {
+    throw ConfigError("resume_from: resuming from a checkpoint is not available yet",
+                      "start the attempt at the beginning");
+  }
+  MakeAttemptFolder(request_.launch.attempt_dir());
+  metrics_log_ = std::make_unique<MetricsLog>(request_.launch.attempt_dir() + "/metrics.jsonl");
+  Load();
+  PrepareTraining();
+  SampleAt(0);
+  if (training().eval_on_start()) EvaluateAt(0);
+  Train();
+  EvaluateAt(max_steps_);
+  SampleAt(max_steps_);
+  Save();
+}
+
+void TrainJob::Load() {
+  reporter_.EnterPhase(tv1::PHASE_LOADING);
+  at::manual_seed(static_cast<uint64_t>(training().seed()));
+  if (training().deterministic()) UseDeterministicAlgorithms();
+  device_ = Device::Open(request_.spec().resources().device_kind(), strategy_->rank().local_rank);
+  reporter_.Ready(device_->description(), {});
+  precision_ = ResolvePrecision(training(), device_->on_gpu());
+  paths_ = InputPaths::Resolve(request_);
+  config_ = ModelConfig::FromFolder(paths_.model_dir);
+
+  auto data = std::async(std::launch::async, [this] {
+    text_ = TextInputs::Load(paths_.model_dir);
+    return LoadData(request_, paths_, config_, text_);
+  });
+  trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_);
+  reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
+  dataset_ = data.get();
+  WarnAboutInputs();
+}
+
+void TrainJob::WarnAboutInputs() {
+  if (const auto warning = PrecisionWarning(precision_)) reporter_.Warn(*warning);
+  for (const std::string& sentence : dataset_.warnings) {
+    reporter_.Warn("Data", "dataset", sentence);
+  }
+  const int64_t positions = config_.max_position_embeddings;
+  if (positions > 0 && training().max_length() > positions) {
+    reporter_.Warn("MaxLength", "training.max_length",
+                   "max_length " + std::to_string(training().max_length()) + " is more than the " +
+                       std::to_string(positions) + " positions that the model was trained for");
+  }
+}
+
+void TrainJob::PrepareTraining() {
+  objective_ = MakeObjective(request_.spec());
+  optimizer_ = std::make_unique<AdamW>(*trainable_.parameters, AdamWOptions::FromSpec(training()),
+                                       precision_, static_cast<uint64_t>(training().seed()));
+  const RankInfo& rank = strategy_->rank();
+  BatchOptions options;
+  options.rows_per_batch = training().per_device_train_batch_size();
+  options.shuffle = request_.spec().dataset().shuffle();
+  options.data_seed = static_cast<uint64_t>(training().data_seed());
+  options.rank = rank.rank;
+  options.world_size = rank.world_size;
+  batches_ = std::make_unique<BatchIterator>(dataset_.train, options);
+  eval_batches_ = EvalBatches(dataset_.eval, training().per_device_eval_batch_size(), rank.rank,
+                              rank.world_size);
+  max_steps_ =
+      TotalSteps(training(), batches_->steps_per_epoch(training().gradient_accumulation_steps()));
+  schedule_ = LrSchedule::FromSpec(training(), max_steps_);
+}
+
+StepParts TrainJob::parts() {
+  return {*trainable_.model, *objective_, *trainable_.parameters, *optimizer_, *strategy_, stop_};
+}
+
+void TrainJob::Train() {
+  for (int64_t step = 1; step <= max_steps_; ++step) {
+    reporter_.EnterPhase(tv1::PHASE_TRAINING);
+    TrainOneStep(step);
+    if (step == 1) ReportKernels();
+    const bool last = step == max_steps_;
+    if (last || step % training().logging_steps() == 0) LogStep(step);
+    const int64_t every = training().eval_steps();
+    if (!last && every > 0 && step % every == 0) EvaluateAt(step);
+  }
+}
+
+void TrainJob::TrainOneStep(int64_t step) {
+  const absl::Time start = absl::Now();
+  const std::vector<Batch> micro_batches =
+      batches_->NextStep(training().gradient_accumulation_steps());
+  const double learning_rate = schedule_->LearningRate(step - 1);
+  const StepResult result =
+      RunStep(parts(), micro_batches, step, learning_rate, training().max_grad_norm());
+  device_->Synchronize();
+  progress_.AddStep(result, learning_rate, absl::Now() - start);
+}
+
+void TrainJob::LogStep(int64_t step) {
+  const double epoch = batches_->epoch_progress();
+  const Progress::Logged logged = progress_.TakeLogged(epoch);
+  std::map<std::string, double> line = logged.values;
+  line["step_seconds"] = logged.step_seconds;
+  line["tokens_per_second"] = logged.tokens_per_second;
+  metrics_log_->Append(step, line);
+  for (const auto& [name, value] : logged.values) final_values_[name] = value;
+
+  tv1::Step event;
+  event.set_step(step);
+  event.set_max_steps(max_steps_);
+  event.set_epoch(epoch);
+  event.set_tokens_total(progress_.tokens_total());
+  event.set_step_seconds(logged.step_seconds);
+  event.set_tokens_per_second(logged.tokens_per_second);
+  event.mutable_values()->insert(logged.values.begin(), logged.values.end());
+  reporter_.Step(std::move(event));
+  reporter_.Memory(device_->PeakMemoryBytes());
+}
+
+void TrainJob::EvaluateAt(int64_t step) {
+  if (eval_batches_.empty() || last_evaluated_step_ == step) return;
+  reporter_.EnterPhase(tv1::PHASE_EVALUATING);
+  const std::map<std::string, double> values =
+      Evaluate(*trainable_.model, *objective_, eval_batches_, *strategy_, stop_);
+  last_evaluated_step_ = step;
+  metrics_log_->Append(step, values);
+  for (const auto& [name, value] : values) final_values_[name] = value;
+  reporter_.Eval(step, values);
+}
+
+void TrainJob::SampleAt(int64_t step) {
+  if (training().sample_prompts().empty()) return;
+  reporter_.EnterPhase(tv1::PHASE_SAMPLING);
+  const auto stop_tokens = StopTokens(paths_.model_dir, config_, *text_.tokenizer);
+  for (const std::string& prompt : training().sample_prompts()) {
+    stop_.Check();
+    reporter_.Sample(step, prompt,
+                     AnswerGreedily(*trainable_.model, *text_.tokenizer, text_.template_or_null(),
+                                    prompt, training().sample_max_new_tokens(), stop_tokens));
+  }
+}
+
+void TrainJob::ReportKernels() {
+  std::vector<liger::v1::KernelRan> kernels;
+  for (const auto& [op, path] : kernels::PathsRan()) {
+    liger::v1::KernelRan ran;
+    ran.set_op(std::string(op));
+    ran.set_path(std::string(kernels::PathName(path)));
+    kernels.push_back(std::move(ran));
+  }
+  reporter_.Ready(device_->description(), kernels);
+}
+
+void TrainJob::Save() {
+  reporter_.EnterPhase(tv1::PHASE_SAVING);
+  stop_.Check();
+  const std::map<std::string, double> summary = {
+      {"train_runtime", progress_.train_seconds()},
+      {"train_tokens_per_second", progress_.mean_tokens_per_second()}};
+  metrics_log_->Append(max_steps_, summary);
+  const tv1::Saved saved =
+      SaveOutput(request_, trainable_, precision_,
+                 {paths_.model_dir, metrics_log_->path(), max_steps_, final_values_});
+  reporter_.Memory(device_->PeakMemoryBytes());
+  if (!reporter_.Saved(saved)) {
+    throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, "the Saved event could not be written",
+                       "free space where the attempt's folder is");
+  }
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,85 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_TRAIN_JOB_H_
+#define LIGER_WORKER_TRAINER_LOOP_TRAIN_JOB_H_
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/data/sampler.h"
+#include "worker/trainer/loop/device.h"
+#include "worker/trainer/loop/inputs.h"
+#include "worker/trainer/loop/metrics_log.h"
+#include "worker/trainer/loop/model_setup.h"
+#include "worker/trainer/loop/progress.h"
+#include "worker/trainer/loop/reporter.h"
+#include "worker/trainer/loop/request.h"
+#include "worker/trainer/loop/step.h"
+#include "worker/trainer/loop/stop.h"
+#include "worker/trainer/optim/schedule.h"
+#include "worker/trainer/parallel/strategy.h"
+
+namespace liger::trainer {
+
+// One TRAIN task from the first byte read to the Saved event. Use once.
+class TrainJob {
+ public:
+  // References must outlive this.
+  TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter, const StopFlag& stop);
+
+  // Throws TrainerError or StopRequested; the output folder does not exist then.
+  void Run();
+
+ private:
+  // Model and data load at the same time: one waits for memory, the other
+  // computes.
+  void Load();
+  void PrepareTraining();
+  void WarnAboutInputs();
+
+  void Train();
+  void TrainOneStep(int64_t step);
+  void LogStep(int64_t step);
+  // Evaluates unless that step was evaluated already or there is no such set.
+  void EvaluateAt(int64_t step);
+  void SampleAt(int64_t step);
+  void ReportKernels();
+
+  void Save();
+
+  const liger::v1::TrainingSpec& training() const { return request_.spec().training(); }
+  StepParts parts();
+
+  const Request& request_;
+  Reporter& reporter_;
+  const StopFlag& stop_;
+  std::unique_ptr<Strategy> strategy_;
+
+  std::optional<Device> device_;
+  PrecisionPlan precision_;
+  InputPaths paths_;
+  ModelConfig config_;
+  TextInputs text_;
+  Dataset dataset_;
+  TrainableModel trainable_;
+  std::unique_ptr<Objective> objective_;
+  std::unique_ptr<AdamW> optimizer_;
+
+  std::unique_ptr<BatchIterator> batches_;
+  std::vector<Batch> eval_batches_;
+  std::optional<LrSchedule> schedule_;
+  std::unique_ptr<MetricsLog> metrics_log_;
+  Progress progress_;
+  int64_t max_steps_ = 0;
+  int64_t last_evaluated_step_ = -1;
+  std::map<std::string, double> final_values_;
+};
+
+// Optimizer steps of a job: max_steps, or what num_train_epochs come to
+// (rounded up, as transformers).
+int64_t TotalSteps(const liger::v1::TrainingSpec& training, int64_t steps_per_epoch);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_TRAIN_JOB_H_

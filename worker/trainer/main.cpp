@@ -1,0 +1,130 @@
+// liger-trainer: trains one rank of a job, from an agent's Launch file or from
+// a job file of an engineer. See --help.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <optional>
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/loop/commands.h"
+#include "worker/trainer/loop/console.h"
+#include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/run_task.h"
+#include "worker/trainer/parallel/rank.h"
+#include "worker/trainer/text/tokenize_command.h"
+
+namespace liger::trainer {
+namespace {
+
+struct Arguments {
+  SpecOptions spec;
+  std::string launch_path;
+  TokenizeOptions tokenize;
+  bool run_tokenize = false;
+};
+
+// Descriptor in an environment variable; -1 when it is not set.
+int DescriptorFromEnvironment(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) return -1;
+  int fd = -1;
+  const char* end = text + std::strlen(text);
+  const auto result = std::from_chars(text, end, fd);
+  if (result.ec != std::errc() || result.ptr != end || fd < 0) {
+    throw ConfigError(std::string(name) + "='" + text + "' is not a file descriptor");
+  }
+  return fd;
+}
+
+Request ReadRequest(const Arguments& arguments) {
+  if (arguments.launch_path.empty()) return ReadSpec(arguments.spec);
+  Request request = ReadLaunch(arguments.launch_path);
+  if (arguments.spec.check) request.launch.set_task_kind(liger::trainer::v1::TASK_KIND_CHECK);
+  return request;
+}
+
+int RunJob(const Arguments& arguments) {
+  Console console(std::cout);
+  std::vector<EventSink*> sinks = {&console};
+  std::optional<EventFile> events;
+  if (const int fd = DescriptorFromEnvironment("LIGER_EVENTS_FD"); fd >= 0) {
+    events.emplace(fd, RankInfo::FromEnvironment().rank);
+    sinks.push_back(&*events);
+  }
+  Reporter reporter(sinks);
+  StopFlag stop;
+  Request request;
+  try {
+    request = ReadRequest(arguments);
+  } catch (...) {
+    const auto failure = FailureFromException(std::current_exception());
+    reporter.Failed(failure);
+    return ExitCodeFor(failure);
+  }
+  StopFlag::HandleSignals();
+  Heartbeat heartbeat(reporter);
+  std::optional<CommandReader> commands;
+  if (const int fd = DescriptorFromEnvironment("LIGER_COMMANDS_FD"); fd >= 0) {
+    commands.emplace(fd, stop, reporter, [](int code) { _exit(code); });
+  }
+  return RunTask(request, reporter, stop);
+}
+
+int RunTokenizeCommand(const TokenizeOptions& options) {
+  std::ios::sync_with_stdio(false);
+  RunTokenize(options, std::cin, std::cout);
+  return kExitOk;
+}
+
+void DeclareArguments(CLI::App& app, Arguments& arguments) {
+  app.set_version_flag("--version", std::string("liger-trainer ") + LIGER_VERSION);
+  auto* spec = app.add_option("--spec", arguments.spec.spec_path, "Job file (YAML or JSON)");
+  app.add_option("--launch", arguments.launch_path, "Launch message of an agent (binary)")
+      ->excludes(spec);
+  app.add_option("--set", arguments.spec.overrides, "Override a field: training.max_steps=10")
+      ->needs(spec);
+  app.add_option("--output", arguments.spec.output, "Folder for the result (output.uri)")
+      ->needs(spec);
+  app.add_flag("--check", arguments.spec.check,
+               "Validate the job's spec, model, tokenizer and data; needs no device");
+  auto* tokenize = app.add_subcommand("tokenize", "Tokenise JSON lines from standard input");
+  tokenize->add_option("--model", arguments.tokenize.model_dir, "Hugging Face folder")->required();
+  tokenize->add_flag("--decode", arguments.tokenize.decode, "From ids back to text");
+  tokenize->callback([&arguments] { arguments.run_tokenize = true; });
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Trains one rank of a fine-tuning job.");
+  Arguments arguments;
+  DeclareArguments(app, arguments);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitError;
+  }
+  if (arguments.run_tokenize) return RunTokenizeCommand(arguments.tokenize);
+  if (arguments.spec.spec_path.empty() && arguments.launch_path.empty()) {
+    std::cerr << "one of --spec and --launch is needed; see --help" << std::endl;
+    return kExitError;
+  }
+  return RunJob(arguments);
+}
+
+}  // namespace
+}  // namespace liger::trainer
+
+int main(int argc, char** argv) {
+  try {
+    return liger::trainer::Main(argc, argv);
+  } catch (...) {
+    const auto failure = liger::trainer::FailureFromException(std::current_exception());
+    std::cerr << "error: " << failure.message() << std::endl;
+    if (!failure.action().empty()) std::cerr << "  what to do: " << failure.action() << std::endl;
+    return liger::trainer::ExitCodeFor(failure);
+  }
+}
