@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <iterator>
 
+#include "kernels/common/cpu.h"
 #include "kernels/common/record.h"
 
 namespace liger::kernels {
@@ -48,8 +49,10 @@ void ClearPathsRan() { g_ran.store(0, std::memory_order_relaxed); }
 Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype) {
   TORCH_CHECK(std::ranges::find(kOpNames, op) != std::end(kOpNames), "PathFor: no op named '", op,
               "'");
-  const bool has_cpu_loops = dtype == c10::kFloat || dtype == c10::kBFloat16;
-  return device.is_cpu() && has_cpu_loops ? Path::kCpu : Path::kAten;
+
+  const bool only_float = op == "linear";
+  if (only_float && dtype != c10::kFloat) return Path::kAten;
+  return HasCpuLoops(device, dtype) ? Path::kCpu : Path::kAten;
 }
 
 }  // namespace liger::kernels

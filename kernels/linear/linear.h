@@ -15,33 +15,41 @@ namespace liger::kernels {
 // Returns [..., N] in x's dtype.
 // The same product as torch.nn.functional.linear; on a CPU the library that computes it
 // in float32 (MKL or oneDNN) is the faster one of this machine, see CpuGemm().
+// Accumulating form without autograd, dispatcher op `liger::linear_accumulate_weight_grad_`:
+// gemm::AddGtX.
 // Throws c10::Error that names the argument and its shape when ranks, sizes,
 // dtypes or devices do not match.
 at::Tensor Linear(const at::Tensor& x_xK, const at::Tensor& weight_NK,
                   const std::optional<at::Tensor>& bias_N = std::nullopt);
 
-// The library behind float32 matrix products on the CPU.
+// The library behind float32 matrix products on the CPU, and the three products of a layer.
 enum class GemmLibrary { kMkl, kOneDnn };
+enum class GemmKind { kForward, kInputGrad, kWeightGrad };
 std::string_view GemmLibraryName(GemmLibrary library);  // "mkl", "onednn"
 
-// Chosen once a process, at its first use: the value of LIGER_CPU_GEMM ("mkl",
-// "onednn") if set; else, under torch's deterministic mode, by CPU vendor
-// alone (oneDNN on AMD, where it measured 2.3x MKL; MKL elsewhere, where the
-// two are within 10 % and MKL accumulates into a buffer for free); else by a
-// probe that times both on one product of a layer's size (about 10 ms).
-GemmLibrary CpuGemm();
+// Chosen once a process, at its first use:
+//   the value of LIGER_CPU_GEMM ("mkl" or "onednn"; another one throws), if set;
+//   else, while torch's deterministic mode is on, by the CPU's vendor alone: oneDNN on AMD,
+//   where it measured 2.3x MKL, and MKL elsewhere;
+//   else by timing both on one product of each kind of a small layer's size (about 20 ms);
+//   MKL unless oneDNN is 15 % faster, because MKL can add into a buffer.
+GemmLibrary CpuGemm(GemmKind kind);
 
-// The products that fused ops and Linear are made of. No autograd, no checks.
+// The products that Linear and the fused heads are made of, on matrices. No autograd, no
+// checks of their own. CPU float32 goes to CpuGemm's library, the rest to ATen's.
 namespace gemm {
 
-// x_TK w_NK^T -> [T, N].
+// x_TK w_NK^T, as a new tensor.
 at::Tensor XWt(const at::Tensor& x_TK, const at::Tensor& w_NK);
-// As XWt, into y_TN, which must be contiguous.
+// The same into y_TN.
 void XWtOut(const at::Tensor& x_TK, const at::Tensor& w_NK, at::Tensor& y_TN);
-// g_TN w_NK -> [T, K]: the input's gradient.
+// g_TN w_NK: the input's gradient.
 at::Tensor GW(const at::Tensor& g_TN, const at::Tensor& w_NK);
-// acc_NK += g_TN^T x_TK: the weight's gradient. acc is contiguous and either of g's
-// dtype or float32; products of bfloat16 are then accumulated in float32.
+void GWOut(const at::Tensor& g_TN, const at::Tensor& w_NK, at::Tensor& dx_TK);
+// g_TN^T x_TK: the weight's gradient.
+at::Tensor GtX(const at::Tensor& g_TN, const at::Tensor& x_TK);
+// acc_NK += g_TN^T x_TK. acc has g's dtype or float32; bfloat16 and float16 products are
+// then summed in float32, without rounding in between. g and x may differ in dtype.
 void AddGtX(const at::Tensor& g_TN, const at::Tensor& x_TK, at::Tensor& acc_NK);
 
 }  // namespace gemm

@@ -1,0 +1,30 @@
+#ifndef LIGER_KERNELS_COMMON_HEAD_BUFFERS_H_
+#define LIGER_KERNELS_COMMON_HEAD_BUFFERS_H_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
+
+#include <optional>
+
+namespace liger::kernels {
+
+inline bool NeedsGrad(const std::optional<at::Tensor>& t) {
+  return c10::GradMode::is_enabled() && t.has_value() && t->requires_grad();
+}
+
+// With a buffer for one parameter of a linear head, autograd reaches neither: the other one
+// must have a buffer too if it is trained, or its gradient would be lost.
+inline void CheckBuffersCoverHead(const char* op, const at::Tensor& weight,
+                                  const std::optional<at::Tensor>& bias,
+                                  const std::optional<at::Tensor>& grad_weight,
+                                  const std::optional<at::Tensor>& grad_bias) {
+  TORCH_CHECK(grad_weight.has_value() || !NeedsGrad(weight), op, ": weight of shape ",
+              weight.sizes(), " needs a gradient, so grad_bias needs a grad_weight beside it");
+  TORCH_CHECK(grad_bias.has_value() || !NeedsGrad(bias), op,
+              ": bias needs a gradient, so grad_weight needs a grad_bias beside it");
+}
+
+}  // namespace liger::kernels
+
+#endif  // LIGER_KERNELS_COMMON_HEAD_BUFFERS_H_

@@ -1,0 +1,107 @@
+#include "kernels/common/linear_head.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/common/check.h"
+#include "kernels/common/cpu.h"
+#include "kernels/linear/linear.h"
+
+namespace liger::kernels {
+namespace {
+
+// Of the logits of a chunk. On a CPU, 32 MiB keep the head's share of the peak small while
+// each chunk's pass over dW (as large as the weight) is still paid for by its product; on a
+// GPU 2048 rows and more keep cuBLAS at its full rate.
+constexpr int64_t kCpuChunkBytes = int64_t{32} << 20;
+constexpr int64_t kGpuChunkRows = 2048;
+// As ignore_index of a chunk, whose ignored rows are gone already.
+constexpr int64_t kNone = -1;
+
+}  // namespace
+
+LinearHead::LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
+                       const at::Tensor& target_T, const std::optional<at::Tensor>& bias_V,
+                       int64_t ignore_index)
+    : weight_VH_(weight_VH.contiguous()),
+      bias_V_(bias_V),
+      num_tokens_(hidden_TH.size(0)),
+      hidden_MH_(hidden_TH.contiguous()),
+      target_M_(target_T.contiguous()) {
+  if (target_T.is_cpu()) CheckTargetRange(op, target_T, weight_VH.size(0), ignore_index);
+  const at::Tensor rows = at::nonzero(target_T != ignore_index).view(-1);
+  if (rows.size(0) == num_tokens_) return;
+  rows_M_ = rows;
+  hidden_MH_ = hidden_MH_.index_select(0, rows);
+  target_M_ = target_M_.index_select(0, rows);
+}
+
+int64_t LinearHead::ChunkRows() const {
+  const int64_t M = num_valid(), V = weight_VH_.size(0);
+  if (!hidden_MH_.is_cpu()) return std::min(M, kGpuChunkRows);
+  const int64_t row_bytes = std::max<int64_t>(1, V * int64_t{sizeof(float)});
+  const int64_t most = std::max<int64_t>(32, kCpuChunkBytes / row_bytes);
+  const int64_t chunks = (M + most - 1) / most;
+  return (M + chunks - 1) / std::max<int64_t>(1, chunks);
+}
+
+void LinearHead::ForEachChunk(const ChunkFn& fn) const {
+  const int64_t M = num_valid();
+  if (M == 0) return;
+  const int64_t rows = ChunkRows();
+  const at::Tensor buffer = at::empty({rows, weight_VH_.size(0)}, hidden_MH_.options());
+  for (int64_t begin = 0; begin < M; begin += rows) {
+    const int64_t C = std::min(rows, M - begin);
+    at::Tensor logits = buffer.narrow(0, 0, C);
+    gemm::XWtOut(hidden_MH_.narrow(0, begin, C), weight_VH_, logits);
+    if (bias_V_.has_value()) logits.add_(*bias_V_);
+    fn(begin, logits, target_M_.narrow(0, begin, C));
+  }
+}
+
+at::Tensor LinearHead::ToAllTokens(const at::Tensor& value_M) const {
+  if (!rows_M_.defined()) return value_M;
+  std::vector<int64_t> shape = value_M.sizes().vec();
+  shape[0] = num_tokens_;
+  return at::zeros(shape, value_M.options()).index_copy_(0, rows_M_, value_M);
+}
+
+at::Tensor LinearHead::ToValidTokens(const at::Tensor& value_T) const {
+  return rows_M_.defined() ? value_T.index_select(0, rows_M_) : value_T;
+}
+
+LinearHeadGradients::LinearHeadGradients(const LinearHead& head, bool need_hidden,
+                                         std::optional<at::Tensor> grad_weight_VH,
+                                         std::optional<at::Tensor> grad_bias_V)
+    : head_(head),
+      grad_weight_VH_(std::move(grad_weight_VH)),
+      grad_bias_V_(std::move(grad_bias_V)) {
+  if (need_hidden) grad_hidden_MH_ = at::empty_like(head.hidden_MH_);
+}
+
+void LinearHeadGradients::AddChunk(int64_t begin, at::Tensor& logits, const at::Tensor& logsumexp,
+                                   const at::Tensor& target, const at::Tensor& factor) {
+  const int64_t C = logits.size(0);
+  // Low precision on the CPU: dW takes gradients of the logits that are not rounded yet.
+  const bool widen = sums_head() && logits.is_cpu() && logits.scalar_type() != ComputeDtype(logits);
+  const at::Tensor dz = widen ? at::empty(logits.sizes(), factor.options()) : logits;
+  CrossEntropyGrad(logits, logsumexp, target, factor, kNone, dz);
+  if (grad_weight_VH_.has_value()) {
+    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, C), *grad_weight_VH_);
+  }
+  if (grad_bias_V_.has_value()) grad_bias_V_->add_(dz.sum(0, false, factor.scalar_type()));
+  if (widen && grad_hidden_MH_.defined()) logits.copy_(dz);
+  if (grad_hidden_MH_.defined()) {
+    at::Tensor out = grad_hidden_MH_.narrow(0, begin, C);
+    gemm::GWOut(logits, head_.weight_VH_, out);
+  }
+}
+
+at::Tensor LinearHeadGradients::grad_hidden_TH() const {
+  if (!grad_hidden_MH_.defined()) return at::empty({0}, head_.hidden_MH_.options());
+  return head_.ToAllTokens(grad_hidden_MH_);
+}
+
+}  // namespace liger::kernels

@@ -1,0 +1,75 @@
+#ifndef LIGER_KERNELS_COMMON_LINEAR_HEAD_H_
+#define LIGER_KERNELS_COMMON_LINEAR_HEAD_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <optional>
+
+#include "kernels/common/logits.h"
+
+namespace liger::kernels {
+
+// A linear head over the tokens whose target is not ignored, a chunk of them at a time, so
+// that of the logits only [chunk, V] exists. M is the number of those tokens.
+class LinearHead {
+ public:
+  // REQUIRES: CheckLinearHead passed. Throws on a CPU target that is out of range.
+  LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
+             const at::Tensor& target_T, const std::optional<at::Tensor>& bias_V,
+             int64_t ignore_index);
+
+  int64_t num_valid() const { return hidden_MH_.size(0); }
+
+  // Calls fn(begin, logits_CV, target_C) for consecutive chunks of valid tokens
+  // [begin, begin + C). The logits are a buffer that the next chunk reuses: fn may write it.
+  using ChunkFn =
+      std::function<void(int64_t begin, at::Tensor& logits_CV, const at::Tensor& target_C)>;
+  void ForEachChunk(const ChunkFn& fn) const;
+
+  // value_M(...) of the valid tokens -> [T, ...], zero at ignored ones.
+  at::Tensor ToAllTokens(const at::Tensor& value_M) const;
+  // [T, ...] -> [M, ...].
+  at::Tensor ToValidTokens(const at::Tensor& value_T) const;
+
+ protected:
+  friend class LinearHeadGradients;
+  int64_t ChunkRows() const;
+
+  at::Tensor weight_VH_;
+  std::optional<at::Tensor> bias_V_;
+  int64_t num_tokens_;
+  at::Tensor rows_M_;  // undefined when every token is valid
+  at::Tensor hidden_MH_;
+  at::Tensor target_M_;
+};
+
+// Sums gradients of the head over chunks of d loss / d logits.
+class LinearHeadGradients {
+ public:
+  // Any of them may be left out. grad_weight and grad_bias are added into.
+  LinearHeadGradients(const LinearHead& head, bool need_hidden,
+                      std::optional<at::Tensor> grad_weight_VH,
+                      std::optional<at::Tensor> grad_bias_V);
+
+  // The chunk's gradient factor * (softmax - onehot), which overwrites its logits, through
+  // the three products.
+  void AddChunk(int64_t begin, at::Tensor& logits_CV, const at::Tensor& logsumexp_C,
+                const at::Tensor& target_C, const at::Tensor& factor_C);
+
+  bool any() const { return grad_hidden_MH_.defined() || sums_head(); }
+  // [T, H] in hidden's dtype; an empty [0] tensor when not needed.
+  at::Tensor grad_hidden_TH() const;
+
+ private:
+  bool sums_head() const { return grad_weight_VH_.has_value() || grad_bias_V_.has_value(); }
+
+  const LinearHead& head_;
+  at::Tensor grad_hidden_MH_;
+  std::optional<at::Tensor> grad_weight_VH_;
+  std::optional<at::Tensor> grad_bias_V_;
+};
+
+}  // namespace liger::kernels
+
+#endif  // LIGER_KERNELS_COMMON_LINEAR_HEAD_H_

@@ -1,0 +1,134 @@
+#include "kernels/common/logits.h"
+
+#include <ATen/ATen.h>
+
+#include "kernels/common/cpu.h"
+#include "kernels/common/logits_rows.h"
+
+namespace liger::kernels {
+namespace {
+
+LogitsStats EmptyStats(const at::Tensor& logits, bool stats) {
+  const int64_t C = logits.size(0);
+  const auto wide = logits.options().dtype(at::kDouble);
+  const auto plain = logits.options().dtype(ComputeDtype(logits));
+  LogitsStats out{.logsumexp = at::zeros({C}, wide), .logp = at::zeros({C}, wide)};
+  if (stats) {
+    out.entropy = at::zeros({C}, plain);
+    out.log_sum_sq = at::zeros({C}, plain);
+    out.mean_logit = at::zeros({C}, plain);
+    out.is_top1 = at::zeros({C}, plain);
+  }
+  return out;
+}
+
+template <typename T>
+void ReduceRows(const at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
+                LogitsStats& out) {
+  const int64_t C = logits.size(0), V = logits.size(1), stride = logits.stride(0);
+  const bool stats = out.entropy.defined();
+  const T* z = Data<T>(logits);
+  const int64_t* y = Data<int64_t>(target);
+  double* lse = MutableData<double>(out.logsumexp);
+  double* logp = MutableData<double>(out.logp);
+  const auto field = [&](at::Tensor& t) { return stats ? MutableData<float>(t) : nullptr; };
+  float *entropy = field(out.entropy), *log_sum_sq = field(out.log_sum_sq);
+  float *mean_logit = field(out.mean_logit), *is_top1 = field(out.is_top1);
+  at::parallel_for(0, C, RowGrain(V), [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      if (y[c] == ignore_index) continue;
+      const T* row = z + c * stride;
+      const LogitsRow r = stats ? ReduceLogitsWithStats(row, V) : ReduceLogits(row, V);
+      const float at_target = ToFloat(row[y[c]]);
+      lse[c] = r.logsumexp;
+      logp[c] = at_target - r.logsumexp;
+      if (!stats) continue;
+      entropy[c] = static_cast<float>(r.entropy);
+      log_sum_sq[c] = static_cast<float>(r.log_sum_sq);
+      mean_logit[c] = static_cast<float>(r.mean_logit);
+      is_top1[c] = at_target >= r.max_logit ? 1.0f : 0.0f;
+    }
+  });
+}
+
+LogitsStats ReduceAten(const at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
+                       bool stats) {
+  const at::Tensor z = logits.to(ComputeDtype(logits));
+  const at::Tensor ignored = target == ignore_index;
+  const at::Tensor safe_target = target.masked_fill(ignored, 0).unsqueeze(1);
+  const auto masked = [&](const at::Tensor& t) { return t.masked_fill(ignored, 0); };
+  const at::Tensor lse = at::logsumexp(z, {1}).to(at::kDouble);
+  const at::Tensor at_target = z.gather(1, safe_target).squeeze(1);
+  LogitsStats out{.logsumexp = masked(lse), .logp = masked(at_target.to(at::kDouble) - lse)};
+  if (stats) {
+    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1), p = logp.exp();
+    out.entropy = masked(-at::where(p > 0, p * logp, at::zeros_like(p)).sum(1));
+    out.log_sum_sq = masked(p.square().sum(1).log());
+    out.mean_logit = masked(z.mean(1));
+    out.is_top1 = masked((at_target >= z.amax(1)).to(z.scalar_type()));
+  }
+  return out;
+}
+
+template <typename T, typename D>
+void GradRows(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
+              const at::Tensor& factor, int64_t ignore_index, const at::Tensor& out) {
+  const int64_t C = logits.size(0), V = logits.size(1);
+  const int64_t z_stride = logits.stride(0), out_stride = out.stride(0);
+  const T* z = Data<T>(logits);
+  const double* lse = Data<double>(logsumexp);
+  const int64_t* y = Data<int64_t>(target);
+  const float* f = Data<float>(factor);
+  D* dz = MutableData<D>(out);
+  at::parallel_for(0, C, RowGrain(V), [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      D* row = dz + c * out_stride;
+      if (y[c] == ignore_index) {
+        std::fill_n(row, V, FromFloat<D>(0.0f));
+      } else {
+        CrossEntropyGradRow(z + c * z_stride, lse[c], y[c], f[c], V, row);
+      }
+    }
+  });
+}
+
+void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
+              const at::Tensor& factor, int64_t ignore_index, const at::Tensor& out) {
+  const auto compute = ComputeDtype(logits);
+  const at::Tensor ignored = target == ignore_index;
+  at::Tensor p = (logits.to(compute) - logsumexp.to(compute).unsqueeze(1)).exp_();
+  const at::Tensor one = at::ones({target.size(0), 1}, p.options());
+  p.scatter_add_(1, target.masked_fill(ignored, 0).unsqueeze(1), one.neg());
+  p.mul_(factor.masked_fill(ignored, 0).unsqueeze(1));
+  // 0 * inf or NaN of an ignored row stays out of the result.
+  p.masked_fill_(ignored.unsqueeze(1), 0);
+  at::Tensor destination = out;
+  destination.copy_(p);
+}
+
+}  // namespace
+
+LogitsStats ReduceLogits(const at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
+                         bool stats) {
+  if (!HasCpuLoops(logits)) return ReduceAten(logits, target, ignore_index, stats);
+  LogitsStats out = EmptyStats(logits, stats);
+  DispatchCpuDtype(logits.scalar_type(),
+                   [&](auto t) { ReduceRows<decltype(t)>(logits, target, ignore_index, out); });
+  return out;
+}
+
+void CrossEntropyGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
+                      const at::Tensor& target, const at::Tensor& factor, int64_t ignore_index,
+                      const at::Tensor& out) {
+  if (!HasCpuLoops(logits)) {
+    GradAten(logits, logsumexp, target, factor, ignore_index, out);
+  } else if (logits.scalar_type() == at::kFloat) {
+    GradRows<float, float>(logits, logsumexp, target, factor, ignore_index, out);
+  } else if (out.scalar_type() == at::kFloat) {
+    GradRows<Bf16, float>(logits, logsumexp, target, factor, ignore_index, out);
+  } else {
+    GradRows<Bf16, Bf16>(logits, logsumexp, target, factor, ignore_index, out);
+  }
+}
+
+}  // namespace liger::kernels

@@ -1,0 +1,45 @@
+#ifndef LIGER_KERNELS_COMMON_LOGITS_ROWS_H_
+#define LIGER_KERNELS_COMMON_LOGITS_ROWS_H_
+
+#include <cstdint>
+
+#include "kernels/common/vector.h"
+
+namespace liger::kernels {
+
+// What one row of logits z[0..V) and its softmax p amount to.
+struct LogitsRow {
+  double logsumexp;
+  double entropy;     // -sum p log p
+  double log_sum_sq;  // log sum p^2
+  double mean_logit;
+  float max_logit;
+};
+
+// logsumexp and max_logit only. Sums run in float32 over blocks of 1024 and in float64
+// over blocks, so the error does not grow with V.
+LogitsRow ReduceLogits(const float* z, int64_t V);
+LogitsRow ReduceLogits(const Bf16* z, int64_t V);
+
+// All fields.
+LogitsRow ReduceLogitsWithStats(const float* z, int64_t V);
+LogitsRow ReduceLogitsWithStats(const Bf16* z, int64_t V);
+
+// dz[v] = factor * (softmax(z)[v] - [v == target]). dz may be z.
+void CrossEntropyGradRow(const float* z, double logsumexp, int64_t target, float factor, int64_t V,
+                         float* dz);
+void CrossEntropyGradRow(const Bf16* z, double logsumexp, int64_t target, float factor, int64_t V,
+                         float* dz);
+void CrossEntropyGradRow(const Bf16* z, double logsumexp, int64_t target, float factor, int64_t V,
+                         Bf16* dz);
+
+// z[v] += bias[v], in place.
+void AddBiasRow(float* z, const float* bias, int64_t V);
+void AddBiasRow(Bf16* z, const Bf16* bias, int64_t V);
+
+// sum[v] += z[v].
+void AddRow(const float* z, int64_t V, float* sum);
+
+}  // namespace liger::kernels
+
+#endif  // LIGER_KERNELS_COMMON_LOGITS_ROWS_H_

@@ -1,0 +1,80 @@
+#ifndef LIGER_KERNELS_COMMON_VECTOR_H_
+#define LIGER_KERNELS_COMMON_VECTOR_H_
+
+#include <bit>
+#include <cstdint>
+
+// Scalar pieces of loops that the compiler vectorises. No torch headers, no library calls:
+// everything here is inlined into clones for several instruction sets.
+
+// Marks a function to be compiled once for each of these instruction sets and resolved by the
+// dynamic loader to the best one of this machine. Sanitizers cannot run in such resolvers,
+// and clang has no clones by micro-architecture level.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define LIGER_VECTOR_CLONES \
+  __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define LIGER_VECTOR_CLONES
+#endif
+#define LIGER_INLINE inline __attribute__((always_inline))
+
+namespace liger::kernels {
+
+// The bits of a bfloat16; layout-compatible with c10::BFloat16.
+struct Bf16 {
+  uint16_t bits;
+};
+
+LIGER_INLINE float ToFloat(float x) { return x; }
+LIGER_INLINE float ToFloat(Bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+
+template <typename T>
+LIGER_INLINE T FromFloat(float x);
+template <>
+LIGER_INLINE float FromFloat<float>(float x) {
+  return x;
+}
+// Round to nearest even; NaN stays NaN.
+template <>
+LIGER_INLINE Bf16 FromFloat<Bf16>(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return Bf16{static_cast<uint16_t>(x != x ? 0x7fc0u : rounded)};
+}
+
+template <typename T>
+LIGER_INLINE float RoundTo(float x) {
+  return ToFloat(FromFloat<T>(x));
+}
+
+// exp(x) within 1.2 ulp for x in [-87.3, 88.3], 0 below, clamped above; NaN stays NaN.
+// Cody-Waite reduction by n = round(x / ln 2), then a degree 6 minimax polynomial on
+// [-ln2/2, ln2/2]. Without branches, so that it vectorises.
+LIGER_INLINE float Exp(float x) {
+  constexpr float kLog2e = 1.44269504088896341f;
+  constexpr float kLn2Hi = 0.693359375f;  // 9 bits: n * kLn2Hi is exact
+  constexpr float kLn2Lo = -2.12194440e-4f;
+  constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const float clamped = x < -87.3f ? -87.3f : (x > 88.3f ? 88.3f : x);
+  const float shifted = clamped * kLog2e + kMagic;
+  const float n = shifted - kMagic;
+  float r = clamped - n * kLn2Hi;
+  r = r - n * kLn2Lo;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const uint32_t exponent = (std::bit_cast<uint32_t>(shifted) + 127u) << 23;
+  const float y = p * std::bit_cast<float>(exponent);
+  return x < -87.3f ? 0.0f : y;
+}
+
+LIGER_INLINE float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
+
+}  // namespace liger::kernels
+
+#endif  // LIGER_KERNELS_COMMON_VECTOR_H_

@@ -1,0 +1,172 @@
+#include "kernels/fused_linear_logprob/fused_linear_logprob_impl.h"
+
+#include <ATen/ATen.h>
+
+#include "kernels/common/check.h"
+#include "kernels/common/cpu.h"
+#include "kernels/common/linear_head.h"
+
+namespace liger::kernels::fllp {
+namespace {
+
+constexpr char kOp[] = "fused_linear_logprob";
+
+at::Tensor None(const at::Tensor& like) { return at::empty({0}, like.options()); }
+
+c10::TensorOptions Compute(const at::Tensor& hidden) {
+  return hidden.options().dtype(ComputeDtype(hidden));
+}
+
+void CheckBackward(const at::Tensor& grad_logp, const at::Tensor& hidden, const at::Tensor& weight,
+                   const at::Tensor& target, const OptionalTensor& bias,
+                   const at::Tensor& logsumexp) {
+  CheckLinearHead(kOp, hidden, weight, target, bias);
+  const Arg hidden_arg{kOp, "hidden", hidden}, grad_arg{kOp, "grad_logp", grad_logp};
+  const Arg lse_arg{kOp, "logsumexp", logsumexp};
+  CheckDtype(grad_arg, ComputeDtype(hidden));
+  CheckShape(grad_arg, target.sym_sizes(), "[T]");
+  CheckSameDevice(grad_arg, hidden_arg);
+  CheckDtype(lse_arg, at::kDouble);
+  CheckShape(lse_arg, target.sym_sizes(), "[T]");
+  CheckSameDevice(lse_arg, hidden_arg);
+}
+
+void CheckBuffer(const char* name, const OptionalTensor& buffer, const at::Tensor& hidden,
+                 c10::SymIntArrayRef shape, const char* meaning) {
+  if (!buffer.has_value()) return;
+  const Arg arg{kOp, name, *buffer};
+  CheckDtype(arg, ComputeDtype(hidden));
+  CheckShape(arg, shape, meaning);
+  CheckSameDevice(arg, {kOp, "hidden", hidden});
+  CheckContiguous(arg);
+}
+
+// Head gradients are added into grad_weight and grad_bias where given.
+at::Tensor RunBackward(const at::Tensor& grad_logp, const at::Tensor& hidden,
+                       const at::Tensor& weight, const at::Tensor& target,
+                       const OptionalTensor& bias, const at::Tensor& logsumexp,
+                       const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
+                       int64_t ignore_index, bool need_hidden) {
+  const LinearHead head(kOp, hidden, weight, target, bias, ignore_index);
+  LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias);
+  // d logp / d z = e_y - p, the negative of cross entropy's.
+  const at::Tensor factor = head.ToValidTokens(grad_logp).neg();
+  const at::Tensor lse = head.ToValidTokens(logsumexp).contiguous();
+  head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor& y) {
+    const int64_t C = logits.size(0);
+    gradients.AddChunk(begin, logits, lse.narrow(0, begin, C), y, factor.narrow(0, begin, C));
+  });
+  return gradients.grad_hidden_TH();
+}
+
+}  // namespace
+
+ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& target,
+                      const OptionalTensor& bias, int64_t ignore_index, bool token_stats,
+                      bool keep_unit_grad) {
+  CheckLinearHead(kOp, hidden, weight, target, bias);
+  RecordCpuOrAten(Op::kFusedLinearLogprob, hidden);
+  const LinearHead head(kOp, hidden, weight, target, bias, ignore_index);
+  LinearHeadGradients unit_gradient(head, keep_unit_grad, std::nullopt, std::nullopt);
+  const auto options = Compute(hidden);
+  const int64_t M = head.num_valid(), S = token_stats ? M : 0;
+  const at::Tensor minus_one = at::full({M}, -1, options);
+  const at::Tensor logp = at::empty({M}, options);
+  const at::Tensor logsumexp = at::empty({M}, options.dtype(at::kDouble));
+  const at::Tensor entropy = at::empty({S}, options), log_sum_sq = at::empty({S}, options);
+  const at::Tensor mean_logit = at::empty({S}, options), is_top1 = at::empty({S}, options);
+  head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor& y) {
+    const int64_t C = logits.size(0);
+    const LogitsStats stats = ReduceLogits(logits, y, ignore_index, token_stats);
+    const auto store = [&](const at::Tensor& all, const at::Tensor& chunk) {
+      all.narrow(0, begin, C).copy_(chunk);
+    };
+    store(logp, stats.logp);
+    store(logsumexp, stats.logsumexp);
+    if (token_stats) {
+      store(entropy, stats.entropy);
+      store(log_sum_sq, stats.log_sum_sq);
+      store(mean_logit, stats.mean_logit);
+      store(is_top1, stats.is_top1);
+    }
+    if (keep_unit_grad) {
+      unit_gradient.AddChunk(begin, logits, stats.logsumexp, y, minus_one.narrow(0, begin, C));
+    }
+  });
+  const auto stat = [&](const at::Tensor& t) { return token_stats ? head.ToAllTokens(t) : t; };
+  return {head.ToAllTokens(logp),
+          stat(entropy),
+          stat(log_sum_sq),
+          stat(mean_logit),
+          stat(is_top1),
+          head.ToAllTokens(logsumexp),
+          unit_gradient.grad_hidden_TH()};
+}
+
+BackwardResult Backward(const at::Tensor& grad_logp, const at::Tensor& hidden,
+                        const at::Tensor& weight, const at::Tensor& target,
+                        const OptionalTensor& bias, const at::Tensor& logsumexp,
+                        int64_t ignore_index, bool need_hidden, bool need_weight, bool need_bias) {
+  CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  OptionalTensor grad_weight, grad_bias;
+  if (need_weight) grad_weight = at::zeros(weight.sizes(), Compute(hidden));
+  if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
+  const at::Tensor grad_hidden = RunBackward(grad_logp, hidden, weight, target, bias, logsumexp,
+                                             grad_weight, grad_bias, ignore_index, need_hidden);
+  return {grad_hidden,
+          grad_weight.has_value() ? grad_weight->to(weight.scalar_type()) : None(hidden),
+          grad_bias.has_value() ? grad_bias->to(weight.scalar_type()) : None(hidden)};
+}
+
+at::Tensor BackwardAccumulate(const at::Tensor& grad_logp, const at::Tensor& hidden,
+                              const at::Tensor& weight, const at::Tensor& target,
+                              const OptionalTensor& bias, const at::Tensor& logsumexp,
+                              const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
+                              int64_t ignore_index, bool need_hidden) {
+  CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  CheckBuffer("grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
+  CheckBuffer("grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
+  return RunBackward(grad_logp, hidden, weight, target, bias, logsumexp, grad_weight, grad_bias,
+                     ignore_index, need_hidden);
+}
+
+ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
+                          const at::Tensor& target, const OptionalTensor& bias, int64_t,
+                          bool token_stats, bool keep_unit_grad) {
+  CheckLinearHead(kOp, hidden, weight, target, bias);
+  const auto options = Compute(hidden);
+  const auto per_token = [&](bool wanted, c10::ScalarType dtype) {
+    return wanted ? at::empty_symint({hidden.sym_size(0)}, options.dtype(dtype))
+                  : at::empty({0}, options.dtype(dtype));
+  };
+  const auto compute = ComputeDtype(hidden);
+  return {per_token(true, compute),
+          per_token(token_stats, compute),
+          per_token(token_stats, compute),
+          per_token(token_stats, compute),
+          per_token(token_stats, compute),
+          per_token(true, at::kDouble),
+          keep_unit_grad ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden)};
+}
+
+BackwardResult BackwardMeta(const at::Tensor& grad_logp, const at::Tensor& hidden,
+                            const at::Tensor& weight, const at::Tensor& target,
+                            const OptionalTensor& bias, const at::Tensor& logsumexp, int64_t,
+                            bool need_hidden, bool need_weight, bool need_bias) {
+  CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  return {need_hidden ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden),
+          need_weight ? at::empty_symint(weight.sym_sizes(), weight.options()) : None(hidden),
+          need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), bias->options())
+                                        : None(hidden)};
+}
+
+at::Tensor BackwardAccumulateMeta(const at::Tensor& grad_logp, const at::Tensor& hidden,
+                                  const at::Tensor& weight, const at::Tensor& target,
+                                  const OptionalTensor& bias, const at::Tensor& logsumexp,
+                                  const OptionalTensor&, const OptionalTensor&, int64_t,
+                                  bool need_hidden) {
+  CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  return need_hidden ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden);
+}
+
+}  // namespace liger::kernels::fllp

@@ -1,0 +1,70 @@
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include "kernels/common/autograd.h"
+#include "kernels/linear/gemm_onednn.h"
+#include "kernels/linear/linear.h"
+
+namespace liger::kernels::gemm {
+namespace {
+
+// Rows of the weight whose gradient is made at once when it needs a temporary.
+constexpr int64_t kBlock = 8192;
+
+bool UseOneDnn(const at::Tensor& a, const at::Tensor& b, GemmKind kind) {
+  return a.is_cpu() && a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat &&
+         a.numel() > 0 && b.numel() > 0 && CpuGemm(kind) == GemmLibrary::kOneDnn;
+}
+
+}  // namespace
+
+at::Tensor XWt(const at::Tensor& x, const at::Tensor& w) {
+  return UseOneDnn(x, w, GemmKind::kForward) ? OneDnnXWt(x, w) : at::mm(x, w.t());
+}
+
+void XWtOut(const at::Tensor& x, const at::Tensor& w, at::Tensor& y) {
+  if (UseOneDnn(x, w, GemmKind::kForward)) {
+    y.copy_(OneDnnXWt(x, w));
+  } else {
+    at::mm_out(y, x, w.t());
+  }
+}
+
+at::Tensor GW(const at::Tensor& g, const at::Tensor& w) {
+  return UseOneDnn(g, w, GemmKind::kInputGrad) ? OneDnnXWt(g, w.t()) : at::mm(g, w);
+}
+
+void GWOut(const at::Tensor& g, const at::Tensor& w, at::Tensor& dx) {
+  if (UseOneDnn(g, w, GemmKind::kInputGrad)) {
+    dx.copy_(OneDnnXWt(g, w.t()));
+  } else {
+    at::mm_out(dx, g, w);
+  }
+}
+
+at::Tensor GtX(const at::Tensor& g, const at::Tensor& x) {
+  return UseOneDnn(g, x, GemmKind::kWeightGrad) ? OneDnnXWt(g.t(), x.t()) : at::mm(g.t(), x);
+}
+
+void AddGtX(const at::Tensor& g, const at::Tensor& x, at::Tensor& acc) {
+  if (UseOneDnn(g, x, GemmKind::kWeightGrad)) {
+    acc.add_(OneDnnXWt(g.t(), x.t()));
+    return;
+  }
+  if (acc.scalar_type() == g.scalar_type() && g.scalar_type() == x.scalar_type()) {
+    at::addmm_out(acc, acc, g.t(), x);
+    return;
+  }
+  for (int64_t begin = 0; begin < acc.size(0); begin += kBlock) {
+    const int64_t rows = std::min(kBlock, acc.size(0) - begin);
+    at::Tensor block = acc.narrow(0, begin, rows);
+    const at::Tensor gt = g.narrow(1, begin, rows).t();
+    if (g.is_cuda() && g.scalar_type() == x.scalar_type()) {
+      block.add_(at::mm(gt, x, acc.scalar_type()));
+    } else {
+      at::addmm_out(block, block, gt.to(acc.scalar_type()), x.to(acc.scalar_type()));
+    }
+  }
+}
+
+}  // namespace liger::kernels::gemm

@@ -1,0 +1,86 @@
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <limits>
+#include <string_view>
+
+#include "kernels/linear/gemm_onednn.h"
+#include "kernels/linear/linear.h"
+
+namespace liger::kernels {
+namespace {
+
+constexpr int kNumKinds = 3;
+using Choices = std::array<GemmLibrary, kNumKinds>;
+
+Choices All(GemmLibrary library) { return {library, library, library}; }
+
+bool IsAmd() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
+// Shortest of five runs, in seconds. The first, which may build a plan, is not counted.
+template <typename F>
+double BestTime(F&& run) {
+  run();
+  double best = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    run();
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    best = std::min(best, elapsed.count());
+  }
+  return best;
+}
+
+Choices Probe() {
+  constexpr int64_t T = 128, K = 512, N = 1024;
+  constexpr double kWorthIt = 1.15;
+  const at::Tensor x = at::ones({T, K}), w = at::ones({N, K}), g = at::ones({T, N});
+  at::Tensor acc = at::zeros({N, K});
+  const auto pick = [](double mkl, double onednn) {
+    return mkl > kWorthIt * onednn ? GemmLibrary::kOneDnn : GemmLibrary::kMkl;
+  };
+  return {pick(BestTime([&] { at::mm(x, w.t()); }), BestTime([&] { gemm::OneDnnXWt(x, w); })),
+          pick(BestTime([&] { at::mm(g, w); }), BestTime([&] { gemm::OneDnnXWt(g, w.t()); })),
+          pick(BestTime([&] { at::addmm_out(acc, acc, g.t(), x); }),
+               BestTime([&] { acc.add_(gemm::OneDnnXWt(g.t(), x.t())); }))};
+}
+
+Choices Choose() {
+  const char* env = std::getenv("LIGER_CPU_GEMM");
+  const std::string_view asked = env == nullptr ? "" : env;
+  TORCH_CHECK_VALUE(asked.empty() || asked == "mkl" || asked == "onednn", "LIGER_CPU_GEMM is '",
+                    asked, "', expected 'mkl' or 'onednn'");
+  TORCH_CHECK_VALUE(asked != "onednn" || gemm::HasOneDnn(),
+                    "LIGER_CPU_GEMM is 'onednn', but this libtorch was built without oneDNN");
+  if (asked == "onednn") return All(GemmLibrary::kOneDnn);
+  if (asked == "mkl" || !gemm::HasOneDnn()) return All(GemmLibrary::kMkl);
+  if (at::globalContext().deterministicAlgorithms()) {
+    return All(IsAmd() ? GemmLibrary::kOneDnn : GemmLibrary::kMkl);
+  }
+  return Probe();
+}
+
+}  // namespace
+
+std::string_view GemmLibraryName(GemmLibrary library) {
+  return library == GemmLibrary::kMkl ? "mkl" : "onednn";
+}
+
+GemmLibrary CpuGemm(GemmKind kind) {
+  static const Choices choices = Choose();
+  return choices[static_cast<size_t>(kind)];
+}
+
+}  // namespace liger::kernels

@@ -1,0 +1,20 @@
+#include <ATen/ATen.h>
+
+#include "kernels/common/record.h"
+#include "kernels/rms_norm/rms_norm.h"
+
+namespace liger::kernels::baseline {
+
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
+                   RmsNormCasting casting) {
+  RecordPath(Op::kRmsNorm, Path::kBaseline);
+  const auto dtype = x.scalar_type();
+  const auto compute = dtype == at::kDouble ? at::kDouble : at::kFloat;
+  const at::Tensor xc = x.to(compute);
+  const at::Tensor variance = xc.pow(2).mean(-1, /*keepdim=*/true);
+  const at::Tensor xhat = xc * at::rsqrt(variance + eps);
+  if (casting == RmsNormCasting::kGemma) return (xhat * (offset + weight.to(compute))).to(dtype);
+  return (offset == 0.0 ? weight : weight + offset) * xhat.to(dtype);
+}
+
+}  // namespace liger::kernels::baseline

@@ -1,0 +1,75 @@
+#include <ATen/ATen.h>
+
+#include "kernels/common/cpu.h"
+#include "kernels/rms_norm/rms_norm_impl.h"
+#include "kernels/rms_norm/rms_norm_rows.h"
+
+namespace liger::kernels {
+namespace {
+
+at::Tensor FloatWeight(const at::Tensor& weight, double offset) {
+  const at::Tensor w = weight.to(at::kFloat).contiguous();
+  return offset == 0.0 ? w : w + offset;
+}
+
+}  // namespace
+
+RmsNormForwardResult RmsNormForwardCpu(const at::Tensor& x_in, const at::Tensor& weight, double eps,
+                                       double offset, RmsNormCasting casting) {
+  const at::Tensor x = x_in.contiguous();
+  const at::Tensor w = FloatWeight(weight, offset);
+  const bool round_xhat = RoundsXhat(x, weight, casting);
+  const int64_t H = x.size(-1), rows = H == 0 ? 0 : x.numel() / H;
+  at::Tensor y = at::empty_like(x);
+  at::Tensor rstd = at::empty(x.sizes().slice(0, x.dim() - 1), x.options().dtype(at::kFloat));
+  DispatchCpuDtype(x.scalar_type(), [&](auto t) {
+    using T = decltype(t);
+    const T* px = Data<T>(x);
+    T* py = MutableData<T>(y);
+    const float* pw = Data<float>(w);
+    float* prstd = MutableData<float>(rstd);
+    at::parallel_for(0, rows, RowGrain(H), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        prstd[r] = RmsNormRow(px + r * H, pw, H, eps, round_xhat, py + r * H);
+      }
+    });
+  });
+  return {y, rstd};
+}
+
+RmsNormBackwardResult RmsNormBackwardCpu(const at::Tensor& dy_in, const at::Tensor& x_in,
+                                         const at::Tensor& weight, const at::Tensor& rstd,
+                                         double offset, RmsNormCasting casting, bool need_dx,
+                                         bool need_dweight) {
+  const at::Tensor dy = dy_in.contiguous(), x = x_in.contiguous();
+  const at::Tensor w = FloatWeight(weight, offset);
+  const at::Tensor rstd_c = rstd.contiguous();
+  const bool round_xhat = RoundsXhat(x, weight, casting);
+  const int64_t H = x.size(-1), rows = H == 0 ? 0 : x.numel() / H;
+  at::Tensor dx = need_dx ? at::empty_like(x) : at::empty({0}, x.options());
+  // A row of partial sums for each thread: which rows a thread takes depends on the number
+  // of threads alone, so the sum is reproducible.
+  at::Tensor partial_dw;
+  if (need_dweight) partial_dw = at::zeros({at::get_num_threads(), H}, w.options());
+  DispatchCpuDtype(x.scalar_type(), [&](auto t) {
+    using T = decltype(t);
+    const T* pdy = Data<T>(dy);
+    const T* px = Data<T>(x);
+    const float* pw = Data<float>(w);
+    const float* prstd = Data<float>(rstd_c);
+    T* pdx = need_dx ? MutableData<T>(dx) : nullptr;
+    float* pdw = need_dweight ? MutableData<float>(partial_dw) : nullptr;
+    at::parallel_for(0, rows, RowGrain(H), [&](int64_t begin, int64_t end) {
+      float* dw = pdw == nullptr ? nullptr : pdw + at::get_thread_num() * H;
+      for (int64_t r = begin; r < end; ++r) {
+        RmsNormBackwardRow(pdy + r * H, px + r * H, pw, prstd[r], H, round_xhat,
+                           pdx == nullptr ? nullptr : pdx + r * H, dw);
+      }
+    });
+  });
+  at::Tensor dweight =
+      need_dweight ? partial_dw.sum(0).to(weight.scalar_type()) : at::empty({0}, weight.options());
+  return {dx, dweight};
+}
+
+}  // namespace liger::kernels

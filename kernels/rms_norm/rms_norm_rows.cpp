@@ -1,0 +1,70 @@
+#include "kernels/rms_norm/rms_norm_rows.h"
+
+#include <cmath>
+
+namespace liger::kernels {
+namespace {
+
+template <typename T>
+LIGER_INLINE float Forward(const T* x, const float* w, int64_t H, double eps, bool round_xhat,
+                           T* y) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t h = 0; h < H; ++h) sum += ToFloat(x[h]) * ToFloat(x[h]);
+  const float rstd = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(H) + eps));
+  if (round_xhat) {
+#pragma omp simd
+    for (int64_t h = 0; h < H; ++h) y[h] = FromFloat<T>(RoundTo<T>(ToFloat(x[h]) * rstd) * w[h]);
+  } else {
+#pragma omp simd
+    for (int64_t h = 0; h < H; ++h) y[h] = FromFloat<T>(ToFloat(x[h]) * rstd * w[h]);
+  }
+  return rstd;
+}
+
+template <typename T>
+LIGER_INLINE void Backward(const T* dy, const T* x, const float* w, float rstd, int64_t H,
+                           bool round_xhat, T* dx, float* dw) {
+  if (dx != nullptr) {
+    float dot = 0;
+#pragma omp simd reduction(+ : dot)
+    for (int64_t h = 0; h < H; ++h) dot += ToFloat(dy[h]) * w[h] * ToFloat(x[h]);
+    // dot * rstd / H is the mean of dy w xhat.
+    const float c = static_cast<float>(static_cast<double>(dot) * rstd * rstd / H);
+#pragma omp simd
+    for (int64_t h = 0; h < H; ++h) {
+      dx[h] = FromFloat<T>(rstd * (ToFloat(dy[h]) * w[h] - c * ToFloat(x[h])));
+    }
+  }
+  if (dw != nullptr && round_xhat) {
+#pragma omp simd
+    for (int64_t h = 0; h < H; ++h) dw[h] += ToFloat(dy[h]) * RoundTo<T>(ToFloat(x[h]) * rstd);
+  } else if (dw != nullptr) {
+#pragma omp simd
+    for (int64_t h = 0; h < H; ++h) dw[h] += ToFloat(dy[h]) * (ToFloat(x[h]) * rstd);
+  }
+}
+
+}  // namespace
+
+LIGER_VECTOR_CLONES float RmsNormRow(const float* x, const float* w, int64_t H, double eps,
+                                     bool round_xhat, float* y) {
+  return Forward(x, w, H, eps, round_xhat, y);
+}
+LIGER_VECTOR_CLONES float RmsNormRow(const Bf16* x, const float* w, int64_t H, double eps,
+                                     bool round_xhat, Bf16* y) {
+  return Forward(x, w, H, eps, round_xhat, y);
+}
+
+LIGER_VECTOR_CLONES void RmsNormBackwardRow(const float* dy, const float* x, const float* w,
+                                            float rstd, int64_t H, bool round_xhat, float* dx,
+                                            float* dw) {
+  Backward(dy, x, w, rstd, H, round_xhat, dx, dw);
+}
+LIGER_VECTOR_CLONES void RmsNormBackwardRow(const Bf16* dy, const Bf16* x, const float* w,
+                                            float rstd, int64_t H, bool round_xhat, Bf16* dx,
+                                            float* dw) {
+  Backward(dy, x, w, rstd, H, round_xhat, dx, dw);
+}
+
+}  // namespace liger::kernels

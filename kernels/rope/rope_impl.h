@@ -1,0 +1,22 @@
+#ifndef LIGER_KERNELS_ROPE_ROPE_IMPL_H_
+#define LIGER_KERNELS_ROPE_ROPE_IMPL_H_
+
+#include <ATen/core/Tensor.h>
+
+namespace liger::kernels {
+
+enum class RopeDirection { kForward, kBackward };
+
+// Bodies of the dispatcher ops after their checks, for q or k alone.
+
+// Rotates x_TND into y_TND (CPU loops; y contiguous, or x itself).
+void RopeIntoCpu(const at::Tensor& x_TND, const at::Tensor& cos_TR, const at::Tensor& sin_TR,
+                 RopeDirection direction, const at::Tensor& y_TND);
+
+// The same as a new contiguous tensor, CPU loops or ATen.
+at::Tensor RopeRotate(const at::Tensor& x_TND, const at::Tensor& cos_TR, const at::Tensor& sin_TR,
+                      RopeDirection direction);
+
+}  // namespace liger::kernels
+
+#endif  // LIGER_KERNELS_ROPE_ROPE_IMPL_H_

@@ -1,0 +1,94 @@
+"""Checks libliger_kernels.so from Python: torch.library.opcheck of every public op (schema,
+autograd registration, fake tensors, AOT dispatch with dynamic shapes), and values and
+gradients against a float64 run on the CPU.
+
+    python tests/gpu/kernels_opcheck.py build/lib/libliger_kernels.so [--device cuda]
+
+Needs the torch that the library was built against. Exit code 1 when a check fails.
+"""
+
+import argparse
+import sys
+
+import torch
+
+IGNORE = -100
+
+
+def cases(device, dtype):
+    """(op, arguments) with every floating argument of `dtype`; angles need no gradient."""
+    g = torch.Generator().manual_seed(1)
+
+    def randn(*shape, grad=True):
+        x = torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype).to(device)
+        return x.requires_grad_(grad)
+
+    target = torch.randint(0, 33, (9,), generator=g)
+    target[2:4] = IGNORE
+    target = target.to(device)
+    frozen = randn(33, 8, grad=False)
+    ops = torch.ops.liger
+    return [
+        (ops.linear, (randn(3, 9, 8), randn(5, 8), randn(5))),
+        (ops.linear, (randn(9, 8), randn(5, 8))),
+        (ops.rms_norm, (randn(9, 8), randn(8), 1e-5)),
+        (ops.rms_norm, (randn(2, 9, 8), randn(8), 1e-5, 1.0, "gemma")),
+        (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 8, grad=False),
+                    randn(9, 8, grad=False))),
+        (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 4, grad=False),
+                    randn(9, 4, grad=False))),
+        (ops.swiglu, (randn(9, 8), randn(9, 8))),
+        (ops.cross_entropy, (randn(9, 33), target, 0.25)),
+        (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target, randn(33), 0.25,
+                                          IGNORE, True)),
+        (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target)),
+        (ops.fused_linear_logprob, (randn(9, 8), randn(33, 8), target, randn(33), IGNORE, True)),
+        (ops.fused_linear_logprob, (randn(9, 8), frozen, target)),
+    ]
+
+
+def run(op, args):
+    """Outputs and gradients of the first outputs' sum of squares."""
+    leaves = [a.detach().clone().requires_grad_(a.requires_grad)
+              if isinstance(a, torch.Tensor) else a for a in args]
+    out = op(*leaves)
+    out = out if isinstance(out, (tuple, list)) else (out,)
+    loss = sum(o.to(torch.float64).square().sum() for o in out if o.requires_grad)
+    loss.backward()
+    grads = [a.grad for a in leaves if isinstance(a, torch.Tensor) and a.requires_grad]
+    return [t.detach().to("cpu", torch.float64) for t in [*out, *grads]]
+
+
+def check_values(op, args, tolerance):
+    exact = [a.detach().to("cpu", torch.float64).requires_grad_(a.requires_grad)
+             if isinstance(a, torch.Tensor) and a.is_floating_point()
+             else a.cpu() if isinstance(a, torch.Tensor) else a for a in args]
+    for i, (ours, ref) in enumerate(zip(run(op, args), run(op, exact), strict=True)):
+        error = (ours - ref).norm() / max(ref.norm().item(), 1e-30) if ref.numel() else 0.0
+        assert error <= tolerance, f"result {i}: relative L2 {error:.2e} > {tolerance:.0e}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library")
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.ops.load_library(options.library)
+    failed = 0
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+        for op, args in cases(options.device, dtype):
+            name = f"{op} {options.device} {dtype}"
+            try:
+                if dtype == torch.float32:
+                    torch.library.opcheck(op.default, args)
+                check_values(op, args, tolerance)
+                print("ok  ", name)
+            except Exception as error:  # every op is tried, then the exit code says
+                failed += 1
+                print("FAIL", name, "\n", str(error)[:3000])
+    print(f"{failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
