@@ -43,7 +43,8 @@ class HeaderParser {
     const std::string_view text = HeaderText();
     header_.data_start = static_cast<int64_t>(8 + text.size());
     data_bytes_ = static_cast<int64_t>(file_.size()) - header_.data_start;
-    for (const auto& [name, entry] : ParseJson(text).items()) {
+    const json parsed = ParseJson(text);  // named: items() would outlive a temporary
+    for (const auto& [name, entry] : parsed.items()) {
       if (name == "__metadata__") {
         ReadMetadata(entry);
       } else {
