@@ -37,7 +37,7 @@ TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
 at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences) {
   const at::Tensor lengths_S = sequences.cu_seqlens_S1.diff().to(at::kLong);
   const at::Tensor sequence_of_T =
-      at::repeat_interleave(lengths_S, /*output_size=*/sequences.num_tokens());
+      at::repeat_interleave(lengths_S, std::optional<int64_t>(sequences.num_tokens()));
   return at::zeros({sequences.num_sequences()}, values_T.options())
       .index_add(0, sequence_of_T, values_T);
 }
