@@ -62,9 +62,6 @@ bool LooksLikePath(absl::string_view name);
 std::vector<std::string> NearMatches(absl::string_view name,
                                      const std::vector<std::string>& candidates);
 
-// "sft", "dpo", "orpo", "kto"; empty when none is set.
-std::string MethodName(const liger::v1::JobSpec& spec);
-
 }  // namespace liger::server
 
 #endif  // LIGER_SERVER_CATALOG_CATALOG_H_

@@ -29,14 +29,17 @@ struct TaskStart {
 //
 // Threads: called from any thread, without a lock held, often the store's
 // writer. An implementation queues the message and returns; it must not wait,
-// and may call JobService back. A worker without a session loses the message:
-// reconciliation on its next Hello, or the end of its lease, settles it.
+// and may call JobService back. A worker without a session, or whose session
+// has no Welcome yet, loses the message: reconciliation on its next Hello, or
+// the end of its lease, settles it.
 class FleetPort {
  public:
   virtual ~FleetPort() = default;
   // Idempotent by ref. The fleet answers with JobService::OnTaskRefused when
   // the worker refuses, or is not Prepared in time (it sends Abort then).
   virtual void StartTask(const TaskStart& start) = 0;
+  // Control STOP. For a task whose Start was not sent yet: Abort, and
+  // JobService::OnTaskRefused, because no exit will be reported for it.
   virtual void StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) = 0;
   virtual void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                          int64_t through_seq) = 0;

@@ -9,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "common/ids.h"
 #include "liger/trainer/v1/trainer.pb.h"
 #include "liger/v1/fine_tuning.pb.h"
 #include "liger/worker/v1/worker.pb.h"
@@ -19,10 +21,9 @@
 namespace liger::server {
 
 struct JobServiceOptions {
-  // Microseconds since the Unix epoch, and a fresh identifier of 16 characters
-  // [a-z0-9]. Defaults: the system's clock and random device.
-  std::function<int64_t()> now_us;
-  std::function<std::string()> new_id;
+  const Clock* clock = Clock::Real();
+  // A fresh identifier of lower-case letters and digits.
+  std::function<std::string()> new_id = [] { return RandomSuffix(16); };
   // Attempts that may be lost to infrastructure before the job fails.
   int32_t max_restarts = 2;
   // From STOP to SIGKILL, and from a cancel to CANCELLED whatever the worker

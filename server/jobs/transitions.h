@@ -62,7 +62,9 @@ inline constexpr std::array kTransitions = {
     Transition{liger::v1::JobStatus::PREEMPTING, liger::v1::JobStatus::RECOVERING},
     Transition{liger::v1::JobStatus::PREEMPTING, liger::v1::JobStatus::CANCELLING},
 
-    // Waits for a placement as in QUEUED, but an attempt was already lost.
+    // Waits for a placement as in QUEUED, but an attempt was already lost. To
+    // RUNNING: its worker came back with it before the next one began.
+    Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::RUNNING},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::STARTING},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::QUEUED},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::FAILED},

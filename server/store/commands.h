@@ -79,10 +79,13 @@ struct StartAttempt {
   };
 };
 
-// An attempt that never ran (refused, Prepare timed out, or never delivered):
-// its devices are free again and the job waits for the next placement. Costs
-// no restart. Ignored when the epoch is not current or the attempt has begun.
+// An attempt that never ran (refused, Prepare timed out, aborted, or never
+// delivered): its devices are free again and the job waits for the next
+// placement, or is CANCELLED if it was CANCELLING. Costs no restart. An attempt
+// that is over already frees this worker's devices only; one that has begun is
+// left alone.
 struct AbandonAttempt {
+  std::string worker_id;  // who does not run it
   std::string job_uid;
   int64_t epoch = 0;
   std::string detail;
@@ -116,6 +119,7 @@ struct ReportTask {
   std::vector<liger::v1::Sample> samples;
   std::vector<liger::v1::Warning> warnings;
   std::optional<liger::trainer::v1::CheckResult> check_result;
+  std::optional<liger::v1::Failure> check_failure;  // with check_result: the job cannot run
   std::optional<liger::trainer::v1::Saved> publish;
   std::optional<TaskExit> exit;
   int32_t max_restarts = 2;
@@ -137,7 +141,8 @@ struct ReconcileWorker {
   struct Result {
     std::vector<liger::worker::v1::Verdict> verdicts;  // one for each of hello.owned
     std::vector<PublishAnswer> grants;                 // to send (again) after Welcome
-    std::vector<std::string> lost_job_uids;
+    std::vector<liger::trainer::v1::Ref> restarts;     // adopted, Start may not have arrived
+    std::vector<TaskStop> stops;                       // other members of gangs that broke
   };
 };
 
@@ -149,7 +154,7 @@ struct LoseWorker {
   int64_t incarnation = 0;
   int32_t max_restarts = 2;
   struct Result {
-    std::vector<std::string> lost_job_uids;
+    std::vector<TaskStop> stops;  // other members of gangs that broke
   };
 };
 
@@ -216,8 +221,8 @@ struct SetWaitReasons {
   struct Result {};
 };
 
-// Logged steps of any number of jobs. Chunks whose steps are known already are
-// dropped.
+// Logged steps of any number of jobs. A chunk whose steps are all known is
+// dropped; one that overlaps is kept whole, so readers skip repeated steps.
 struct AppendMetrics {
   std::vector<MetricChunkRow> chunks;
   struct Result {};

@@ -1,0 +1,314 @@
+#include "server/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <tuple>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+
+namespace liger::server {
+namespace {
+
+using liger::worker::v1::InventoryItem;
+
+bool InInventory(const WorkerRow& worker, absl::string_view kind, const std::string& root,
+                 const std::string& uri) {
+  const auto& items = worker.hello.inventory();
+  return std::any_of(items.begin(), items.end(), [&](const InventoryItem& item) {
+    return item.kind() == kind && SameUri(item.uri(), uri, root);
+  });
+}
+
+const char* KindName(liger::v1::DeviceKind kind) {
+  return kind == liger::v1::DEVICE_KIND_CUDA ? "GPU" : "CPU slot";
+}
+
+std::string Plural(int64_t count, absl::string_view noun) {
+  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
+}
+
+// What a job needs, read once.
+struct Need {
+  explicit Need(const JobRow& job)
+      : job(&job),
+        kind(job.resolved_spec.resources().device_kind()),
+        count(std::max(1, job.resolved_spec.resources().count())),
+        model_uri(job.resolved_spec.model().uri()),
+        dataset_uri(job.resolved_spec.dataset().uri()) {}
+
+  const JobRow* job;
+  liger::v1::DeviceKind kind;
+  int count;
+  std::string model_uri;
+  std::string dataset_uri;
+};
+
+// One pass over the jobs, oldest first. Decisions taken so far count as done.
+class Pass {
+ public:
+  explicit Pass(const ScheduleSnapshot& snapshot) : snapshot_(snapshot) {
+    for (const WorkerRow& worker : snapshot.workers) {
+      if (worker.state == WorkerState::kReady && !worker.cordoned) ready_.push_back(&worker);
+    }
+    for (const MemberRow& member : snapshot.occupied) {
+      for (const std::string& uuid : member.device_uuids) {
+        holders_[{member.worker_id, uuid}] = member.job_uid;
+      }
+    }
+    for (const TaskRow& task : snapshot.running_checks) {
+      ++checks_[task.worker_id];
+      checking_.insert(task.job_uid);
+    }
+    for (const auto& [uid, name] : snapshot.job_names) names_[uid] = name;
+  }
+
+  ScheduleDecisions Run() {
+    std::vector<const JobRow*> jobs;
+    for (const JobRow& job : snapshot_.jobs) jobs.push_back(&job);
+    std::sort(jobs.begin(), jobs.end(), [](const JobRow* a, const JobRow* b) {
+      return std::tie(a->created_us, a->uid) < std::tie(b->created_us, b->uid);
+    });
+    for (const JobRow* job : jobs) {
+      if (job->state == liger::v1::JobStatus::VALIDATING) {
+        if (!checking_.contains(job->uid)) Check(Need(*job));
+      } else if (AwaitsPlacement(job->state)) {
+        Place(Need(*job));
+      }
+    }
+    return std::move(decisions_);
+  }
+
+ private:
+  using DeviceKey = std::pair<std::string, std::string>;  // worker_id, uuid
+
+  void Wait(const Need& need, const std::string& reason, const std::string& message,
+            const std::string& action, bool can_never) {
+    decisions_.waits.push_back({need.job->uid, reason, message, action, can_never});
+  }
+
+  bool IsCatalogued(const std::string& uri) const { return snapshot_.catalog_uris.contains(uri); }
+
+  // Ready workers that can read the job's model and data; empty after a Wait.
+  std::vector<const WorkerRow*> WorkersWithFiles(const Need& need) {
+    if (ready_.empty()) {
+      Wait(need, "NoWorker", "no worker is connected",
+           "start one: liger-worker --coordinator ADDRESS", true);
+      return {};
+    }
+    std::vector<const WorkerRow*> with_model = Filter(ready_, [&](const WorkerRow& worker) {
+      return !IsCatalogued(need.model_uri) || HasModel(worker, need.model_uri);
+    });
+    if (with_model.empty()) {
+      WaitForFile(need, "ModelAbsent", need.job->resolved_spec.model().name(), need.model_uri,
+                  ready_.front()->hello.model_root(), "its Hugging Face folder");
+      return {};
+    }
+    std::vector<const WorkerRow*> with_both = Filter(with_model, [&](const WorkerRow& worker) {
+      return !IsCatalogued(need.dataset_uri) || HasDataset(worker, need.dataset_uri);
+    });
+    if (with_both.empty()) {
+      WaitForFile(need, "DatasetAbsent", need.job->resolved_spec.dataset().name(), need.dataset_uri,
+                  with_model.front()->hello.dataset_root(), "the file");
+    }
+    return with_both;
+  }
+
+  void WaitForFile(const Need& need, const std::string& reason, const std::string& name,
+                   const std::string& uri, const std::string& root, const std::string& what) {
+    const bool model = reason == "ModelAbsent";
+    Wait(need, reason,
+         absl::StrCat("no worker", !model && IsCatalogued(need.model_uri) ? " with the model" : "",
+                      " has ", model ? "the model " : "the dataset ", name),
+         absl::StrCat("put ", what, " at ", JoinRoot(root, uri), " on a worker"), true);
+  }
+
+  static std::string JoinRoot(const std::string& root, const std::string& uri) {
+    const absl::string_view path = absl::StripPrefix(uri, "file://");
+    if (root.empty() || absl::StartsWith(path, "/")) return std::string(path);
+    return absl::StrCat(absl::StripSuffix(root, "/"), "/", path);
+  }
+
+  template <typename Predicate>
+  static std::vector<const WorkerRow*> Filter(const std::vector<const WorkerRow*>& workers,
+                                              Predicate keep) {
+    std::vector<const WorkerRow*> kept;
+    std::copy_if(workers.begin(), workers.end(), std::back_inserter(kept),
+                 [&keep](const WorkerRow* worker) { return keep(*worker); });
+    return kept;
+  }
+
+  int DevicesOfKind(const WorkerRow& worker, liger::v1::DeviceKind kind) const {
+    const auto& devices = worker.hello.devices();
+    return static_cast<int>(std::count_if(devices.begin(), devices.end(),
+                                          [kind](const auto& d) { return d.kind() == kind; }));
+  }
+
+  std::vector<std::string> FreeDevices(const WorkerRow& worker, liger::v1::DeviceKind kind) const {
+    std::vector<std::string> free;
+    for (const auto& device : worker.hello.devices()) {
+      if (device.kind() == kind && !holders_.contains({worker.worker_id, device.uuid()})) {
+        free.push_back(device.uuid());
+      }
+    }
+    std::sort(free.begin(), free.end());
+    return free;
+  }
+
+  // How well a worker suits a job beyond what it must have: its CHECK passed
+  // there, its inventory lists the files, it could also train it.
+  int Preference(const Need& need, const WorkerRow& worker) const {
+    int preference = 0;
+    if (snapshot_.checked.contains({need.job->uid, worker.worker_id})) preference += 4;
+    if (HasModel(worker, need.model_uri)) preference += 2;
+    if (DevicesOfKind(worker, need.kind) >= need.count) preference += 1;
+    return preference;
+  }
+
+  bool IsExcluded(const Need& need, const WorkerRow& worker) const {
+    return snapshot_.excluded.contains({need.job->uid, worker.worker_id});
+  }
+
+  void Check(const Need& need) {
+    const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
+    if (able.empty()) return;
+    const std::vector<const WorkerRow*> free = Filter(able, [&](const WorkerRow& worker) {
+      return checks_[worker.worker_id] < snapshot_.max_checks_per_worker &&
+             !IsExcluded(need, worker);
+    });
+    if (free.empty()) {
+      Wait(need, "CheckSlotsBusy", "waits for other jobs to be checked", "", false);
+      return;
+    }
+    const WorkerRow* best =
+        *std::max_element(free.begin(), free.end(), [&](const WorkerRow* a, const WorkerRow* b) {
+          // Fewer checks are better; the id decides between equals.
+          return std::make_tuple(Preference(need, *a), -checks_[a->worker_id], b->worker_id) <
+                 std::make_tuple(Preference(need, *b), -checks_[b->worker_id], a->worker_id);
+        });
+    ++checks_[best->worker_id];
+    decisions_.checks.push_back({need.job->uid, best->worker_id});
+  }
+
+  void Place(const Need& need) {
+    const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
+    if (able.empty()) return;
+    const std::vector<const WorkerRow*> large = Filter(able, [&](const WorkerRow& worker) {
+      return DevicesOfKind(worker, need.kind) >= need.count;
+    });
+    if (large.empty()) return WaitForLargerWorker(need, able);
+
+    const WorkerRow* best = nullptr;
+    for (const WorkerRow* worker : large) {
+      if (IsExcluded(need, *worker) || BlockedBy(*worker, need.kind) != nullptr) continue;
+      if (FreeDevices(*worker, need.kind).size() < static_cast<size_t>(need.count)) continue;
+      if (best == nullptr || Better(need, *worker, *best)) best = worker;
+    }
+    if (best == nullptr) return WaitForDevices(need, large);
+    std::vector<std::string> devices = FreeDevices(*best, need.kind);
+    devices.resize(need.count);
+    for (const std::string& uuid : devices) holders_[{best->worker_id, uuid}] = need.job->uid;
+    decisions_.placements.push_back({need.job->uid, best->worker_id, std::move(devices)});
+  }
+
+  // Then the fullest worker that still fits, so that large gangs find room.
+  bool Better(const Need& need, const WorkerRow& a, const WorkerRow& b) const {
+    const auto rank = [&](const WorkerRow& worker) {
+      return std::make_tuple(-Preference(need, worker), FreeDevices(worker, need.kind).size(),
+                             worker.worker_id);
+    };
+    return rank(a) < rank(b);
+  }
+
+  void WaitForLargerWorker(const Need& need, const std::vector<const WorkerRow*>& able) {
+    int most = 0;
+    for (const WorkerRow* worker : able) most = std::max(most, DevicesOfKind(*worker, need.kind));
+    if (most == 0) {
+      Wait(need, "NoSuchDevice",
+           absl::StrCat("no worker that has the model and data has a ", KindName(need.kind)),
+           absl::StrCat("connect a worker with a ", KindName(need.kind),
+                        ", or change resources.device_kind"),
+           true);
+    } else {
+      Wait(need, "TooFewDevices",
+           absl::StrCat("needs ", Plural(need.count, KindName(need.kind)),
+                        " of one worker; the largest has ", most),
+           "lower resources.count, or connect a larger worker", true);
+    }
+  }
+
+  // The older job that waits for devices of this kind on the worker.
+  const JobRow* BlockedBy(const WorkerRow& worker, liger::v1::DeviceKind kind) const {
+    const auto found = blocked_.find({worker.worker_id, kind});
+    return found == blocked_.end() ? nullptr : found->second;
+  }
+
+  void WaitForDevices(const Need& need, const std::vector<const WorkerRow*>& large) {
+    const JobRow* ahead = nullptr;
+    bool only_refused = true;
+    std::set<std::string> held_by;
+    for (const WorkerRow* worker : large) {
+      if (IsExcluded(need, *worker)) continue;
+      only_refused = false;
+      if (ahead == nullptr) ahead = BlockedBy(*worker, need.kind);
+      blocked_.insert({{worker->worker_id, need.kind}, need.job});
+      for (const auto& device : worker->hello.devices()) {
+        const auto holder = holders_.find({worker->worker_id, device.uuid()});
+        if (holder != holders_.end() && device.kind() == need.kind) {
+          held_by.insert(NameOf(holder->second));
+        }
+      }
+    }
+    if (only_refused) {
+      Wait(need, "WorkerRefused", "a worker refused it; it will be tried again", "", false);
+    } else if (ahead != nullptr) {
+      Wait(need, "BehindOtherJobs", absl::StrCat("waits behind job ", ahead->name), "", false);
+    } else {
+      Wait(need, "DevicesBusy",
+           absl::StrCat("waits for ", Plural(need.count, KindName(need.kind)), "; in use by ",
+                        absl::StrJoin(held_by, ", ")),
+           "", false);
+    }
+  }
+
+  std::string NameOf(const std::string& uid) const {
+    const auto found = names_.find(uid);
+    return found == names_.end() ? uid : found->second;
+  }
+
+  const ScheduleSnapshot& snapshot_;
+  std::vector<const WorkerRow*> ready_;
+  std::map<DeviceKey, std::string> holders_;  // job_uid
+  std::map<std::string, int> checks_;         // running, by worker
+  std::set<std::string> checking_;            // job uids
+  std::map<std::string, std::string> names_;
+  std::map<std::pair<std::string, liger::v1::DeviceKind>, const JobRow*> blocked_;
+  ScheduleDecisions decisions_;
+};
+
+}  // namespace
+
+ScheduleDecisions Schedule(const ScheduleSnapshot& snapshot) { return Pass(snapshot).Run(); }
+
+bool SameUri(const std::string& a, const std::string& b, const std::string& root) {
+  const std::string prefix = root.empty() ? "" : absl::StrCat(absl::StripSuffix(root, "/"), "/");
+  const auto strip = [&prefix](const std::string& uri) {
+    absl::string_view path = absl::StripPrefix(uri, "file://");
+    if (!prefix.empty()) path = absl::StripPrefix(path, prefix);
+    return absl::StripSuffix(absl::StripPrefix(path, "./"), "/");
+  };
+  return strip(a) == strip(b);
+}
+
+bool HasModel(const WorkerRow& worker, const std::string& uri) {
+  return InInventory(worker, "model", worker.hello.model_root(), uri);
+}
+
+bool HasDataset(const WorkerRow& worker, const std::string& uri) {
+  return InInventory(worker, "dataset", worker.hello.dataset_root(), uri);
+}
+
+}  // namespace liger::server

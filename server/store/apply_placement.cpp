@@ -1,0 +1,156 @@
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/store/apply.h"
+#include "server/store/attempts.h"
+
+namespace liger::server {
+namespace {
+
+absl::StatusOr<WorkerRow> ReadyWorker(const ReadView& view, const std::string& worker_id) {
+  std::optional<WorkerRow> worker = view.Worker(worker_id);
+  if (!worker.has_value() || worker->state != WorkerState::kReady || worker->cordoned) {
+    return absl::FailedPreconditionError(absl::StrCat("worker ", worker_id, " is not ready"));
+  }
+  return *std::move(worker);
+}
+
+std::set<std::string> OccupiedDevices(const ReadView& view, const std::string& worker_id) {
+  std::set<std::string> occupied;
+  for (const MemberRow& member : view.UnreleasedMembers(worker_id)) {
+    occupied.insert(member.device_uuids.begin(), member.device_uuids.end());
+  }
+  return occupied;
+}
+
+// Every device is the worker's, of the job's kind, free, and named once.
+absl::Status CheckDevices(const ReadView& view, const JobRow& job, const WorkerRow& worker,
+                          const MemberPlan& plan) {
+  if (plan.ranks.size() != plan.device_uuids.size()) {
+    return absl::InvalidArgumentError("a rank needs exactly one device");
+  }
+  std::set<std::string> taken = OccupiedDevices(view, worker.worker_id);
+  for (const std::string& uuid : plan.device_uuids) {
+    const auto& devices = worker.hello.devices();
+    const auto device = std::find_if(devices.begin(), devices.end(),
+                                     [&uuid](const auto& info) { return info.uuid() == uuid; });
+    if (device == devices.end() || device->kind() != job.resolved_spec.resources().device_kind()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("worker ", worker.worker_id, " has no such device ", uuid));
+    }
+    if (!taken.insert(uuid).second) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("device ", uuid, " of worker ", worker.worker_id, " is occupied"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+int64_t NextEpoch(const JobRow& job, int64_t generation) {
+  return (generation << 32) | ((job.epoch & 0xffffffff) + 1);
+}
+
+// A new attempt starts from the beginning: what the last one reported is not
+// about it.
+void ClearReports(liger::v1::JobStatus* status) {
+  status->clear_progress();
+  status->clear_evaluations();
+  status->clear_samples();
+  status->clear_warnings();
+  status->clear_kernels_ran();
+}
+
+}  // namespace
+
+absl::StatusOr<AssignCheck::Result> Run(const AssignCheck& command, Transaction& txn) {
+  std::optional<JobRow> job = txn.tables().Job(command.job_uid);
+  if (!job.has_value() || job->state != liger::v1::JobStatus::VALIDATING) {
+    return absl::FailedPreconditionError("the job has left VALIDATING");
+  }
+  absl::StatusOr<WorkerRow> worker = ReadyWorker(txn.tables(), command.worker_id);
+  if (!worker.ok()) return worker.status();
+  for (const TaskRow& task : txn.tables().Tasks(job->uid)) {
+    if (task.state == TaskState::kRunning) {
+      return absl::FailedPreconditionError("the job has a check running");
+    }
+  }
+  TaskRow task;
+  task.task_id = command.task_id;
+  task.job_uid = job->uid;
+  task.worker_id = worker->worker_id;
+  task.incarnation = worker->incarnation;
+  task.created_us = txn.now_us();
+  txn.tables().PutTask(task);
+  job->reason = "Checking";
+  job->status.set_message(absl::StrCat("worker ", worker->worker_id, " checks model and data"));
+  job->status.clear_action();
+  txn.SaveJob(&*job);
+  return AssignCheck::Result{std::move(task), *std::move(job)};
+}
+
+absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transaction& txn) {
+  Tables& tables = txn.tables();
+  std::optional<JobRow> job = tables.Job(command.job_uid);
+  if (!job.has_value() || !AwaitsPlacement(job->state)) {
+    return absl::FailedPreconditionError("the job does not wait for a placement");
+  }
+  StartAttempt::Result result;
+  result.epoch = NextEpoch(*job, txn.generation());
+  size_t ranks = 0;
+  std::set<std::string> workers;
+  for (const MemberPlan& plan : command.members) {
+    absl::StatusOr<WorkerRow> worker = ReadyWorker(tables, plan.worker_id);
+    if (!worker.ok()) return worker.status();
+    const absl::Status devices = CheckDevices(tables, *job, *worker, plan);
+    if (!devices.ok()) return devices;
+    if (!workers.insert(plan.worker_id).second) {
+      return absl::InvalidArgumentError("a worker is one member of a gang at most");
+    }
+    result.members.push_back({.job_uid = job->uid,
+                              .epoch = result.epoch,
+                              .node_rank = static_cast<int32_t>(result.members.size()),
+                              .worker_id = plan.worker_id,
+                              .incarnation = worker->incarnation,
+                              .ranks = plan.ranks,
+                              .device_uuids = plan.device_uuids});
+    ranks += plan.ranks.size();
+  }
+  if (ranks != static_cast<size_t>(std::max(1, job->resolved_spec.resources().count()))) {
+    return absl::InvalidArgumentError("a gang starts whole or not at all");
+  }
+  tables.PutAttempt({.job_uid = job->uid,
+                     .epoch = result.epoch,
+                     .resume_from = command.resume_from,
+                     .started_us = txn.now_us()});
+  for (const MemberRow& member : result.members) tables.PutMember(member);
+
+  job->epoch = result.epoch;
+  if (command.resume_from.empty()) ClearReports(&job->status);
+  const std::string where = absl::StrCat("placed on worker ", command.members[0].worker_id);
+  const absl::Status moved =
+      txn.SetJobState(&*job, liger::v1::JobStatus::STARTING, {"Placed", where, ""});
+  if (!moved.ok()) return moved;
+  txn.AddEvent(&*job, "AttemptStarted", {"Placed", where, ""});
+  result.job = *std::move(job);
+  return result;
+}
+
+absl::StatusOr<AbandonAttempt::Result> Run(const AbandonAttempt& command, Transaction& txn) {
+  std::optional<JobRow> job = txn.tables().Job(command.job_uid);
+  std::optional<AttemptRow> attempt = txn.tables().Attempt(command.job_uid, command.epoch);
+  if (!job.has_value() || !attempt.has_value() || attempt->state == AttemptState::kRunning) {
+    return AbandonAttempt::Result{false};
+  }
+  const bool current = IsCurrent(*job, *attempt);
+  for (MemberRow& member : txn.tables().Members(job->uid, command.epoch)) {
+    if (current || member.worker_id == command.worker_id) ReleaseMember(txn, &member);
+  }
+  if (!current) return AbandonAttempt::Result{false};
+  const absl::Status abandoned = Abandon(txn, &*job, &*attempt, command.detail);
+  if (!abandoned.ok()) return abandoned;
+  return AbandonAttempt::Result{true};
+}
+
+}  // namespace liger::server

@@ -1,0 +1,248 @@
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "google/protobuf/util/message_differencer.h"
+#include "server/store/apply.h"
+#include "server/store/attempts.h"
+
+namespace liger::server {
+namespace {
+
+// A job's status is shown whole; a run that floods it loses the oldest.
+constexpr int kMaxEvaluations = 1000;
+constexpr int kMaxSamples = 64;
+constexpr int kMaxWarnings = 100;
+
+template <typename Field>
+void TrimFront(Field* field, int most) {
+  if (field->size() > most) field->DeleteSubrange(0, field->size() - most);
+}
+
+// Replays overlap what is known, so each of these is recorded once.
+void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
+  if (report.progress.has_value()) *status->mutable_progress() = *report.progress;
+  if (!report.kernels_ran.empty()) {
+    *status->mutable_kernels_ran() = {report.kernels_ran.begin(), report.kernels_ran.end()};
+  }
+  for (const auto& evaluation : report.evaluations) {
+    auto* known = status->mutable_evaluations();
+    if (!known->empty() && known->rbegin()->step() >= evaluation.step()) continue;
+    *known->Add() = evaluation;
+  }
+  for (const auto& sample : report.samples) {
+    auto* known = status->mutable_samples();
+    const bool seen = std::any_of(known->begin(), known->end(), [&](const auto& other) {
+      return other.step() == sample.step() && other.prompt() == sample.prompt();
+    });
+    if (!seen) *known->Add() = sample;
+  }
+  for (const auto& warning : report.warnings) {
+    auto* known = status->mutable_warnings();
+    const bool seen = std::any_of(known->begin(), known->end(), [&](const auto& other) {
+      return google::protobuf::util::MessageDifferencer::Equals(other, warning);
+    });
+    if (!seen) *known->Add() = warning;
+  }
+  TrimFront(status->mutable_evaluations(), kMaxEvaluations);
+  TrimFront(status->mutable_samples(), kMaxSamples);
+  TrimFront(status->mutable_warnings(), kMaxWarnings);
+}
+
+// The output as a file:// URI; relative ones lie below the worker's root.
+std::string OutputUri(const ReadView& view, const JobRow& job, const std::string& worker_id) {
+  std::string path(absl::StripPrefix(job.resolved_spec.output().uri(), "file://"));
+  if (path.empty()) path = job.name;
+  const std::optional<WorkerRow> worker = view.Worker(worker_id);
+  if (!absl::StartsWith(path, "/") && worker.has_value()) {
+    path = absl::StrCat(absl::StripSuffix(worker->hello.output_root(), "/"), "/", path);
+  }
+  return absl::StrCat("file://", path);
+}
+
+// Under the current epoch only, and not once a cancel was recorded. Asking
+// again gives the same answer.
+PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Transaction& txn) {
+  const liger::trainer::v1::Saved& saved = *report.publish;
+  PublishAnswer answer{.worker_id = report.worker_id, .ref = report.ref};
+  answer.publication_id = saved.publication_id();
+  for (const PublishAnswer& known :
+       CommittedAnswers(txn.tables(), *job, report.ref.epoch(), report.worker_id)) {
+    if (known.publication_id == saved.publication_id()) return known;
+  }
+  if (!current) {
+    answer.denied_reason = "STALE_EPOCH";
+  } else if (job->state == liger::v1::JobStatus::CANCELLING) {
+    answer.denied_reason = "CANCELLED";
+  } else if (saved.manifest_digest().empty()) {
+    answer.denied_reason = "NO_DIGEST";
+  } else if (saved.kind() == "model" && HasCommittedModel(txn.tables(), *job, report.ref.epoch())) {
+    answer.denied_reason = "ALREADY_PUBLISHED";
+  }
+  if (!answer.denied_reason.empty()) return answer;
+
+  ArtifactRow artifact{.job_uid = job->uid, .epoch = report.ref.epoch(), .kind = saved.kind()};
+  artifact.id = absl::StrCat(job->uid, "-", artifact.epoch, "-", saved.publication_id());
+  artifact.publication_id = saved.publication_id();
+  artifact.step = saved.step();
+  artifact.digest = saved.manifest_digest();
+  artifact.bytes = saved.bytes();
+  artifact.worker_id = report.worker_id;
+  artifact.created_us = txn.now_us();
+  artifact.uri =
+      saved.kind() == "model" ? OutputUri(txn.tables(), *job, report.worker_id) : saved.dir();
+  txn.tables().PutArtifact(artifact);
+  if (saved.kind() == "model") {
+    answer.output_uri = artifact.uri;
+    job->status.set_output_uri(artifact.uri);
+  }
+  answer.granted = true;
+  txn.AddEvent(job, "Published",
+               {saved.kind(), absl::StrCat(artifact.uri, " (", artifact.digest, ")"), ""});
+  return answer;
+}
+
+// The last member's exit, or the first that failed, ends the attempt.
+absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Transaction& txn) {
+  AttemptEnd end{.state = report.exit->outcome,
+                 .retry = report.exit->retry,
+                 .failure = report.exit->failure,
+                 .max_restarts = report.max_restarts};
+  const bool wanted_to_stop = job->state == liger::v1::JobStatus::CANCELLING;
+  if (end.state == AttemptState::kSucceeded) {
+    if (!StopsFor(txn.tables(), job->uid, job->epoch).empty()) return absl::OkStatus();
+    if (!HasCommittedModel(txn.tables(), *job, attempt->epoch)) {
+      end.state = AttemptState::kFailed;
+      end.retry = true;
+      end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
+      end.failure.set_message("the trainer ended without publishing a model");
+      end.failure.set_action("see the job's log (liger-cli logs)");
+    }
+  } else if (end.state == AttemptState::kCancelled && !wanted_to_stop) {
+    end.retry = true;  // stopped by its worker, not by the user
+    end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
+    if (end.failure.message().empty()) end.failure.set_message("its worker stopped it");
+  }
+  return EndAttempt(txn, job, attempt, end);
+}
+
+// What a current attempt reported, in the order in which it can happen.
+absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* attempt,
+                          ReportTask::Result* result, Transaction& txn) {
+  const bool lives = report.started || report.progress.has_value() || report.publish.has_value() ||
+                     (report.exit.has_value() && report.exit->outcome == AttemptState::kSucceeded);
+  if (lives) {
+    const absl::Status running = MarkRunning(txn, job, attempt);
+    if (!running.ok()) return running;
+  }
+  const auto known_warnings = job->status.warnings_size();
+  MergeStatus(report, &job->status);
+  for (int i = known_warnings; i < job->status.warnings_size(); ++i) {
+    const liger::v1::Warning warning = job->status.warnings(i);
+    txn.AddEvent(job, "Warning", {warning.code(), warning.message(), ""});
+  }
+  if (report.publish.has_value()) result->publish = Publish(report, true, job, txn);
+  txn.SaveJob(job);
+  if (report.exit.has_value()) return Exit(report, job, attempt, txn);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transaction& txn) {
+  ReportTask::Result result{.acked_seq = report.through_seq, .stale = true};
+  std::optional<JobRow> job = txn.tables().Job(report.ref.job_uid());
+  std::optional<AttemptRow> attempt =
+      txn.tables().Attempt(report.ref.job_uid(), report.ref.epoch());
+  if (!job.has_value() || !attempt.has_value()) return result;
+  std::vector<MemberRow> members = txn.tables().Members(job->uid, attempt->epoch);
+  const auto member = std::find_if(members.begin(), members.end(), [&](const MemberRow& row) {
+    return row.worker_id == report.worker_id;
+  });
+  if (member == members.end()) return result;
+
+  const bool current = IsCurrent(*job, *attempt);
+  result.stale = !current && member->released_us == 0 && !report.exit.has_value();
+  result.acked_seq = std::max(member->acked_event_seq, report.through_seq);
+  if (report.through_seq <= member->acked_event_seq) {
+    if (report.publish.has_value()) result.publish = Publish(report, current, &*job, txn);
+    return result;
+  }
+  if (report.first_seq > member->acked_event_seq + 1) {
+    return absl::OutOfRangeError(absl::StrCat("events ", member->acked_event_seq + 1, " to ",
+                                              report.first_seq - 1, " are missing"));
+  }
+  member->acked_event_seq = report.through_seq;
+  if (report.exit.has_value()) member->released_us = txn.now_us();
+  txn.tables().PutMember(*member);
+  if (!current) {
+    if (report.publish.has_value()) result.publish = Publish(report, false, &*job, txn);
+    return result;
+  }
+  const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);
+  if (!applied.ok()) return applied;
+  return result;
+}
+
+// A CHECK that ended without a result: run again, unless it keeps happening.
+absl::Status CheckDied(const ReportTask& report, JobRow* job, TaskRow* task, Transaction& txn) {
+  task->state = TaskState::kLost;
+  txn.tables().PutTask(*task);
+  const std::vector<TaskRow> tasks = txn.tables().Tasks(job->uid);
+  const auto died = std::count_if(tasks.begin(), tasks.end(), [](const TaskRow& other) {
+    return other.state == TaskState::kLost;
+  });
+  if (report.exit->retry && died <= report.max_restarts) return absl::OkStatus();
+  liger::v1::Failure failure = report.exit->failure;
+  if (failure.message().empty()) failure.set_message("the check ended without a result");
+  return FailWith(txn, job, FailureReason(failure.class_()), failure);
+}
+
+absl::Status CheckEnded(const ReportTask& report, JobRow* job, TaskRow* task, Transaction& txn) {
+  task->state = TaskState::kDone;
+  task->result = *report.check_result;
+  txn.tables().PutTask(*task);
+  if (report.check_failure.has_value()) {
+    return FailWith(txn, job, FailureReason(report.check_failure->class_()), *report.check_failure);
+  }
+  return txn.SetJobState(job, liger::v1::JobStatus::QUEUED,
+                         {"Checked", "waits for a free device", ""});
+}
+
+absl::StatusOr<ReportTask::Result> ReportCheck(const ReportTask& report, TaskRow task,
+                                               Transaction& txn) {
+  ReportTask::Result result{.acked_seq = std::max(task.acked_event_seq, report.through_seq)};
+  std::optional<JobRow> job = txn.tables().Job(task.job_uid);
+  if (report.through_seq <= task.acked_event_seq || !job.has_value()) return result;
+  if (report.first_seq > task.acked_event_seq + 1) {
+    return absl::OutOfRangeError("events of a check are missing");
+  }
+  task.acked_event_seq = report.through_seq;
+  txn.tables().PutTask(task);
+  const bool current =
+      task.state == TaskState::kRunning && job->state == liger::v1::JobStatus::VALIDATING;
+  result.stale = !current && task.state != TaskState::kDone && !report.exit.has_value();
+  if (!current) return result;
+
+  absl::Status applied;
+  if (report.check_result.has_value()) {
+    applied = CheckEnded(report, &*job, &task, txn);
+  } else if (report.exit.has_value()) {
+    applied = CheckDied(report, &*job, &task, txn);
+  }
+  if (!applied.ok()) return applied;
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<ReportTask::Result> Run(const ReportTask& report, Transaction& txn) {
+  if (report.ref.epoch() != 0) return ReportTrain(report, txn);
+  std::optional<TaskRow> task = txn.tables().Task(report.ref.task_id());
+  if (!task.has_value() || task->worker_id != report.worker_id) {
+    return ReportTask::Result{.acked_seq = report.through_seq, .stale = true};
+  }
+  return ReportCheck(report, *std::move(task), txn);
+}
+
+}  // namespace liger::server

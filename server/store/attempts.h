@@ -1,0 +1,70 @@
+#ifndef LIGER_SERVER_STORE_ATTEMPTS_H_
+#define LIGER_SERVER_STORE_ATTEMPTS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/store/commands.h"
+#include "server/store/transition.h"
+
+// What several commands do to attempts.
+namespace liger::server {
+
+// task_id of an attempt's TRAIN task.
+inline constexpr char kTrainTaskId[] = "train";
+
+liger::trainer::v1::Ref TrainRef(const std::string& job_uid, int64_t epoch);
+liger::trainer::v1::Ref CheckRef(const TaskRow& task);
+
+// The epoch is the job's and its attempt may still run.
+bool IsCurrent(const JobRow& job, const AttemptRow& attempt);
+
+// The attempt's model was committed: whatever happens now, the job succeeds.
+bool HasCommittedModel(const ReadView& view, const JobRow& job, int64_t epoch);
+
+// The worker's answers to repeat: what this epoch published.
+std::vector<PublishAnswer> CommittedAnswers(const ReadView& view, const JobRow& job, int64_t epoch,
+                                            const std::string& worker_id);
+
+// Stops for the members of an attempt that still hold devices, but for
+// `except_worker`.
+std::vector<TaskStop> StopsFor(const ReadView& view, const std::string& job_uid, int64_t epoch,
+                               const std::string& except_worker = "");
+
+void ReleaseMember(Transaction& txn, MemberRow* member);
+
+// A sign of life of a current attempt: STARTING -> RUNNING, once.
+absl::Status MarkRunning(Transaction& txn, JobRow* job, AttemptRow* attempt);
+
+// How an attempt came to its end.
+struct AttemptEnd {
+  AttemptState state = AttemptState::kFailed;
+  bool retry = false;  // run the job again, within max_restarts
+  liger::v1::Failure failure;
+  int32_t max_restarts = 0;
+};
+
+// Ends a current attempt and moves its job on: SUCCEEDED when its model was
+// committed, CANCELLED when that was asked, RECOVERING when it may be run
+// again, else FAILED. Releases nothing.
+absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, const AttemptEnd& end);
+
+// EndAttempt for an attempt whose worker is gone or came back without it.
+absl::Status LoseAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt,
+                         const std::string& detail, int32_t max_restarts);
+
+// Puts a job whose attempt never began back in the queue.
+absl::Status Abandon(Transaction& txn, JobRow* job, AttemptRow* attempt, const std::string& detail);
+
+// To FAILED with cause and action.
+absl::Status FailWith(Transaction& txn, JobRow* job, const std::string& reason,
+                      const liger::v1::Failure& failure);
+
+// CamelCase reason of a failure class: "OutOfDeviceMemory".
+const char* FailureReason(liger::v1::FailureClass failure_class);
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_STORE_ATTEMPTS_H_

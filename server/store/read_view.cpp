@@ -1,0 +1,78 @@
+#include "server/store/read_view.h"
+
+#include "absl/strings/str_cat.h"
+#include "server/errors/errors.h"
+
+namespace liger::server {
+namespace {
+
+liger::v1::Attempt AttemptToProto(const ReadView& view, const AttemptRow& row) {
+  liger::v1::Attempt attempt;
+  attempt.set_epoch(row.epoch);
+  attempt.set_state(AttemptStateName(row.state));
+  attempt.set_detail(row.detail);
+  *attempt.mutable_start_time() = ToTimestamp(row.started_us);
+  if (row.ended_us != 0) *attempt.mutable_end_time() = ToTimestamp(row.ended_us);
+  for (const MemberRow& member : view.Members(row.job_uid, row.epoch)) {
+    if (member.node_rank == 0) attempt.set_worker_id(member.worker_id);
+    for (const std::string& uuid : member.device_uuids) attempt.add_device_uuids(uuid);
+  }
+  return attempt;
+}
+
+}  // namespace
+
+absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
+                               const std::string& name_or_uid) {
+  std::optional<JobRow> job = view.JobByName(tenant, name_or_uid);
+  if (!job.has_value()) job = view.Job(name_or_uid);
+  if (!view.status().ok()) return view.status();
+  if (!job.has_value() || job->tenant != tenant || job->deleted_us != 0) {
+    return ErrorWithReason(
+        absl::StatusCode::kNotFound, "JOB_NOT_FOUND",
+        absl::StrCat("no job '", name_or_uid, "'; liger-cli list shows the jobs there are"),
+        {{"job", name_or_uid}});
+  }
+  return *std::move(job);
+}
+
+liger::v1::Job ToProto(const ReadView& view, const JobRow& row) {
+  liger::v1::Job job;
+  job.set_uid(row.uid);
+  job.set_tenant(row.tenant);
+  job.set_name(row.name);
+  *job.mutable_spec() = row.spec;
+  *job.mutable_resolved_spec() = row.resolved_spec;
+  job.set_spec_hash(row.spec_hash);
+  job.set_spec_hash_version(row.hash_version);
+  *job.mutable_status() = row.status;
+  job.mutable_status()->set_state(row.state);
+  job.mutable_status()->set_reason(row.reason);
+  job.mutable_status()->set_epoch(row.epoch);
+  job.mutable_status()->set_restarts(row.restarts);
+  for (const AttemptRow& attempt : view.Attempts(row.uid)) {
+    *job.mutable_status()->add_attempts() = AttemptToProto(view, attempt);
+  }
+  *job.mutable_create_time() = ToTimestamp(row.created_us);
+  if (row.started_us != 0) *job.mutable_start_time() = ToTimestamp(row.started_us);
+  if (row.ended_us != 0) *job.mutable_end_time() = ToTimestamp(row.ended_us);
+  job.set_revision(row.revision);
+  return job;
+}
+
+liger::v1::Artifact ToProto(const ArtifactRow& row) {
+  liger::v1::Artifact artifact;
+  artifact.set_id(row.id);
+  artifact.set_job_uid(row.job_uid);
+  artifact.set_epoch(row.epoch);
+  artifact.set_kind(row.kind);
+  artifact.set_uri(row.uri);
+  artifact.set_digest(row.digest);
+  artifact.set_bytes(row.bytes);
+  artifact.set_step(row.step);
+  artifact.set_worker_id(row.worker_id);
+  *artifact.mutable_create_time() = ToTimestamp(row.created_us);
+  return artifact;
+}
+
+}  // namespace liger::server
