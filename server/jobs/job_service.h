@@ -34,11 +34,17 @@ struct JobServiceOptions {
   double progress_interval_seconds = 1;
   // A placement that a worker refused is not tried again for this long.
   double refusal_backoff_seconds = 2;
+  // A job whose model or dataset is on none of the connected workers fails
+  // after this long. (It is refused at once when their inventories are known.)
+  double absent_grace_seconds = 30;
   // A dry run without an answer ends after this long.
   double validate_timeout_seconds = 60;
   // Rows that a dry run reads; jobs are checked in full.
   int64_t validate_max_rows = 1000;
+  // Metrics and logs of jobs that ended longer ago go.
   double metrics_retention_seconds = 30 * 24 * 3600.0;
+  // Removes such log files from disk; called on a store thread, may be empty.
+  std::function<void(const std::vector<LogFileRow>&)> remove_log_files;
 };
 
 // What the fleet puts into Welcome.
@@ -124,7 +130,7 @@ class JobService {
 
  private:
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace liger::server

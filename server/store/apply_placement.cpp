@@ -62,6 +62,17 @@ void ClearReports(liger::v1::JobStatus* status) {
   status->clear_kernels_ran();
 }
 
+AbandonAttempt::Result AbandonCheck(const AbandonAttempt& command, Transaction& txn) {
+  std::optional<TaskRow> task = txn.tables().Task(command.task_id);
+  if (!task.has_value() || task->worker_id != command.worker_id ||
+      task->state != TaskState::kRunning) {
+    return {false};
+  }
+  task->state = TaskState::kCancelled;
+  txn.tables().PutTask(*task);
+  return {true};
+}
+
 }  // namespace
 
 absl::StatusOr<AssignCheck::Result> Run(const AssignCheck& command, Transaction& txn) {
@@ -138,6 +149,7 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
 }
 
 absl::StatusOr<AbandonAttempt::Result> Run(const AbandonAttempt& command, Transaction& txn) {
+  if (command.epoch == 0) return AbandonCheck(command, txn);
   std::optional<JobRow> job = txn.tables().Job(command.job_uid);
   std::optional<AttemptRow> attempt = txn.tables().Attempt(command.job_uid, command.epoch);
   if (!job.has_value() || !attempt.has_value() || attempt->state == AttemptState::kRunning) {

@@ -23,7 +23,18 @@ void TrimFront(Field* field, int most) {
 
 // Replays overlap what is known, so each of these is recorded once.
 void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
-  if (report.progress.has_value()) *status->mutable_progress() = *report.progress;
+  if (report.progress.has_value()) {
+    // After a restart of the coordinator the first report may lack what only
+    // changes now and then.
+    liger::v1::Progress before;
+    before.Swap(status->mutable_progress());
+    *status->mutable_progress() = *report.progress;
+    liger::v1::Progress* now = status->mutable_progress();
+    if (now->phase().empty()) now->set_phase(before.phase());
+    if (now->peak_memory_bytes().empty()) {
+      now->mutable_peak_memory_bytes()->swap(*before.mutable_peak_memory_bytes());
+    }
+  }
   if (!report.kernels_ran.empty()) {
     *status->mutable_kernels_ran() = {report.kernels_ran.begin(), report.kernels_ran.end()};
   }

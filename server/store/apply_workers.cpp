@@ -140,8 +140,9 @@ class Reconciliation {
 
   void SettleCheck(TaskRow* task) {
     const liger::trainer::v1::Ref ref = CheckRef(*task);
-    if (TakeOwned(ref) != nullptr) {
+    if (const OwnedTask* owned = TakeOwned(ref)) {
       task->incarnation = hello_.incarnation();
+      if (task->acked_event_seq == 0 && owned->running()) result_.restarts.push_back(ref);
       Answer(ref, Verdict::ADOPT, task->acked_event_seq);
     } else {
       // Lost with its agent, or never delivered: another one will be made.

@@ -83,12 +83,13 @@ struct StartAttempt {
 // delivered): its devices are free again and the job waits for the next
 // placement, or is CANCELLED if it was CANCELLING. Costs no restart. An attempt
 // that is over already frees this worker's devices only; one that has begun is
-// left alone.
+// left alone. With epoch 0 and a task id it is a CHECK that never ran.
 struct AbandonAttempt {
   std::string worker_id;  // who does not run it
   std::string job_uid;
   int64_t epoch = 0;
   std::string detail;
+  std::string task_id;
   struct Result {
     bool abandoned = false;
   };

@@ -1,0 +1,200 @@
+#include "server/jobs/schedule_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "server/jobs/task_starts.h"
+
+namespace liger::server {
+namespace {
+
+constexpr int64_t kSecond = 1000000;
+// Without any event; covers what waits for time alone.
+constexpr int64_t kIdlePassUs = 5 * kSecond;
+constexpr double kLongestBackoffSeconds = 60;
+
+const JobRow* FindRow(const ScheduleSnapshot& snapshot, const std::string& uid) {
+  for (const JobRow& job : snapshot.jobs) {
+    if (job.uid == uid) return &job;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+int64_t ScheduleLoop::NowUs() const { return absl::ToUnixMicros(state_->options.clock->Now()); }
+
+void ScheduleLoop::Request() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (std::exchange(running_, true)) {
+      again_ = true;
+      return;
+    }
+  }
+  StartPass();
+}
+
+void ScheduleLoop::Exclude(const std::string& job_uid, const std::string& worker_id) {
+  absl::MutexLock lock(&mutex_);
+  Exclusion& exclusion = exclusions_[{job_uid, worker_id}];
+  const double seconds = std::min(
+      kLongestBackoffSeconds, state_->options.refusal_backoff_seconds * (1ll << exclusion.times));
+  exclusion.times = std::min(exclusion.times + 1, 10);
+  exclusion.until_us = NowUs() + static_cast<int64_t>(seconds * kSecond);
+}
+
+void ScheduleLoop::Tick() {
+  const int64_t now = NowUs();
+  bool due = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    due = now - last_pass_us_ >= kIdlePassUs;
+    for (const auto& [placement, exclusion] : exclusions_) {
+      due |= exclusion.until_us <= now && exclusion.until_us > last_pass_us_;
+    }
+  }
+  if (due) Request();
+}
+
+void ScheduleLoop::StartPass() {
+  {
+    absl::MutexLock lock(&mutex_);
+    again_ = false;
+    last_pass_us_ = NowUs();
+  }
+  auto self = shared_from_this();
+  store_.Read<ScheduleSnapshot>(
+      [self](const ReadView& view) -> absl::StatusOr<ScheduleSnapshot> {
+        return self->Snapshot(view);
+      },
+      [self](absl::StatusOr<ScheduleSnapshot> snapshot) {
+        if (!snapshot.ok()) return self->FinishPass();  // the store is closing or ill
+        self->Carry(*snapshot, Schedule(*snapshot));
+      });
+}
+
+void ScheduleLoop::FinishPass() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!again_) {
+      running_ = false;
+      return;
+    }
+  }
+  StartPass();
+}
+
+ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
+  ScheduleSnapshot snapshot;
+  for (JobRow& job : view.ActiveJobs()) {
+    snapshot.job_names.emplace_back(job.uid, job.name);
+    if (job.state != liger::v1::JobStatus::VALIDATING && !AwaitsPlacement(job.state)) continue;
+    for (const TaskRow& task : view.Tasks(job.uid)) {
+      if (task.state == TaskState::kDone) snapshot.checked.insert({job.uid, task.worker_id});
+    }
+    snapshot.jobs.push_back(std::move(job));
+  }
+  snapshot.workers = view.Workers();
+  for (WorkerRow& worker : snapshot.workers) {
+    if (!state_->workers.IsHere(worker.worker_id)) worker.state = WorkerState::kLost;
+  }
+  snapshot.occupied = view.UnreleasedMembers("");
+  snapshot.running_checks = view.RunningTasks();
+  snapshot.catalog_uris = catalog_.uris();
+  const int64_t now = NowUs();
+  absl::MutexLock lock(&mutex_);
+  std::erase_if(exclusions_, [&](const auto& entry) {
+    return FindRow(snapshot, entry.first.first) == nullptr &&
+           entry.second.until_us + 600 * kSecond < now;
+  });
+  for (const auto& [placement, exclusion] : exclusions_) {
+    if (exclusion.until_us > now) snapshot.excluded.insert(placement);
+  }
+  return snapshot;
+}
+
+template <typename C>
+void ScheduleLoop::Apply(std::shared_ptr<void> pass, C command,
+                         std::function<void(const typename C::Result&)> then) {
+  store_.Apply<C>(NowUs(), "scheduler", std::move(command),
+                  [pass, then = std::move(then)](absl::StatusOr<typename C::Result> result) {
+                    // An error means that the world moved on since the
+                    // snapshot; the next pass sees that.
+                    if (result.ok() && then) then(*result);
+                  });
+}
+
+void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisions& decisions) {
+  // The last command to let go of the pass ends it.
+  auto self = shared_from_this();
+  std::shared_ptr<void> pass(nullptr, [self](void*) { self->FinishPass(); });
+  for (const CheckDecision& check : decisions.checks) {
+    AssignCheck command{.job_uid = check.job_uid, .worker_id = check.worker_id};
+    command.task_id = absl::StrCat("check-", state_->options.new_id());
+    Apply<AssignCheck>(pass, std::move(command), [self](const AssignCheck::Result& result) {
+      const TaskStart start = CheckStart(result.job, result.task);
+      self->state_->fleet.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
+    });
+  }
+  for (const PlacementDecision& placement : decisions.placements) {
+    StartAttempt command{.job_uid = placement.job_uid};
+    MemberPlan& member = command.members.emplace_back();
+    member.worker_id = placement.worker_id;
+    member.device_uuids = placement.device_uuids;
+    for (size_t i = 0; i < placement.device_uuids.size(); ++i) {
+      member.ranks.push_back(static_cast<int32_t>(i));
+    }
+    Apply<StartAttempt>(pass, std::move(command), [self](const StartAttempt::Result& result) {
+      const AttemptRow attempt{.job_uid = result.job.uid, .epoch = result.epoch};
+      for (const TaskStart& start : TrainStarts(result.job, attempt, result.members)) {
+        self->state_->fleet.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
+      }
+    });
+  }
+  Explain(pass, snapshot, decisions);
+}
+
+void ScheduleLoop::Explain(std::shared_ptr<void> pass, const ScheduleSnapshot& snapshot,
+                           const ScheduleDecisions& decisions) {
+  SetWaitReasons command;
+  for (const WaitDecision& wait : decisions.waits) {
+    const JobRow* job = FindRow(snapshot, wait.job_uid);
+    if (job == nullptr) continue;
+    if (AbsentTooLong(*job, wait)) {
+      FailJob fail{.job_uid = wait.job_uid, .reason = wait.reason};
+      fail.failure.set_class_(liger::v1::FAILURE_CLASS_CONFIG);
+      fail.failure.set_message(wait.message);
+      fail.failure.set_action(absl::StrCat(wait.action, ", then submit again"));
+      fail.failure.set_field(wait.reason == "ModelAbsent" ? "model.name" : "dataset.name");
+      Apply<FailJob>(pass, std::move(fail), nullptr);
+    } else if (job->reason != wait.reason || job->status.message() != wait.message ||
+               job->status.action() != wait.action) {
+      command.reasons.push_back({wait.job_uid, wait.reason, wait.message, wait.action});
+    }
+  }
+  if (!command.reasons.empty()) Apply<SetWaitReasons>(pass, std::move(command), nullptr);
+
+  absl::MutexLock lock(&mutex_);
+  std::erase_if(absent_since_us_, [&](const auto& entry) {
+    return std::none_of(decisions.waits.begin(), decisions.waits.end(), [&](const auto& wait) {
+      return wait.job_uid == entry.first &&
+             (wait.reason == "ModelAbsent" || wait.reason == "DatasetAbsent");
+    });
+  });
+}
+
+bool ScheduleLoop::AbsentTooLong(const JobRow& job, const WaitDecision& wait) {
+  if (job.state != liger::v1::JobStatus::VALIDATING ||
+      (wait.reason != "ModelAbsent" && wait.reason != "DatasetAbsent")) {
+    return false;
+  }
+  const int64_t now = NowUs();
+  absl::MutexLock lock(&mutex_);
+  const int64_t since = absent_since_us_.try_emplace(job.uid, now).first->second;
+  return now - since > static_cast<int64_t>(state_->options.absent_grace_seconds * kSecond);
+}
+
+}  // namespace liger::server

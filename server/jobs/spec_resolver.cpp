@@ -1,0 +1,67 @@
+#include "server/jobs/spec_resolver.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/spec/spec.h"
+#include "server/errors/errors.h"
+
+namespace liger::server {
+namespace {
+
+constexpr size_t kMaxNameLength = 63;
+
+bool HasDevice(const std::vector<WorkerRow>& workers, liger::v1::DeviceKind kind) {
+  return std::any_of(workers.begin(), workers.end(), [kind](const WorkerRow& worker) {
+    const auto& devices = worker.hello.devices();
+    return std::any_of(devices.begin(), devices.end(),
+                       [kind](const auto& device) { return device.kind() == kind; });
+  });
+}
+
+// "<model>-<trainer>-<suffix>" in the characters that names may have.
+std::string DefaultName(const liger::v1::JobSpec& spec, const std::string& suffix) {
+  const std::string& model = spec.model().name().empty() ? spec.model().uri() : spec.model().name();
+  absl::string_view base = absl::StripSuffix(model, "/");
+  base = base.substr(base.rfind('/') + 1);
+  const std::string tail = absl::StrCat("-", MethodName(spec), "-", suffix);
+  std::string name = absl::AsciiStrToLower(base.substr(0, kMaxNameLength - tail.size()));
+  for (char& c : name) {
+    if (!absl::ascii_isalnum(c)) c = '-';
+  }
+  name.erase(0, name.find_first_not_of('-'));
+  if (name.empty()) name = "job";
+  return absl::StrCat(name, tail);
+}
+
+}  // namespace
+
+absl::StatusOr<ResolvedSpec> ResolveSpec(const liger::v1::JobSpec& spec, const Catalog& catalog,
+                                         const std::vector<WorkerRow>& workers,
+                                         const std::string& name_suffix) {
+  ResolvedSpec resolved;
+  resolved.spec = spec;
+  // Pinned first, so that the validation sees what will run.
+  CatalogResolution names = catalog.Resolve(&resolved.spec);
+  std::vector<liger::v1::Violation> violations = ValidateSpec(resolved.spec);
+  std::move(names.violations.begin(), names.violations.end(), std::back_inserter(violations));
+  if (!violations.empty()) return InvalidArgument(violations);
+  resolved.notices = std::move(names.notices);
+
+  if (resolved.spec.name().empty()) resolved.spec.set_name(DefaultName(resolved.spec, name_suffix));
+  liger::v1::ResourceSpec* resources = resolved.spec.mutable_resources();
+  if (resources->device_kind() == liger::v1::DEVICE_KIND_UNSPECIFIED) {
+    const bool cuda = HasDevice(workers, liger::v1::DEVICE_KIND_CUDA);
+    resources->set_device_kind(cuda ? liger::v1::DEVICE_KIND_CUDA : liger::v1::DEVICE_KIND_CPU);
+    resolved.notices.push_back(cuda ? "device: GPU" : "device: CPU, no worker has a GPU");
+  }
+  FillDefaults(&resolved.spec);
+  resolved.hash = SpecHash(resolved.spec);
+  return resolved;
+}
+
+}  // namespace liger::server
