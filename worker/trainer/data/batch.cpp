@@ -1,6 +1,6 @@
 #include "worker/trainer/data/batch.h"
 
-#include <torch/torch.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 

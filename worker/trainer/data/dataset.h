@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "liger/v1/job_spec.pb.h"
-#include "worker/trainer/data/batch.h"
+#include "worker/trainer/data/example.h"
 
 namespace liger::trainer {
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
@@ -41,6 +42,7 @@ std::vector<int64_t> EpochOrder(int64_t n, uint64_t data_seed, int64_t epoch) {
 
 BatchIterator::BatchIterator(const ExampleSet& set, const BatchOptions& options)
     : set_(set), options_(options) {
+  if (set.num_rows() == 0) throw std::invalid_argument("a BatchIterator needs rows");
   StartEpoch(0);
 }
 

@@ -1,0 +1,179 @@
+#include "worker/trainer/data/json_rows.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "worker/trainer/json_location.h"
+
+namespace liger::trainer {
+namespace {
+
+constexpr std::string_view kSpace = " \t\r\n";
+constexpr char kUtf8Bom[] = "\xEF\xBB\xBF";
+constexpr char kFixRow[] = "Correct the row, or remove it.";
+
+size_t SkipSpace(std::string_view text, size_t at) {
+  return std::min(text.find_first_not_of(kSpace, at), text.size());
+}
+
+// The end of the JSON value that begins at `at`, judged by brackets and quotes
+// alone; npos when the text ends first. Whether the value is valid is the
+// parser's business.
+size_t ValueEnd(std::string_view text, size_t at) {
+  int64_t depth = 0;
+  for (size_t i = at; i < text.size(); ++i) {
+    switch (text[i]) {
+      case '"':
+        for (++i; i < text.size() && text[i] != '"'; ++i) {
+          if (text[i] == '\\') ++i;
+        }
+        break;
+      case '{':
+      case '[':
+        ++depth;
+        break;
+      case '}':
+      case ']':
+        if (depth == 0) return i;  // the array's own bracket after a scalar
+        if (--depth == 0) return i + 1;
+        break;
+      case ',':
+        if (depth == 0) return i;
+        break;
+      default:
+        break;
+    }
+  }
+  return std::string_view::npos;
+}
+
+}  // namespace
+
+JsonRows::JsonRows(const std::string& path, int64_t max_rows) : path_(path) {
+  Map();
+  size_t at = text().starts_with(kUtf8Bom) ? 3 : 0;
+  at = SkipSpace(text(), at);
+  if (at == text().size()) {
+    throw DataError(path_ + ": the file is empty",
+                    "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
+        .File(path_);
+  }
+  if (text()[at] == '[') {
+    SplitArray(at + 1, max_rows);
+  } else if (text()[at] == '{') {
+    SplitLines(at, max_rows);
+  } else {
+    throw DataError(path_ + ": neither a JSON array nor JSON lines: it begins with '" +
+                        std::string(text().substr(at, 1)) + "'",
+                    "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
+        .File(path_);
+  }
+  if (rows_.empty()) {
+    throw DataError(path_ + ": the array holds no rows", "Give a file with at least one row.")
+        .File(path_);
+  }
+}
+
+JsonRows::~JsonRows() {
+  if (map_ != nullptr) munmap(map_, map_bytes_);
+}
+
+void JsonRows::Map() {
+  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  struct stat status;
+  bool ok = fd >= 0 && fstat(fd, &status) == 0;
+  if (ok && !S_ISREG(status.st_mode)) {
+    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+    ok = false;
+  }
+  if (ok && status.st_size > 0) {
+    void* map = mmap(nullptr, status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    ok = map != MAP_FAILED;
+    if (ok) {
+      map_ = static_cast<char*>(map);
+      map_bytes_ = status.st_size;
+    }
+  }
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  if (!ok) {
+    throw DataError("cannot read " + path_ + ": " + std::strerror(error),
+                    "Check dataset.uri, and that the worker may read the file.")
+        .File(path_);
+  }
+}
+
+void JsonRows::SplitLines(size_t at, int64_t max_rows) {
+  while (at < text().size() && (max_rows == 0 || size() < max_rows)) {
+    const size_t end = std::min(text().find('\n', at), text().size());
+    const size_t first = SkipSpace(text().substr(0, end), at);
+    if (first < end) rows_.push_back({first, end});
+    at = end + 1;
+  }
+}
+
+void JsonRows::SplitArray(size_t at, int64_t max_rows) {
+  at = SkipSpace(text(), at);
+  if (at < text().size() && text()[at] == ']') return;
+  while (true) {
+    const size_t end = ValueEnd(text(), at);
+    rows_.push_back({at, std::min(end, text().size())});
+    if (max_rows != 0 && size() >= max_rows) return;
+    if (end == std::string_view::npos) FailSplit(text().size(), "the file ends inside the row");
+    at = SkipSpace(text(), end);
+    if (at == text().size()) FailSplit(at, "the file ends before the array's ']'");
+    if (text()[at] == ']') break;
+    if (text()[at] != ',') FailSplit(at, "no ',' or ']' follows the row");
+    at = SkipSpace(text(), at + 1);
+  }
+  const size_t rest = SkipSpace(text(), at + 1);
+  if (rest != text().size()) FailSplit(rest, "text follows the array's ']'");
+}
+
+nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
+  const Span& span = rows_.at(index);
+  nlohmann::ordered_json row;
+  try {
+    row = nlohmann::ordered_json::parse(text().substr(span.begin, span.end - span.begin));
+  } catch (const nlohmann::json::parse_error& e) {
+    throw SyntaxError(index, span.begin + ErrorOffset(e), Explanation(e));
+  }
+  if (!row.is_object()) {
+    throw Fail(index, std::string("a row must be an object with columns, not ") + row.type_name(),
+               kFixRow);
+  }
+  return row;
+}
+
+TrainerError JsonRows::Fail(int64_t index, const std::string& what,
+                            const std::string& action) const {
+  const int64_t line = Locate(text(), rows_.at(index).begin).line;
+  return DataError(path_ + ": row " + std::to_string(index + 1) + " (line " + std::to_string(line) +
+                       "): " + what,
+                   action)
+      .File(path_)
+      .Row(index + 1);
+}
+
+TrainerError JsonRows::SyntaxError(int64_t index, size_t offset, const std::string& what) const {
+  return DataError(path_ + ": row " + std::to_string(index + 1) + " (" +
+                       Locate(text(), std::min(offset, text().size())).ToString() +
+                       "): not valid JSON: " + what,
+                   kFixRow)
+      .File(path_)
+      .Row(index + 1);
+}
+
+void JsonRows::FailSplit(size_t offset, const std::string& what) const {
+  // A quote or bracket missing in an earlier row misleads the split, and only
+  // the parser sees it.
+  for (int64_t index = 0; index < size(); ++index) Parse(index);
+  throw SyntaxError(size() - 1, offset, what);
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,209 @@
+#include "worker/trainer/data/row_columns.h"
+
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include "worker/trainer/json_location.h"
+
+namespace liger::trainer {
+namespace {
+
+using nlohmann::ordered_json;
+
+// As written in data, and as chat templates know it.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kRoles = {{
+    {"system", "system"},
+    {"developer", "developer"},
+    {"user", "user"},
+    {"assistant", "assistant"},
+    {"tool", "tool"},
+    {"human", "user"},
+    {"gpt", "assistant"},
+    {"bing", "assistant"},
+    {"chatgpt", "assistant"},
+    {"observation", "tool"},
+    {"function", "tool"},
+}};
+
+std::string TypeName(const ordered_json& value) {
+  if (value.is_number_integer()) return "an integer";
+  if (value.is_number()) return "a number";
+  if (value.is_array()) return "a list";
+  if (value.is_object()) return "an object";
+  if (value.is_null()) return "null";
+  return value.is_string() ? "a string" : "a boolean";
+}
+
+}  // namespace
+
+bool RowColumns::Has(const std::string& column) const {
+  const auto it = row_.find(column);
+  return it != row_.end() && !it->is_null();
+}
+
+const ordered_json& RowColumns::At(const std::string& column) const {
+  if (!Has(column)) {
+    throw Fail(column, "the column is missing; the row has: " + Names(),
+               "Every row needs this column. If the file is of another format, set "
+               "dataset.format.");
+  }
+  return row_.at(column);
+}
+
+std::string RowColumns::String(const std::string& column) const {
+  const ordered_json& value = At(column);
+  if (!value.is_string()) {
+    throw Fail(column, "must be a string, not " + TypeName(value), "Correct the row.");
+  }
+  return value.get<std::string>();
+}
+
+std::string RowColumns::OptionalString(const std::string& column) const {
+  return Has(column) ? String(column) : "";
+}
+
+std::vector<int32_t> RowColumns::TokenIds(const std::string& column, int64_t lowest,
+                                          int64_t limit) const {
+  const ordered_json& value = At(column);
+  if (!value.is_array()) {
+    throw Fail(column, "must be a list of token ids, not " + TypeName(value), "Correct the row.");
+  }
+  std::vector<int32_t> ids;
+  ids.reserve(value.size());
+  for (const ordered_json& id : value) {
+    const std::string where = column + "[" + std::to_string(ids.size()) + "]";
+    if (!id.is_number_integer()) {
+      throw Fail(where, "must be a token id, not " + TypeName(id), "Correct the row.");
+    }
+    const bool too_large =
+        id.is_number_unsigned() && id.get<uint64_t>() >= static_cast<uint64_t>(limit);
+    if (too_large || id.get<int64_t>() < lowest) {
+      throw Fail(where,
+                 "token id " + id.dump() + " lies outside of [" + std::to_string(lowest) + ", " +
+                     std::to_string(limit) + ")",
+                 "Tokenise the data with this model's tokenizer.");
+    }
+    ids.push_back(id.get<int32_t>());
+  }
+  return ids;
+}
+
+ordered_json RowColumns::Messages(const std::string& column) const {
+  const ordered_json& value = At(column);
+  if (value.is_object()) return ordered_json::array({Message(column, value)});
+  if (!value.is_array()) {
+    throw Fail(column, "must be a list of messages, not " + TypeName(value), "Correct the row.");
+  }
+  if (value.empty()) {
+    throw Fail(column, "the conversation is empty", "Remove the row, or give it messages.");
+  }
+  ordered_json messages = ordered_json::array();
+  for (const ordered_json& message : value) {
+    messages.push_back(Message(column + "[" + std::to_string(messages.size()) + "]", message));
+  }
+  return messages;
+}
+
+Passage RowColumns::TextOrMessages(const std::string& column) const {
+  const ordered_json& value = At(column);
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_array() && !value.is_object()) {
+    throw Fail(column, "must be a string or a list of messages, not " + TypeName(value),
+               "Correct the row.");
+  }
+  return Messages(column);
+}
+
+ordered_json RowColumns::Message(const std::string& where, const ordered_json& message) const {
+  if (!message.is_object()) {
+    throw Fail(where, "must be a message {role, content}, not " + TypeName(message),
+               "Correct the row.");
+  }
+  ordered_json out;
+  out["role"] = Role(where, message);
+  for (const auto& [key, value] : message.items()) {
+    if (key == "role" || key == "from") continue;
+    out[key == "value" && !message.contains("content") ? "content" : key] = value;
+  }
+  CheckContent(where, out);
+  return out;
+}
+
+std::string RowColumns::Role(const std::string& where, const ordered_json& message) const {
+  const std::string key = message.contains("role") ? "role" : "from";
+  const auto it = message.find(key);
+  if (it == message.end() || !it->is_string()) {
+    throw Fail(where, "the message has no role", "Give it a role (or ShareGPT's from).");
+  }
+  const std::string& role = it->get_ref<const std::string&>();
+  for (const auto& [written, known] : kRoles) {
+    if (role == written) return std::string(known);
+  }
+  throw Fail(where + "." + key, "unknown role \"" + role + "\"",
+             "Use system, developer, user, assistant or tool (ShareGPT: human, gpt, observation).");
+}
+
+void RowColumns::CheckContent(const std::string& where, const ordered_json& message) const {
+  const auto it = message.find("content");
+  if (it == message.end() || it->is_null()) {
+    // An assistant that only calls tools says nothing.
+    if (message.contains("tool_calls")) return;
+    throw Fail(where, "the message has no content", "Give it content (or ShareGPT's value).");
+  }
+  if (it->is_string()) return;
+  if (!it->is_array()) {
+    throw Fail(where + ".content", "must be a string, not " + TypeName(*it), "Correct the row.");
+  }
+  for (const ordered_json& part : *it) {
+    if (!part.is_object() || part.value("type", "") != "text") {
+      throw Fail(where + ".content", "holds a part that is not text",
+                 "Only text can be trained on; remove images, audio and video.");
+    }
+  }
+}
+
+ordered_json RowColumns::TemplateVariables() const {
+  ordered_json variables = ordered_json::object();
+  if (Has("chat_template_kwargs")) {
+    variables = At("chat_template_kwargs");
+    if (!variables.is_object()) {
+      throw Fail("chat_template_kwargs", "must be an object, not " + TypeName(variables),
+                 "Correct the row.");
+    }
+  }
+  if (!Has("tools")) return variables;
+  ordered_json tools = At("tools");
+  if (tools.is_string()) {
+    const std::string text = tools.get<std::string>();
+    if (text.empty()) return variables;
+    tools = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (tools.is_discarded()) {
+      throw Fail("tools", "is a string, but not valid JSON", "Correct the row.");
+    }
+  }
+  if (!tools.is_array()) {
+    throw Fail("tools", "must be a list of tools, not " + TypeName(tools), "Correct the row.");
+  }
+  if (!tools.empty()) variables["tools"] = std::move(tools);
+  return variables;
+}
+
+std::string RowColumns::Names() const {
+  std::string names;
+  for (const auto& [name, value] : row_.items()) {
+    if (value.is_null()) continue;
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  return names.empty() ? "none" : names;
+}
+
+TrainerError RowColumns::Fail(const std::string& column, const std::string& what,
+                              const std::string& action) const {
+  TrainerError error =
+      rows_.Fail(index_, (column.empty() ? "" : "column " + column + ": ") + what, action);
+  error.Field(column);
+  return error;
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,61 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_ROW_COLUMNS_H_
+#define LIGER_WORKER_TRAINER_DATA_ROW_COLUMNS_H_
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/data/json_rows.h"
+#include "worker/trainer/data/row.h"
+
+namespace liger::trainer {
+
+// Typed access to the columns of one parsed row. Everything here throws
+// TrainerError (DATA) that names the row and the column.
+class RowColumns {
+ public:
+  RowColumns(const JsonRows& rows, int64_t index) : rows_(rows), index_(index) {
+    row_ = rows.Parse(index);
+  }
+
+  // A column that is null counts as absent.
+  bool Has(const std::string& column) const;
+  // Throws when absent.
+  const nlohmann::ordered_json& At(const std::string& column) const;
+
+  std::string String(const std::string& column) const;
+  // "" when absent.
+  std::string OptionalString(const std::string& column) const;
+  // Token ids in [lowest, limit).
+  std::vector<int32_t> TokenIds(const std::string& column, int64_t lowest, int64_t limit) const;
+
+  // A list of messages, or one message, checked and with roles as chat
+  // templates know them; {from, value} becomes {role, content}.
+  nlohmann::ordered_json Messages(const std::string& column) const;
+  // A string, or messages.
+  Passage TextOrMessages(const std::string& column) const;
+
+  // tools (a list, or one as JSON text) and chat_template_kwargs.
+  nlohmann::ordered_json TemplateVariables() const;
+
+  // The names of the row's columns, for messages: "a, b, c".
+  std::string Names() const;
+
+  TrainerError Fail(const std::string& column, const std::string& what,
+                    const std::string& action) const;
+
+ private:
+  nlohmann::ordered_json Message(const std::string& where,
+                                 const nlohmann::ordered_json& message) const;
+  std::string Role(const std::string& where, const nlohmann::ordered_json& message) const;
+  void CheckContent(const std::string& where, const nlohmann::ordered_json& message) const;
+
+  const JsonRows& rows_;
+  const int64_t index_;
+  nlohmann::ordered_json row_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_ROW_COLUMNS_H_

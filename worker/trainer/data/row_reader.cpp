@@ -1,0 +1,290 @@
+#include "worker/trainer/data/row_reader.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "worker/trainer/data/row_columns.h"
+#include "worker/trainer/data/text_prefix.h"
+
+namespace liger::trainer {
+namespace {
+
+using liger::v1::DatasetFormat;
+using nlohmann::ordered_json;
+
+// The columns decide; the more specific ones are looked at first.
+DatasetFormat DetectFormat(const RowColumns& row, RowKind kind) {
+  const bool preference = row.Has("chosen") && row.Has("rejected");
+  if (row.Has("input_ids") || row.Has("chosen_ids")) return liger::v1::DATASET_FORMAT_TOKENIZED;
+  if (row.Has("conversations")) return liger::v1::DATASET_FORMAT_SHAREGPT;
+  if (row.Has("instruction")) return liger::v1::DATASET_FORMAT_ALPACA;
+  if (preference && kind == RowKind::kPair) return liger::v1::DATASET_FORMAT_PREFERENCE;
+  if (row.Has("messages")) return liger::v1::DATASET_FORMAT_MESSAGES;
+  if (row.Has("prompt") && row.Has("completion")) {
+    return liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
+  }
+  if (row.Has("text")) return liger::v1::DATASET_FORMAT_TEXT;
+  if (preference) return liger::v1::DATASET_FORMAT_PREFERENCE;
+  throw row.Fail("", "its columns (" + row.Names() + ") are those of no dataset format",
+                 "Give instruction and output; messages; conversations; prompt and completion; "
+                 "prompt, chosen and rejected; text; or token ids.");
+}
+
+// Stanford Alpaca's prompts (github.com/tatsu-lab/stanford_alpaca), for models
+// without a chat template.
+std::string StanfordPrompt(const std::string& instruction, const std::string& input) {
+  if (input.empty()) {
+    return "Below is an instruction that describes a task. Write a response that appropriately "
+           "completes the request.\n\n### Instruction:\n" +
+           instruction + "\n\n### Response:";
+  }
+  return "Below is an instruction that describes a task, paired with an input that provides "
+         "further context. Write a response that appropriately completes the request.\n\n### "
+         "Instruction:\n" +
+         instruction + "\n\n### Input:\n" + input + "\n\n### Response:";
+}
+
+ordered_json Turn(const std::string& role, const std::string& content) {
+  ordered_json message;
+  message["role"] = role;
+  message["content"] = content;
+  return message;
+}
+
+// A non-empty `system` column goes before the conversation.
+void PrependSystem(const RowColumns& row, ordered_json* messages) {
+  const std::string system = row.OptionalString("system");
+  if (!system.empty()) messages->insert(messages->begin(), Turn("system", system));
+}
+
+// Alpaca's history: [[question, answer], ...] before the instruction.
+void AppendHistory(const RowColumns& row, ordered_json* messages) {
+  if (!row.Has("history")) return;
+  const ordered_json& history = row.At("history");
+  const auto is_exchange = [](const ordered_json& pair) {
+    return pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_string();
+  };
+  if (!history.is_array() || !std::all_of(history.begin(), history.end(), is_exchange)) {
+    throw row.Fail("history", "must be a list of [question, answer] pairs", "Correct the row.");
+  }
+  for (const ordered_json& pair : history) {
+    messages->push_back(Turn("user", pair[0].get<std::string>()));
+    messages->push_back(Turn("assistant", pair[1].get<std::string>()));
+  }
+}
+
+Passage AlpacaPrompt(const RowColumns& row, bool has_chat_template) {
+  const std::string instruction = row.String("instruction");
+  const std::string input = row.OptionalString("input");
+  if (!has_chat_template) return StanfordPrompt(instruction, input);
+  ordered_json messages = ordered_json::array();
+  AppendHistory(row, &messages);
+  messages.push_back(Turn("user", input.empty() ? instruction : instruction + "\n\n" + input));
+  PrependSystem(row, &messages);
+  return messages;
+}
+
+Passage AlpacaAnswer(const RowColumns& row, const std::string& column, bool has_chat_template) {
+  std::string answer = row.String(column);
+  if (!has_chat_template) return answer;
+  return ordered_json::array({Turn("assistant", answer)});
+}
+
+// TRL's extract_prompt for text: what both begin with; a space before the point
+// where they diverge belongs to the answers.
+PreferenceRow ExtractFromText(const std::string& chosen, const std::string& rejected) {
+  size_t length = CommonPrefix(chosen, rejected);
+  // As TRL, keep an answer where one is the beginning of the other.
+  if (length > 0 && length == std::min(chosen.size(), rejected.size())) {
+    length = CharacterStart(chosen, length - 1);
+  } else if (length > 0 && chosen[length - 1] == ' ') {
+    --length;
+  }
+  return {chosen.substr(0, length), chosen.substr(length), rejected.substr(length)};
+}
+
+// The same for conversations, by whole messages.
+PreferenceRow ExtractFromMessages(const RowColumns& row, const ordered_json& chosen,
+                                  const ordered_json& rejected) {
+  const size_t shorter = std::min(chosen.size(), rejected.size());
+  size_t length = 0;
+  while (length < shorter && chosen[length] == rejected[length]) ++length;
+  if (length == shorter) --length;
+  if (length == 0) {
+    throw row.Fail("chosen", "shares no first message with rejected, and the row has no prompt",
+                   "Add a prompt column, or begin both conversations with the same messages.");
+  }
+  const auto slice = [](const ordered_json& messages, size_t begin, size_t end) {
+    return ordered_json(ordered_json::array_t(messages.begin() + begin, messages.begin() + end));
+  };
+  return {slice(chosen, 0, length), slice(chosen, length, chosen.size()),
+          slice(rejected, length, rejected.size())};
+}
+
+PreferenceRow ReadPreference(const RowColumns& row) {
+  Passage chosen = row.TextOrMessages("chosen");
+  Passage rejected = row.TextOrMessages("rejected");
+  const bool conversation = IsConversation(chosen);
+  if (conversation != IsConversation(rejected)) {
+    throw row.Fail("rejected", "chosen and rejected must both be strings or both be messages",
+                   "Correct the row.");
+  }
+  if (row.Has("prompt")) {
+    Passage prompt = row.TextOrMessages("prompt");
+    if (IsConversation(prompt) == conversation) {
+      return {std::move(prompt), std::move(chosen), std::move(rejected)};
+    }
+    if (!conversation) {
+      throw row.Fail("chosen", "must be messages, as the prompt is", "Correct the row.");
+    }
+  }
+  return conversation
+             ? ExtractFromMessages(row, std::get<ordered_json>(chosen),
+                                   std::get<ordered_json>(rejected))
+             : ExtractFromText(std::get<std::string>(chosen), std::get<std::string>(rejected));
+}
+
+PromptCompletionRow ReadPromptCompletion(const RowColumns& row) {
+  PromptCompletionRow out{row.TextOrMessages("prompt"), row.TextOrMessages("completion")};
+  if (IsConversation(out.prompt) != IsConversation(out.completion)) {
+    throw row.Fail("completion", "prompt and completion must both be strings or both be messages",
+                   "Correct the row.");
+  }
+  return out;
+}
+
+ordered_json ReadConversations(const RowColumns& row) {
+  ordered_json messages = row.Messages("conversations");
+  PrependSystem(row, &messages);
+  return messages;
+}
+
+Example ReadTokens(const RowColumns& row, const RowReaderOptions& options) {
+  Example example;
+  example.input_ids = row.TokenIds("input_ids", 0, options.vocab_size);
+  if (row.Has("labels")) {
+    example.labels = row.TokenIds("labels", kIgnoredLabel, options.vocab_size);
+    for (size_t t = 0; t < example.labels.size(); ++t) {
+      if (example.labels[t] < 0 && example.labels[t] != kIgnoredLabel) {
+        throw row.Fail(
+            "labels[" + std::to_string(t) + "]",
+            "is " + std::to_string(example.labels[t]) + ", neither a token id nor -100 (ignored)",
+            "Correct the row.");
+      }
+    }
+  } else if (options.completion_only_loss.value_or(false)) {
+    throw row.Fail("labels", "completion_only_loss needs this column in tokenised rows",
+                   "Give labels, with -100 on the prompt, or leave completion_only_loss out.");
+  } else {
+    example.labels = example.input_ids;
+  }
+  if (example.labels.size() != example.input_ids.size()) {
+    throw row.Fail("labels",
+                   "has " + std::to_string(example.labels.size()) + " entries and input_ids " +
+                       std::to_string(example.input_ids.size()),
+                   "Both must be of one length.");
+  }
+  return example;
+}
+
+// Prompt and answer as one sequence, with the prompt's labels ignored.
+Example Joined(const std::vector<int32_t>& prompt, const std::vector<int32_t>& answer) {
+  Example example{prompt, std::vector<int32_t>(prompt.size(), kIgnoredLabel)};
+  example.input_ids.insert(example.input_ids.end(), answer.begin(), answer.end());
+  example.labels.insert(example.labels.end(), answer.begin(), answer.end());
+  return example;
+}
+
+PairExample ReadTokenPair(const RowColumns& row, int64_t vocab_size) {
+  const auto prompt = row.TokenIds("prompt_ids", 0, vocab_size);
+  return {Joined(prompt, row.TokenIds("chosen_ids", 0, vocab_size)),
+          Joined(prompt, row.TokenIds("rejected_ids", 0, vocab_size))};
+}
+
+// Where a format can only serve the other kind of method.
+void CheckKind(const RowColumns& row, const RowReaderOptions& options) {
+  const bool pair_columns = (row.Has("chosen") && row.Has("rejected")) || row.Has("chosen_ids");
+  if (options.kind == RowKind::kPair && !pair_columns) {
+    throw row.Fail(
+        "chosen",
+        "the method compares answers and the row has none to compare; it has: " + row.Names(),
+        "Use a dataset with prompt, chosen and rejected, or train with sft.");
+  }
+  // ShareGPT pairs hold only the prompt in conversations: nothing to imitate.
+  const bool only_pairs = options.format == liger::v1::DATASET_FORMAT_PREFERENCE ||
+                          (options.format == liger::v1::DATASET_FORMAT_SHAREGPT && pair_columns);
+  if (options.kind == RowKind::kSequence && only_pairs) {
+    throw row.Fail("chosen", "sft cannot train on preference rows",
+                   "Use dpo or orpo, or a dataset with prompt and completion.");
+  }
+}
+
+void CheckCompletionOnly(const RowColumns& row, const RowReaderOptions& options) {
+  if (!options.completion_only_loss.value_or(false) || options.kind == RowKind::kPair) return;
+  const bool language_modelling =
+      options.format == liger::v1::DATASET_FORMAT_TEXT ||
+      options.format == liger::v1::DATASET_FORMAT_SHAREGPT ||
+      (options.format == liger::v1::DATASET_FORMAT_MESSAGES && row.Has("messages"));
+  if (!language_modelling) return;
+  throw row
+      .Fail("", "completion_only_loss is set, and the row has no prompt and completion",
+            "Give prompt and completion columns, or leave sft.completion_only_loss out.")
+      .Field("sft.completion_only_loss");
+}
+
+Row ReadPair(const RowColumns& row, const RowReaderOptions& options) {
+  switch (options.format) {
+    case liger::v1::DATASET_FORMAT_TOKENIZED:
+      return {ReadTokenPair(row, options.vocab_size)};
+    case liger::v1::DATASET_FORMAT_ALPACA:
+      return {PreferenceRow{AlpacaPrompt(row, options.has_chat_template),
+                            AlpacaAnswer(row, "chosen", options.has_chat_template),
+                            AlpacaAnswer(row, "rejected", options.has_chat_template)}};
+    case liger::v1::DATASET_FORMAT_SHAREGPT:
+      return {
+          PreferenceRow{ReadConversations(row), row.Messages("chosen"), row.Messages("rejected")}};
+    default:
+      return {ReadPreference(row)};
+  }
+}
+
+Row ReadSequence(const RowColumns& row, const RowReaderOptions& options) {
+  switch (options.format) {
+    case liger::v1::DATASET_FORMAT_TOKENIZED:
+      return {ReadTokens(row, options)};
+    case liger::v1::DATASET_FORMAT_ALPACA:
+      return {PromptCompletionRow{AlpacaPrompt(row, options.has_chat_template),
+                                  AlpacaAnswer(row, "output", options.has_chat_template)}};
+    case liger::v1::DATASET_FORMAT_SHAREGPT:
+      return {TextRow{ReadConversations(row)}};
+    case liger::v1::DATASET_FORMAT_TEXT:
+      return {TextRow{row.String("text")}};
+    case liger::v1::DATASET_FORMAT_MESSAGES:
+      if (row.Has("messages")) return {TextRow{row.Messages("messages")}};
+      return {ReadPromptCompletion(row)};
+    default:
+      return {ReadPromptCompletion(row)};
+  }
+}
+
+}  // namespace
+
+RowReader::RowReader(const JsonRows& rows, const RowReaderOptions& options)
+    : rows_(rows), options_(options) {
+  const RowColumns first(rows, 0);
+  if (options_.format == liger::v1::DATASET_FORMAT_AUTO)
+    options_.format = DetectFormat(first, options.kind);
+  CheckKind(first, options_);
+  CheckCompletionOnly(first, options_);
+}
+
+Row RowReader::Read(int64_t index) const {
+  const RowColumns columns(rows_, index);
+  Row row = options_.kind == RowKind::kPair ? ReadPair(columns, options_)
+                                            : ReadSequence(columns, options_);
+  row.template_variables = columns.TemplateVariables();
+  return row;
+}
+
+}  // namespace liger::trainer

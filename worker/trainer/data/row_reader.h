@@ -1,0 +1,67 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_ROW_READER_H_
+#define LIGER_WORKER_TRAINER_DATA_ROW_READER_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/data/json_rows.h"
+#include "worker/trainer/data/row.h"
+
+namespace liger::trainer {
+
+// What a row is read for.
+struct RowReaderOptions {
+  liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
+  RowKind kind = RowKind::kSequence;
+  // SFT; see LoadOptions.
+  std::optional<bool> completion_only_loss;
+  // Alpaca rows become conversations when the model has a chat template, and
+  // the Stanford Alpaca prompt when it has none.
+  bool has_chat_template = false;
+  // Token ids of tokenised rows must be below this.
+  int64_t vocab_size = 0;
+};
+
+// Turns the rows of one file into Row, by the format that the spec names or, for
+// AUTO, that the columns of its first row show. Immutable; Read may be called
+// from any thread.
+//
+//   format             columns                                              gives
+//   ALPACA             instruction, [input], output                         prompt + completion
+//                      instruction, [input], chosen, rejected               preference
+//                      (also [system], [history: [[question, answer], ...]])
+//   MESSAGES           messages                                             conversation
+//   SHAREGPT           conversations: [{from, value}], [system], [tools]    conversation
+//                      conversations, chosen, rejected                      preference
+//   PREFERENCE         [prompt], chosen, rejected                           preference
+//   PROMPT_COMPLETION  prompt, completion                                   prompt + completion
+//   TEXT               text                                                 text
+//   TOKENIZED          input_ids, [labels]                                  tokens
+//                      prompt_ids, chosen_ids, rejected_ids                 pair of tokens
+//
+// Preference rows without a prompt, or with a plain-text prompt beside whole
+// conversations, have it extracted: what chosen and rejected begin with alike
+// (TRL's extract_prompt). ShareGPT's speakers human, gpt, observation and
+// function become user, assistant and tool; TRL leaves the names as they are
+// and so renders roles that no chat template knows.
+class RowReader {
+ public:
+  // Throws TrainerError (DATA): the columns fit no format, or the format does
+  // not serve the method. `rows` must outlive this.
+  RowReader(const JsonRows& rows, const RowReaderOptions& options);
+
+  liger::v1::DatasetFormat format() const { return options_.format; }
+
+  // Throws TrainerError (DATA) naming the row and column: a column missing or
+  // of the wrong type, a conversation that is empty or has an unknown role.
+  Row Read(int64_t index) const;
+
+ private:
+  const JsonRows& rows_;
+  RowReaderOptions options_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_ROW_READER_H_

@@ -1,0 +1,228 @@
+#include "worker/trainer/data/tokenize_row.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "worker/trainer/data/text_prefix.h"
+#include "worker/trainer/error.h"
+
+namespace liger::trainer {
+namespace {
+
+using nlohmann::ordered_json;
+
+int64_t CommonPrefixLength(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+// A sequence whose first prompt_length labels are ignored.
+Example MaskPrompt(std::vector<int32_t> input_ids, int64_t prompt_length) {
+  Example example{std::move(input_ids), {}};
+  example.labels = example.input_ids;
+  std::fill_n(example.labels.begin(), prompt_length, kIgnoredLabel);
+  return example;
+}
+
+ordered_json Concatenated(const ordered_json& prompt, const ordered_json& answer) {
+  ordered_json messages = prompt;
+  messages.insert(messages.end(), answer.begin(), answer.end());
+  return messages;
+}
+
+Passage Joined(const Passage& prompt, const Passage& answer) {
+  if (!IsConversation(prompt)) {
+    return std::get<std::string>(prompt) + std::get<std::string>(answer);
+  }
+  return Concatenated(std::get<ordered_json>(prompt), std::get<ordered_json>(answer));
+}
+
+std::string TrimEnd(std::string text) {
+  text.erase(text.find_last_not_of(" \t\r\n\v\f") + 1);
+  return text;
+}
+
+}  // namespace
+
+struct RowTokenizer::PairText {
+  std::string prompt, chosen, rejected;
+};
+
+RowTokenizer::RowTokenizer(const Tokenizer& tokenizer, const ChatTemplate* chat_template,
+                           const Options& options)
+    : tokenizer_(tokenizer), chat_template_(chat_template), options_(options) {
+  if (tokenizer.eos_id().has_value()) {
+    eos_token_ = tokenizer.IdToToken(*tokenizer.eos_id()).value_or("");
+  }
+}
+
+TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
+  const ordered_json& variables = row.template_variables;
+  TokenizedRow out;
+  if (const auto* text = std::get_if<TextRow>(&row.content)) {
+    out = FromText(*text, variables);
+  } else if (const auto* completion = std::get_if<PromptCompletionRow>(&row.content)) {
+    out = FromPromptCompletion(*completion, variables);
+  } else if (const auto* pair = std::get_if<PreferenceRow>(&row.content)) {
+    out = options_.method == liger::v1::JobSpec::kOrpo ? FromOrpoPair(*pair, variables)
+                                                       : FromDpoPair(*pair, variables);
+  } else if (const auto* tokens = std::get_if<Example>(&row.content)) {
+    out.sequences = {*tokens};
+  } else {
+    const auto& token_pair = std::get<PairExample>(row.content);
+    out.sequences = {token_pair.chosen, token_pair.rejected};
+  }
+  Finish(&out);
+  return out;
+}
+
+TokenizedRow RowTokenizer::FromText(const TextRow& row, const ordered_json& variables) const {
+  const Passage passage =
+      IsConversation(row.text) ? row.text : Passage(WithEos(std::get<std::string>(row.text)));
+  return {.sequences = {MaskPrompt(Encode(passage, false, variables), 0)}};
+}
+
+TokenizedRow RowTokenizer::FromPromptCompletion(const PromptCompletionRow& row,
+                                                const ordered_json& variables) const {
+  const Passage completion = IsConversation(row.completion)
+                                 ? row.completion
+                                 : Passage(WithEos(std::get<std::string>(row.completion)));
+  const Ids prompt = Encode(row.prompt, true, variables);
+  Ids whole = Encode(Joined(row.prompt, completion), false, variables);
+  const int64_t shared = CommonPrefixLength(prompt, whole);
+  const bool mask = options_.completion_only_loss.value_or(true);
+  return {.sequences = {MaskPrompt(std::move(whole), mask ? shared : 0)},
+          .boundary_merge = shared < static_cast<int64_t>(prompt.size())};
+}
+
+TokenizedRow RowTokenizer::FromDpoPair(const PreferenceRow& row,
+                                       const ordered_json& variables) const {
+  const auto with_eos = [this](const Passage& answer) {
+    return IsConversation(answer) ? answer : Passage(WithEos(std::get<std::string>(answer)));
+  };
+  const Ids prompt = Encode(row.prompt, true, variables);
+  Ids chosen = Encode(Joined(row.prompt, with_eos(row.chosen)), false, variables);
+  Ids rejected = Encode(Joined(row.prompt, with_eos(row.rejected)), false, variables);
+  const int64_t shared =
+      std::min(CommonPrefixLength(prompt, chosen), CommonPrefixLength(prompt, rejected));
+  return {
+      .sequences = {MaskPrompt(std::move(chosen), shared), MaskPrompt(std::move(rejected), shared)},
+      .boundary_merge = shared < static_cast<int64_t>(prompt.size())};
+}
+
+TokenizedRow RowTokenizer::FromOrpoPair(const PreferenceRow& row,
+                                        const ordered_json& variables) const {
+  const PairText text = RenderPair(row, variables);
+  TokenizedRow out;
+  for (const std::string* answer : {&text.chosen, &text.rejected}) {
+    bool merge = false;
+    out.sequences.push_back(OrpoSequence(text.prompt, *answer, &merge));
+    out.boundary_merge |= merge;
+  }
+  return out;
+}
+
+Example RowTokenizer::OrpoSequence(const std::string& prompt, const std::string& answer,
+                                   bool* merge) const {
+  const Ids prompt_ids = tokenizer_.Encode(prompt, false);
+  Ids whole = tokenizer_.Encode(prompt + answer, false);
+  int64_t answer_start = std::min(prompt_ids.size(), whole.size());
+  *merge = CommonPrefixLength(prompt_ids, whole) < static_cast<int64_t>(prompt_ids.size());
+  // The prompt's last token has merged with the answer's first characters.
+  if (*merge) answer_start = std::max<int64_t>(0, answer_start - 1);
+
+  const std::optional<int32_t> eos = tokenizer_.eos_id();
+  const bool answer_is_empty = answer_start == static_cast<int64_t>(whole.size());
+  if (eos.has_value() && (answer_is_empty || whole.back() != *eos)) whole.push_back(*eos);
+
+  const std::optional<int32_t> bos = tokenizer_.bos_id();
+  if (bos.has_value() && (answer_start == 0 || whole.front() != *bos)) {
+    whole.insert(whole.begin(), *bos);
+    ++answer_start;
+  }
+  return MaskPrompt(std::move(whole), answer_start);
+}
+
+RowTokenizer::PairText RowTokenizer::RenderPair(const PreferenceRow& row,
+                                                const ordered_json& variables) const {
+  if (!IsConversation(row.prompt)) {
+    return {std::get<std::string>(row.prompt), std::get<std::string>(row.chosen),
+            std::get<std::string>(row.rejected)};
+  }
+  const auto& messages = std::get<ordered_json>(row.prompt);
+  const auto render_with = [&](const Passage& answer) {
+    return Render(Concatenated(messages, std::get<ordered_json>(answer)), false, variables);
+  };
+  const std::string chosen = render_with(row.chosen);
+  const std::string rejected = render_with(row.rejected);
+  std::string prompt = RenderPrompt(messages, variables);
+  // Templates that end the prompt with more than the conversation goes on with
+  // (DeepSeek-R1's <think>): the prompt is what all three begin with.
+  prompt.resize(CommonPrefix(prompt, chosen));
+  prompt.resize(CommonPrefix(prompt, rejected));
+  return {prompt, chosen.substr(prompt.size()), rejected.substr(prompt.size())};
+}
+
+std::string RowTokenizer::RenderPrompt(const ordered_json& messages,
+                                       const ordered_json& variables) const {
+  const std::string role = messages.back().value("role", "");
+  if (role == "user" || role == "tool") return Render(messages, true, variables);
+  const auto content = messages.back().find("content");
+  if (role != "assistant" || content == messages.back().end() || !content->is_string()) {
+    throw DataError(
+        "the prompt ends with a message of role " + role + ", which no answer can follow",
+        "End the prompt with a user or tool message, or with an assistant's text to "
+        "continue.");
+  }
+  // An answer that the completion continues (transformers'
+  // continue_final_message): render with a mark behind it and cut there.
+  static constexpr char kMark[] = "CONTINUE_FINAL_MESSAGE_TAG ";
+  static constexpr char kTrimmedMark[] = "CONTINUE_FINAL_MESSAGE_TAG";
+  ordered_json marked = messages;
+  marked.back()["content"] = content->get<std::string>() + kMark;
+  const std::string rendered = Render(marked, false, variables);
+  const size_t at = rendered.rfind(kTrimmedMark);
+  if (at == std::string::npos) {
+    throw DataError("the chat template drops the prompt's last message, which the answers continue",
+                    "End the prompt with a user message.");
+  }
+  const std::string prompt = rendered.substr(0, at);
+  return rendered.compare(at, sizeof(kMark) - 1, kMark) == 0 ? prompt : TrimEnd(prompt);
+}
+
+RowTokenizer::Ids RowTokenizer::Encode(const Passage& passage, bool add_generation_prompt,
+                                       const ordered_json& variables) const {
+  if (!IsConversation(passage)) return tokenizer_.Encode(std::get<std::string>(passage), true);
+  // The template writes the special tokens itself.
+  return tokenizer_.Encode(
+      Render(std::get<ordered_json>(passage), add_generation_prompt, variables), false);
+}
+
+std::string RowTokenizer::Render(const ordered_json& messages, bool add_generation_prompt,
+                                 const ordered_json& variables) const {
+  if (chat_template_ == nullptr) {
+    throw DataError("the row is a conversation, and the model has no chat template",
+                    "Use a model with a chat template (an instruct model), or give plain text.");
+  }
+  return chat_template_->Render(messages, add_generation_prompt, variables);
+}
+
+std::string RowTokenizer::WithEos(const std::string& text) const {
+  return eos_token_.empty() || text.ends_with(eos_token_) ? text : text + eos_token_;
+}
+
+void RowTokenizer::Finish(TokenizedRow* row) const {
+  for (Example& sequence : row->sequences) {
+    if (static_cast<int64_t>(sequence.input_ids.size()) > options_.max_length) {
+      sequence.input_ids.resize(options_.max_length);
+      sequence.labels.resize(options_.max_length);
+      row->truncated = true;
+    }
+    // Nothing predicts a sequence's first token.
+    const bool has_target = sequence.labels.size() > 1 &&
+                            std::any_of(sequence.labels.begin() + 1, sequence.labels.end(),
+                                        [](int32_t label) { return label != kIgnoredLabel; });
+    row->nothing_to_train |= !has_target;
+  }
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,98 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_TOKENIZE_ROW_H_
+#define LIGER_WORKER_TRAINER_DATA_TOKENIZE_ROW_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/data/example.h"
+#include "worker/trainer/data/row.h"
+#include "worker/trainer/text/chat_template.h"
+#include "worker/trainer/text/tokenizer.h"
+
+namespace liger::trainer {
+
+struct TokenizedRow {
+  // One sequence, or chosen and rejected, cut to max_length.
+  std::vector<Example> sequences;
+  bool truncated = false;
+  // The tokenised prompt is not a prefix of the tokenised prompt + answer.
+  bool boundary_merge = false;
+  // A sequence has no label that anything predicts: the row must be dropped.
+  bool nothing_to_train = false;
+};
+
+// Tokenises rows as the trainers of TRL 1.16.0 do, each in its own way:
+//
+//          conversation                       text
+//   SFT    rendered; no EOS, no BOS added     EOS appended as text unless there;
+//                                             the tokenizer's special tokens
+//   DPO    as SFT                             as SFT, on both answers
+//   ORPO   rendered as text, then as text     ids of prompt and of prompt + answer
+//                                             without special tokens; BOS put before,
+//                                             EOS behind, each unless there
+//
+// Where the answer starts: SFT and DPO, where the ids of the prompt (rendered
+// with its generation prompt) and those of prompt + answer diverge; ORPO
+// (trl.experimental.orpo, tokenize_row), after the prompt's ids, or one earlier
+// when they are no prefix. Truncation keeps the first max_length tokens.
+//
+// Not as TRL: ORPO does not cut a prompt longer than max_length and keeps rows
+// with an empty answer, whose mean log-probability is 0/0: here such rows have
+// nothing to train on. ORPO refuses pairs whose prompts differ in more than
+// their last token; here each sequence keeps its own prompt, which needs no
+// such rule. A sequence of one token has nothing to train on either.
+//
+// Immutable; Tokenize may be called from any thread.
+class RowTokenizer {
+ public:
+  struct Options {
+    liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
+    std::optional<bool> completion_only_loss;  // see LoadOptions
+    int64_t max_length = 1024;
+  };
+
+  // chat_template may be null. Both must outlive this.
+  RowTokenizer(const Tokenizer& tokenizer, const ChatTemplate* chat_template,
+               const Options& options);
+
+  // Throws TrainerError (DATA) without a row when the row is a conversation and
+  // the model has no chat template, or when the template refuses it.
+  TokenizedRow Tokenize(const Row& row) const;
+
+ private:
+  using Ids = std::vector<int32_t>;
+
+  TokenizedRow FromText(const TextRow& row, const nlohmann::ordered_json& variables) const;
+  TokenizedRow FromPromptCompletion(const PromptCompletionRow& row,
+                                    const nlohmann::ordered_json& variables) const;
+  TokenizedRow FromDpoPair(const PreferenceRow& row, const nlohmann::ordered_json& variables) const;
+  TokenizedRow FromOrpoPair(const PreferenceRow& row,
+                            const nlohmann::ordered_json& variables) const;
+  Example OrpoSequence(const std::string& prompt, const std::string& answer, bool* merge) const;
+
+  // The ids of a text, or of a conversation rendered by the chat template.
+  Ids Encode(const Passage& passage, bool add_generation_prompt,
+             const nlohmann::ordered_json& variables) const;
+  std::string Render(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                     const nlohmann::ordered_json& variables) const;
+  // The row's three parts as text, conversations rendered (TRL's
+  // apply_chat_template).
+  struct PairText;
+  PairText RenderPair(const PreferenceRow& row, const nlohmann::ordered_json& variables) const;
+  std::string RenderPrompt(const nlohmann::ordered_json& messages,
+                           const nlohmann::ordered_json& variables) const;
+  std::string WithEos(const std::string& text) const;
+  void Finish(TokenizedRow* row) const;
+
+  const Tokenizer& tokenizer_;
+  const ChatTemplate* const chat_template_;
+  const Options options_;
+  std::string eos_token_;  // "" when the tokenizer has none
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_TOKENIZE_ROW_H_
