@@ -10,15 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "worker/trainer/checkpoint/output_folder.h"
 #include "worker/trainer/checkpoint/safetensors.h"
 
 namespace liger::trainer {
 
-// A JSON object from a file. Throws TrainerError (CONFIG) with file, line,
-// column and byte when it is absent, malformed or not an object.
-nlohmann::json ReadJsonObject(const std::string& path);
-
-// config.json of a Hugging Face folder.
+// config.json of a Hugging Face folder. Errors as ReadJsonObject's (json_file.h).
 nlohmann::json ReadModelConfig(const std::string& model_dir);
 // generation_config.json; nullopt when the folder has none.
 std::optional<nlohmann::json> ReadGenerationConfig(const std::string& model_dir);
@@ -31,8 +28,8 @@ struct SaveModelRequest {
   // Hugging Face folder the run started from: config.json, generation_config,
   // tokenizer files and chat template are taken from it.
   std::string source_dir;
-  // Every parameter by its Hugging Face name. With tied embeddings
-  // (config.json) an lm_head.weight is left out, as transformers does.
+  // Every parameter by its Hugging Face name. With tie_word_embeddings in
+  // config.json an lm_head.weight is left out, as transformers does.
   std::vector<NamedTensor> tensors;
   // Written to the files and to config.json.
   at::ScalarType dtype = at::kFloat;
@@ -46,24 +43,13 @@ struct SaveModelRequest {
   std::map<std::string, std::string> copy_files;
 };
 
-struct SavedFolder {
-  std::string dir;
-  std::string manifest_digest;  // "sha256:<hex>" of manifest.json
-  int64_t bytes = 0;            // of all files but the manifest
-};
-
 // Writes the folder: into a temporary one beside it, every file and folder
 // synced, then renamed, so that it appears whole or not at all. manifest.json
-// lists each file's size and SHA-256.
+// lists each file's size and SHA-256 (output_folder.h).
 //
 // Throws TrainerError (STORAGE) with the path, the bytes needed and those free;
 // the temporary folder is removed then. Throws CONFIG when dir exists.
 SavedFolder SaveModel(const SaveModelRequest& request);
-
-// Recomputes the digests of a folder that SaveModel wrote and compares them
-// with its manifest.json. Throws TrainerError (STORAGE) naming the file that
-// differs, is missing or is not listed. Returns the manifest's digest.
-std::string VerifyManifest(const std::string& dir);
 
 }  // namespace liger::trainer
 

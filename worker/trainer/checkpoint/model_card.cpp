@@ -1,0 +1,97 @@
+#include "worker/trainer/checkpoint/model_card.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+
+namespace liger::trainer {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using liger::v1::JobSpec;
+
+std::string MethodName(const JobSpec& spec) {
+  const FieldDescriptor* field =
+      JobSpec::GetDescriptor()->FindFieldByNumber(static_cast<int>(spec.method_case()));
+  return field == nullptr ? "" : field->name();
+}
+
+std::string LastPart(const std::string& name) {
+  const size_t end = name.find_last_not_of('/');
+  const size_t slash = name.find_last_of('/', end);
+  return name.substr(slash == std::string::npos ? 0 : slash + 1,
+                     end - (slash == std::string::npos ? size_t(-1) : slash));
+}
+
+std::string Upper(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return text;
+}
+
+// A row of a table for each scalar that is set.
+std::string SettingRows(const Message& message) {
+  std::vector<const FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  std::string rows;
+  for (const FieldDescriptor* field : fields) {
+    if (field->is_repeated() || field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    std::string value;
+    google::protobuf::TextFormat::PrintFieldValueToString(message, field, -1, &value);
+    rows += "| " + field->name() + " | " + value + " |\n";
+  }
+  return rows;
+}
+
+const Message* MethodMessage(const JobSpec& spec) {
+  const FieldDescriptor* field =
+      JobSpec::GetDescriptor()->FindFieldByNumber(static_cast<int>(spec.method_case()));
+  return field == nullptr ? nullptr : &spec.GetReflection()->GetMessage(spec, field);
+}
+
+std::string ResultRows(const std::vector<std::pair<std::string, double>>& results) {
+  std::string rows;
+  for (const auto& [name, value] : results) {
+    char number[32];
+    std::snprintf(number, sizeof(number), "%.6g", value);
+    rows += "| " + name + " | " + number + " |\n";
+  }
+  return rows;
+}
+
+}  // namespace
+
+std::string MakeModelCard(const JobSpec& spec,
+                          const std::vector<std::pair<std::string, double>>& results) {
+  const std::string method = MethodName(spec);
+  const std::string base =
+      LastPart(spec.model().name().empty() ? spec.model().uri() : spec.model().name());
+  const std::string data =
+      LastPart(spec.dataset().name().empty() ? spec.dataset().uri() : spec.dataset().name());
+  std::string card = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- " +
+                     method + "\n- generated_from_trainer\n---\n\n";
+  card += "# " + (spec.name().empty() ? base + "-" + method : spec.name()) + "\n\n";
+  card += base + ", fine-tuned with " + Upper(method) + " on " + data + " by liger service.\n";
+  if (spec.model().random_init()) {
+    card += "Training started from random weights of the base model's shape.\n";
+  }
+  card += "\nThe base model's licence applies to this model.\n";
+  if (!results.empty()) {
+    card += "\n## Results\n\n| metric | value |\n|---|---|\n" + ResultRows(results);
+  }
+  card += "\n## Training\n\n| setting | value |\n|---|---|\n";
+  if (const Message* settings = MethodMessage(spec)) card += SettingRows(*settings);
+  card += SettingRows(spec.training()) + SettingRows(spec.kernels());
+  card +=
+      "\n## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+      "tokenizer = AutoTokenizer.from_pretrained(\".\")\n"
+      "model = AutoModelForCausalLM.from_pretrained(\".\")\n```\n";
+  return card;
+}
+
+}  // namespace liger::trainer

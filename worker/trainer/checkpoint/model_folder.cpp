@@ -1,0 +1,132 @@
+#include "worker/trainer/checkpoint/model_folder.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <stdexcept>
+#include <string_view>
+
+#include "worker/trainer/checkpoint/json_file.h"
+#include "worker/trainer/checkpoint/safetensors_writer.h"
+
+namespace liger::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+// What makes up a tokenizer, its chat template and generation's defaults.
+constexpr std::array<std::string_view, 13> kCopiedFiles = {"generation_config.json",
+                                                           "tokenizer.json",
+                                                           "tokenizer_config.json",
+                                                           "special_tokens_map.json",
+                                                           "added_tokens.json",
+                                                           "chat_template.jinja",
+                                                           "chat_template.json",
+                                                           "vocab.json",
+                                                           "vocab.txt",
+                                                           "merges.txt",
+                                                           "tokenizer.model",
+                                                           "spiece.model",
+                                                           "sentencepiece.bpe.model"};
+constexpr char kExtraTemplates[] = "additional_chat_templates";
+// A model's licence goes with every copy of it.
+constexpr std::array<std::string_view, 3> kLicencePrefixes = {"LICENSE", "NOTICE", "USE_POLICY"};
+
+// JSON text and config, and the files beside the weights: far less than this.
+constexpr int64_t kSmallFilesBytes = int64_t{1} << 20;
+
+const char* DtypeName(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return "float32";
+    case at::kBFloat16:
+      return "bfloat16";
+    case at::kHalf:
+      return "float16";
+    default:
+      throw std::invalid_argument("models are saved in float32, bfloat16 or float16");
+  }
+}
+
+// The source's config with the dtype of what is saved: under torch_dtype, as
+// transformers before 4.56 named it, where the source does, and under dtype.
+ordered_json SavedConfig(const std::string& source_dir, at::ScalarType dtype) {
+  ordered_json config = ReadOrderedJsonObject(fs::path(source_dir) / "config.json");
+  const bool old_name = config.contains("torch_dtype");
+  if (old_name) config["torch_dtype"] = DtypeName(dtype);
+  if (!old_name || config.contains("dtype")) config["dtype"] = DtypeName(dtype);
+  return config;
+}
+
+std::map<std::string, std::string> FilesToCopy(const std::string& source_dir) {
+  std::map<std::string, std::string> files;
+  const fs::path source(source_dir);
+  for (const std::string_view name : kCopiedFiles) {
+    if (fs::is_regular_file(source / name)) files[std::string(name)] = source / name;
+  }
+  for (const auto& entry : fs::directory_iterator(source)) {
+    const std::string name = entry.path().filename();
+    const bool licence = std::any_of(kLicencePrefixes.begin(), kLicencePrefixes.end(),
+                                     [&](std::string_view p) { return name.starts_with(p); });
+    if (licence && entry.is_regular_file()) files[name] = entry.path();
+  }
+  if (!fs::is_directory(source / kExtraTemplates)) return files;
+  for (const auto& entry : fs::directory_iterator(source / kExtraTemplates)) {
+    if (entry.is_regular_file()) {
+      files[std::string(kExtraTemplates) + "/" + entry.path().filename().string()] = entry.path();
+    }
+  }
+  return files;
+}
+
+std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors,
+                                         const ordered_json& config) {
+  std::vector<NamedTensor> kept = tensors;
+  if (config.value("tie_word_embeddings", false)) {
+    std::erase_if(kept, [](const NamedTensor& t) { return t.name == "lm_head.weight"; });
+  }
+  return kept;
+}
+
+int64_t BytesNeeded(const std::vector<NamedTensor>& tensors, at::ScalarType dtype,
+                    const std::map<std::string, std::string>& copies) {
+  int64_t bytes = kSmallFilesBytes;
+  for (const NamedTensor& tensor : tensors) bytes += SavedBytes(tensor, dtype);
+  std::error_code error;
+  for (const auto& [name, path] : copies) {
+    const auto size = fs::file_size(path, error);
+    if (!error) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+json ReadModelConfig(const std::string& model_dir) {
+  return ReadJsonObject(fs::path(model_dir) / "config.json");
+}
+
+std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
+  const fs::path path = fs::path(model_dir) / "generation_config.json";
+  if (!fs::exists(path)) return std::nullopt;
+  return ReadJsonObject(path);
+}
+
+SavedFolder SaveModel(const SaveModelRequest& request) {
+  const ordered_json config = SavedConfig(request.source_dir, request.dtype);
+  const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
+  std::map<std::string, std::string> copies = FilesToCopy(request.source_dir);
+  for (const auto& [name, path] : request.copy_files) copies[name] = path;
+
+  OutputFolder folder(request.dir, request.overwrite, BytesNeeded(tensors, request.dtype, copies));
+  WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
+  folder.Write("config.json", config.dump(2) + "\n");
+  for (const auto& [name, path] : copies) folder.Copy(name, path);
+  for (const auto& [name, content] : request.extra_files) folder.Write(name, content);
+  if (!request.model_card.empty()) folder.Write("README.md", request.model_card);
+  return folder.Commit();
+}
+
+}  // namespace liger::trainer

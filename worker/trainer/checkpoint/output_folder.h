@@ -1,0 +1,63 @@
+#ifndef LIGER_WORKER_TRAINER_CHECKPOINT_OUTPUT_FOLDER_H_
+#define LIGER_WORKER_TRAINER_CHECKPOINT_OUTPUT_FOLDER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "worker/trainer/checkpoint/file_writer.h"
+
+namespace liger::trainer {
+
+inline constexpr char kManifestName[] = "manifest.json";
+
+struct SavedFolder {
+  std::string dir;
+  std::string manifest_digest;  // "sha256:<hex>" of manifest.json
+  int64_t bytes = 0;            // of all files but the manifest
+};
+
+// A folder that appears whole or not at all: files go to a hidden folder beside
+// it, which Commit makes durable and renames. Without Commit nothing stays
+// behind; what a killed process left is removed by the next save to `dir`.
+class OutputFolder {
+ public:
+  // Throws CONFIG when `dir` exists and may not be replaced (only an empty
+  // folder or one with a manifest.json ever is), STORAGE when the disk has less
+  // than bytes_needed free, or the folder cannot be made.
+  OutputFolder(const std::string& dir, bool overwrite, int64_t bytes_needed);
+  ~OutputFolder();
+  OutputFolder(const OutputFolder&) = delete;
+  OutputFolder& operator=(const OutputFolder&) = delete;
+
+  // `name` may have folders in it. All throw STORAGE. A file that Create gave
+  // is recorded by Finish, which closes it.
+  std::unique_ptr<FileWriter> Create(const std::string& name);
+  void Finish(const std::string& name, FileWriter* file);
+  void Write(const std::string& name, std::string_view content);
+  void Copy(const std::string& name, const std::string& source);
+
+  // Adds manifest.json:
+  //   {"version": 1, "files": {"config.json": {"bytes": 700, "sha256": "<hex>"}, ...}}
+  SavedFolder Commit();
+
+ private:
+  void RemoveLeftovers() const;
+  void Publish();
+
+  const std::string dir_;
+  const bool overwrite_;
+  const int64_t bytes_needed_;
+  std::string staging_;  // "" once committed
+  std::map<std::string, FileDigest> files_;
+};
+
+// Recomputes the digests of a folder that OutputFolder wrote and compares them
+// with its manifest.json. Throws TrainerError (STORAGE) naming the file that
+// differs, is missing or is not listed. Returns the manifest's digest.
+std::string VerifyManifest(const std::string& dir);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_CHECKPOINT_OUTPUT_FOLDER_H_
