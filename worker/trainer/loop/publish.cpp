@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "worker/trainer/checkpoint/model_card.h"
 #include "worker/trainer/checkpoint/model_folder.h"
 
 namespace liger::trainer {
@@ -36,6 +37,7 @@ liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableMode
   save.source_dir = summary.model_dir;
   save.dtype = precision.storage;
   for (auto& [name, tensor] : StoredParameters(trainable)) save.tensors.push_back({name, tensor});
+  save.model_card = MakeModelCard(request.spec(), summary.results);
   save.extra_files["resolved_spec.json"] = SpecJson(request.spec());
   save.copy_files["metrics.jsonl"] = summary.metrics_path;
   const SavedFolder folder = SaveModel(save);

@@ -1,8 +1,9 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_PUBLISH_H_
 #define LIGER_WORKER_TRAINER_LOOP_PUBLISH_H_
 
-#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "liger/trainer/v1/trainer.pb.h"
 #include "worker/trainer/loop/model_setup.h"
@@ -16,7 +17,8 @@ struct RunSummary {
   std::string model_dir;     // the Hugging Face folder it started from
   std::string metrics_path;  // metrics.jsonl in the attempt's folder
   int64_t steps = 0;
-  std::map<std::string, double> final_values;  // last logged and evaluated metrics
+  // For the model card, in this order: {"eval_loss before", 2.31}, ...
+  std::vector<std::pair<std::string, double>> results;
 };
 
 // Writes the output folder (weights in the storage dtype, config, tokenizer,

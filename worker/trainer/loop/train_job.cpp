@@ -55,9 +55,9 @@ void TrainJob::Run() {
 
 void TrainJob::Load() {
   reporter_.EnterPhase(tv1::PHASE_LOADING);
-  at::manual_seed(static_cast<uint64_t>(training().seed()));
   if (training().deterministic()) UseDeterministicAlgorithms();
   device_ = Device::Open(request_.spec().resources().device_kind(), strategy_->rank().local_rank);
+  at::manual_seed(static_cast<uint64_t>(training().seed()));  // after Open: asks for accelerators
   reporter_.Ready(device_->description(), {});
   precision_ = ResolvePrecision(training(), device_->on_gpu());
   paths_ = InputPaths::Resolve(request_);
@@ -139,7 +139,7 @@ void TrainJob::LogStep(int64_t step) {
   line["step_seconds"] = logged.step_seconds;
   line["tokens_per_second"] = logged.tokens_per_second;
   metrics_log_->Append(step, line);
-  for (const auto& [name, value] : logged.values) final_values_[name] = value;
+  if (logged.values.contains("loss")) last_loss_ = logged.values.at("loss");
 
   tv1::Step event;
   event.set_step(step);
@@ -160,7 +160,7 @@ void TrainJob::EvaluateAt(int64_t step) {
       Evaluate(*trainable_.model, *objective_, eval_batches_, *strategy_, stop_);
   last_evaluated_step_ = step;
   metrics_log_->Append(step, values);
-  for (const auto& [name, value] : values) final_values_[name] = value;
+  if (values.contains("eval_loss")) eval_losses_.push_back(values.at("eval_loss"));
   reporter_.Eval(step, values);
 }
 
@@ -187,6 +187,18 @@ void TrainJob::ReportKernels() {
   reporter_.Ready(device_->description(), kernels);
 }
 
+std::vector<std::pair<std::string, double>> TrainJob::Results() const {
+  std::vector<std::pair<std::string, double>> results;
+  if (eval_losses_.size() > 1) results.emplace_back("eval_loss before", eval_losses_.front());
+  if (!eval_losses_.empty()) results.emplace_back("eval_loss after", eval_losses_.back());
+  results.emplace_back("loss of the last logged step", last_loss_);
+  results.emplace_back("tokens per second", progress_.mean_tokens_per_second());
+  for (const auto& [kind, bytes] : device_->PeakMemoryBytes()) {
+    results.emplace_back("peak memory (" + kind + "), GB", double(bytes) / 1e9);
+  }
+  return results;
+}
+
 void TrainJob::Save() {
   reporter_.EnterPhase(tv1::PHASE_SAVING);
   stop_.Check();
@@ -196,7 +208,7 @@ void TrainJob::Save() {
   metrics_log_->Append(max_steps_, summary);
   const tv1::Saved saved =
       SaveOutput(request_, trainable_, precision_,
-                 {paths_.model_dir, metrics_log_->path(), max_steps_, final_values_});
+                 {paths_.model_dir, metrics_log_->path(), max_steps_, Results()});
   reporter_.Memory(device_->PeakMemoryBytes());
   if (!reporter_.Saved(saved)) {
     throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, "the Saved event could not be written",

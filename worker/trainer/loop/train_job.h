@@ -47,6 +47,7 @@ class TrainJob {
   void ReportKernels();
 
   void Save();
+  std::vector<std::pair<std::string, double>> Results() const;
 
   const liger::v1::TrainingSpec& training() const { return request_.spec().training(); }
   StepParts parts();
@@ -73,7 +74,9 @@ class TrainJob {
   Progress progress_;
   int64_t max_steps_ = 0;
   int64_t last_evaluated_step_ = -1;
-  std::map<std::string, double> final_values_;
+  // In order of evaluation, for the model card.
+  std::vector<double> eval_losses_;
+  double last_loss_ = 0;
 };
 
 // Optimizer steps of a job: max_steps, or what num_train_epochs come to
