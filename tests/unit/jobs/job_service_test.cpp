@@ -1,0 +1,322 @@
+#include "server/jobs/job_service.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/store/store.h"
+
+namespace liger::server {
+namespace {
+
+using liger::v1::JobStatus;
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+// Notes what it is asked.
+class FakeFleet : public FleetPort {
+ public:
+  void StartTask(const TaskStart& start) override { starts.push_back(start); }
+  void StopTask(const TaskStop& stop, double grace, const std::string& reason) override {
+    stops.push_back(stop.worker_id + " " + reason);
+  }
+  void AckEvents(const std::string&, const liger::trainer::v1::Ref&, int64_t seq) override {
+    acks.push_back(seq);
+  }
+  void AnswerPublish(const PublishAnswer& answer) override { answers.push_back(answer); }
+  void Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) override {
+    for (const std::string& uri : uris) reclaimed.push_back(worker_id + " " + uri);
+  }
+
+  std::vector<TaskStart> starts;
+  std::vector<std::string> stops, reclaimed;
+  std::vector<int64_t> acks;
+  std::vector<PublishAnswer> answers;
+};
+
+class JobServiceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    options.clock = &clock;
+    store = NewMemoryStore({.synchronous = true});
+    service = std::make_unique<JobService>(store.get(), &Catalog::Default(), options);
+    ASSERT_TRUE(service->Start(&fleet).ok());
+  }
+
+  void Hello(const std::string& id, bool with_files = true) {
+    liger::worker::v1::Hello hello;
+    hello.set_worker_id(id);
+    hello.set_incarnation(1);
+    hello.set_model_root("/models");
+    hello.set_dataset_root("/data");
+    hello.set_output_root("/out");
+    auto* device = hello.add_devices();
+    device->set_uuid("cpu-0");
+    device->set_kind(liger::v1::DEVICE_KIND_CPU);
+    const auto add = [&hello](const char* kind, const char* uri) {
+      auto* item = hello.add_inventory();
+      item->set_kind(kind);
+      item->set_uri(uri);
+    };
+    add("dataset", "alpaca_en_demo.json");
+    if (with_files) add("model", "smollm2-135m");
+    service->OnHello(hello, [](absl::StatusOr<HelloAnswer> answer) { EXPECT_TRUE(answer.ok()); });
+  }
+  static liger::v1::JobSpec Spec() {
+    liger::v1::JobSpec spec;
+    spec.mutable_model()->set_name("smollm2-135m");
+    spec.mutable_sft();
+    return spec;
+  }
+  absl::StatusOr<JobService::SubmitResult> Submit(const liger::v1::JobSpec& spec,
+                                                  bool validate_only = false) {
+    absl::StatusOr<JobService::SubmitResult> out = absl::UnknownError("no answer");
+    JobService::SubmitRequest request{.tenant = "default", .actor = "user", .spec = spec};
+    auto done = [&out](absl::StatusOr<JobService::SubmitResult> result) { out = result; };
+    validate_only ? service->Validate(request, done) : service->Submit(request, done);
+    return out;
+  }
+  liger::v1::Job Job(const std::string& uid) {
+    return *store->ReadAndWait<liger::v1::Job>(
+        [&](const ReadView& view) -> absl::StatusOr<liger::v1::Job> {
+          return ToProto(view, *view.Job(uid));
+        });
+  }
+  liger::worker::v1::TaskEvent Event(int64_t seq) {
+    liger::worker::v1::TaskEvent event;
+    *event.mutable_ref() = fleet.starts.back().ref;
+    event.set_seq(seq);
+    return event;
+  }
+  void Send(const liger::worker::v1::TaskEvent& event) { service->OnTaskEvent("w", event); }
+  // A job that trains on worker w; event 1 is known.
+  std::string Running() {
+    const std::string uid = Submit(Spec())->job.uid();
+    auto checked = Event(1);
+    checked.mutable_check_result();
+    Send(checked);
+    auto started = Event(1);
+    started.mutable_started()->mutable_ready()->add_kernels_ran()->set_op("rope");
+    Send(started);
+    EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+    return uid;
+  }
+
+  FakeClock clock;
+  JobServiceOptions options;
+  FakeFleet fleet;
+  std::unique_ptr<Store> store;
+  std::unique_ptr<JobService> service;
+};
+
+TEST_F(JobServiceTest, SubmitResolvesChecksAndPlaces) {
+  Hello("w");
+  const auto submitted = Submit(Spec());
+  ASSERT_TRUE(submitted.ok()) << submitted.status();
+  EXPECT_THAT(submitted->notices, Contains(HasSubstr("alpaca-en-demo, the default for sft")));
+  EXPECT_THAT(submitted->notices, Contains(HasSubstr("CPU")));
+  EXPECT_THAT(submitted->job.name(), HasSubstr("smollm2-135m-sft-"));
+  EXPECT_EQ(submitted->job.resolved_spec().training().learning_rate(), 2e-5);
+  EXPECT_THAT(submitted->job.spec_hash(), HasSubstr("sha256:"));
+
+  ASSERT_THAT(fleet.starts, SizeIs(1));
+  EXPECT_EQ(fleet.starts[0].kind, liger::trainer::v1::TASK_KIND_CHECK);
+  EXPECT_THAT(fleet.starts[0].local_ranks, IsEmpty());
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);
+  ASSERT_THAT(fleet.starts, SizeIs(2));
+  EXPECT_EQ(fleet.starts[1].kind, liger::trainer::v1::TASK_KIND_TRAIN);
+  EXPECT_EQ(fleet.starts[1].ref.epoch(), 1);
+  EXPECT_EQ(fleet.starts[1].gang.world_size(), 1);
+  EXPECT_EQ(fleet.starts[1].local_ranks.at(0).device_uuid(), "cpu-0");
+  EXPECT_EQ(fleet.starts[1].spec_hash, submitted->job.spec_hash());
+  EXPECT_EQ(Job(submitted->job.uid()).status().state(), JobStatus::STARTING);
+}
+
+TEST_F(JobServiceTest, BadSpecsAreRefusedWithEveryField) {
+  liger::v1::JobSpec spec = Spec();
+  spec.mutable_model()->set_name("smolm2-135m");
+  spec.mutable_training()->set_learning_rate(-1);
+  const absl::Status status = Submit(spec).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("near: smollm2-135m"));
+  EXPECT_THAT(status.message(), HasSubstr("training.learning_rate"));
+}
+
+TEST_F(JobServiceTest, AnAbsentModelIsRefusedOnceTheInventoryIsKnown) {
+  EXPECT_TRUE(Submit(Spec()).ok()) << "no worker yet: it waits";
+  Hello("w", /*with_files=*/false);
+  const absl::Status status = Submit(Spec()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("no worker has the model smollm2-135m"));
+  EXPECT_THAT(status.message(), HasSubstr("/models/smollm2-135m"));
+}
+
+TEST_F(JobServiceTest, AJobWhoseModelStaysAbsentFailsWithTheCause) {
+  const std::string uid = Submit(Spec())->job.uid();
+  EXPECT_EQ(Job(uid).status().reason(), "NoWorker");
+  Hello("w", /*with_files=*/false);
+  EXPECT_EQ(Job(uid).status().reason(), "ModelAbsent");
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::VALIDATING);
+  for (int i = 0; i < 40; ++i) {
+    clock.Advance(absl::Seconds(1));
+    service->Tick();
+  }
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::FAILED);
+  EXPECT_THAT(Job(uid).status().action(), HasSubstr("/models/smollm2-135m"));
+}
+
+TEST_F(JobServiceTest, AModelThatArrivesInTimeIsUsed) {
+  const std::string uid = Submit(Spec())->job.uid();
+  Hello("w", /*with_files=*/false);
+  EXPECT_THAT(fleet.starts, IsEmpty());
+  std::vector<liger::worker::v1::InventoryItem> inventory(2);
+  inventory[0].set_kind("model");
+  inventory[0].set_uri("smollm2-135m");
+  inventory[1].set_kind("dataset");
+  inventory[1].set_uri("alpaca_en_demo.json");
+  service->OnInventory("w", 1, inventory);
+  EXPECT_THAT(fleet.starts, SizeIs(1));
+}
+
+TEST_F(JobServiceTest, ADryRunMakesNothing) {
+  auto no_worker = Submit(Spec(), true);
+  ASSERT_TRUE(no_worker.ok());
+  EXPECT_THAT(no_worker->checks_skipped, ElementsAre("model", "data"));
+
+  Hello("w");
+  absl::StatusOr<JobService::SubmitResult> out = absl::UnknownError("no answer");
+  const auto validate = [&] {
+    service->Validate({.tenant = "default", .actor = "user", .spec = Spec()},
+                      [&out](absl::StatusOr<JobService::SubmitResult> result) { out = result; });
+  };
+  validate();
+  ASSERT_THAT(fleet.starts, SizeIs(1));
+  EXPECT_EQ(fleet.starts[0].check_max_rows, options.validate_max_rows);
+  auto good = Event(1);
+  good.mutable_check_result()->add_checks_run("model");
+  Send(good);
+  ASSERT_TRUE(out.ok()) << out.status();
+  EXPECT_THAT(out->checks_run, ElementsAre("spec", "catalog", "model"));
+  EXPECT_EQ(out->job.uid(), "");
+
+  validate();
+  auto bad = Event(1);
+  auto* violation = bad.mutable_check_result()->add_violations();
+  violation->set_field("dataset.uri");
+  violation->set_message("row 17 is not JSON");
+  Send(bad);
+  EXPECT_THAT(out.status().message(), HasSubstr("row 17 is not JSON"));
+
+  validate();
+  service->OnWorkerLost("w", 1);
+  EXPECT_EQ(out.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(store
+                ->ReadAndWait<size_t>([](const ReadView& v) -> absl::StatusOr<size_t> {
+                  return v.ActiveJobs().size();
+                })
+                .value(),
+            0u);
+}
+
+TEST_F(JobServiceTest, ADryRunWithoutAnAnswerEnds) {
+  Hello("w");
+  absl::Status status;
+  service->Validate({.tenant = "default", .actor = "user", .spec = Spec()},
+                    [&](absl::StatusOr<JobService::SubmitResult> r) { status = r.status(); });
+  clock.Advance(absl::Seconds(61));
+  service->Tick();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(fleet.stops, ElementsAre("w TIMED_OUT"));
+}
+
+TEST_F(JobServiceTest, ProgressIsWrittenOnceASecondAndAcknowledged) {
+  Hello("w");
+  const std::string uid = Running();
+  service->Tick();
+  const int64_t before = Job(uid).revision();
+  for (int i = 1; i <= 50; ++i) {
+    auto event = Event(1 + i);
+    auto* step = event.mutable_progress()->mutable_step();
+    step->set_step(i);
+    step->set_max_steps(100);
+    step->set_tokens_total(i * 200);
+    step->set_step_seconds(0.5);
+    Send(event);
+  }
+  EXPECT_EQ(Job(uid).revision(), before) << "nothing written yet";
+  clock.Advance(absl::Seconds(1));
+  service->Tick();
+  const liger::v1::Job job = Job(uid);
+  EXPECT_EQ(job.revision(), before + 1);
+  EXPECT_EQ(job.status().progress().step(), 50);
+  EXPECT_DOUBLE_EQ(job.status().progress().mean_tokens_per_second(), 400);
+  EXPECT_DOUBLE_EQ(job.status().progress().eta_seconds(), 25);
+  EXPECT_EQ(fleet.acks.back(), 51);
+  EXPECT_EQ(job.status().kernels_ran(0).op(), "rope");
+}
+
+TEST_F(JobServiceTest, PublishAndExitAreAnsweredAtOnce) {
+  Hello("w");
+  const std::string uid = Running();
+  auto publish = Event(2);
+  auto* saved = publish.mutable_publish_request()->mutable_saved();
+  saved->set_publication_id("final");
+  saved->set_kind("model");
+  saved->set_manifest_digest("sha256:1");
+  Send(publish);
+  ASSERT_THAT(fleet.answers, SizeIs(1));
+  EXPECT_TRUE(fleet.answers[0].granted);
+  EXPECT_THAT(fleet.answers[0].output_uri, HasSubstr("file:///out/smollm2-135m-sft-"));
+  auto exited = Event(3);
+  exited.mutable_exited();
+  Send(exited);
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::SUCCEEDED);
+  EXPECT_EQ(fleet.acks.back(), 3);
+
+  service->Delete("default", "user", uid, /*delete_output=*/true,
+                  [](absl::StatusOr<DeleteJob::Result> result) { EXPECT_TRUE(result.ok()); });
+  EXPECT_THAT(fleet.reclaimed, ElementsAre(HasSubstr("w file:///out/")));
+}
+
+TEST_F(JobServiceTest, ACancelStopsTheTaskAndIsForcedWhenOverdue) {
+  Hello("w");
+  const std::string uid = Running();
+  service->Cancel("default", "user", uid, "", [](absl::StatusOr<liger::v1::Job> job) {
+    EXPECT_EQ(job->status().state(), JobStatus::CANCELLING);
+  });
+  EXPECT_THAT(fleet.stops, ElementsAre("w CANCELLED"));
+  clock.Advance(absl::Seconds(8));
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::CANCELLING);
+  clock.Advance(absl::Seconds(1.5));
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::CANCELLED);
+}
+
+TEST_F(JobServiceTest, ARefusalIsTriedAgainLater) {
+  Hello("w");
+  EXPECT_TRUE(Submit(Spec()).ok());
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);
+  ASSERT_THAT(fleet.starts, SizeIs(2));
+  service->OnTaskRefused("w", fleet.starts[1].ref, "busy");
+  EXPECT_THAT(fleet.starts, SizeIs(2));
+  clock.Advance(absl::Seconds(2.1));
+  service->Tick();
+  ASSERT_THAT(fleet.starts, SizeIs(3));
+  EXPECT_EQ(fleet.starts[2].ref.epoch(), 2);
+}
+
+TEST_F(JobServiceTest, NothingReachesTheFleetAfterStop) {
+  service->Stop();
+  Hello("w");
+  EXPECT_TRUE(Submit(Spec()).ok());
+  EXPECT_THAT(fleet.starts, IsEmpty());
+}
+
+}  // namespace
+}  // namespace liger::server
