@@ -1,0 +1,78 @@
+#include "worker/agent/identity.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/file.h"
+#include "common/ids.h"
+
+namespace liger::agent {
+namespace {
+
+absl::StatusOr<std::string> ReadOrCreate(const std::string& path, const std::string& initial) {
+  absl::StatusOr<std::string> content = ReadFile(path, 4096);
+  if (absl::IsNotFound(content.status())) {
+    if (absl::Status s = WriteFileAtomically(path, initial + "\n"); !s.ok()) return s;
+    return initial;
+  }
+  if (!content.ok()) return content.status();
+  return std::string(absl::StripAsciiWhitespace(*content));
+}
+
+absl::StatusOr<UniqueFd> LockFolder(const std::string& dir) {
+  const std::string path = dir + "/lock";
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "data folder ", dir, " is in use by another liger-worker: stop it, or give this one "
+        "its own --data-dir"));
+  }
+  return fd;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Identity>> Identity::Load(const std::string& data_dir) {
+  if (absl::Status s = MakeFolders(data_dir); !s.ok()) return s;
+  auto identity = std::make_unique<Identity>();
+  identity->data_dir_ = data_dir;
+  absl::StatusOr<UniqueFd> lock = LockFolder(data_dir);
+  if (!lock.ok()) return lock.status();
+  identity->lock_ = *std::move(lock);
+
+  absl::StatusOr<std::string> id = ReadOrCreate(data_dir + "/worker_id", NewUuid());
+  if (!id.ok()) return id.status();
+  identity->worker_id_ = *id;
+  absl::StatusOr<std::string> term = ReadOrCreate(data_dir + "/term", "0");
+  if (!term.ok()) return term.status();
+  if (id->empty() || !absl::SimpleAtoi(*term, &identity->term_seen_)) {
+    return absl::DataLossError(absl::StrCat(
+        data_dir, "/worker_id or /term is damaged: remove both to register as a new worker"));
+  }
+  absl::StatusOr<std::string> boot = ReadFile("/proc/sys/kernel/random/boot_id", 128);
+  identity->boot_id_ = boot.ok() ? std::string(absl::StripAsciiWhitespace(*boot)) : "unknown";
+  identity->incarnation_ = absl::ToUnixMicros(absl::Now());
+  return identity;
+}
+
+absl::Status Identity::AcceptTerm(int64_t term) {
+  if (term < term_seen_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("coordinator has term ", term, ", but this worker has served term ",
+                     term_seen_, ": an outdated coordinator is answering"));
+  }
+  if (term == term_seen_) return absl::OkStatus();
+  absl::Status written = WriteFileAtomically(data_dir_ + "/term", absl::StrCat(term, "\n"));
+  if (written.ok()) term_seen_ = term;
+  return written;
+}
+
+}  // namespace liger::agent
