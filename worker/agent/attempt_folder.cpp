@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <system_error>
 
-#include "absl/log/log.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
+#include "worker/agent/log.h"
 
 namespace liger::agent {
 namespace {
@@ -83,7 +83,7 @@ std::vector<AttemptFolder> AttemptArchive::Unfinished() const {
 void AttemptArchive::Remove(const AttemptFolder& folder) const {
   std::error_code error;
   fs::remove_all(folder.path(), error);
-  if (error) LOG(WARNING) << "cannot remove " << folder.path() << ": " << error.message();
+  if (error) LogWarning("cannot remove ", folder.path(), ": ", error.message());
 }
 
 void AttemptArchive::Keep(const AttemptFolder& folder) const {
@@ -93,7 +93,7 @@ void AttemptArchive::Keep(const AttemptFolder& folder) const {
   fs::remove_all(target, error);
   fs::rename(folder.path(), target, error);
   if (error) {
-    LOG(WARNING) << "cannot keep " << folder.path() << ": " << error.message();
+    LogWarning("cannot keep ", folder.path(), ": ", error.message());
     Remove(folder);
   }
   Prune();

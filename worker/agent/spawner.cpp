@@ -120,7 +120,7 @@ absl::StatusOr<ProcessId> Spawner::Spawn(const SpawnRequest& request) {
   Job job;
   job.request = &request;
   absl::MutexLock lock(&mutex_);
-  mutex_.Await(absl::Condition(+[](Job** slot) { return *slot == nullptr; }, &job_));
+  mutex_.Await(absl::Condition(this, &Spawner::Idle));
   job_ = &job;
   mutex_.Await(absl::Condition(&job.done));
   return job.result;
@@ -133,8 +133,7 @@ void Spawner::Run() {
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
   absl::MutexLock lock(&mutex_);
   while (true) {
-    mutex_.Await(absl::Condition(
-        +[](Spawner* s) { return s->stopping_ || s->job_ != nullptr; }, this));
+    mutex_.Await(absl::Condition(this, &Spawner::Ready));
     if (job_ == nullptr) return;
     job_->result = ForkAndExec(*job_->request);
     job_->done = true;

@@ -52,6 +52,8 @@ class Spawner {
     absl::StatusOr<ProcessId> result = absl::UnknownError("not run");
     bool done = false;
   };
+  bool Idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return job_ == nullptr; }
+  bool Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !Idle(); }
   void Run();
 
   absl::Mutex mutex_;

@@ -1,0 +1,180 @@
+// What the coordinator says, and what the agent does about it.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "worker/agent/agent.h"
+#include "worker/agent/log.h"
+#include "worker/agent/reclaim.h"
+#include "worker/agent/steady_time.h"
+#include "worker/agent/version.h"
+
+namespace liger::agent {
+
+using worker::v1::CoordinatorMessage;
+using worker::v1::WorkerMessage;
+
+void Agent::OnStreamOpened(int64_t stream_id) {
+  stream_id_ = stream_id;
+  welcomed_ = false;
+  hello_sent_ = SteadyNow();
+  Send(MakeHello());
+}
+
+void Agent::OnStreamClosed(int64_t stream_id, const absl::Status& status) {
+  if (stream_id != stream_id_) return;
+  if (welcomed_) LogWarning("session ended: ", status.ToString());
+  stream_id_ = 0;
+  welcomed_ = false;
+  metrics_->SessionEnded();
+}
+
+WorkerMessage Agent::MakeHello() const {
+  WorkerMessage message;
+  worker::v1::Hello* hello = message.mutable_hello();
+  hello->set_worker_id(identity_->worker_id());
+  hello->set_incarnation(identity_->incarnation());
+  hello->set_boot_id(identity_->boot_id());
+  hello->set_protocol_min(1);
+  hello->set_protocol_max(1);
+  hello->set_build(kVersion);
+  hello->set_advertise_address(options_.advertise_address);
+  for (const auto& device : ledger_->devices()) *hello->add_devices() = device;
+  hello->mutable_inventory()->Assign(inventory_.begin(), inventory_.end());
+  for (auto& owned : tasks_->Owned()) *hello->add_owned() = std::move(owned);
+  hello->set_term_seen(identity_->term_seen());
+  hello->set_model_root(model_root_->path());
+  hello->set_dataset_root(dataset_root_->path());
+  hello->set_output_root(output_root_->path());
+  return message;
+}
+
+void Agent::OnMessage(int64_t stream_id, const CoordinatorMessage& message) {
+  // Of a session that is over: the coordinator repeats what still holds.
+  if (stream_id != stream_id_) return;
+  if (message.has_welcome()) return OnWelcome(message.welcome());
+  if (!welcomed_) return;
+  switch (message.message_case()) {
+    case CoordinatorMessage::kHeartbeatAck:
+      return lease_.HeartbeatAcknowledged(message.heartbeat_ack().seq());
+    case CoordinatorMessage::kPrepare:
+      return OnPrepare(message.prepare());
+    case CoordinatorMessage::kStart:
+      return OnStart(message.start());
+    case CoordinatorMessage::kAbort:
+      return reservations_->Abort(message.abort().ref());
+    case CoordinatorMessage::kControl:
+      return OnControl(message.control());
+    case CoordinatorMessage::kPublishGranted:
+      if (TaskRunner* task = tasks_->Find(message.publish_granted().ref())) {
+        task->publications().Granted(message.publish_granted());
+      }
+      return;
+    case CoordinatorMessage::kPublishDenied:
+      if (TaskRunner* task = tasks_->Find(message.publish_denied().ref())) {
+        task->publications().Denied(message.publish_denied());
+      }
+      return;
+    case CoordinatorMessage::kEventAck:
+      if (TaskRunner* task = tasks_->Find(message.event_ack().ref())) {
+        task->Acknowledge(message.event_ack().through_seq());
+      }
+      return;
+    case CoordinatorMessage::kReclaim:
+      return OnReclaim(message.reclaim());
+    case CoordinatorMessage::kDrain:
+      LogInfo("draining: nothing new is started here");
+      draining_ = true;
+      return;
+    case CoordinatorMessage::kWelcome:
+    case CoordinatorMessage::MESSAGE_NOT_SET:
+      return;
+  }
+}
+
+void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
+  if (absl::Status s = identity_->AcceptTerm(welcome.term()); !s.ok()) {
+    LogError("refusing the coordinator at ", options_.coordinator, ": ", s.message());
+    return session_->Close(stream_id_);
+  }
+  LogInfo("session ", welcome.session_id(), " with ", options_.coordinator, ", term ",
+          welcome.term());
+  lease_.Renew(welcome.lease(), hello_sent_);
+  welcomed_ = true;
+  next_heartbeat_ = absl::InfinitePast();
+  session_->ResetBackoff();
+  for (const worker::v1::Verdict& verdict : welcome.verdicts()) Obey(verdict);
+  inventory_thread_->SetCatalogUris(
+      {welcome.catalog_uris().begin(), welcome.catalog_uris().end()});
+  tasks_->Replay([this](WorkerMessage message) { Send(std::move(message)); });
+}
+
+void Agent::Obey(const worker::v1::Verdict& verdict) {
+  TaskRunner* task = tasks_->Find(verdict.ref());
+  if (task == nullptr) return;
+  task->Acknowledge(verdict.ack_seq());
+  if (verdict.action() != worker::v1::Verdict::STOP) return;
+  task->Stop(options_.stop_grace, "STALE_EPOCH: the coordinator no longer runs this attempt here");
+  task->Disown();
+}
+
+std::string Agent::ReasonToRefuse() const {
+  if (draining_) return "the worker is draining";
+  if (lease_.Fenced(SteadyNow())) return "the worker's lease is over";
+  return "";
+}
+
+void Agent::Refuse(const trainer::v1::Ref& ref, const std::string& reason) {
+  LogWarning("refusing task ", TaskKey(ref), ": ", reason);
+  WorkerMessage message;
+  *message.mutable_refused()->mutable_ref() = ref;
+  message.mutable_refused()->set_reason(reason);
+  Send(std::move(message));
+}
+
+void Agent::OnPrepare(const worker::v1::Prepare& prepare) {
+  // Started already: a repeated command.
+  if (tasks_->Find(prepare.ref()) != nullptr) return;
+  if (const std::string reason = ReasonToRefuse(); !reason.empty()) {
+    return Refuse(prepare.ref(), reason);
+  }
+  for (TaskRunner* older : tasks_->Older(prepare.ref())) {
+    older->Stop(options_.stop_grace, "STALE_EPOCH: a newer attempt of the job was prepared");
+  }
+  absl::StatusOr<worker::v1::Master> master = reservations_->Prepare(prepare, SteadyNow());
+  if (!master.ok()) return Refuse(prepare.ref(), std::string(master.status().message()));
+  WorkerMessage message;
+  *message.mutable_prepared()->mutable_ref() = prepare.ref();
+  *message.mutable_prepared()->mutable_master() = *master;
+  Send(std::move(message));
+}
+
+void Agent::OnStart(const worker::v1::Start& start) {
+  if (tasks_->Find(start.ref()) != nullptr) return;
+  if (const std::string reason = ReasonToRefuse(); !reason.empty()) {
+    reservations_->Abort(start.ref());
+    return Refuse(start.ref(), reason);
+  }
+  std::optional<worker::v1::Prepare> prepare = reservations_->Take(start.ref());
+  if (!prepare) return Refuse(start.ref(), "not prepared, or prepared too long ago");
+  if (absl::Status s = tasks_->Start(*prepare, start); !s.ok()) {
+    ledger_->Release(TaskKey(start.ref()));
+    Refuse(start.ref(), std::string(s.message()));
+  }
+}
+
+void Agent::OnControl(const worker::v1::Control& control) {
+  if (TaskRunner* task = tasks_->Find(control.ref())) return task->Control(control.command());
+  if (control.command().has_stop()) reservations_->Abort(control.ref());
+}
+
+void Agent::OnReclaim(const worker::v1::Reclaim& reclaim) {
+  for (const std::string& uri : reclaim.uris()) {
+    publish_thread_->Run([this, uri] {
+      absl::Status removed = RemoveBeneath(*output_root_, uri);
+      if (!removed.ok()) LogWarning("cannot reclaim ", uri, ": ", removed.ToString());
+    });
+  }
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,60 @@
+#include "worker/agent/channel.h"
+
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/file.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+
+namespace liger::agent {
+namespace {
+
+bool IsLoopback(std::string_view address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
+         absl::StartsWith(address, "[::1]:") || absl::StartsWith(address, "unix:");
+}
+
+absl::Status ReadInto(const std::string& path, std::string& out) {
+  if (path.empty()) return absl::OkStatus();
+  absl::StatusOr<std::string> bytes = ReadFile(path, 1 << 20);
+  if (!bytes.ok()) return bytes.status();
+  out = *std::move(bytes);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const Options& options) {
+  const bool tls = !options.tls_ca.empty() || !options.tls_cert.empty();
+  if (!tls) {
+    if (IsLoopback(options.coordinator) || options.insecure) {
+      return grpc::InsecureChannelCredentials();
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat("the coordinator at ", options.coordinator, " is not on loopback: give "
+                     "--tls-ca (with --tls-cert and --tls-key), or --insecure for plaintext"));
+  }
+  if (options.tls_cert.empty() != options.tls_key.empty()) {
+    return absl::InvalidArgumentError("--tls-cert and --tls-key belong together");
+  }
+  grpc::SslCredentialsOptions ssl;
+  if (absl::Status s = ReadInto(options.tls_ca, ssl.pem_root_certs); !s.ok()) return s;
+  if (absl::Status s = ReadInto(options.tls_cert, ssl.pem_cert_chain); !s.ok()) return s;
+  if (absl::Status s = ReadInto(options.tls_key, ssl.pem_private_key); !s.ok()) return s;
+  return grpc::SslCredentials(ssl);
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const Options& options) {
+  auto credentials = MakeCredentials(options);
+  if (!credentials.ok()) return credentials.status();
+  grpc::ChannelArguments arguments;
+  // The session has its own back-off; gRPC's grows to two minutes.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  return grpc::CreateCustomChannel(options.coordinator, *credentials, arguments);
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,88 @@
+#include "worker/agent/devices.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace liger::agent {
+
+using worker::v1::DeviceInfo;
+
+namespace {
+
+// More threads than this do not help a rank whose work is on a GPU.
+constexpr int kMaxThreadsBesideGpu = 16;
+
+DeviceInfo CpuSlot(const std::string& worker_id, int index, int slots) {
+  DeviceInfo slot;
+  slot.set_uuid(absl::StrCat("CPU-", worker_id, "-", index));
+  slot.set_kind(v1::DEVICE_KIND_CPU);
+  slot.set_memory_bytes(AvailableMemoryBytes() / slots);
+  slot.set_model(absl::StrCat("CPU slot of ", std::max(1, AvailableCpus() / slots), " cores"));
+  return slot;
+}
+
+DeviceInfo Gpu(const GpuInfo& info) {
+  DeviceInfo gpu;
+  gpu.set_uuid(info.uuid);
+  gpu.set_kind(v1::DEVICE_KIND_CUDA);
+  gpu.set_memory_bytes(info.memory_bytes);
+  gpu.set_model(info.name);
+  return gpu;
+}
+
+}  // namespace
+
+std::vector<DeviceInfo> ProbeDevices(Nvml* nvml, const std::string& worker_id, int cpu_slots) {
+  std::vector<DeviceInfo> devices;
+  if (nvml != nullptr) {
+    for (const GpuInfo& gpu : nvml->Gpus()) devices.push_back(Gpu(gpu));
+  }
+  if (cpu_slots < 0) cpu_slots = devices.empty() ? 1 : 0;
+  for (int i = 0; i < cpu_slots; ++i) devices.push_back(CpuSlot(worker_id, i, cpu_slots));
+  return devices;
+}
+
+DeviceLedger::DeviceLedger(std::vector<DeviceInfo> devices) : devices_(std::move(devices)) {}
+
+absl::Status DeviceLedger::Reserve(const std::string& task, const std::vector<std::string>& uuids) {
+  for (const std::string& uuid : uuids) {
+    if (Find(uuid) == nullptr) {
+      return absl::NotFoundError(absl::StrCat("device ", uuid, " is not on this worker"));
+    }
+    const std::string holder = Holder(uuid);
+    if (!holder.empty() && holder != task) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("device ", uuid, " is held by task ", holder));
+    }
+  }
+  for (const std::string& uuid : uuids) holder_[uuid] = task;
+  return absl::OkStatus();
+}
+
+void DeviceLedger::Release(const std::string& task) {
+  std::erase_if(holder_, [&](const auto& entry) { return entry.second == task; });
+}
+
+const DeviceInfo* DeviceLedger::Find(const std::string& uuid) const {
+  for (const DeviceInfo& device : devices_) {
+    if (device.uuid() == uuid) return &device;
+  }
+  return nullptr;
+}
+
+std::string DeviceLedger::Holder(const std::string& uuid) const {
+  auto it = holder_.find(uuid);
+  return it == holder_.end() ? "" : it->second;
+}
+
+int DeviceLedger::ThreadsPerRank() const {
+  const int ranks = std::max<int>(1, static_cast<int>(devices_.size()));
+  const int threads = std::max(1, AvailableCpus() / ranks);
+  const bool gpus = std::any_of(devices_.begin(), devices_.end(), [](const DeviceInfo& d) {
+    return d.kind() == v1::DEVICE_KIND_CUDA;
+  });
+  return gpus ? std::min(threads, kMaxThreadsBesideGpu) : threads;
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,52 @@
+#ifndef LIGER_WORKER_AGENT_DEVICES_H_
+#define LIGER_WORKER_AGENT_DEVICES_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "worker/agent/nvml.h"
+
+namespace liger::agent {
+
+// The devices of this host: its GPUs, or, where there is none, `cpu_slots`
+// slots "CPU-<worker_id>-<i>" that share the processors and the memory. With
+// GPUs, slots exist only when asked for. cpu_slots < 0: the default (1, or 0
+// beside GPUs).
+std::vector<worker::v1::DeviceInfo> ProbeDevices(Nvml* nvml, const std::string& worker_id,
+                                                 int cpu_slots);
+
+// Processors this process may use: its affinity, bounded by the cgroup's quota.
+int AvailableCpus();
+// The host's memory, bounded by the cgroup's limit.
+int64_t AvailableMemoryBytes();
+
+// Which task holds which device. A device is free again only when its task's
+// processes are known to be gone.
+class DeviceLedger {
+ public:
+  explicit DeviceLedger(std::vector<worker::v1::DeviceInfo> devices);
+
+  // All or nothing. NOT_FOUND for an unknown device, RESOURCE_EXHAUSTED for
+  // one that another task holds, both by name. Reserving again is fine.
+  absl::Status Reserve(const std::string& task, const std::vector<std::string>& uuids);
+  void Release(const std::string& task);
+
+  const std::vector<worker::v1::DeviceInfo>& devices() const { return devices_; }
+  // nullptr when there is no such device.
+  const worker::v1::DeviceInfo* Find(const std::string& uuid) const;
+  // Empty: free.
+  std::string Holder(const std::string& uuid) const;
+  // OMP_NUM_THREADS for one rank: the processors, divided among the devices.
+  int ThreadsPerRank() const;
+
+ private:
+  const std::vector<worker::v1::DeviceInfo> devices_;
+  std::map<std::string, std::string> holder_;  // device uuid to task
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_DEVICES_H_

@@ -1,0 +1,103 @@
+#include "worker/agent/exit_classifier.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <string>
+#include <tuple>
+
+#include "absl/strings/str_cat.h"
+
+namespace liger::agent {
+namespace {
+
+using worker::v1::Exited;
+
+v1::Failure MakeFailure(v1::FailureClass failure_class, std::string message, std::string action) {
+  v1::Failure failure;
+  failure.set_class_(failure_class);
+  failure.set_message(std::move(message));
+  failure.set_action(std::move(action));
+  return failure;
+}
+
+v1::Failure Infra(std::string message) {
+  return MakeFailure(v1::FAILURE_CLASS_INFRA, std::move(message),
+                     "The attempt is run again; if it ends the same way, see the job's log");
+}
+
+bool EndedWell(const RankOutcome& rank) { return rank.done && !rank.failed; }
+
+// Why a rank that sent neither Done nor Failed is gone.
+v1::Failure FromWaitStatus(const RankOutcome& rank) {
+  const std::string who = absl::StrCat("the trainer of rank ", rank.rank);
+  if (!rank.wait_status) return Infra(absl::StrCat(who, " ended together with its worker agent"));
+  const int status = *rank.wait_status;
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && rank.out_of_memory) {
+    return MakeFailure(
+        v1::FAILURE_CLASS_OOM_HOST,
+        absl::StrCat(who, " was killed by the kernel because the host's memory ran out"),
+        "Lower per_device_train_batch_size or max_length, or set gradient_checkpointing");
+  }
+  if (WIFSIGNALED(status)) {
+    return Infra(absl::StrCat(who, " was killed by signal ", WTERMSIG(status), " (",
+                              strsignal(WTERMSIG(status)), ")"));
+  }
+  return Infra(absl::StrCat(who, " ended with exit code ", WEXITSTATUS(status),
+                            " and said neither that it is done nor why not"));
+}
+
+// The rank to blame: one with a Failed event rather than one killed in
+// consequence, then the one that ended first.
+const RankOutcome* Culprit(const std::vector<RankOutcome>& ranks) {
+  const RankOutcome* culprit = nullptr;
+  auto score = [](const RankOutcome& r) {
+    return std::make_tuple(r.failed ? 0 : r.killed_by_agent ? 2 : 1, r.order, r.rank);
+  };
+  for (const RankOutcome& rank : ranks) {
+    if (EndedWell(rank)) continue;
+    if (culprit == nullptr || score(rank) < score(*culprit)) culprit = &rank;
+  }
+  return culprit;
+}
+
+void FillRankExits(const std::vector<RankOutcome>& ranks, Exited& exited) {
+  for (const RankOutcome& rank : ranks) {
+    auto* out = exited.add_local_ranks();
+    out->set_rank(rank.rank);
+    if (!rank.wait_status) continue;
+    if (WIFSIGNALED(*rank.wait_status)) out->set_signal(WTERMSIG(*rank.wait_status));
+    if (WIFEXITED(*rank.wait_status)) out->set_exit_code(WEXITSTATUS(*rank.wait_status));
+  }
+}
+
+}  // namespace
+
+Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& context) {
+  Exited exited;
+  FillRankExits(ranks, exited);
+  exited.set_first_failed_rank(-1);
+  if (!context.spawn_error.empty()) {
+    *exited.mutable_failure() = Infra(context.spawn_error);
+    exited.set_first_failed_rank(ranks.empty() ? 0 : ranks.front().rank);
+    return exited;
+  }
+  const RankOutcome* culprit = Culprit(ranks);
+  if (culprit == nullptr) return exited;
+  if (culprit->failed) {
+    *exited.mutable_failure() = *culprit->failed;
+  } else if (!context.worker_error.empty()) {
+    *exited.mutable_failure() = Infra(context.worker_error);
+  } else if (context.cancelled) {
+    exited.set_cancelled(true);
+    return exited;
+  } else {
+    *exited.mutable_failure() = FromWaitStatus(*culprit);
+  }
+  exited.set_first_failed_rank(culprit->rank);
+  exited.mutable_failure()->set_first_failed_rank(culprit->rank);
+  return exited;
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,43 @@
+#ifndef LIGER_WORKER_AGENT_EXIT_CLASSIFIER_H_
+#define LIGER_WORKER_AGENT_EXIT_CLASSIFIER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "liger/v1/job.pb.h"
+#include "liger/worker/v1/worker.pb.h"
+
+namespace liger::agent {
+
+// How one rank's process ended and what it said before.
+struct RankOutcome {
+  int rank = 0;
+  bool done = false;                         // its Done event was read
+  std::optional<v1::Failure> failed;         // its Failed event was read
+  std::optional<int> wait_status;            // nullopt: not known (restarted agent)
+  bool killed_by_agent = false;              // SIGKILL after a grace, or with the gang
+  bool out_of_memory = false;                // the kernel counted an OOM kill meanwhile
+  // Order in which the ranks ended: lower is earlier.
+  int order = 0;
+};
+
+struct ExitContext {
+  bool cancelled = false;    // the coordinator asked it to stop
+  std::string spawn_error;   // not empty: a rank could not be started
+  std::string worker_error;  // not empty: the agent failed the task (shutdown, orphaned)
+};
+
+// The Exited event but for log_tail. A Failed event says more than anything
+// else, Done wins over what happened after it, then the signal and the
+// kernel's count of OOM kills decide.
+worker::v1::Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& context);
+
+// OOM kills in this process's cgroup (v2 or v1), or on the host where the
+// cgroup does not count them. Only differences mean something.
+int64_t OomKillCount();
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_EXIT_CLASSIFIER_H_

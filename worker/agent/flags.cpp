@@ -1,0 +1,106 @@
+#include "worker/agent/flags.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <string>
+
+#include "worker/agent/version.h"
+
+namespace liger::agent {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kInvalidInput = 3;
+
+std::string HomeFolder() {
+  const char* home = getenv("HOME");
+  return home != nullptr ? home : ".";
+}
+
+// The program that lies beside this one.
+std::string Sibling(const std::string& name) {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  return error ? name : (self.parent_path() / name).string();
+}
+
+void Declare(CLI::App& app, Options& o, double& stop_grace_seconds, double& keep_failed_hours) {
+  app.set_version_flag("--version", std::string("liger-worker ") + kVersion);
+  app.add_option("--coordinator", o.coordinator, "The coordinator's worker port, host:port")
+      ->capture_default_str();
+  app.add_option("--data-dir", o.data_dir, "Identity, attempts and logs")->capture_default_str();
+  app.add_option("--model-root", o.model_root,
+                 "Models lie below this folder (default: <data-dir>/models)");
+  app.add_option("--dataset-root", o.dataset_root,
+                 "Data sets lie below this folder (default: <data-dir>/datasets)");
+  app.add_option("--output-root", o.output_root,
+                 "Results go below this folder (default: <data-dir>/outputs)");
+  app.add_option("--advertise-address", o.advertise_address,
+                 "Host at which other workers reach this one")
+      ->capture_default_str();
+  app.add_option("--trainer", o.trainer, "The liger-trainer program (default: beside this one)");
+  app.add_option("--cpu-slots", o.cpu_slots,
+                 "Jobs that may train on this host's processors at a time (default: 1, or 0 "
+                 "where there is a GPU)")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--metrics-listen", o.metrics_listen,
+                 "host:port of /metrics, /healthz and /readyz; empty: none; port 0: any")
+      ->capture_default_str();
+  app.add_option("--tls-ca", o.tls_ca, "PEM file with the CA of the coordinator's certificate");
+  app.add_option("--tls-cert", o.tls_cert, "PEM file with this worker's certificate");
+  app.add_option("--tls-key", o.tls_key, "PEM file with its key");
+  app.add_flag("--insecure", o.insecure, "Allow plaintext to a coordinator beyond loopback");
+  app.add_option("--stop-grace", stop_grace_seconds,
+                 "Seconds that trainers get to end at SIGTERM before they are killed")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--keep-failed", o.keep_failed_count,
+                 "Folders of failed attempts to keep below <data-dir>/failed")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--keep-failed-hours", keep_failed_hours, "and for how long")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+}
+
+void FillDefaults(Options& o) {
+  // Trainers run in other folders: relative paths would mean others there.
+  o.data_dir = fs::absolute(o.data_dir).lexically_normal().string();
+  if (o.model_root.empty()) o.model_root = o.data_dir + "/models";
+  if (o.dataset_root.empty()) o.dataset_root = o.data_dir + "/datasets";
+  if (o.output_root.empty()) o.output_root = o.data_dir + "/outputs";
+  if (o.trainer.empty()) o.trainer = Sibling("liger-trainer");
+  o.trainer = fs::absolute(o.trainer).string();
+}
+
+}  // namespace
+
+std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
+  Options options;
+  options.data_dir = HomeFolder() + "/.liger/worker";
+  double stop_grace_seconds = absl::ToDoubleSeconds(options.stop_grace);
+  double keep_failed_hours = absl::ToDoubleHours(options.keep_failed_for);
+  CLI::App app{"liger-worker: runs the coordinator's training tasks on this host."};
+  Declare(app, options, stop_grace_seconds, keep_failed_hours);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    *exit_code = app.exit(error) == 0 ? 0 : kInvalidInput;
+    return std::nullopt;
+  }
+  options.stop_grace = absl::Seconds(stop_grace_seconds);
+  options.keep_failed_for = absl::Hours(keep_failed_hours);
+  FillDefaults(options);
+  if (access(options.trainer.c_str(), X_OK) != 0) {
+    fprintf(stderr, "liger-worker: no program at %s: give --trainer\n", options.trainer.c_str());
+    *exit_code = kInvalidInput;
+    return std::nullopt;
+  }
+  return options;
+}
+
+}  // namespace liger::agent

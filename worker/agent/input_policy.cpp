@@ -1,0 +1,59 @@
+#include "worker/agent/input_policy.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace liger::agent {
+namespace {
+
+v1::Failure ConfigFailure(const std::string& field, std::string_view message, std::string action) {
+  v1::Failure failure;
+  failure.set_class_(v1::FAILURE_CLASS_CONFIG);
+  failure.set_field(field);
+  failure.set_message(absl::StrCat(field, ": ", message));
+  failure.set_action(std::move(action));
+  return failure;
+}
+
+// Set by resolution; a name with a slash is a path that stands for itself.
+std::string InputUri(const std::string& uri, const std::string& name) {
+  if (!uri.empty()) return uri;
+  return absl::StrContains(name, '/') ? name : "";
+}
+
+}  // namespace
+
+std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services) {
+  const std::vector<const Root*> roots = {services.model_root, services.dataset_root};
+  const std::vector<std::pair<std::string, std::string>> inputs = {
+      {"model.uri", InputUri(spec.model().uri(), spec.model().name())},
+      {"dataset.uri", InputUri(spec.dataset().uri(), spec.dataset().name())},
+      {"dataset.eval_uri", spec.dataset().eval_uri()}};
+  for (const auto& [field, uri] : inputs) {
+    if (uri.empty()) continue;
+    if (absl::Status s = CheckInputUri(uri, roots); !s.ok()) {
+      return ConfigFailure(field, s.message(),
+                           absl::StrCat("Put it below this worker's model root (",
+                                        services.model_root->path(), ") or dataset root (",
+                                        services.dataset_root->path(), ")"));
+    }
+  }
+  const std::string& output = spec.output().uri();
+  if (output.empty()) return std::nullopt;
+  const absl::Status there = services.output_root->Check(output);
+  if (absl::IsPermissionDenied(there) || absl::IsInvalidArgument(there)) {
+    return ConfigFailure("output.uri", there.message(),
+                         absl::StrCat("Name a folder below this worker's output root (",
+                                      services.output_root->path(), ")"));
+  }
+  if (there.ok() && !spec.output().overwrite()) {
+    return ConfigFailure("output.uri", absl::StrCat("'", output, "' exists already"),
+                         "Choose another output.uri, or set output.overwrite");
+  }
+  return std::nullopt;
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,43 @@
+#ifndef LIGER_WORKER_AGENT_INVENTORY_H_
+#define LIGER_WORKER_AGENT_INVENTORY_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "liger/worker/v1/worker.pb.h"
+#include "worker/agent/roots.h"
+
+namespace liger::agent {
+
+// The models (folders with a config.json) and data sets (.json and .jsonl
+// files) below the worker's roots. Not thread-safe.
+class Inventory {
+ public:
+  Inventory(const Root* models, const Root* datasets) : models_(models), datasets_(datasets) {}
+
+  // Walks the roots, reading only names, sizes and times; the content of a
+  // model's headers is read once per digest. Items are named by file:// URI,
+  // and once more by each of `catalog_uris` that is present.
+  std::vector<worker::v1::InventoryItem> Scan(const std::vector<std::string>& catalog_uris);
+
+ private:
+  struct ModelFacts {
+    std::string architecture;
+    int64_t parameters = 0;
+  };
+  void ScanModels(const std::string& dir, int depth,
+                  std::vector<worker::v1::InventoryItem>& items);
+  void ScanDatasets(const std::string& dir, int depth,
+                    std::vector<worker::v1::InventoryItem>& items) const;
+  worker::v1::InventoryItem Model(const std::string& dir);
+  ModelFacts Facts(const std::string& dir, const std::string& digest);
+
+  const Root* models_;
+  const Root* datasets_;
+  std::map<std::string, ModelFacts> facts_;  // by folder and digest
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_INVENTORY_H_

@@ -1,0 +1,108 @@
+#include "worker/agent/nvml.h"
+
+#include <dlfcn.h>
+
+namespace liger::agent {
+namespace {
+
+// The part of NVML's ABI that is used here (NVML API reference; stable since
+// version 1). Every function returns 0 for success.
+using NvmlDevice = void*;
+struct NvmlMemory {
+  unsigned long long total, free, used;
+};
+struct NvmlUtilization {
+  unsigned int gpu, memory;  // percent
+};
+constexpr unsigned kNameBytes = 96;
+constexpr int kTemperatureGpu = 0;
+
+class LoadedNvml : public Nvml {
+ public:
+  explicit LoadedNvml(void* library) : library_(library) {}
+  ~LoadedNvml() override {
+    if (initialised_ && shutdown_ != nullptr) shutdown_();
+    dlclose(library_);
+  }
+
+  bool Init() {
+    int (*init)() = nullptr;
+    const bool found = Find("nvmlInit_v2", init) && Find("nvmlShutdown", shutdown_) &&
+                       Find("nvmlDeviceGetCount_v2", count_) &&
+                       Find("nvmlDeviceGetHandleByIndex_v2", by_index_) &&
+                       Find("nvmlDeviceGetHandleByUUID", by_uuid_) &&
+                       Find("nvmlDeviceGetUUID", uuid_) && Find("nvmlDeviceGetName", name_) &&
+                       Find("nvmlDeviceGetMemoryInfo", memory_);
+    Find("nvmlDeviceGetUtilizationRates", utilization_);
+    Find("nvmlDeviceGetPowerUsage", power_);
+    Find("nvmlDeviceGetTemperature", temperature_);
+    initialised_ = found && init() == 0;
+    return initialised_;
+  }
+
+  std::vector<GpuInfo> Gpus() override {
+    std::vector<GpuInfo> gpus;
+    unsigned count = 0;
+    if (count_(&count) != 0) return gpus;
+    for (unsigned i = 0; i < count; ++i) {
+      NvmlDevice device = nullptr;
+      char uuid[kNameBytes] = "", name[kNameBytes] = "";
+      NvmlMemory memory{};
+      if (by_index_(i, &device) != 0 || uuid_(device, uuid, sizeof(uuid)) != 0) continue;
+      name_(device, name, sizeof(name));
+      memory_(device, &memory);
+      gpus.push_back({uuid, name, static_cast<int64_t>(memory.total)});
+    }
+    return gpus;
+  }
+
+  GpuUsage Usage(const std::string& uuid) override {
+    GpuUsage usage;
+    NvmlDevice device = nullptr;
+    if (by_uuid_(uuid.c_str(), &device) != 0) return usage;
+    NvmlMemory memory{};
+    if (memory_(device, &memory) == 0) usage.memory_used_bytes = static_cast<int64_t>(memory.used);
+    NvmlUtilization utilization{};
+    if (utilization_ && utilization_(device, &utilization) == 0) {
+      usage.utilization_ratio = utilization.gpu / 100.0;
+    }
+    unsigned value = 0;
+    if (power_ && power_(device, &value) == 0) usage.power_watts = value / 1000.0;
+    if (temperature_ && temperature_(device, kTemperatureGpu, &value) == 0) {
+      usage.temperature_celsius = value;
+    }
+    return usage;
+  }
+
+ private:
+  template <typename Function>
+  bool Find(const char* symbol, Function& out) {
+    out = reinterpret_cast<Function>(dlsym(library_, symbol));
+    return out != nullptr;
+  }
+
+  void* library_;
+  bool initialised_ = false;
+  int (*shutdown_)() = nullptr;
+  int (*count_)(unsigned*) = nullptr;
+  int (*by_index_)(unsigned, NvmlDevice*) = nullptr;
+  int (*by_uuid_)(const char*, NvmlDevice*) = nullptr;
+  int (*uuid_)(NvmlDevice, char*, unsigned) = nullptr;
+  int (*name_)(NvmlDevice, char*, unsigned) = nullptr;
+  int (*memory_)(NvmlDevice, NvmlMemory*) = nullptr;
+  int (*utilization_)(NvmlDevice, NvmlUtilization*) = nullptr;
+  int (*power_)(NvmlDevice, unsigned*) = nullptr;
+  int (*temperature_)(NvmlDevice, int, unsigned*) = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Nvml> Nvml::Load() {
+  void* library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return nullptr;
+  auto nvml = std::make_unique<LoadedNvml>(library);
+  if (!nvml->Init()) return nullptr;
+  return nvml;
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,40 @@
+#ifndef LIGER_WORKER_AGENT_NVML_H_
+#define LIGER_WORKER_AGENT_NVML_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace liger::agent {
+
+struct GpuInfo {
+  std::string uuid;  // "GPU-..."
+  std::string name;
+  int64_t memory_bytes = 0;
+};
+
+// What a GPU does now. Fields that the driver does not report stay empty.
+struct GpuUsage {
+  std::optional<int64_t> memory_used_bytes;
+  std::optional<double> utilization_ratio;
+  std::optional<double> power_watts;
+  std::optional<double> temperature_celsius;
+};
+
+// NVIDIA's management library, loaded at run time so that the agent starts on
+// hosts without a driver. Not thread-safe.
+class Nvml {
+ public:
+  // nullptr when there is no driver or it does not answer.
+  static std::unique_ptr<Nvml> Load();
+  virtual ~Nvml() = default;
+
+  virtual std::vector<GpuInfo> Gpus() = 0;
+  virtual GpuUsage Usage(const std::string& uuid) = 0;
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_NVML_H_

@@ -1,0 +1,38 @@
+#ifndef LIGER_WORKER_AGENT_OPTIONS_H_
+#define LIGER_WORKER_AGENT_OPTIONS_H_
+
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace liger::agent {
+
+// liger-worker's settings, by flag (flags.h has the help texts).
+struct Options {
+  std::string coordinator = "127.0.0.1:7071";
+  std::string data_dir;
+  std::string model_root;
+  std::string dataset_root;
+  std::string output_root;
+  std::string advertise_address = "127.0.0.1";
+  // The liger-trainer program.
+  std::string trainer;
+  // Below 0: 1, or 0 beside GPUs.
+  int cpu_slots = -1;
+
+  // HTTP: /metrics, /healthz and /readyz. Empty: none.
+  std::string metrics_listen = "127.0.0.1:0";
+
+  std::string tls_ca, tls_cert, tls_key;
+  bool insecure = false;
+
+  int keep_failed_count = 5;
+  absl::Duration keep_failed_for = absl::Hours(24);
+  // Time trainers get to end at SIGTERM and for STOPs that name no grace.
+  absl::Duration stop_grace = absl::Seconds(5);
+  absl::Duration inventory_interval = absl::Seconds(10);
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_OPTIONS_H_

@@ -1,0 +1,60 @@
+#ifndef LIGER_WORKER_AGENT_PUBLICATIONS_H_
+#define LIGER_WORKER_AGENT_PUBLICATIONS_H_
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "worker/agent/services.h"
+#include "worker/agent/spool.h"
+
+namespace liger::agent {
+
+// One task's results on their way to the user: saved by the trainer, asked for
+// at the coordinator, granted or denied, made visible. What was asked for and
+// what became of it is in the spool, so a restarted agent goes on.
+class Publications {
+ public:
+  Publications(const Services& services, Spool& spool, trainer::v1::Ref ref,
+               std::string attempt_dir, bool overwrite);
+
+  // Reads the folder against its manifest in the background, once.
+  void Verify(const trainer::v1::Saved& saved);
+  bool Verified(const std::string& publication_id) const {
+    return verified_.contains(publication_id);
+  }
+  void OnVerified(const trainer::v1::Saved& saved, const absl::Status& status);
+
+  void Granted(const worker::v1::PublishGranted& granted);
+  void Denied(const worker::v1::PublishDenied& denied);
+  void OnPublished(const std::string& id, const std::string& output_uri, absl::Status status);
+  // Nobody will answer any more.
+  void GiveUp(const std::string& reason);
+
+  // Requests to send again on a new session: the answer may have been lost
+  // with the old one, even though the event was acknowledged.
+  std::vector<worker::v1::TaskEvent> Unanswered() const;
+  bool AllSettled() const;
+  // The worker could not verify a result or make it visible: why. Empty: fine.
+  const std::string& storage_error() const { return storage_error_; }
+  bool any_unpublished() const;
+
+ private:
+  bool Settled(const std::string& id) const { return spool_.outcomes().contains(id); }
+  void Settle(const std::string& id, const std::string& error, const std::string& output_uri = "");
+  std::string SourceDir(const trainer::v1::Saved& saved) const;
+
+  const Services& services_;
+  Spool& spool_;
+  const trainer::v1::Ref ref_;
+  const std::string attempt_dir_;
+  const bool overwrite_;
+  std::set<std::string> verifying_, verified_, publishing_;
+  std::string storage_error_;
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_PUBLICATIONS_H_

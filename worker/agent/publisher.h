@@ -1,0 +1,56 @@
+#ifndef LIGER_WORKER_AGENT_PUBLISHER_H_
+#define LIGER_WORKER_AGENT_PUBLISHER_H_
+
+#include <deque>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "worker/agent/roots.h"
+
+namespace liger::agent {
+
+// A finished folder of an attempt and where it goes.
+struct Publication {
+  std::string source_dir;       // absolute
+  std::string manifest_digest;  // of source_dir/manifest.json
+  std::string output_uri;       // below the output root
+  bool overwrite = false;
+};
+
+// Compares a folder with its manifest.json: the manifest's own digest, and size
+// and SHA-256 of every file that it lists. DATA_LOSS names what differs.
+absl::Status VerifyManifest(const std::string& dir, const std::string& manifest_digest);
+
+// Makes the folder visible at its output URI, whole or not at all, by a rename
+// (over a copy, from another file system). Idempotent: the same manifest
+// already there is success. ALREADY_EXISTS when something else is.
+// `may_publish` is asked right before the rename; false: FAILED_PRECONDITION.
+absl::Status Publish(const Publication& publication, const Root& output_root,
+                     const std::function<bool()>& may_publish);
+
+// Reads and copies of whole models, away from the agent's thread, in order.
+class PublishThread {
+ public:
+  PublishThread();
+  ~PublishThread();
+  // Thread-safe.
+  void Run(absl::AnyInvocable<void()> job);
+
+ private:
+  bool Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || !jobs_.empty(); }
+  void Loop();
+
+  absl::Mutex mutex_;
+  std::deque<absl::AnyInvocable<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_PUBLISHER_H_

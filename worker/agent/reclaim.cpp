@@ -1,0 +1,52 @@
+#include "worker/agent/reclaim.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+
+namespace liger::agent {
+namespace {
+
+// By descriptors all the way down, so that nothing swapped in meanwhile leads
+// elsewhere.
+absl::Status RemoveTree(int parent, const std::string& name) {
+  if (unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
+  if (errno != EISDIR && errno != EPERM) return absl::ErrnoToStatus(errno, name);
+  const int fd =
+      openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return absl::ErrnoToStatus(errno, name);
+  DIR* dir = fdopendir(fd);
+  if (dir == nullptr) {
+    close(fd);
+    return absl::ErrnoToStatus(errno, name);
+  }
+  absl::Cleanup closer = [dir] { closedir(dir); };
+  while (dirent* entry = readdir(dir)) {
+    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+    if (absl::Status s = RemoveTree(fd, entry->d_name); !s.ok()) return s;
+  }
+  if (unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0) return absl::ErrnoToStatus(errno, name);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status RemoveBeneath(const Root& root, const std::string& uri) {
+  absl::StatusOr<std::string> relative = root.Relative(uri);
+  if (!relative.ok()) return relative.status();
+  const std::filesystem::path path(*relative);
+  if (path == ".") return absl::InvalidArgumentError("the root itself is not removed");
+  const std::string parent_path = path.parent_path().empty() ? "." : path.parent_path().string();
+  absl::StatusOr<UniqueFd> parent = root.OpenBeneath(parent_path, O_RDONLY | O_DIRECTORY);
+  if (absl::IsNotFound(parent.status())) return absl::OkStatus();
+  if (!parent.ok()) return parent.status();
+  return RemoveTree(parent->get(), path.filename().string());
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,51 @@
+#ifndef LIGER_WORKER_AGENT_RESERVATIONS_H_
+#define LIGER_WORKER_AGENT_RESERVATIONS_H_
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "worker/agent/devices.h"
+#include "worker/agent/unique_fd.h"
+
+namespace liger::agent {
+
+// Tasks between Prepare and Start: their devices are held, and for the worker
+// of rank 0 a port, so that a gang either starts everywhere or nowhere.
+class Reservations {
+ public:
+  Reservations(DeviceLedger* ledger, std::string advertise_address)
+      : ledger_(ledger), advertise_address_(std::move(advertise_address)) {}
+
+  // Where the other ranks find rank 0 (unset on its other workers). Idempotent.
+  // Errors: those of DeviceLedger::Reserve.
+  absl::StatusOr<worker::v1::Master> Prepare(const worker::v1::Prepare& prepare, absl::Time now);
+  // Ends the reservation and hands over its Prepare; the task keeps the devices
+  // and the port is free for its rank 0. nullopt when there is none.
+  std::optional<worker::v1::Prepare> Take(const trainer::v1::Ref& ref);
+  // Releases everything. Unknown tasks are ignored.
+  void Abort(const trainer::v1::Ref& ref);
+  // Aborts what was not started in time.
+  void Expire(absl::Time now);
+  size_t size() const { return reserved_.size(); }
+
+ private:
+  struct Reservation {
+    worker::v1::Prepare prepare;
+    worker::v1::Master master;
+    UniqueFd port_holder;
+    absl::Time deadline;
+  };
+  void Release(const std::string& key);
+
+  DeviceLedger* const ledger_;
+  const std::string advertise_address_;
+  std::map<std::string, Reservation> reserved_;
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_RESERVATIONS_H_

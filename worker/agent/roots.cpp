@@ -1,0 +1,106 @@
+#include "worker/agent/roots.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/file.h"
+
+namespace liger::agent {
+namespace {
+
+namespace fs = std::filesystem;
+
+UniqueFd OpenAt2(int dir_fd, const std::string& path, int flags) {
+  open_how how{};
+  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+  return UniqueFd(static_cast<int>(syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof(how))));
+}
+
+absl::Status OpenError(int error, const std::string& root, const std::string& path) {
+  if (error == EXDEV || error == ELOOP) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(path, " leads out of ", root, ": use a path below it"));
+  }
+  return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", root, "/", path));
+}
+
+}  // namespace
+
+absl::StatusOr<Root> Root::Open(const std::string& path) {
+  std::error_code error;
+  const std::string absolute = fs::absolute(path).lexically_normal().string();
+  if (absl::Status s = MakeFolders(absolute); !s.ok()) return s;
+  // The resolved spelling, as file:// URIs are compared with it.
+  const std::string real = fs::canonical(absolute, error).string();
+  if (error) return absl::NotFoundError(absl::StrCat(absolute, ": ", error.message()));
+  UniqueFd fd(open(real.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("open ", real));
+  return Root(real, std::move(fd));
+}
+
+absl::StatusOr<std::string> Root::Relative(const std::string& uri) const {
+  std::string_view path = uri;
+  if (!absl::ConsumePrefix(&path, "file://") && absl::StrContains(uri, "://")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", uri, "' is not a file:// URI; other storage is not supported yet"));
+  }
+  if (path.find('\0') != std::string_view::npos) {
+    return absl::InvalidArgumentError("a path may not contain a NUL character");
+  }
+  const fs::path wanted = fs::path(path).lexically_normal();
+  const fs::path relative = wanted.is_absolute() ? wanted.lexically_relative(path_) : wanted;
+  if (relative.empty() || *relative.begin() == "..") {
+    return absl::PermissionDeniedError(absl::StrCat("'", uri, "' is not below ", path_));
+  }
+  // "a/" and "a" are the same place.
+  return relative.has_filename() ? relative.string() : relative.parent_path().string();
+}
+
+absl::StatusOr<UniqueFd> Root::OpenBeneath(const std::string& relative, int flags) const {
+  UniqueFd fd = OpenAt2(fd_.get(), relative, flags);
+  if (!fd.valid()) return OpenError(errno, path_, relative);
+  return fd;
+}
+
+absl::Status Root::Check(const std::string& uri) const {
+  absl::StatusOr<std::string> relative = Relative(uri);
+  if (!relative.ok()) return relative.status();
+  return OpenBeneath(*relative, O_PATH).status();
+}
+
+absl::StatusOr<UniqueFd> Root::OpenOrMakeFolder(const std::string& relative) const {
+  fs::path done = ".";
+  for (const fs::path& part : fs::path(relative)) {
+    absl::StatusOr<UniqueFd> parent = OpenBeneath(done.string(), O_PATH | O_DIRECTORY);
+    if (!parent.ok()) return parent.status();
+    if (mkdirat(parent->get(), part.c_str(), 0755) != 0 && errno != EEXIST) {
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", path_, "/",
+                                                     (done / part).lexically_normal().string()));
+    }
+    done /= part;
+  }
+  return OpenBeneath(done.string(), O_RDONLY | O_DIRECTORY);
+}
+
+absl::Status CheckInputUri(const std::string& uri, const std::vector<const Root*>& roots) {
+  const bool absolute = absl::StartsWith(uri, "file://") || absl::StartsWith(uri, "/");
+  absl::Status refused;
+  for (const Root* root : roots) {
+    const absl::Status checked = root->Check(uri);
+    const bool bad = absl::IsPermissionDenied(checked) || absl::IsInvalidArgument(checked);
+    if (bad) refused = checked;
+    if (!bad && absolute) return absl::OkStatus();
+  }
+  return refused;
+}
+
+}  // namespace liger::agent

@@ -1,0 +1,310 @@
+#include "worker/agent/task_runner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/file.h"
+#include "worker/agent/input_policy.h"
+#include "worker/agent/log.h"
+#include "worker/agent/steady_time.h"
+#include "worker/agent/text_util.h"
+#include "worker/agent/trainer_environment.h"
+
+namespace liger::agent {
+namespace {
+
+// Ranks left when one fails get this long to end by themselves.
+constexpr absl::Duration kGangGrace = absl::Seconds(5);
+// Log bytes of a failing rank that travel with its exit.
+constexpr int64_t kLogTailBytes = 64 << 10;
+constexpr int kFailureLogLines = 20;
+// After the exit is acknowledged, the log gets this long to follow it.
+constexpr absl::Duration kShipTimeout = absl::Seconds(30);
+// The exit of a task that the coordinator does not know is offered for so long.
+constexpr absl::Duration kDisownedTimeout = absl::Seconds(30);
+
+}  // namespace
+
+TaskRunner::TaskRunner(const Services& services, AttemptFolder folder,
+                       worker::v1::AttemptRecord record, std::unique_ptr<Spool> spool)
+    : services_(services),
+      folder_(std::move(folder)),
+      record_(std::move(record)),
+      spool_(std::move(spool)),
+      ranks_(folder_, record_.prepare()),
+      converter_(ranks_.leading_rank()) {
+  publications_ = std::make_unique<Publications>(
+      services_, *spool_, ref(), folder_.work(),
+      record_.start().resolved_spec().output().overwrite());
+}
+
+absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Launch(const Services& services,
+                                                               const worker::v1::Prepare& prepare,
+                                                               const worker::v1::Start& start) {
+  absl::StatusOr<AttemptFolder> folder =
+      AttemptFolder::Create(services.archive->attempts_dir(), prepare.ref());
+  if (!folder.ok()) return folder.status();
+  absl::StatusOr<std::unique_ptr<Spool>> spool = Spool::Open(folder->spool());
+  if (!spool.ok()) return spool.status();
+  worker::v1::AttemptRecord record;
+  *record.mutable_prepare() = prepare;
+  *record.mutable_start() = start;
+  record.set_boot_id(services.identity->boot_id());
+  std::unique_ptr<TaskRunner> task(
+      new TaskRunner(services, *folder, std::move(record), *std::move(spool)));
+  if (absl::Status s = task->LaunchTrainers(); !s.ok()) task->spawn_error_ = s.message();
+  task->AddToShipper();
+  return task;
+}
+
+absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Recover(const Services& services,
+                                                                const AttemptFolder& folder) {
+  absl::StatusOr<worker::v1::AttemptRecord> record = folder.ReadRecord();
+  if (!record.ok()) return record.status();
+  absl::StatusOr<std::unique_ptr<Spool>> spool = Spool::Open(folder.spool());
+  if (!spool.ok()) return spool.status();
+  std::unique_ptr<TaskRunner> task(
+      new TaskRunner(services, folder, *record, *std::move(spool)));
+  task->ranks_.ClearLeftovers(*record, services.identity->boot_id());
+  if (task->spool_->exited()) {
+    task->state_ = State::kExited;
+    task->exited_ = task->spool_->After(task->spool_->last_seq() - 1)->exited();
+    task->exited_at_ = SteadyNow();
+  }
+  task->AddToShipper();
+  return task;
+}
+
+absl::Status TaskRunner::LaunchTrainers() {
+  // The record goes first: a restarted agent finds processes by the folder's
+  // mark even when their ids were not written yet.
+  if (absl::Status s = folder_.WriteRecord(record_); !s.ok()) return s;
+  if (auto refused = CheckSpecPaths(record_.start().resolved_spec(), services_)) {
+    launch_failure_ = refused;
+    return absl::InvalidArgumentError(refused->message());
+  }
+  if (absl::Status s = WriteLaunch(); !s.ok()) return s;
+  const auto environments =
+      TrainerEnvironments(OwnEnvironment(), record_.prepare(), record_.start().master(),
+                          *services_.ledger, folder_.path());
+  absl::Status launched =
+      ranks_.Launch(*services_.spawner, services_.options->trainer, environments);
+  if (!launched.ok()) return launched;
+  for (auto& process : ranks_.Processes()) *record_.add_processes() = process;
+  return folder_.WriteRecord(record_);
+}
+
+absl::Status TaskRunner::WriteLaunch() const {
+  trainer::v1::Launch launch;
+  launch.set_version(1);
+  launch.set_task_kind(record_.prepare().kind());
+  *launch.mutable_resolved_spec() = record_.start().resolved_spec();
+  *launch.mutable_ref() = ref();
+  launch.set_attempt_dir(folder_.work());
+  launch.set_resume_from(record_.start().resume_from());
+  launch.set_check_max_rows(record_.start().check_max_rows());
+  launch.add_input_roots(services_.model_root->path());
+  if (services_.dataset_root->path() != services_.model_root->path()) {
+    launch.add_input_roots(services_.dataset_root->path());
+  }
+  return WriteFileAtomically(folder_.launch(), launch.SerializeAsString());
+}
+
+void TaskRunner::AddToShipper() {
+  // Rank 0's; another rank's log matters when it fails, and then its tail
+  // travels with the exit.
+  if (ranks_.leading_rank() != 0) return;
+  services_.shipper->Add(ref(), 0, folder_.log(0), folder_.events(0));
+}
+
+void TaskRunner::Tick(absl::Time now) {
+  ranks_.Reap();
+  ReadEvents(now);
+  FillSpool(now);
+  EnforceStop(now);
+  if (state_ == State::kRunning && ranks_.AllGone()) OnAllGone();
+  if (state_ == State::kEnded) TryExit(now);
+  if (state_ == State::kExited) TryFinish(now);
+}
+
+void TaskRunner::ReadEvents(absl::Time now) {
+  if (state_ == State::kExited) return;
+  for (LocalRank& rank : ranks_.ranks()) {
+    absl::StatusOr<std::vector<trainer::v1::Event>> events = rank.tail.Read();
+    if (!events.ok()) {
+      // Once: what the rank says from here on cannot be heard.
+      if (!rank.gone && !kill_at_) Fail(kGangGrace, std::string(events.status().message()));
+      continue;
+    }
+    for (const trainer::v1::Event& event : *events) Take(rank, event, now);
+  }
+}
+
+void TaskRunner::Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now) {
+  if (event.has_done()) rank.outcome.done = true;
+  if (event.has_failed()) rank.outcome.failed = event.failed();
+  // Before a restart of the agent these went to the spool.
+  const bool known = event.seq() <= spool_->source_seq(rank.outcome.rank);
+  for (ConvertedEvent& converted : converter_.Convert(event, now)) {
+    if (!known) converted_.push_back(std::move(converted));
+  }
+}
+
+void TaskRunner::FillSpool(absl::Time now) {
+  if (state_ == State::kExited) return;
+  const bool last = ranks_.AllGone();
+  if (auto progress = converter_.DueProgress(now, last)) {
+    if (progress->source_seq > spool_->source_seq(progress->source_rank)) {
+      converted_.push_back(*std::move(progress));
+    }
+  }
+  while (!converted_.empty()) {
+    ConvertedEvent& next = converted_.front();
+    if (next.event.has_publish_request()) {
+      const trainer::v1::Saved& saved = next.event.publish_request().saved();
+      publications_->Verify(saved);
+      if (!publications_->Verified(saved.publication_id())) return;
+      if (spool_->outcomes().contains(saved.publication_id())) {  // damaged
+        converted_.pop_front();
+        continue;
+      }
+    }
+    absl::Status spooled = spool_->Append(next.event, ref(), next.source_rank, next.source_seq);
+    if (!spooled.ok()) {
+      // A full disk. The event stays here; with no spool the task cannot go on.
+      if (!kill_at_) Fail(kGangGrace, std::string(spooled.message()));
+      return;
+    }
+    converted_.pop_front();
+  }
+}
+
+void TaskRunner::Control(const trainer::v1::Command& command) {
+  if (!command.command_id().empty() && !commands_seen_.insert(command.command_id()).second) return;
+  if (!command.has_stop()) return ranks_.Send(command);
+  const double grace = command.stop().grace_seconds();
+  Stop(grace > 0 ? absl::Seconds(grace) : services_.options->stop_grace,
+       command.stop().reason());
+}
+
+void TaskRunner::Stop(absl::Duration grace, const std::string& reason) {
+  if (state_ == State::kExited) return;
+  if (spool_->stop_reason().empty()) {
+    LogInfo("task ", TaskKey(ref()), ": stop (", reason, ")");
+    if (absl::Status s = spool_->RecordStop(reason); !s.ok()) LogError(s.ToString());
+  }
+  trainer::v1::Command command;
+  command.set_command_id("stop");
+  command.mutable_stop()->set_grace_seconds(absl::ToDoubleSeconds(grace));
+  command.mutable_stop()->set_reason(reason);
+  ranks_.Send(command);
+  kill_at_ = std::min(kill_at_.value_or(absl::InfiniteFuture()), SteadyNow() + grace);
+}
+
+void TaskRunner::Fail(absl::Duration grace, const std::string& worker_error) {
+  if (state_ == State::kExited) return;
+  if (worker_error_.empty()) worker_error_ = worker_error;
+  Stop(grace, worker_error);
+}
+
+void TaskRunner::EnforceStop(absl::Time now) {
+  if (state_ != State::kRunning) return;
+  if (!kill_at_ && ranks_.AnyFailed() && !ranks_.AllGone()) {
+    trainer::v1::Command command;
+    command.set_command_id("gang-failed");
+    command.mutable_stop()->set_grace_seconds(absl::ToDoubleSeconds(kGangGrace));
+    command.mutable_stop()->set_reason("another rank failed");
+    ranks_.Send(command);
+    kill_at_ = now + kGangGrace;
+  }
+  if (kill_at_ && now >= *kill_at_) ranks_.Kill();
+}
+
+void TaskRunner::OnAllGone() {
+  // Devices are free only when nothing that could use them is left.
+  if (!ranks_.ClearStrays()) return;
+  services_.ledger->Release(TaskKey(ref()));
+  services_.shipper->Finish(ref());
+  state_ = State::kEnded;
+}
+
+void TaskRunner::TryExit(absl::Time now) {
+  const bool heard_all = std::all_of(
+      ranks_.ranks().begin(), ranks_.ranks().end(),
+      [](const LocalRank& rank) { return rank.tail.at_end(); });
+  if (!heard_all || !converted_.empty()) return;
+  if (!publications_->AllSettled()) {
+    // Asked to stop with a result under way: the coordinator answers, or not.
+    if (kill_at_ && now >= *kill_at_) publications_->GiveUp("the task was stopped before");
+    return;
+  }
+  worker::v1::TaskEvent event;
+  *event.mutable_exited() = MakeExited();
+  if (absl::Status s = spool_->Append(event, ref()); !s.ok()) {
+    LogError("task ", TaskKey(ref()), " cannot report its exit: ", s.ToString());
+    return;
+  }
+  exited_ = event.exited();
+  exited_at_ = now;
+  state_ = State::kExited;
+  LogInfo("task ", TaskKey(ref()), " exited: ",
+          exited_->has_failure() ? exited_->failure().message()
+          : exited_->cancelled() ? "stopped"
+                                 : "done");
+}
+
+worker::v1::Exited TaskRunner::MakeExited() const {
+  ExitContext context;
+  context.worker_error = worker_error_;
+  context.cancelled = !spool_->stop_reason().empty() && worker_error_.empty();
+  context.spawn_error = spawn_error_;
+  worker::v1::Exited exited = ClassifyExit(ranks_.Outcomes(), context);
+  if (launch_failure_) {
+    *exited.mutable_failure() = *launch_failure_;
+  } else if (!exited.has_failure() && !publications_->storage_error().empty()) {
+    exited.mutable_failure()->set_class_(v1::FAILURE_CLASS_STORAGE);
+    exited.mutable_failure()->set_message(publications_->storage_error());
+    exited.mutable_failure()->set_action("Make room at the output, or choose another output.uri");
+  } else if (context.cancelled && publications_->any_unpublished()) {
+    exited.set_cancelled(true);
+  }
+  if (exited.has_failure()) {
+    exited.set_log_tail(
+        ReadTail(folder_.log(std::max(0, exited.first_failed_rank())), kLogTailBytes));
+    exited.mutable_failure()->set_log_tail(LastLines(exited.log_tail(), kFailureLogLines));
+  }
+  return exited;
+}
+
+void TaskRunner::TryFinish(absl::Time now) {
+  const bool ignored = disowned_ && now - exited_at_ > kDisownedTimeout;
+  if (!spool_->drained() && !ignored) return;
+  if (!acknowledged_at_) acknowledged_at_ = now;
+  const bool shipped = services_.shipper->Drained(ref()) || now - *acknowledged_at_ > kShipTimeout;
+  if (!shipped && !ignored) return;
+  services_.shipper->Remove(ref());
+  if (disowned_ || exited_->has_failure()) {
+    services_.archive->Keep(folder_);
+  } else {
+    services_.archive->Remove(folder_);
+  }
+  finished_ = true;
+}
+
+worker::v1::TaskStatus TaskRunner::Status(absl::Time now) const {
+  worker::v1::TaskStatus status = converter_.Status(now);
+  *status.mutable_ref() = ref();
+  return status;
+}
+
+worker::v1::OwnedTask TaskRunner::Owned() const {
+  worker::v1::OwnedTask owned;
+  *owned.mutable_ref() = ref();
+  owned.set_phase(converter_.Status(SteadyNow()).phase());
+  owned.set_last_event_seq(spool_->last_seq());
+  owned.set_running(running());
+  return owned;
+}
+
+}  // namespace liger::agent

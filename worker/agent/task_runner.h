@@ -1,0 +1,109 @@
+#ifndef LIGER_WORKER_AGENT_TASK_RUNNER_H_
+#define LIGER_WORKER_AGENT_TASK_RUNNER_H_
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "worker/agent/event_converter.h"
+#include "worker/agent/local_ranks.h"
+#include "worker/agent/publications.h"
+#include "worker/agent/services.h"
+#include "worker/agent/spool.h"
+
+namespace liger::agent {
+
+// One task on this worker, from its Start to the acknowledgement of its exit:
+// launches the trainers, carries their events to the spool, stops them, settles
+// their publications, and says how it ended.
+//
+//   kRunning -> kEnded (no process left) -> kExited (Exited is in the spool)
+//            -> finished(): acknowledged, logs shipped, folder put away
+class TaskRunner {
+ public:
+  // A task whose trainers cannot be started ends with the reason as its
+  // failure; a status means that there is not even a folder to record that in.
+  static absl::StatusOr<std::unique_ptr<TaskRunner>> Launch(const Services& services,
+                                                            const worker::v1::Prepare& prepare,
+                                                            const worker::v1::Start& start);
+  // A folder that an earlier agent left: its trainers are cleared away, and
+  // what they said is reported. NOT_FOUND when nothing was started in it.
+  static absl::StatusOr<std::unique_ptr<TaskRunner>> Recover(const Services& services,
+                                                             const AttemptFolder& folder);
+
+  void Tick(absl::Time now);
+
+  void Control(const trainer::v1::Command& command);
+  // Tells the trainers to stop and kills them after `grace`. Asking again can
+  // only shorten it.
+  void Stop(absl::Duration grace, const std::string& reason);
+  // The same for a cause on the worker: the task ends as lost, not cancelled.
+  void Fail(absl::Duration grace, const std::string& worker_error);
+  // The coordinator does not know this task: its exit is offered for a while,
+  // and its files are kept.
+  void Disown() { disowned_ = true; }
+  void Acknowledge(int64_t seq) { spool_->Acknowledge(seq); }
+
+  Publications& publications() { return *publications_; }
+  const Publications& publications() const { return *publications_; }
+  Spool& spool() { return *spool_; }
+  const Spool& spool() const { return *spool_; }
+  const trainer::v1::Ref& ref() const { return record_.prepare().ref(); }
+  bool running() const { return state_ == State::kRunning; }
+  bool finished() const { return finished_; }
+  std::set<pid_t> Pids() const { return ranks_.Pids(); }
+  worker::v1::TaskStatus Status(absl::Time now) const;
+  worker::v1::OwnedTask Owned() const;
+  // Set once it has exited.
+  const worker::v1::Exited* exited() const { return exited_ ? &*exited_ : nullptr; }
+
+ private:
+  enum class State { kRunning, kEnded, kExited };
+
+  TaskRunner(const Services& services, AttemptFolder folder, worker::v1::AttemptRecord record,
+             std::unique_ptr<Spool> spool);
+  absl::Status LaunchTrainers();
+  absl::Status WriteLaunch() const;
+  void AddToShipper();
+  void ReadEvents(absl::Time now);
+  void Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now);
+  void FillSpool(absl::Time now);
+  void EnforceStop(absl::Time now);
+  void OnAllGone();
+  void TryExit(absl::Time now);
+  worker::v1::Exited MakeExited() const;
+  void TryFinish(absl::Time now);
+
+  const Services& services_;
+  const AttemptFolder folder_;
+  worker::v1::AttemptRecord record_;
+  std::unique_ptr<Spool> spool_;
+  LocalRanks ranks_;
+  EventConverter converter_;
+  std::unique_ptr<Publications> publications_;
+  // Converted and not yet in the spool: a result waits there until it is
+  // verified, and what follows waits behind it.
+  std::deque<ConvertedEvent> converted_;
+
+  State state_ = State::kRunning;
+  std::optional<absl::Time> kill_at_;
+  std::string spawn_error_;
+  std::optional<v1::Failure> launch_failure_;
+  std::string worker_error_;
+  std::set<std::string> commands_seen_;
+  std::optional<worker::v1::Exited> exited_;
+  absl::Time exited_at_ = absl::InfinitePast();
+  std::optional<absl::Time> acknowledged_at_;
+  bool disowned_ = false;
+  bool finished_ = false;
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_TASK_RUNNER_H_

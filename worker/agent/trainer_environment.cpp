@@ -1,0 +1,52 @@
+#include "worker/agent/trainer_environment.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "worker/agent/process.h"
+
+namespace liger::agent {
+
+std::map<std::string, std::string> OwnEnvironment() {
+  std::map<std::string, std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view assignment = *entry;
+    const size_t equals = assignment.find('=');
+    if (equals == std::string_view::npos) continue;
+    environment[std::string(assignment.substr(0, equals))] = assignment.substr(equals + 1);
+  }
+  return environment;
+}
+
+std::vector<std::map<std::string, std::string>> TrainerEnvironments(
+    const std::map<std::string, std::string>& base, const worker::v1::Prepare& prepare,
+    const worker::v1::Master& master, const DeviceLedger& ledger, const std::string& mark) {
+  std::vector<std::string> gpus;
+  for (const auto& rank : prepare.local_ranks()) {
+    const auto* device = ledger.Find(rank.device_uuid());
+    if (device != nullptr && device->kind() == v1::DEVICE_KIND_CUDA) gpus.push_back(device->uuid());
+  }
+  std::vector<std::map<std::string, std::string>> environments;
+  for (int i = 0; i < prepare.local_ranks_size(); ++i) {
+    auto& env = environments.emplace_back(base);
+    env["RANK"] = absl::StrCat(prepare.local_ranks(i).rank());
+    env["WORLD_SIZE"] = absl::StrCat(std::max(1, prepare.gang().world_size()));
+    env["LOCAL_RANK"] = absl::StrCat(i);
+    env["LOCAL_WORLD_SIZE"] = absl::StrCat(prepare.local_ranks_size());
+    env["GROUP_RANK"] = absl::StrCat(prepare.gang().node_rank());
+    env["MASTER_ADDR"] = master.addr();
+    env["MASTER_PORT"] = absl::StrCat(master.port());
+    // Empty hides every GPU: a CPU task must not touch one.
+    env["CUDA_VISIBLE_DEVICES"] = absl::StrJoin(gpus, ",");
+    // What the host's owner set for the agent wins.
+    env.try_emplace("OMP_NUM_THREADS", absl::StrCat(ledger.ThreadsPerRank()));
+    env[kMarkVariable] = mark;
+  }
+  return environments;
+}
+
+}  // namespace liger::agent
