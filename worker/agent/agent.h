@@ -73,7 +73,7 @@ class Agent {
   std::vector<worker::v1::InventoryItem> inventory_;
   bool inventory_changed_ = false;
 
-  int64_t stream_id_ = 0;     // 0: none open
+  int64_t stream_id_ = 0;  // 0: none open
   bool welcomed_ = false;
   absl::Time hello_sent_;
   int64_t heartbeat_seq_ = 0;

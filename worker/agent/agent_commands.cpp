@@ -104,8 +104,7 @@ void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
   next_heartbeat_ = absl::InfinitePast();
   session_->ResetBackoff();
   for (const worker::v1::Verdict& verdict : welcome.verdicts()) Obey(verdict);
-  inventory_thread_->SetCatalogUris(
-      {welcome.catalog_uris().begin(), welcome.catalog_uris().end()});
+  inventory_thread_->SetCatalogUris({welcome.catalog_uris().begin(), welcome.catalog_uris().end()});
   tasks_->Replay([this](WorkerMessage message) { Send(std::move(message)); });
 }
 

@@ -14,7 +14,7 @@ namespace {
 constexpr absl::Duration kReadingInterval = absl::Seconds(5);
 
 std::string PhaseLabel(trainer::v1::Phase phase) {
-  std::string_view name = trainer::v1::Phase_Name(phase);
+  absl::string_view name = trainer::v1::Phase_Name(phase);
   absl::ConsumePrefix(&name, "PHASE_");
   return std::string(name);
 }
@@ -61,14 +61,14 @@ absl::StatusOr<std::unique_ptr<AgentMetrics>> AgentMetrics::Create(const Options
   std::unique_ptr<AgentMetrics> metrics(new AgentMetrics(identity, nvml));
   if (options.metrics_listen.empty()) return metrics;
   AgentMetrics* self = metrics.get();
-  auto server = HttpServer::Start(
-      options.metrics_listen,
-      {{"/metrics$", [self] { return self->Scrape(); }},
-       {"/healthz$", [] { return HttpResponse{.body = "ok\n"}; }},
-       {"/readyz$", [self] {
-          return self->ready_ ? HttpResponse{.body = "ready\n"}
-                              : HttpResponse{.code = 503, .body = "no lease\n"};
-        }}});
+  auto server = HttpServer::Start(options.metrics_listen,
+                                  {{"/metrics$", [self] { return self->Scrape(); }},
+                                   {"/healthz$", [] { return HttpResponse{.body = "ok\n"}; }},
+                                   {"/readyz$", [self] {
+                                      return self->ready_
+                                                 ? HttpResponse{.body = "ready\n"}
+                                                 : HttpResponse{.code = 503, .body = "no lease\n"};
+                                    }}});
   if (!server.ok()) return server.status();
   metrics->server_ = *std::move(server);
   LogInfo("metrics and health on port ", metrics->port());

@@ -41,8 +41,7 @@ class AgentMetrics {
 
   // `nvml` may be null, and is used only from Update().
   static absl::StatusOr<std::unique_ptr<AgentMetrics>> Create(const Options& options,
-                                                              const Identity& identity,
-                                                              Nvml* nvml);
+                                                              const Identity& identity, Nvml* nvml);
 
   // From the agent's thread, often; costly readings are taken every 5 s.
   void Update(const Snapshot& snapshot, absl::Time now);

@@ -40,8 +40,8 @@ std::string TaskKey(const trainer::v1::Ref& ref) {
 absl::StatusOr<AttemptFolder> AttemptFolder::Create(const std::string& attempts_dir,
                                                     const trainer::v1::Ref& ref) {
   if (!IsFileName(ref.job_uid()) || !IsFileName(ref.task_id())) {
-    return absl::InvalidArgumentError(absl::StrCat("ids of task ", TaskKey(ref),
-                                                   " must be letters, digits, '-', '_' and '.'"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("ids of task ", TaskKey(ref), " must be letters, digits, '-', '_' and '.'"));
   }
   AttemptFolder folder(
       absl::StrCat(attempts_dir, "/", ref.job_uid(), ".", ref.epoch(), ".", ref.task_id()));

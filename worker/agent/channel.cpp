@@ -11,7 +11,7 @@
 namespace liger::agent {
 namespace {
 
-bool IsLoopback(std::string_view address) {
+bool IsLoopback(absl::string_view address) {
   return absl::StartsWith(address, "127.") || absl::StartsWith(address, "localhost:") ||
          absl::StartsWith(address, "[::1]:") || absl::StartsWith(address, "unix:");
 }
@@ -31,7 +31,8 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const 
       return grpc::InsecureChannelCredentials();
     }
     return absl::FailedPreconditionError(
-        absl::StrCat("the coordinator at ", options.coordinator, " is not on loopback: give "
+        absl::StrCat("the coordinator at ", options.coordinator,
+                     " is not on loopback: give "
                      "--tls-ca (with --tls-cert and --tls-key), or --insecure for plaintext"));
   }
   if (options.tls_cert.empty() != options.tls_key.empty()) {

@@ -15,7 +15,8 @@ absl::StatusOr<std::vector<trainer::v1::Event>> EventTail::Read(size_t max_bytes
   while (true) {
     const FrameReader::Result result = reader_.Next(&payload);
     if (result == FrameReader::Result::kIncomplete) return events;
-    if (result == FrameReader::Result::kCorrupt || !events.emplace_back().ParseFromString(payload)) {
+    if (result == FrameReader::Result::kCorrupt ||
+        !events.emplace_back().ParseFromString(payload)) {
       failure_ = absl::DataLossError(
           absl::StrCat("event file ", path_, " is corrupt at byte ", reader_.offset()));
       if (result != FrameReader::Result::kCorrupt) events.pop_back();

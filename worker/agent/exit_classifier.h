@@ -14,11 +14,11 @@ namespace liger::agent {
 // How one rank's process ended and what it said before.
 struct RankOutcome {
   int rank = 0;
-  bool done = false;                         // its Done event was read
-  std::optional<v1::Failure> failed;         // its Failed event was read
-  std::optional<int> wait_status;            // nullopt: not known (restarted agent)
-  bool killed_by_agent = false;              // SIGKILL after a grace, or with the gang
-  bool out_of_memory = false;                // the kernel counted an OOM kill meanwhile
+  bool done = false;                  // its Done event was read
+  std::optional<v1::Failure> failed;  // its Failed event was read
+  std::optional<int> wait_status;     // nullopt: not known (restarted agent)
+  bool killed_by_agent = false;       // SIGKILL after a grace, or with the gang
+  bool out_of_memory = false;         // the kernel counted an OOM kill meanwhile
   // Order in which the ranks ended: lower is earlier.
   int order = 0;
 };

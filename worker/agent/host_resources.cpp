@@ -42,9 +42,8 @@ int AvailableCpus() {
 int64_t AvailableMemoryBytes() {
   const int64_t host = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
   constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
-  const int64_t limit =
-      std::min(FirstNumber("/sys/fs/cgroup/memory.max", kNone),
-               FirstNumber("/sys/fs/cgroup/memory/memory.limit_in_bytes", kNone));
+  const int64_t limit = std::min(FirstNumber("/sys/fs/cgroup/memory.max", kNone),
+                                 FirstNumber("/sys/fs/cgroup/memory/memory.limit_in_bytes", kNone));
   return std::min(host, limit);
 }
 

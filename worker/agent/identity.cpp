@@ -4,11 +4,11 @@
 #include <sys/file.h>
 
 #include <algorithm>
-#include <string_view>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "common/file.h"
 #include "common/ids.h"
@@ -31,9 +31,10 @@ absl::StatusOr<UniqueFd> LockFolder(const std::string& dir) {
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("open ", path));
   if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "data folder ", dir, " is in use by another liger-worker: stop it, or give this one "
-        "its own --data-dir"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("data folder ", dir,
+                     " is in use by another liger-worker: stop it, or give this one "
+                     "its own --data-dir"));
   }
   return fd;
 }

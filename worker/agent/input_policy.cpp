@@ -9,7 +9,7 @@
 namespace liger::agent {
 namespace {
 
-v1::Failure ConfigFailure(const std::string& field, std::string_view message, std::string action) {
+v1::Failure ConfigFailure(const std::string& field, absl::string_view message, std::string action) {
   v1::Failure failure;
   failure.set_class_(v1::FAILURE_CLASS_CONFIG);
   failure.set_field(field);
@@ -35,10 +35,10 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
   for (const auto& [field, uri] : inputs) {
     if (uri.empty()) continue;
     if (absl::Status s = CheckInputUri(uri, roots); !s.ok()) {
-      return ConfigFailure(field, s.message(),
-                           absl::StrCat("Put it below this worker's model root (",
-                                        services.model_root->path(), ") or dataset root (",
-                                        services.dataset_root->path(), ")"));
+      return ConfigFailure(
+          field, s.message(),
+          absl::StrCat("Put it below this worker's model root (", services.model_root->path(),
+                       ") or dataset root (", services.dataset_root->path(), ")"));
     }
   }
   const std::string& output = spec.output().uri();

@@ -26,8 +26,7 @@ class Inventory {
     std::string architecture;
     int64_t parameters = 0;
   };
-  void ScanModels(const std::string& dir, int depth,
-                  std::vector<worker::v1::InventoryItem>& items);
+  void ScanModels(const std::string& dir, int depth, std::vector<worker::v1::InventoryItem>& items);
   void ScanDatasets(const std::string& dir, int depth,
                     std::vector<worker::v1::InventoryItem>& items) const;
   worker::v1::InventoryItem Model(const std::string& dir);

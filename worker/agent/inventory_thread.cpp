@@ -9,7 +9,8 @@ namespace {
 
 std::string Fingerprint(const InventoryThread::Items& items) {
   std::string fingerprint;
-  for (const auto& item : items) absl::StrAppend(&fingerprint, item.uri(), "\n", item.digest(), "\n");
+  for (const auto& item : items)
+    absl::StrAppend(&fingerprint, item.uri(), "\n", item.digest(), "\n");
   return fingerprint;
 }
 

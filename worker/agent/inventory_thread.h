@@ -21,8 +21,7 @@ class InventoryThread {
 
   // `changed` is called from the thread with the first result and with every
   // one that differs from the one before.
-  InventoryThread(Inventory inventory, absl::Duration interval,
-                  std::function<void(Items)> changed);
+  InventoryThread(Inventory inventory, absl::Duration interval, std::function<void(Items)> changed);
   ~InventoryThread();
 
   // Scans at once when the list differs from the last one. Thread-safe.

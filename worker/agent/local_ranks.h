@@ -25,7 +25,7 @@ struct LocalRank {
   RankOutcome outcome;
   ProcessId process;
   UniqueFd commands;  // write end of its LIGER_COMMANDS_FD
-  bool gone = true;  // its process has ended, or was never started
+  bool gone = true;   // its process has ended, or was never started
 };
 
 // The trainer processes of one task on this worker: started together, told

@@ -9,10 +9,10 @@
 
 namespace liger::agent {
 
-void WriteLogLine(char severity, std::string_view message) {
-  const std::string line = absl::StrCat(
-      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()), " ",
-      std::string_view(&severity, 1), " ", message, "\n");
+void WriteLogLine(char severity, absl::string_view message) {
+  const std::string line =
+      absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone()), " ",
+                   absl::string_view(&severity, 1), " ", message, "\n");
   // One write, so that lines of several threads do not mix.
   [[maybe_unused]] ssize_t n = write(STDERR_FILENO, line.data(), line.size());
 }

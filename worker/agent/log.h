@@ -1,14 +1,13 @@
 #ifndef LIGER_WORKER_AGENT_LOG_H_
 #define LIGER_WORKER_AGENT_LOG_H_
 
-#include <string_view>
-
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace liger::agent {
 
 // One line on stderr: "2026-01-31T12:00:00.123Z W message".
-void WriteLogLine(char severity, std::string_view message);
+void WriteLogLine(char severity, absl::string_view message);
 
 template <typename... Args>
 void LogInfo(const Args&... args) {

@@ -69,9 +69,8 @@ void LogShipper::Run() {
     {
       absl::MutexLock lock(&mutex_);
       mutex_.Await(absl::Condition(
-          +[](LogShipper* self) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-            return self->stopping_ || self->HasWork();
-          },
+          +[](LogShipper* self)
+               ABSL_NO_THREAD_SAFETY_ANALYSIS { return self->stopping_ || self->HasWork(); },
           this));
       if (stopping_) return;
     }

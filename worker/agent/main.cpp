@@ -28,8 +28,7 @@ sigset_t BlockStopSignals() {
 
 int main(int argc, char** argv) {
   int exit_code = 0;
-  std::optional<liger::agent::Options> options =
-      liger::agent::ParseFlags(argc, argv, &exit_code);
+  std::optional<liger::agent::Options> options = liger::agent::ParseFlags(argc, argv, &exit_code);
   if (!options) return exit_code;
   const sigset_t stop = BlockStopSignals();
   auto agent = liger::agent::Agent::Create(*std::move(options));

@@ -32,8 +32,8 @@ absl::Status VerifyFile(const std::string& dir, const std::string& name, const j
   const auto size = fs::file_size(path, error);
   if (error) return absl::DataLossError(absl::StrCat(path, " is missing: ", error.message()));
   if (entry["bytes"] != size) {
-    return absl::DataLossError(absl::StrCat(path, " has ", size, " bytes, its manifest says ",
-                                            entry["bytes"].dump()));
+    return absl::DataLossError(
+        absl::StrCat(path, " has ", size, " bytes, its manifest says ", entry["bytes"].dump()));
   }
   absl::StatusOr<std::string> digest = Sha256File(path);
   if (!digest.ok()) return digest.status();
@@ -51,8 +51,8 @@ absl::Status VerifyManifest(const std::string& dir, const std::string& manifest_
   absl::StatusOr<std::string> bytes = ReadFile(path, 64 << 20);
   if (!bytes.ok()) return bytes.status();
   if (const std::string digest = Sha256(*bytes); digest != manifest_digest) {
-    return absl::DataLossError(absl::StrCat(path, " has digest ", digest,
-                                            ", but the trainer reported ", manifest_digest));
+    return absl::DataLossError(
+        absl::StrCat(path, " has digest ", digest, ", but the trainer reported ", manifest_digest));
   }
   const json manifest = json::parse(*bytes, nullptr, /*allow_exceptions=*/false);
   if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) {

@@ -27,12 +27,11 @@ class LoadedNvml : public Nvml {
 
   bool Init() {
     int (*init)() = nullptr;
-    const bool found = Find("nvmlInit_v2", init) && Find("nvmlShutdown", shutdown_) &&
-                       Find("nvmlDeviceGetCount_v2", count_) &&
-                       Find("nvmlDeviceGetHandleByIndex_v2", by_index_) &&
-                       Find("nvmlDeviceGetHandleByUUID", by_uuid_) &&
-                       Find("nvmlDeviceGetUUID", uuid_) && Find("nvmlDeviceGetName", name_) &&
-                       Find("nvmlDeviceGetMemoryInfo", memory_);
+    const bool found =
+        Find("nvmlInit_v2", init) && Find("nvmlShutdown", shutdown_) &&
+        Find("nvmlDeviceGetCount_v2", count_) && Find("nvmlDeviceGetHandleByIndex_v2", by_index_) &&
+        Find("nvmlDeviceGetHandleByUUID", by_uuid_) && Find("nvmlDeviceGetUUID", uuid_) &&
+        Find("nvmlDeviceGetName", name_) && Find("nvmlDeviceGetMemoryInfo", memory_);
     Find("nvmlDeviceGetUtilizationRates", utilization_);
     Find("nvmlDeviceGetPowerUsage", power_);
     Find("nvmlDeviceGetTemperature", temperature_);

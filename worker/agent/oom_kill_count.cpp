@@ -1,12 +1,12 @@
 #include <fstream>
 #include <sstream>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "worker/agent/exit_classifier.h"
 
 namespace liger::agent {
@@ -20,10 +20,10 @@ std::string Slurp(const std::string& path) {
 }
 
 // The number behind `key` in a file of "key number" lines; -1 when not there.
-int64_t CounterIn(const std::string& path, std::string_view key) {
+int64_t CounterIn(const std::string& path, absl::string_view key) {
   const std::string content = Slurp(path);
-  for (std::string_view line : absl::StrSplit(content, '\n')) {
-    std::vector<std::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+  for (absl::string_view line : absl::StrSplit(content, '\n')) {
+    std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
     int64_t value;
     if (words.size() == 2 && words[0] == key && absl::SimpleAtoi(words[1], &value)) return value;
   }
@@ -35,9 +35,9 @@ int64_t CounterIn(const std::string& path, std::string_view key) {
 std::vector<std::string> CounterFiles() {
   std::vector<std::string> files;
   const std::string own = Slurp("/proc/self/cgroup");
-  for (std::string_view line : absl::StrSplit(own, '\n')) {
+  for (absl::string_view line : absl::StrSplit(own, '\n')) {
     // hierarchy:controllers:path
-    std::vector<std::string_view> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
+    std::vector<absl::string_view> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
     if (parts.size() != 3) continue;
     const bool v2 = parts[1].empty();
     const bool v1_memory = parts[1] == "memory";

@@ -6,12 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <string_view>
-
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "worker/agent/steady_time.h"
 #include "worker/agent/unique_fd.h"
@@ -32,8 +31,8 @@ std::string ReadProcFile(const std::string& path) {
   return content;
 }
 
-bool HasVariable(std::string_view environ, std::string_view assignment) {
-  for (std::string_view entry : absl::StrSplit(environ, '\0')) {
+bool HasVariable(absl::string_view environ, absl::string_view assignment) {
+  for (absl::string_view entry : absl::StrSplit(environ, '\0')) {
     if (entry == assignment) return true;
   }
   return false;
@@ -46,8 +45,8 @@ std::optional<int64_t> StartTicks(pid_t pid) {
   // The second field is the program's name in parentheses and may hold spaces.
   const size_t name_end = stat.rfind(')');
   if (name_end == std::string::npos) return std::nullopt;
-  std::vector<std::string_view> fields =
-      absl::StrSplit(std::string_view(stat).substr(name_end + 1), ' ', absl::SkipEmpty());
+  std::vector<absl::string_view> fields =
+      absl::StrSplit(absl::string_view(stat).substr(name_end + 1), ' ', absl::SkipEmpty());
   int64_t ticks;
   // fields[0] is field 3 (state), so field 22 is fields[19].
   if (fields.size() < 20 || fields[0] == "Z" || !absl::SimpleAtoi(fields[19], &ticks)) {

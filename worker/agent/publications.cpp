@@ -56,15 +56,14 @@ void Publications::Granted(const worker::v1::PublishGranted& granted) {
   const trainer::v1::Saved& saved = request->second.publish_request().saved();
   Publication publication{SourceDir(saved), saved.manifest_digest(), granted.output_uri(),
                           overwrite_};
-  services_.publish_thread->Run([services = &services_, key = TaskKey(ref_), id,
-                                 publication = std::move(publication)] {
-    absl::Status status = Publish(publication, *services->output_root, [services] {
-      return !services->lease->Fenced(SteadyNow());
-    });
-    services->post_to_task(key, [id, uri = publication.output_uri, status](TaskRunner& task) {
-      task.publications().OnPublished(id, uri, status);
-    });
-  });
+  services_.publish_thread->Run(
+      [services = &services_, key = TaskKey(ref_), id, publication = std::move(publication)] {
+        absl::Status status = Publish(publication, *services->output_root,
+                                      [services] { return !services->lease->Fenced(SteadyNow()); });
+        services->post_to_task(key, [id, uri = publication.output_uri, status](TaskRunner& task) {
+          task.publications().OnPublished(id, uri, status);
+        });
+      });
 }
 
 void Publications::OnPublished(const std::string& id, const std::string& output_uri,

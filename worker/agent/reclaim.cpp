@@ -18,8 +18,7 @@ namespace {
 absl::Status RemoveTree(int parent, const std::string& name) {
   if (unlinkat(parent, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
   if (errno != EISDIR && errno != EPERM) return absl::ErrnoToStatus(errno, name);
-  const int fd =
-      openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  const int fd = openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return absl::ErrnoToStatus(errno, name);
   DIR* dir = fdopendir(fd);
   if (dir == nullptr) {

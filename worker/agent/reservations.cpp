@@ -23,10 +23,8 @@ absl::StatusOr<int> HoldFreePort(UniqueFd& holder) {
   address.sin_addr.s_addr = htonl(INADDR_ANY);
   socklen_t size = sizeof(address);
   auto* raw = reinterpret_cast<sockaddr*>(&address);
-  if (!holder.valid() ||
-      setsockopt(holder.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-      bind(holder.get(), raw, sizeof(address)) != 0 ||
-      getsockname(holder.get(), raw, &size) != 0) {
+  if (!holder.valid() || setsockopt(holder.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
+      bind(holder.get(), raw, sizeof(address)) != 0 || getsockname(holder.get(), raw, &size) != 0) {
     return absl::ErrnoToStatus(errno, "cannot hold a port for rank 0");
   }
   return ntohs(address.sin_port);
@@ -51,8 +49,8 @@ absl::StatusOr<worker::v1::Master> Reservations::Prepare(const worker::v1::Prepa
   }
   if (absl::Status s = ledger_->Reserve(key, uuids); !s.ok()) return s;
   Reservation reservation{prepare, {}, {}, now};
-  reservation.deadline += prepare.deadline_seconds() > 0 ? absl::Seconds(prepare.deadline_seconds())
-                                                         : kDefaultDeadline;
+  reservation.deadline +=
+      prepare.deadline_seconds() > 0 ? absl::Seconds(prepare.deadline_seconds()) : kDefaultDeadline;
   if (HasRankZero(prepare)) {
     absl::StatusOr<int> port = HoldFreePort(reservation.port_holder);
     if (!port.ok()) {

@@ -48,15 +48,15 @@ absl::StatusOr<Root> Root::Open(const std::string& path) {
 }
 
 absl::StatusOr<std::string> Root::Relative(const std::string& uri) const {
-  std::string_view path = uri;
+  absl::string_view path = uri;
   if (!absl::ConsumePrefix(&path, "file://") && absl::StrContains(uri, "://")) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", uri, "' is not a file:// URI; other storage is not supported yet"));
   }
-  if (path.find('\0') != std::string_view::npos) {
+  if (path.find('\0') != absl::string_view::npos) {
     return absl::InvalidArgumentError("a path may not contain a NUL character");
   }
-  const fs::path wanted = fs::path(path).lexically_normal();
+  const fs::path wanted = fs::path(std::string(path)).lexically_normal();
   const fs::path relative = wanted.is_absolute() ? wanted.lexically_relative(path_) : wanted;
   if (relative.empty() || *relative.begin() == "..") {
     return absl::PermissionDeniedError(absl::StrCat("'", uri, "' is not below ", path_));

@@ -40,7 +40,8 @@ class Session {
   void Flush(absl::Duration timeout);
 
  private:
-  using Stream = grpc::ClientReaderWriter<worker::v1::WorkerMessage, worker::v1::CoordinatorMessage>;
+  using Stream =
+      grpc::ClientReaderWriter<worker::v1::WorkerMessage, worker::v1::CoordinatorMessage>;
 
   void Run();
   absl::Status Serve(int64_t stream_id);

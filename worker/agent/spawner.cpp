@@ -82,7 +82,7 @@ absl::StatusOr<ProcessId> ForkAndExec(const SpawnRequest& request) {
   int error_pipe[2];
   if (pipe2(error_pipe, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe2");
   UniqueFd error_read(error_pipe[0]), error_write(error_pipe[1]);
-  ExecPlan plan{Pointers(argv), Pointers(env),          request.working_dir,
+  ExecPlan plan{Pointers(argv), Pointers(env),     request.working_dir,
                 request.log_fd, error_write.get(), request.pass_fds,
                 getpid()};
   plan.keep.push_back(error_write.get());

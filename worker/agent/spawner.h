@@ -18,7 +18,7 @@ namespace liger::agent {
 // A process to start. Descriptors 0 (/dev/null), 1 and 2 (log_fd) and those of
 // pass_fds are all that it inherits.
 struct SpawnRequest {
-  std::vector<std::string> argv;  // argv[0] is the program's path
+  std::vector<std::string> argv;           // argv[0] is the program's path
   std::map<std::string, std::string> env;  // whole environment
   std::string working_dir;
   int log_fd = -1;

@@ -25,8 +25,8 @@ class Spool {
   // Fills in ref, seq and time. `source_seq` is the number of the trainer event
   // of `source_rank` that it was made from, 0 for the agent's own. The result,
   // a publication or an exit, is synced to disk.
-  absl::Status Append(worker::v1::TaskEvent event, const trainer::v1::Ref& ref,
-                      int source_rank = 0, int64_t source_seq = 0);
+  absl::Status Append(worker::v1::TaskEvent event, const trainer::v1::Ref& ref, int source_rank = 0,
+                      int64_t source_seq = 0);
   absl::Status RecordPublication(const worker::v1::PublicationOutcome& outcome);
   absl::Status RecordStop(const std::string& reason);
 

@@ -34,9 +34,9 @@ TaskRunner::TaskRunner(const Services& services, AttemptFolder folder,
       spool_(std::move(spool)),
       ranks_(folder_, record_.prepare()),
       converter_(ranks_.leading_rank()) {
-  publications_ = std::make_unique<Publications>(
-      services_, *spool_, ref(), folder_.work(),
-      record_.start().resolved_spec().output().overwrite());
+  publications_ =
+      std::make_unique<Publications>(services_, *spool_, ref(), folder_.work(),
+                                     record_.start().resolved_spec().output().overwrite());
 }
 
 absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Launch(const Services& services,
@@ -53,7 +53,8 @@ absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Launch(const Services& s
   record.set_boot_id(services.identity->boot_id());
   std::unique_ptr<TaskRunner> task(
       new TaskRunner(services, *folder, std::move(record), *std::move(spool)));
-  if (absl::Status s = task->LaunchTrainers(); !s.ok()) task->spawn_error_ = s.message();
+  if (absl::Status s = task->LaunchTrainers(); !s.ok())
+    task->spawn_error_ = std::string(s.message());
   task->AddToShipper();
   return task;
 }
@@ -64,8 +65,7 @@ absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Recover(const Services& 
   if (!record.ok()) return record.status();
   absl::StatusOr<std::unique_ptr<Spool>> spool = Spool::Open(folder.spool());
   if (!spool.ok()) return spool.status();
-  std::unique_ptr<TaskRunner> task(
-      new TaskRunner(services, folder, *record, *std::move(spool)));
+  std::unique_ptr<TaskRunner> task(new TaskRunner(services, folder, *record, *std::move(spool)));
   task->ranks_.ClearLeftovers(*record, services.identity->boot_id());
   if (task->spool_->exited()) {
     task->state_ = State::kExited;
@@ -184,8 +184,7 @@ void TaskRunner::Control(const trainer::v1::Command& command) {
   if (!command.command_id().empty() && !commands_seen_.insert(command.command_id()).second) return;
   if (!command.has_stop()) return ranks_.Send(command);
   const double grace = command.stop().grace_seconds();
-  Stop(grace > 0 ? absl::Seconds(grace) : services_.options->stop_grace,
-       command.stop().reason());
+  Stop(grace > 0 ? absl::Seconds(grace) : services_.options->stop_grace, command.stop().reason());
 }
 
 void TaskRunner::Stop(absl::Duration grace, const std::string& reason) {
@@ -230,9 +229,8 @@ void TaskRunner::OnAllGone() {
 }
 
 void TaskRunner::TryExit(absl::Time now) {
-  const bool heard_all = std::all_of(
-      ranks_.ranks().begin(), ranks_.ranks().end(),
-      [](const LocalRank& rank) { return rank.tail.at_end(); });
+  const bool heard_all = std::all_of(ranks_.ranks().begin(), ranks_.ranks().end(),
+                                     [](const LocalRank& rank) { return rank.tail.at_end(); });
   if (!heard_all || !converted_.empty()) return;
   if (!publications_->AllSettled()) {
     // Asked to stop with a result under way: the coordinator answers, or not.

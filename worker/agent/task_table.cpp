@@ -30,8 +30,7 @@ void TaskTable::Recover() {
 absl::Status TaskTable::Start(const worker::v1::Prepare& prepare, const worker::v1::Start& start) {
   const std::string key = TaskKey(prepare.ref());
   if (tasks_.contains(key)) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<TaskRunner>> task =
-      TaskRunner::Launch(services_, prepare, start);
+  absl::StatusOr<std::unique_ptr<TaskRunner>> task = TaskRunner::Launch(services_, prepare, start);
   if (!task.ok()) return task.status();
   tasks_[key].task = *std::move(task);
   return absl::OkStatus();

@@ -3,10 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "worker/agent/process.h"
 
 namespace liger::agent {
@@ -14,10 +14,11 @@ namespace liger::agent {
 std::map<std::string, std::string> OwnEnvironment() {
   std::map<std::string, std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view assignment = *entry;
+    const absl::string_view assignment = *entry;
     const size_t equals = assignment.find('=');
-    if (equals == std::string_view::npos) continue;
-    environment[std::string(assignment.substr(0, equals))] = assignment.substr(equals + 1);
+    if (equals == absl::string_view::npos) continue;
+    environment[std::string(assignment.substr(0, equals))] =
+        std::string(assignment.substr(equals + 1));
   }
   return environment;
 }
