@@ -51,7 +51,7 @@ class Agent {
 
   void OnWelcome(const worker::v1::Welcome& welcome);
   void Obey(const worker::v1::Verdict& verdict);
-  void OnPrepare(const worker::v1::Prepare& prepare);
+  void OnPrepare(worker::v1::Prepare prepare);
   void OnStart(const worker::v1::Start& start);
   void OnControl(const worker::v1::Control& control);
   void OnReclaim(const worker::v1::Reclaim& reclaim);

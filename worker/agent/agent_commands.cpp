@@ -131,7 +131,9 @@ void Agent::Refuse(const trainer::v1::Ref& ref, const std::string& reason) {
   Send(std::move(message));
 }
 
-void Agent::OnPrepare(const worker::v1::Prepare& prepare) {
+void Agent::OnPrepare(worker::v1::Prepare prepare) {
+  // A CHECK needs no device and comes without ranks; one process runs it.
+  if (prepare.local_ranks().empty()) prepare.add_local_ranks();
   // Started already: a repeated command.
   if (tasks_->Find(prepare.ref()) != nullptr) return;
   if (const std::string reason = ReasonToRefuse(); !reason.empty()) {

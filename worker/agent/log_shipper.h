@@ -8,6 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "grpcpp/channel.h"
 #include "liger/worker/v1/worker.grpc.pb.h"
 #include "worker/agent/ship_source.h"
 

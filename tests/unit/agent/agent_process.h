@@ -1,0 +1,41 @@
+#ifndef LIGER_TESTS_UNIT_AGENT_AGENT_PROCESS_H_
+#define LIGER_TESTS_UNIT_AGENT_AGENT_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace liger::agent {
+
+// A real liger-worker with the fake trainer, in a temporary folder that is
+// removed at the end.
+class AgentProcess {
+ public:
+  explicit AgentProcess(const std::string& coordinator);
+  ~AgentProcess();
+
+  void Start(const std::vector<std::string>& more_flags = {});
+  void Signal(int signal_number);
+  // Its exit status as waitpid reports it; fails the test after a minute.
+  int Wait();
+  // SIGKILL, and nothing else: what is left is the next agent's to clear.
+  void Kill();
+
+  const std::string& dir() const { return dir_; }
+  std::string output(const std::string& name) const { return dir_ + "/outputs/" + name; }
+  std::string Log() const;
+  // Folders below <data-dir>/`sub`.
+  std::vector<std::string> Folders(const std::string& sub) const;
+  // Processes with this agent's mark, trainers and what they started.
+  std::vector<pid_t> Trainers() const;
+
+ private:
+  const std::string coordinator_;
+  std::string dir_;
+  pid_t pid_ = 0;
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_TESTS_UNIT_AGENT_AGENT_PROCESS_H_

@@ -1,0 +1,472 @@
+// liger-worker as a process, with a fake trainer below it and a fake
+// coordinator above it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/file.h"
+#include "tests/unit/agent/agent_process.h"
+#include "tests/unit/agent/fake_coordinator.h"
+
+namespace liger::agent {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+using worker::v1::Exited;
+using worker::v1::TaskEvent;
+
+trainer::v1::Ref MakeRef(const std::string& job, int64_t epoch = 1) {
+  trainer::v1::Ref ref;
+  ref.set_job_uid(job);
+  ref.set_epoch(epoch);
+  ref.set_task_id(absl::StrCat(job, "-train-", epoch));
+  return ref;
+}
+
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+v1::JobSpec MakeSpec(const std::string& name, const Labels& labels) {
+  v1::JobSpec spec;
+  spec.set_name(name);
+  spec.mutable_sft();
+  for (const auto& [key, value] : labels) (*spec.mutable_labels())[key] = value;
+  return spec;
+}
+
+class AgentTest : public testing::Test {
+ protected:
+  void StartAgent(const std::vector<std::string>& flags = {}) {
+    agent_.Start(flags);
+    coordinator_->WaitForHello();
+    coordinator_->WaitForHeartbeats(1);
+  }
+  void Run(const trainer::v1::Ref& ref, const Labels& labels) {
+    coordinator_->Run(ref, MakeSpec(ref.job_uid(), labels));
+  }
+  // Until the trainer has sent its first step.
+  void WaitForProgress(const trainer::v1::Ref& ref) {
+    ASSERT_TRUE(coordinator_->WaitUntil([&] {
+      for (const TaskEvent& event : coordinator_->Received(ref)) {
+        if (event.has_progress()) return true;
+      }
+      return false;
+    }));
+  }
+  int CountPublishRequests() {
+    int count = 0;
+    for (const TaskEvent& event : coordinator_->Received(ref_))
+      count += event.has_publish_request();
+    return count;
+  }
+  bool WaitForNoTrainers(absl::Duration timeout) {
+    return coordinator_->WaitUntil([&] { return agent_.Trainers().empty(); }, timeout);
+  }
+  void ExpectGapless(const trainer::v1::Ref& ref) {
+    int64_t expected = 1;
+    for (const TaskEvent& event : coordinator_->Events(ref)) EXPECT_EQ(event.seq(), expected++);
+  }
+  // Ends this coordinator; another one with the same port follows.
+  void RestartCoordinator() {
+    const int port = coordinator_->port();
+    coordinator_.reset();
+    coordinator_ = std::make_unique<FakeCoordinator>(port);
+  }
+
+  std::unique_ptr<FakeCoordinator> coordinator_ = std::make_unique<FakeCoordinator>();
+  AgentProcess agent_{coordinator_->address()};
+  const trainer::v1::Ref ref_ = MakeRef("job-a");
+};
+
+TEST_F(AgentTest, RunsATaskToItsPublishedEnd) {
+  StartAgent();
+  Run(ref_, {{"steps", "5"}, {"log", "hello from the trainer"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_FALSE(exited.has_failure()) << exited.DebugString();
+  EXPECT_FALSE(exited.cancelled());
+  ASSERT_THAT(exited.local_ranks(), SizeIs(1));
+  EXPECT_EQ(exited.local_ranks(0).exit_code(), 0);
+
+  ExpectGapless(ref_);
+  const std::vector<TaskEvent> events = coordinator_->Events(ref_);
+  ASSERT_GE(events.size(), 4u);
+  EXPECT_TRUE(events[0].has_started());
+  EXPECT_TRUE(events[1].has_phase());
+  // Exited comes only once the result is where the user looks for it.
+  EXPECT_TRUE(events.back().has_exited());
+  EXPECT_EQ(ReadFile(agent_.output("job-a") + "/model.safetensors").value(), "weights of job-a");
+
+  // Every step and the whole log, by the other stream.
+  ASSERT_TRUE(coordinator_->WaitUntil([&] { return coordinator_->Steps(ref_).size() == 5; }));
+  EXPECT_THAT(coordinator_->Steps(ref_), ElementsAre(1, 2, 3, 4, 5));
+  ASSERT_TRUE(coordinator_->WaitUntil([&] {
+    return coordinator_->Log(ref_).find("hello from the trainer\n") != std::string::npos;
+  }));
+  EXPECT_THAT(coordinator_->Log(ref_), HasSubstr("rank 0 of 1"));
+  // Acknowledged and shipped: nothing is left behind.
+  EXPECT_TRUE(coordinator_->WaitUntil([&] { return agent_.Folders("attempts").empty(); }));
+  EXPECT_THAT(agent_.Folders("failed"), IsEmpty());
+}
+
+TEST_F(AgentTest, ThinsProgressToOneASecondAndShipsEveryStep) {
+  StartAgent();
+  Run(ref_, {{"steps", "60"}, {"step_ms", "20"}});
+  coordinator_->WaitForExited(ref_);
+  int progress = 0;
+  for (const TaskEvent& event : coordinator_->Events(ref_)) progress += event.has_progress();
+  EXPECT_GE(progress, 2);
+  EXPECT_LE(progress, 10);
+  EXPECT_TRUE(coordinator_->WaitUntil([&] { return coordinator_->Steps(ref_).size() == 60; }));
+}
+
+TEST_F(AgentTest, RunsACheckWithoutADevice) {
+  StartAgent();
+  coordinator_->Run(ref_, MakeSpec("job-a", {}), trainer::v1::TASK_KIND_CHECK);
+  EXPECT_FALSE(coordinator_->WaitForExited(ref_).has_failure());
+  bool checked = false;
+  for (const TaskEvent& event : coordinator_->Events(ref_)) {
+    if (event.has_check_result()) checked = event.check_result().stats().at("rows") == 5;
+  }
+  EXPECT_TRUE(checked);
+}
+
+TEST_F(AgentTest, ReportsTheTrainersOwnFailure) {
+  StartAgent();
+  Run(ref_, {{"end", "fail"}, {"log", "last words"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_DATA);
+  EXPECT_EQ(exited.failure().row(), 17);
+  EXPECT_EQ(exited.first_failed_rank(), 0);
+  EXPECT_THAT(exited.log_tail(), HasSubstr("last words"));
+  EXPECT_TRUE(coordinator_->WaitUntil([&] { return agent_.Folders("failed").size() == 1; }));
+}
+
+TEST_F(AgentTest, ClassifiesACrashAsInfrastructure) {
+  StartAgent();
+  Run(ref_, {{"end", "crash"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_INFRA);
+  EXPECT_EQ(exited.local_ranks(0).signal(), SIGSEGV);
+}
+
+TEST_F(AgentTest, DropsATornFrame) {
+  StartAgent();
+  Run(ref_, {{"end", "torn"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_INFRA);
+  EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
+  ExpectGapless(ref_);
+  ASSERT_TRUE(coordinator_->WaitUntil([&] { return coordinator_->Steps(ref_).size() == 3; }));
+}
+
+TEST_F(AgentTest, StopsATrainerThatObeys) {
+  StartAgent();
+  Run(ref_, {{"end", "wait"}});
+  WaitForProgress(ref_);
+  coordinator_->Stop(ref_, 30);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_TRUE(exited.cancelled());
+  EXPECT_FALSE(exited.has_failure());
+  EXPECT_EQ(exited.local_ranks(0).exit_code(), 2);
+}
+
+TEST_F(AgentTest, KillsATrainerThatIgnoresStopAfterTheGrace) {
+  StartAgent();
+  Run(ref_, {{"end", "hang"}});
+  WaitForProgress(ref_);
+  const absl::Time stopped = absl::Now();
+  coordinator_->Stop(ref_, 1);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_GE(absl::Now() - stopped, absl::Seconds(1));
+  EXPECT_TRUE(exited.cancelled());
+  EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
+  EXPECT_TRUE(WaitForNoTrainers(absl::Seconds(5)));
+}
+
+TEST_F(AgentTest, LeavesNoProcessThatEscapedFromTheTrainersSession) {
+  StartAgent();
+  Run(ref_, {{"fork", "1"}});
+  coordinator_->WaitForExited(ref_);
+  // Already at the exit: the device is free from then on.
+  EXPECT_THAT(agent_.Trainers(), IsEmpty());
+}
+
+TEST_F(AgentTest, RefusesADeviceThatIsHeldOrUnknown) {
+  StartAgent();
+  const std::string device = coordinator_->WaitForHello().devices(0).uuid();
+  EXPECT_EQ(device, "CPU-" + coordinator_->WaitForHello().worker_id() + "-0");
+  Run(ref_, {{"end", "wait"}});
+  coordinator_->Prepare(MakeRef("job-b"), trainer::v1::TASK_KIND_TRAIN, {device});
+  EXPECT_THAT(coordinator_->WaitForRefused(MakeRef("job-b")).reason(), HasSubstr("is held by"));
+  coordinator_->Prepare(MakeRef("job-c"), trainer::v1::TASK_KIND_TRAIN, {"GPU-0"});
+  EXPECT_THAT(coordinator_->WaitForRefused(MakeRef("job-c")).reason(),
+              HasSubstr("GPU-0 is not on this worker"));
+}
+
+TEST_F(AgentTest, AbortReleasesTheReservation) {
+  StartAgent();
+  const std::string device = coordinator_->WaitForHello().devices(0).uuid();
+  coordinator_->Prepare(ref_, trainer::v1::TASK_KIND_TRAIN, {device});
+  EXPECT_GT(coordinator_->WaitForPrepared(ref_).master().port(), 0);
+  worker::v1::CoordinatorMessage abort;
+  *abort.mutable_abort()->mutable_ref() = ref_;
+  coordinator_->Send(abort);
+  Run(MakeRef("job-b"), {});
+  EXPECT_FALSE(coordinator_->WaitForExited(MakeRef("job-b")).has_failure());
+}
+
+TEST_F(AgentTest, StartIsIdempotent) {
+  StartAgent();
+  Run(ref_, {{"steps", "20"}});
+  WaitForProgress(ref_);
+  worker::v1::CoordinatorMessage again;
+  *again.mutable_start()->mutable_ref() = ref_;
+  *again.mutable_start()->mutable_resolved_spec() = MakeSpec("job-a", {{"end", "crash"}});
+  coordinator_->Send(again);
+  EXPECT_FALSE(coordinator_->WaitForExited(ref_).has_failure());
+  EXPECT_THAT(coordinator_->Steps(ref_), SizeIs(testing::Le(20)));
+}
+
+TEST_F(AgentTest, KeepsNothingVisibleOfADeniedPublication) {
+  coordinator_->SetPublicationAnswer(FakeCoordinator::PublicationAnswer::kDeny);
+  StartAgent();
+  Run(ref_, {});
+  coordinator_->WaitForExited(ref_);
+  EXPECT_THAT(fs::directory_iterator(agent_.dir() + "/outputs"), IsEmpty());
+}
+
+TEST_F(AgentTest, RefusesAnOutputThatExistsBeforeTraining) {
+  StartAgent();
+  ASSERT_TRUE(MakeFolders(agent_.output("taken")).ok());
+  v1::JobSpec spec = MakeSpec("job-a", {});
+  spec.mutable_output()->set_uri("taken");
+  coordinator_->Run(ref_, spec);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_CONFIG);
+  EXPECT_EQ(exited.failure().field(), "output.uri");
+}
+
+TEST_F(AgentTest, RefusesAModelOutsideOfItsRoot) {
+  StartAgent();
+  v1::JobSpec spec = MakeSpec("job-a", {});
+  spec.mutable_model()->set_uri("file:///etc");
+  coordinator_->Run(ref_, spec);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_CONFIG);
+  EXPECT_EQ(exited.failure().field(), "model.uri");
+}
+
+// ---- losing the coordinator
+
+TEST_F(AgentTest, KeepsTrainingWithoutTheCoordinatorAndReplaysWhatItMissed) {
+  StartAgent();
+  Run(ref_, {{"steps", "100"}, {"step_ms", "40"}});
+  WaitForProgress(ref_);
+  RestartCoordinator();
+  // The new one knows nothing: everything comes again, under the same numbers.
+  const worker::v1::Hello hello = coordinator_->WaitForHello();
+  ASSERT_THAT(hello.owned(), SizeIs(1));
+  EXPECT_TRUE(hello.owned(0).running());
+  EXPECT_EQ(hello.owned(0).ref().job_uid(), "job-a");
+  EXPECT_FALSE(coordinator_->WaitForExited(ref_).has_failure());
+  ExpectGapless(ref_);
+  ASSERT_TRUE(coordinator_->WaitUntil([&] { return coordinator_->Steps(ref_).size() == 100; }));
+}
+
+TEST_F(AgentTest, ReplaysUnacknowledgedEventsOnTheNextSession) {
+  coordinator_->SetAcknowledgeEvents(false);
+  StartAgent();
+  Run(ref_, {});
+  coordinator_->WaitForExited(ref_);
+  const size_t before = coordinator_->Received(ref_).size();
+  coordinator_->SetAcknowledgeEvents(true);
+  coordinator_->CloseSessions();
+  EXPECT_TRUE(
+      coordinator_->WaitUntil([&] { return coordinator_->Received(ref_).size() >= 2 * before; }));
+  ExpectGapless(ref_);
+}
+
+TEST_F(AgentTest, DoesNotUseAGrantThatArrivesAfterItsLease) {
+  coordinator_->SetPublicationAnswer(FakeCoordinator::PublicationAnswer::kNone);
+  StartAgent();
+  Run(ref_, {});
+  ASSERT_TRUE(coordinator_->WaitUntil([&] { return CountPublishRequests() == 1; }));
+  // A stopped agent cannot notice that its lease of 1.5 s ends; the grant waits
+  // in its socket.
+  agent_.Signal(SIGSTOP);
+  coordinator_->Grant(ref_);
+  absl::SleepFor(absl::Seconds(2.5));
+  agent_.Signal(SIGCONT);
+  // It asks again on the next session, with a lease again, and only then...
+  ASSERT_TRUE(coordinator_->WaitUntil([&] { return CountPublishRequests() == 2; }));
+  coordinator_->WaitForHeartbeats(3);
+  EXPECT_FALSE(fs::exists(agent_.output("job-a")));
+  // ... a grant counts.
+  coordinator_->Grant(ref_);
+  EXPECT_FALSE(coordinator_->WaitForExited(ref_).has_failure());
+  EXPECT_TRUE(fs::exists(agent_.output("job-a") + "/manifest.json"));
+}
+
+TEST_F(AgentTest, ConnectsAgainWhenHeartbeatsGoUnanswered) {
+  StartAgent();
+  Run(ref_, {{"end", "wait"}});
+  WaitForProgress(ref_);
+  coordinator_->SetAcknowledgeHeartbeats(false);
+  coordinator_->WaitForHello(2);
+  EXPECT_THAT(agent_.Trainers(), SizeIs(1)) << "training goes on";
+}
+
+TEST_F(AgentTest, RefusesACoordinatorOfALowerTerm) {
+  coordinator_->term = 5;
+  StartAgent();
+  const int port = coordinator_->port();
+  coordinator_.reset();
+  coordinator_ = std::make_unique<FakeCoordinator>(port);
+  coordinator_->term = 4;
+  EXPECT_EQ(coordinator_->WaitForHello(2).term_seen(), 5);
+  EXPECT_EQ(coordinator_->last_heartbeat().seq(), 0) << "no heartbeat for an old coordinator";
+}
+
+TEST_F(AgentTest, StopsItsTrainersWhenTheCoordinatorStaysAway) {
+  coordinator_->lease.set_orphan_timeout_seconds(2);
+  StartAgent();
+  Run(ref_, {{"end", "wait"}});
+  WaitForProgress(ref_);
+  const int port = coordinator_->port();
+  coordinator_.reset();
+  absl::SleepFor(absl::Seconds(1));
+  EXPECT_THAT(agent_.Trainers(), SizeIs(1)) << "too early";
+  const absl::Time deadline = absl::Now() + absl::Seconds(15);
+  while (!agent_.Trainers().empty() && absl::Now() < deadline) absl::SleepFor(absl::Seconds(0.1));
+  EXPECT_THAT(agent_.Trainers(), IsEmpty());
+  coordinator_ = std::make_unique<FakeCoordinator>(port);
+  EXPECT_EQ(coordinator_->WaitForExited(ref_).failure().class_(), v1::FAILURE_CLASS_INFRA);
+}
+
+TEST_F(AgentTest, StopsATaskThatTheCoordinatorDoesNotKnow) {
+  StartAgent();
+  Run(ref_, {{"end", "wait"}});
+  WaitForProgress(ref_);
+  coordinator_->SetVerdict("job-a", worker::v1::Verdict::STOP);
+  coordinator_->CloseSessions();
+  coordinator_->WaitForExited(ref_);
+  EXPECT_TRUE(coordinator_->WaitUntil([&] { return agent_.Folders("failed").size() == 1; }));
+  EXPECT_THAT(agent_.Trainers(), IsEmpty());
+}
+
+TEST_F(AgentTest, ANewerAttemptStopsTheOlder) {
+  StartAgent({"--cpu-slots", "2"});
+  Run(ref_, {{"end", "wait"}});
+  WaitForProgress(ref_);
+  coordinator_->Prepare(MakeRef("job-a", 2), trainer::v1::TASK_KIND_TRAIN,
+                        {coordinator_->WaitForHello().devices(1).uuid()});
+  EXPECT_TRUE(coordinator_->WaitForExited(ref_).cancelled());
+}
+
+// ---- losing the agent
+
+TEST_F(AgentTest, ItsTrainersAreGoneFiveSecondsAfterTheAgentIsKilled) {
+  StartAgent();
+  Run(ref_, {{"end", "hang"}});
+  WaitForProgress(ref_);
+  ASSERT_THAT(agent_.Trainers(), SizeIs(1));
+  agent_.Kill();
+  EXPECT_TRUE(WaitForNoTrainers(absl::Seconds(5)));
+}
+
+TEST_F(AgentTest, ARestartedAgentReportsALostTaskUnderTheSameNumbers) {
+  StartAgent();
+  Run(ref_, {{"end", "wait"}, {"fork", "1"}});
+  WaitForProgress(ref_);
+  agent_.Kill();
+  agent_.Start();
+  const worker::v1::Hello hello = coordinator_->WaitForHello(2);
+  ASSERT_THAT(hello.owned(), SizeIs(1));
+  EXPECT_GT(hello.owned(0).last_event_seq(), 0);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_INFRA);
+  EXPECT_THAT(agent_.Trainers(), IsEmpty()) << "also the one in a session of its own";
+  ExpectGapless(ref_);
+}
+
+TEST_F(AgentTest, AFinishedResultSurvivesTheAgent) {
+  coordinator_->SetAcknowledgeEvents(false);
+  StartAgent();
+  const std::string id = coordinator_->WaitForHello().worker_id();
+  Run(ref_, {});
+  coordinator_->WaitForExited(ref_);
+  agent_.Kill();
+  coordinator_->SetAcknowledgeEvents(true);
+  const size_t before = coordinator_->Received(ref_).size();
+  agent_.Start();
+  const worker::v1::Hello hello = coordinator_->WaitForHello(2);
+  EXPECT_EQ(hello.worker_id(), id);
+  ASSERT_THAT(hello.owned(), SizeIs(1));
+  EXPECT_FALSE(hello.owned(0).running());
+  ASSERT_TRUE(
+      coordinator_->WaitUntil([&] { return coordinator_->Received(ref_).size() >= 2 * before; }));
+  EXPECT_FALSE(coordinator_->WaitForExited(ref_).has_failure());
+  ExpectGapless(ref_);
+  EXPECT_TRUE(coordinator_->WaitUntil([&] { return agent_.Folders("attempts").empty(); }));
+}
+
+TEST_F(AgentTest, EndsGracefullyAtSigterm) {
+  StartAgent();
+  Run(ref_, {{"end", "wait"}});
+  WaitForProgress(ref_);
+  agent_.Signal(SIGTERM);
+  const int status = agent_.Wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_INFRA) << "to be run elsewhere";
+  EXPECT_THAT(exited.failure().message(), HasSubstr("shut down"));
+}
+
+TEST_F(AgentTest, ASecondAgentOnTheSameFolderIsRefused) {
+  StartAgent();
+  AgentProcess second(coordinator_->address());
+  second.Start({"--data-dir", agent_.dir() + "/data"});
+  const int status = second.Wait();
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  EXPECT_THAT(second.Log(), HasSubstr("is in use by another liger-worker"));
+}
+
+TEST_F(AgentTest, ReportsItsInventoryWhenItChanges) {
+  StartAgent();
+  ASSERT_TRUE(MakeFolders(agent_.dir() + "/models/tiny").ok());
+  ASSERT_TRUE(
+      WriteFileAtomically(agent_.dir() + "/models/tiny/config.json", R"({"model_type": "llama"})")
+          .ok());
+  std::vector<worker::v1::InventoryItem> items;
+  EXPECT_TRUE(coordinator_->WaitUntil([&] {
+    const auto heartbeat = coordinator_->last_heartbeat();
+    if (heartbeat.inventory_changed()) {
+      items.assign(heartbeat.inventory().begin(), heartbeat.inventory().end());
+    }
+    return !items.empty();
+  }));
+  ASSERT_THAT(items, SizeIs(1));
+  EXPECT_EQ(items[0].architecture(), "llama");
+  EXPECT_THAT(items[0].uri(), testing::EndsWith("/models/tiny"));
+}
+
+TEST_F(AgentTest, DrainingTakesNothingNew) {
+  StartAgent();
+  worker::v1::CoordinatorMessage drain;
+  drain.mutable_drain();
+  coordinator_->Send(drain);
+  coordinator_->Prepare(ref_, trainer::v1::TASK_KIND_TRAIN,
+                        {coordinator_->WaitForHello().devices(0).uuid()});
+  EXPECT_THAT(coordinator_->WaitForRefused(ref_).reason(), HasSubstr("draining"));
+}
+
+}  // namespace
+}  // namespace liger::agent

@@ -1,0 +1,104 @@
+#include "worker/agent/event_converter.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "worker/agent/steady_time.h"
+
+namespace liger::agent {
+namespace {
+
+using testing::IsEmpty;
+using testing::SizeIs;
+using trainer::v1::Event;
+
+class EventConverterTest : public testing::Test {
+ protected:
+  Event Make(int rank = 0) {
+    Event event;
+    event.set_seq(++seq_);
+    event.set_rank(rank);
+    return event;
+  }
+  Event Step(int64_t step, int rank = 0) {
+    Event event = Make(rank);
+    event.mutable_step()->set_step(step);
+    return event;
+  }
+  absl::Time At(double seconds) const { return start_ + absl::Seconds(seconds); }
+
+  int64_t seq_ = 0;
+  const absl::Time start_ = SteadyNow();
+  EventConverter converter_{0};
+};
+
+TEST_F(EventConverterTest, SendsTheLatestStepOnceASecond) {
+  EXPECT_THAT(converter_.Convert(Step(1), At(0)), IsEmpty());
+  auto first = converter_.DueProgress(At(0));
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->event.progress().step().step(), 1);
+  for (int i = 2; i <= 9; ++i) converter_.Convert(Step(i), At(0.1 * i));
+  EXPECT_FALSE(converter_.DueProgress(At(0.99)));
+  auto second = converter_.DueProgress(At(1.0));
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->event.progress().step().step(), 9);
+  EXPECT_EQ(second->source_seq, 9);
+  EXPECT_FALSE(converter_.DueProgress(At(5))) << "nothing new";
+}
+
+TEST_F(EventConverterTest, KeepsTheOrderOfAStepAndWhatFollowsIt) {
+  converter_.Convert(Step(1), At(0));
+  converter_.DueProgress(At(0));
+  converter_.Convert(Step(2), At(0.1));
+  Event phase = Make();
+  phase.mutable_phase()->set_phase(trainer::v1::PHASE_SAVING);
+  const auto events = converter_.Convert(phase, At(0.2));
+  ASSERT_THAT(events, SizeIs(2));
+  EXPECT_EQ(events[0].event.progress().step().step(), 2);
+  EXPECT_TRUE(events[1].event.has_phase());
+  EXPECT_LT(events[0].source_seq, events[1].source_seq);
+}
+
+TEST_F(EventConverterTest, OtherRanksSpeakOnlyForThemselves) {
+  Event ready = Make(1);
+  ready.mutable_ready();
+  EXPECT_THAT(converter_.Convert(ready, At(0)), IsEmpty());
+  EXPECT_THAT(converter_.Convert(Step(1, 1), At(0)), IsEmpty());
+  EXPECT_FALSE(converter_.DueProgress(At(9)));
+  Event warning = Make(1);
+  warning.mutable_warning()->set_code("SLOW");
+  EXPECT_THAT(converter_.Convert(warning, At(0)), SizeIs(1));
+}
+
+TEST_F(EventConverterTest, ReportsPhaseStepPeakAndAge) {
+  Event memory = Make();
+  memory.mutable_memory()->set_kind("rss");
+  memory.mutable_memory()->set_peak_bytes(500);
+  converter_.Convert(memory, At(0));
+  memory.mutable_memory()->set_peak_bytes(400);
+  converter_.Convert(memory, At(0));
+  Event alive = Make();
+  alive.mutable_alive()->set_phase(trainer::v1::PHASE_TRAINING);
+  alive.mutable_alive()->set_step(3);
+  converter_.Convert(alive, At(1));
+  converter_.Convert(alive, At(2));  // alive, but no further
+  const auto status = converter_.Status(At(4));
+  EXPECT_EQ(status.phase(), trainer::v1::PHASE_TRAINING);
+  EXPECT_EQ(status.step(), 3);
+  EXPECT_EQ(status.peak_bytes(), 500);
+  EXPECT_NEAR(status.last_progress_age_seconds(), 3, 1e-6);
+  converter_.Convert(Step(4), At(5));
+  EXPECT_EQ(converter_.DueProgress(At(5))->event.progress().peak_memory_bytes().at("rss"), 500);
+}
+
+TEST_F(EventConverterTest, BoundsTheViolationsOfACheck) {
+  Event event = Make();
+  for (int i = 0; i < 1000; ++i) event.mutable_check_result()->add_violations()->set_line(i);
+  const auto events = converter_.Convert(event, At(0));
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].event.check_result().violations_size(), 200);
+  EXPECT_EQ(events[0].event.check_result().stats().at("violations_not_shown"), 800);
+}
+
+}  // namespace
+}  // namespace liger::agent

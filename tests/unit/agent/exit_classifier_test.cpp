@@ -1,0 +1,96 @@
+#include "worker/agent/exit_classifier.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+namespace liger::agent {
+namespace {
+
+constexpr int ExitCode(int code) { return code << 8; }
+constexpr int Killed(int signal_number) { return signal_number; }
+
+RankOutcome Rank(int rank, int wait_status, bool done = false, int order = 0) {
+  RankOutcome outcome;
+  outcome.rank = rank;
+  outcome.wait_status = wait_status;
+  outcome.done = done;
+  outcome.order = order;
+  return outcome;
+}
+
+RankOutcome Failed(int rank, v1::FailureClass failure_class) {
+  RankOutcome outcome = Rank(rank, ExitCode(1));
+  outcome.failed.emplace();
+  outcome.failed->set_class_(failure_class);
+  return outcome;
+}
+
+TEST(ClassifyExitTest, DoneIsWellWhateverComesAfterIt) {
+  EXPECT_FALSE(ClassifyExit({Rank(0, ExitCode(0), true)}, {}).has_failure());
+  EXPECT_FALSE(ClassifyExit({Rank(0, Killed(SIGSEGV), true)}, {}).has_failure());
+}
+
+TEST(ClassifyExitTest, AFailedEventSaysMoreThanTheSignal) {
+  RankOutcome rank = Failed(0, v1::FAILURE_CLASS_NAN);
+  rank.wait_status = Killed(SIGKILL);
+  rank.out_of_memory = true;
+  rank.done = true;
+  const auto exited = ClassifyExit({rank}, {});
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_NAN);
+  EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
+}
+
+TEST(ClassifyExitTest, SigkillWithACountedOomKillIsMemory) {
+  RankOutcome rank = Rank(0, Killed(SIGKILL));
+  EXPECT_EQ(ClassifyExit({rank}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
+  rank.out_of_memory = true;
+  const auto exited = ClassifyExit({rank}, {});
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_OOM_HOST);
+  EXPECT_FALSE(exited.failure().action().empty());
+  // Another process's OOM kill does not explain a segmentation fault.
+  rank.wait_status = Killed(SIGSEGV);
+  EXPECT_EQ(ClassifyExit({rank}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
+}
+
+TEST(ClassifyExitTest, SilenceIsInfrastructure) {
+  EXPECT_EQ(ClassifyExit({Rank(0, ExitCode(7))}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
+  EXPECT_EQ(ClassifyExit({Rank(0, ExitCode(0))}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
+  RankOutcome unknown = Rank(0, 0);
+  unknown.wait_status.reset();
+  EXPECT_EQ(ClassifyExit({unknown}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
+}
+
+TEST(ClassifyExitTest, BlamesTheRankThatFailedFirstByItself) {
+  RankOutcome victim = Rank(0, Killed(SIGKILL), false, 0);
+  victim.killed_by_agent = true;
+  const auto crashed = ClassifyExit(
+      {victim, Rank(1, Killed(SIGABRT), false, 1), Rank(2, Killed(SIGSEGV), false, 2)}, {});
+  EXPECT_EQ(crashed.first_failed_rank(), 1);
+  EXPECT_EQ(crashed.failure().first_failed_rank(), 1);
+  RankOutcome told = Failed(2, v1::FAILURE_CLASS_DATA);
+  told.order = 9;
+  const auto exited = ClassifyExit({Rank(0, Killed(SIGABRT)), victim, told}, {});
+  EXPECT_EQ(exited.first_failed_rank(), 2);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_DATA);
+}
+
+TEST(ClassifyExitTest, AStoppedTaskIsCancelledUnlessItFinishedOrFailed) {
+  ExitContext stopped{.cancelled = true};
+  EXPECT_TRUE(ClassifyExit({Rank(0, ExitCode(2))}, stopped).cancelled());
+  EXPECT_FALSE(ClassifyExit({Rank(0, ExitCode(2))}, stopped).has_failure());
+  EXPECT_FALSE(ClassifyExit({Rank(0, ExitCode(0), true)}, stopped).cancelled());
+  EXPECT_FALSE(ClassifyExit({Failed(0, v1::FAILURE_CLASS_NAN)}, stopped).cancelled());
+}
+
+TEST(ClassifyExitTest, TheWorkersOwnTroubleIsInfrastructure) {
+  const auto shut_down = ClassifyExit({Rank(0, ExitCode(2))}, {.worker_error = "shut down"});
+  EXPECT_EQ(shut_down.failure().class_(), v1::FAILURE_CLASS_INFRA);
+  EXPECT_EQ(shut_down.failure().message(), "shut down");
+  const auto spawn = ClassifyExit({Rank(0, 0)}, {.spawn_error = "no such program"});
+  EXPECT_EQ(spawn.failure().message(), "no such program");
+}
+
+TEST(OomKillCountTest, IsThere) { EXPECT_GE(OomKillCount(), 0); }
+
+}  // namespace
+}  // namespace liger::agent

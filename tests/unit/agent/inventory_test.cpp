@@ -1,0 +1,127 @@
+#include "worker/agent/inventory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "worker/agent/text_util.h"
+
+namespace liger::agent {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+
+class InventoryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "inventory-XXXXXX").string();
+    dir_ = mkdtemp(pattern.data());
+    models_.emplace(Root::Open(dir_ + "/models").value());
+    datasets_.emplace(Root::Open(dir_ + "/datasets").value());
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+  void Write(const std::string& name, const std::string& content) {
+    fs::create_directories(fs::path(dir_ + "/" + name).parent_path());
+    std::ofstream(dir_ + "/" + name, std::ios::binary) << content;
+  }
+  void WriteModel(const std::string& name) {
+    Write("models/" + name + "/config.json", R"({"model_type": "llama"})");
+    const std::string header =
+        R"({"__metadata__": {}, "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}})";
+    std::string length(8, '\0');
+    length[0] = static_cast<char>(header.size());
+    Write("models/" + name + "/model.safetensors", length + header + std::string(24, '\0'));
+  }
+  std::vector<worker::v1::InventoryItem> Scan(const std::vector<std::string>& catalog = {}) {
+    return inventory().Scan(catalog);
+  }
+  std::vector<std::string> Uris(const std::vector<std::string>& catalog = {}) {
+    std::vector<std::string> uris;
+    for (const auto& item : Scan(catalog)) {
+      uris.push_back(item.uri().starts_with("file://" + dir_) ? item.uri().substr(7 + dir_.size())
+                                                              : item.uri());
+    }
+    return uris;
+  }
+  Inventory& inventory() {
+    if (!inventory_) inventory_.emplace(&*models_, &*datasets_);
+    return *inventory_;
+  }
+
+  std::string dir_;
+  std::optional<Root> models_, datasets_;
+  std::optional<Inventory> inventory_;
+};
+
+TEST_F(InventoryTest, FindsModelsAndDatasets) {
+  WriteModel("tiny");
+  WriteModel("org/nested/tiny");
+  Write("datasets/a.jsonl", "{}");
+  Write("datasets/sub/b.json", "[]");
+  Write("datasets/notes.txt", "");
+  Write("datasets/.hidden/c.json", "[]");
+  EXPECT_THAT(Uris(), ElementsAre("/models/org/nested/tiny", "/models/tiny", "/datasets/a.jsonl",
+                                  "/datasets/sub/b.json"));
+  const auto model = Scan()[1];
+  EXPECT_EQ(model.kind(), "model");
+  EXPECT_EQ(model.architecture(), "llama");
+  EXPECT_EQ(model.parameters(), 6);
+}
+
+TEST_F(InventoryTest, NamesThePresentOnesAsTheCatalogDoesToo) {
+  WriteModel("tiny");
+  Write("datasets/a.jsonl", "{}");
+  EXPECT_THAT(Uris({"tiny", "a.jsonl", "absent", "s3://bucket/x", "../../etc"}),
+              ElementsAre("/models/tiny", "/datasets/a.jsonl", "a.jsonl", "tiny"));
+}
+
+TEST_F(InventoryTest, TheDigestFollowsTheFiles) {
+  WriteModel("tiny");
+  const std::string before = Scan()[0].digest();
+  EXPECT_EQ(Scan()[0].digest(), before);
+  Write("models/tiny/tokenizer.json", "{}");
+  EXPECT_NE(Scan()[0].digest(), before);
+}
+
+TEST_F(InventoryTest, DamagedFilesDoNotHurt) {
+  Write("models/bad/config.json", "{not json");
+  Write("models/bad/model.safetensors", std::string(8, '\xff') + "x");
+  Write("models/odd/config.json", "[1]");
+  Write("models/odd/model.safetensors", "abc");
+  const auto items = Scan();
+  ASSERT_EQ(items.size(), 2u);
+  EXPECT_EQ(items[0].parameters(), 0);
+  EXPECT_EQ(items[0].architecture(), "");
+}
+
+// ---- text_util
+
+TEST(TextUtilTest, ReplacesOnlyWhatIsNotUtf8) {
+  const std::string good = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80";
+  EXPECT_EQ(ToValidUtf8(good), good);
+  const std::string bad = "\xEF\xBF\xBD";
+  EXPECT_EQ(ToValidUtf8("x\x80y"), "x" + bad + "y");
+  EXPECT_EQ(ToValidUtf8("\xC0\xAF"), bad + bad) << "overlong";
+  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80"), bad + bad + bad) << "surrogate";
+  EXPECT_EQ(ToValidUtf8("\xE2\x82"), bad + bad) << "cut off";
+}
+
+TEST(TextUtilTest, LastLines) {
+  EXPECT_EQ(LastLines("a\nb\nc\n", 2), "b\nc\n");
+  EXPECT_EQ(LastLines("a\nb", 5), "a\nb");
+  EXPECT_EQ(LastLines("", 1), "");
+}
+
+TEST_F(InventoryTest, ReadTailStartsAnywhere) {
+  Write("log", std::string(100, 'x') + "\xE2\x82\xAC end");
+  EXPECT_EQ(ReadTail(dir_ + "/log", 6), "\xEF\xBF\xBD\xEF\xBF\xBD end");
+  EXPECT_EQ(ReadTail(dir_ + "/none", 6), "");
+}
+
+}  // namespace
+}  // namespace liger::agent

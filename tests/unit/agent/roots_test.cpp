@@ -1,0 +1,89 @@
+#include "worker/agent/roots.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "worker/agent/reclaim.h"
+
+namespace liger::agent {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RootsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "roots-XXXXXX").string();
+    dir_ = mkdtemp(pattern.data());
+    fs::create_directories(dir_ / "root/models/tiny");
+    fs::create_directories(dir_ / "outside/secret");
+    fs::create_directory_symlink(dir_ / "outside", dir_ / "root/escape");
+    fs::create_directory_symlink("models/tiny", dir_ / "root/alias");
+    root_.emplace(Root::Open((dir_ / "root").string()).value());
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  fs::path dir_;
+  std::optional<Root> root_;
+};
+
+TEST_F(RootsTest, FindsWhatLiesBelow) {
+  for (const std::string& uri :
+       {std::string("models/tiny"), std::string("./models//tiny/"), std::string("models/x/../tiny"),
+        (dir_ / "root/models/tiny").string(), "file://" + (dir_ / "root/models/tiny").string()}) {
+    EXPECT_TRUE(root_->Check(uri).ok()) << uri;
+    EXPECT_EQ(root_->Relative(uri).value(), "models/tiny") << uri;
+  }
+  EXPECT_TRUE(root_->Check("alias").ok()) << "a link that stays below";
+  EXPECT_TRUE(absl::IsNotFound(root_->Check("models/none")));
+}
+
+TEST_F(RootsTest, RefusesWhatLeadsOut) {
+  for (const std::string& uri :
+       {std::string("../outside"), std::string("models/../../outside"),
+        std::string("escape/secret"), std::string("escape"), std::string("/etc/passwd"),
+        std::string("file:///etc"), (dir_ / "outside").string(), (dir_ / "root2").string()}) {
+    EXPECT_TRUE(absl::IsPermissionDenied(root_->Check(uri))) << uri;
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(root_->Check("s3://bucket/model")));
+  EXPECT_TRUE(absl::IsInvalidArgument(root_->Check(std::string("a\0b", 3))));
+}
+
+TEST_F(RootsTest, InputsMayLieBelowAnyRoot) {
+  const Root other = Root::Open((dir_ / "outside").string()).value();
+  const std::vector<const Root*> roots = {&*root_, &other};
+  EXPECT_TRUE(CheckInputUri((dir_ / "outside/secret").string(), roots).ok());
+  EXPECT_TRUE(CheckInputUri("not-there.jsonl", roots).ok()) << "the trainer's to report";
+  EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("/etc/passwd", roots)));
+  EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("../x", roots)));
+  EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("escape/secret", roots)))
+      << "though the second root has no such entry";
+}
+
+TEST_F(RootsTest, MakesFoldersBelowOnly) {
+  EXPECT_TRUE(root_->OpenOrMakeFolder("a/b/c").ok());
+  EXPECT_TRUE(fs::is_directory(dir_ / "root/a/b/c"));
+  EXPECT_FALSE(root_->OpenOrMakeFolder("escape/new").ok());
+  EXPECT_FALSE(fs::exists(dir_ / "outside/new"));
+}
+
+TEST_F(RootsTest, RemovesATreeWithoutFollowingLinks) {
+  fs::create_directories(dir_ / "root/result/deep");
+  std::ofstream(dir_ / "root/result/deep/file") << "x";
+  fs::create_directory_symlink(dir_ / "outside", dir_ / "root/result/link");
+  ASSERT_TRUE(RemoveBeneath(*root_, "result").ok());
+  EXPECT_FALSE(fs::exists(dir_ / "root/result"));
+  EXPECT_TRUE(fs::exists(dir_ / "outside/secret"));
+  EXPECT_TRUE(RemoveBeneath(*root_, "result").ok()) << "again";
+  EXPECT_FALSE(RemoveBeneath(*root_, ".").ok());
+  EXPECT_FALSE(RemoveBeneath(*root_, "../outside").ok());
+  EXPECT_TRUE(fs::exists(dir_ / "outside/secret"));
+}
+
+}  // namespace
+}  // namespace liger::agent
