@@ -28,7 +28,12 @@ std::string Sibling(const std::string& name) {
   return error ? name : (self.parent_path() / name).string();
 }
 
-void Declare(CLI::App& app, Options& o, double& stop_grace_seconds, double& keep_failed_hours) {
+// Durations as the command line gives them.
+struct Durations {
+  double stop_grace_seconds, keep_failed_hours, inventory_seconds;
+};
+
+void Declare(CLI::App& app, Options& o, Durations& d) {
   app.set_version_flag("--version", std::string("liger-worker ") + kVersion);
   app.add_option("--coordinator", o.coordinator, "The coordinator's worker port, host:port")
       ->capture_default_str();
@@ -54,7 +59,7 @@ void Declare(CLI::App& app, Options& o, double& stop_grace_seconds, double& keep
   app.add_option("--tls-cert", o.tls_cert, "PEM file with this worker's certificate");
   app.add_option("--tls-key", o.tls_key, "PEM file with its key");
   app.add_flag("--insecure", o.insecure, "Allow plaintext to a coordinator beyond loopback");
-  app.add_option("--stop-grace", stop_grace_seconds,
+  app.add_option("--stop-grace", d.stop_grace_seconds,
                  "Seconds that trainers get to end at SIGTERM before they are killed")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
@@ -62,9 +67,13 @@ void Declare(CLI::App& app, Options& o, double& stop_grace_seconds, double& keep
                  "Folders of failed attempts to keep below <data-dir>/failed")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--keep-failed-hours", keep_failed_hours, "and for how long")
+  app.add_option("--keep-failed-hours", d.keep_failed_hours, "and for how long")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--inventory-interval", d.inventory_seconds,
+                 "Seconds between looks at the model and data set roots")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
 }
 
 void FillDefaults(Options& o) {
@@ -82,18 +91,20 @@ void FillDefaults(Options& o) {
 std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   Options options;
   options.data_dir = HomeFolder() + "/.liger/worker";
-  double stop_grace_seconds = absl::ToDoubleSeconds(options.stop_grace);
-  double keep_failed_hours = absl::ToDoubleHours(options.keep_failed_for);
+  Durations durations{absl::ToDoubleSeconds(options.stop_grace),
+                      absl::ToDoubleHours(options.keep_failed_for),
+                      absl::ToDoubleSeconds(options.inventory_interval)};
   CLI::App app{"liger-worker: runs the coordinator's training tasks on this host."};
-  Declare(app, options, stop_grace_seconds, keep_failed_hours);
+  Declare(app, options, durations);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     *exit_code = app.exit(error) == 0 ? 0 : kInvalidInput;
     return std::nullopt;
   }
-  options.stop_grace = absl::Seconds(stop_grace_seconds);
-  options.keep_failed_for = absl::Hours(keep_failed_hours);
+  options.stop_grace = absl::Seconds(durations.stop_grace_seconds);
+  options.keep_failed_for = absl::Hours(durations.keep_failed_hours);
+  options.inventory_interval = absl::Seconds(durations.inventory_seconds);
   FillDefaults(options);
   if (access(options.trainer.c_str(), X_OK) != 0) {
     fprintf(stderr, "liger-worker: no program at %s: give --trainer\n", options.trainer.c_str());

@@ -73,6 +73,7 @@ absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Recover(const Services& 
     task->exited_at_ = SteadyNow();
   }
   task->AddToShipper();
+  if (task->state_ == State::kExited) services.shipper->Finish(task->ref());
   return task;
 }
 

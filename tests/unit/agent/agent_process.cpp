@@ -25,9 +25,11 @@ namespace fs = std::filesystem;
 
 }  // namespace
 
-AgentProcess::AgentProcess(const std::string& coordinator) : coordinator_(coordinator) {
+AgentProcess::AgentProcess(const std::string& coordinator, const std::string& data_dir)
+    : coordinator_(coordinator) {
   std::string pattern = (fs::temp_directory_path() / "liger-agent-test-XXXXXX").string();
   dir_ = mkdtemp(pattern.data());
+  data_dir_ = data_dir.empty() ? dir_ + "/data" : data_dir;
 }
 
 AgentProcess::~AgentProcess() {

@@ -12,7 +12,8 @@ namespace liger::agent {
 // removed at the end.
 class AgentProcess {
  public:
-  explicit AgentProcess(const std::string& coordinator);
+  // `data_dir`: default, one of its own.
+  explicit AgentProcess(const std::string& coordinator, const std::string& data_dir = "");
   ~AgentProcess();
 
   void Start(const std::vector<std::string>& more_flags = {});
@@ -23,6 +24,7 @@ class AgentProcess {
   void Kill();
 
   const std::string& dir() const { return dir_; }
+  const std::string& data_dir() const { return data_dir_; }
   std::string output(const std::string& name) const { return dir_ + "/outputs/" + name; }
   std::string Log() const;
   // Folders below <data-dir>/`sub`.
@@ -33,6 +35,7 @@ class AgentProcess {
  private:
   const std::string coordinator_;
   std::string dir_;
+  std::string data_dir_;
   pid_t pid_ = 0;
 };
 

@@ -74,11 +74,12 @@ class AgentTest : public testing::Test {
     int64_t expected = 1;
     for (const TaskEvent& event : coordinator_->Events(ref)) EXPECT_EQ(event.seq(), expected++);
   }
-  // Ends this coordinator; another one with the same port follows.
+  // The next coordinator has the same port and knows what this one knew.
   void RestartCoordinator() {
     const int port = coordinator_->port();
+    const FakeCoordinator::Memory memory = coordinator_->memory();
     coordinator_.reset();
-    coordinator_ = std::make_unique<FakeCoordinator>(port);
+    coordinator_ = std::make_unique<FakeCoordinator>(port, memory);
   }
 
   std::unique_ptr<FakeCoordinator> coordinator_ = std::make_unique<FakeCoordinator>();
@@ -240,7 +241,7 @@ TEST_F(AgentTest, KeepsNothingVisibleOfADeniedPublication) {
   StartAgent();
   Run(ref_, {});
   coordinator_->WaitForExited(ref_);
-  EXPECT_THAT(fs::directory_iterator(agent_.dir() + "/outputs"), IsEmpty());
+  EXPECT_TRUE(fs::is_empty(agent_.dir() + "/outputs"));
 }
 
 TEST_F(AgentTest, RefusesAnOutputThatExistsBeforeTraining) {
@@ -271,7 +272,6 @@ TEST_F(AgentTest, KeepsTrainingWithoutTheCoordinatorAndReplaysWhatItMissed) {
   Run(ref_, {{"steps", "100"}, {"step_ms", "40"}});
   WaitForProgress(ref_);
   RestartCoordinator();
-  // The new one knows nothing: everything comes again, under the same numbers.
   const worker::v1::Hello hello = coordinator_->WaitForHello();
   ASSERT_THAT(hello.owned(), SizeIs(1));
   EXPECT_TRUE(hello.owned(0).running());
@@ -432,8 +432,8 @@ TEST_F(AgentTest, EndsGracefullyAtSigterm) {
 
 TEST_F(AgentTest, ASecondAgentOnTheSameFolderIsRefused) {
   StartAgent();
-  AgentProcess second(coordinator_->address());
-  second.Start({"--data-dir", agent_.dir() + "/data"});
+  AgentProcess second(coordinator_->address(), agent_.data_dir());
+  second.Start();
   const int status = second.Wait();
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
   EXPECT_THAT(second.Log(), HasSubstr("is in use by another liger-worker"));

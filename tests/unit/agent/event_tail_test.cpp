@@ -77,7 +77,8 @@ TEST_F(EventTailTest, ReadsALongFileInPieces) {
   EventTail tail(path());
   int64_t seq = 0;
   do {
-    for (const auto& event : *tail.Read(64 << 10)) EXPECT_EQ(event.seq(), ++seq);
+    const auto events = tail.Read(64 << 10);
+    for (const auto& event : *events) EXPECT_EQ(event.seq(), ++seq);
   } while (!tail.at_end());
   EXPECT_EQ(seq, 20000);
 }

@@ -33,7 +33,7 @@ CoordinatorMessage GrantMessage(const trainer::v1::Ref& ref) {
 
 }  // namespace
 
-FakeCoordinator::FakeCoordinator(int port) {
+FakeCoordinator::FakeCoordinator(int port, Memory memory) : tasks_(std::move(memory)) {
   lease.set_heartbeat_seconds(0.1);
   lease.set_fence_seconds(1.5);
   lease.set_reassign_seconds(2);
@@ -283,7 +283,9 @@ std::vector<TaskEvent> FakeCoordinator::Events(const trainer::v1::Ref& ref) {
   std::map<int64_t, TaskEvent> by_seq;
   for (const TaskEvent& event : Received(ref)) {
     auto [it, fresh] = by_seq.emplace(event.seq(), event);
-    if (!fresh) EXPECT_EQ(it->second.SerializeAsString(), event.SerializeAsString());
+    if (!fresh) {
+      EXPECT_EQ(it->second.SerializeAsString(), event.SerializeAsString());
+    }
   }
   std::vector<TaskEvent> events;
   for (auto& [seq, event] : by_seq) events.push_back(event);
@@ -298,6 +300,11 @@ std::string FakeCoordinator::Log(const trainer::v1::Ref& ref) {
 std::vector<int64_t> FakeCoordinator::Steps(const trainer::v1::Ref& ref) {
   absl::MutexLock lock(&mutex_);
   return tasks_[Key(ref)].steps;
+}
+
+FakeCoordinator::Memory FakeCoordinator::memory() {
+  absl::MutexLock lock(&mutex_);
+  return tasks_;
 }
 
 int FakeCoordinator::hellos() {

@@ -20,8 +20,17 @@ namespace liger::agent {
 // everything and answers only what it is told to.
 class FakeCoordinator : public worker::v1::Fleet::Service {
  public:
+  struct Task {
+    std::vector<worker::v1::TaskEvent> received;
+    int64_t acknowledged = 0;
+    std::string log;
+    std::vector<int64_t> steps;
+  };
+  // What a real one keeps in its store, by task.
+  using Memory = std::map<std::string, Task>;
+
   // Listens on a port of loopback; 0 picks a free one.
-  explicit FakeCoordinator(int port = 0);
+  explicit FakeCoordinator(int port = 0, Memory memory = {});
   ~FakeCoordinator() override;
   int port() const { return port_; }
   std::string address() const;
@@ -68,15 +77,10 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   std::string Log(const trainer::v1::Ref& ref);
   std::vector<int64_t> Steps(const trainer::v1::Ref& ref);
   int hellos();
+  Memory memory();
   worker::v1::Heartbeat last_heartbeat();
 
  private:
-  struct Task {
-    std::vector<worker::v1::TaskEvent> received;
-    int64_t acknowledged = 0;
-    std::string log;
-    std::vector<int64_t> steps;
-  };
   using SessionStream =
       grpc::ServerReaderWriter<worker::v1::CoordinatorMessage, worker::v1::WorkerMessage>;
   using ShipStream = grpc::ServerReaderWriter<worker::v1::ChunkAck, worker::v1::Chunk>;
@@ -98,7 +102,7 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   std::vector<worker::v1::Heartbeat> heartbeats_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, worker::v1::Prepared> prepared_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, worker::v1::Refused> refused_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  Memory tasks_ ABSL_GUARDED_BY(mutex_);
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };
