@@ -43,10 +43,23 @@ AgentProcess::~AgentProcess() {
 }
 
 void AgentProcess::Start(const std::vector<std::string>& more_flags) {
-  std::vector<std::string> argv = {
-      LIGER_WORKER,      "--coordinator",  coordinator_,       "--data-dir",       dir_ + "/data",
-      "--model-root",    dir_ + "/models", "--dataset-root",   dir_ + "/datasets", "--output-root",
-      dir_ + "/outputs", "--trainer",      LIGER_FAKE_TRAINER, "--metrics-listen", "127.0.0.1:0"};
+  std::vector<std::string> argv = {LIGER_WORKER,
+                                   "--coordinator",
+                                   coordinator_,
+                                   "--data-dir",
+                                   data_dir_,
+                                   "--model-root",
+                                   dir_ + "/models",
+                                   "--dataset-root",
+                                   dir_ + "/datasets",
+                                   "--output-root",
+                                   dir_ + "/outputs",
+                                   "--trainer",
+                                   LIGER_FAKE_TRAINER,
+                                   "--metrics-listen",
+                                   "127.0.0.1:0",
+                                   "--inventory-interval",
+                                   "0.2"};
   argv.insert(argv.end(), more_flags.begin(), more_flags.end());
   std::vector<char*> pointers;
   for (std::string& arg : argv) pointers.push_back(arg.data());

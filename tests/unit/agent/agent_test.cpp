@@ -181,7 +181,7 @@ TEST_F(AgentTest, StopsATrainerThatObeys) {
 
 TEST_F(AgentTest, KillsATrainerThatIgnoresStopAfterTheGrace) {
   StartAgent();
-  Run(ref_, {{"end", "hang"}});
+  Run(ref_, {{"steps", "1"}, {"end", "hang"}});
   WaitForProgress(ref_);
   const absl::Time stopped = absl::Now();
   coordinator_->Stop(ref_, 1);
@@ -375,7 +375,7 @@ TEST_F(AgentTest, ANewerAttemptStopsTheOlder) {
 
 TEST_F(AgentTest, ItsTrainersAreGoneFiveSecondsAfterTheAgentIsKilled) {
   StartAgent();
-  Run(ref_, {{"end", "hang"}});
+  Run(ref_, {{"steps", "1"}, {"end", "hang"}});
   WaitForProgress(ref_);
   ASSERT_THAT(agent_.Trainers(), SizeIs(1));
   agent_.Kill();
