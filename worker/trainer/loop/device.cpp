@@ -61,6 +61,9 @@ Device Device::Open(liger::v1::DeviceKind kind, int local_rank) {
   const c10::Device device(c10::kCUDA, static_cast<c10::DeviceIndex>(local_rank));
   at::globalContext().lazyInitDevice(c10::kCUDA);
   at::accelerator::setDeviceIndex(device.index());
+  // cuDNN's attention plans each shape anew (40 to 70 ms), and decoding meets a
+  // new length at every token; training calls its attention kernels directly.
+  at::globalContext().setSDPUseCuDNN(false);
   return Device(device, device.str() + " " + CudaDeviceName(local_rank));
 }
 
