@@ -107,7 +107,7 @@ def transformers_child(model_dir, rows_file, steps):
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
-        print(f"step {step + 1}/{steps} loss {loss.item():.5f}", flush=True)
+        print(f"step {step + 1}/{steps} loss {loss.item():.9g}", flush=True)
 
 
 # ---- The matrix products of both sides in one process -----------------------
@@ -149,8 +149,11 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(command, warmup, steps):
-    """Runs a program that prints a line `step N/...` after each step; times steps after warm-up."""
+def measure(command, warmup, steps, metrics=None):
+    """Runs a program that prints a line `step N/...` after each step; times steps after warm-up.
+
+    Losses are in those lines, or, to all digits, in the file `metrics` that the program leaves.
+    """
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     start = time.perf_counter()
     marks, losses, first_step, log = {}, [], None, []
@@ -161,13 +164,17 @@ def measure(command, warmup, steps):
         step = int(line.split()[1].split("/")[0])
         marks[step] = (time.perf_counter(), cpu_seconds(process.pid))
         words = line.split()
-        losses.append(float(words[words.index("loss") + 1]))
+        if metrics is None:
+            losses.append(float(words[words.index("loss") + 1]))
         first_step = first_step or time.perf_counter() - start
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status
     if status != 0 or warmup + steps not in marks:
         raise SystemExit("".join(log[-20:]) + errors + f"\nfailed: {' '.join(command)}")
+    if metrics is not None:
+        lines = [json.loads(line) for line in open(metrics, encoding="utf-8")]
+        losses = [line["loss"] for line in lines if "loss" in line]
     wall = marks[warmup + steps][0] - marks[warmup][0]
     cpu = marks[warmup + steps][1] - marks[warmup][1]
     return {"wall": wall, "cpu": cpu, "rss": usage.ru_maxrss * 1024, "first_step": first_step, "losses": losses}
@@ -189,7 +196,7 @@ def trainer_command(trainer, model_dir, rows_file, mode, steps, folder):
     }
     path = f"{folder}/{mode}.json"
     json.dump(spec, open(path, "w", encoding="utf-8"))
-    return [trainer, "--spec", path, "--output", output]
+    return [trainer, "--spec", path, "--output", output], f"{output}/metrics.jsonl"
 
 
 def run_table(title, runs, rounds, warmup, steps, tokens):
@@ -197,7 +204,8 @@ def run_table(title, runs, rounds, warmup, steps, tokens):
     samples = {name: [] for name in runs}
     for _ in range(rounds):
         for name, make in runs.items():
-            samples[name].append(measure(make(), warmup, steps))
+            command, metrics = make()
+            samples[name].append(measure(command, warmup, steps, metrics))
     result = {}
     print(f"\n{title}: {tokens} real tokens in {steps} steps, {rounds} rounds")
     print(f"{'':14}{'tokens/s':>10}{'spread':>18}{'peak GB':>9}{'CPU s/step':>12}{'first step s':>14}{'last loss':>11}")
@@ -245,8 +253,9 @@ def compare(arguments, folder):
     )
 
     def child():
-        return [sys.executable, __file__, "--child", "transformers", "--model", arguments.model,
-                "--rows", files["unpadded"], "--steps", str(total)]  # fmt: skip
+        command = [sys.executable, __file__, "--child", "transformers", "--model", arguments.model,
+                   "--rows", files["unpadded"], "--steps", str(total)]  # fmt: skip
+        return command, None
 
     def ours(mode, layout):
         return lambda: trainer_command(arguments.trainer, arguments.model, files[layout], mode, total, folder)
