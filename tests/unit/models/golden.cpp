@@ -1,0 +1,101 @@
+#include "tests/unit/models/golden.h"
+
+#include <fstream>
+#include <numeric>
+#include <stdexcept>
+
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/models/weights.h"
+
+namespace liger::trainer::golden {
+
+std::string Folder(const std::string& name) {
+  return std::string(LIGER_SOURCE_DIR) + "/tests/golden/models/" + name;
+}
+
+nlohmann::json ReadJson(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw std::runtime_error("cannot read " + path);
+  return nlohmann::json::parse(file);
+}
+
+liger::v1::KernelSpec Kernels(const std::string& name) {
+  liger::v1::KernelSpec spec;
+  liger::v1::KernelMode mode;
+  if (liger::v1::KernelMode_Parse("KERNEL_MODE_" + name, &mode)) {
+    spec.set_mode(mode);
+    return spec;
+  }
+  spec.set_mode(liger::v1::KERNEL_MODE_CUSTOM);
+  const auto* field = liger::v1::KernelSpec::descriptor()->FindFieldByName(name);
+  if (!field) throw std::runtime_error("no kernel switch " + name);
+  spec.GetReflection()->SetBool(&spec, field, true);
+  return spec;
+}
+
+std::shared_ptr<CausalLM> LoadModel(const std::string& folder, const std::string& kernels) {
+  auto model = BuildModel(ModelConfig::FromFolder(folder), Kernels(kernels));
+  LoadWeights(*model, folder);
+  return model;
+}
+
+namespace {
+
+Example ToExample(const nlohmann::json& sequence) {
+  return {sequence.at("input_ids").get<std::vector<int32_t>>(),
+          sequence.at("labels").get<std::vector<int32_t>>()};
+}
+
+Batch AllRows(const ExampleSet& set) {
+  std::vector<int64_t> rows(set.num_rows());
+  std::iota(rows.begin(), rows.end(), 0);
+  return MakeBatch(set, rows);
+}
+
+}  // namespace
+
+Batch SftBatch(const nlohmann::json& sequences) {
+  ExampleSet set;
+  for (const auto& sequence : sequences) set.sequences.push_back(ToExample(sequence));
+  return AllRows(set);
+}
+
+Batch OrpoBatch(const nlohmann::json& pairs) {
+  ExampleSet set;
+  set.kind = RowKind::kPair;
+  for (const auto& pair : pairs) {
+    set.sequences.push_back(ToExample(pair.at("chosen")));
+    set.sequences.push_back(ToExample(pair.at("rejected")));
+  }
+  return AllRows(set);
+}
+
+LossOutput WholeStep(Objective& objective, CausalLM& model, const Batch& batch) {
+  const StepCounts counts = objective.Count(batch);
+  StepContext context;
+  context.loss_tokens = counts.loss_tokens;
+  context.rows = counts.rows;
+  return objective.Forward(model, batch, context);
+}
+
+double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
+  const at::Tensor exact = expected.to(at::kDouble);
+  return ((actual.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
+}
+
+std::vector<std::map<std::string, double>> Train(Objective& objective, CausalLM& model,
+                                                 const std::vector<Batch>& batches, double lr) {
+  torch::optim::AdamW optimizer(model.parameters(),
+                                torch::optim::AdamWOptions(lr).weight_decay(0.0));
+  std::vector<std::map<std::string, double>> history;
+  for (const Batch& batch : batches) {
+    optimizer.zero_grad();
+    const LossOutput out = WholeStep(objective, model, batch);
+    out.loss.backward();
+    optimizer.step();
+    history.push_back(out.metrics.Means());
+  }
+  return history;
+}
+
+}  // namespace liger::trainer::golden

@@ -1,0 +1,47 @@
+#ifndef LIGER_TESTS_UNIT_MODELS_GOLDEN_H_
+#define LIGER_TESTS_UNIT_MODELS_GOLDEN_H_
+
+#include <torch/torch.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/data/batch.h"
+#include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/objectives/objective.h"
+
+// What tools/fixtures/model_fixtures.py wrote, and what the tests do with it.
+namespace liger::trainer::golden {
+
+inline const std::vector<std::string> kTinyCases = {"gqa_tied_v5", "mha_untied_hub",
+                                                    "mqa_head_dim_bias_v5", "llama3_rope_tied_hub"};
+
+std::string Folder(const std::string& name);  // below tests/golden/models
+nlohmann::json ReadJson(const std::string& path);
+
+// A kernels message by name: LIGER, BASELINE, or one op's name: only that one.
+liger::v1::KernelSpec Kernels(const std::string& name);
+
+// Built from a Hugging Face folder with its weights, fp32.
+std::shared_ptr<CausalLM> LoadModel(const std::string& folder, const std::string& kernels);
+
+// From a list of {input_ids, labels}, or of {chosen, rejected} pairs of those.
+Batch SftBatch(const nlohmann::json& sequences);
+Batch OrpoBatch(const nlohmann::json& pairs);
+
+// The batch as one whole optimizer step.
+LossOutput WholeStep(Objective& objective, CausalLM& model, const Batch& batch);
+
+double RelativeError(const at::Tensor& actual, const at::Tensor& expected);
+
+// Trains on one batch a step with AdamW and returns each step's metrics, measured
+// before its update.
+std::vector<std::map<std::string, double>> Train(Objective& objective, CausalLM& model,
+                                                 const std::vector<Batch>& batches, double lr);
+
+}  // namespace liger::trainer::golden
+
+#endif  // LIGER_TESTS_UNIT_MODELS_GOLDEN_H_

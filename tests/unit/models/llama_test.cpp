@@ -1,0 +1,176 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/unit/models/golden.h"
+#include "worker/trainer/error.h"
+#include "worker/trainer/models/activation_checkpoint.h"
+#include "worker/trainer/models/generate.h"
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/models/weights.h"
+#include "worker/trainer/objectives/token_logprobs.h"
+
+namespace liger::trainer {
+namespace {
+
+at::Tensor FirstBatchLogits(CausalLM& model, const std::string& folder) {
+  const Batch batch =
+      golden::SftBatch(golden::ReadJson(folder + "/expected.json")["sft_batches"][0]);
+  return model.Logits(model.Hidden(ToModelInput(batch, at::kCPU)));
+}
+
+at::Tensor ExpectedLogits(const std::string& folder) {
+  return SafetensorsFile::Open(folder + "/expected.safetensors")->View("logits").clone();
+}
+
+class TinyLlamaTest : public testing::TestWithParam<std::string> {
+ protected:
+  const std::string folder_ = golden::Folder("tiny/" + GetParam());
+};
+
+TEST_P(TinyLlamaTest, LogitsAreTransformers) {
+  for (const char* kernels : {"LIGER", "BASELINE", "rope", "rms_norm", "swiglu"}) {
+    const auto model = golden::LoadModel(folder_, kernels);
+    EXPECT_LT(golden::RelativeError(FirstBatchLogits(*model, folder_), ExpectedLogits(folder_)),
+              1e-5)
+        << kernels;
+  }
+}
+
+TEST_P(TinyLlamaTest, GreedyAnswerIsTransformers) {
+  const auto greedy = golden::ReadJson(folder_ + "/expected.json")["greedy"];
+  const auto prompt = greedy["prompt"].get<std::vector<int32_t>>();
+  const auto answer = greedy["answer"].get<std::vector<int32_t>>();
+  const auto model = golden::LoadModel(folder_, "LIGER");
+  const int64_t count = static_cast<int64_t>(answer.size());
+  EXPECT_EQ(GenerateGreedy(*model, prompt, count, {}), answer);
+
+  const int64_t stop = answer[5];
+  const auto end = std::find(answer.begin(), answer.end(), stop) + 1;
+  EXPECT_EQ(GenerateGreedy(*model, prompt, count, std::span(&stop, 1)),
+            std::vector<int32_t>(answer.begin(), end));
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, TinyLlamaTest, testing::ValuesIn(golden::kTinyCases));
+
+// Each feature of a config must matter, or the comparisons above prove nothing.
+TEST(TinyLlamaFeatures, AWrongConfigGivesOtherLogits) {
+  const std::string folder = golden::Folder("tiny/llama3_rope_tied_hub");
+  const at::Tensor expected = ExpectedLogits(folder);
+  const auto error_with = [&](auto change) {
+    ModelConfig config = ModelConfig::FromFolder(folder);
+    change(config);
+    const auto model = BuildModel(config, golden::Kernels("LIGER"));
+    LoadWeights(*model, folder);
+    return golden::RelativeError(FirstBatchLogits(*model, folder), expected);
+  };
+  EXPECT_LT(error_with([](ModelConfig&) {}), 1e-5);
+  EXPECT_GT(error_with([](ModelConfig& c) { c.rope.type = RopeConfig::Type::kDefault; }), 1e-3);
+  EXPECT_GT(error_with([](ModelConfig& c) { c.rope.theta *= 2; }), 1e-3);
+  EXPECT_GT(error_with([](ModelConfig& c) { c.rope.high_freq_factor = 2; }), 1e-3);
+  EXPECT_GT(error_with([](ModelConfig& c) { c.rms_norm_eps = 1e-2; }), 1e-3);
+}
+
+TEST(LlamaParameters, HaveHuggingFaceNames) {
+  const std::string folder = golden::Folder("tiny/mqa_head_dim_bias_v5");
+  const auto model = golden::LoadModel(folder, "LIGER");
+  const auto file = SafetensorsFile::Open(folder + "/model.safetensors");
+  std::vector<std::string> expected, actual;
+  for (const auto& [name, info] : file->tensors()) expected.push_back(name);
+  for (const auto& item : model->named_parameters()) actual.push_back(item.key());
+  EXPECT_THAT(actual, testing::UnorderedElementsAreArray(expected));
+}
+
+void CheckWeightsOf(CausalLM& model, const std::string& folder) { CheckWeights(model, folder); }
+
+TEST(LlamaWeights, OfAnotherShapeAreRefusedByName) {
+  const std::string folder = golden::Folder("tiny/gqa_tied_v5");
+  ModelConfig config = ModelConfig::FromFolder(folder);
+  config.intermediate_size += 1;
+  const auto model = BuildModel(config, golden::Kernels("LIGER"));
+  for (const auto check : {&LoadWeights, &CheckWeightsOf}) {
+    try {
+      check(*model, folder);
+      FAIL() << "accepted";
+    } catch (const TrainerError& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(".mlp."));
+    }
+  }
+}
+
+TEST(LlamaWeights, RandomOnesAreSeededAndScaled) {
+  ModelConfig config = ModelConfig::FromFolder(golden::Folder("tiny/mqa_head_dim_bias_v5"));
+  const auto draw = [&](uint64_t seed) {
+    auto model = BuildModel(config, golden::Kernels("LIGER"));
+    InitializeWeights(*model, seed);
+    return model->named_parameters();
+  };
+  const auto a = draw(1), b = draw(1), c = draw(2);
+  const std::string q = "model.layers.1.self_attn.q_proj.weight";
+  EXPECT_TRUE(a[q].equal(b[q]));
+  EXPECT_FALSE(a[q].equal(c[q]));
+  EXPECT_NEAR(a[q].std().item<double>(), config.initializer_range, 0.1 * config.initializer_range);
+  EXPECT_TRUE(a["model.norm.weight"].eq(1).all().item<bool>());
+  EXPECT_TRUE(a["model.layers.0.self_attn.q_proj.bias"].eq(0).all().item<bool>());
+}
+
+// ---- Activation checkpointing ----
+
+std::map<std::string, at::Tensor> Gradients(bool checkpointed, bool frozen_embeddings) {
+  const std::string folder = golden::Folder("tiny/mha_untied_hub");
+  const auto model = golden::LoadModel(folder, "LIGER");
+  if (frozen_embeddings)
+    model->named_parameters()["model.embed_tokens.weight"].requires_grad_(false);
+  if (checkpointed) ApplyActivationCheckpointing(*model);
+  FirstBatchLogits(*model, folder).square().mean().backward();
+  std::map<std::string, at::Tensor> grads;
+  for (const auto& item : model->named_parameters()) {
+    if (item.value().grad().defined()) grads[item.key()] = item.value().grad();
+  }
+  return grads;
+}
+
+TEST(ActivationCheckpoint, GivesTheSameGradients) {
+  for (const bool frozen : {false, true}) {
+    const auto expected = Gradients(/*checkpointed=*/false, frozen);
+    const auto actual = Gradients(/*checkpointed=*/true, frozen);
+    ASSERT_EQ(actual.size(), expected.size()) << "some parameters got no gradient";
+    for (const auto& [name, grad] : expected) {
+      EXPECT_TRUE(actual.at(name).equal(grad)) << name;
+    }
+  }
+}
+
+TEST(ActivationCheckpoint, ReplaysRandomNumbersAndLeavesTheGeneratorAlone) {
+  const at::Tensor weight = at::ones({64}).requires_grad_();
+  const BlockFn dropout = [&](const at::Tensor& x) { return at::dropout(x * weight, 0.5, true); };
+  const at::Tensor x = at::ones({64});
+  torch::manual_seed(3);
+  const at::Tensor y = CheckpointedCall(dropout, x);
+  const at::Tensor next_draw = at::rand({4});
+  torch::manual_seed(3);
+  dropout(x);
+  EXPECT_TRUE(next_draw.equal(at::rand({4})));
+  y.sum().backward();
+  EXPECT_TRUE(weight.grad().equal(y.detach())) << "another mask was drawn in the backward pass";
+  EXPECT_GT(y.sum().item<double>(), 0);
+}
+
+TEST(ActivationCheckpoint, KeepsOnlyTheInput) {
+  int runs = 0;
+  const at::Tensor weight = at::ones({8}).requires_grad_();
+  const BlockFn block = [&](const at::Tensor& x) {
+    ++runs;
+    EXPECT_EQ(at::GradMode::is_enabled(), runs == 2);
+    return (x * weight).exp();
+  };
+  const at::Tensor y = CheckpointedCall(block, at::ones({8}));
+  EXPECT_EQ(runs, 1);
+  y.sum().backward();
+  EXPECT_EQ(runs, 2);
+  EXPECT_TRUE(weight.grad().allclose(at::ones({8}).exp()));
+}
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,133 @@
+#include "worker/trainer/models/model_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/models/kernel_choice.h"
+
+namespace liger::trainer {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+json Minimal() {
+  return json::parse(R"({"model_type": "llama", "vocab_size": 100, "hidden_size": 64,
+    "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4})");
+}
+
+ModelConfig Parse(const json& patch) {
+  json config = Minimal();
+  for (const auto& [key, value] : patch.items()) config[key] = value;
+  return ModelConfig::FromJson(config, "m/config.json");
+}
+
+TEST(ModelConfigTest, FillsTransformersDefaults) {
+  const ModelConfig c = Parse(json::object());
+  EXPECT_EQ(c.num_key_value_heads, 4);
+  EXPECT_EQ(c.head_dim, 16);
+  EXPECT_EQ(c.rms_norm_eps, 1e-6);
+  EXPECT_EQ(c.rope.theta, 10000.0);
+  EXPECT_EQ(c.rope.type, RopeConfig::Type::kDefault);
+  EXPECT_FALSE(c.tie_word_embeddings);
+}
+
+TEST(ModelConfigTest, ReadsBothSpellingsOfRope) {
+  const json llama3 = json::parse(R"({"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 8192})");
+  json v5 = llama3;
+  v5["rope_theta"] = 500000.0;
+  for (const json& patch :
+       {json{{"rope_theta", 500000.0}, {"rope_scaling", llama3}}, json{{"rope_parameters", v5}}}) {
+    const ModelConfig c = Parse(patch);
+    EXPECT_EQ(c.rope.type, RopeConfig::Type::kLlama3);
+    EXPECT_EQ(c.rope.theta, 500000.0);
+    EXPECT_EQ(c.rope.factor, 32.0);
+    EXPECT_EQ(c.rope.original_max_position_embeddings, 8192);
+  }
+}
+
+TEST(ModelConfigTest, NullsAndNeutralValuesAreAccepted) {
+  Parse(json::parse(R"({"rope_scaling": null, "sliding_window": null, "quantization_config": null,
+    "pretraining_tp": 1, "hidden_act": "silu", "attention_dropout": 0, "rope_interleaved": false,
+    "head_dim": null, "layer_types": ["full_attention", "full_attention"], "is_llama_config": true,
+    "transformers.js_config": {"dtype": "q4"}})"));
+}
+
+TEST(ModelConfigTest, EosIsOneIdOrAList) {
+  EXPECT_THAT(Parse({{"eos_token_id", 7}}).eos_token_ids, testing::ElementsAre(7));
+  EXPECT_THAT(Parse({{"eos_token_id", {7, 9}}}).eos_token_ids, testing::ElementsAre(7, 9));
+  EXPECT_THAT(Parse({{"eos_token_id", nullptr}}).eos_token_ids, testing::IsEmpty());
+}
+
+struct Refused {
+  const char* patch;
+  const char* field;
+};
+
+class RefusedTest : public testing::TestWithParam<Refused> {};
+
+TEST_P(RefusedTest, ByNameOfTheKey) {
+  try {
+    Parse(json::parse(GetParam().patch));
+    FAIL() << "accepted " << GetParam().patch;
+  } catch (const TrainerError& error) {
+    EXPECT_EQ(error.failure().class_(), liger::v1::FAILURE_CLASS_CONFIG);
+    EXPECT_EQ(error.failure().field(), GetParam().field);
+    EXPECT_THAT(error.what(), HasSubstr(GetParam().field));
+    EXPECT_FALSE(error.failure().action().empty());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Features, RefusedTest,
+    testing::Values(
+        Refused{R"({"model_type": "mamba"})", "model_type"},
+        Refused{R"({"model_type": 3})", "model_type"},
+        Refused{R"({"hidden_act": "gelu"})", "hidden_act"},
+        Refused{R"({"pretraining_tp": 2})", "pretraining_tp"},
+        Refused{R"({"attention_dropout": 0.1})", "attention_dropout"},
+        Refused{R"({"sliding_window": 4096})", "sliding_window"},
+        Refused{R"({"quantization_config": {"bits": 4}})", "quantization_config"},
+        Refused{R"({"auto_map": {"AutoModel": "m.M"}})", "auto_map"},
+        Refused{R"({"layer_types": ["sliding_attention"]})", "layer_types"},
+        Refused{R"({"rope_scaling": {"type": "linear", "factor": 2.0}})", "rope_scaling.type"},
+        Refused{R"({"rope_scaling": {"rope_type": "yarn"}})", "rope_scaling.rope_type"},
+        Refused{R"({"rope_parameters": {"rope_type": "dynamic"}})", "rope_parameters.rope_type"},
+        Refused{R"({"rope_parameters": {"rope_type": "default", "mrope_section": [1]}})",
+                "rope_parameters.mrope_section"},
+        Refused{R"({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}})",
+                "rope_parameters.factor"},
+        Refused{R"({"rope_scaling": 2.0})", "rope_scaling"},
+        Refused{R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor"},
+        Refused{R"({"vocab_size": null})", "vocab_size"},
+        Refused{R"({"vocab_size": "100"})", "vocab_size"},
+        Refused{R"({"num_hidden_layers": -1})", "num_hidden_layers"},
+        Refused{R"({"num_hidden_layers": 18446744073709551615})", "num_hidden_layers"},
+        Refused{R"({"num_attention_heads": 5})", "hidden_size"},
+        Refused{R"({"num_key_value_heads": 3})", "num_attention_heads"},
+        Refused{R"({"head_dim": 15})", "head_dim"},
+        Refused{R"({"rms_norm_eps": 0})", "rms_norm_eps"},
+        Refused{R"({"tie_word_embeddings": "yes"})", "tie_word_embeddings"},
+        Refused{R"({"eos_token_id": ["</s>"]})", "eos_token_id"}));
+
+TEST(KernelChoiceTest, ModeThenSwitches) {
+  const KernelChoice all;
+  liger::v1::KernelSpec spec;
+  EXPECT_EQ(KernelChoice::FromSpec(spec, all), all);
+  spec.set_rope(false);
+  KernelChoice expected = all;
+  expected.rope = false;
+  EXPECT_EQ(KernelChoice::FromSpec(spec, all), expected);
+  spec.set_mode(liger::v1::KERNEL_MODE_BASELINE);
+  spec.set_swiglu(true);
+  expected = KernelChoice::Baseline();
+  expected.swiglu = true;
+  EXPECT_EQ(KernelChoice::FromSpec(spec, all), expected);
+}
+
+}  // namespace
+}  // namespace liger::trainer
