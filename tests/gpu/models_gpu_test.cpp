@@ -1,0 +1,109 @@
+// The same models and objectives on one GPU: attention against fp64, tiny Llamas against
+// transformers' fp32 fixtures.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/models/golden.h"
+#include "worker/trainer/models/activation_checkpoint.h"
+#include "worker/trainer/models/attention.h"
+#include "worker/trainer/models/generate.h"
+#include "worker/trainer/objectives/orpo.h"
+#include "worker/trainer/objectives/sft.h"
+
+namespace liger::trainer {
+namespace {
+
+const at::Device kGpu("cuda:0");
+
+class GpuTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    // The program links libtorch_cpu only, as liger-trainer does.
+    ASSERT_NE(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << dlerror();
+    ASSERT_TRUE(at::globalContext().hasCUDA());
+  }
+};
+
+// Output and the gradients of query, key and value.
+std::vector<at::Tensor> Attention(const std::vector<at::Tensor>& qkvg, at::Device device,
+                                  at::ScalarType dtype) {
+  const at::Tensor cu_seqlens = at::tensor({0, 7, 8, 300, 411}, at::kInt);
+  std::vector<at::Tensor> x;
+  for (const at::Tensor& t : qkvg) x.push_back(t.to(device, dtype).clone().requires_grad_());
+  const at::Tensor out =
+      CausalAttention(x[0], x[1], x[2], SequenceLayout::FromCuSeqlens(cu_seqlens, device));
+  auto results = torch::autograd::grad({out}, {x[0], x[1], x[2]}, {x[3].detach()});
+  results.insert(results.begin(), out.detach());
+  return results;
+}
+
+TEST_F(GpuTest, AttentionOfRaggedBatches) {
+  torch::manual_seed(1);
+  for (const int64_t head_dim : {64, 128, 20}) {
+    std::vector<at::Tensor> qkvg;
+    for (const int64_t heads : {8, 2, 2, 8}) {
+      qkvg.push_back(at::randn({411, heads, head_dim}, at::kDouble));
+    }
+    const auto expected = Attention(qkvg, at::kCPU, at::kDouble);
+    for (const auto& [dtype, tolerance] :
+         {std::pair(at::kFloat, 2e-6), {at::kHalf, 1e-3}, {at::kBFloat16, 8e-3}}) {
+      const auto actual = Attention(qkvg, kGpu, dtype);
+      for (size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_LT(golden::RelativeError(actual[i].cpu(), expected[i]), tolerance)
+            << "tensor " << i << ", head_dim " << head_dim << ", " << dtype;
+      }
+    }
+  }
+}
+
+TEST_F(GpuTest, DeterministicAttentionRepeatsItsBits) {
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  std::vector<at::Tensor> qkvg;
+  for (const int64_t heads : {8, 2, 2, 8}) qkvg.push_back(at::randn({411, heads, 64}));
+  const auto first = Attention(qkvg, kGpu, at::kBFloat16);
+  for (int run = 0; run < 5; ++run) {
+    const auto again = Attention(qkvg, kGpu, at::kBFloat16);
+    for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(again[i].equal(first[i])) << i;
+  }
+  at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
+}
+
+TEST_F(GpuTest, TinyLlamasAreTransformersInFp32) {
+  for (const std::string& name : golden::kTinyCases) {
+    const std::string folder = golden::Folder("tiny/" + name);
+    const auto expected = golden::ReadJson(folder + "/expected.json");
+    const auto tensors = SafetensorsFile::Open(folder + "/expected.safetensors");
+    SftObjective sft;
+    OrpoObjective orpo(expected["beta"].get<double>());
+    for (const std::string kernels : {"LIGER", "BASELINE"}) {
+      for (const std::string method : {"sft", "orpo"}) {
+        const auto& rows = expected[method + "_batches"][0];
+        const bool pairs = method == "orpo";
+        Objective& objective = pairs ? static_cast<Objective&>(orpo) : sft;
+        const auto model = golden::LoadModel(folder, kernels);
+        model->to(kGpu);
+        ApplyActivationCheckpointing(*model);
+        const LossOutput out = golden::WholeStep(
+            objective, *model, pairs ? golden::OrpoBatch(rows) : golden::SftBatch(rows));
+        out.loss.backward();
+        for (const auto& [metric, value] : expected[method][0].items()) {
+          EXPECT_NEAR(out.metrics.Means().at(metric), value.get<double>(), 1e-5) << metric;
+        }
+        for (const auto& item : model->named_parameters()) {
+          EXPECT_LT(golden::RelativeError(item.value().grad().cpu(),
+                                          tensors->View(method + "." + item.key())),
+                    1e-5)
+              << name << " " << kernels << " " << item.key();
+        }
+      }
+    }
+    const auto model = golden::LoadModel(folder, "LIGER");
+    model->to(kGpu);
+    const auto prompt = expected["greedy"]["prompt"].get<std::vector<int32_t>>();
+    const auto answer = expected["greedy"]["answer"].get<std::vector<int32_t>>();
+    EXPECT_EQ(GenerateGreedy(*model, prompt, static_cast<int64_t>(answer.size()), {}), answer);
+  }
+}
+
+}  // namespace
+}  // namespace liger::trainer
