@@ -7,7 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <iterator>
 
 #include "worker/trainer/text/bpe_reader.h"
 #include "worker/trainer/text/config_node.h"
@@ -48,14 +48,14 @@ nlohmann::json ToJson(const simdjson::dom::element& element) {
 
 std::string ReadTextFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (in) text << in.rdbuf();
-  if (!in || !text) {
+  std::string text;
+  if (in) text.assign(std::istreambuf_iterator<char>(in), {});
+  if (!in || in.bad()) {
     throw ConfigError("cannot read " + path + ": " + std::strerror(errno),
                       "Check that the file exists and that the worker may read it.")
         .File(path);
   }
-  return text.str();
+  return text;
 }
 
 nlohmann::json ReadJsonFile(const std::string& path) { return ParseJson(path, ReadTextFile(path)); }

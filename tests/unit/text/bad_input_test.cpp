@@ -1,0 +1,214 @@
+// Tokenizers, templates and rows that are wrong: each gives one TrainerError
+// that names the file and the feature, row or line; none hangs or crashes.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "tests/unit/text/corpus.h"
+#include "worker/trainer/error.h"
+#include "worker/trainer/text/chat_template.h"
+#include "worker/trainer/text/tokenize_command.h"
+#include "worker/trainer/text/tokenizer.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+class BadInput : public testing::Test {
+ protected:
+  BadInput() { std::filesystem::create_directories(dir_); }
+  ~BadInput() override { std::filesystem::remove_all(dir_); }
+
+  void Write(const std::string& name, const std::string& text) const {
+    std::ofstream(dir_ + "/" + name) << text;
+  }
+
+  // "message / action" of what `run` throws.
+  template <typename Run>
+  static std::string ErrorOf(Run run) {
+    try {
+      run();
+    } catch (const TrainerError& error) {
+      EXPECT_NE(error.failure().class_(), liger::v1::FAILURE_CLASS_UNSPECIFIED);
+      return std::string(error.what()) + " / " + error.failure().action();
+    }
+    return "no error";
+  }
+
+  std::string LoadError() const {
+    return ErrorOf([&] { Tokenizer::FromFolder(dir_); });
+  }
+  std::string LoadErrorOf(const std::string& tokenizer_json) const {
+    Write("tokenizer.json", tokenizer_json);
+    return LoadError();
+  }
+  static std::string RenderError(const std::string& source) {
+    return ErrorOf([&] {
+      ChatTemplate::FromString(source, "t.jinja", {{"eos_token", "</s>"}})
+          .Render({{{"role", "user"}, {"content", "hi"}}}, true);
+    });
+  }
+
+  const std::string dir_ = testing::TempDir() + "/text_bad_input_" + std::to_string(::getpid());
+};
+
+constexpr const char* kModel =
+    R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]})";
+
+TEST_F(BadInput, MissingTokenizer) {
+  EXPECT_THAT(LoadError(), HasSubstr("has no tokenizer.json"));
+  Write("tokenizer.model", "x");
+  EXPECT_THAT(LoadError(), HasSubstr("tokenizer.model, a format that is not implemented"));
+  EXPECT_THAT(ErrorOf([] { Tokenizer::FromFolder("/nowhere"); }),
+              HasSubstr("no model folder /nowhere"));
+}
+
+TEST_F(BadInput, MalformedJsonNamesLineAndColumn) {
+  EXPECT_THAT(LoadErrorOf("{\n \"model\": {,}\n}"),
+              AllOf(HasSubstr("tokenizer.json is not valid JSON at line 2, column 12")));
+  EXPECT_THAT(LoadErrorOf(""), HasSubstr("not valid JSON at line 1"));
+  EXPECT_THAT(LoadErrorOf("[1]"), HasSubstr("must hold a JSON object"));
+  EXPECT_THAT(LoadErrorOf(std::string(100000, '[')), HasSubstr("not valid JSON"));
+}
+
+TEST_F(BadInput, OtherKindsAreRefusedByName) {
+  EXPECT_THAT(LoadErrorOf(R"({"model":{"type":"Unigram","vocab":[["a",0.0]]}})"),
+              AllOf(HasSubstr("model.type"), HasSubstr("Unigram"), HasSubstr("not implemented")));
+  EXPECT_THAT(LoadErrorOf(R"({"model":{"type":"WordPiece","vocab":{"a":0}}})"),
+              HasSubstr("WordPiece"));
+  const std::string m = std::string(",") + kModel + "}";
+  EXPECT_THAT(LoadErrorOf(R"({"normalizer":{"type":"Precompiled","precompiled_charsmap":""})" + m),
+              HasSubstr("the normalizer \"Precompiled\""));
+  EXPECT_THAT(
+      LoadErrorOf(R"({"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"X"}]})" + m),
+      HasSubstr("pre_tokenizer.pretokenizers[0].type asks for the pre-tokenizer \"X\""));
+  EXPECT_THAT(LoadErrorOf(R"({"decoder":{"type":"CTC"})" + m), HasSubstr("the decoder \"CTC\""));
+  EXPECT_THAT(LoadErrorOf(R"({"post_processor":{"type":"Y"})" + m),
+              HasSubstr("the post-processor \"Y\""));
+  EXPECT_THAT(LoadErrorOf(R"({"version":"2.0")" + m), HasSubstr("version"));
+}
+
+TEST_F(BadInput, VocabularyAndMergesMustFit) {
+  const auto model = [](const std::string& fields) {
+    return R"({"model":{"type":"BPE",)" + fields + "}}";
+  };
+  EXPECT_THAT(LoadErrorOf(model(R"("vocab":{"a":-1},"merges":[])")), HasSubstr("id -1"));
+  EXPECT_THAT(LoadErrorOf(model(R"("vocab":{"a":99999999999},"merges":[])")), HasSubstr("\"a\""));
+  EXPECT_THAT(LoadErrorOf(model(R"("vocab":{"a":0},"merges":["a b"])")),
+              AllOf(HasSubstr("merges[0]"), HasSubstr("\"b\"")));
+  EXPECT_THAT(LoadErrorOf(model(R"("vocab":{"a":0},"merges":[["a"]])")), HasSubstr("merges[0]"));
+  EXPECT_THAT(LoadErrorOf(model(R"("vocab":{"a":0})")), HasSubstr("merges"));
+  EXPECT_THAT(LoadErrorOf(model(R"("vocab":{"a":0},"merges":[],"unk_token":"u")")),
+              HasSubstr("model.unk_token"));
+  EXPECT_THAT(LoadErrorOf(model(R"("vocab":{"a":0},"merges":[],"dropout":0.1)")),
+              HasSubstr("model.dropout"));
+}
+
+TEST_F(BadInput, RegularExpressions) {
+  const auto split = [](const std::string& regex) {
+    return R"({"pre_tokenizer":{"type":"Split","pattern":{"Regex":")" + regex +
+           R"("},"behavior":"Isolated","invert":false},)" + kModel + "}";
+  };
+  EXPECT_THAT(LoadErrorOf(split("(a")), HasSubstr("pre_tokenizer.pattern.Regex"));
+  EXPECT_THAT(LoadErrorOf(split("[a&&b]")), HasSubstr("&&"));
+  EXPECT_THAT(LoadErrorOf(split("\\\\p{NoSuch}")), HasSubstr("not a regular expression"));
+  // A catastrophic pattern stops at the match limit.
+  Write("tokenizer.json", split("(a+)+$"));
+  const auto tokenizer = Tokenizer::FromFolder(dir_);
+  const std::string error = ErrorOf([&] { tokenizer->Encode(std::string(64, 'a') + "b", false); });
+  EXPECT_THAT(error, testing::AnyOf(HasSubstr("regular expression failed"), "no error"));
+}
+
+TEST_F(BadInput, InvalidUtf8CountsAsReplacementCharacters) {
+  const auto tokenizer = Tokenizer::FromFolder(GoldenDir() + "/tokenizers/smollm2");
+  EXPECT_EQ(tokenizer->Encode("a\xFF\xE4\xBD z", false),
+            tokenizer->Encode("a\xEF\xBF\xBD\xEF\xBF\xBD z", false));
+  EXPECT_TRUE(tokenizer->Encode("", true).empty());
+}
+
+TEST_F(BadInput, TemplatesNameConstructAndLine) {
+  EXPECT_THAT(RenderError("a\n{% include 'x' %}"),
+              AllOf(HasSubstr("t.jinja, line 2"), HasSubstr("{% include %} is not implemented")));
+  EXPECT_THAT(RenderError("\n\n{{ x | nosuch }}"),
+              AllOf(HasSubstr("line 3"), HasSubstr("the filter \"nosuch\"")));
+  EXPECT_THAT(RenderError("{{ x is nosuch }}"), HasSubstr("the test \"nosuch\""));
+  EXPECT_THAT(RenderError("{% if x %}"), HasSubstr("{% endif %} is missing"));
+  EXPECT_THAT(RenderError("{{ 'open }}"), HasSubstr("line 1: the string is not closed"));
+  EXPECT_THAT(RenderError("{# open"), HasSubstr("comment is not closed"));
+  EXPECT_THAT(RenderError("{% endfor %}"), HasSubstr("unexpected"));
+  EXPECT_THAT(RenderError("{{ 1 +\n }}"), HasSubstr("line 2: unexpected '}}'"));
+  EXPECT_THAT(RenderError("\n{{ messages[0].nosuch + 'x' }}"),
+              AllOf(HasSubstr("line 2"), HasSubstr("no attribute 'nosuch'")));
+  EXPECT_THAT(RenderError("{{ nosuch() }}"), HasSubstr("'nosuch' is undefined"));
+  EXPECT_THAT(RenderError("{{ raise_exception('no!') }}"),
+              HasSubstr("refuses this conversation: no!"));
+  EXPECT_THAT(RenderError("{{ messages.append(1) }}"), HasSubstr("cannot be changed"));
+  EXPECT_THAT(RenderError("{{ ''.__class__ }}"), HasSubstr("unsafe"));
+}
+
+TEST_F(BadInput, TemplatesAlwaysEnd) {
+  EXPECT_THAT(RenderError(std::string(100000, '{') + "%"), HasSubstr("line 1"));
+  EXPECT_THAT(RenderError("{{ " + std::string(9999, '(') + std::string(9999, ')') + " }}"),
+              HasSubstr("too deeply"));
+  EXPECT_THAT(RenderError("{{ " + std::string(100000, '-') + "1 }}"), HasSubstr("too deeply"));
+  std::string nested;
+  for (int i = 0; i < 10000; ++i) nested += "{% if 1 %}";
+  EXPECT_THAT(RenderError(nested), HasSubstr("too deeply"));
+  EXPECT_THAT(RenderError("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
+              HasSubstr("too deeply"));
+  EXPECT_THAT(RenderError("{{ range(10000000) }}"), HasSubstr("range too big"));
+  EXPECT_THAT(RenderError("{{ 'x' * 1000000000 }}"), HasSubstr("more than a million"));
+  EXPECT_THAT(RenderError("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}"
+                          "{% endfor %}"),
+              HasSubstr("does not end"));
+  EXPECT_THAT(RenderError("{{ 9223372036854775 * 99999 }}"), HasSubstr("overflow"));
+  EXPECT_THAT(RenderError("{{ 1 // 0 }}"), HasSubstr("division by zero"));
+}
+
+TEST_F(BadInput, TokenizeRowsAreNamed) {
+  TokenizeOptions options{GoldenDir() + "/tokenizers/smollm2"};
+  const auto error = [&](const std::string& rows) {
+    std::istringstream in(rows);
+    std::ostringstream out;
+    return ErrorOf([&] { RunTokenize(options, in, out); });
+  };
+  EXPECT_THAT(error("{\"text\":\"a\"}\n\n{\"text\":"), HasSubstr("line 3"));
+  EXPECT_THAT(error("{\"txt\":\"a\"}"), HasSubstr("neither \"text\""));
+  EXPECT_THAT(error("{\"messages\":[]}"), HasSubstr("has no chat template"));
+  options.decode = true;
+  EXPECT_THAT(error("{\"ids\":[-1]}"), HasSubstr("line 1 has an id that is no id: -1"));
+}
+
+TEST_F(BadInput, TokenizeThereAndBack) {
+  std::filesystem::copy(GoldenDir() + "/tokenizers/qwen2/tokenizer.json", dir_ + "/tokenizer.json");
+  Write("tokenizer_config.json", R"({"eos_token":{"content":"<|im_end|>"},"chat_template":[
+      {"name":"default","template":"{% for m in messages %}<|im_start|>{{ m.content }}{{ eos_token }}{% endfor %}"},
+      {"name":"tool_use","template":"{{ tools[0].b }}{{ tools | tojson }}"}]})");
+  std::istringstream in(
+      "{\"text\":\"h\xC3\xA9 <|im_end|>\"}\n"
+      "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"add_generation_prompt\":true}\n"
+      "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"tools\":[{\"b\":1,\"a\":2}]}\n");
+  std::stringstream ids;
+  RunTokenize({dir_}, in, ids);
+  EXPECT_THAT(ids.str(), HasSubstr(R"("rendered":"<|im_start|>hi<|im_end|>")"));
+  EXPECT_THAT(ids.str(), HasSubstr(R"("rendered":"1[{\"b\": 1, \"a\": 2}]")"));
+  std::ostringstream back;
+  TokenizeOptions decode{dir_, true};
+  RunTokenize(decode, ids, back);
+  EXPECT_EQ(back.str(),
+            "{\"text\":\"h\xC3\xA9 <|im_end|>\"}\n{\"text\":\"<|im_start|>hi<|im_end|>\"}\n"
+            "{\"text\":\"1[{\\\"b\\\": 1, \\\"a\\\": 2}]\"}\n");
+  const auto tokenizer = Tokenizer::FromFolder(dir_);
+  EXPECT_EQ(tokenizer->eos_id(), tokenizer->TokenToId("<|im_end|>"));
+  EXPECT_EQ(tokenizer->bos_id(), std::nullopt);
+}
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,81 @@
+#ifndef LIGER_WORKER_TRAINER_TEXT_JINJA_AST_H_
+#define LIGER_WORKER_TRAINER_TEXT_JINJA_AST_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/trainer/text/jinja/value.h"
+
+namespace liger::trainer::jinja {
+
+struct Expr;
+using ExprPtr = std::unique_ptr<Expr>;
+
+// An expression. What `children` and `name` hold stands at each kind.
+struct Expr {
+  enum class Kind {
+    kConstant,   // value
+    kName,       // name
+    kList,       // items
+    kTuple,      // items
+    kDict,       // key, value, key, value, ...
+    kAttribute,  // object; name
+    kIndex,      // object, subscript
+    kSlice,      // object, start, stop, step; each but the object may be null
+    kCall,       // callee, positional arguments; keyword
+    kFilter,     // input (null in a block {% set %}), arguments; name, keyword
+    kTest,       // input, arguments; name, keyword
+    kUnary,      // operand; name is - + not
+    kBinary,     // left, right; name is + - * / // % ** ~ and or
+    kCompare,    // operands, one more than `operators`
+    kCondition,  // condition, then, else (may be null)
+  };
+  Kind kind;
+  int line;
+  std::string name;
+  Value value;
+  std::vector<ExprPtr> children;
+  std::vector<std::pair<std::string, ExprPtr>> keyword;
+  std::vector<std::string> operators;
+};
+
+struct Stmt;
+using Body = std::vector<std::unique_ptr<Stmt>>;
+
+// Where {% for %} and {% set %} put values: names, or one name.attribute.
+struct Target {
+  std::vector<std::string> names;
+  std::string attribute;  // of names[0], a namespace; empty for none
+  bool unpacks = false;   // "a, b": one value each
+};
+
+struct Stmt {
+  enum class Kind {
+    kText,        // text
+    kOutput,      // expr
+    kIf,          // expr, body, otherwise
+    kFor,         // target, expr, filter (may be null), body, otherwise
+    kSet,         // target, expr
+    kSetBlock,    // target, body, filter (a chain of kFilter, may be null)
+    kMacro,       // text is its name; parameters, defaults, body
+    kGeneration,  // body
+    kBreak,
+    kContinue,
+  };
+  Kind kind;
+  int line;
+  std::string text;
+  Target target;
+  ExprPtr expr;
+  ExprPtr filter;
+  Body body;
+  Body otherwise;
+  std::vector<std::string> parameters;
+  std::vector<ExprPtr> defaults;  // of the last parameters
+};
+
+}  // namespace liger::trainer::jinja
+
+#endif  // LIGER_WORKER_TRAINER_TEXT_JINJA_AST_H_

@@ -1,0 +1,175 @@
+#include "worker/trainer/text/jinja/evaluator.h"
+
+#include "worker/trainer/text/jinja/builtins.h"
+#include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/strings.h"
+
+namespace liger::trainer::jinja {
+namespace {
+
+class Evaluator {
+ public:
+  Evaluator(const Scope& scope, Budget* budget) : scope_(scope), budget_(budget) {}
+
+  // What ApplyFilters puts where a filter's input is missing.
+  const Value* input = nullptr;
+
+  Value Run(const Expr& e) const {
+    budget_->Step();
+    switch (e.kind) {
+      case Expr::Kind::kConstant:
+        return e.value;
+      case Expr::Kind::kName:
+        return Name(e.name);
+      case Expr::Kind::kList:
+        return Value(RunAll(e, 0));
+      case Expr::Kind::kTuple:
+        return Value::MakeTuple(RunAll(e, 0));
+      case Expr::Kind::kDict:
+        return RunDict(e);
+      case Expr::Kind::kAttribute:
+        return GetAttribute(Run(*e.children[0]), e.name);
+      case Expr::Kind::kIndex:
+        return GetItem(Run(*e.children[0]), Run(*e.children[1]));
+      case Expr::Kind::kSlice:
+        return GetSlice(Run(*e.children[0]), RunOptional(e.children[1]), RunOptional(e.children[2]),
+                        RunOptional(e.children[3]));
+      case Expr::Kind::kCall:
+        return Call(e);
+      case Expr::Kind::kFilter:
+        return FindFilter(e.name)(BuiltinArgs(e));
+      case Expr::Kind::kTest:
+        return FindTest(e.name)(BuiltinArgs(e));
+      case Expr::Kind::kUnary:
+        return Unary(e);
+      case Expr::Kind::kBinary:
+        return Binary(e);
+      case Expr::Kind::kCompare:
+        return Compare(e);
+      case Expr::Kind::kCondition:
+        return Condition(e);
+    }
+    return Value();
+  }
+
+  // Errors get the line of the innermost expression that they pass.
+  Value RunWithLine(const Expr& e) const {
+    try {
+      return Run(e);
+    } catch (TemplateError& error) {
+      if (error.line() == 0) error.set_line(e.line);
+      throw;
+    }
+  }
+
+ private:
+  Value Name(const std::string& name) const {
+    if (const Value* found = scope_.Find(name)) return *found;
+    if (const Value* global = FindGlobal(name)) return *global;
+    return Value::MakeUndefined("'" + name + "' is undefined");
+  }
+
+  List RunAll(const Expr& e, size_t from) const {
+    List values;
+    for (size_t i = from; i < e.children.size(); ++i) values.push_back(Run(*e.children[i]));
+    return values;
+  }
+
+  Value RunOptional(const ExprPtr& e) const { return e ? Run(*e) : Value(); }
+
+  Value RunDict(const Expr& e) const {
+    Dict dict;
+    for (size_t i = 0; i + 1 < e.children.size(); i += 2) {
+      dict.Set(Run(*e.children[i]), Run(*e.children[i + 1]));
+    }
+    return Value(std::move(dict));
+  }
+
+  Args BuiltinArgs(const Expr& e) const {
+    Args args;
+    args.positional.push_back(e.children[0] ? Run(*e.children[0]) : *input);
+    for (Value& value : RunAll(e, 1)) args.positional.push_back(std::move(value));
+    AddKeywords(e, &args);
+    return args;
+  }
+
+  void AddKeywords(const Expr& e, Args* args) const {
+    for (const auto& [name, value] : e.keyword) args->keyword.emplace_back(name, Run(*value));
+  }
+
+  Value Call(const Expr& e) const {
+    const Value callee = Run(*e.children[0]);
+    RequireDefined(callee);
+    const Callable* function = callee.AsCallable();
+    if (function == nullptr) {
+      throw RuntimeError("'" + callee.TypeName() + "' object is not callable");
+    }
+    Args args{RunAll(e, 1), {}};
+    AddKeywords(e, &args);
+    return function->call(args);
+  }
+
+  Value Unary(const Expr& e) const {
+    const Value operand = Run(*e.children[0]);
+    if (e.name == "not") return Value(!operand.Truthy());
+    RequireDefined(operand);
+    if (!operand.IsNumber()) {
+      throw RuntimeError("bad operand type for unary " + e.name + ": '" + operand.TypeName() + "'");
+    }
+    return Operate(e.name, Value(int64_t{0}), operand);
+  }
+
+  Value Binary(const Expr& e) const {
+    Value left = Run(*e.children[0]);
+    if (e.name == "and") return left.Truthy() ? Run(*e.children[1]) : left;
+    if (e.name == "or") return left.Truthy() ? left : Run(*e.children[1]);
+    return Operate(e.name, left, Run(*e.children[1]));
+  }
+
+  Value Compare(const Expr& e) const {
+    Value left = Run(*e.children[0]);
+    for (size_t i = 0; i < e.operators.size(); ++i) {
+      Value right = Run(*e.children[i + 1]);
+      if (!Holds(e.operators[i], left, right)) return Value(false);
+      left = std::move(right);
+    }
+    return Value(true);
+  }
+
+  static bool Holds(const std::string& op, const Value& a, const Value& b) {
+    if (op == "==") return Equal(a, b);
+    if (op == "!=") return !Equal(a, b);
+    if (op == "<") return Less(a, b);
+    if (op == ">") return Less(b, a);
+    if (op == "<=") return Less(a, b) || Equal(a, b);
+    if (op == ">=") return Less(b, a) || Equal(a, b);
+    return Contains(b, a) == (op == "in");
+  }
+
+  Value Condition(const Expr& e) const {
+    if (Run(*e.children[0]).Truthy()) return Run(*e.children[1]);
+    if (e.children[2]) return Run(*e.children[2]);
+    return Value::MakeUndefined("the inline if-expression has no else and its condition is false");
+  }
+
+  const Scope& scope_;
+  Budget* const budget_;
+};
+
+}  // namespace
+
+void Budget::Step() {
+  if (++steps > kSteps) throw RuntimeError("the template does not end: 3 million steps are done");
+}
+
+Value Evaluate(const Expr& expr, const Scope& scope, Budget* budget) {
+  return Evaluator(scope, budget).RunWithLine(expr);
+}
+
+Value ApplyFilters(const Expr& filters, Value input, const Scope& scope, Budget* budget) {
+  Evaluator evaluator(scope, budget);
+  evaluator.input = &input;
+  return evaluator.RunWithLine(filters);
+}
+
+}  // namespace liger::trainer::jinja

@@ -1,0 +1,82 @@
+#ifndef LIGER_WORKER_TRAINER_TEXT_JINJA_EXPRESSION_PARSER_H_
+#define LIGER_WORKER_TRAINER_TEXT_JINJA_EXPRESSION_PARSER_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "worker/trainer/text/jinja/ast.h"
+#include "worker/trainer/text/jinja/lexer.h"
+
+namespace liger::trainer::jinja {
+
+// A cursor over tokens and Jinja's expression grammar, in order of precedence:
+// if-else, or, and, not, comparison, + -, ~, * / // %, **, sign, postfix and filter.
+class ExpressionParser {
+ public:
+  explicit ExpressionParser(std::vector<Token> tokens) : tokens_(std::move(tokens)) {}
+
+  ExprPtr ParseExpression() { return ParseCondition(true); }
+  // One expression, or a tuple when a comma follows. Without conditions
+  // `x in xs if y` leaves the `if` alone, as the head of a for loop needs.
+  ExprPtr ParseTuple(bool with_condition);
+  // "| a | b(1)" over `input`, which may be null.
+  ExprPtr ParseFilters(ExprPtr input);
+
+ protected:
+  const Token& Peek() const { return tokens_[at_]; }
+  Token Next() { return tokens_[at_ < tokens_.size() - 1 ? at_++ : at_]; }
+  bool AtOperator(std::string_view s) const {
+    return Peek().type == TokenType::kOperator && Peek().text == s;
+  }
+  bool AtName(std::string_view s) const {
+    return Peek().type == TokenType::kName && Peek().text == s;
+  }
+  bool TakeOperator(std::string_view s);
+  bool TakeName(std::string_view s);
+  void ExpectOperator(std::string_view s);
+  std::string ExpectName();
+  [[noreturn]] void Fail(const std::string& what) const;
+  // Bounds recursion: templates nest a dozen deep, a malign one a million.
+  class Depth {
+   public:
+    explicit Depth(ExpressionParser* parser);
+    ~Depth() { --parser_->depth_; }
+
+   private:
+    ExpressionParser* parser_;
+  };
+
+ private:
+  ExprPtr Make(Expr::Kind kind, std::string name = "") const;
+  ExprPtr Join(Expr::Kind kind, std::string name, ExprPtr left, ExprPtr right) const;
+  ExprPtr ParseCondition(bool with_condition);
+  ExprPtr ParseOr();
+  ExprPtr ParseAnd();
+  ExprPtr ParseNot();
+  ExprPtr ParseCompare();
+  ExprPtr ParseSum();
+  ExprPtr ParseConcat();
+  ExprPtr ParseProduct();
+  ExprPtr ParsePower();
+  ExprPtr ParseUnary(bool with_filter);
+  ExprPtr ParsePrimary();
+  ExprPtr ParseNameOrConstant();
+  ExprPtr ParseParenthesized();
+  ExprPtr ParseList();
+  ExprPtr ParseDict();
+  ExprPtr ParsePostfix(ExprPtr node);
+  ExprPtr ParsePostfixAndFilters(ExprPtr node);
+  ExprPtr ParseSubscript(ExprPtr object);
+  ExprPtr ParseTest(ExprPtr input);
+  void ParseArguments(Expr* call);
+  std::string CompareOperator();
+
+  std::vector<Token> tokens_;
+  size_t at_ = 0;
+  int depth_ = 0;
+};
+
+}  // namespace liger::trainer::jinja
+
+#endif  // LIGER_WORKER_TRAINER_TEXT_JINJA_EXPRESSION_PARSER_H_

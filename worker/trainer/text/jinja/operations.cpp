@@ -1,0 +1,222 @@
+// Attributes, subscripts and operators.
+
+#include <algorithm>
+#include <cmath>
+
+#include "worker/trainer/text/jinja/builtins.h"
+#include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/strings.h"
+
+namespace liger::trainer::jinja {
+namespace {
+
+// Bounds what one operation can make: a template is not to fill the memory.
+constexpr size_t kMaxRepeatBytes = 1 << 20;
+
+[[noreturn]] void Overflow() { throw RuntimeError("integer overflow"); }
+
+Value Missing(const Value& object, const std::string& name) {
+  return Value::MakeUndefined("'" + object.TypeName() + " object' has no attribute '" + name + "'");
+}
+
+std::optional<size_t> Position(int64_t index, size_t size) {
+  const auto n = static_cast<int64_t>(size);
+  if (index < 0) index += n;
+  if (index < 0 || index >= n) return std::nullopt;
+  return static_cast<size_t>(index);
+}
+
+int64_t FloorDivide(int64_t a, int64_t b) {
+  const int64_t q = a / b;
+  return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
+}
+
+Value OperateInts(const std::string& op, int64_t a, int64_t b) {
+  int64_t r = 0;
+  if (op == "+") return __builtin_add_overflow(a, b, &r) ? Overflow(), Value() : Value(r);
+  if (op == "-") return __builtin_sub_overflow(a, b, &r) ? Overflow(), Value() : Value(r);
+  if (op == "*") return __builtin_mul_overflow(a, b, &r) ? Overflow(), Value() : Value(r);
+  if (op == "**") {
+    if (b < 0) return Value(std::pow(static_cast<double>(a), static_cast<double>(b)));
+    r = 1;
+    for (int64_t i = 0; i < b; ++i) {
+      if (__builtin_mul_overflow(r, a, &r)) Overflow();
+      if (r == 0 || (r == 1 && a == 1)) break;
+      if (a == -1) return Value(int64_t{b % 2 == 0 ? 1 : -1});
+    }
+    return Value(r);
+  }
+  if (b == 0) throw RuntimeError("division by zero");
+  if (op == "/") return Value(static_cast<double>(a) / static_cast<double>(b));
+  if (a == INT64_MIN && b == -1) Overflow();
+  const int64_t q = FloorDivide(a, b);
+  return op == "//" ? Value(q) : Value(a - q * b);
+}
+
+Value OperateDoubles(const std::string& op, double a, double b) {
+  if (op == "+") return Value(a + b);
+  if (op == "-") return Value(a - b);
+  if (op == "*") return Value(a * b);
+  if (op == "**") return Value(std::pow(a, b));
+  if (b == 0) throw RuntimeError("division by zero");
+  if (op == "/") return Value(a / b);
+  const double q = std::floor(a / b);
+  return op == "//" ? Value(q) : Value(a - q * b);
+}
+
+Value Repeat(const Value& value, int64_t times) {
+  times = std::max<int64_t>(times, 0);
+  const size_t size =
+      value.AsString() ? value.AsString()->size() : value.AsSequence()->items.size();
+  if (size * static_cast<size_t>(std::min<int64_t>(times, kMaxRepeatBytes)) > kMaxRepeatBytes ||
+      times > static_cast<int64_t>(kMaxRepeatBytes)) {
+    throw RuntimeError("repeating makes more than a million items");
+  }
+  if (const std::string* s = value.AsString()) {
+    std::string out;
+    for (int64_t i = 0; i < times; ++i) out += *s;
+    return Value(std::move(out));
+  }
+  List out;
+  const List& items = value.AsSequence()->items;
+  for (int64_t i = 0; i < times; ++i) out.insert(out.end(), items.begin(), items.end());
+  return value.AsSequence()->is_tuple ? Value::MakeTuple(std::move(out)) : Value(std::move(out));
+}
+
+std::optional<Value> AddSequences(const Value& a, const Value& b) {
+  if (a.AsString() && b.AsString()) return Value(*a.AsString() + *b.AsString());
+  const Sequence *x = a.AsSequence(), *y = b.AsSequence();
+  if (x == nullptr || y == nullptr || x->is_tuple != y->is_tuple) return std::nullopt;
+  List items = x->items;
+  items.insert(items.end(), y->items.begin(), y->items.end());
+  return x->is_tuple ? Value::MakeTuple(std::move(items)) : Value(std::move(items));
+}
+
+}  // namespace
+
+Value GetAttribute(const Value& object, const std::string& name) {
+  RequireDefined(object);
+  if (const Namespace* ns = object.AsNamespace()) {
+    const Value* found = ns->attributes.Find(Value(name));
+    return found ? *found : Missing(object, name);
+  }
+  if (name.starts_with("__")) {
+    throw RuntimeError("access to attribute '" + name + "' is unsafe");
+  }
+  if (std::optional<Value> method = FindMethod(object, name)) return *method;
+  if (const Dict* dict = object.AsDict()) {
+    if (const Value* found = dict->Find(Value(name))) return *found;
+  }
+  return Missing(object, name);
+}
+
+Value GetItem(const Value& object, const Value& key) {
+  RequireDefined(object);
+  if (const Dict* dict = object.AsDict()) {
+    if (const Value* found = dict->Find(key)) return *found;
+  } else if ((object.AsSequence() || object.AsString()) && (key.IsInt() || key.IsBool())) {
+    const List items = object.AsSequence() ? List() : Iterate(object);
+    const List& all = object.AsSequence() ? object.AsSequence()->items : items;
+    const std::optional<size_t> at = Position(key.AsInt(), all.size());
+    if (at) return all[*at];
+    return Missing(object, ToString(key));
+  }
+  if (const std::string* name = key.AsString()) return GetAttribute(object, *name);
+  return Missing(object, key.IsUndefined() ? "" : Repr(key));
+}
+
+Value GetSlice(const Value& object, const Value& start, const Value& stop, const Value& step) {
+  RequireDefined(object);
+  if (!object.AsString() && !object.AsSequence()) {
+    throw RuntimeError("'" + object.TypeName() + "' object cannot be sliced");
+  }
+  for (const Value* part : {&start, &stop, &step}) {
+    if (!part->IsNone() && !part->IsInt() && !part->IsBool()) {
+      RequireDefined(*part);
+      throw RuntimeError("slice indices must be integers or None");
+    }
+  }
+  const List items = Iterate(object);
+  const auto n = static_cast<int64_t>(items.size());
+  const int64_t by = step.IsNone() ? 1 : step.AsInt();
+  if (by == 0) throw RuntimeError("slice step cannot be zero");
+  // Python's PySlice_AdjustIndices.
+  const int64_t low = by < 0 ? -1 : 0, high = by < 0 ? n - 1 : n;
+  const auto clamp = [&](const Value& v, int64_t fallback) {
+    if (v.IsNone()) return fallback;
+    const int64_t i = v.AsInt() < 0 ? std::max(v.AsInt(), -n - 1) + n : v.AsInt();
+    return std::clamp(i, low, high);
+  };
+  const int64_t from = clamp(start, by < 0 ? high : low), to = clamp(stop, by < 0 ? low : high);
+  List out;
+  if (by > 0) {
+    for (int64_t i = from; i < to; i += std::min(by, n + 1)) out.push_back(items[i]);
+  } else {
+    for (int64_t i = from; i > to; i += std::max(by, -n - 1)) out.push_back(items[i]);
+  }
+  if (!object.AsString()) {
+    return object.AsSequence()->is_tuple ? Value::MakeTuple(std::move(out)) : Value(std::move(out));
+  }
+  std::string text;
+  for (const Value& c : out) text += *c.AsString();
+  return Value(std::move(text));
+}
+
+Value Operate(const std::string& op, const Value& a, const Value& b) {
+  if (op == "~") return Value(ToString(a) + ToString(b));
+  RequireDefined(a);
+  RequireDefined(b);
+  if (a.IsNumber() && b.IsNumber()) {
+    if (a.IsFloat() || b.IsFloat()) return OperateDoubles(op, a.AsDouble(), b.AsDouble());
+    return OperateInts(op, a.AsInt(), b.AsInt());
+  }
+  if (op == "+") {
+    if (std::optional<Value> sum = AddSequences(a, b)) return *sum;
+  }
+  if (op == "*") {
+    if ((a.AsString() || a.AsSequence()) && (b.IsInt() || b.IsBool())) return Repeat(a, b.AsInt());
+    if ((b.AsString() || b.AsSequence()) && (a.IsInt() || a.IsBool())) return Repeat(b, a.AsInt());
+  }
+  if (op == "%" && a.AsString()) throw Unsupported("formatting a string with %");
+  throw RuntimeError("unsupported operand type(s) for " + op + ": '" + a.TypeName() + "' and '" +
+                     b.TypeName() + "'");
+}
+
+bool Contains(const Value& container, const Value& item) {
+  if (const std::string* s = container.AsString()) {
+    RequireDefined(item);
+    if (!item.AsString()) {
+      throw RuntimeError("'in <string>' requires string as left operand, not " + item.TypeName());
+    }
+    return s->find(*item.AsString()) != std::string::npos;
+  }
+  if (const Dict* d = container.AsDict()) return d->Find(item) != nullptr;
+  if (const Sequence* s = container.AsSequence()) {
+    return std::any_of(s->items.begin(), s->items.end(),
+                       [&](const Value& v) { return Equal(v, item); });
+  }
+  if (container.IsUndefined()) return false;  // iterates as nothing
+  throw RuntimeError("argument of type '" + container.TypeName() + "' is not iterable");
+}
+
+const std::string& RequireString(const Args& args, size_t index, const char* what) {
+  if (index >= args.positional.size()) throw RuntimeError(std::string(what) + " lacks an argument");
+  RequireDefined(args.positional[index]);
+  const std::string* s = args.positional[index].AsString();
+  if (s == nullptr) {
+    throw RuntimeError(std::string(what) + " needs a string, not " +
+                       args.positional[index].TypeName());
+  }
+  return *s;
+}
+
+int64_t IntOr(const Value* value, int64_t fallback) {
+  if (value == nullptr || value->IsNone()) return fallback;
+  RequireDefined(*value);
+  if (!value->IsInt() && !value->IsBool()) {
+    throw RuntimeError("expected an integer, got " + value->TypeName());
+  }
+  return value->AsInt();
+}
+
+}  // namespace liger::trainer::jinja

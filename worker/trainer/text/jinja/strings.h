@@ -1,0 +1,40 @@
+#ifndef LIGER_WORKER_TRAINER_TEXT_JINJA_STRINGS_H_
+#define LIGER_WORKER_TRAINER_TEXT_JINJA_STRINGS_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "worker/trainer/text/jinja/value.h"
+
+namespace liger::trainer::jinja {
+
+// Python's view of strings: characters are code points. Strings are valid UTF-8.
+
+std::vector<std::string_view> Characters(std::string_view s);
+size_t Length(std::string_view s);
+
+// str.isspace() of one character.
+bool IsPythonSpace(char32_t c);
+// str.strip, lstrip, rstrip: of whitespace, or of any of `chars`.
+std::string Strip(std::string_view s, const Value* chars, bool left, bool right);
+
+// str(value), as {{ value }} prints it.
+std::string ToString(const Value& value);
+// repr(value), as str() of a list shows its items.
+std::string Repr(const Value& value);
+
+// json.dumps(value, ensure_ascii, indent, separators, sort_keys). indent < 0:
+// on one line.
+struct JsonStyle {
+  int indent = -1;
+  bool ensure_ascii = false;
+  bool sort_keys = false;
+  std::string item_separator = ", ";
+  std::string key_separator = ": ";
+};
+std::string ToJson(const Value& value, const JsonStyle& style);
+
+}  // namespace liger::trainer::jinja
+
+#endif  // LIGER_WORKER_TRAINER_TEXT_JINJA_STRINGS_H_

@@ -1,0 +1,90 @@
+// Jinja's tests: "x is defined".
+
+#include <iterator>
+
+#include "worker/trainer/text/jinja/builtins.h"
+#include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/strings.h"
+
+namespace liger::trainer::jinja {
+namespace {
+
+struct Entry {
+  std::string_view name;
+  Builtin test;
+};
+
+const Value& Self(const Args& args) { return args.positional[0]; }
+
+const Value& Other(const Args& args) {
+  if (args.positional.size() < 2) throw RuntimeError("the test needs an argument");
+  return args.positional[1];
+}
+
+bool IsMultiple(const Args& args, const Value& of) {
+  return Operate("%", Self(args), of).AsDouble() == 0;
+}
+
+Value IsSame(const Args& args) {
+  const Value &a = Self(args), &b = Other(args);
+  return Value(a.TypeName() == b.TypeName() && Equal(a, b));
+}
+
+Value IsCased(const Args& args, const char* filter) {
+  const std::string s = ToString(Self(args));
+  const std::string other = *FindFilter(filter)(args).AsString();
+  // Python's islower wants one cased character, and none of the other case.
+  const std::string opposite =
+      *FindFilter(std::string_view(filter) == "lower" ? "upper" : "lower")(args).AsString();
+  return Value(s == other && s != opposite);
+}
+
+constexpr Entry kTable[] = {
+    {"defined", [](const Args& a) { return Value(!Self(a).IsUndefined()); }},
+    {"undefined", [](const Args& a) { return Value(Self(a).IsUndefined()); }},
+    {"none", [](const Args& a) { return Value(Self(a).IsNone()); }},
+    {"string", [](const Args& a) { return Value(Self(a).AsString() != nullptr); }},
+    {"number", [](const Args& a) { return Value(Self(a).IsNumber()); }},
+    {"integer", [](const Args& a) { return Value(Self(a).IsInt()); }},
+    {"float", [](const Args& a) { return Value(Self(a).IsFloat()); }},
+    {"boolean", [](const Args& a) { return Value(Self(a).IsBool()); }},
+    {"true", [](const Args& a) { return Value(Self(a).IsBool() && Self(a).Truthy()); }},
+    {"false", [](const Args& a) { return Value(Self(a).IsBool() && !Self(a).Truthy()); }},
+    {"mapping", [](const Args& a) { return Value(Self(a).AsDict() != nullptr); }},
+    {"iterable", [](const Args& a) { return Value(IsIterable(Self(a))); }},
+    {"sequence", [](const Args& a) { return Value(IsIterable(Self(a))); }},
+    {"callable", [](const Args& a) { return Value(Self(a).AsCallable() != nullptr); }},
+    {"odd", [](const Args& a) { return Value(!IsMultiple(a, Value(int64_t{2}))); }},
+    {"even", [](const Args& a) { return Value(IsMultiple(a, Value(int64_t{2}))); }},
+    {"divisibleby", [](const Args& a) { return Value(IsMultiple(a, Other(a))); }},
+    {"lower", [](const Args& a) { return IsCased(a, "lower"); }},
+    {"upper", [](const Args& a) { return IsCased(a, "upper"); }},
+    {"sameas", IsSame},
+    {"in", [](const Args& a) { return Value(Contains(Other(a), Self(a))); }},
+    {"eq", [](const Args& a) { return Value(Equal(Self(a), Other(a))); }},
+    {"equalto", [](const Args& a) { return Value(Equal(Self(a), Other(a))); }},
+    {"==", [](const Args& a) { return Value(Equal(Self(a), Other(a))); }},
+    {"ne", [](const Args& a) { return Value(!Equal(Self(a), Other(a))); }},
+    {"!=", [](const Args& a) { return Value(!Equal(Self(a), Other(a))); }},
+    {"lt", [](const Args& a) { return Value(Less(Self(a), Other(a))); }},
+    {"lessthan", [](const Args& a) { return Value(Less(Self(a), Other(a))); }},
+    {"<", [](const Args& a) { return Value(Less(Self(a), Other(a))); }},
+    {"gt", [](const Args& a) { return Value(Less(Other(a), Self(a))); }},
+    {"greaterthan", [](const Args& a) { return Value(Less(Other(a), Self(a))); }},
+    {">", [](const Args& a) { return Value(Less(Other(a), Self(a))); }},
+    {"le", [](const Args& a) { return Value(!Less(Other(a), Self(a))); }},
+    {"<=", [](const Args& a) { return Value(!Less(Other(a), Self(a))); }},
+    {"ge", [](const Args& a) { return Value(!Less(Self(a), Other(a))); }},
+    {">=", [](const Args& a) { return Value(!Less(Self(a), Other(a))); }},
+};
+
+}  // namespace
+
+Builtin FindTest(std::string_view name) {
+  for (const Entry& entry : kTable) {
+    if (entry.name == name) return entry.test;
+  }
+  return nullptr;
+}
+
+}  // namespace liger::trainer::jinja

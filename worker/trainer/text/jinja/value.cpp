@@ -1,0 +1,140 @@
+#include "worker/trainer/text/jinja/value.h"
+
+#include <algorithm>
+
+#include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/strings.h"
+
+namespace liger::trainer::jinja {
+
+const Value* Args::Find(size_t index, const char* name) const {
+  for (const auto& [key, value] : keyword) {
+    if (key == name) return &value;
+  }
+  return index < positional.size() ? &positional[index] : nullptr;
+}
+
+const Value* Dict::Find(const Value& key) const {
+  for (const auto& [k, v] : items) {
+    if (Equal(k, key)) return &v;
+  }
+  return nullptr;
+}
+
+void Dict::Set(const Value& key, Value value) {
+  for (auto& [k, v] : items) {
+    if (Equal(k, key)) {
+      v = std::move(value);
+      return;
+    }
+  }
+  items.emplace_back(key, std::move(value));
+}
+
+Value Value::FromJson(const nlohmann::ordered_json& json) {
+  if (json.is_null()) return Value();
+  if (json.is_boolean()) return Value(json.get<bool>());
+  if (json.is_number_integer()) return Value(json.get<int64_t>());
+  if (json.is_number()) return Value(json.get<double>());
+  if (json.is_string()) return Value(json.get<std::string>());
+  if (json.is_array()) {
+    List items;
+    for (const auto& item : json) items.push_back(FromJson(item));
+    return Value(std::move(items));
+  }
+  Dict dict;
+  for (const auto& [key, item] : json.items()) dict.items.emplace_back(key, FromJson(item));
+  return Value(std::move(dict));
+}
+
+int64_t Value::AsInt() const {
+  return IsBool() ? int64_t{std::get<bool>(storage_)} : std::get<int64_t>(storage_);
+}
+
+double Value::AsDouble() const {
+  return IsFloat() ? std::get<double>(storage_) : static_cast<double>(AsInt());
+}
+
+bool Value::Truthy() const {
+  if (IsUndefined() || IsNone()) return false;
+  if (IsNumber()) return AsDouble() != 0;
+  if (const std::string* s = AsString()) return !s->empty();
+  if (const Sequence* s = AsSequence()) return !s->items.empty();
+  if (const Dict* d = AsDict()) return !d->items.empty();
+  return true;
+}
+
+std::string Value::TypeName() const {
+  if (IsUndefined()) return "Undefined";
+  if (IsNone()) return "NoneType";
+  if (IsBool()) return "bool";
+  if (IsInt()) return "int";
+  if (IsFloat()) return "float";
+  if (AsString()) return "str";
+  if (const Sequence* s = AsSequence()) return s->is_tuple ? "tuple" : "list";
+  if (AsDict()) return "dict";
+  return AsNamespace() ? "Namespace" : "function";
+}
+
+bool Equal(const Value& a, const Value& b) {
+  if (a.IsNumber() && b.IsNumber()) {
+    if (a.IsFloat() || b.IsFloat()) return a.AsDouble() == b.AsDouble();
+    return a.AsInt() == b.AsInt();
+  }
+  if (a.AsString() && b.AsString()) return *a.AsString() == *b.AsString();
+  if (a.AsSequence() && b.AsSequence()) {
+    const Sequence &x = *a.AsSequence(), &y = *b.AsSequence();
+    return x.is_tuple == y.is_tuple &&
+           std::equal(x.items.begin(), x.items.end(), y.items.begin(), y.items.end(), Equal);
+  }
+  if (a.AsDict() && b.AsDict()) {
+    const Dict &x = *a.AsDict(), &y = *b.AsDict();
+    return x.items.size() == y.items.size() &&
+           std::all_of(x.items.begin(), x.items.end(), [&](const auto& item) {
+             const Value* other = y.Find(item.first);
+             return other != nullptr && Equal(item.second, *other);
+           });
+  }
+  if (a.AsNamespace() || b.AsNamespace()) return a.AsNamespace() == b.AsNamespace();
+  if (a.AsCallable() || b.AsCallable()) return a.AsCallable() == b.AsCallable();
+  return (a.IsNone() && b.IsNone()) || (a.IsUndefined() && b.IsUndefined());
+}
+
+bool Less(const Value& a, const Value& b) {
+  if (a.IsNumber() && b.IsNumber()) {
+    if (a.IsFloat() || b.IsFloat()) return a.AsDouble() < b.AsDouble();
+    return a.AsInt() < b.AsInt();
+  }
+  // Bytes of UTF-8 sort as code points do.
+  if (a.AsString() && b.AsString()) return *a.AsString() < *b.AsString();
+  if (a.AsSequence() && b.AsSequence()) {
+    const List &x = a.AsSequence()->items, &y = b.AsSequence()->items;
+    return std::lexicographical_compare(x.begin(), x.end(), y.begin(), y.end(), Less);
+  }
+  RequireDefined(a);
+  RequireDefined(b);
+  throw RuntimeError("cannot compare " + a.TypeName() + " with " + b.TypeName());
+}
+
+bool IsIterable(const Value& value) {
+  return value.AsString() || value.AsSequence() || value.AsDict() || value.IsUndefined();
+}
+
+List Iterate(const Value& value) {
+  if (const Sequence* s = value.AsSequence()) return s->items;
+  List items;
+  if (const Dict* d = value.AsDict()) {
+    for (const auto& [key, unused] : d->items) items.push_back(key);
+  } else if (const std::string* s = value.AsString()) {
+    for (const std::string_view c : Characters(*s)) items.emplace_back(std::string(c));
+  } else if (!value.IsUndefined()) {
+    throw RuntimeError("'" + value.TypeName() + "' object is not iterable");
+  }
+  return items;
+}
+
+void RequireDefined(const Value& value) {
+  if (const Undefined* u = value.AsUndefined()) throw RuntimeError(u->what);
+}
+
+}  // namespace liger::trainer::jinja

@@ -1,0 +1,137 @@
+#ifndef LIGER_WORKER_TRAINER_TEXT_JINJA_VALUE_H_
+#define LIGER_WORKER_TRAINER_TEXT_JINJA_VALUE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace liger::trainer::jinja {
+
+class Value;
+using List = std::vector<Value>;
+
+struct Args {
+  std::vector<Value> positional;
+  std::vector<std::pair<std::string, Value>> keyword;
+
+  // The argument at `index` or named `name`; null when not given.
+  const Value* Find(size_t index, const char* name) const;
+};
+using Function = std::function<Value(const Args&)>;
+
+// A missing variable or attribute: prints as nothing, is false, and fails when
+// it is used for more. `what` says what is missing.
+struct Undefined {
+  std::string what;
+};
+struct None {};
+
+// Keys in order of insertion, as Python's dict; linear search, for they are few.
+struct Dict {
+  std::vector<std::pair<Value, Value>> items;
+  const Value* Find(const Value& key) const;
+  void Set(const Value& key, Value value);
+};
+
+struct Sequence {
+  List items;
+  bool is_tuple = false;
+};
+
+// namespace(...): the only thing that a template can change.
+struct Namespace {
+  Dict attributes;
+};
+
+struct Callable {
+  std::string name;
+  Function call;
+};
+
+// A Python value as templates see it. Strings, sequences and dicts are shared
+// and never change (transformers' sandbox is immutable too).
+class Value {
+ public:
+  using Storage =
+      std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,
+                   std::shared_ptr<const Sequence>, std::shared_ptr<const Dict>,
+                   std::shared_ptr<Namespace>, std::shared_ptr<const Callable>>;
+
+  Value() : storage_(None{}) {}
+  Value(bool b) : storage_(b) {}     // NOLINT(google-explicit-constructor)
+  Value(int64_t i) : storage_(i) {}  // NOLINT(google-explicit-constructor)
+  Value(double d) : storage_(d) {}   // NOLINT(google-explicit-constructor)
+  Value(std::string s)               // NOLINT(google-explicit-constructor)
+      : storage_(std::make_shared<const std::string>(std::move(s))) {}
+  Value(const char* s) : Value(std::string(s)) {}  // NOLINT(google-explicit-constructor)
+  Value(List items)                                // NOLINT(google-explicit-constructor)
+      : storage_(std::make_shared<const Sequence>(Sequence{std::move(items), false})) {}
+  Value(Dict dict)  // NOLINT(google-explicit-constructor)
+      : storage_(std::make_shared<const Dict>(std::move(dict))) {}
+  static Value MakeUndefined(std::string what) {
+    return Value(Storage(Undefined{std::move(what)}));
+  }
+  static Value MakeTuple(List items) {
+    return Value(Storage(std::make_shared<const Sequence>(Sequence{std::move(items), true})));
+  }
+  static Value MakeNamespace(Dict attributes) {
+    return Value(Storage(std::make_shared<Namespace>(Namespace{std::move(attributes)})));
+  }
+  static Value MakeFunction(std::string name, Function call) {
+    return Value(
+        Storage(std::make_shared<const Callable>(Callable{std::move(name), std::move(call)})));
+  }
+  static Value FromJson(const nlohmann::ordered_json& json);
+
+  bool IsUndefined() const { return std::holds_alternative<Undefined>(storage_); }
+  bool IsNone() const { return std::holds_alternative<None>(storage_); }
+  bool IsBool() const { return std::holds_alternative<bool>(storage_); }
+  // Integers; in Python a bool is one too.
+  bool IsInt() const { return std::holds_alternative<int64_t>(storage_); }
+  bool IsFloat() const { return std::holds_alternative<double>(storage_); }
+  bool IsNumber() const { return IsInt() || IsFloat() || IsBool(); }
+
+  const Undefined* AsUndefined() const { return std::get_if<Undefined>(&storage_); }
+  const std::string* AsString() const { return Shared<const std::string>(); }
+  const Sequence* AsSequence() const { return Shared<const Sequence>(); }
+  const Dict* AsDict() const { return Shared<const Dict>(); }
+  Namespace* AsNamespace() const { return Shared<Namespace>(); }
+  const Callable* AsCallable() const { return Shared<const Callable>(); }
+
+  // REQUIRES: IsBool or IsInt; IsNumber.
+  int64_t AsInt() const;
+  double AsDouble() const;
+
+  bool Truthy() const;
+  // Python's name of the type, for errors.
+  std::string TypeName() const;
+
+ private:
+  explicit Value(Storage storage) : storage_(std::move(storage)) {}
+  template <typename T>
+  T* Shared() const {
+    const auto* p = std::get_if<std::shared_ptr<T>>(&storage_);
+    return p == nullptr ? nullptr : p->get();
+  }
+  Storage storage_;
+};
+
+// ==. Values of different types differ, but 1 == 1.0 == true.
+bool Equal(const Value& a, const Value& b);
+// <, for numbers, strings and sequences; throws TemplateError for others.
+bool Less(const Value& a, const Value& b);
+// What a for loop visits: items, characters or keys; throws for others.
+List Iterate(const Value& value);
+bool IsIterable(const Value& value);
+
+// Throws TemplateError that says what is undefined.
+void RequireDefined(const Value& value);
+
+}  // namespace liger::trainer::jinja
+
+#endif  // LIGER_WORKER_TRAINER_TEXT_JINJA_VALUE_H_
