@@ -57,6 +57,7 @@ class Agent {
   void OnReclaim(const worker::v1::Reclaim& reclaim);
   // Why nothing new may begin here; empty: it may.
   std::string ReasonToRefuse() const;
+  void SendPrepared(const trainer::v1::Ref& ref, const worker::v1::Master& master);
   void Refuse(const trainer::v1::Ref& ref, const std::string& reason);
 
   const Options options_;

@@ -134,8 +134,10 @@ void Agent::Refuse(const trainer::v1::Ref& ref, const std::string& reason) {
 void Agent::OnPrepare(worker::v1::Prepare prepare) {
   // A CHECK needs no device and comes without ranks; one process runs it.
   if (prepare.local_ranks().empty()) prepare.add_local_ranks();
-  // Started already: a repeated command.
-  if (tasks_->Find(prepare.ref()) != nullptr) return;
+  // Started already: a repeated command gets the same answer.
+  if (const TaskRunner* task = tasks_->Find(prepare.ref())) {
+    return SendPrepared(prepare.ref(), task->master());
+  }
   if (const std::string reason = ReasonToRefuse(); !reason.empty()) {
     return Refuse(prepare.ref(), reason);
   }
@@ -144,9 +146,13 @@ void Agent::OnPrepare(worker::v1::Prepare prepare) {
   }
   absl::StatusOr<worker::v1::Master> master = reservations_->Prepare(prepare, SteadyNow());
   if (!master.ok()) return Refuse(prepare.ref(), std::string(master.status().message()));
+  SendPrepared(prepare.ref(), *master);
+}
+
+void Agent::SendPrepared(const trainer::v1::Ref& ref, const worker::v1::Master& master) {
   WorkerMessage message;
-  *message.mutable_prepared()->mutable_ref() = prepare.ref();
-  *message.mutable_prepared()->mutable_master() = *master;
+  *message.mutable_prepared()->mutable_ref() = ref;
+  *message.mutable_prepared()->mutable_master() = master;
   Send(std::move(message));
 }
 

@@ -55,6 +55,7 @@ class TaskRunner {
   Spool& spool() { return *spool_; }
   const Spool& spool() const { return *spool_; }
   const trainer::v1::Ref& ref() const { return record_.prepare().ref(); }
+  const worker::v1::Master& master() const { return record_.start().master(); }
   bool running() const { return state_ == State::kRunning; }
   bool finished() const { return finished_; }
   std::set<pid_t> Pids() const { return ranks_.Pids(); }

@@ -236,6 +236,17 @@ TEST_F(AgentTest, StartIsIdempotent) {
   EXPECT_THAT(coordinator_->Steps(ref_), SizeIs(testing::Le(20)));
 }
 
+TEST_F(AgentTest, PrepareOfARunningTaskGetsTheSameAnswer) {
+  StartAgent();
+  Run(ref_, {{"end", "wait"}});
+  WaitForProgress(ref_);
+  const int port = coordinator_->WaitForPrepared(ref_).master().port();
+  coordinator_->ForgetPrepared();
+  coordinator_->Prepare(ref_, trainer::v1::TASK_KIND_TRAIN,
+                        {coordinator_->WaitForHello().devices(0).uuid()});
+  EXPECT_EQ(coordinator_->WaitForPrepared(ref_).master().port(), port);
+}
+
 TEST_F(AgentTest, KeepsNothingVisibleOfADeniedPublication) {
   coordinator_->SetPublicationAnswer(FakeCoordinator::PublicationAnswer::kDeny);
   StartAgent();

@@ -242,6 +242,11 @@ worker::v1::Prepared FakeCoordinator::WaitForPrepared(const trainer::v1::Ref& re
   return prepared_[Key(ref)];
 }
 
+void FakeCoordinator::ForgetPrepared() {
+  absl::MutexLock lock(&mutex_);
+  prepared_.clear();
+}
+
 worker::v1::Refused FakeCoordinator::WaitForRefused(const trainer::v1::Ref& ref) {
   EXPECT_TRUE(WaitUntil([&] {
     absl::MutexLock lock(&mutex_);

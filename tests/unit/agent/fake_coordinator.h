@@ -64,6 +64,7 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
 
   worker::v1::Hello WaitForHello(int count = 1);
   worker::v1::Prepared WaitForPrepared(const trainer::v1::Ref& ref);
+  void ForgetPrepared();
   worker::v1::Refused WaitForRefused(const trainer::v1::Ref& ref);
   worker::v1::Exited WaitForExited(const trainer::v1::Ref& ref);
   void WaitForHeartbeats(int count);
