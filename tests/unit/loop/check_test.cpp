@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "common/file.h"
 #include "tests/unit/loop/tiny_job.h"
 
 namespace liger::trainer {
@@ -60,6 +61,22 @@ TEST(CheckTest, MissingPathStopsTheRest) {
   ASSERT_EQ(result.violations_size(), 1);
   EXPECT_EQ(result.violations(0).field(), "dataset.name");
   EXPECT_THAT(result.violations(0).message(), HasSubstr("absent.jsonl"));
+}
+
+TEST(CheckTest, DigestsAreCompared) {
+  const TinyJob job;
+  Request request = job.Sft();
+  auto* spec = request.launch.mutable_resolved_spec();
+  spec->mutable_dataset()->set_digest(*Sha256File(job.Path("sft.jsonl")));
+  EXPECT_EQ(Check(request).violations_size(), 0);
+  job.WriteFile("sft.jsonl", ReadAll(job.Path("sft.jsonl")) + "\n");
+  const auto changed = Check(request);
+  ASSERT_EQ(changed.violations_size(), 1);
+  EXPECT_EQ(changed.violations(0).field(), "dataset.digest");
+  spec->mutable_dataset()->clear_digest();
+  spec->mutable_model()->set_digest("sha256:00");
+  ASSERT_EQ(Check(request).violations_size(), 1);
+  EXPECT_EQ(Check(request).violations(0).field(), "model.digest");
 }
 
 TEST(CheckTest, ReadsAtMostTheRowsAskedFor) {

@@ -103,6 +103,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
     for (const char* name : {"model config", "weights", "tokenizer", "data"}) checks.Skip(name);
     return result;
   }
+  checks.Run("digests", "model.digest", [&] { RequireDigests(request.spec(), paths); });
   ModelConfig config;
   TextInputs text;
   const bool has_config = CheckModel(checks, request, paths.model_dir, config, result);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "common/file.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/paths.h"
 
@@ -23,6 +24,22 @@ LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
   options.eval_path = paths.eval_path;
   options.vocab_size = config.vocab_size;
   return options;
+}
+
+void RequireDigest(const std::string& field, const std::string& expected, const std::string& file) {
+  if (expected.empty()) return;
+  const absl::StatusOr<std::string> actual = Sha256File(file);
+  if (!actual.ok()) {
+    throw ConfigError(field + ": cannot be checked: " + std::string(actual.status().message()),
+                      "leave the digest out, or name a model that has a manifest.json")
+        .Field(field)
+        .File(file);
+  }
+  if (*actual == expected) return;
+  throw ConfigError(field + ": " + file + " is " + *actual + ", not " + expected,
+                    "the file has changed: put the right one there, or correct the digest")
+      .Field(field)
+      .File(file);
 }
 
 // A tokenizer may know more ids than the model has rows; using one would read
@@ -53,6 +70,11 @@ InputPaths InputPaths::Resolve(const Request& request) {
     paths.eval_path = ResolveInput(spec.dataset().eval_uri(), "", roots, "dataset.eval_uri");
   }
   return paths;
+}
+
+void RequireDigests(const liger::v1::JobSpec& spec, const InputPaths& paths) {
+  RequireDigest("model.digest", spec.model().digest(), paths.model_dir + "/manifest.json");
+  RequireDigest("dataset.digest", spec.dataset().digest(), paths.train_path);
 }
 
 TextInputs TextInputs::Load(const std::string& model_dir) {

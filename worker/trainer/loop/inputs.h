@@ -23,6 +23,11 @@ struct InputPaths {
   static InputPaths Resolve(const Request& request);
 };
 
+// Compares model.digest and dataset.digest, where the spec gives them, with
+// what lies there: SHA-256 of the model folder's manifest.json (as SaveModel
+// writes it) and of the data file. Throws TrainerError (CONFIG) on a difference.
+void RequireDigests(const liger::v1::JobSpec& spec, const InputPaths& paths);
+
 // Text side of a job: needs no device.
 struct TextInputs {
   std::unique_ptr<Tokenizer> tokenizer;

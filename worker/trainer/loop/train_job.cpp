@@ -61,6 +61,7 @@ void TrainJob::Load() {
   reporter_.Ready(device_->description(), {});
   precision_ = ResolvePrecision(training(), device_->on_gpu());
   paths_ = InputPaths::Resolve(request_);
+  RequireDigests(request_.spec(), paths_);
   config_ = ModelConfig::FromFolder(paths_.model_dir);
 
   auto data = std::async(std::launch::async, [this] {
