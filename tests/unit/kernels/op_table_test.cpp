@@ -1,0 +1,213 @@
+// Every op of the table against its float64 reference, with PyTorch's error as the measure:
+// forward and each gradient, over ragged shapes, and proof that the measure can fail.
+#include "kernels/reference/op_table.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <functional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace liger::kernels {
+namespace {
+
+struct OpRun {
+  Tensors outputs;
+  Tensors grads;
+};
+
+Tensors DoubleOf(const Tensors& tensors) {
+  Tensors out;
+  for (const auto& t : tensors) {
+    out.push_back((t.is_floating_point() ? t.detach().to(at::kDouble) : t).contiguous());
+  }
+  return out;
+}
+
+// Runs `op` on leaf copies of the inputs, then autograd with these upstream gradients.
+OpRun RunOp(const OpCase& c, const std::function<Tensors(const Tensors&)>& op, const Tensors& inputs,
+          const Tensors& upstream) {
+  Tensors leaves, wanted;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    at::Tensor leaf = inputs[i].detach().clone();
+    if (c.differentiable[i]) wanted.push_back(leaf.requires_grad_(true));
+    leaves.push_back(leaf);
+  }
+  OpRun run{.outputs = op(leaves), .grads = {}};
+  Tensors roots(run.outputs.begin(),
+                run.outputs.begin() + static_cast<int64_t>(c.num_differentiable_outputs));
+  Tensors seeds;
+  for (size_t i = 0; i < roots.size(); ++i) {
+    seeds.push_back(upstream[i].to(roots[i].scalar_type()));
+  }
+  run.grads = torch::autograd::grad(roots, wanted, seeds);
+  return run;
+}
+
+// Upstream gradients shaped as the outputs, rounded to their dtype so that all sides get the
+// same numbers.
+Tensors Upstream(const OpCase& c, const Tensors& inputs) {
+  const torch::NoGradGuard no_grad;
+  Tensors upstream;
+  const Tensors outputs = c.baseline(inputs);
+  for (size_t i = 0; i < c.num_differentiable_outputs; ++i) {
+    upstream.push_back(at::randn(outputs[i].sizes()).to(outputs[i].scalar_type()));
+  }
+  return upstream;
+}
+
+struct Error {
+  double max = 0;
+  double relative_l2 = 0;
+};
+
+Error Measure(const at::Tensor& value, const at::Tensor& ref) {
+  if (ref.numel() == 0) return {};
+  const at::Tensor diff = value.detach().to(at::kDouble) - ref;
+  const double norm = ref.norm().item<double>(), error = diff.norm().item<double>();
+  return {.max = diff.abs().max().item<double>(), .relative_l2 = norm == 0 ? error : error / norm};
+}
+
+// DESIGN's rule: max|ours - ref| <= 2 max|theirs - ref| + 1e-6 max|ref|, relative L2 at most
+// twice theirs (over the same floor: a scalar of theirs may be exact by luck).
+testing::AssertionResult IsAsGood(const at::Tensor& ours, const at::Tensor& theirs,
+                                  const at::Tensor& ref) {
+  constexpr double kFloor = 1e-6;
+  if (ours.sizes() != ref.sizes()) {
+    return testing::AssertionFailure() << "shape " << ours.sizes() << " != " << ref.sizes();
+  }
+  if (ref.numel() == 0) return testing::AssertionSuccess();
+  const Error mine = Measure(ours, ref), their = Measure(theirs, ref);
+  const double max_ref = ref.abs().max().item<double>();
+  // Written so that NaN fails.
+  if (mine.max <= 2 * their.max + kFloor * max_ref &&
+      mine.relative_l2 <= 2 * their.relative_l2 + kFloor) {
+    return testing::AssertionSuccess();
+  }
+  return testing::AssertionFailure()
+         << "max error " << mine.max << " (theirs " << their.max << ", max |ref| " << max_ref
+         << "), relative L2 " << mine.relative_l2 << " (theirs " << their.relative_l2 << ")";
+}
+
+// Of each output and each gradient, whether it is as good as the baseline's.
+std::vector<testing::AssertionResult> Judge(const OpRun& ours, const OpRun& theirs,
+                                            const reference::Result& ref) {
+  std::vector<testing::AssertionResult> verdicts;
+  for (size_t i = 0; i < ref.outputs.size(); ++i) {
+    verdicts.push_back(IsAsGood(ours.outputs[i], theirs.outputs[i], ref.outputs[i])
+                       << " in output " << i);
+  }
+  for (size_t i = 0; i < ref.grads.size(); ++i) {
+    verdicts.push_back(IsAsGood(ours.grads[i], theirs.grads[i], ref.grads[i])
+                       << " in gradient " << i);
+  }
+  return verdicts;
+}
+
+using Param = std::tuple<size_t, c10::ScalarType>;
+
+class OpTableTest : public testing::TestWithParam<Param> {
+ protected:
+  const OpCase& op_case() const { return OpTable()[std::get<0>(GetParam())]; }
+  c10::ScalarType dtype() const { return std::get<1>(GetParam()); }
+
+  // is_top1 and the others depend on ties and roundings of low-precision logits, which both
+  // sides round alike but the reference does not: judged in float32 only.
+  void DropStatistics(reference::Result& ref) const {
+    if (dtype() != at::kFloat) ref.outputs.resize(op_case().num_differentiable_outputs);
+  }
+};
+
+TEST_P(OpTableTest, IsAsGoodAsTheBaseline) {
+  const OpCase& c = op_case();
+  for (const OpShape& shape : c.shapes) {
+    SCOPED_TRACE(shape.name);
+    torch::manual_seed(7);
+    const Tensors inputs = c.make(shape, dtype()), upstream = Upstream(c, inputs);
+    const OpRun ours = RunOp(c, c.ours, inputs, upstream);
+    const OpRun theirs = RunOp(c, c.baseline, inputs, upstream);
+    reference::Result ref = c.reference(DoubleOf(inputs), DoubleOf(upstream));
+    DropStatistics(ref);
+    ASSERT_EQ(ref.grads.size(), ours.grads.size());
+    for (const auto& verdict : Judge(ours, theirs, ref)) EXPECT_TRUE(verdict);
+  }
+}
+
+// The checks above mean something: what a broken kernel would return does not pass.
+TEST_P(OpTableTest, ZeroGradientIsCaught) {
+  const OpCase& c = op_case();
+  const OpShape& shape = c.shapes[1];
+  torch::manual_seed(7);
+  const Tensors inputs = c.make(shape, dtype()), upstream = Upstream(c, inputs);
+  const OpRun ours = RunOp(c, c.ours, inputs, upstream);
+  const OpRun theirs = RunOp(c, c.baseline, inputs, upstream);
+  const auto ref = c.reference(DoubleOf(inputs), DoubleOf(upstream));
+  for (size_t i = 0; i < ref.grads.size(); ++i) {
+    EXPECT_FALSE(IsAsGood(at::zeros_like(ours.grads[i]), theirs.grads[i], ref.grads[i])) << i;
+  }
+}
+
+// Replaces the targets and expects the loss (or log-probabilities) and each gradient to fail.
+void ExpectCaught(const OpCase& c, c10::ScalarType dtype, const OpShape& shape,
+                  const std::function<void(at::Tensor& target, int64_t vocab)>& corrupt) {
+  torch::manual_seed(7);
+  const Tensors inputs = c.make(shape, dtype), upstream = Upstream(c, inputs);
+  Tensors corrupted = inputs;
+  at::Tensor& target = corrupted[static_cast<size_t>(c.target)];
+  target = target.clone();
+  corrupt(target, shape.vocab);
+  const OpRun ours = RunOp(c, c.ours, corrupted, upstream);
+  const OpRun theirs = RunOp(c, c.baseline, inputs, upstream);
+  const auto ref = c.reference(DoubleOf(inputs), DoubleOf(upstream));
+  EXPECT_FALSE(IsAsGood(ours.outputs[0], theirs.outputs[0], ref.outputs[0]));
+  for (size_t i = 0; i < ref.grads.size(); ++i) {
+    EXPECT_FALSE(IsAsGood(ours.grads[i], theirs.grads[i], ref.grads[i])) << "gradient " << i;
+  }
+}
+
+TEST_P(OpTableTest, LabelOffByOneIsCaught) {
+  if (op_case().target < 0) GTEST_SKIP() << "no target";
+  ExpectCaught(op_case(), dtype(), op_case().shapes[1], [](at::Tensor& target, int64_t vocab) {
+    target.copy_((target + 1).remainder(vocab));
+  });
+}
+
+TEST_P(OpTableTest, SkippedChunkIsCaught) {
+  if (op_case().target < 0) GTEST_SKIP() << "no target";
+  ExpectCaught(op_case(), dtype(), op_case().shapes[1], [](at::Tensor& target, int64_t) {
+    target.narrow(0, target.size(0) / 2, target.size(0) / 3).fill_(-100);
+  });
+}
+
+// NaN in, NaN out: a loss that diverges must not be hidden.
+TEST_P(OpTableTest, NanPropagates) {
+  const OpCase& c = op_case();
+  torch::manual_seed(7);
+  const Tensors inputs = c.make(c.shapes[1], dtype());
+  inputs[0].view(-1)[0].fill_(std::nan(""));
+  const OpRun ours = RunOp(c, c.ours, inputs, Upstream(c, inputs));
+  EXPECT_TRUE(ours.outputs[0].isnan().any().item<bool>());
+  // A softmax carries it to its row's gradient; linear and rope do not look at x there.
+  if (c.target >= 0) {
+    EXPECT_TRUE(ours.grads[0].isnan().any().item<bool>());
+  }
+}
+
+std::vector<Param> Params() {
+  std::vector<Param> params;
+  for (size_t i = 0; i < OpTable().size(); ++i) {
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) params.emplace_back(i, dtype);
+  }
+  return params;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, OpTableTest, testing::ValuesIn(Params()), [](const auto& info) {
+  return OpTable()[std::get<0>(info.param)].name + "_" +
+         (std::get<1>(info.param) == at::kFloat ? "float32" : "bfloat16");
+});
+
+}  // namespace
+}  // namespace liger::kernels
