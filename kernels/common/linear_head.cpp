@@ -55,8 +55,14 @@ void LinearHead::ForEachChunk(const ChunkFn& fn) const {
   for (int64_t begin = 0; begin < M; begin += rows) {
     const int64_t C = std::min(rows, M - begin);
     at::Tensor logits = buffer.narrow(0, 0, C);
-    gemm::XWtOut(hidden_MH_.narrow(0, begin, C), weight_VH_, logits);
-    if (bias_V_.has_value()) logits.add_(*bias_V_);
+    const at::Tensor hidden = hidden_MH_.narrow(0, begin, C);
+    if (bias_V_.has_value() && logits.scalar_type() != ComputeDtype(logits)) {
+      // The product's accumulator takes the bias: added later it would round logits twice.
+      at::addmm_out(logits, *bias_V_, hidden, weight_VH_.t());
+    } else {
+      gemm::XWtOut(hidden, weight_VH_, logits);
+      if (bias_V_.has_value()) logits.add_(*bias_V_);
+    }
     fn(begin, logits, target_M_.narrow(0, begin, C));
   }
 }

@@ -54,6 +54,8 @@ void Record(const at::Tensor& x) {
 at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
   Check(x, weight, bias);
   Record(x);
+  // In one product, so that a low-precision result is rounded once.
+  if (bias.has_value() && x.scalar_type() != ComputeDtype(x)) return at::linear(x, weight, bias);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
   at::Tensor y = gemm::XWt(x.dim() == 2 ? x : Matrix(x), weight);
