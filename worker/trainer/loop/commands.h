@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_LOOP_COMMANDS_H_
 
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include "absl/time/time.h"
