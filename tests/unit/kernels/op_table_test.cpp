@@ -28,8 +28,8 @@ Tensors DoubleOf(const Tensors& tensors) {
 }
 
 // Runs `op` on leaf copies of the inputs, then autograd with these upstream gradients.
-OpRun RunOp(const OpCase& c, const std::function<Tensors(const Tensors&)>& op, const Tensors& inputs,
-          const Tensors& upstream) {
+OpRun RunOp(const OpCase& c, const std::function<Tensors(const Tensors&)>& op,
+            const Tensors& inputs, const Tensors& upstream) {
   Tensors leaves, wanted;
   for (size_t i = 0; i < inputs.size(); ++i) {
     at::Tensor leaf = inputs[i].detach().clone();
