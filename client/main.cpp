@@ -2,6 +2,7 @@
 
 #include "client/commands/commands.h"
 #include "client/errors.h"
+#include "common/spec/suggest.h"
 
 namespace liger::client {
 namespace {
@@ -17,6 +18,15 @@ void AddGlobalFlags(CLI::App* app, Session* session) {
   app->add_option("--tls-key", session->flags.key_file, "PEM key of it")->group("Global");
   app->add_option("-o,--output-format", session->output_name, "table, json, yaml or name")
       ->group("Global");
+}
+
+ExitCode UnknownVerb(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const Verb& verb : kVerbs) names.emplace_back(verb.name);
+  const std::string word = app.remaining().front();
+  std::cerr << "error: '" << word << "' is not a verb" << DidYouMean(word, names)
+            << "\nsee liger-cli --help\n";
+  return kInvalidInput;
 }
 
 int Run(int argc, char** argv) {
@@ -36,6 +46,7 @@ int Run(int argc, char** argv) {
     app.parse(argc, argv);
     return chosen(session);
   } catch (const CLI::ParseError& error) {
+    if (app.get_subcommands().empty() && !app.remaining().empty()) return UnknownVerb(app);
     return app.exit(error) == 0 ? kOk : kInvalidInput;  // prints help or what is wrong
   } catch (const CliError& error) {
     std::cout.flush();
