@@ -1,0 +1,226 @@
+// Runs the real liger-cli against a scripted coordinator: exit codes, output
+// formats, error details.
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpcpp/server_builder.h"
+#include "liger/v1/fine_tuning.grpc.pb.h"
+
+namespace liger::client {
+namespace {
+
+using liger::v1::Job;
+using liger::v1::JobStatus;
+using testing::HasSubstr;
+using testing::Not;
+
+Job MakeJob(JobStatus::State state) {
+  Job job;
+  job.set_uid("u1");
+  job.set_name("j1");
+  job.mutable_spec()->mutable_orpo();
+  job.mutable_spec()->mutable_model()->set_name("tiny");
+  *job.mutable_resolved_spec() = job.spec();
+  job.mutable_status()->set_state(state);
+  return job;
+}
+
+class ScriptedServer : public liger::v1::FineTuning::Service {
+ public:
+  grpc::Status CreateJob(grpc::ServerContext*, const liger::v1::CreateJobRequest* request,
+                         liger::v1::CreateJobResponse* response) override {
+    absl::MutexLock lock(&mutex);
+    created = *request;
+    if (!create_status.ok()) return create_status;
+    *response->mutable_job() = MakeJob(JobStatus::QUEUED);
+    response->add_notices("using dataset pairs");
+    return grpc::Status::OK;
+  }
+  grpc::Status GetJob(grpc::ServerContext*, const liger::v1::GetJobRequest* request,
+                      Job* response) override {
+    if (request->job() != "j1") return {grpc::StatusCode::NOT_FOUND, "no job 'nope'"};
+    absl::MutexLock lock(&mutex);
+    *response = MakeJob(end_state);
+    response->mutable_status()->set_message("the loss is NaN at step 3");
+    response->mutable_status()->set_action("lower the learning rate");
+    return grpc::Status::OK;
+  }
+  grpc::Status ListJobs(grpc::ServerContext*, const liger::v1::ListJobsRequest*,
+                        liger::v1::ListJobsResponse* response) override {
+    *response->add_jobs() = MakeJob(JobStatus::RUNNING);
+    return grpc::Status::OK;
+  }
+  grpc::Status WatchJobs(grpc::ServerContext*, const liger::v1::WatchJobsRequest* request,
+                         grpc::ServerWriter<liger::v1::WatchJobsResponse>* writer) override {
+    liger::v1::WatchJobsResponse update;
+    *update.mutable_job() = MakeJob(JobStatus::RUNNING);
+    auto* progress = update.mutable_job()->mutable_status()->mutable_progress();
+    progress->set_step(3);
+    progress->set_max_steps(10);
+    (*progress->mutable_values())["loss"] = 1.5;
+    update.set_revision(7);
+    writer->Write(update);
+    absl::MutexLock lock(&mutex);
+    // The first stream breaks, as when a coordinator restarts.
+    if (watches++ == 0) return {grpc::StatusCode::UNAVAILABLE, "restarting"};
+    resumed_from = request->from_revision();
+    if (end_state == JobStatus::RUNNING) {
+      mutex.Await(absl::Condition(&released));
+      return grpc::Status::OK;
+    }
+    *update.mutable_job() = MakeJob(end_state);
+    update.mutable_job()->mutable_status()->set_output_uri("/out/j1");
+    update.set_revision(8);
+    writer->Write(update);
+    return grpc::Status::OK;
+  }
+
+  absl::Mutex mutex;
+  grpc::Status create_status ABSL_GUARDED_BY(mutex);
+  liger::v1::CreateJobRequest created ABSL_GUARDED_BY(mutex);
+  JobStatus::State end_state ABSL_GUARDED_BY(mutex) = JobStatus::SUCCEEDED;
+  int watches ABSL_GUARDED_BY(mutex) = 0;
+  int64_t resumed_from ABSL_GUARDED_BY(mutex) = -1;
+  bool released ABSL_GUARDED_BY(mutex) = false;
+};
+
+struct Result {
+  int code = -1;
+  std::string text;  // stdout and stderr
+};
+
+class VerbsTest : public testing::Test {
+ protected:
+  VerbsTest() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+  }
+  ~VerbsTest() override {
+    {
+      absl::MutexLock lock(&service_.mutex);
+      service_.released = true;
+    }
+    server_->Shutdown();
+  }
+
+  Result Run(const std::string& arguments, const std::string& prefix = "") {
+    const std::string command = "LIGER_CONFIG=/nonexistent LIGER_ADDRESS=127.0.0.1:" +
+                                std::to_string(port_) + " " + prefix + " " LIGER_BIN_DIR
+                                "/liger-cli " + arguments + " 2>&1";
+    Result result;
+    FILE* pipe = popen(command.c_str(), "r");
+    std::array<char, 4096> piece;
+    while (size_t n = fread(piece.data(), 1, piece.size(), pipe)) {
+      result.text.append(piece.data(), n);
+    }
+    result.code = WEXITSTATUS(pclose(pipe));
+    return result;
+  }
+
+  void EndWith(JobStatus::State state) {
+    absl::MutexLock lock(&service_.mutex);
+    service_.end_state = state;
+  }
+
+  ScriptedServer service_;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+TEST_F(VerbsTest, SubmitSendsTheSpecAndSaysWhatWasChosen) {
+  const Result result = Run("submit --model tiny --trainer orpo --set training.max_steps=3");
+  EXPECT_EQ(result.code, 0);
+  EXPECT_THAT(result.text, HasSubstr("note: using dataset pairs"));
+  EXPECT_THAT(result.text, HasSubstr("job j1 submitted"));
+  absl::MutexLock lock(&service_.mutex);
+  EXPECT_TRUE(service_.created.spec().has_orpo());
+  EXPECT_EQ(service_.created.spec().training().max_steps(), 3);
+  EXPECT_FALSE(service_.created.request_id().empty());
+}
+
+TEST_F(VerbsTest, ViolationsArePrintedByFieldWithExitCode3) {
+  google::rpc::BadRequest bad_request;
+  auto* violation = bad_request.add_field_violations();
+  violation->set_field("model");
+  violation->set_description("no such model 'tyni'; did you mean 'tiny'?");
+  google::rpc::Status details;
+  details.add_details()->PackFrom(bad_request);
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.create_status = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "invalid spec",
+                                          details.SerializeAsString());
+  }
+  const Result result = Run("submit --model tyni --trainer sft");
+  EXPECT_EQ(result.code, 3);
+  EXPECT_EQ(result.text, "error: model: no such model 'tyni'; did you mean 'tiny'?\n");
+}
+
+TEST_F(VerbsTest, ExitCodesTellHowAJobEnded) {
+  const std::pair<JobStatus::State, int> cases[] = {
+      {JobStatus::SUCCEEDED, 0}, {JobStatus::FAILED, 5}, {JobStatus::CANCELLED, 2}};
+  for (const auto& [state, code] : cases) {
+    EndWith(state);
+    const Result result = Run("submit --model tiny --trainer orpo --wait");
+    EXPECT_EQ(result.code, code) << result.text;
+    EXPECT_THAT(result.text, HasSubstr("output: /out/j1"));
+  }
+}
+
+TEST_F(VerbsTest, WatchResumesFromItsRevisionAndIsPlainInAPipe) {
+  const Result result = Run("watch j1");
+  EXPECT_EQ(result.code, 0) << result.text;
+  EXPECT_THAT(result.text, HasSubstr("3/10  loss 1.5"));
+  EXPECT_THAT(result.text, Not(HasSubstr("\033")));
+  absl::MutexLock lock(&service_.mutex);
+  EXPECT_EQ(service_.watches, 2);
+  EXPECT_EQ(service_.resumed_from, 7);
+}
+
+TEST_F(VerbsTest, WaitTimesOutWith6AndCtrlCDetaches) {
+  EndWith(JobStatus::RUNNING);
+  EXPECT_EQ(Run("watch j1 --timeout 1").code, 6);
+  const Result interrupted = Run("watch j1", "timeout -s INT 1");
+  EXPECT_THAT(interrupted.text, HasSubstr("detached; the job goes on"));
+}
+
+TEST_F(VerbsTest, GetLeadsWithCauseAndAction) {
+  EndWith(JobStatus::FAILED);
+  const Result result = Run("get j1");
+  EXPECT_EQ(result.code, 0);
+  EXPECT_THAT(result.text, testing::StartsWith("j1  FAILED\n"
+                                               "cause        the loss is NaN at step 3\n"
+                                               "action       lower the learning rate\n"));
+  EXPECT_EQ(Run("get nope").code, 3);
+  EXPECT_THAT(Run("get nope").text, HasSubstr("no job 'nope'"));
+}
+
+TEST_F(VerbsTest, OutputFormatsAreForPrograms) {
+  EXPECT_EQ(Run("list -o name").text, "j1\n");
+  EXPECT_THAT(Run("list -o json").text, HasSubstr("\"state\": \"RUNNING\""));
+  EXPECT_THAT(Run("get j1 -o yaml").text, HasSubstr("uid: \"u1\""));
+  EXPECT_THAT(Run("list").text, HasSubstr("j1    RUNNING  orpo     tiny"));
+  EXPECT_EQ(Run("list -o xml").code, 3);
+}
+
+TEST_F(VerbsTest, NoServerAndBadUsageAreClear) {
+  const Result result = Run("list --address 127.0.0.1:1");
+  EXPECT_EQ(result.code, 1);
+  EXPECT_THAT(result.text, HasSubstr("no coordinator answers at 127.0.0.1:1"));
+  EXPECT_THAT(result.text, HasSubstr("liger-cli up"));
+  EXPECT_EQ(Run("lsit").code, 3);
+  EXPECT_THAT(Run("lsit").text, HasSubstr("did you mean 'list'?"));
+  EXPECT_EQ(Run("list --context lab").code, 3);
+  EXPECT_EQ(Run("version").code, 0);
+}
+
+}  // namespace
+}  // namespace liger::client
