@@ -51,9 +51,8 @@ std::string Bash(const CLI::App& app) {
 std::string Fish(const CLI::App& app) {
   std::string script;
   for (const CLI::App* verb : app.get_subcommands({})) {
-    absl::StrAppend(&script, "complete -c liger-cli -n __fish_use_subcommand -a ",
-                    verb->get_name(), " -d '",
-                    absl::StrReplaceAll(verb->get_description(), {{"'", "\\'"}}), "'\n");
+    absl::StrAppend(&script, "complete -c liger-cli -n __fish_use_subcommand -a ", verb->get_name(),
+                    " -d '", absl::StrReplaceAll(verb->get_description(), {{"'", "\\'"}}), "'\n");
     const std::string seen = absl::StrCat("'__fish_seen_subcommand_from ", verb->get_name(), "'");
     for (const CLI::Option* option : verb->get_options()) {
       for (const std::string& name : option->get_lnames()) {

@@ -43,8 +43,9 @@ class Connection {
   // Calls a unary method and throws CliError when it fails:
   //   connection.Call(&FineTuning::StubInterface::GetJob, request)
   template <typename Request, typename Response>
-  Response Call(grpc::Status (liger::v1::FineTuning::StubInterface::*method)(
-                    grpc::ClientContext*, const Request&, Response*),
+  Response Call(grpc::Status (liger::v1::FineTuning::StubInterface::*method)(grpc::ClientContext*,
+                                                                             const Request&,
+                                                                             Response*),
                 const Request& request, double deadline_seconds = 30) {
     grpc::ClientContext context;
     SetDeadline(&context, deadline_seconds);

@@ -31,34 +31,43 @@ std::string Describe(const grpc::Status& status) {
 
 ExitCode ExitCodeFor(grpc::StatusCode code) {
   switch (code) {
-    case grpc::StatusCode::OK: return kOk;
-    case grpc::StatusCode::CANCELLED: return kCancelled;
+    case grpc::StatusCode::OK:
+      return kOk;
+    case grpc::StatusCode::CANCELLED:
+      return kCancelled;
     case grpc::StatusCode::INVALID_ARGUMENT:
     case grpc::StatusCode::NOT_FOUND:
     case grpc::StatusCode::ALREADY_EXISTS:
-    case grpc::StatusCode::FAILED_PRECONDITION: return kInvalidInput;
+    case grpc::StatusCode::FAILED_PRECONDITION:
+      return kInvalidInput;
     case grpc::StatusCode::UNAUTHENTICATED:
-    case grpc::StatusCode::PERMISSION_DENIED: return kNotAuthorised;
-    case grpc::StatusCode::DEADLINE_EXCEEDED: return kTimedOut;
-    default: return kError;
+    case grpc::StatusCode::PERMISSION_DENIED:
+      return kNotAuthorised;
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return kTimedOut;
+    default:
+      return kError;
   }
 }
 
 ExitCode ExitCodeFor(JobStatus::State state) {
   switch (state) {
-    case JobStatus::FAILED: return kJobFailed;
-    case JobStatus::CANCELLED: return kCancelled;
-    default: return kOk;
+    case JobStatus::FAILED:
+      return kJobFailed;
+    case JobStatus::CANCELLED:
+      return kCancelled;
+    default:
+      return kOk;
   }
 }
 
 void ThrowIfError(const grpc::Status& status, const std::string& address) {
   if (status.ok()) return;
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-    throw CliError(kError, absl::StrCat("no coordinator answers at ", address, " (",
-                                        status.error_message(),
-                                        ")\nstart one with `liger-cli up`, or name yours with "
-                                        "--address or LIGER_ADDRESS"));
+    throw CliError(kError,
+                   absl::StrCat("no coordinator answers at ", address, " (", status.error_message(),
+                                ")\nstart one with `liger-cli up`, or name yours with "
+                                "--address or LIGER_ADDRESS"));
   }
   throw CliError(ExitCodeFor(status.error_code()), Describe(status));
 }

@@ -61,7 +61,8 @@ std::string Number(double value) {
 
 std::string Age(const google::protobuf::Timestamp& time, absl::Time now) {
   if (time.seconds() == 0) return "";
-  return Duration(std::max(0.0, absl::ToDoubleSeconds(now - absl::FromUnixSeconds(time.seconds()))));
+  return Duration(
+      std::max(0.0, absl::ToDoubleSeconds(now - absl::FromUnixSeconds(time.seconds()))));
 }
 
 std::string StateName(liger::v1::JobStatus::State state) {

@@ -22,9 +22,9 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-std::string Bytes(int64_t bytes);          // "1.50 GiB"
-std::string Duration(double seconds);      // "1h02m", "3m20s", "12s"
-std::string Number(double value);          // 4 significant digits, "-" for NaN
+std::string Bytes(int64_t bytes);      // "1.50 GiB"
+std::string Duration(double seconds);  // "1h02m", "3m20s", "12s"
+std::string Number(double value);      // 4 significant digits, "-" for NaN
 std::string Age(const google::protobuf::Timestamp& time, absl::Time now);  // "" when unset
 std::string StateName(liger::v1::JobStatus::State state);
 

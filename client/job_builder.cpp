@@ -39,10 +39,9 @@ void SetTrainer(const std::string& trainer, JobSpec* spec) {
     spec->GetReflection()->MutableMessage(spec, oneof->field(i));
     return;
   }
-  throw CliError(kInvalidInput,
-                 absl::StrCat("--trainer ", trainer, ": must be one of ",
-                              absl::StrJoin(TrainerNames(), ", "),
-                              DidYouMean(trainer, TrainerNames())));
+  throw CliError(kInvalidInput, absl::StrCat("--trainer ", trainer, ": must be one of ",
+                                             absl::StrJoin(TrainerNames(), ", "),
+                                             DidYouMean(trainer, TrainerNames())));
 }
 
 void ApplySet(const std::string& assignment, const char* flag, const std::string& prefix,

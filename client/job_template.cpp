@@ -53,22 +53,22 @@ kernels: LIGER
 
 std::string JobTemplate(const std::string& trainer) {
   if (trainer == "sft") {
-    return absl::StrReplaceAll(kTemplate,
-                               {{"@DATASET@", "alpaca-en-demo"},
-                                {"@METHOD@",
-                                 "# Supervised fine-tuning.\n"
-                                 "sft:\n"
-                                 "  # completion_only_loss: true   # default for prompt/answer rows\n"},
-                                {"@LR@", "2e-5"}});
+    return absl::StrReplaceAll(
+        kTemplate, {{"@DATASET@", "alpaca-en-demo"},
+                    {"@METHOD@",
+                     "# Supervised fine-tuning.\n"
+                     "sft:\n"
+                     "  # completion_only_loss: true   # default for prompt/answer rows\n"},
+                    {"@LR@", "2e-5"}});
   }
   if (trainer == "orpo") {
-    return absl::StrReplaceAll(kTemplate,
-                               {{"@DATASET@", "dpo-en-demo"},
-                                {"@METHOD@",
-                                 "# Odds-ratio preference optimisation, on pairs.\n"
-                                 "orpo:\n"
-                                 "  beta: 0.1                     # weight of the odds-ratio term\n"},
-                                {"@LR@", "8e-6"}});
+    return absl::StrReplaceAll(
+        kTemplate, {{"@DATASET@", "dpo-en-demo"},
+                    {"@METHOD@",
+                     "# Odds-ratio preference optimisation, on pairs.\n"
+                     "orpo:\n"
+                     "  beta: 0.1                     # weight of the odds-ratio term\n"},
+                    {"@LR@", "8e-6"}});
   }
   throw CliError(kInvalidInput,
                  absl::StrCat("--trainer ", trainer, ": there are templates for sft and orpo"));

@@ -13,8 +13,10 @@ void AddGlobalFlags(CLI::App* app, Session* session) {
       ->group("Global");
   app->add_option("--context", session->context, "Named context of ~/.config/liger/config.yaml")
       ->group("Global");
-  app->add_option("--tls-ca", session->flags.ca_file, "PEM file of the CA to trust")->group("Global");
-  app->add_option("--tls-cert", session->flags.cert_file, "PEM client certificate")->group("Global");
+  app->add_option("--tls-ca", session->flags.ca_file, "PEM file of the CA to trust")
+      ->group("Global");
+  app->add_option("--tls-cert", session->flags.cert_file, "PEM client certificate")
+      ->group("Global");
   app->add_option("--tls-key", session->flags.key_file, "PEM key of it")->group("Global");
   app->add_option("-o,--output-format", session->output_name, "table, json, yaml or name")
       ->group("Global");

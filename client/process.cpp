@@ -27,7 +27,8 @@ ChildProcess::ChildProcess(const std::vector<std::string>& command, const std::s
                                         "; liger-cli up needs it beside liger-cli"));
   }
   const int log = open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (log < 0) throw CliError(kError, absl::StrCat("cannot open ", log_file, ": ", strerror(errno)));
+  if (log < 0)
+    throw CliError(kError, absl::StrCat("cannot open ", log_file, ": ", strerror(errno)));
   std::vector<char*> arguments;
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);

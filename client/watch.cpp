@@ -44,10 +44,9 @@ bool IsTerminal(JobStatus::State state) {
 
 std::string ProgressLine(const Job& job, const std::vector<double>& losses) {
   const auto& progress = job.status().progress();
-  const double fraction =
-      progress.max_steps() > 0
-          ? static_cast<double>(progress.step()) / static_cast<double>(progress.max_steps())
-          : 0;
+  const double fraction = progress.max_steps() > 0 ? static_cast<double>(progress.step()) /
+                                                         static_cast<double>(progress.max_steps())
+                                                   : 0;
   std::string line =
       absl::StrFormat("%s %d/%d", ProgressBar(fraction, 20), progress.step(), progress.max_steps());
   const double loss = Value(progress, "loss");
@@ -72,7 +71,8 @@ std::string ProgressLine(const Job& job, const std::vector<double>& losses) {
 std::string Outcome(const Job& job) {
   const JobStatus& status = job.status();
   std::string text = absl::StrCat(job.name(), ": ", StateName(status.state()));
-  if (!status.message().empty()) absl::StrAppend(&text, "\n  cause:  ", Printable(status.message()));
+  if (!status.message().empty())
+    absl::StrAppend(&text, "\n  cause:  ", Printable(status.message()));
   if (!status.action().empty()) absl::StrAppend(&text, "\n  action: ", Printable(status.action()));
   if (!status.output_uri().empty()) absl::StrAppend(&text, "\n  output: ", status.output_uri());
   return text + "\n";

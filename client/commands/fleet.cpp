@@ -43,13 +43,14 @@ ExitCode Show(const Response& response, Output output, std::vector<std::string> 
 }
 
 ExitCode Models(Session& session) {
-  const auto response = session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest());
+  const auto response =
+      session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest());
   return Show(
       response, session.output(), {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
       [&](Table* table) {
         for (const auto& model : response.models()) {
-          table->Add({model.name(), model.architecture(), Parameters(model.parameters()),
-                      Present(model)});
+          table->Add(
+              {model.name(), model.architecture(), Parameters(model.parameters()), Present(model)});
         }
       },
       [&] {

@@ -13,8 +13,8 @@ namespace {
 using Stub = liger::v1::FineTuning::StubInterface;
 
 std::string ClockTime(const google::protobuf::Timestamp& time) {
-  return absl::FormatTime("%Y-%m-%d %H:%M:%S",
-                          absl::FromUnixSeconds(time.seconds()), absl::LocalTimeZone());
+  return absl::FormatTime("%Y-%m-%d %H:%M:%S", absl::FromUnixSeconds(time.seconds()),
+                          absl::LocalTimeZone());
 }
 
 ExitCode Events(const std::string& job, Session& session) {

@@ -1,6 +1,7 @@
 // cancel and delete: the verbs that change a job.
-#include <iostream>
 #include <unistd.h>
+
+#include <iostream>
 
 #include "client/commands/commands.h"
 #include "client/format.h"

@@ -44,8 +44,8 @@ Action DeclareInit(CLI::App* app) {
       std::cout << content;
     } else {
       WriteNewFile(options->file, content);
-      std::cout << options->file << " written; edit it, then: liger-cli submit -f "
-                << options->file << "\n";
+      std::cout << options->file << " written; edit it, then: liger-cli submit -f " << options->file
+                << "\n";
     }
     return kOk;
   };

@@ -46,8 +46,8 @@ ExitCode Submit(const Options& options, Session& session) {
   request.set_validate_only(options.dry_run);
   // A retry inside gRPC must not make a second job.
   request.set_request_id(options.request_id.empty() ? NewUuid() : options.request_id);
-  const auto response = session.connection().Call(
-      &liger::v1::FineTuning::StubInterface::CreateJob, request, options.dry_run ? 150 : 30);
+  const auto response = session.connection().Call(&liger::v1::FineTuning::StubInterface::CreateJob,
+                                                  request, options.dry_run ? 150 : 30);
   for (const std::string& notice : response.notices()) std::cerr << "note: " << notice << "\n";
   Report(response, options, output);
   if (!options.wait || options.dry_run) return kOk;
@@ -70,9 +70,11 @@ Action DeclareSubmit(CLI::App* app) {
   app->add_option("--name", spec.name, "Name of the job");
   app->add_option("--output", spec.output, "Folder for the result, below the worker's output root");
   app->add_option("--set", spec.sets, "Override a field: training.learning_rate=1e-5")
-      ->type_name("FIELD=VALUE")->allow_extra_args(false);
+      ->type_name("FIELD=VALUE")
+      ->allow_extra_args(false);
   app->add_option("--label", spec.labels, "Label the job: team=nlp")
-      ->type_name("KEY=VALUE")->allow_extra_args(false);
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   app->add_flag("--dry-run", options->dry_run, "Check everything, create nothing");
   app->add_flag("--wait", options->wait, "Follow the job; the exit code tells how it ended");
   app->add_option("--timeout", options->timeout_seconds, "With --wait: give up after this long")

@@ -56,10 +56,14 @@ void FillPaths(Options* options) {
 
 std::vector<std::string> CoordinatorCommand(const Options& options) {
   std::vector<std::string> command = {ProgramFolder() + "/liger-coordinator",
-                                      "--data-dir", options.data_dir + "/coordinator",
-                                      "--listen", options.listen,
-                                      "--worker-listen", options.worker_listen,
-                                      "--metrics-listen", options.metrics_listen};
+                                      "--data-dir",
+                                      options.data_dir + "/coordinator",
+                                      "--listen",
+                                      options.listen,
+                                      "--worker-listen",
+                                      options.worker_listen,
+                                      "--metrics-listen",
+                                      options.metrics_listen};
   if (!options.catalog.empty()) {
     command.push_back("--catalog");
     command.push_back(std::filesystem::absolute(options.catalog).string());
@@ -69,13 +73,20 @@ std::vector<std::string> CoordinatorCommand(const Options& options) {
 
 std::vector<std::string> WorkerCommand(const Options& options) {
   return {ProgramFolder() + "/liger-worker",
-          "--coordinator", options.worker_listen,
-          "--data-dir", options.data_dir + "/worker",
-          "--model-root", options.models,
-          "--dataset-root", options.datasets,
-          "--output-root", options.outputs,
-          "--metrics-listen", options.worker_metrics_listen,
-          "--cpu-slots", absl::StrCat(options.cpu_slots)};
+          "--coordinator",
+          options.worker_listen,
+          "--data-dir",
+          options.data_dir + "/worker",
+          "--model-root",
+          options.models,
+          "--dataset-root",
+          options.datasets,
+          "--output-root",
+          options.outputs,
+          "--metrics-listen",
+          options.worker_metrics_listen,
+          "--cpu-slots",
+          absl::StrCat(options.cpu_slots)};
 }
 
 [[noreturn]] void Died(const char* what, const ChildProcess& child) {

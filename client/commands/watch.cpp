@@ -1,9 +1,10 @@
+#include "client/watch.h"
+
 #include <unistd.h>
 
 #include <iostream>
 
 #include "client/commands/commands.h"
-#include "client/watch.h"
 
 namespace liger::client {
 

@@ -82,8 +82,9 @@ class Checker {
     bool ok = name.size() <= 63 && (name.empty() || absl::ascii_isalnum(name.front()));
     for (char c : name) ok = ok && (absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '-');
     if (!ok) {
-      Add("name", absl::StrCat("'", name, "' must be at most 63 lower-case letters, digits and "
-                                          "'-', and start with a letter or digit"));
+      Add("name", absl::StrCat("'", name,
+                               "' must be at most 63 lower-case letters, digits and "
+                               "'-', and start with a letter or digit"));
     }
     if (spec_.labels_size() > 64) Add("labels", "has more than 64 entries; remove some");
     for (const auto& [key, value] : spec_.labels()) {
@@ -110,10 +111,11 @@ class Checker {
     if (spec_.dataset().eval_fraction() > 0 && !spec_.dataset().eval_uri().empty()) {
       Add("dataset.eval_fraction", "cannot be given together with dataset.eval_uri; keep one");
     }
-    for (const auto& [field, uri] : {std::pair<std::string, std::string>{"model.uri", spec_.model().uri()},
-                                     {"dataset.uri", spec_.dataset().uri()},
-                                     {"dataset.eval_uri", spec_.dataset().eval_uri()},
-                                     {"output.uri", spec_.output().uri()}}) {
+    for (const auto& [field, uri] :
+         {std::pair<std::string, std::string>{"model.uri", spec_.model().uri()},
+          {"dataset.uri", spec_.dataset().uri()},
+          {"dataset.eval_uri", spec_.dataset().eval_uri()},
+          {"output.uri", spec_.output().uri()}}) {
       const size_t scheme = uri.find("://");
       if (scheme != std::string::npos && uri.compare(0, scheme, "file") != 0) {
         Add(field, absl::StrCat("scheme '", uri.substr(0, scheme),
@@ -160,8 +162,8 @@ class Checker {
   void CheckResources() {
     const auto& resources = spec_.resources();
     if (resources.has_count() && resources.count() != 1) {
-      Add("resources.count", absl::StrCat(resources.count(),
-                                          " devices are not available in this version; use 1"));
+      Add("resources.count",
+          absl::StrCat(resources.count(), " devices are not available in this version; use 1"));
     }
     if (!resources.placement_group().empty()) {
       Add("resources.placement_group", "is not available in this version; remove it");
@@ -193,9 +195,12 @@ const FieldDescriptor* FindSetField(const Message& root, std::string_view path,
 double NumberOf(const Message& message, const FieldDescriptor* field) {
   const auto* reflection = message.GetReflection();
   switch (field->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_DOUBLE: return reflection->GetDouble(message, field);
-    case FieldDescriptor::CPPTYPE_INT32: return reflection->GetInt32(message, field);
-    default: return static_cast<double>(reflection->GetInt64(message, field));
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return reflection->GetDouble(message, field);
+    case FieldDescriptor::CPPTYPE_INT32:
+      return reflection->GetInt32(message, field);
+    default:
+      return static_cast<double>(reflection->GetInt64(message, field));
   }
 }
 

@@ -126,15 +126,15 @@ void Reader::ReadMessage(const YAML::Node& node, const std::string& path, Messag
   const Descriptor* type = message->GetDescriptor();
   if (node.IsScalar() && depth > 0 && type->field_count() > 0) {
     const FieldDescriptor* first = type->field(0);
-    const bool shorthand = !first->is_repeated() &&
-                           (first->type() == FieldDescriptor::TYPE_STRING ||
-                            first->type() == FieldDescriptor::TYPE_ENUM);
+    const bool shorthand =
+        !first->is_repeated() && (first->type() == FieldDescriptor::TYPE_STRING ||
+                                  first->type() == FieldDescriptor::TYPE_ENUM);
     if (shorthand) return ReadScalar(node, path, message, first);
   }
   if (!node.IsMap()) {
-    return AddViolation(node.Mark(), path,
-                        absl::StrCat("must be a mapping with the fields ",
-                                     absl::StrJoin(FieldNames(*type), ", ")));
+    return AddViolation(
+        node.Mark(), path,
+        absl::StrCat("must be a mapping with the fields ", absl::StrJoin(FieldNames(*type), ", ")));
   }
   std::set<std::string> seen;
   for (const auto& entry : node) ReadKey(entry.first, entry.second, path, message, &seen, depth);
@@ -158,9 +158,9 @@ void Reader::ReadKey(const YAML::Node& key, const YAML::Node& value, const std::
   if (const auto* oneof = field->real_containing_oneof(); oneof != nullptr) {
     const auto* set = message->GetReflection()->GetOneofFieldDescriptor(*message, oneof);
     if (set != nullptr) {
-      return AddViolation(key.Mark(), field_path,
-                          absl::StrCat("cannot be given together with '", set->name(),
-                                       "'; keep one of them"));
+      return AddViolation(
+          key.Mark(), field_path,
+          absl::StrCat("cannot be given together with '", set->name(), "'; keep one of them"));
     }
   }
   ReadField(value, field_path, message, field, depth);
@@ -262,12 +262,12 @@ bool Reader::ReadNumber(const std::string& text, Message* message, const FieldDe
   }
   const bool narrow = field->cpp_type() == FieldDescriptor::CPPTYPE_INT32;
   int64_t value = 0;
-  const bool in_range = absl::SimpleAtoi(text, &value) &&
-                        (!narrow || (value >= std::numeric_limits<int32_t>::min() &&
-                                     value <= std::numeric_limits<int32_t>::max()));
+  const bool in_range =
+      absl::SimpleAtoi(text, &value) && (!narrow || (value >= std::numeric_limits<int32_t>::min() &&
+                                                     value <= std::numeric_limits<int32_t>::max()));
   if (!in_range) {
-    *problem = absl::StrCat("must be a whole number of at most ", narrow ? 32 : 64,
-                            " bits, not '", text, "'");
+    *problem = absl::StrCat("must be a whole number of at most ", narrow ? 32 : 64, " bits, not '",
+                            text, "'");
     return false;
   }
   if (narrow) {
@@ -311,13 +311,13 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
     const FieldDescriptor* field = type->FindFieldByName(names[i]);
     walked = Join(walked, names[i]);
     if (field == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          walked, ": is not a field", DidYouMean(names[i], FieldNames(*type))));
+      return absl::InvalidArgumentError(
+          absl::StrCat(walked, ": is not a field", DidYouMean(names[i], FieldNames(*type))));
     }
     if (i + 1 < names.size() && field->is_map()) {
       // labels.team=nlp: the rest of the path is the key.
-      const std::string key = absl::StrJoin(names.begin() + static_cast<int64_t>(i) + 1,
-                                            names.end(), ".");
+      const std::string key =
+          absl::StrJoin(names.begin() + static_cast<int64_t>(i) + 1, names.end(), ".");
       YAML::Node entry;
       entry[key] = std::string(value);
       Reader reader("");

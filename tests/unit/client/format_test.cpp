@@ -30,8 +30,8 @@ TEST(FormatTest, BarIsClampedAndSparklineSpansItsRange) {
   EXPECT_EQ(ProgressBar(7, 4), "[####]");
   EXPECT_EQ(ProgressBar(NAN, 4), "[----]");
   EXPECT_EQ(Sparkline({0, 7, 3.5}, 10), "▁█▅");
-  EXPECT_EQ(Sparkline({9, 0, 1}, 2), "▁█");   // the newest
-  EXPECT_EQ(Sparkline({1, 1}, 10), "▁▁");     // no range
+  EXPECT_EQ(Sparkline({9, 0, 1}, 2), "▁█");  // the newest
+  EXPECT_EQ(Sparkline({1, 1}, 10), "▁▁");    // no range
   EXPECT_EQ(Sparkline({1, NAN, 2}, 10), "▁x█");
 }
 

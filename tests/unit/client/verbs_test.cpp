@@ -113,9 +113,9 @@ class VerbsTest : public testing::Test {
   }
 
   Result Run(const std::string& arguments, const std::string& prefix = "") {
-    const std::string command = "LIGER_CONFIG=/nonexistent LIGER_ADDRESS=127.0.0.1:" +
-                                std::to_string(port_) + " " + prefix + " " LIGER_BIN_DIR
-                                "/liger-cli " + arguments + " 2>&1";
+    const std::string command =
+        "LIGER_CONFIG=/nonexistent LIGER_ADDRESS=127.0.0.1:" + std::to_string(port_) + " " +
+        prefix + " " LIGER_BIN_DIR "/liger-cli " + arguments + " 2>&1";
     Result result;
     FILE* pipe = popen(command.c_str(), "r");
     std::array<char, 4096> piece;

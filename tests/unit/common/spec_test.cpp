@@ -81,8 +81,9 @@ TEST(SpecTest, DefaultsAreThoseOfTheProtoComments) {
 }
 
 TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {
-  JobSpec spec = Parse("{model: m, sft: , training: {learning_rate: 1, seed: 7, max_grad_norm: 0, "
-                       "bf16: true}, kernels: {mode: custom, rope: true}}");
+  JobSpec spec = Parse(
+      "{model: m, sft: , training: {learning_rate: 1, seed: 7, max_grad_norm: 0, "
+      "bf16: true}, kernels: {mode: custom, rope: true}}");
   FillDefaults(&spec);
   EXPECT_EQ(spec.training().learning_rate(), 1);
   EXPECT_EQ(spec.training().data_seed(), 7);

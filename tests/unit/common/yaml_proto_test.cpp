@@ -61,8 +61,9 @@ TEST(YamlProtoTest, EachMistakeNamesFieldAndLine) {
               testing::ElementsAre(HasSubstr("at most 32 bits")));
   EXPECT_THAT(Mistakes("kernels: {mode: turbo}"),
               testing::ElementsAre(HasSubstr("'turbo' is not one of LIGER, BASELINE, CUSTOM")));
-  EXPECT_THAT(Mistakes("sft:\norpo:\n"),
-              testing::ElementsAre(HasSubstr("job.yaml:2: orpo: cannot be given together with 'sft'")));
+  EXPECT_THAT(
+      Mistakes("sft:\norpo:\n"),
+      testing::ElementsAre(HasSubstr("job.yaml:2: orpo: cannot be given together with 'sft'")));
   EXPECT_THAT(Mistakes("name: a\nname: b\n"),
               testing::ElementsAre(HasSubstr("job.yaml:2: name: is given twice")));
   EXPECT_THAT(Mistakes("model: [1]"), testing::ElementsAre(HasSubstr("must be a mapping")));
