@@ -10,7 +10,7 @@
 
 namespace liger::client {
 
-inline constexpr char kDefaultAddress[] = "127.0.0.1:7480";
+inline constexpr char kDefaultAddress[] = "127.0.0.1:7070";
 
 // Where a coordinator is and how to trust it.
 struct Endpoint {
@@ -27,7 +27,7 @@ struct Endpoint {
 //
 //   current_context: lab
 //   contexts:
-//     lab: {address: "gpu-box:7480", ca_file: ..., cert_file: ..., key_file: ...}
+//     lab: {address: "gpu-box:7070", ca_file: ..., cert_file: ..., key_file: ...}
 //
 // Throws CliError for a context that does not exist or a file that does not parse.
 Endpoint ResolveEndpoint(const Endpoint& flags, const std::string& context);

@@ -19,9 +19,9 @@ namespace {
 struct Options {
   std::string data_dir;
   std::string listen = kDefaultAddress;
-  std::string worker_listen = "127.0.0.1:7481";
-  std::string metrics_listen = "127.0.0.1:7482";
-  std::string worker_metrics_listen = "127.0.0.1:7483";
+  std::string worker_listen = "127.0.0.1:7071";
+  std::string metrics_listen = "127.0.0.1:7072";
+  std::string worker_metrics_listen = "127.0.0.1:7073";
   std::string models;
   std::string datasets;
   std::string outputs;
