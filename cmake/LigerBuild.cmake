@@ -2,11 +2,15 @@
 # declares its targets. A folder is one library; its link line is its list of
 # allowed dependencies, so an include against the arrow does not build.
 
+# Objects are shared between checkouts: paths are hashed relative to the source
+# folder, the dependency file stands in for a preprocessor run, and the
+# precompiled header is known by what it was made from (LigerTorch.cmake).
 find_program(CCACHE ccache)
 if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  # Precompiled headers need this sloppiness to be cacheable (ccache manual).
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
-      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=true CCACHE_DEPEND=true
+      CCACHE_PCH_EXTSUM=true ${CCACHE})
   add_compile_options($<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
 endif()
 

@@ -42,3 +42,7 @@ file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/torch_pch.cpp CONTENT "// Owner of the 
 add_library(liger_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
 target_link_libraries(liger_torch_pch PRIVATE liger_torch)
 target_precompile_headers(liger_torch_pch PRIVATE <torch/torch.h>)
+file(STRINGS ${LIGER_TORCH_DIR}/version.py torch_version REGEX "^__version__")
+# What ccache takes for the header's content (CCACHE_PCH_EXTSUM).
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/CMakeFiles/liger_torch_pch.dir/cmake_pch.hxx.gch.sum
+  CONTENT "torch.h @torch_version@ @CMAKE_CXX_COMPILER_ID@ @CMAKE_CXX_COMPILER_VERSION@ @CMAKE_BUILD_TYPE@ @LIGER_SANITIZE@\n" @ONLY)
