@@ -44,6 +44,7 @@ bool IsTerminal(JobStatus::State state) {
 
 std::string ProgressLine(const Job& job, const std::vector<double>& losses) {
   const auto& progress = job.status().progress();
+  if (progress.max_steps() == 0) return progress.phase();  // before the first step
   const double fraction = progress.max_steps() > 0 ? static_cast<double>(progress.step()) /
                                                          static_cast<double>(progress.max_steps())
                                                    : 0;

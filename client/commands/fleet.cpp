@@ -22,7 +22,7 @@ std::string Parameters(int64_t count) {
 template <typename Entry>
 std::string Present(const Entry& entry) {
   return entry.present_on_size() > 0 ? absl::StrJoin(entry.present_on(), ", ")
-                                     : absl::StrCat("no worker; ", entry.hint());
+                                     : entry.hint();
 }
 
 // Prints a response in the output chosen: `rows` fills the table, `names` the
