@@ -98,7 +98,7 @@ absl::StatusOr<int64_t> LogStore::Append(const LogKey& key, int64_t offset,
     struct stat info;
     if (!file.ok() || fstat(file.get(), &info) != 0) return FileError("open", *path);
     const int64_t job_bytes = JobBytes(key.job_uid);
-    if (job_bytes >= max_bytes_per_job_) return std::max<int64_t>(end, info.st_size);
+    if (job_bytes >= max_bytes_per_job_) return end;
     if (offset > info.st_size || end <= info.st_size) return info.st_size;
 
     data.remove_prefix(static_cast<size_t>(info.st_size - offset));

@@ -1,0 +1,149 @@
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "prometheus/text_serializer.h"
+#include "server/metrics/fleet_metrics.h"
+#include "server/metrics/job_metrics.h"
+#include "server/metrics/metrics_server.h"
+#include "server/metrics/rpc_metrics.h"
+
+namespace liger::server {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const absl::Time kNow = absl::FromUnixSeconds(1'700'000'000);
+
+liger::v1::Job RunningJob() {
+  liger::v1::Job job;
+  job.set_uid("u1");
+  job.set_name("tune");
+  liger::v1::JobSpec* spec = job.mutable_resolved_spec();
+  spec->mutable_model()->set_name("smollm2");
+  spec->mutable_dataset()->set_name("alpaca");
+  spec->mutable_orpo();
+  spec->mutable_kernels()->set_mode(liger::v1::KERNEL_MODE_LIGER);
+  (*spec->mutable_labels())["experiment"] = "exp7";
+  job.mutable_status()->set_state(liger::v1::JobStatus::RUNNING);
+  job.mutable_status()->set_epoch(1);
+  liger::v1::Progress* progress = job.mutable_status()->mutable_progress();
+  progress->set_step(5);
+  progress->set_max_steps(20);
+  progress->set_tokens_total(1000);
+  progress->set_tokens_per_second(88.5);
+  (*progress->mutable_values())["loss"] = 1.25;
+  (*progress->mutable_values())["grad_norm"] = 3;
+  (*progress->mutable_values())["learning_rate"] = 2e-5;
+  (*progress->mutable_peak_memory_bytes())["rss"] = 4096;
+  return job;
+}
+
+class MetricsTest : public ::testing::Test {
+ protected:
+  std::string Text() const { return prometheus::TextSerializer().Serialize(registry_->Collect()); }
+
+  const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
+};
+
+TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
+  JobMetrics metrics(registry_.get());
+  metrics.Update(RunningJob(), kNow);
+  metrics.ObserveStep("u1", 0.3);
+  const std::string text = Text();
+  const std::string id = "job_name=\"tune\",job_uid=\"u1\"";
+  EXPECT_THAT(text, HasSubstr("liger_job_info{dataset=\"alpaca\",experiment=\"exp7\","
+                              "job_name=\"tune\",job_uid=\"u1\",kernels=\"LIGER\","
+                              "model=\"smollm2\",trainer=\"orpo\"} 1"));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_total{", id, "} 1000")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_per_second{", id, "} 88.5")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_step{", id, "} 5")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_progress_ratio{", id, "} 0.25")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_loss{", id, "} 1.25")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_grad_norm{", id, "} 3")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_step_seconds_count{", id, "} 1")));
+  EXPECT_THAT(text, HasSubstr("liger_job_peak_memory_bytes{" + id + ",kind=\"rss\"} 4096"));
+  // Nothing measured it, so it is absent rather than 0.
+  EXPECT_THAT(text, Not(HasSubstr("liger_job_mfu_ratio{")));
+}
+
+TEST_F(MetricsTest, TokensAddUpOverAttemptsAndNeverFall) {
+  JobMetrics metrics(registry_.get());
+  liger::v1::Job job = RunningJob();
+  metrics.Update(job, kNow);
+  job.mutable_status()->set_epoch(2);
+  job.mutable_status()->mutable_progress()->set_tokens_total(10);
+  metrics.Update(job, kNow);
+  EXPECT_THAT(Text(), HasSubstr("liger_job_tokens_total{job_name=\"tune\",job_uid=\"u1\"} 1010"));
+  metrics.SetTokens("u1", 2, 5);
+  metrics.SetTokens("u1", 2, 30);
+  EXPECT_THAT(Text(), HasSubstr("liger_job_tokens_total{job_name=\"tune\",job_uid=\"u1\"} 1030"));
+}
+
+TEST_F(MetricsTest, SeriesGoFiveMinutesAfterTheEnd) {
+  JobMetrics metrics(registry_.get());
+  liger::v1::Job job = RunningJob();
+  metrics.Update(job, kNow);
+  metrics.ObserveStep("u1", 0.3);
+  job.mutable_status()->set_state(liger::v1::JobStatus::SUCCEEDED);
+  job.mutable_end_time()->set_seconds(absl::ToUnixSeconds(kNow));
+  metrics.Update(job, kNow);
+  metrics.Sweep(kNow + absl::Minutes(4));
+  EXPECT_THAT(Text(), HasSubstr("job_uid=\"u1\""));
+  metrics.Sweep(kNow + absl::Minutes(5));
+  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
+  // A restarted coordinator does not bring it back.
+  metrics.Update(job, kNow + absl::Minutes(6));
+  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
+}
+
+TEST_F(MetricsTest, EveryStateIsPresentFromTheStart) {
+  FleetMetrics metrics(registry_.get());
+  EXPECT_THAT(Text(), HasSubstr("liger_jobs{state=\"QUEUED\"} 0"));
+  EXPECT_THAT(Text(), HasSubstr("liger_gpus{state=\"free\"} 0"));
+  metrics.SetJobs({{liger::v1::JobStatus::QUEUED, 3}});
+  metrics.SetWorkers({{"READY", 2}});
+  metrics.ObserveQueueWait(absl::Seconds(2));
+  EXPECT_THAT(Text(), HasSubstr("liger_jobs{state=\"QUEUED\"} 3"));
+  EXPECT_THAT(Text(), HasSubstr("liger_workers{state=\"READY\"} 2"));
+  EXPECT_THAT(Text(), HasSubstr("liger_queue_wait_seconds_sum 2"));
+  metrics.SetJobs({});
+  EXPECT_THAT(Text(), HasSubstr("liger_jobs{state=\"QUEUED\"} 0"));
+}
+
+// Every family at once, through the linter that Prometheus itself ships.
+TEST_F(MetricsTest, PromtoolHasNoComplaint) {
+  if (std::system("command -v promtool >/dev/null") != 0) GTEST_SKIP() << "promtool is not installed";
+  JobMetrics jobs(registry_.get());
+  liger::v1::Job job = RunningJob();
+  (*job.mutable_status()->mutable_progress()->mutable_values())["mfu"] = 0.4;
+  jobs.Update(job, kNow);
+  jobs.ObserveStep("u1", 0.3);
+  FleetMetrics fleet(registry_.get());
+  RpcMetrics rpcs(registry_.get());
+  rpcs.Record("/liger.v1.FineTuning/GetJob", grpc::experimental::ServerRpcInfo::Type::UNARY,
+              grpc::StatusCode::OK, 0.001);
+  const std::string path = ::testing::TempDir() + "/metrics.txt";
+  std::ofstream(path) << Text();
+  EXPECT_EQ(std::system(absl::StrCat("promtool check metrics < ", path).c_str()), 0);
+}
+
+TEST_F(MetricsTest, ServesOnAFreePortAndSaysWhenOneIsTaken) {
+  auto server = MetricsServer::Start("127.0.0.1:0", registry_);
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_GT((*server)->port(), 0);
+  const std::string address = absl::StrCat("127.0.0.1:", (*server)->port());
+  const auto second = MetricsServer::Start(address, registry_);
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(address));
+}
+
+}  // namespace
+}  // namespace liger::server
