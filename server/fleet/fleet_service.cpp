@@ -19,8 +19,8 @@ absl::Status TooSlow() {
                          "the worker does not read what the coordinator sends; connect again");
 }
 
-// Reads one message at a time, so that a handler sees them in order and the
-// peer feels backpressure.
+// Reads one message at a time: handlers see them in order and the peer feels
+// backpressure.
 template <typename In, typename Out, typename Link>
 class BidiStream : public QueuedWriter<grpc::ServerBidiReactor<In, Out>, Out>, public Link {
  public:
@@ -53,8 +53,11 @@ class BidiStream : public QueuedWriter<grpc::ServerBidiReactor<In, Out>, Out>, p
       return;
     }
     OnReceived(std::move(incoming_));
+  }
+
+  void ReadNext() {
     incoming_.Clear();
-    this->StartRead(&incoming_);
+    this->UnlessFinished([this] { this->StartRead(&incoming_); });
   }
 
  private:
@@ -68,6 +71,7 @@ class SessionStream : public BidiStream<WorkerMessage, CoordinatorMessage, Worke
  protected:
   void OnReceived(WorkerMessage message) override {
     handler_->OnMessage(self(), std::move(message));
+    ReadNext();
   }
   void OnFinished() override { handler_->OnClosed(self()); }
 
@@ -80,7 +84,10 @@ class ShipStream : public BidiStream<Chunk, ChunkAck, ShipLink> {
   explicit ShipStream(ChunkHandler* handler) : handler_(handler) {}
 
  protected:
-  void OnReceived(Chunk chunk) override { handler_->OnChunk(self(), std::move(chunk)); }
+  void OnReceived(Chunk chunk) override {
+    auto stream = std::static_pointer_cast<ShipStream>(this->shared_from_this());
+    handler_->OnChunk(stream, std::move(chunk), [stream] { stream->ReadNext(); });
+  }
 
  private:
   ChunkHandler* const handler_;
@@ -95,8 +102,7 @@ grpc::ServerBidiReactor<WorkerMessage, CoordinatorMessage>* FleetService::Sessio
   return stream.get();
 }
 
-grpc::ServerBidiReactor<Chunk, ChunkAck>* FleetService::Ship(
-    grpc::CallbackServerContext* context) {
+grpc::ServerBidiReactor<Chunk, ChunkAck>* FleetService::Ship(grpc::CallbackServerContext* context) {
   auto stream = std::make_shared<ShipStream>(chunks_);
   stream->Begin();
   return stream.get();

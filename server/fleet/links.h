@@ -1,6 +1,7 @@
 #ifndef LIGER_SERVER_FLEET_LINKS_H_
 #define LIGER_SERVER_FLEET_LINKS_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -41,10 +42,13 @@ class WorkerMessageHandler {
   virtual void OnClosed(const std::shared_ptr<WorkerLink>& link) = 0;
 };
 
+// Receives bulk. The next chunk of the stream is read when `next` is called,
+// once, from any thread: a slow disk slows the sender, not the coordinator.
 class ChunkHandler {
  public:
   virtual ~ChunkHandler() = default;
-  virtual void OnChunk(const std::shared_ptr<ShipLink>& link, liger::worker::v1::Chunk chunk) = 0;
+  virtual void OnChunk(const std::shared_ptr<ShipLink>& link, liger::worker::v1::Chunk chunk,
+                       std::function<void()> next) = 0;
 };
 
 }  // namespace liger::server

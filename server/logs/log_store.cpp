@@ -68,7 +68,11 @@ absl::StatusOr<std::string> LogStore::PathOf(const LogKey& key) const {
   if (!IsSafeComponent(key.job_uid) || key.epoch < 0 || key.rank < 0) {
     return InvalidArgument("job", absl::StrCat("'", key.job_uid, "' names no log"));
   }
-  return absl::StrCat(root_, "/", key.job_uid, "/", key.epoch, "/rank", key.rank, ".log");
+  return absl::StrCat(root_, "/", RelativePath(key));
+}
+
+std::string LogStore::RelativePath(const LogKey& key) {
+  return absl::StrCat(key.job_uid, "/", key.epoch, "/rank", key.rank, ".log");
 }
 
 int64_t LogStore::JobBytes(const std::string& job_uid) {

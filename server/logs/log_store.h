@@ -31,6 +31,9 @@ class LogStore {
 
   explicit LogStore(std::string root, int64_t max_bytes_per_job = kMaxBytesPerJob);
 
+  // Of a log, below the root.
+  static std::string RelativePath(const LogKey& key);
+
   // Stores `data`, whose first byte is number `offset` of the log, and returns
   // the offset stored through. What is known already is skipped. A gap stores
   // nothing: the sender goes on from the returned offset. When the job's logs

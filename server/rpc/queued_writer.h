@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/support/server_callback.h"
 #include "grpcpp/support/status.h"
@@ -48,6 +49,13 @@ class QueuedWriter : public Base, public std::enable_shared_from_this<QueuedWrit
 
   // Call once, when a shared pointer to the object exists.
   void Hold() { self_ = this->shared_from_this(); }
+
+  // Runs `operation` (a StartRead) unless the stream has ended, when gRPC allows
+  // no more operations.
+  void UnlessFinished(absl::FunctionRef<void()> operation) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    if (!finished_) operation();
+  }
 
   // A queued message was written: there is room again.
   virtual void OnSent() {}

@@ -59,8 +59,7 @@ Certificate MakeSelfSigned(const std::string& common_name) {
   return result;
 }
 
-std::string WriteTemp(const std::string& dir, const std::string& name,
-                      const std::string& content) {
+std::string WriteTemp(const std::string& dir, const std::string& name, const std::string& content) {
   const std::string path = dir + "/" + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;

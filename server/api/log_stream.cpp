@@ -1,0 +1,167 @@
+#include "server/api/log_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/api/status.h"
+#include "server/errors/errors.h"
+#include "server/jobs/transitions.h"
+
+namespace liger::server {
+namespace {
+
+constexpr int64_t kPieceBytes = 64 << 10;
+constexpr size_t kWriteQueue = 4;
+
+}  // namespace
+
+LogStream::LogStream(Store* store, LogStore* logs, Executor* files, std::string tenant,
+                     const liger::v1::TailLogsRequest& request)
+    : QueuedWriter(kWriteQueue),
+      store_(store),
+      logs_(logs),
+      files_(files),
+      tenant_(std::move(tenant)),
+      request_(request) {}
+
+void LogStream::Begin() {
+  Hold();
+  {
+    absl::MutexLock lock(&state_mutex_);
+    resolving_ = true;
+  }
+  Resolve();
+}
+
+void LogStream::End(const absl::Status& status) { Close(ToGrpc(status)); }
+
+void LogStream::OnFinished() {
+  LogKey key;
+  int64_t listener = 0;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    finished_ = true;
+    key = key_;
+    std::swap(listener, listener_);
+  }
+  if (listener != 0) logs_->RemoveListener(key.job_uid, listener);
+}
+
+void LogStream::Resolve() {
+  store_->Read<Target>(
+      [tenant = tenant_, request = request_](const ReadView& view) -> absl::StatusOr<Target> {
+        absl::StatusOr<JobRow> row = FindJob(view, tenant, request.job());
+        if (!row.ok()) return row.status();
+        if (request.has_attempt() && request.attempt() != 0 &&
+            !view.Attempt(row->uid, request.attempt()).has_value()) {
+          return ErrorWithReason(
+              absl::StatusCode::kNotFound, "ATTEMPT_NOT_FOUND",
+              absl::StrCat("job '", row->name, "' has no attempt ", request.attempt()));
+        }
+        return Target{
+            row->uid, row->epoch,
+            IsTerminal(row->state) ? absl::FromUnixMicros(row->ended_us) : absl::InfiniteFuture()};
+      },
+      [self = Self()](const absl::StatusOr<Target>& target) { self->OnTarget(target); });
+}
+
+void LogStream::OnTarget(const absl::StatusOr<Target>& target) {
+  if (!target.ok()) return Close(ToGrpc(target.status()));
+  {
+    absl::MutexLock lock(&state_mutex_);
+    resolving_ = false;
+    if (target->ended != absl::InfiniteFuture() && !terminal_) quiet_since_ = target->ended;
+    terminal_ = target->ended != absl::InfiniteFuture();
+    if (!request_.has_attempt()) next_epoch_ = target->epoch;
+    if (!resolved_) {
+      key_ = {target->job_uid, request_.has_attempt() ? request_.attempt() : target->epoch,
+              request_.rank()};
+    }
+  }
+  Schedule();
+}
+
+void LogStream::Poke() {
+  if (!request_.follow()) return;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    if (!resolved_ || resolving_) return;
+    resolving_ = true;
+  }
+  Resolve();
+}
+
+void LogStream::Schedule() {
+  {
+    absl::MutexLock lock(&state_mutex_);
+    if (scheduled_ || key_.job_uid.empty()) return;
+    scheduled_ = true;
+  }
+  files_->Run([self = Self()] { self->Pump(); });
+}
+
+void LogStream::Pump() {
+  std::string listen_to;
+  bool done = false;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    scheduled_ = false;
+    if (!resolved_) {
+      resolved_ = true;
+      if (request_.tail_bytes() > 0) {
+        const absl::StatusOr<int64_t> size = logs_->Size(key_);
+        offset_ = size.ok() ? std::max<int64_t>(0, *size - request_.tail_bytes()) : 0;
+      }
+      if (request_.follow()) listen_to = key_.job_uid;
+    }
+    while (SendPiece()) {
+    }
+    done = queued() < kWriteQueue &&
+           (!request_.follow() || (terminal_ && absl::Now() - quiet_since_ >= kQuiet));
+    if (done) {
+      // Only when the file is really used up; room may have been missing.
+      const absl::StatusOr<int64_t> size = logs_->Size(key_);
+      done = !size.ok() || *size <= offset_;
+    }
+  }
+  if (!listen_to.empty()) {
+    const int64_t id = logs_->AddListener(listen_to, [weak = std::weak_ptr<LogStream>(Self())] {
+      if (const auto self = weak.lock()) self->Schedule();
+    });
+    bool too_late = false;
+    {
+      absl::MutexLock lock(&state_mutex_);
+      too_late = finished_;
+      listener_ = id;
+    }
+    if (too_late) logs_->RemoveListener(listen_to, id);
+  }
+  if (done) Close(grpc::Status::OK);
+}
+
+bool LogStream::SendPiece() {
+  if (queued() >= kWriteQueue) return false;
+  absl::StatusOr<std::string> data = logs_->Read(key_, offset_, kPieceBytes);
+  if (!data.ok()) {
+    Close(ToGrpc(data.status()));
+    return false;
+  }
+  if (data->empty()) {
+    // A new attempt's log begins where the old one's ends.
+    if (!request_.follow() || next_epoch_ <= key_.epoch) return false;
+    key_.epoch = next_epoch_;
+    offset_ = 0;
+    return true;
+  }
+  liger::v1::TailLogsResponse response;
+  response.set_epoch(key_.epoch);
+  response.set_offset(offset_);
+  offset_ += static_cast<int64_t>(data->size());
+  response.set_data(*std::move(data));
+  if (terminal_) quiet_since_ = absl::Now();
+  return Send(std::move(response));
+}
+
+}  // namespace liger::server

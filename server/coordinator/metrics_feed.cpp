@@ -1,0 +1,123 @@
+#include "server/coordinator/metrics_feed.h"
+
+#include <set>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "liger/worker/v1/worker.pb.h"
+
+namespace liger::server {
+namespace {
+
+using liger::v1::JobStatus;
+
+// One job's part of the metrics, as the store has it.
+struct Stored {
+  liger::v1::Job job;
+  bool queued = false;
+  int64_t state_since_us = 0;
+  std::vector<std::pair<int64_t, liger::worker::v1::MetricSample>> samples;  // with their epoch
+};
+
+struct Counts {
+  std::map<JobStatus::State, int> jobs;
+  std::map<std::string, int> workers;
+  std::map<std::string, int> gpus;
+};
+
+Stored ReadJob(const ReadView& view, const JobRow& row) {
+  Stored stored{ToProto(view, row), row.state == JobStatus::QUEUED, row.state_since_us, {}};
+  for (const AttemptRow& attempt : view.Attempts(row.uid)) {
+    for (const MetricChunkRow& chunk : view.MetricChunks(row.uid, attempt.epoch, 0, 0)) {
+      liger::worker::v1::MetricChunk parsed;
+      if (!parsed.ParseFromString(chunk.blob)) continue;  // QueryMetrics reports it
+      for (liger::worker::v1::MetricSample& sample : *parsed.mutable_samples()) {
+        stored.samples.emplace_back(attempt.epoch, std::move(sample));
+      }
+    }
+  }
+  return stored;
+}
+
+Counts ReadCounts(const ReadView& view) {
+  Counts counts;
+  for (const auto& [state, count] : view.CountJobs()) counts.jobs[state] = static_cast<int>(count);
+  std::set<std::string> occupied;
+  for (const MemberRow& member : view.UnreleasedMembers("")) {
+    occupied.insert(member.device_uuids.begin(), member.device_uuids.end());
+  }
+  for (const WorkerRow& worker : view.Workers()) {
+    ++counts.workers[WorkerStateName(worker.state)];
+    for (const liger::worker::v1::DeviceInfo& device : worker.hello.devices()) {
+      if (device.kind() != liger::v1::DEVICE_KIND_CUDA) continue;
+      ++counts.gpus[worker.state == WorkerState::kLost ? "lost"
+                    : occupied.contains(device.uuid()) ? "allocated"
+                                                       : "free"];
+    }
+  }
+  return counts;
+}
+
+int64_t Micros(const google::protobuf::Timestamp& time) {
+  return time.seconds() * 1'000'000 + time.nanos() / 1000;
+}
+
+}  // namespace
+
+absl::Status MetricsFeed::Resume() {
+  const absl::StatusOr<std::vector<Stored>> stored =
+      store_->ReadAndWait<std::vector<Stored>>([](const ReadView& view) {
+        std::vector<Stored> all;
+        for (const JobRow& row : view.ActiveJobs()) all.push_back(ReadJob(view, row));
+        return all;
+      });
+  if (!stored.ok()) return stored.status();
+  const absl::Time now = absl::Now();
+  for (const Stored& entry : *stored) {
+    jobs_->Update(entry.job, now);
+    for (const auto& [epoch, sample] : entry.samples) {
+      jobs_->ObserveStep(entry.job.uid(), sample.step().step_seconds());
+      jobs_->SetTokens(entry.job.uid(), epoch, sample.step().tokens_total());
+    }
+    if (entry.queued) {
+      absl::MutexLock lock(&mutex_);
+      queued_us_[entry.job.uid()] = entry.state_since_us;
+    }
+  }
+  return absl::OkStatus();
+}
+
+void MetricsFeed::OnChanges(const std::vector<JobChange>& changes) {
+  const absl::Time now = absl::Now();
+  for (const JobChange& change : changes) {
+    if (change.job == nullptr) continue;
+    jobs_->Update(*change.job, now);
+    if (!change.event.has_value()) continue;
+    const liger::v1::JobEvent& event = *change.event;
+    absl::MutexLock lock(&mutex_);
+    if (event.to_state() == event.from_state()) continue;
+    if (event.to_state() == JobStatus::QUEUED) {
+      queued_us_[event.job_uid()] = Micros(event.time());
+    } else if (const auto it = queued_us_.find(event.job_uid()); it != queued_us_.end()) {
+      if (event.to_state() == JobStatus::STARTING) {
+        fleet_->ObserveQueueWait(absl::Microseconds(Micros(event.time()) - it->second));
+      }
+      queued_us_.erase(it);
+    }
+  }
+}
+
+void MetricsFeed::Refresh() {
+  jobs_->Sweep(absl::Now());
+  store_->Read<Counts>(
+      [](const ReadView& view) -> absl::StatusOr<Counts> { return ReadCounts(view); },
+      [fleet = fleet_](const absl::StatusOr<Counts>& counts) {
+        if (!counts.ok()) return;
+        fleet->SetJobs(counts->jobs);
+        fleet->SetWorkers(counts->workers);
+        fleet->SetGpus(counts->gpus);
+      });
+}
+
+}  // namespace liger::server

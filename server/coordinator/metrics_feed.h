@@ -1,0 +1,46 @@
+#ifndef LIGER_SERVER_COORDINATOR_METRICS_FEED_H_
+#define LIGER_SERVER_COORDINATOR_METRICS_FEED_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "server/metrics/fleet_metrics.h"
+#include "server/metrics/job_metrics.h"
+#include "server/store/store.h"
+
+namespace liger::server {
+
+// Keeps the metrics in step with the store.
+class MetricsFeed {
+ public:
+  // All outlive the feed.
+  MetricsFeed(Store* store, JobMetrics* jobs, FleetMetrics* fleet)
+      : store_(store), jobs_(jobs), fleet_(fleet) {}
+
+  // Brings back the series of jobs that are not over: their counters and
+  // histograms go on from what is stored. Blocks; call before serving.
+  absl::Status Resume() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  void OnChanges(const std::vector<JobChange>& changes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Counts of jobs, workers and GPUs, and series whose time is over. Call
+  // every second or so.
+  void Refresh();
+
+ private:
+  Store* const store_;
+  JobMetrics* const jobs_;
+  FleetMetrics* const fleet_;
+
+  absl::Mutex mutex_;
+  std::map<std::string, int64_t> queued_us_ ABSL_GUARDED_BY(mutex_);  // by job uid
+};
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_COORDINATOR_METRICS_FEED_H_

@@ -1,0 +1,230 @@
+#include "server/fleet/bulk_intake.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace liger::server {
+namespace {
+
+using liger::trainer::v1::Ref;
+using liger::worker::v1::Chunk;
+using liger::worker::v1::ChunkAck;
+using liger::worker::v1::MetricChunk;
+using liger::worker::v1::MetricSample;
+
+// A job and attempt that no chunk came for in so long are read anew.
+constexpr absl::Duration kForgetAfter = absl::Minutes(10);
+
+LogKey KeyOf(const Ref& ref, int rank) { return {ref.job_uid(), ref.epoch(), rank}; }
+
+int RankOf(const Chunk& chunk) {
+  return chunk.has_log() ? chunk.log().rank() : chunk.has_resume() ? chunk.resume().rank() : 0;
+}
+
+// Bulk of tasks that nobody knows (dry runs, deleted jobs) is let go, so that
+// its sender can forget it too.
+ChunkAck LetGo(const Chunk& chunk) {
+  ChunkAck ack;
+  *ack.mutable_ref() = chunk.ref();
+  ack.set_rank(RankOf(chunk));
+  if (chunk.has_log()) {
+    ack.set_log_offset(chunk.log().offset() + static_cast<int64_t>(chunk.log().data().size()));
+  }
+  for (const MetricSample& sample : chunk.metrics().samples()) {
+    ack.set_through_step(std::max(ack.through_step(), sample.step().step()));
+  }
+  return ack;
+}
+
+}  // namespace
+
+BulkIntake::BulkIntake(Store* store, LogStore* logs, JobMetrics* metrics,
+                       absl::Duration flush_interval)
+    : store_(store),
+      logs_(logs),
+      metrics_(metrics),
+      flush_interval_(flush_interval),
+      last_flush_(absl::Now()),
+      thread_(1) {}
+
+BulkIntake::~BulkIntake() { Stop(); }
+
+void BulkIntake::Stop() {
+  thread_.Run([this] { Flush(); });
+  thread_.Shutdown();
+}
+
+void BulkIntake::OnChunk(const std::shared_ptr<ShipLink>& link, Chunk chunk,
+                         std::function<void()> next) {
+  thread_.Run([this, item = Item{link, std::move(chunk), std::move(next)}]() mutable {
+    Handle(std::move(item));
+  });
+}
+
+void BulkIntake::Tick() {
+  thread_.Run([this] {
+    if (absl::Now() - last_flush_ >= flush_interval_) Flush();
+  });
+}
+
+void BulkIntake::Handle(Item item) {
+  const Attempt attempt(item.chunk.ref().job_uid(), item.chunk.ref().epoch());
+  const auto it = states_.find(attempt);
+  if (it == states_.end()) return LookUp(std::move(item));
+  Take(&it->second, item);
+  item.next();
+}
+
+void BulkIntake::LookUp(Item item) {
+  // Absent: no such attempt.
+  using Answer = std::optional<int64_t>;
+  const Attempt attempt(item.chunk.ref().job_uid(), item.chunk.ref().epoch());
+  store_->Read<Answer>(
+      [attempt](const ReadView& view) -> absl::StatusOr<Answer> {
+        const std::optional<JobRow> job = view.Job(attempt.first);
+        const bool known =
+            job.has_value() && job->deleted_us == 0 &&
+            (attempt.second == 0 || view.Attempt(attempt.first, attempt.second).has_value());
+        if (!known) return Answer();
+        return Answer(view.MetricsThroughStep(attempt.first, attempt.second));
+      },
+      [this, attempt, item = std::move(item)](absl::StatusOr<Answer> answer) mutable {
+        thread_.Run([this, attempt, item = std::move(item), answer = std::move(answer)]() mutable {
+          if (!answer.ok()) return item.link->Close(answer.status());
+          if (!answer->has_value()) {
+            item.link->Send(LetGo(item.chunk));
+            return item.next();
+          }
+          State& state = states_[attempt];
+          state.stored_step = std::max(state.stored_step, **answer);
+          state.buffered_step = std::max(state.buffered_step, state.stored_step);
+          Take(&state, item);
+          item.next();
+        });
+      });
+}
+
+void BulkIntake::Take(State* state, const Item& item) {
+  state->ref = item.chunk.ref();
+  state->link = item.link;
+  state->last_use = absl::Now();
+  switch (item.chunk.body_case()) {
+    case Chunk::kResume:
+      return Acknowledge(*state, item.chunk.resume().rank());
+    case Chunk::kLog:
+      return TakeLog(state, item);
+    case Chunk::kMetrics:
+      return TakeMetrics(state, item);
+    case Chunk::BODY_NOT_SET:
+      return;  // of a newer protocol
+  }
+}
+
+void BulkIntake::TakeLog(State* state, const Item& item) {
+  const LogKey key = KeyOf(item.chunk.ref(), item.chunk.log().rank());
+  const absl::StatusOr<int64_t> through =
+      logs_->Append(key, item.chunk.log().offset(), item.chunk.log().data());
+  // Not stored, so not acknowledged: the worker keeps it and comes back.
+  if (!through.ok()) return item.link->Close(through.status());
+  state->log_offsets[key.rank] = *through;
+  state->logs_changed = true;
+  Acknowledge(*state, key.rank);
+}
+
+void BulkIntake::TakeMetrics(State* state, const Item& item) {
+  for (const MetricSample& sample : item.chunk.metrics().samples()) {
+    if (sample.step().step() <= state->buffered_step) continue;  // a replay
+    state->buffered_step = sample.step().step();
+    state->buffer.push_back(sample);
+    ++buffered_samples_;
+  }
+  if (buffered_samples_ >= kMaxBufferedSamples) Flush();
+}
+
+void BulkIntake::Acknowledge(const State& state, int rank) {
+  ChunkAck ack;
+  *ack.mutable_ref() = state.ref;
+  ack.set_rank(rank);
+  const auto offset = state.log_offsets.find(rank);
+  if (offset != state.log_offsets.end()) {
+    ack.set_log_offset(offset->second);
+  } else if (const auto size = logs_->Size(KeyOf(state.ref, rank)); size.ok()) {
+    ack.set_log_offset(*size);
+  }
+  ack.set_through_step(state.stored_step);
+  state.link->Send(ack);
+}
+
+void BulkIntake::Flush() {
+  last_flush_ = absl::Now();
+  PutLogRows();
+  AppendMetrics command;
+  std::vector<std::pair<Attempt, std::vector<MetricSample>>> sent;
+  for (auto& [attempt, state] : states_) {
+    if (state.buffer.empty()) continue;
+    MetricChunk chunk;
+    chunk.mutable_samples()->Assign(state.buffer.begin(), state.buffer.end());
+    command.chunks.push_back({attempt.first, attempt.second, state.buffer.front().step().step(),
+                              state.buffer.back().step().step(), chunk.SerializeAsString()});
+    sent.emplace_back(attempt, std::move(state.buffer));
+    state.buffer.clear();
+  }
+  buffered_samples_ = 0;
+  std::erase_if(states_, [this](const auto& entry) {
+    return entry.second.buffered_step == entry.second.stored_step &&
+           entry.second.last_use + kForgetAfter < last_flush_;
+  });
+  if (command.chunks.empty()) return;
+  store_->Apply<AppendMetrics>(
+      absl::ToUnixMicros(last_flush_), "system", std::move(command),
+      [this, sent = std::move(sent)](const absl::StatusOr<AppendMetrics::Result>& result) {
+        for (const auto& [attempt, samples] : sent) {
+          if (result.ok()) {
+            for (const MetricSample& sample : samples) {
+              metrics_->ObserveStep(attempt.first, sample.step().step_seconds());
+            }
+            metrics_->SetTokens(attempt.first, attempt.second,
+                                samples.back().step().tokens_total());
+          }
+          thread_.Run([this, attempt = attempt, samples = samples, status = result.status()] {
+            Stored(attempt, samples, status);
+          });
+        }
+      });
+}
+
+void BulkIntake::Stored(const Attempt& attempt, const std::vector<MetricSample>& samples,
+                        const absl::Status& status) {
+  const auto it = states_.find(attempt);
+  if (it == states_.end()) return;
+  State& state = it->second;
+  if (!status.ok()) {
+    // Forget what was buffered; the worker sends it again on a new stream.
+    state.link->Close(status);
+    states_.erase(it);
+    return;
+  }
+  state.stored_step = std::max(state.stored_step, samples.back().step().step());
+  Acknowledge(state, 0);
+}
+
+void BulkIntake::PutLogRows() {
+  PutLogFiles command;
+  for (auto& [attempt, state] : states_) {
+    if (!state.logs_changed) continue;
+    state.logs_changed = false;
+    for (const auto& [rank, offset] : state.log_offsets) {
+      command.files.push_back({attempt.first, attempt.second, rank,
+                               LogStore::RelativePath({attempt.first, attempt.second, rank}),
+                               offset});
+    }
+  }
+  if (command.files.empty()) return;
+  // The row lets retention find the file; the file itself is what counts.
+  store_->Apply<PutLogFiles>(absl::ToUnixMicros(absl::Now()), "system", std::move(command), {});
+}
+
+}  // namespace liger::server

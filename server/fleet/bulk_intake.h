@@ -1,0 +1,90 @@
+#ifndef LIGER_SERVER_FLEET_BULK_INTAKE_H_
+#define LIGER_SERVER_FLEET_BULK_INTAKE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "server/fleet/links.h"
+#include "server/logs/log_store.h"
+#include "server/metrics/job_metrics.h"
+#include "server/rpc/executor.h"
+#include "server/store/store.h"
+
+namespace liger::server {
+
+// What comes over Ship: logs go to files, logged steps to the store, in one
+// transaction for all jobs every `flush_interval`. Both are acknowledged once
+// they are stored, and only then counted in the metrics.
+class BulkIntake : public ChunkHandler {
+ public:
+  // All outlive the intake.
+  BulkIntake(Store* store, LogStore* logs, JobMetrics* metrics,
+             absl::Duration flush_interval = absl::Seconds(5));
+  // Stores what is buffered.
+  ~BulkIntake() override;
+
+  void OnChunk(const std::shared_ptr<ShipLink>& link, liger::worker::v1::Chunk chunk,
+               std::function<void()> next) override;
+
+  // Time passes.
+  void Tick();
+  // Sends what is buffered to the store and stops taking chunks. Call before
+  // the store closes.
+  void Stop();
+
+  // The absolute cap on steps that wait for a flush, over all jobs.
+  static constexpr int kMaxBufferedSamples = 20'000;
+
+ private:
+  using Attempt = std::pair<std::string, int64_t>;  // job_uid, epoch
+  // Where one attempt's bulk stands.
+  struct State {
+    int64_t stored_step = 0;
+    int64_t buffered_step = 0;
+    std::vector<liger::worker::v1::MetricSample> buffer;
+    std::map<int, int64_t> log_offsets;  // stored through, by rank
+    bool logs_changed = false;
+    liger::trainer::v1::Ref ref;
+    std::shared_ptr<ShipLink> link;  // the last that sent something
+    absl::Time last_use;
+  };
+  struct Item {
+    std::shared_ptr<ShipLink> link;
+    liger::worker::v1::Chunk chunk;
+    std::function<void()> next;
+  };
+
+  // These run on `thread_`, which alone touches the members below it.
+  void Handle(Item item);
+  void LookUp(Item item);
+  void Take(State* state, const Item& item);
+  void TakeLog(State* state, const Item& item);
+  void TakeMetrics(State* state, const Item& item);
+  void Acknowledge(const State& state, int rank);
+  void Flush();
+  void Stored(const Attempt& attempt, const std::vector<liger::worker::v1::MetricSample>& samples,
+              const absl::Status& status);
+  void PutLogRows();
+
+  Store* const store_;
+  LogStore* const logs_;
+  JobMetrics* const metrics_;
+  const absl::Duration flush_interval_;
+
+  std::map<Attempt, State> states_;
+  int buffered_samples_ = 0;
+  absl::Time last_flush_;
+
+  Executor thread_;  // last: joined before the rest goes
+};
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_FLEET_BULK_INTAKE_H_

@@ -1,0 +1,355 @@
+#include "server/fleet/fleet.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/ids.h"
+#include "server/errors/errors.h"
+#include "server/fleet/messages.h"
+#include "server/jobs/job_service.h"
+
+namespace liger::server {
+namespace {
+
+using liger::worker::v1::CoordinatorMessage;
+using liger::worker::v1::Hello;
+using liger::worker::v1::WorkerMessage;
+
+constexpr int kProtocol = 1;
+
+absl::Duration MonotonicNow() {
+  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+}
+
+absl::Status CheckHello(const Hello& hello) {
+  if (hello.worker_id().empty()) return InvalidArgument("hello.worker_id", "must be set");
+  if (hello.incarnation() <= 0) return InvalidArgument("hello.incarnation", "must be positive");
+  if (hello.protocol_min() > kProtocol || hello.protocol_max() < kProtocol) {
+    return ErrorWithReason(absl::StatusCode::kFailedPrecondition, "PROTOCOL_MISMATCH",
+                           absl::StrCat("this coordinator speaks worker protocol ", kProtocol,
+                                        ", the worker ", hello.protocol_min(), " to ",
+                                        hello.protocol_max(), ": upgrade the older of the two"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status StaleIncarnation(const std::string& worker_id) {
+  return ErrorWithReason(absl::StatusCode::kFailedPrecondition, "STALE_INCARNATION",
+                         absl::StrCat("a newer agent runs as worker '", worker_id,
+                                      "'; stop this one, or give it another --worker-id"));
+}
+
+absl::Status LeaseExpired() {
+  return ErrorWithReason(absl::StatusCode::kUnavailable, "LEASE_EXPIRED",
+                         "no heartbeat within the lease; connect again to be reconciled");
+}
+
+}  // namespace
+
+Fleet::Fleet(FleetOptions options)
+    : options_([&] {
+        if (!options.monotonic_now) options.monotonic_now = MonotonicNow;
+        return std::move(options);
+      }()) {}
+
+Fleet::~Fleet() = default;
+
+void Fleet::Start(JobService* jobs, const std::vector<WorkerRow>& known) {
+  jobs_ = jobs;
+  absl::MutexLock lock(&mutex_);
+  last_tick_ = Now();
+  for (const WorkerRow& row : known) {
+    Worker& worker = workers_[row.worker_id];
+    worker.incarnation = row.incarnation;
+    if (row.state != WorkerState::kLost) worker.last_heartbeat = Now();
+  }
+}
+
+void Fleet::Stop() {
+  std::vector<std::shared_ptr<WorkerLink>> links;
+  {
+    absl::MutexLock lock(&mutex_);
+    stopped_ = true;
+    for (auto& [id, worker] : workers_) {
+      if (worker.link != nullptr) links.push_back(worker.link);
+    }
+  }
+  for (const auto& link : links) {
+    link->Close(absl::UnavailableError("the coordinator is shutting down; connect again"));
+  }
+}
+
+std::map<std::string, Fleet::WorkerView> Fleet::Workers() const {
+  absl::MutexLock lock(&mutex_);
+  std::map<std::string, WorkerView> views;
+  for (const auto& [id, worker] : workers_) {
+    views[id] = {worker.link != nullptr && worker.welcomed, worker.last_heartbeat_wall};
+  }
+  return views;
+}
+
+// ---- what workers say
+
+void Fleet::OnMessage(const std::shared_ptr<WorkerLink>& link, WorkerMessage message) {
+  if (message.has_hello()) return OnHello(link, message.hello());
+  std::string worker_id;
+  {
+    absl::MutexLock lock(&mutex_);
+    const Worker* worker = FindByLink(link, &worker_id);
+    // A session that was replaced may still have messages under way.
+    if (worker == nullptr) worker_id.clear();
+  }
+  if (worker_id.empty()) {
+    return link->Close(absl::FailedPreconditionError(
+        "no session: Hello must come first, and a newer session of the worker ends this one"));
+  }
+  switch (message.message_case()) {
+    case WorkerMessage::kHeartbeat:
+      return OnHeartbeat(link, worker_id, std::move(*message.mutable_heartbeat()));
+    case WorkerMessage::kPrepared:
+      return OnPrepared(link, worker_id, message.prepared());
+    case WorkerMessage::kRefused:
+      return OnRefused(worker_id, message.refused());
+    case WorkerMessage::kEvent:
+      return jobs_->OnTaskEvent(worker_id, message.event());
+    case WorkerMessage::kHello:
+    case WorkerMessage::MESSAGE_NOT_SET:
+      return;  // of a newer protocol
+  }
+}
+
+void Fleet::OnHello(const std::shared_ptr<WorkerLink>& link, const Hello& hello) {
+  std::shared_ptr<WorkerLink> replaced;
+  if (absl::Status status = Register(link, hello, &replaced); !status.ok()) {
+    return link->Close(status);
+  }
+  if (replaced != nullptr) replaced->Close(StaleIncarnation(hello.worker_id()));
+  jobs_->OnHello(hello, [this, link, id = hello.worker_id()](absl::StatusOr<HelloAnswer> answer) {
+    if (!answer.ok()) return link->Close(answer.status());
+    Welcome(link, id, answer->verdicts);
+  });
+}
+
+absl::Status Fleet::Register(const std::shared_ptr<WorkerLink>& link, const Hello& hello,
+                             std::shared_ptr<WorkerLink>* replaced) {
+  if (absl::Status status = CheckHello(hello); !status.ok()) return status;
+  absl::MutexLock lock(&mutex_);
+  if (stopped_) return absl::UnavailableError("the coordinator is shutting down");
+  if (worker_of_link_.contains(link.get())) {
+    return absl::FailedPreconditionError("Hello must come once in a session");
+  }
+  Worker& worker = workers_[hello.worker_id()];
+  if (hello.incarnation() < worker.incarnation) return StaleIncarnation(hello.worker_id());
+  if (worker.link != nullptr) {
+    worker_of_link_.erase(worker.link.get());
+    *replaced = std::move(worker.link);
+  }
+  worker.incarnation = hello.incarnation();
+  worker.link = link;
+  worker.welcomed = false;
+  worker.preparing.clear();  // JobService starts them again after Welcome
+  worker_of_link_[link.get()] = hello.worker_id();
+  // The lease that runs, runs on; a lost worker's begins with Welcome.
+  if (worker.last_heartbeat.has_value()) worker.last_heartbeat = Now();
+  return absl::OkStatus();
+}
+
+void Fleet::Welcome(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+                    const std::vector<liger::worker::v1::Verdict>& verdicts) {
+  CoordinatorMessage message;
+  liger::worker::v1::Welcome* welcome = message.mutable_welcome();
+  welcome->set_session_id(NewUuid());
+  welcome->set_term(options_.term);
+  welcome->set_generation(options_.generation);
+  *welcome->mutable_lease() = ToProto(options_.lease);
+  welcome->mutable_verdicts()->Assign(verdicts.begin(), verdicts.end());
+  welcome->mutable_catalog_uris()->Assign(options_.catalog_uris.begin(),
+                                          options_.catalog_uris.end());
+  absl::MutexLock lock(&mutex_);
+  std::string current;
+  Worker* worker = FindByLink(link, &current);
+  if (worker == nullptr || current != worker_id) return;  // replaced or gone meanwhile
+  worker->last_heartbeat = Now();
+  worker->last_heartbeat_wall = absl::Now();
+  // Sent under the lock: no command may overtake Welcome.
+  link->Send(message);
+  worker->welcomed = true;
+}
+
+void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+                        liger::worker::v1::Heartbeat heartbeat) {
+  int64_t incarnation = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    std::string current;
+    Worker* worker = FindByLink(link, &current);
+    // Before Welcome, and after the lease ran out, there is no lease to renew.
+    if (worker == nullptr || !worker->welcomed || !worker->last_heartbeat.has_value()) return;
+    worker->last_heartbeat = Now();
+    worker->last_heartbeat_wall = absl::Now();
+    incarnation = worker->incarnation;
+  }
+  CoordinatorMessage ack;
+  ack.mutable_heartbeat_ack()->set_seq(heartbeat.seq());
+  link->Send(ack);
+  if (heartbeat.inventory_changed()) {
+    jobs_->OnInventory(worker_id, incarnation,
+                       {std::make_move_iterator(heartbeat.mutable_inventory()->begin()),
+                        std::make_move_iterator(heartbeat.mutable_inventory()->end())});
+  }
+}
+
+void Fleet::OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+                       const liger::worker::v1::Prepared& prepared) {
+  CoordinatorMessage message;
+  {
+    absl::MutexLock lock(&mutex_);
+    std::string current;
+    Worker* worker = FindByLink(link, &current);
+    if (worker == nullptr) return;
+    const auto it = worker->preparing.find(prepared.ref().task_id());
+    if (it == worker->preparing.end()) {
+      // Too late, or stopped meanwhile: the reservation must not stay.
+      *message.mutable_abort()->mutable_ref() = prepared.ref();
+    } else {
+      message = StartMessage(it->second.start, prepared.master());
+      worker->preparing.erase(it);
+    }
+  }
+  link->Send(message);
+}
+
+void Fleet::OnRefused(const std::string& worker_id, const liger::worker::v1::Refused& refused) {
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto worker = workers_.find(worker_id);
+    if (worker != workers_.end()) worker->second.preparing.erase(refused.ref().task_id());
+  }
+  jobs_->OnTaskRefused(worker_id, refused.ref(), refused.reason());
+}
+
+void Fleet::OnClosed(const std::shared_ptr<WorkerLink>& link) {
+  absl::MutexLock lock(&mutex_);
+  std::string worker_id;
+  Worker* worker = FindByLink(link, &worker_id);
+  worker_of_link_.erase(link.get());
+  if (worker == nullptr) return;
+  // The lease decides about the worker, not its connection.
+  worker->link = nullptr;
+  worker->welcomed = false;
+  worker->preparing.clear();
+}
+
+Fleet::Worker* Fleet::FindByLink(const std::shared_ptr<WorkerLink>& link, std::string* worker_id) {
+  const auto it = worker_of_link_.find(link.get());
+  if (it == worker_of_link_.end()) return nullptr;
+  *worker_id = it->second;
+  return &workers_[it->second];
+}
+
+// ---- time
+
+void Fleet::Tick() {
+  std::vector<std::pair<std::string, int64_t>> lost;
+  std::vector<std::shared_ptr<WorkerLink>> cut;
+  std::vector<TaskStart> late;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopped_) return;
+    const absl::Duration now = Now();
+    // A coordinator that stood still (suspended machine, SIGSTOP) did not hear
+    // the heartbeats of that time; it counts against nobody.
+    const absl::Duration pause = now - last_tick_;
+    last_tick_ = now;
+    const bool stood_still = pause > options_.lease.heartbeat;
+    for (auto& [id, worker] : workers_) {
+      if (stood_still && worker.last_heartbeat.has_value()) *worker.last_heartbeat += pause;
+      if (worker.last_heartbeat.has_value() &&
+          now - *worker.last_heartbeat >= options_.lease.reassign) {
+        worker.last_heartbeat.reset();
+        worker.preparing.clear();
+        lost.emplace_back(id, worker.incarnation);
+        if (worker.link != nullptr) cut.push_back(worker.link);
+      }
+      for (auto it = worker.preparing.begin(); it != worker.preparing.end();) {
+        if (now < it->second.deadline) {
+          ++it;
+          continue;
+        }
+        late.push_back(std::move(it->second.start));
+        it = worker.preparing.erase(it);
+      }
+    }
+  }
+  for (const auto& link : cut) link->Close(LeaseExpired());
+  for (const auto& [id, incarnation] : lost) jobs_->OnWorkerLost(id, incarnation);
+  for (const TaskStart& start : late) {
+    CoordinatorMessage abort;
+    *abort.mutable_abort()->mutable_ref() = start.ref;
+    SendTo(start.worker_id, abort);
+    jobs_->OnTaskRefused(
+        start.worker_id, start.ref,
+        absl::StrCat("not prepared within ", absl::FormatDuration(options_.prepare_timeout)));
+  }
+}
+
+// ---- what JobService wants done
+
+void Fleet::StartTask(const TaskStart& start) {
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = workers_.find(start.worker_id);
+    if (it == workers_.end() || it->second.link == nullptr || !it->second.welcomed) return;
+    it->second.preparing.insert_or_assign(start.ref.task_id(),
+                                          Preparing{start, Now() + options_.prepare_timeout});
+  }
+  SendTo(start.worker_id, PrepareMessage(start, options_.prepare_timeout));
+}
+
+void Fleet::StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) {
+  bool preparing = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = workers_.find(stop.worker_id);
+    if (it == workers_.end()) return;
+    preparing = it->second.preparing.erase(stop.ref.task_id()) > 0;
+  }
+  if (preparing) {
+    CoordinatorMessage abort;
+    *abort.mutable_abort()->mutable_ref() = stop.ref;
+    SendTo(stop.worker_id, abort);
+  }
+  SendTo(stop.worker_id, StopMessage(stop.ref, grace_seconds, reason));
+}
+
+void Fleet::AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                      int64_t through_seq) {
+  CoordinatorMessage message;
+  *message.mutable_event_ack()->mutable_ref() = ref;
+  message.mutable_event_ack()->set_through_seq(through_seq);
+  SendTo(worker_id, message);
+}
+
+void Fleet::AnswerPublish(const PublishAnswer& answer) {
+  SendTo(answer.worker_id, PublishMessage(answer));
+}
+
+void Fleet::Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) {
+  CoordinatorMessage message;
+  message.mutable_reclaim()->mutable_uris()->Assign(uris.begin(), uris.end());
+  SendTo(worker_id, message);
+}
+
+void Fleet::SendTo(const std::string& worker_id, const CoordinatorMessage& message) {
+  std::shared_ptr<WorkerLink> link;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = workers_.find(worker_id);
+    if (it == workers_.end() || !it->second.welcomed) return;
+    link = it->second.link;
+  }
+  if (link != nullptr) link->Send(message);
+}
+
+}  // namespace liger::server

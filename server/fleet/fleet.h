@@ -1,0 +1,134 @@
+#ifndef LIGER_SERVER_FLEET_FLEET_H_
+#define LIGER_SERVER_FLEET_FLEET_H_
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "liger/worker/v1/worker.pb.h"
+#include "server/fleet/lease.h"
+#include "server/fleet/links.h"
+#include "server/jobs/fleet_port.h"
+#include "server/store/records.h"
+
+namespace liger::server {
+
+class JobService;
+
+struct FleetOptions {
+  LeaseTerms lease;
+  // From Prepare to Prepared, before the reservation is given back.
+  absl::Duration prepare_timeout = absl::Seconds(60);
+  int64_t term = 0;
+  int64_t generation = 0;
+  // URIs that workers look for (Catalog::uris).
+  std::set<std::string> catalog_uris;
+  // Since an arbitrary start; never goes back. Default: CLOCK_MONOTONIC.
+  std::function<absl::Duration()> monotonic_now;
+};
+
+// The workers that are there: their sessions, their leases, and the handshake
+// that brings a task up (Prepare, Prepared, Start). Everything in memory; what
+// must last, and every decision, is JobService's. Heartbeats are answered from
+// memory, whatever the store does.
+//
+// Threads: every method may be called from any thread and does not wait.
+// JobService and links are called without the lock held.
+class Fleet : public FleetPort, public WorkerMessageHandler {
+ public:
+  explicit Fleet(FleetOptions options);
+  ~Fleet() override;
+
+  // Gives every worker in `known` that is READY a full lease from now on: the
+  // time in which the coordinator was down counts against no worker. Call
+  // before the worker port opens, after `jobs` has started. `jobs` outlives it.
+  void Start(JobService* jobs, const std::vector<WorkerRow>& known) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Ends all sessions; workers connect again.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Time passes: leases that ran out, workers that did not prepare in time.
+  void Tick() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  struct WorkerView {
+    bool connected = false;
+    absl::Time last_heartbeat = absl::InfinitePast();  // wall clock
+  };
+  std::map<std::string, WorkerView> Workers() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // FleetPort
+  void StartTask(const TaskStart& start) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                 int64_t through_seq) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void AnswerPublish(const PublishAnswer& answer) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // WorkerMessageHandler
+  void OnMessage(const std::shared_ptr<WorkerLink>& link,
+                 liger::worker::v1::WorkerMessage message) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnClosed(const std::shared_ptr<WorkerLink>& link) override ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  // A task between Prepare and Prepared.
+  struct Preparing {
+    TaskStart start;
+    absl::Duration deadline;
+  };
+  struct Worker {
+    int64_t incarnation = 0;
+    std::shared_ptr<WorkerLink> link;  // null: not connected
+    bool welcomed = false;             // Welcome was sent on `link`
+    // Absent: the worker is lost, or has not been welcomed yet.
+    std::optional<absl::Duration> last_heartbeat;
+    absl::Time last_heartbeat_wall = absl::InfinitePast();
+    std::map<std::string, Preparing> preparing;  // by task_id
+  };
+
+  void OnHello(const std::shared_ptr<WorkerLink>& link, const liger::worker::v1::Hello& hello)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Checks the Hello and makes `link` the worker's session. The link it
+  // replaces, if any, is in `replaced`.
+  absl::Status Register(const std::shared_ptr<WorkerLink>& link,
+                        const liger::worker::v1::Hello& hello,
+                        std::shared_ptr<WorkerLink>* replaced) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Welcome(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+               const std::vector<liger::worker::v1::Verdict>& verdicts) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+                   liger::worker::v1::Heartbeat heartbeat) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+                  const liger::worker::v1::Prepared& prepared) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnRefused(const std::string& worker_id, const liger::worker::v1::Refused& refused)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // The worker whose current session is `link`; null when there is none.
+  Worker* FindByLink(const std::shared_ptr<WorkerLink>& link, std::string* worker_id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendTo(const std::string& worker_id, const liger::worker::v1::CoordinatorMessage& message)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Duration Now() const { return options_.monotonic_now(); }
+
+  const FleetOptions options_;
+  JobService* jobs_ = nullptr;  // set once by Start
+
+  mutable absl::Mutex mutex_;
+  std::map<std::string, Worker> workers_ ABSL_GUARDED_BY(mutex_);
+  std::map<const WorkerLink*, std::string> worker_of_link_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration last_tick_ ABSL_GUARDED_BY(mutex_);
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_FLEET_FLEET_H_

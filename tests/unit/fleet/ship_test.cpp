@@ -1,0 +1,159 @@
+// Logs and metric samples.
+
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/unit/coordinator/cluster.h"
+
+namespace liger::testing {
+namespace {
+
+using liger::v1::JobStatus;
+using liger::worker::v1::Chunk;
+using liger::worker::v1::ChunkAck;
+
+// One Ship stream about one task.
+class Shipper {
+ public:
+  Shipper(Cluster* cluster, liger::trainer::v1::Ref ref)
+      : stub_(FleetStub(cluster->coordinator().worker_address())), ref_(std::move(ref)) {
+    context_.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(10)));
+    stream_ = stub_->Ship(&context_);
+  }
+  ~Shipper() {
+    stream_->WritesDone();
+    ChunkAck ack;
+    while (stream_->Read(&ack)) {
+    }
+    stream_->Finish();
+  }
+
+  ChunkAck Resume() {
+    Chunk chunk;
+    chunk.mutable_resume();
+    return Exchange(chunk);
+  }
+  ChunkAck Log(int64_t offset, const std::string& data) {
+    Chunk chunk;
+    chunk.mutable_log()->set_offset(offset);
+    chunk.mutable_log()->set_data(data);
+    return Exchange(chunk);
+  }
+  // Acknowledged once they are stored.
+  ChunkAck Metrics(int64_t first_step, int64_t last_step) {
+    Chunk chunk;
+    for (int64_t step = first_step; step <= last_step; ++step) {
+      auto* sample = chunk.mutable_metrics()->add_samples()->mutable_step();
+      sample->set_step(step);
+      sample->set_step_seconds(0.25);
+      sample->set_tokens_total(step * 100);
+      (*sample->mutable_values())["loss"] = 1.0 / static_cast<double>(step);
+    }
+    return Exchange(chunk);
+  }
+
+ private:
+  ChunkAck Exchange(Chunk chunk) {
+    *chunk.mutable_ref() = ref_;
+    chunk.set_worker_id("w1");
+    EXPECT_TRUE(stream_->Write(chunk));
+    ChunkAck ack;
+    EXPECT_TRUE(stream_->Read(&ack));
+    return ack;
+  }
+
+  const std::unique_ptr<liger::worker::v1::Fleet::Stub> stub_;
+  const liger::trainer::v1::Ref ref_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<Chunk, ChunkAck>> stream_;
+};
+
+class ShipTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    worker_ = cluster_.MakeWorker();
+    ASSERT_TRUE(worker_->Connect().ok());
+    ASSERT_TRUE(cluster_.Submit("job").ok());
+    ref_ = worker_->ExpectTrain().ref();
+    worker_->SendStarted(ref_);
+    cluster_.WaitFor("job", JobStatus::RUNNING);
+  }
+
+  liger::v1::QueryMetricsResponse Query(int64_t from, int64_t to) {
+    liger::v1::QueryMetricsRequest request;
+    request.set_job("job");
+    request.set_from_step(from);
+    request.set_to_step(to);
+    request.add_names("loss");
+    liger::v1::QueryMetricsResponse response;
+    grpc::ClientContext context;
+    const auto status = cluster_.api().QueryMetrics(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  }
+
+  Cluster cluster_;
+  std::unique_ptr<FakeWorker> worker_;
+  liger::trainer::v1::Ref ref_;
+};
+
+TEST_F(ShipTest, LogsResumeWhereTheyAreStoredThrough) {
+  {
+    Shipper shipper(&cluster_, ref_);
+    EXPECT_EQ(shipper.Resume().log_offset(), 0);
+    EXPECT_EQ(shipper.Log(0, "hello ").log_offset(), 6);
+    EXPECT_EQ(shipper.Log(6, "world").log_offset(), 11);
+  }
+  Shipper again(&cluster_, ref_);
+  EXPECT_EQ(again.Resume().log_offset(), 11);
+  EXPECT_EQ(again.Log(6, "world!").log_offset(), 12);
+}
+
+TEST_F(ShipTest, MetricsAreAcknowledgedOnceStoredAndReplaysAreDropped) {
+  {
+    Shipper shipper(&cluster_, ref_);
+    EXPECT_EQ(shipper.Metrics(1, 10).through_step(), 10);
+  }
+  // What is acknowledged can be queried.
+  EXPECT_EQ(Query(0, 0).points_size(), 10);
+  Shipper again(&cluster_, ref_);
+  EXPECT_EQ(again.Resume().through_step(), 10);
+  EXPECT_EQ(again.Metrics(6, 15).through_step(), 15);
+  const auto all = Query(0, 0);
+  ASSERT_EQ(all.points_size(), 15);
+  for (int i = 0; i < 15; ++i) EXPECT_EQ(all.points(i).step(), i + 1);
+  const auto some = Query(3, 5);
+  ASSERT_EQ(some.points_size(), 3);
+  EXPECT_DOUBLE_EQ(some.points(0).values().at("loss"), 1.0 / 3);
+  EXPECT_EQ(some.points(0).values_size(), 1);
+}
+
+TEST_F(ShipTest, BulkSurvivesARestartOfTheCoordinator) {
+  {
+    Shipper shipper(&cluster_, ref_);
+    EXPECT_EQ(shipper.Log(0, "before").log_offset(), 6);
+    EXPECT_EQ(shipper.Metrics(1, 4).through_step(), 4);
+  }
+  worker_->Disconnect();
+  cluster_.StopCoordinator();
+  cluster_.StartCoordinator();
+  Shipper shipper(&cluster_, ref_);
+  const ChunkAck ack = shipper.Resume();
+  EXPECT_EQ(ack.log_offset(), 6);
+  EXPECT_EQ(ack.through_step(), 4);
+}
+
+TEST_F(ShipTest, BulkOfUnknownTasksIsLetGo) {
+  liger::trainer::v1::Ref unknown;
+  unknown.set_job_uid("nobody");
+  unknown.set_epoch(3);
+  Shipper shipper(&cluster_, unknown);
+  EXPECT_EQ(shipper.Log(0, "abc").log_offset(), 3);
+  EXPECT_EQ(shipper.Metrics(1, 2).through_step(), 2);
+  unknown.set_job_uid("../../etc");
+  Shipper hostile(&cluster_, unknown);
+  EXPECT_EQ(hostile.Log(0, "abc").log_offset(), 3);
+}
+
+}  // namespace
+}  // namespace liger::testing
