@@ -10,6 +10,7 @@
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "common/version.h"
 #include "server/coordinator/coordinator.h"
 #include "server/coordinator/flags.h"
 
@@ -45,7 +46,7 @@ int main(int argc, char** argv) {
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   CoordinatorOptions options;
   CLI::App app("The coordinator of the liger fine-tuning service", "liger-coordinator");
-  app.set_version_flag("--version", LIGER_VERSION);
+  app.set_version_flag("--version", liger::kVersion);
   liger::server::AddFlags(&app, &options);
   CLI11_PARSE(app, argc, argv);
 

@@ -13,13 +13,13 @@ namespace liger::server {
 namespace {
 
 constexpr int64_t kPieceBytes = 64 << 10;
-constexpr size_t kWriteQueue = 4;
+constexpr size_t kQueuedPieces = 4;
 
 }  // namespace
 
 LogStream::LogStream(Store* store, LogStore* logs, Executor* files, std::string tenant,
                      const liger::v1::TailLogsRequest& request)
-    : QueuedWriter(kWriteQueue),
+    : QueuedWriter(kQueuedPieces),
       store_(store),
       logs_(logs),
       files_(files),
@@ -118,7 +118,7 @@ void LogStream::Pump() {
     }
     while (SendPiece()) {
     }
-    done = queued() < kWriteQueue &&
+    done = queued() < kQueuedPieces &&
            (!request_.follow() || (terminal_ && absl::Now() - quiet_since_ >= kQuiet));
     if (done) {
       // Only when the file is really used up; room may have been missing.
@@ -142,7 +142,7 @@ void LogStream::Pump() {
 }
 
 bool LogStream::SendPiece() {
-  if (queued() >= kWriteQueue) return false;
+  if (queued() >= kQueuedPieces) return false;
   absl::StatusOr<std::string> data = logs_->Read(key_, offset_, kPieceBytes);
   if (!data.ok()) {
     Close(ToGrpc(data.status()));

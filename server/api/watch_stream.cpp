@@ -15,7 +15,7 @@ using liger::v1::JobEvent;
 using liger::v1::WatchJobsResponse;
 
 // Messages given to gRPC but not written yet; the rest waits in the stream.
-constexpr size_t kWriteQueue = 4;
+constexpr size_t kQueuedResponses = 4;
 constexpr int kPageSize = 100;
 
 WatchJobsResponse StateOf(const ReadView& view, const JobRow& row) {
@@ -28,7 +28,7 @@ WatchJobsResponse StateOf(const ReadView& view, const JobRow& row) {
 
 WatchStream::WatchStream(Store* store, ChangeHub* hub, std::string tenant,
                          const liger::v1::WatchJobsRequest& request)
-    : QueuedWriter(kWriteQueue),
+    : QueuedWriter(kQueuedResponses),
       store_(store),
       hub_(hub),
       tenant_(std::move(tenant)),

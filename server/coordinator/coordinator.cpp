@@ -1,5 +1,6 @@
 #include "server/coordinator/coordinator.h"
 
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -84,7 +85,15 @@ absl::Status Coordinator::Open(std::unique_ptr<Store> store) {
 
   bulk_ = std::make_unique<BulkIntake>(store_.get(), &logs_, &job_metrics_,
                                        options_.metrics_flush_interval);
-  jobs_ = std::make_unique<JobService>(store_.get(), &catalog_, options_.jobs);
+  JobServiceOptions job_options = options_.jobs;
+  job_options.remove_log_files = [this](const std::vector<LogFileRow>& files) {
+    std::set<std::string> uids;
+    for (const LogFileRow& file : files) uids.insert(file.job_uid);
+    files_.Run([this, uids] {
+      for (const std::string& uid : uids) (void)logs_.Remove(uid);
+    });
+  };
+  jobs_ = std::make_unique<JobService>(store_.get(), &catalog_, std::move(job_options));
   FleetOptions fleet_options;
   fleet_options.lease = options_.lease;
   fleet_options.prepare_timeout = options_.prepare_timeout;

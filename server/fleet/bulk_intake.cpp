@@ -217,9 +217,10 @@ void BulkIntake::PutLogRows() {
     if (!state.logs_changed) continue;
     state.logs_changed = false;
     for (const auto& [rank, offset] : state.log_offsets) {
-      command.files.push_back({attempt.first, attempt.second, rank,
-                               LogStore::RelativePath({attempt.first, attempt.second, rank}),
-                               offset});
+      command.files.push_back(
+          {attempt.first, attempt.second, rank,
+           absl::StrCat("logs/", LogStore::RelativePath({attempt.first, attempt.second, rank})),
+           offset});
     }
   }
   if (command.files.empty()) return;

@@ -20,7 +20,7 @@ using prometheus::Gauge;
 using prometheus::Histogram;
 using prometheus::Labels;
 
-bool IsTerminal(liger::v1::JobStatus::State state) {
+bool HasEnded(liger::v1::JobStatus::State state) {
   return state == liger::v1::JobStatus::SUCCEEDED || state == liger::v1::JobStatus::FAILED ||
          state == liger::v1::JobStatus::CANCELLED;
 }
@@ -131,7 +131,7 @@ std::unique_ptr<JobMetrics::Series> JobMetrics::MakeSeries(const liger::v1::Job&
 
 void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
   std::optional<absl::Time> end;
-  if (IsTerminal(job.status().state())) {
+  if (HasEnded(job.status().state())) {
     end = job.has_end_time() ? absl::FromUnixSeconds(job.end_time().seconds()) +
                                    absl::Nanoseconds(job.end_time().nanos())
                              : now;
