@@ -22,6 +22,11 @@ absl::Duration MonotonicNow() {
   return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
 }
 
+// A task id alone need not be unique among jobs.
+std::string KeyOf(const liger::trainer::v1::Ref& ref) {
+  return absl::StrCat(ref.job_uid(), "/", ref.epoch(), "/", ref.task_id());
+}
+
 absl::Status CheckHello(const Hello& hello) {
   if (hello.worker_id().empty()) return InvalidArgument("hello.worker_id", "must be set");
   if (hello.incarnation() <= 0) return InvalidArgument("hello.incarnation", "must be positive");
@@ -208,7 +213,7 @@ void Fleet::OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::strin
     std::string current;
     Worker* worker = FindByLink(link, &current);
     if (worker == nullptr) return;
-    const auto it = worker->preparing.find(prepared.ref().task_id());
+    const auto it = worker->preparing.find(KeyOf(prepared.ref()));
     if (it == worker->preparing.end()) {
       // Too late, or stopped meanwhile: the reservation must not stay.
       *message.mutable_abort()->mutable_ref() = prepared.ref();
@@ -224,7 +229,7 @@ void Fleet::OnRefused(const std::string& worker_id, const liger::worker::v1::Ref
   {
     absl::MutexLock lock(&mutex_);
     const auto worker = workers_.find(worker_id);
-    if (worker != workers_.end()) worker->second.preparing.erase(refused.ref().task_id());
+    if (worker != workers_.end()) worker->second.preparing.erase(KeyOf(refused.ref()));
   }
   jobs_->OnTaskRefused(worker_id, refused.ref(), refused.reason());
 }
@@ -262,7 +267,7 @@ void Fleet::Tick() {
     // the heartbeats of that time; it counts against nobody.
     const absl::Duration pause = now - last_tick_;
     last_tick_ = now;
-    const bool stood_still = pause > options_.lease.heartbeat;
+    const bool stood_still = pause > options_.lease.reassign - options_.lease.fence;
     for (auto& [id, worker] : workers_) {
       if (stood_still && worker.last_heartbeat.has_value()) *worker.last_heartbeat += pause;
       if (worker.last_heartbeat.has_value() &&
@@ -313,7 +318,7 @@ void Fleet::StopTask(const TaskStop& stop, double grace_seconds, const std::stri
     absl::MutexLock lock(&mutex_);
     const auto it = workers_.find(stop.worker_id);
     if (it == workers_.end()) return;
-    preparing = it->second.preparing.erase(stop.ref.task_id()) > 0;
+    preparing = it->second.preparing.erase(KeyOf(stop.ref)) > 0;
   }
   if (preparing) {
     CoordinatorMessage abort;

@@ -94,7 +94,7 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     // Absent: the worker is lost, or has not been welcomed yet.
     std::optional<absl::Duration> last_heartbeat;
     absl::Time last_heartbeat_wall = absl::InfinitePast();
-    std::map<std::string, Preparing> preparing;  // by task_id
+    std::map<std::string, Preparing> preparing;  // by ref
   };
 
   void OnHello(const std::shared_ptr<WorkerLink>& link, const liger::worker::v1::Hello& hello)

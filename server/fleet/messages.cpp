@@ -43,7 +43,8 @@ CoordinatorMessage StopMessage(const liger::trainer::v1::Ref& ref, double grace_
   CoordinatorMessage message;
   liger::worker::v1::Control* control = message.mutable_control();
   *control->mutable_ref() = ref;
-  control->mutable_command()->set_command_id(absl::StrCat("stop-", ref.task_id()));
+  control->mutable_command()->set_command_id(
+      absl::StrCat("stop-", ref.job_uid(), "-", ref.epoch(), "-", ref.task_id()));
   control->mutable_command()->mutable_stop()->set_grace_seconds(grace_seconds);
   control->mutable_command()->mutable_stop()->set_reason(reason);
   return message;

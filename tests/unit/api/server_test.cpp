@@ -108,8 +108,10 @@ TEST(ServerTest, ReflectionListsTheServices) {
   EXPECT_THAT(response, Not(HasSubstr("liger.worker.v1.Fleet")));
 }
 
+void ServeMetrics(Cluster::Options* options) { options->metrics_listen = "127.0.0.1:0"; }
+
 TEST(ServerTest, APortInUseIsOneClearError) {
-  Cluster cluster;
+  Cluster cluster(ServeMetrics);
   Cluster::Options options = OptionsFor(cluster.data_dir() + "/other");
   options.listen = cluster.coordinator().api_address();
   EXPECT_THAT(StartError(options), HasSubstr(absl::StrCat("cannot listen on ", options.listen)));
@@ -177,7 +179,7 @@ TEST(ServerTest, TlsWithClientCertificates) {
 }
 
 TEST(ServerTest, MetricsFollowTheJobsAndTheRpcs) {
-  Cluster cluster;
+  Cluster cluster(ServeMetrics);
   auto worker = cluster.MakeWorker();
   ASSERT_TRUE(worker->Connect().ok());
   ASSERT_TRUE(cluster.Submit("job").ok());
@@ -204,7 +206,7 @@ TEST(ServerTest, MetricsFollowTheJobsAndTheRpcs) {
 }
 
 TEST(ServerTest, CountersResumeFromTheStore) {
-  Cluster cluster;
+  Cluster cluster(ServeMetrics);
   auto worker = cluster.MakeWorker();
   ASSERT_TRUE(worker->Connect().ok());
   ASSERT_TRUE(cluster.Submit("job").ok());
@@ -221,7 +223,7 @@ TEST(ServerTest, CountersResumeFromTheStore) {
 }
 
 TEST(ServerTest, ShutdownIsQuickWithEverythingOpen) {
-  Cluster cluster;
+  Cluster cluster(ServeMetrics);
   auto worker = cluster.MakeWorker();
   ASSERT_TRUE(worker->Connect().ok());
   ASSERT_TRUE(cluster.Submit("job").ok());

@@ -16,6 +16,14 @@ using liger::worker::v1::OwnedTask;
 using liger::worker::v1::TaskEvent;
 using liger::worker::v1::WorkerMessage;
 
+namespace {
+
+std::string KeyOf(const Ref& ref) {
+  return ref.job_uid() + "/" + std::to_string(ref.epoch()) + "/" + ref.task_id();
+}
+
+}  // namespace
+
 std::unique_ptr<liger::worker::v1::Fleet::Stub> FleetStub(const std::string& address) {
   return liger::worker::v1::Fleet::NewStub(
       grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
@@ -109,7 +117,7 @@ void FakeWorker::ReadLoop() {
         continue;
       }
       check = options_.auto_check && message.has_start() &&
-              kinds_[message.start().ref().task_id()] == liger::trainer::v1::TASK_KIND_CHECK;
+              kinds_[KeyOf(message.start().ref())] == liger::trainer::v1::TASK_KIND_CHECK;
       if (!check) inbox_[message.message_case()].push_back(message);
     }
     if (check) PassCheck(message.start().ref());
@@ -123,7 +131,7 @@ void FakeWorker::ReadLoop() {
 void FakeWorker::OnPrepare(const liger::worker::v1::Prepare& prepare) {
   {
     absl::MutexLock lock(&mutex_);
-    kinds_[prepare.ref().task_id()] = prepare.kind();
+    kinds_[KeyOf(prepare.ref())] = prepare.kind();
   }
   if (!options_.auto_prepare) return;
   WorkerMessage reply;
@@ -188,7 +196,7 @@ void FakeWorker::HeartbeatLoop() {
 void FakeWorker::SendEvent(const Ref& ref, TaskEvent event, int64_t seq) {
   {
     absl::MutexLock lock(&mutex_);
-    int64_t& last = seqs_[ref.task_id()];
+    int64_t& last = seqs_[KeyOf(ref)];
     if (seq == 0) seq = last + 1;
     last = std::max(last, seq);
   }
@@ -267,7 +275,7 @@ OwnedTask FakeWorker::Owned(const Ref& ref, bool running) {
   owned.set_phase(liger::trainer::v1::PHASE_TRAINING);
   owned.set_running(running);
   absl::MutexLock lock(&mutex_);
-  owned.set_last_event_seq(seqs_[ref.task_id()]);
+  owned.set_last_event_seq(seqs_[KeyOf(ref)]);
   return owned;
 }
 

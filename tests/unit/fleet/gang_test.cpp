@@ -77,8 +77,11 @@ TEST(GangTest, EventsAreAcknowledgedAfterTheCommitAndReplaysChangeNothing) {
   liger::worker::v1::TaskEvent again;
   again.mutable_started();
   worker->SendEvent(start.ref(), again, 1);
-  EXPECT_EQ(worker->Expect(CoordinatorMessage::kEventAck).event_ack().through_seq(), 2);
-  EXPECT_EQ(cluster.Get("job")->status().state(), JobStatus::RUNNING);
+  worker->SendProgress(start.ref(), 4, 1.0);
+  EXPECT_EQ(worker->Expect(CoordinatorMessage::kEventAck).event_ack().through_seq(), 3);
+  const Job job = *cluster.Get("job");
+  EXPECT_EQ(job.status().state(), JobStatus::RUNNING);
+  EXPECT_EQ(job.status().progress().step(), 4);
 }
 
 TEST(GangTest, ARefusalFreesTheDevicesAndIsTriedAgain) {
