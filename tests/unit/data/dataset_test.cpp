@@ -1,0 +1,229 @@
+#include "worker/trainer/data/dataset.h"
+
+#include <algorithm>
+#include <set>
+
+#include "tests/unit/data/test_util.h"
+#include "worker/trainer/data/parallel_rows.h"
+#include "worker/trainer/text/chat_template.h"
+#include "worker/trainer/text/tokenizer.h"
+
+namespace liger::trainer {
+namespace {
+
+using liger::v1::DatasetSpec;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/";
+
+class DatasetTest : public testing::Test {
+ protected:
+  Dataset Load(const std::string& content, const DatasetSpec& spec, LoadOptions options) {
+    const TempFile file(content);
+    options.train_path = file.path();
+    return LoadDataset(spec, options, *tokenizer_, &*chat_template_);
+  }
+
+  // n rows of one token each after the BOS, all different.
+  static std::string Tokenised(int n) {
+    std::string rows;
+    for (int i = 0; i < n; ++i) {
+      rows += "{\"input_ids\": [0, " + std::to_string(i + 1) + "]}\n";
+    }
+    return rows;
+  }
+
+  static std::vector<int32_t> SecondIds(const ExampleSet& set) {
+    std::vector<int32_t> ids;
+    for (const Example& example : set.sequences) ids.push_back(example.input_ids.at(1));
+    return ids;
+  }
+
+  const std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::FromFolder(kGolden + "chat");
+  const std::optional<ChatTemplate> chat_template_ = ChatTemplate::FromFolder(kGolden + "chat");
+};
+
+// Row 2's prompt alone fills 16 tokens.
+constexpr char kLongPrompt[] = R"([
+  {"prompt": "Hi", "completion": "Hello"},
+  {"prompt": "a b c d e f g h i j k l m n o p q r s t u v w x y z", "completion": "Hello"},
+  {"prompt": "Hi", "completion": "a b c d e f g h i j k l m n o p q r s t u v w x y z"}])";
+
+TEST_F(DatasetTest, DropsAndCountsRowsThatAreAllPrompt) {
+  LoadOptions options;
+  options.max_length = 16;
+  const Dataset dataset = Load(kLongPrompt, {}, options);
+  EXPECT_EQ(dataset.train.num_rows(), 2);
+  EXPECT_EQ(dataset.train_stats.rows, 3);
+  EXPECT_EQ(dataset.train_stats.dropped_rows, 1);
+  EXPECT_EQ(dataset.train_stats.truncated_rows, 1);
+  EXPECT_THAT(dataset.train_stats.first_dropped, ElementsAre(2));
+  ASSERT_THAT(dataset.warnings, SizeIs(1));
+  EXPECT_THAT(dataset.warnings[0], HasSubstr("1 of 3 training rows (2) were dropped"));
+  const Example& cut = dataset.train.sequences[1];
+  EXPECT_EQ(cut.input_ids.size(), 16u);
+  EXPECT_EQ(cut.labels.size(), 16u);
+  int64_t tokens = 0;
+  for (const Example& e : dataset.train.sequences) tokens += e.input_ids.size();
+  EXPECT_EQ(dataset.train_stats.tokens, tokens);
+}
+
+TEST_F(DatasetTest, StrictRefusesSuchARow) {
+  DatasetSpec spec;
+  spec.set_strict(true);
+  LoadOptions options;
+  options.max_length = 16;
+  const auto failure = FailureOf([&] { Load(kLongPrompt, spec, options); });
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
+  EXPECT_EQ(failure.row(), 2);
+  EXPECT_THAT(failure.message(),
+              AllOf(HasSubstr("row 2 (line 3)"), HasSubstr("training.max_length (16)")));
+}
+
+TEST_F(DatasetTest, NothingLeftIsAnError) {
+  LoadOptions options;
+  options.max_length = 2;
+  const auto failure = FailureOf([&] { Load(kLongPrompt, {}, options); });
+  EXPECT_THAT(failure.message(), HasSubstr("no rows are left: in all 3"));
+}
+
+TEST_F(DatasetTest, PairsAreDroppedWhereEitherAnswerIsGone) {
+  LoadOptions options;
+  options.method = liger::v1::JobSpec::kOrpo;
+  options.max_length = 8;
+  const Dataset dataset = Load(R"([
+      {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [5]},
+      {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": []},
+      {"prompt_ids": [1, 2, 3, 4, 5, 6, 7, 8], "chosen_ids": [3], "rejected_ids": [4]}])",
+                               {}, options);
+  EXPECT_EQ(dataset.train.kind, RowKind::kPair);
+  EXPECT_EQ(dataset.train.num_rows(), 1);
+  EXPECT_THAT(dataset.train_stats.first_dropped, ElementsAre(2, 3));
+}
+
+TEST_F(DatasetTest, TheFirstBrokenRowIsToldWhateverTheThreads) {
+  std::string rows = Tokenised(400);
+  std::string broken;
+  int line = 0;
+  for (const char c : rows) {
+    broken += c;
+    if (c == '\n' && ++line % 100 == 37) broken += "{\"input_ids\": [0, true]}\n";
+  }
+  for (const int threads : {1, 2, 7}) {
+    LoadOptions options;
+    options.num_threads = threads;
+    EXPECT_EQ(FailureOf([&] { Load(broken, {}, options); }).row(), 38) << threads;
+  }
+}
+
+TEST_F(DatasetTest, ThreadsDoNotChangeTheOrder) {
+  for (const int threads : {1, 2, 7}) {
+    LoadOptions options;
+    options.num_threads = threads;
+    const auto ids = SecondIds(Load(Tokenised(500), {}, options).train);
+    ASSERT_EQ(ids.size(), 500u);
+    EXPECT_TRUE(std::is_sorted(ids.begin(), ids.end()));
+  }
+}
+
+TEST_F(DatasetTest, EvalFractionIsDrawnBySeedAndDisjoint) {
+  DatasetSpec spec;
+  spec.set_eval_fraction(0.1);
+  LoadOptions options;
+  const Dataset a = Load(Tokenised(95), spec, options);
+  EXPECT_EQ(a.eval.num_rows(), 10);
+  EXPECT_EQ(a.train.num_rows(), 85);
+  auto train = SecondIds(a.train);
+  auto eval = SecondIds(a.eval);
+  EXPECT_TRUE(std::is_sorted(train.begin(), train.end()));
+  EXPECT_TRUE(std::is_sorted(eval.begin(), eval.end()));
+  EXPECT_NE(eval.back(), 10);  // not simply the first rows
+  std::set<int32_t> all(train.begin(), train.end());
+  all.insert(eval.begin(), eval.end());
+  EXPECT_EQ(all.size(), 95u);
+
+  EXPECT_EQ(SecondIds(Load(Tokenised(95), spec, options).eval), eval);
+  options.data_seed = 43;
+  EXPECT_NE(SecondIds(Load(Tokenised(95), spec, options).eval), eval);
+}
+
+TEST_F(DatasetTest, LimitsHold) {
+  DatasetSpec spec;
+  spec.set_max_samples(20);
+  spec.set_eval_fraction(0.5);
+  spec.set_max_eval_samples(3);
+  const Dataset dataset = Load(Tokenised(95), spec, {});
+  EXPECT_EQ(dataset.eval.num_rows(), 3);
+  EXPECT_EQ(dataset.train.num_rows(), 17);
+  LoadOptions options;
+  options.max_rows = 7;
+  EXPECT_EQ(Load(Tokenised(95), {}, options).train.num_rows(), 7);
+  spec.set_max_samples(1);
+  EXPECT_EQ(FailureOf([&] { Load(Tokenised(95), spec, {}); }).field(), "dataset.eval_fraction");
+}
+
+TEST_F(DatasetTest, ASeparateEvalFileIsRead) {
+  const TempFile eval(Tokenised(9));
+  LoadOptions options;
+  options.eval_path = eval.path();
+  DatasetSpec spec;
+  spec.set_max_eval_samples(4);
+  const Dataset dataset = Load(Tokenised(20), spec, options);
+  EXPECT_EQ(dataset.train.num_rows(), 20);
+  EXPECT_EQ(dataset.eval.num_rows(), 4);
+}
+
+TEST_F(DatasetTest, FileUrisAreUnderstood) {
+  const TempFile file(Tokenised(3));
+  DatasetSpec spec;
+  spec.set_uri("file://" + file.path());
+  EXPECT_EQ(LoadDataset(spec, {}, *tokenizer_, nullptr).train.num_rows(), 3);
+}
+
+TEST_F(DatasetTest, ConversationsNeedAChatTemplate) {
+  const TempFile file(R"([{"messages": [{"role": "user", "content": "q"}]}])");
+  DatasetSpec spec;
+  spec.set_uri(file.path());
+  const auto failure = FailureOf([&] { LoadDataset(spec, {}, *tokenizer_, nullptr); });
+  EXPECT_EQ(failure.row(), 1);
+  EXPECT_THAT(failure.message(), AllOf(HasSubstr("row 1 (line 1)"), HasSubstr("no chat template")));
+}
+
+TEST_F(DatasetTest, PromptsMustEndWhereAnAnswerCanFollow) {
+  LoadOptions options;
+  options.method = liger::v1::JobSpec::kOrpo;
+  const auto failure = FailureOf([&] {
+    Load(R"([{"prompt": [{"role": "system", "content": "s"}],
+             "chosen": [{"role": "assistant", "content": "a"}],
+             "rejected": [{"role": "assistant", "content": "b"}]}])",
+         {}, options);
+  });
+  EXPECT_EQ(failure.row(), 1);
+  EXPECT_THAT(failure.message(), HasSubstr("ends with a message of role system"));
+}
+
+TEST_F(DatasetTest, MethodsWithoutAReaderAreRefused) {
+  LoadOptions options;
+  options.method = liger::v1::JobSpec::kKto;
+  const auto failure = FailureOf([&] { Load(Tokenised(3), {}, options); });
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_CONFIG);
+}
+
+TEST(ForEachRow, ThrowsTheLowestRowsException) {
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    try {
+      ForEachRow(1000, 8, [](int64_t i) {
+        if (i >= 300 && i % 7 == 0) throw std::runtime_error(std::to_string(i));
+      });
+      FAIL();
+    } catch (const std::runtime_error& e) {
+      EXPECT_STREQ(e.what(), "301");
+    }
+  }
+}
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,233 @@
+#include "worker/trainer/data/row_reader.h"
+
+#include "tests/unit/data/test_util.h"
+
+namespace liger::trainer {
+namespace {
+
+using nlohmann::ordered_json;
+using testing::AllOf;
+using testing::HasSubstr;
+
+RowReaderOptions Options(RowKind kind, bool chat = true) {
+  RowReaderOptions options;
+  options.kind = kind;
+  options.has_chat_template = chat;
+  options.vocab_size = 100;
+  return options;
+}
+
+Row ReadOne(const std::string& row, const RowReaderOptions& options) {
+  const TempFile file("[" + row + "]");
+  const JsonRows rows(file.path(), 0);
+  return RowReader(rows, options).Read(0);
+}
+
+liger::v1::Failure ReadFailure(const std::string& row, const RowReaderOptions& options) {
+  return FailureOf([&] { ReadOne(row, options); });
+}
+
+const RowReaderOptions kSft = Options(RowKind::kSequence);
+const RowReaderOptions kPair = Options(RowKind::kPair);
+
+std::string Dump(const Passage& passage) {
+  return IsConversation(passage) ? std::get<ordered_json>(passage).dump()
+                                 : std::get<std::string>(passage);
+}
+
+TEST(RowReader, AlpacaBecomesAConversation) {
+  const Row row = ReadOne(
+      R"({"instruction": "Add.", "input": "1 1", "output": "2", "system": "Be brief.",
+          "history": [["Hi", "Hello"]]})",
+      kSft);
+  const auto& content = std::get<PromptCompletionRow>(row.content);
+  EXPECT_EQ(Dump(content.prompt),
+            R"([{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"},)"
+            R"({"role":"assistant","content":"Hello"},{"role":"user","content":"Add.\n\n1 1"}])");
+  EXPECT_EQ(Dump(content.completion), R"([{"role":"assistant","content":"2"}])");
+}
+
+TEST(RowReader, AlpacaWithoutAChatTemplateTakesStanfordsPrompt) {
+  const Row row = ReadOne(R"({"instruction": "Add.", "input": null, "output": "2"})",
+                          Options(RowKind::kSequence, false));
+  const auto& content = std::get<PromptCompletionRow>(row.content);
+  EXPECT_EQ(Dump(content.prompt),
+            "Below is an instruction that describes a task. Write a response that appropriately "
+            "completes the request.\n\n### Instruction:\nAdd.\n\n### Response:");
+  EXPECT_EQ(Dump(content.completion), "2");
+}
+
+TEST(RowReader, ShareGptPairsTakeKnownRoles) {
+  const Row row = ReadOne(
+      R"({"conversations": [{"from": "system", "value": "s"}, {"from": "human", "value": "q"},
+          {"from": "observation", "value": "o"}],
+          "chosen": {"from": "gpt", "value": "c"}, "rejected": {"from": "gpt", "value": "r"}})",
+      kPair);
+  const auto& content = std::get<PreferenceRow>(row.content);
+  EXPECT_EQ(Dump(content.prompt),
+            R"([{"role":"system","content":"s"},{"role":"user","content":"q"},)"
+            R"({"role":"tool","content":"o"}])");
+  EXPECT_EQ(Dump(content.chosen), R"([{"role":"assistant","content":"c"}])");
+}
+
+TEST(RowReader, PromptsAreExtractedAsTrlDoes) {
+  Row row = ReadOne(R"({"chosen": "The sky is blue.", "rejected": "The sky is green."})", kPair);
+  auto content = std::get<PreferenceRow>(row.content);
+  EXPECT_EQ(Dump(content.prompt), "The sky is");  // the space goes to the answers
+  EXPECT_EQ(Dump(content.chosen), " blue.");
+  EXPECT_EQ(Dump(content.rejected), " green.");
+
+  // Not within a character: é and è share their first byte.
+  row = ReadOne(R"({"chosen": "xé", "rejected": "xè"})", kPair);
+  content = std::get<PreferenceRow>(row.content);
+  EXPECT_EQ(Dump(content.prompt), "x");
+  EXPECT_EQ(Dump(content.chosen), "é");
+
+  const char* conversations =
+      R"("chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+         "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}])";
+  for (const std::string& prompt : {std::string(), std::string(R"("prompt": "q",)")}) {
+    row = ReadOne("{" + prompt + conversations + "}", kPair);
+    content = std::get<PreferenceRow>(row.content);
+    EXPECT_EQ(Dump(content.prompt), R"([{"role":"user","content":"q"}])");
+    EXPECT_EQ(Dump(content.rejected), R"([{"role":"assistant","content":"b"}])");
+  }
+}
+
+TEST(RowReader, TokenisedRowsPassThrough) {
+  Row row = ReadOne(R"({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]})", kSft);
+  EXPECT_EQ(std::get<Example>(row.content).labels, (std::vector<int32_t>{-100, 6, 7}));
+  row = ReadOne(R"({"input_ids": [5, 6]})", kSft);
+  EXPECT_EQ(std::get<Example>(row.content).labels, (std::vector<int32_t>{5, 6}));
+  row = ReadOne(R"({"prompt_ids": [1, 2], "chosen_ids": [3], "rejected_ids": [4, 5]})", kPair);
+  const auto& pair = std::get<PairExample>(row.content);
+  EXPECT_EQ(pair.rejected.input_ids, (std::vector<int32_t>{1, 2, 4, 5}));
+  EXPECT_EQ(pair.rejected.labels, (std::vector<int32_t>{-100, -100, 4, 5}));
+  EXPECT_EQ(pair.chosen.labels, (std::vector<int32_t>{-100, -100, 3}));
+}
+
+TEST(RowReader, ToolsAndTemplateArgumentsReachTheTemplate) {
+  const Row row = ReadOne(
+      R"({"messages": [{"role": "user", "content": "q"}], "tools": "[{\"name\": \"f\"}]",
+          "chat_template_kwargs": {"enable_thinking": false}})",
+      kSft);
+  EXPECT_EQ(row.template_variables.dump(), R"({"enable_thinking":false,"tools":[{"name":"f"}]})");
+}
+
+TEST(RowReader, DetectsFormatsByColumns) {
+  const auto format = [](const std::string& row, const RowReaderOptions& options) {
+    const TempFile file("[" + row + "]");
+    const JsonRows rows(file.path(), 0);
+    return RowReader(rows, options).format();
+  };
+  const std::string chat = R"([{"role": "user", "content": "q"}])";
+  EXPECT_EQ(format(R"({"text": "t"})", kSft), liger::v1::DATASET_FORMAT_TEXT);
+  EXPECT_EQ(format(R"({"prompt": "p", "completion": "c", "label": true})", kSft),
+            liger::v1::DATASET_FORMAT_PROMPT_COMPLETION);
+  EXPECT_EQ(format(R"({"label": true, "messages": )" + chat + "}", kSft),
+            liger::v1::DATASET_FORMAT_MESSAGES);
+  EXPECT_EQ(format(R"({"prompt": "p", "chosen": "c", "rejected": "r"})", kPair),
+            liger::v1::DATASET_FORMAT_PREFERENCE);
+  EXPECT_EQ(format(R"({"instruction": "i", "chosen": "c", "rejected": "r"})", kPair),
+            liger::v1::DATASET_FORMAT_ALPACA);
+  // Columns of both kinds: the method decides.
+  const std::string both = R"({"text": "t", "chosen": "c", "rejected": "r"})";
+  EXPECT_EQ(format(both, kSft), liger::v1::DATASET_FORMAT_TEXT);
+  EXPECT_EQ(format(both, kPair), liger::v1::DATASET_FORMAT_PREFERENCE);
+}
+
+struct BadRow {
+  const char* row;
+  RowKind kind;
+  const char* column;
+  const char* message;
+};
+
+class BadRows : public testing::TestWithParam<BadRow> {};
+
+TEST_P(BadRows, AreToldByRowAndColumn) {
+  const auto failure = ReadFailure(GetParam().row, Options(GetParam().kind));
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
+  EXPECT_EQ(failure.row(), 1);
+  EXPECT_EQ(failure.field(), GetParam().column);
+  EXPECT_THAT(failure.message(),
+              AllOf(HasSubstr("rows.json: row 1 (line 1)"), HasSubstr(GetParam().message)));
+  EXPECT_NE(failure.action(), "");
+}
+
+constexpr RowKind kS = RowKind::kSequence;
+constexpr RowKind kP = RowKind::kPair;
+INSTANTIATE_TEST_SUITE_P(
+    All, BadRows,
+    testing::Values(
+        BadRow{R"({"foo": 1, "bar": 2})", kS, "", "its columns (foo, bar)"},
+        BadRow{R"({"instruction": "i"})", kS, "output", "the column is missing"},
+        BadRow{R"({"instruction": "i", "output": null})", kS, "output", "the column is missing"},
+        BadRow{R"({"instruction": "i", "output": 3})", kS, "output",
+               "must be a string, not an integer"},
+        BadRow{R"({"instruction": "i", "output": "o", "history": [["a"]]})", kS, "history",
+               "[question, answer] pairs"},
+        BadRow{R"({"text": ["a"]})", kS, "text", "must be a string, not a list"},
+        BadRow{R"({"messages": []})", kS, "messages", "the conversation is empty"},
+        BadRow{R"({"messages": "hi"})", kS, "messages", "must be a list of messages"},
+        BadRow{R"({"messages": ["hi"]})", kS, "messages[0]", "must be a message"},
+        BadRow{R"({"messages": [{"role": "user", "content": "a"}, {"role": "robot",
+                "content": "b"}]})",
+               kS, "messages[1].role", "unknown role \"robot\""},
+        BadRow{R"({"messages": [{"content": "a"}]})", kS, "messages[0]", "has no role"},
+        BadRow{R"({"messages": [{"role": "user"}]})", kS, "messages[0]", "has no content"},
+        BadRow{R"({"messages": [{"role": "user", "content": 7}]})", kS, "messages[0].content",
+               "must be a string, not an integer"},
+        BadRow{R"({"messages": [{"role": "user", "content": [{"type": "image"}]}]})", kS,
+               "messages[0].content", "not text"},
+        BadRow{R"({"conversations": [{"from": "martian", "value": "a"}]})", kS,
+               "conversations[0].from", "unknown role \"martian\""},
+        BadRow{R"({"prompt": "a", "completion": [{"role": "user", "content": "b"}]})", kS,
+               "completion", "both be strings or both be messages"},
+        BadRow{R"({"prompt": "a", "chosen": "b", "rejected": "c"})", kS, "chosen",
+               "sft cannot train on preference rows"},
+        BadRow{R"({"conversations": [{"from": "human", "value": "a"}],
+                "chosen": {"from": "gpt", "value": "b"}, "rejected": {"from": "gpt", "value": "c"}})",
+               kS, "chosen", "sft cannot train on preference rows"},
+        BadRow{R"({"instruction": "i", "output": "o"})", kP, "chosen",
+               "it has: instruction, output"},
+        BadRow{R"({"prompt": "a", "chosen": "b", "rejected": [{"role": "user", "content": "c"}]})",
+               kP, "rejected", "both be strings or both be messages"},
+        BadRow{R"({"chosen": [{"role": "user", "content": "b"}],
+                "rejected": [{"role": "user", "content": "c"}]})",
+               kP, "chosen", "shares no first message"},
+        BadRow{R"({"input_ids": [1, 100]})", kS, "input_ids[1]", "outside of [0, 100)"},
+        BadRow{R"({"input_ids": [-1]})", kS, "input_ids[0]", "token id -1"},
+        BadRow{R"({"input_ids": [1.5]})", kS, "input_ids[0]", "not a number"},
+        BadRow{R"({"input_ids": [18446744073709551615]})", kS, "input_ids[0]", "outside of"},
+        BadRow{R"({"input_ids": "1 2"})", kS, "input_ids", "must be a list of token ids"},
+        BadRow{R"({"input_ids": [1, 2], "labels": [1]})", kS, "labels",
+               "has 1 entries and input_ids 2"},
+        BadRow{R"({"input_ids": [1], "labels": [-5]})", kS, "labels[0]", "neither a token id"},
+        BadRow{R"({"prompt_ids": [1], "chosen_ids": [2]})", kP, "rejected_ids", "is missing"},
+        BadRow{R"({"text": "a", "tools": "{"})", kS, "tools", "not valid JSON"}));
+
+TEST(RowReader, CompletionOnlyLossNeedsACompletion) {
+  RowReaderOptions options = kSft;
+  options.completion_only_loss = true;
+  for (const char* row : {R"({"text": "t"})", R"({"messages": [{"role": "user", "content": "q"}]})",
+                          R"({"conversations": [{"from": "human", "value": "q"}]})"}) {
+    const auto failure = ReadFailure(row, options);
+    EXPECT_EQ(failure.field(), "sft.completion_only_loss") << row;
+  }
+  ReadOne(R"({"prompt": "p", "completion": "c"})", options);
+  EXPECT_THAT(ReadFailure(R"({"input_ids": [1, 2]})", options).message(), HasSubstr("labels"));
+}
+
+TEST(RowReader, LaterRowsMustFitTheFirst) {
+  const TempFile file(R"([{"text": "a"}, {"prompt": "p", "completion": "c"}])");
+  const JsonRows rows(file.path(), 0);
+  const RowReader reader(rows, kSft);
+  const auto failure = FailureOf([&] { reader.Read(1); });
+  EXPECT_EQ(failure.row(), 2);
+  EXPECT_THAT(failure.message(), HasSubstr("column text: the column is missing; the row has: "
+                                           "prompt, completion"));
+}
+
+}  // namespace
+}  // namespace liger::trainer
