@@ -48,9 +48,9 @@ class DatasetTest : public testing::Test {
 
 // Row 2's prompt alone fills 16 tokens.
 constexpr char kLongPrompt[] = R"([
-  {"prompt": "Hi", "completion": "Hello"},
-  {"prompt": "a b c d e f g h i j k l m n o p q r s t u v w x y z", "completion": "Hello"},
-  {"prompt": "Hi", "completion": "a b c d e f g h i j k l m n o p q r s t u v w x y z"}])";
+  {"prompt": "Hi", "completion": " Hello"},
+  {"prompt": "a b c d e f g h i j k l m n o p q r s t u v w x y z", "completion": " Hello"},
+  {"prompt": "Hi", "completion": " a b c d e f g h i j k l m n o p q r s t u v w x y z"}])";
 
 TEST_F(DatasetTest, DropsAndCountsRowsThatAreAllPrompt) {
   LoadOptions options;
@@ -85,9 +85,14 @@ TEST_F(DatasetTest, StrictRefusesSuchARow) {
 
 TEST_F(DatasetTest, NothingLeftIsAnError) {
   LoadOptions options;
-  options.max_length = 2;
-  const auto failure = FailureOf([&] { Load(kLongPrompt, {}, options); });
-  EXPECT_THAT(failure.message(), HasSubstr("no rows are left: in all 3"));
+  options.max_length = 4;
+  const auto failure = FailureOf([&] {
+    Load(R"([{"prompt": "a b c d e f g", "completion": " h"},
+             {"prompt": "g f e d c b a", "completion": " h"}])",
+         {}, options);
+  });
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
+  EXPECT_THAT(failure.message(), HasSubstr("no rows are left: in all 2"));
 }
 
 TEST_F(DatasetTest, PairsAreDroppedWhereEitherAnswerIsGone) {
