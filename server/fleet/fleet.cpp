@@ -306,7 +306,7 @@ void Fleet::StartTask(const TaskStart& start) {
     absl::MutexLock lock(&mutex_);
     const auto it = workers_.find(start.worker_id);
     if (it == workers_.end() || it->second.link == nullptr || !it->second.welcomed) return;
-    it->second.preparing.insert_or_assign(start.ref.task_id(),
+    it->second.preparing.insert_or_assign(KeyOf(start.ref),
                                           Preparing{start, Now() + options_.prepare_timeout});
   }
   SendTo(start.worker_id, PrepareMessage(start, options_.prepare_timeout));

@@ -78,7 +78,7 @@ TEST_F(TailLogsTest, GivesWhatThereIs) {
   request.set_tail_bytes(4);
   text.clear();
   EXPECT_TRUE(Tail(request, &text).ok());
-  EXPECT_EQ(text, "two\n");
+  ASSERT_EQ(text, "two\n");
   EXPECT_EQ(offsets_.back(), 4);
 }
 

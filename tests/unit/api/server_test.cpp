@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -141,6 +143,7 @@ TEST(ServerTest, TlsWithClientCertificates) {
   const std::string dir = ::testing::TempDir();
   const Certificate server = MakeSelfSigned("localhost");
   const Certificate alice = MakeSelfSigned("alice");
+  std::filesystem::remove_all(dir + "/tls");
   Cluster::Options options = OptionsFor(dir + "/tls");
   options.security.tls_cert = WriteTemp(dir, "server.pem", server.cert_pem);
   options.security.tls_key = WriteTemp(dir, "server.key", server.key_pem);
