@@ -7,10 +7,10 @@ MODEL = .cache/models/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-long build setup model bench-cpu install lint format clean
+.PHONY: help demo test test-long test-asan test-tsan build setup model bench-cpu bench-service install lint format clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
 
 demo: build model  ## fine-tune a real model through the service (5 minutes after the build)
 	@tools/demo
@@ -20,6 +20,9 @@ test: build model  ## every test that needs no GPU
 
 test-long: build model  ## tests too long for every commit
 	$(CTEST) -L long
+
+test-asan test-tsan: test-%: setup model  ## the tests under a sanitizer (tsan: server, agent, client)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset $* && cmake --build --preset $* -j$(JOBS) && ctest --preset $*
 
 build: setup  ## all programs, into $(BUILD)/bin
 	@[ -f $(BUILD)/build.ninja ] || PATH="$(CURDIR)/.venv/bin:$$PATH" $(CMAKE) -S . -B $(BUILD) -G Ninja
@@ -34,6 +37,9 @@ model: setup  ## SmolLM2-135M-Instruct as a Hugging Face folder
 bench-cpu: build model  ## this trainer against transformers, interleaved
 	.venv/bin/python tests/bench/bench_cpu.py
 
+bench-service: build model  ## what the service costs when idle, and how soon it trains
+	.venv/bin/python tests/bench/bench_service.py
+
 install: build  ## relocatable tree in dist/
 	$(CMAKE) --install $(BUILD) --prefix dist
 
@@ -41,6 +47,7 @@ lint: build  ## clang-tidy over the changed sources
 	tools/lint
 
 format:  ## clang-format in place
+	@command -v clang-format-16 > /dev/null || { echo "format: needs clang-format-16: apt-get install clang-format-16" >&2; exit 1; }
 	git ls-files '*.cpp' '*.h' | xargs clang-format-16 -i
 
 clean:

@@ -32,9 +32,9 @@ if(LIGER_SANITIZE)
 endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 
-# A relocatable install: libraries are found beside the programs, and libtorch
-# through LD_LIBRARY_PATH, LIGER_TORCH_DIR (see tools/) or the venv's rpath.
-set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib;${LIGER_INSTALL_TORCH_RPATH}")
+# A relocatable install: libraries are found beside the programs, libtorch by
+# the launcher of the programs that need it (worker/trainer/launcher).
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib;$ORIGIN/../../lib")
 
 # liger_library(NAME srcs... [DEPS targets...] [PRIVATE_DEPS targets...])
 # makes target liger_NAME with alias liger::NAME.
@@ -53,13 +53,17 @@ function(liger_library name)
   add_library(liger::${name} ALIAS liger_${name})
 endfunction()
 
-# liger_program(liger-foo SRCS main.cpp DEPS targets...): a program in bin/, installed.
+# liger_program(liger-foo SRCS main.cpp DEPS targets... [DESTINATION dir]): a program in bin/,
+# installed to DESTINATION (default: bin).
 function(liger_program name)
-  cmake_parse_arguments(ARG "" "" "SRCS;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "DESTINATION" "SRCS;DEPS" ${ARGN})
+  if(NOT ARG_DESTINATION)
+    set(ARG_DESTINATION bin)
+  endif()
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
   liger_use_torch_pch(${name})
-  install(TARGETS ${name} RUNTIME DESTINATION bin)
+  install(TARGETS ${name} RUNTIME DESTINATION ${ARG_DESTINATION})
 endfunction()
 
 # liger_test(name SRCS files... DEPS targets... [LABELS l...] [TIMEOUT s] [ARGS ...])

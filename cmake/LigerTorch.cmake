@@ -20,8 +20,6 @@ endif()
 message(STATUS "libtorch: ${LIGER_TORCH_DIR}")
 
 set(LIGER_TORCH_LIB_DIR ${LIGER_TORCH_DIR}/lib)
-get_filename_component(site_packages ${LIGER_TORCH_DIR} DIRECTORY)
-set(LIGER_SITE_PACKAGES ${site_packages})
 file(GLOB torch_gomp ${LIGER_TORCH_LIB_DIR}/libgomp*.so*)
 
 add_library(liger_torch INTERFACE)
@@ -34,7 +32,7 @@ target_compile_definitions(liger_torch INTERFACE USE_C10D_GLOO)
 # torch's own OpenMP runtime, so that ATen and our loops share one thread pool.
 target_link_libraries(liger_torch INTERFACE
   ${LIGER_TORCH_LIB_DIR}/libtorch_cpu.so ${LIGER_TORCH_LIB_DIR}/libc10.so ${torch_gomp} Threads::Threads)
-target_link_options(liger_torch INTERFACE -Wl,-rpath,${LIGER_TORCH_LIB_DIR} -Wl,--allow-shlib-undefined)
+target_link_options(liger_torch INTERFACE -Wl,--allow-shlib-undefined)
 add_library(liger::torch ALIAS liger_torch)
 
 # One precompiled header for every target that uses torch (14.5 s -> 5.4 s a file).
@@ -43,6 +41,7 @@ add_library(liger_torch_pch OBJECT ${CMAKE_BINARY_DIR}/torch_pch.cpp)
 target_link_libraries(liger_torch_pch PRIVATE liger_torch)
 target_precompile_headers(liger_torch_pch PRIVATE <torch/torch.h>)
 file(STRINGS ${LIGER_TORCH_DIR}/version.py torch_version REGEX "^__version__")
+string(REGEX REPLACE ".*'([0-9.]+).*" "\\1" LIGER_TORCH_VERSION "${torch_version}")
 # What ccache takes for the header's content (CCACHE_PCH_EXTSUM).
 file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/CMakeFiles/liger_torch_pch.dir/cmake_pch.hxx.gch.sum
   CONTENT "torch.h @torch_version@ @CMAKE_CXX_COMPILER_ID@ @CMAKE_CXX_COMPILER_VERSION@ @CMAKE_BUILD_TYPE@ @LIGER_SANITIZE@\n" @ONLY)
