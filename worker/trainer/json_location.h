@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
@@ -29,20 +28,6 @@ inline TextLocation Locate(std::string_view text, size_t offset) {
           .column = static_cast<int64_t>(newline == std::string_view::npos ? offset + 1
                                                                            : offset - newline),
           .byte = static_cast<int64_t>(offset) + 1};
-}
-
-// The 0-based offset a parse error is about, within the text that was parsed.
-inline size_t ErrorOffset(const nlohmann::json::parse_error& error) {
-  return error.byte == 0 ? 0 : error.byte - 1;
-}
-
-// nlohmann's explanation without its exception id and position, which counts
-// from the start of whatever piece was parsed.
-inline std::string Explanation(const nlohmann::json::parse_error& error) {
-  const std::string_view what = error.what();
-  const size_t column = what.find("column ");
-  const size_t colon = what.find(": ", column == std::string_view::npos ? 0 : column);
-  return std::string(colon == std::string_view::npos ? what : what.substr(colon + 2));
 }
 
 }  // namespace liger::trainer

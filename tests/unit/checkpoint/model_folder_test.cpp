@@ -85,6 +85,20 @@ TEST_F(ModelFolderTest, ATiedHeadIsLeftOut) {
   EXPECT_TRUE(reader.Has("model.embed_tokens.weight"));
 }
 
+TEST_F(ModelFolderTest, NullForTyingIsUntied) {
+  WriteFile(dir_ / "source/config.json", R"({"tie_word_embeddings": null})");
+  SaveModel(Request());
+  EXPECT_TRUE(WeightReader::Open(dir_ / "out").Has("lm_head.weight"));
+}
+
+TEST_F(ModelFolderTest, TemplatesWithNamesAreSavedToo) {
+  fs::create_directories(dir_ / "source/additional_chat_templates");
+  WriteFile(dir_ / "source/additional_chat_templates/tool_use.jinja", "{{ tools }}");
+  SaveModel(Request());
+  EXPECT_EQ(ReadFile(dir_ / "out/additional_chat_templates/tool_use.jinja"), "{{ tools }}");
+  VerifyManifest(dir_ / "out");
+}
+
 TEST_F(ModelFolderTest, ReadsGenerationConfigWhereThereIsOne) {
   EXPECT_FALSE(ReadGenerationConfig(dir_ / "source").has_value());
   WriteFile(dir_ / "source/generation_config.json", R"({"eos_token_id": 2})");
@@ -105,6 +119,13 @@ TEST_F(ModelFolderTest, BrokenConfigsAreToldWithTheirPlace) {
   WriteFile(dir_ / "source/config.json", "");
   EXPECT_THAT(FailureOf([&] { ReadModelConfig(dir_ / "source"); }).message(),
               HasSubstr("line 1, column 1"));
+  WriteFile(dir_ / "source/config.json", R"({"rope_theta": 1e999})");
+  EXPECT_THAT(FailureOf([&] { ReadModelConfig(dir_ / "source"); }).message(),
+              HasSubstr("config.json: line 1, column 20, byte 20: number overflow"));
+  WriteFile(dir_ / "source/config.json",
+            "{\"a\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}");
+  EXPECT_THAT(FailureOf([&] { ReadModelConfig(dir_ / "source"); }).message(),
+              HasSubstr("config.json: line 1, column 261, byte 261: nested more than 256 levels"));
   EXPECT_THAT(FailureOf([&] { ReadModelConfig(dir_ / "nowhere"); }).message(),
               HasSubstr("nowhere/config.json: No such file"));
 }

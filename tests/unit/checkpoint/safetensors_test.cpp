@@ -122,7 +122,8 @@ INSTANTIATE_TEST_SUITE_P(
     All, BrokenSafetensors,
     testing::Values(
         BrokenHeader{R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]})", 8,
-                     "not valid JSON at byte"},
+                     "header, byte 62 of the file: not valid JSON"},
+        BrokenHeader{R"({"a":1e999})", 0, "header, byte 18 of the file: number overflow"},
         BrokenHeader{R"([1])", 0, "not an object"},
         BrokenHeader{R"({"a":3})", 0, "tensor a: its entry is not an object"},
         BrokenHeader{R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", 8,
@@ -182,6 +183,27 @@ TEST(Safetensors, RefusesAHeaderOver100Megabytes) {
   EXPECT_THAT(OpenFailure(bytes).message(), HasSubstr("over the format's limit of 100000000"));
   std::memset(bytes.data(), 0xFF, sizeof(length));  // 2^64 - 1 must not wrap
   EXPECT_THAT(OpenFailure(bytes).message(), HasSubstr("over the format's limit"));
+}
+
+TEST(Safetensors, RefusesAHeaderThatNestsTooDeep) {
+  const std::string header =
+      "{\"a\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}";
+  EXPECT_THAT(OpenFailure(FileBytes(header, 0)).message(),
+              HasSubstr("header, byte 269 of the file: nested more than 256 levels deep"));
+}
+
+TEST(Safetensors, AFileCutAfterItWasOpenedIsTold) {
+  const TempDir dir;
+  const std::string path = dir / "cut.safetensors";
+  const std::string header = R"({"a":{"dtype":"U8","shape":[1000000],"data_offsets":[0,1000000]}})";
+  WriteFile(path, FileBytes(header, 1'000'000));
+  const auto file = SafetensorsFile::Open(path);
+  std::filesystem::resize_file(path, 100);
+  const at::Tensor target = at::empty({1'000'000}, at::kByte);
+  const auto failure = FailureOf([&] { file->CopyInto("a", target); });
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_STORAGE);
+  EXPECT_EQ(failure.file(), path);
+  EXPECT_THAT(failure.message(), HasSubstr("was cut short"));
 }
 
 TEST(Safetensors, ReportsAMissingFile) {

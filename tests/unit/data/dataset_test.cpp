@@ -62,7 +62,10 @@ TEST_F(DatasetTest, DropsAndCountsRowsThatAreAllPrompt) {
   EXPECT_EQ(dataset.train_stats.truncated_rows, 1);
   EXPECT_THAT(dataset.train_stats.first_dropped, ElementsAre(2));
   ASSERT_THAT(dataset.warnings, SizeIs(1));
-  EXPECT_THAT(dataset.warnings[0], HasSubstr("1 of 3 training rows (2) were dropped"));
+  EXPECT_THAT(dataset.warnings[0],
+              AllOf(HasSubstr("rows.json: 1 of 3 training rows was dropped (row 2): the prompt "
+                              "fills training.max_length (16), or there is no answer"),
+                    HasSubstr("Raise training.max_length")));
   const Example& cut = dataset.train.sequences[1];
   EXPECT_EQ(cut.input_ids.size(), 16u);
   EXPECT_EQ(cut.labels.size(), 16u);
@@ -93,6 +96,22 @@ TEST_F(DatasetTest, NothingLeftIsAnError) {
   });
   EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
   EXPECT_THAT(failure.message(), HasSubstr("no rows are left: in all 2"));
+}
+
+TEST_F(DatasetTest, AnEvaluationSplitThatDropsAllIsAWarning) {
+  const TempFile eval(R"([{"prompt": "a b c d e f g h i j k l m n o p q", "completion": " r"},
+                          {"prompt": "q p o n m l k j i h g f e d c b a", "completion": " r"}])",
+                      "eval.json");
+  LoadOptions options;
+  options.max_length = 16;
+  options.eval_path = eval.path();
+  const Dataset dataset = Load(R"([{"prompt": "Hi", "completion": " Hello"}])", {}, options);
+  EXPECT_EQ(dataset.train.num_rows(), 1);
+  EXPECT_EQ(dataset.eval.num_rows(), 0);
+  EXPECT_EQ(dataset.eval_stats.dropped_rows, 2);
+  EXPECT_THAT(dataset.warnings,
+              ElementsAre(HasSubstr("eval.json: 2 of 2 evaluation rows were dropped (rows 1, 2)"),
+                          HasSubstr("no evaluation rows are left")));
 }
 
 TEST_F(DatasetTest, PairsAreDroppedWhereEitherAnswerIsGone) {

@@ -83,7 +83,31 @@ INSTANTIATE_TEST_SUITE_P(All, BrokenRow,
                                          "{\"text\": \"a\xFF\"}",  // not UTF-8
                                          "{\"text\": \"a\tb\"}",   // a raw control character
                                          R"({"text": "\ud800"})",  // half a surrogate pair
-                                         R"({"text": NaN})"));
+                                         R"({"text": NaN})",
+                                         R"({"text": 1e999})"));  // no double holds it
+
+// Values are copied and printed recursively; a row must not overflow the stack.
+TEST(JsonRows, RowsThatNestTooDeepAreNamed) {
+  const std::string open(100'000, '['), close(100'000, ']');
+  for (const std::string& row : {"{\"a\": " + open + close + "}", "{\"a\": " + open}) {
+    for (const std::string& content : {ArrayWithRow17(row), LinesWithRow17(row)}) {
+      const auto failure = ReadAllFailure(content);
+      EXPECT_EQ(failure.row(), 17);
+      EXPECT_THAT(failure.message(), HasSubstr("nested more than 256 levels deep"));
+    }
+  }
+  const TempFile deep("{\"a\": " + open.substr(0, 255) + close.substr(0, 255) + "}");
+  EXPECT_EQ(JsonRows(deep.path(), 0).Parse(0).size(), 1u);
+}
+
+TEST(JsonRows, AFileCutWhileItIsReadIsTold) {
+  const TempFile file(LinesWithRow17("{}"));
+  const JsonRows rows(file.path(), 0);
+  std::filesystem::resize_file(file.path(), 3);
+  const auto failure = FailureOf([&] { rows.Parse(19); });
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_STORAGE);
+  EXPECT_THAT(failure.message(), HasSubstr("rows.json was cut short"));
+}
 
 TEST(JsonRows, TellsThePlaceOfASyntaxErrorExactly) {
   // Row 2 begins in line 3; the bad byte is the 't' of tru}.
@@ -116,6 +140,7 @@ TEST(JsonRows, UnreadablePathsAreRefused) {
   EXPECT_THAT(FailureOf([] { JsonRows("/nonexistent/x.json", 0); }).message(),
               HasSubstr("cannot read /nonexistent/x.json: No such file"));
   EXPECT_THAT(FailureOf([] { JsonRows("/tmp", 0); }).message(), HasSubstr("Is a directory"));
+  EXPECT_THAT(FailureOf([] { JsonRows("/dev/null", 0); }).message(), HasSubstr("Invalid argument"));
 }
 
 }  // namespace

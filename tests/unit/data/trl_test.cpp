@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -39,14 +40,10 @@ std::string Fnv1a(const std::vector<int32_t>& values) {
   return hex;
 }
 
-// Where a case's tokenizer lies; nullopt: SmolLM2 is not on this machine.
-std::optional<std::string> TokenizerFolder(const std::string& name) {
+std::string TokenizerFolder(const std::string& name) {
   if (name != "smollm2") return kSource + "tests/golden/data/" + name;
   const char* folder = std::getenv("LIGER_SMOLLM2_DIR");
-  if (folder == nullptr || !std::ifstream(std::string(folder) + "/tokenizer.json")) {
-    return std::nullopt;
-  }
-  return folder;
+  return folder != nullptr ? folder : kSource + ".cache/models/smollm2-135m";
 }
 
 JobSpec::MethodCase Method(const std::string& name) {
@@ -57,10 +54,11 @@ class TrlTest : public testing::TestWithParam<json> {};
 
 TEST_P(TrlTest, GivesTheSameIdsAndLabels) {
   const json& golden = GetParam();
-  const auto folder = TokenizerFolder(golden["tokenizer"]);
-  if (!folder.has_value()) GTEST_SKIP() << "no SmolLM2: make model, and set LIGER_SMOLLM2_DIR";
-  const auto tokenizer = Tokenizer::FromFolder(*folder);
-  const auto chat_template = ChatTemplate::FromFolder(*folder);
+  const std::string folder = TokenizerFolder(golden["tokenizer"]);
+  ASSERT_TRUE(std::filesystem::exists(folder + "/tokenizer.json"))
+      << "no SmolLM2 in " << folder << ": run tools/fetch_smollm2, or set LIGER_SMOLLM2_DIR";
+  const auto tokenizer = Tokenizer::FromFolder(folder);
+  const auto chat_template = ChatTemplate::FromFolder(folder);
 
   liger::v1::DatasetSpec spec;
   spec.set_uri(kSource + golden["file"].get<std::string>());

@@ -72,10 +72,25 @@ TEST_F(BadInput, MissingTokenizer) {
 
 TEST_F(BadInput, MalformedJsonNamesLineAndColumn) {
   EXPECT_THAT(LoadErrorOf("{\n \"model\": {,}\n}"),
-              AllOf(HasSubstr("tokenizer.json is not valid JSON at line 2, column 12")));
-  EXPECT_THAT(LoadErrorOf(""), HasSubstr("not valid JSON at line 1"));
+              HasSubstr("tokenizer.json: line 2, column 12, byte 14: not valid JSON: "));
+  EXPECT_THAT(LoadErrorOf(""), HasSubstr("line 1, column 1, byte 1: not valid JSON"));
   EXPECT_THAT(LoadErrorOf("[1]"), HasSubstr("must hold a JSON object"));
-  EXPECT_THAT(LoadErrorOf(std::string(100000, '[')), HasSubstr("not valid JSON"));
+  EXPECT_THAT(LoadErrorOf("{\"a\": 1e999}"),
+              HasSubstr("line 1, column 11, byte 11: number overflow"));
+}
+
+TEST_F(BadInput, DeepJsonIsRefused) {
+  const std::string open(100000, '['), close(100000, ']');
+  EXPECT_THAT(LoadErrorOf(open), HasSubstr("tokenizer.json: line 1, column 257, byte 257: nested"));
+  EXPECT_THAT(LoadErrorOf("{\"x\":" + open + close + "," + kModel + "}"),
+              HasSubstr("nested more than 256 levels deep"));
+  EXPECT_THAT(LoadErrorOf(R"({"model":{"type":"BPE","x":)" + open + close +
+                          R"(,"vocab":{"a":0},"merges":[]}})"),
+              HasSubstr("nested more than 256 levels deep"));
+  Write("tokenizer.json", std::string("{") + kModel + "}");
+  Write("tokenizer_config.json", "{\"x\":" + open + close + "}");
+  EXPECT_THAT(LoadError(),
+              HasSubstr("tokenizer_config.json: line 1, column 261, byte 261: nested"));
 }
 
 TEST_F(BadInput, OtherKindsAreRefusedByName) {
@@ -123,7 +138,7 @@ TEST_F(BadInput, RegularExpressions) {
   Write("tokenizer.json", split("(a+)+$"));
   const auto tokenizer = Tokenizer::FromFolder(dir_);
   const std::string error = ErrorOf([&] { tokenizer->Encode(std::string(64, 'a') + "b", false); });
-  EXPECT_THAT(error, testing::AnyOf(HasSubstr("regular expression failed"), "no error"));
+  EXPECT_THAT(error, HasSubstr("regular expression failed"));
 }
 
 TEST_F(BadInput, InvalidUtf8CountsAsReplacementCharacters) {
@@ -179,7 +194,11 @@ TEST_F(BadInput, TokenizeRowsAreNamed) {
     std::ostringstream out;
     return ErrorOf([&] { RunTokenize(options, in, out); });
   };
-  EXPECT_THAT(error("{\"text\":\"a\"}\n\n{\"text\":"), HasSubstr("line 3"));
+  EXPECT_THAT(error("{\"text\":\"a\"}\n\n{\"text\":"),
+              HasSubstr("line 3 cannot be read: not valid JSON"));
+  EXPECT_THAT(error("{\"text\":1e999}"), HasSubstr("line 1 cannot be read: number overflow"));
+  EXPECT_THAT(error(std::string(100000, '[')),
+              HasSubstr("line 1 cannot be read: nested more than"));
   EXPECT_THAT(error("{\"txt\":\"a\"}"), HasSubstr("neither \"text\""));
   EXPECT_THAT(error("{\"messages\":[]}"), HasSubstr("has no chat template"));
   options.decode = true;

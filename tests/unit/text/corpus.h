@@ -56,6 +56,7 @@ inline std::vector<std::string> DataStrings() {
   for (std::string& line : SplitLines(ReadAll(dir + "wiki_demo.txt"))) {
     out.push_back(std::move(line));
   }
+  AppendStrings(nlohmann::json::parse(ReadAll(dir + "mllm_demo.json")), &out);
   return out;
 }
 

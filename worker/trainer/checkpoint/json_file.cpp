@@ -9,6 +9,7 @@
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/json_location.h"
+#include "worker/trainer/json_parse.h"
 
 namespace liger::trainer {
 namespace {
@@ -32,11 +33,11 @@ Json ReadObject(const std::string& path) {
   const std::string text = ReadText(path);
   Json value;
   try {
-    value = Json::parse(text);
-  } catch (const nlohmann::json::parse_error& e) {
-    throw ConfigError(path + ": " + Locate(text, std::min(ErrorOffset(e), text.size())).ToString() +
-                          ": not valid JSON: " + Explanation(e),
-                      "Correct the file, or download or copy it again.")
+    value = ParseJson<Json>(text);
+  } catch (const JsonTextError& e) {
+    throw ConfigError(
+        path + ": " + Locate(text, std::min(e.offset(), text.size())).ToString() + ": " + e.what(),
+        "Correct the file, or download or copy it again.")
         .File(path);
   }
   if (!value.is_object()) {

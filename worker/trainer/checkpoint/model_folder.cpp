@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "worker/trainer/chat_template_files.h"
 #include "worker/trainer/checkpoint/json_file.h"
 #include "worker/trainer/checkpoint/safetensors_writer.h"
 
@@ -22,7 +23,7 @@ constexpr std::array<std::string_view, 13> kCopiedFiles = {"generation_config.js
                                                            "tokenizer_config.json",
                                                            "special_tokens_map.json",
                                                            "added_tokens.json",
-                                                           "chat_template.jinja",
+                                                           kChatTemplateFile,
                                                            "chat_template.json",
                                                            "vocab.json",
                                                            "vocab.txt",
@@ -30,7 +31,6 @@ constexpr std::array<std::string_view, 13> kCopiedFiles = {"generation_config.js
                                                            "tokenizer.model",
                                                            "spiece.model",
                                                            "sentencepiece.bpe.model"};
-constexpr char kExtraTemplates[] = "additional_chat_templates";
 // A model's licence goes with every copy of it.
 constexpr std::array<std::string_view, 3> kLicencePrefixes = {"LICENSE", "NOTICE", "USE_POLICY"};
 
@@ -72,10 +72,11 @@ std::map<std::string, std::string> FilesToCopy(const std::string& source_dir) {
                                      [&](std::string_view p) { return name.starts_with(p); });
     if (licence && entry.is_regular_file()) files[name] = entry.path();
   }
-  if (!fs::is_directory(source / kExtraTemplates)) return files;
-  for (const auto& entry : fs::directory_iterator(source / kExtraTemplates)) {
+  if (!fs::is_directory(source / kChatTemplatesFolder)) return files;
+  for (const auto& entry : fs::directory_iterator(source / kChatTemplatesFolder)) {
     if (entry.is_regular_file()) {
-      files[std::string(kExtraTemplates) + "/" + entry.path().filename().string()] = entry.path();
+      files[std::string(kChatTemplatesFolder) + "/" + entry.path().filename().string()] =
+          entry.path();
     }
   }
   return files;
@@ -84,7 +85,9 @@ std::map<std::string, std::string> FilesToCopy(const std::string& source_dir) {
 std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors,
                                          const ordered_json& config) {
   std::vector<NamedTensor> kept = tensors;
-  if (config.value("tie_word_embeddings", false)) {
+  // Absent and null are untied, as ModelConfig reads them.
+  const auto tied = config.find("tie_word_embeddings");
+  if (tied != config.end() && *tied == true) {
     std::erase_if(kept, [](const NamedTensor& t) { return t.name == "lm_head.weight"; });
   }
   return kept;

@@ -3,13 +3,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
+#include <system_error>
+#include <utility>
 
 #include "worker/trainer/checkpoint/safetensors_header.h"
 #include "worker/trainer/error.h"
@@ -17,24 +16,14 @@
 namespace liger::trainer {
 namespace {
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
+std::unique_ptr<const MappedFile> Map(const std::string& path) {
+  try {
+    return std::make_unique<MappedFile>(path);
+  } catch (const std::system_error& e) {
+    throw ConfigError("cannot read " + path + ": " + e.code().message(),
+                      "Check that the model folder is complete and readable by the worker.")
+        .File(path);
   }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-TrainerError CannotRead(const std::string& path) {
-  return ConfigError("cannot read " + path + ": " + std::strerror(errno),
-                     "Check that the model folder is complete and readable by the worker.")
-      .File(path);
 }
 
 }  // namespace
@@ -48,30 +37,18 @@ std::string ShapeString(const std::vector<int64_t>& shape) {
 }
 
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat status;
-  if (fd.get() < 0 || fstat(fd.get(), &status) != 0) throw CannotRead(path);
-  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
-  file->path_ = path;
-  if (status.st_size > 0) {
-    void* map = mmap(nullptr, status.st_size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
-    if (map == MAP_FAILED) throw CannotRead(path);
-    file->map_ = static_cast<char*>(map);
-    file->map_bytes_ = status.st_size;
-  }
-  SafetensorsHeader header =
-      ParseSafetensorsHeader(path, {file->map_, static_cast<size_t>(file->map_bytes_)});
+  std::shared_ptr<SafetensorsFile> file(new SafetensorsFile(Map(path)));
+  SafetensorsHeader header = ParseSafetensorsHeader(path, file->file_->bytes());
   file->data_start_ = header.data_start;
   file->tensors_ = std::move(header.tensors);
   file->metadata_ = std::move(header.metadata);
   return file;
 }
 
-SafetensorsFile::~SafetensorsFile() {
-  if (map_ != nullptr) munmap(map_, map_bytes_);
-}
+SafetensorsFile::SafetensorsFile(std::unique_ptr<const MappedFile> file) : file_(std::move(file)) {}
 
 at::Tensor SafetensorsFile::View(const std::string& name) const {
+  file_->RequireWhole();
   const TensorInfo& info = tensors_.at(name);
   char* bytes = const_cast<char*>(data(info));
   const auto alignment = c10::elementSize(info.dtype);

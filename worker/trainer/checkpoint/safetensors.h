@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "worker/trainer/mapped_file.h"
+
 // The safetensors format: u64 little-endian header length, a JSON header
 //   {"name": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [begin, end]}, ...,
 //    "__metadata__": {"key": "value"}}
@@ -41,19 +43,19 @@ class SafetensorsFile {
   // unknown dtype, a size that does not match the shape, offsets that overlap,
   // leave holes or lie outside of the file, a name given twice.
   static std::shared_ptr<const SafetensorsFile> Open(const std::string& path);
-  ~SafetensorsFile();
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::string& path() const { return path_; }
-  int64_t file_bytes() const { return map_bytes_; }
+  const std::string& path() const { return file_->path(); }
+  int64_t file_bytes() const { return static_cast<int64_t>(file_->bytes().size()); }
   // By name.
   const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
   // The tensor over the map, without a copy; keep this file alive meanwhile.
   // Read only: writing to it is a fault. A tensor that the file does not align
-  // to its element size is copied. REQUIRES: tensors() has the name.
+  // to its element size is copied. Throws TrainerError (STORAGE) when the file
+  // has been cut since it was opened. REQUIRES: tensors() has the name.
   at::Tensor View(const std::string& name) const;
 
   // Copies into `target` (any dtype and device, same shape), converting on the
@@ -61,12 +63,12 @@ class SafetensorsFile {
   void CopyInto(const std::string& name, at::Tensor target) const;
 
  private:
-  SafetensorsFile() = default;
-  const char* data(const TensorInfo& info) const { return map_ + data_start_ + info.begin; }
+  explicit SafetensorsFile(std::unique_ptr<const MappedFile> file);
+  const char* data(const TensorInfo& info) const {
+    return file_->bytes().data() + data_start_ + info.begin;
+  }
 
-  std::string path_;
-  char* map_ = nullptr;
-  int64_t map_bytes_ = 0;
+  const std::unique_ptr<const MappedFile> file_;
   int64_t data_start_ = 0;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, std::string> metadata_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "worker/trainer/error.h"
+#include "worker/trainer/json_parse.h"
 
 namespace liger::trainer {
 namespace {
@@ -43,7 +44,7 @@ class HeaderParser {
     const std::string_view text = HeaderText();
     header_.data_start = static_cast<int64_t>(8 + text.size());
     data_bytes_ = static_cast<int64_t>(file_.size()) - header_.data_start;
-    const json parsed = ParseJson(text);  // named: items() would outlive a temporary
+    const json parsed = ParseHeader(text);  // named: items() would outlive a temporary
     for (const auto& [name, entry] : parsed.items()) {
       if (name == "__metadata__") {
         ReadMetadata(entry);
@@ -81,7 +82,7 @@ class HeaderParser {
 
   // nlohmann keeps the last of two equal keys; the format forbids them, at the
   // top and inside an entry, so they are looked for while parsing.
-  json ParseJson(std::string_view text) const {
+  json ParseHeader(std::string_view text) const {
     std::vector<std::set<std::string>> keys;
     const json::parser_callback_t find_duplicates = [&](int, json::parse_event_t event,
                                                         json& parsed) {
@@ -95,9 +96,9 @@ class HeaderParser {
     };
     json parsed;
     try {
-      parsed = json::parse(text, find_duplicates);
-    } catch (const json::parse_error& e) {
-      throw Fail("header is not valid JSON at byte " + std::to_string(8 + e.byte) +
+      parsed = ParseJson<json>(text, find_duplicates);
+    } catch (const JsonTextError& e) {
+      throw Fail("header, byte " + std::to_string(8 + e.offset() + 1) +
                  " of the file: " + e.what());
     }
     if (!parsed.is_object()) throw Fail("header is JSON but not an object");

@@ -20,6 +20,8 @@ using liger::v1::JobSpec;
 
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
+constexpr char kKeepRows[] =
+    "Raise training.max_length, or shorten, complete or remove these rows.";
 // Keeps the draw of the evaluation rows apart from the epochs' shuffles.
 constexpr uint64_t kEvalStream = ~uint64_t{0};
 
@@ -61,15 +63,24 @@ class FileLoader {
   int64_t num_rows() const { return rows_.size(); }
   liger::v1::DatasetFormat format() const { return reader_.format(); }
 
-  Split Load(const std::vector<int64_t>& indices) const {
+  // `name` is the split's, for messages. The split may end up empty.
+  Split Load(const std::string& name, const std::vector<int64_t>& indices,
+             std::vector<std::string>* warnings) const {
     std::vector<TokenizedRow> tokenized(indices.size());
     ForEachRow(static_cast<int64_t>(indices.size()), options_.num_threads,
                [&](int64_t i) { tokenized[i] = TokenizeRow(indices[i]); });
     Split split;
     split.examples.kind = Kind(options_.method);
     for (size_t i = 0; i < indices.size(); ++i) Append(indices[i], &tokenized[i], &split);
-    if (split.examples.sequences.empty()) throw AllDropped(split.stats);
+    Warn(name, split.stats, warnings);
     return split;
+  }
+
+  TrainerError AllDropped(const DataStats& stats) const {
+    return DataError(rows_.path() + ": no rows are left: in all " + std::to_string(stats.rows) +
+                         " " + Cause(),
+                     kKeepRows)
+        .File(rows_.path());
   }
 
   static RowKind Kind(JobSpec::MethodCase method) {
@@ -98,10 +109,9 @@ class FileLoader {
       throw rows_.Fail(index, e.what(), e.failure().action());
     }
     if (tokenized.nothing_to_train && spec_.strict()) {
-      throw rows_.Fail(index,
-                       "nothing is left to train on: the prompt fills " + MaxLengthText(options_),
-                       "Raise training.max_length, shorten the row, or set dataset.strict: false "
-                       "to drop such rows.");
+      throw rows_.Fail(index, "nothing is left to train on: " + Cause(),
+                       "Raise training.max_length, shorten or complete the row, or set "
+                       "dataset.strict: false to drop such rows.");
     }
     return tokenized;
   }
@@ -124,11 +134,25 @@ class FileLoader {
     }
   }
 
-  TrainerError AllDropped(const DataStats& stats) const {
-    return DataError(rows_.path() + ": no rows are left: in all " + std::to_string(stats.rows) +
-                         " the prompt fills " + MaxLengthText(options_) + ", or there is no answer",
-                     "Raise training.max_length, or use data with shorter prompts.")
-        .File(rows_.path());
+  // Why rows are dropped.
+  std::string Cause() const {
+    return "the prompt fills " + MaxLengthText(options_) + ", or there is no answer";
+  }
+
+  void Warn(const std::string& split, const DataStats& stats,
+            std::vector<std::string>* warnings) const {
+    const std::string of_rows = " of " + std::to_string(stats.rows) + " " + split + " rows ";
+    if (stats.dropped_rows > 0) {
+      warnings->push_back(rows_.path() + ": " + std::to_string(stats.dropped_rows) + of_rows +
+                          (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
+                          RowList(stats.first_dropped, stats.dropped_rows) + "): " + Cause() +
+                          ". " + kKeepRows);
+    }
+    if (stats.boundary_merges > 0) {
+      warnings->push_back(rows_.path() + ": in " + std::to_string(stats.boundary_merges) + of_rows +
+                          "tokens merge across the end of the prompt, so the model trains on "
+                          "another context than it answers in; end prompts on a token boundary");
+    }
   }
 
   const DatasetSpec& spec_;
@@ -168,22 +192,6 @@ std::vector<int64_t> TakeEvalRows(const DatasetSpec& spec, uint64_t seed,
   return eval;
 }
 
-void Warn(const std::string& split, const DataStats& stats, const LoadOptions& options,
-          std::vector<std::string>* warnings) {
-  const std::string of_rows = " of " + std::to_string(stats.rows) + " " + split + " rows ";
-  if (stats.dropped_rows > 0) {
-    warnings->push_back(std::to_string(stats.dropped_rows) + of_rows + "(" +
-                        RowList(stats.first_dropped, stats.dropped_rows) +
-                        ") were dropped: the prompt fills " + MaxLengthText(options) +
-                        ", or there is no answer");
-  }
-  if (stats.boundary_merges > 0) {
-    warnings->push_back("in " + std::to_string(stats.boundary_merges) + of_rows +
-                        "tokens merge across the end of the prompt, so the model trains on "
-                        "another context than it answers in; end prompts on a token boundary");
-  }
-}
-
 void CheckMethod(const LoadOptions& options) {
   switch (options.method) {
     case JobSpec::kSft:
@@ -213,19 +221,23 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
   if (!options.eval_path.empty() || !spec.eval_uri().empty()) {
     const FileLoader file(LocalPath(options.eval_path, spec.eval_uri()), spec, options, tokenizer,
                           chat_template);
-    eval = file.Load(FirstRows(file.num_rows(), spec.max_eval_samples()));
+    eval = file.Load("evaluation", FirstRows(file.num_rows(), spec.max_eval_samples()),
+                     &dataset.warnings);
   } else if (spec.eval_fraction() > 0) {
-    eval = train.Load(TakeEvalRows(spec, options.data_seed, &train_rows));
+    eval = train.Load("evaluation", TakeEvalRows(spec, options.data_seed, &train_rows),
+                      &dataset.warnings);
   }
-  Split training = train.Load(train_rows);
+  if (eval.stats.rows > 0 && eval.examples.sequences.empty()) {
+    dataset.warnings.push_back("no evaluation rows are left, so the job reports no eval_loss");
+  }
+  Split training = train.Load("training", train_rows, &dataset.warnings);
+  if (training.examples.sequences.empty()) throw train.AllDropped(training.stats);
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);
   dataset.eval = std::move(eval.examples);
   dataset.eval.kind = dataset.train.kind;
   dataset.eval_stats = std::move(eval.stats);
-  Warn("training", dataset.train_stats, options, &dataset.warnings);
-  Warn("evaluation", dataset.eval_stats, options, &dataset.warnings);
   return dataset;
 }
 

@@ -1,14 +1,9 @@
 #include "worker/trainer/data/json_rows.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
+#include <system_error>
 
 #include "worker/trainer/json_location.h"
+#include "worker/trainer/json_parse.h"
 
 namespace liger::trainer {
 namespace {
@@ -52,10 +47,19 @@ size_t ValueEnd(std::string_view text, size_t at) {
   return std::string_view::npos;
 }
 
+std::unique_ptr<const MappedFile> Map(const std::string& path) {
+  try {
+    return std::make_unique<MappedFile>(path);
+  } catch (const std::system_error& e) {
+    throw DataError("cannot read " + path + ": " + e.code().message(),
+                    "Check dataset.uri, and that the worker may read the file.")
+        .File(path);
+  }
+}
+
 }  // namespace
 
-JsonRows::JsonRows(const std::string& path, int64_t max_rows) : path_(path) {
-  Map();
+JsonRows::JsonRows(const std::string& path, int64_t max_rows) : path_(path), file_(Map(path)) {
   size_t at = text().starts_with(kUtf8Bom) ? 3 : 0;
   at = SkipSpace(text(), at);
   if (at == text().size()) {
@@ -75,35 +79,6 @@ JsonRows::JsonRows(const std::string& path, int64_t max_rows) : path_(path) {
   }
   if (rows_.empty()) {
     throw DataError(path_ + ": the array holds no rows", "Give a file with at least one row.")
-        .File(path_);
-  }
-}
-
-JsonRows::~JsonRows() {
-  if (map_ != nullptr) munmap(map_, map_bytes_);
-}
-
-void JsonRows::Map() {
-  const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat status;
-  bool ok = fd >= 0 && fstat(fd, &status) == 0;
-  if (ok && !S_ISREG(status.st_mode)) {
-    errno = S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
-    ok = false;
-  }
-  if (ok && status.st_size > 0) {
-    void* map = mmap(nullptr, status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    ok = map != MAP_FAILED;
-    if (ok) {
-      map_ = static_cast<char*>(map);
-      map_bytes_ = status.st_size;
-    }
-  }
-  const int error = errno;
-  if (fd >= 0) close(fd);
-  if (!ok) {
-    throw DataError("cannot read " + path_ + ": " + std::strerror(error),
-                    "Check dataset.uri, and that the worker may read the file.")
         .File(path_);
   }
 }
@@ -138,10 +113,11 @@ void JsonRows::SplitArray(size_t at, int64_t max_rows) {
 nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   const Span& span = rows_.at(index);
   nlohmann::ordered_json row;
+  file_->RequireWhole();
   try {
-    row = nlohmann::ordered_json::parse(text().substr(span.begin, span.end - span.begin));
-  } catch (const nlohmann::json::parse_error& e) {
-    throw SyntaxError(index, span.begin + ErrorOffset(e), Explanation(e));
+    row = ParseJson<nlohmann::ordered_json>(text().substr(span.begin, span.end - span.begin));
+  } catch (const JsonTextError& e) {
+    throw SyntaxError(index, span.begin + e.offset(), e.what());
   }
   if (!row.is_object()) {
     throw Fail(index, std::string("a row must be an object with columns, not ") + row.type_name(),
@@ -162,8 +138,7 @@ TrainerError JsonRows::Fail(int64_t index, const std::string& what,
 
 TrainerError JsonRows::SyntaxError(int64_t index, size_t offset, const std::string& what) const {
   return DataError(path_ + ": row " + std::to_string(index + 1) + " (" +
-                       Locate(text(), std::min(offset, text().size())).ToString() +
-                       "): not valid JSON: " + what,
+                       Locate(text(), std::min(offset, text().size())).ToString() + "): " + what,
                    kFixRow)
       .File(path_)
       .Row(index + 1);
@@ -173,7 +148,7 @@ void JsonRows::FailSplit(size_t offset, const std::string& what) const {
   // A quote or bracket missing in an earlier row misleads the split, and only
   // the parser sees it.
   for (int64_t index = 0; index < size(); ++index) Parse(index);
-  throw SyntaxError(size() - 1, offset, what);
+  throw SyntaxError(size() - 1, offset, "not valid JSON: " + what);
 }
 
 }  // namespace liger::trainer

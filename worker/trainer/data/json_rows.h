@@ -2,12 +2,14 @@
 #define LIGER_WORKER_TRAINER_DATA_JSON_ROWS_H_
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "worker/trainer/error.h"
+#include "worker/trainer/mapped_file.h"
 
 namespace liger::trainer {
 
@@ -22,7 +24,6 @@ class JsonRows {
   // file cannot be read, is neither of the two, holds no rows, or is broken
   // between two rows.
   JsonRows(const std::string& path, int64_t max_rows);
-  ~JsonRows();
   JsonRows(const JsonRows&) = delete;
   JsonRows& operator=(const JsonRows&) = delete;
 
@@ -42,8 +43,7 @@ class JsonRows {
     size_t end;
   };
 
-  std::string_view text() const { return {map_, map_bytes_}; }
-  void Map();
+  std::string_view text() const { return file_->bytes(); }
   void SplitLines(size_t at, int64_t max_rows);
   void SplitArray(size_t at, int64_t max_rows);
   TrainerError SyntaxError(int64_t index, size_t offset, const std::string& what) const;
@@ -51,8 +51,7 @@ class JsonRows {
   [[noreturn]] void FailSplit(size_t offset, const std::string& what) const;
 
   std::string path_;
-  char* map_ = nullptr;
-  size_t map_bytes_ = 0;
+  std::unique_ptr<const MappedFile> file_;
   std::vector<Span> rows_;
 };
 

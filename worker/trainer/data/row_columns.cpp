@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-#include "worker/trainer/json_location.h"
+#include "worker/trainer/json_parse.h"
 
 namespace liger::trainer {
 namespace {
@@ -177,9 +177,10 @@ ordered_json RowColumns::TemplateVariables() const {
   if (tools.is_string()) {
     const std::string text = tools.get<std::string>();
     if (text.empty()) return variables;
-    tools = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (tools.is_discarded()) {
-      throw Fail("tools", "is a string, but not valid JSON", "Correct the row.");
+    try {
+      tools = ParseJson<ordered_json>(text);
+    } catch (const JsonTextError& e) {
+      throw Fail("tools", "is a string, but " + std::string(e.what()), "Correct the row.");
     }
   }
   if (!tools.is_array()) {

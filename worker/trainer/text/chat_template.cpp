@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "worker/trainer/chat_template_files.h"
 #include "worker/trainer/text/config_node.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/interpreter.h"
@@ -60,19 +61,19 @@ std::vector<Source> FromConfig(const std::string& model_dir) {
   return sources;
 }
 
-// chat_template.jinja and chat_templates/NAME.jinja, which win over the config.
+// kChatTemplateFile and kChatTemplatesFolder/NAME.jinja, which win over the config.
 std::vector<Source> FromFiles(const std::string& model_dir) {
   std::vector<Source> sources;
-  const fs::path main = fs::path(model_dir) / "chat_template.jinja";
+  const fs::path main = fs::path(model_dir) / kChatTemplateFile;
   if (fs::exists(main)) {
-    sources.push_back({"default", "chat_template.jinja", ReadTextFile(main.string())});
+    sources.push_back({"default", kChatTemplateFile, ReadTextFile(main.string())});
   }
-  const fs::path dir = fs::path(model_dir) / "chat_templates";
+  const fs::path dir = fs::path(model_dir) / kChatTemplatesFolder;
   if (!fs::is_directory(dir)) return sources;
   for (const fs::directory_entry& entry : fs::directory_iterator(dir)) {
     if (entry.path().extension() != ".jinja") continue;
     sources.push_back({entry.path().stem().string(),
-                       "chat_templates/" + entry.path().filename().string(),
+                       std::string(kChatTemplatesFolder) + "/" + entry.path().filename().string(),
                        ReadTextFile(entry.path().string())});
   }
   return sources;

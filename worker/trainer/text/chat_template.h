@@ -34,7 +34,7 @@ class ChatTemplate {
  public:
   // From MODEL_DIR/chat_template.jinja, else tokenizer_config.json's
   // chat_template, which is a string or a list of {name, template}; of a list
-  // (and of chat_templates/*.jinja) "tool_use" serves conversations with tools
+  // (and of additional_chat_templates/*.jinja) "tool_use" serves conversations with tools
   // and "default" the others. nullopt: the folder has no template.
   // Throws TrainerError naming file, line and construct when the template
   // cannot be parsed or uses what is not implemented.

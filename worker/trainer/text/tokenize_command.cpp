@@ -5,6 +5,7 @@
 #include <ostream>
 
 #include "worker/trainer/error.h"
+#include "worker/trainer/json_parse.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
 
@@ -70,9 +71,11 @@ class Command {
 // A row's errors say which line of the input they are about.
 Json ProcessLine(const Command& command, const std::string& line, int64_t number) {
   try {
-    const Json row = Json::parse(line);
+    const Json row = ParseJson<Json>(line);
     if (!row.is_object()) FailRow(number, "is not a JSON object");
     return command.Process(row, number);
+  } catch (const JsonTextError& error) {
+    FailRow(number, std::string("cannot be read: ") + error.what());
   } catch (const nlohmann::json::exception& error) {
     FailRow(number, std::string("is not what is expected: ") + error.what());
   } catch (const TrainerError& error) {

@@ -26,6 +26,9 @@ class Tokenizer {
  public:
   // Reads MODEL_DIR/tokenizer.json, and MODEL_DIR/tokenizer_config.json and
   // special_tokens_map.json, where they exist, for the special tokens' roles.
+  // tokenizer_config.json's add_bos_token and add_eos_token are not applied:
+  // beside a tokenizer.json transformers 5 ignores them too, and the
+  // post-processor decides.
   // Throws TrainerError naming the file, the place in it and the feature when
   // the file is missing, malformed, or asks for what is not implemented.
   static std::unique_ptr<Tokenizer> FromFolder(const std::string& model_dir);

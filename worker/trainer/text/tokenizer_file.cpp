@@ -9,33 +9,28 @@
 #include <fstream>
 #include <iterator>
 
+#include "worker/trainer/json_location.h"
+#include "worker/trainer/json_parse.h"
 #include "worker/trainer/text/bpe_reader.h"
 #include "worker/trainer/text/config_node.h"
 
 namespace liger::trainer {
 namespace {
 
-[[noreturn]] void FailMalformed(const std::string& path, const std::string& text, size_t byte,
+[[noreturn]] void FailMalformed(const std::string& path, const std::string& text, size_t offset,
                                 const std::string& why) {
-  const size_t at = std::min(byte, text.size());
-  const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<int64_t>(at), '\n');
-  const size_t newline = at == 0 ? std::string::npos : text.rfind('\n', at - 1);
-  const size_t column = newline == std::string::npos ? at + 1 : at - newline;
   const std::string name = std::filesystem::path(path).filename();
-  throw ConfigError(name + " is not valid JSON at line " + std::to_string(line) + ", column " +
-                        std::to_string(column) + ": " + why,
-                    "Copy " + path + " again from the model's original; it may be truncated.")
+  throw ConfigError(
+      name + ": " + Locate(text, std::min(offset, text.size())).ToString() + ": " + why,
+      "Copy " + path + " again from the model's original; it may be truncated.")
       .File(path);
 }
 
-nlohmann::json ParseJson(const std::string& path, const std::string& text) {
+nlohmann::json ParseFile(const std::string& path, const std::string& text) {
   try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    std::string why = error.what();
-    const size_t detail = why.rfind(": ");
-    FailMalformed(path, text, error.byte == 0 ? 0 : error.byte - 1,
-                  detail == std::string::npos ? why : why.substr(detail + 2));
+    return ParseJson<nlohmann::json>(text);
+  } catch (const JsonTextError& error) {
+    FailMalformed(path, text, error.offset(), error.what());
   }
 }
 
@@ -58,7 +53,7 @@ std::string ReadTextFile(const std::string& path) {
   return text;
 }
 
-nlohmann::json ReadJsonFile(const std::string& path) { return ParseJson(path, ReadTextFile(path)); }
+nlohmann::json ReadJsonFile(const std::string& path) { return ParseFile(path, ReadTextFile(path)); }
 
 TokenizerFile ReadTokenizerFile(const std::string& path) {
   const std::string text = ReadTextFile(path);
@@ -66,8 +61,10 @@ TokenizerFile ReadTokenizerFile(const std::string& path) {
   // fails, the slower parser says where.
   simdjson::dom::parser parser;
   simdjson::dom::element root;
-  if (const auto error = parser.parse(text).get(root)) {
-    ParseJson(path, text);
+  auto error = parser.allocate(text.size(), kMaxJsonDepth);
+  if (!error) error = parser.parse(text).get(root);
+  if (error) {
+    ParseFile(path, text);
     FailMalformed(path, text, text.size(), simdjson::error_message(error));
   }
   TokenizerFile file;

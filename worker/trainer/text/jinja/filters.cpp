@@ -1,8 +1,6 @@
 // Jinja's filters: "x | trim". Text and numbers; sequences are in
 // sequence_filters.cpp.
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -23,22 +21,6 @@ struct Entry {
 
 std::string SelfText(const Args& args) { return ToString(args.positional[0]); }
 
-// Case mapping with the one expansion that is common: the sharp s.
-std::string MapCase(std::string_view s, bool upper) {
-  std::string out;
-  for (const char *p = s.data(), *end = p + s.size(); p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    if (upper && c == 0xDF) {
-      out += "SS";
-    } else {
-      const auto i = static_cast<utf8proc_int32_t>(c);
-      unicode::AppendUtf8(static_cast<char32_t>(upper ? utf8proc_toupper(i) : utf8proc_tolower(i)),
-                          &out);
-    }
-  }
-  return out;
-}
-
 Value Upper(const Args& args) { return Value(MapCase(SelfText(args), true)); }
 Value Lower(const Args& args) { return Value(MapCase(SelfText(args), false)); }
 
@@ -50,7 +32,7 @@ Value Capitalize(const Args& args) {
 }
 
 // Jinja's own: a word starts after spaces, hyphens and opening brackets.
-Value Title(const Args& args) {
+Value TitleFilter(const Args& args) {
   const std::string s = SelfText(args);
   std::string out;
   bool starts = true;
@@ -232,7 +214,7 @@ constexpr Entry kTable[] = {
     {"upper", Upper},
     {"lower", Lower},
     {"capitalize", Capitalize},
-    {"title", Title},
+    {"title", TitleFilter},
     {"replace", Replace},
     {"tojson", ToJsonFilter},
     {"default", Default},

@@ -197,7 +197,7 @@ constexpr Entry kString[] = {
     {"join", JoinMethod},
     {"upper", [](const Args& a) { return CallFilter("upper", a); }},
     {"lower", [](const Args& a) { return CallFilter("lower", a); }},
-    {"title", [](const Args& a) { return CallFilter("title", a); }},
+    {"title", [](const Args& a) { return Value(Title(Self(a))); }},
     {"capitalize", [](const Args& a) { return CallFilter("capitalize", a); }},
     {"replace", [](const Args& a) { return CallFilter("replace", a); }},
     {"isdigit", All<IsDecimal>},

@@ -1,5 +1,7 @@
 #include "worker/trainer/text/jinja/strings.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -54,6 +56,13 @@ std::string StringRepr(const std::string& s) {
     }
   }
   return out + quote;
+}
+
+// Without the few characters that Unicode calls cased although nothing maps them, such as U+00AA.
+bool HasCase(utf8proc_int32_t c) {
+  const utf8proc_category_t category = utf8proc_category(c);
+  return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL ||
+         category == UTF8PROC_CATEGORY_LT || utf8proc_tolower(c) != c || utf8proc_toupper(c) != c;
 }
 
 void AppendEscaped(char32_t unit, std::string* out) {
@@ -211,6 +220,38 @@ std::string Strip(std::string_view s, const Value* chars, bool left, bool right)
   while (right && begin < end && strips(all[end - 1])) --end;
   if (begin == end) return "";
   return std::string(all[begin].data(), all[end - 1].data() + all[end - 1].size());
+}
+
+std::string MapCase(std::string_view s, bool upper) {
+  std::string out;
+  for (const char *p = s.data(), *end = p + s.size(); p < end;) {
+    const char32_t c = unicode::NextCodePoint(p);
+    if (upper && c == 0xDF) {
+      out += "SS";
+    } else {
+      const auto i = static_cast<utf8proc_int32_t>(c);
+      unicode::AppendUtf8(static_cast<char32_t>(upper ? utf8proc_toupper(i) : utf8proc_tolower(i)),
+                          &out);
+    }
+  }
+  return out;
+}
+
+std::string Title(std::string_view s) {
+  std::string out;
+  bool in_word = false;
+  for (const char *p = s.data(), *end = p + s.size(); p < end;) {
+    const char32_t c = unicode::NextCodePoint(p);
+    const auto i = static_cast<utf8proc_int32_t>(c);
+    if (!in_word && c == 0xDF) {
+      out += "Ss";
+    } else {
+      unicode::AppendUtf8(
+          static_cast<char32_t>(in_word ? utf8proc_tolower(i) : utf8proc_totitle(i)), &out);
+    }
+    in_word = HasCase(i);
+  }
+  return out;
 }
 
 std::string ToString(const Value& value) {

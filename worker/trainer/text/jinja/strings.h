@@ -19,6 +19,12 @@ bool IsPythonSpace(char32_t c);
 // str.strip, lstrip, rstrip: of whitespace, or of any of `chars`.
 std::string Strip(std::string_view s, const Value* chars, bool left, bool right);
 
+// str.upper, else str.lower, with the one expansion that is common: the sharp s.
+std::string MapCase(std::string_view s, bool upper);
+// str.title: a word starts after every character without case. (Jinja's filter
+// of that name has other words: filters.cpp.)
+std::string Title(std::string_view s);
+
 // str(value), as {{ value }} prints it.
 std::string ToString(const Value& value);
 // repr(value), as str() of a list shows its items.

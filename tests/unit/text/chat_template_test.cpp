@@ -1,0 +1,58 @@
+// Which of a model folder's chat templates serves which conversation.
+
+#include "worker/trainer/text/chat_template.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace liger::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+class ChatTemplateFolder : public testing::Test {
+ protected:
+  ~ChatTemplateFolder() override { fs::remove_all(dir_); }
+
+  void Write(const std::string& name, const std::string& text) const {
+    fs::create_directories((dir_ / name).parent_path());
+    std::ofstream(dir_ / name) << text;
+  }
+  std::string Render(const Json& extra) const {
+    const Json messages = {{{"role", "user"}, {"content", "hi"}}};
+    return ChatTemplate::FromFolder(dir_)->Render(messages, false, extra);
+  }
+
+  const fs::path dir_ =
+      fs::path(testing::TempDir()) / ("chat_template_" + std::to_string(::getpid()));
+  const Json with_tools_ = {{"tools", {{{"name", "f"}}}}};
+};
+
+// The layout that transformers' save_pretrained writes.
+TEST_F(ChatTemplateFolder, ToolUseServesConversationsWithTools) {
+  Write("chat_template.jinja", "default {{ messages[0].content }}");
+  Write("additional_chat_templates/tool_use.jinja", "tools {{ tools[0].name }}");
+  Write("additional_chat_templates/notes.txt", "no template");
+  EXPECT_EQ(Render(nullptr), "default hi");
+  EXPECT_EQ(Render(with_tools_), "tools f");
+}
+
+TEST_F(ChatTemplateFolder, FilesWinOverTheConfig) {
+  Write("tokenizer_config.json", R"({"chat_template": "config"})");
+  EXPECT_EQ(Render(nullptr), "config");
+  Write("chat_template.jinja", "file");
+  EXPECT_EQ(Render(with_tools_), "file");
+}
+
+TEST_F(ChatTemplateFolder, AFolderWithoutOneHasNone) {
+  Write("tokenizer_config.json", "{}");
+  EXPECT_FALSE(ChatTemplate::FromFolder(dir_).has_value());
+}
+
+}  // namespace
+}  // namespace liger::trainer
