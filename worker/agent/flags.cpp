@@ -7,14 +7,13 @@
 #include <filesystem>
 #include <string>
 
+#include "common/exit_code.h"
 #include "worker/agent/version.h"
 
 namespace liger::agent {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr int kInvalidInput = 3;
 
 std::string HomeFolder() {
   const char* home = getenv("HOME");
@@ -99,7 +98,7 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    *exit_code = app.exit(error) == 0 ? 0 : kInvalidInput;
+    *exit_code = app.exit(error) == 0 ? 0 : kExitInvalidInput;
     return std::nullopt;
   }
   options.stop_grace = absl::Seconds(durations.stop_grace_seconds);
@@ -108,7 +107,7 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   FillDefaults(options);
   if (access(options.trainer.c_str(), X_OK) != 0) {
     fprintf(stderr, "liger-worker: no program at %s: give --trainer\n", options.trainer.c_str());
-    *exit_code = kInvalidInput;
+    *exit_code = kExitInvalidInput;
     return std::nullopt;
   }
   return options;
