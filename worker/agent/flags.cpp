@@ -43,6 +43,12 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
                  "Data sets lie below this folder (default: <data-dir>/datasets)");
   app.add_option("--output-root", o.output_root,
                  "Results go below this folder (default: <data-dir>/outputs)");
+  app.add_option("--allow-path", o.allow_paths,
+                 "Jobs may name models and data sets below this folder, too, by absolute path; "
+                 "may be given several times")
+      ->type_name("FOLDER")
+      ->allow_extra_args(false)
+      ->check(CLI::ExistingDirectory);
   app.add_option("--advertise-address", o.advertise_address,
                  "Host at which other workers reach this one")
       ->capture_default_str();
