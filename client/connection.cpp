@@ -2,13 +2,18 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/errors.h"
-#include "common/file.h"
+#include "client/local_file.h"
+#include "common/address.h"
+#include "common/spec/suggest.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 
@@ -25,42 +30,80 @@ std::string ConfigPath() {
   return Env("HOME") + "/.config/liger/config.yaml";
 }
 
-std::string Text(const YAML::Node& node, const char* key) {
-  return node[key] ? node[key].as<std::string>() : "";
+// Throws for a key that is none of `known`.
+void CheckKeys(const YAML::Node& node, const std::string& place,
+               const std::vector<std::string>& known) {
+  if (!node.IsMap()) {
+    throw CliError(kInvalidInput,
+                   absl::StrCat(place, ": must be a mapping with ", absl::StrJoin(known, ", ")));
+  }
+  for (const auto& entry : node) {
+    const std::string key = entry.first.as<std::string>();
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    throw CliError(kInvalidInput,
+                   absl::StrCat(place, ": '", key, "' is not a field", DidYouMean(key, known)));
+  }
 }
 
-// The context's endpoint; empty when no context is named or configured.
+Endpoint ReadContext(const YAML::Node& entry, const std::string& place) {
+  CheckKeys(entry, place, {"address", "ca_file", "cert_file", "key_file", "insecure"});
+  const auto text = [&](const char* key) { return entry[key].as<std::string>(""); };
+  const Endpoint endpoint = {text("address"), text("ca_file"), text("cert_file"), text("key_file"),
+                             entry["insecure"] && entry["insecure"].as<bool>()};
+  if (endpoint.address.empty()) {
+    throw CliError(kInvalidInput, absl::StrCat(place, ": has no address; give host:port"));
+  }
+  return endpoint;
+}
+
+// The context of that name, or the current one when it is empty; an endpoint
+// without an address when there is none.
 Endpoint ContextEndpoint(std::string context) {
   const std::string path = ConfigPath();
-  if (!std::filesystem::exists(path)) {
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
     if (context.empty()) return {};
     throw CliError(kInvalidInput, absl::StrCat("--context ", context, ": there is no ", path));
   }
   try {
     const YAML::Node config = YAML::LoadFile(path);
-    if (context.empty()) context = Text(config, "current_context");
+    if (!config.IsNull()) CheckKeys(config, path, {"current_context", "contexts"});
+    if (context.empty()) context = config["current_context"].as<std::string>("");
     if (context.empty()) return {};
-    const YAML::Node entry = config["contexts"][context];
+    const YAML::Node contexts = config["contexts"];
+    const YAML::Node entry = contexts ? contexts[context] : contexts;
     if (!entry) {
       throw CliError(kInvalidInput, absl::StrCat("context '", context, "' is not in ", path));
     }
-    return {Text(entry, "address"), Text(entry, "ca_file"), Text(entry, "cert_file"),
-            Text(entry, "key_file")};
+    return ReadContext(entry, absl::StrCat(path, ": contexts.", context));
   } catch (const YAML::Exception& error) {
     throw CliError(kInvalidInput, absl::StrCat(path, ": ", error.what()));
   }
 }
 
-std::string ReadPem(const std::string& path) {
-  if (path.empty()) return "";
-  auto content = ReadFile(path);
-  ThrowIfError(content.status());
-  return *std::move(content);
+Endpoint BaseEndpoint(const Endpoint& flags, const std::string& context) {
+  if (!context.empty()) return ContextEndpoint(context);
+  Endpoint endpoint;
+  endpoint.address = flags.address.empty() ? Env("LIGER_ADDRESS") : flags.address;
+  if (endpoint.address.empty()) endpoint = ContextEndpoint("");
+  if (endpoint.address.empty()) endpoint.address = kDefaultAddress;
+  return endpoint;
 }
 
+std::string ReadPem(const std::string& path) { return path.empty() ? "" : ReadLocalFile(path); }
+
 std::shared_ptr<grpc::ChannelCredentials> Credentials(const Endpoint& endpoint) {
+  if (endpoint.cert_file.empty() != endpoint.key_file.empty()) {
+    throw CliError(kInvalidInput, "--tls-cert and --tls-key belong together");
+  }
   if (endpoint.ca_file.empty() && endpoint.cert_file.empty()) {
-    return grpc::InsecureChannelCredentials();
+    if (IsLoopback(endpoint.address) || endpoint.insecure) {
+      return grpc::InsecureChannelCredentials();
+    }
+    throw CliError(kInvalidInput,
+                   absl::StrCat("the coordinator at ", endpoint.address,
+                                " is not on loopback: give --tls-ca (with --tls-cert and "
+                                "--tls-key), or --insecure for plaintext"));
   }
   grpc::SslCredentialsOptions options;
   options.pem_root_certs = ReadPem(endpoint.ca_file);
@@ -69,29 +112,37 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const Endpoint& endpoint) 
   return grpc::SslCredentials(options);
 }
 
+grpc::ChannelArguments Arguments() {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(64 << 20);
+  // A coordinator that restarts should be found again at once; connecting takes
+  // at most the minimum here (kSurelyConnected is longer).
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  // A watch may be silent for hours: pings tell a dead peer from a quiet one.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // The proxy of a company's web traffic does not lead to its coordinator.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return arguments;
+}
+
 }  // namespace
 
 Endpoint ResolveEndpoint(const Endpoint& flags, const std::string& context) {
-  Endpoint endpoint = ContextEndpoint(context);
-  if (const std::string address = Env("LIGER_ADDRESS"); !address.empty() && context.empty()) {
-    endpoint.address = address;
-  }
-  if (!flags.address.empty()) endpoint.address = flags.address;
+  Endpoint endpoint = BaseEndpoint(flags, context);
   if (!flags.ca_file.empty()) endpoint.ca_file = flags.ca_file;
   if (!flags.cert_file.empty()) endpoint.cert_file = flags.cert_file;
   if (!flags.key_file.empty()) endpoint.key_file = flags.key_file;
-  if (endpoint.address.empty()) endpoint.address = kDefaultAddress;
+  if (flags.insecure) endpoint.insecure = true;
   return endpoint;
 }
 
 Connection::Connection(Endpoint endpoint) : endpoint_(std::move(endpoint)) {
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(64 << 20);
-  // A coordinator that restarts should be found again at once.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   stub_ = liger::v1::FineTuning::NewStub(
-      grpc::CreateCustomChannel(endpoint_.address, Credentials(endpoint_), arguments));
+      grpc::CreateCustomChannel(endpoint_.address, Credentials(endpoint_), Arguments()));
 }
 
 void Connection::SetDeadline(grpc::ClientContext* context, double seconds) {

@@ -20,21 +20,28 @@ struct Endpoint {
   std::string ca_file;
   std::string cert_file;
   std::string key_file;
+  // Plaintext to other machines.
+  bool insecure = false;
 };
 
-// Flags win over LIGER_ADDRESS, which wins over the current context of
-// $LIGER_CONFIG (default ~/.config/liger/config.yaml):
+// The context that is named, else the address in `flags`, else LIGER_ADDRESS,
+// else the current context of $LIGER_CONFIG (default
+// ~/.config/liger/config.yaml), else kDefaultAddress:
 //
 //   current_context: lab
 //   contexts:
-//     lab: {address: "gpu-box:7070", ca_file: ..., cert_file: ..., key_file: ...}
+//     lab: {address: "gpu-box:7070", ca_file: ..., cert_file: ..., key_file: ..., insecure: false}
 //
-// Throws CliError for a context that does not exist or a file that does not parse.
+// Files of a context go with its address only; those in `flags` lie on top.
+// Throws CliError for a context that does not exist and for a file that does
+// not parse, has an unknown key or a context without an address.
 Endpoint ResolveEndpoint(const Endpoint& flags, const std::string& context);
 
 // The API of one coordinator, with deadlines set.
 class Connection {
  public:
+  // Throws CliError for files that cannot be read or do not belong together, and
+  // for plaintext to another machine that `insecure` does not allow.
   explicit Connection(Endpoint endpoint);
 
   const std::string& address() const { return endpoint_.address; }

@@ -9,21 +9,27 @@ namespace {
 
 using liger::v1::JobStatus;
 
+// Calls found(detail) for each of the status's details of that type.
+template <typename Detail, typename Found>
+void ForEachDetail(const grpc::Status& status, Found found) {
+  google::rpc::Status details;
+  if (!details.ParseFromString(status.error_details())) return;
+  for (const auto& any : details.details()) {
+    Detail detail;
+    if (any.UnpackTo(&detail)) found(detail);
+  }
+}
+
 // The message with what its details add. A field violation already names field
 // and remedy, so it replaces the summary.
 std::string Describe(const grpc::Status& status) {
-  google::rpc::Status details;
   std::string violations;
-  if (details.ParseFromString(status.error_details())) {
-    for (const auto& any : details.details()) {
-      google::rpc::BadRequest bad_request;
-      if (!any.UnpackTo(&bad_request)) continue;
-      for (const auto& violation : bad_request.field_violations()) {
-        absl::StrAppend(&violations, violations.empty() ? "" : "\n  ", violation.field(),
-                        violation.field().empty() ? "" : ": ", violation.description());
-      }
+  ForEachDetail<google::rpc::BadRequest>(status, [&](const google::rpc::BadRequest& bad_request) {
+    for (const auto& violation : bad_request.field_violations()) {
+      absl::StrAppend(&violations, violations.empty() ? "" : "\n  ", violation.field(),
+                      violation.field().empty() ? "" : ": ", violation.description());
     }
-  }
+  });
   return violations.empty() ? status.error_message() : violations;
 }
 
@@ -63,13 +69,22 @@ ExitCode ExitCodeFor(JobStatus::State state) {
 
 void ThrowIfError(const grpc::Status& status, const std::string& address) {
   if (status.ok()) return;
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+  // The coordinator's own errors carry details (server/api/status.h); one
+  // without is the channel's.
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
     throw CliError(kError,
                    absl::StrCat("no coordinator answers at ", address, " (", status.error_message(),
                                 ")\nstart one with `liger-cli up`, or name yours with "
                                 "--address or LIGER_ADDRESS"));
   }
   throw CliError(ExitCodeFor(status.error_code()), Describe(status));
+}
+
+std::string ReasonOf(const grpc::Status& status) {
+  std::string reason;
+  ForEachDetail<google::rpc::ErrorInfo>(
+      status, [&](const google::rpc::ErrorInfo& info) { reason = info.reason(); });
+  return reason;
 }
 
 void ThrowIfError(const absl::Status& status) {

@@ -27,6 +27,9 @@ class CliError : public std::exception {
 void ThrowIfError(const grpc::Status& status, const std::string& address);
 void ThrowIfError(const absl::Status& status);
 
+// The reason in the status's google.rpc.ErrorInfo ("JOB_NOT_FOUND"), or empty.
+std::string ReasonOf(const grpc::Status& status);
+
 ExitCode ExitCodeFor(grpc::StatusCode code);
 
 // Exit code that tells how a job in a terminal state ended.

@@ -9,14 +9,21 @@
 namespace liger::client {
 namespace {
 
-// Columns a UTF-8 string takes, counting code points (no double-width text
-// appears in our tables).
-size_t Width(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
-}
+bool StartsCodePoint(char c) { return (c & 0xc0) != 0x80; }
 
 }  // namespace
+
+size_t Width(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), StartsCodePoint));
+}
+
+std::string Cut(const std::string& text, size_t width) {
+  size_t columns = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (StartsCodePoint(text[i]) && columns++ == width) return text.substr(0, i);
+  }
+  return text;
+}
 
 std::string Table::ToString() const {
   std::vector<size_t> widths(rows_.front().size());

@@ -22,6 +22,13 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
+// Columns that UTF-8 text takes, counting code points: no double-width text
+// appears in our output.
+size_t Width(const std::string& text);
+
+// The first `width` columns of it.
+std::string Cut(const std::string& text, size_t width);
+
 std::string Bytes(int64_t bytes);      // "1.50 GiB"
 std::string Duration(double seconds);  // "1h02m", "3m20s", "12s"
 std::string Number(double value);      // 4 significant digits, "-" for NaN

@@ -3,50 +3,64 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <csignal>
-#include <thread>
+#include "client/errors.h"
 
 namespace liger::client {
 namespace {
 
-std::atomic<bool> interrupted_flag{false};
+constexpr char kSignal = 1;
+constexpr char kEnd = 0;
 int wake_fds[2] = {-1, -1};
 
-// Only async-signal-safe calls here; the thread below does the cancelling.
-void OnSignal(int) {
-  interrupted_flag = true;
-  const char byte = 1;
-  (void)!write(wake_fds[1], &byte, 1);
-}
-
-std::thread watcher;
-struct sigaction previous;
+// Only async-signal-safe calls here; the listener does the cancelling.
+void OnSignal(int) { (void)!write(wake_fds[1], &kSignal, 1); }
 
 }  // namespace
 
-InterruptGuard::InterruptGuard(grpc::ClientContext* context) {
-  if (pipe2(wake_fds, O_CLOEXEC) != 0) return;
-  watcher = std::thread([context] {
-    char byte = 0;
-    if (read(wake_fds[0], &byte, 1) == 1 && byte == 1) context->TryCancel();
-  });
+InterruptGuard::InterruptGuard() {
+  if (pipe2(wake_fds, O_CLOEXEC) != 0) throw CliError(kError, "cannot make a pipe");
+  listener_ = std::thread([this] { Listen(); });
   struct sigaction action = {};
   action.sa_handler = OnSignal;
-  sigaction(SIGINT, &action, &previous);
+  sigaction(SIGINT, &action, &previous_);
 }
 
 InterruptGuard::~InterruptGuard() {
-  if (wake_fds[1] < 0) return;
-  sigaction(SIGINT, &previous, nullptr);
-  const char byte = 0;
-  (void)!write(wake_fds[1], &byte, 1);
-  watcher.join();
+  sigaction(SIGINT, &previous_, nullptr);
+  (void)!write(wake_fds[1], &kEnd, 1);
+  listener_.join();
   close(wake_fds[0]);
   close(wake_fds[1]);
-  wake_fds[0] = wake_fds[1] = -1;
 }
 
-bool InterruptGuard::interrupted() { return interrupted_flag; }
+void InterruptGuard::Listen() {
+  char byte = kEnd;
+  while (read(wake_fds[0], &byte, 1) == 1 && byte == kSignal) {
+    absl::MutexLock lock(&mutex_);
+    interrupted_ = true;
+    if (context_ != nullptr) context_->TryCancel();
+  }
+}
+
+void InterruptGuard::Attach(grpc::ClientContext* context) {
+  absl::MutexLock lock(&mutex_);
+  context_ = context;
+  if (interrupted_) context_->TryCancel();
+}
+
+void InterruptGuard::Detach() {
+  absl::MutexLock lock(&mutex_);
+  context_ = nullptr;
+}
+
+bool InterruptGuard::interrupted() const {
+  absl::MutexLock lock(&mutex_);
+  return interrupted_;
+}
+
+void InterruptGuard::Sleep(absl::Duration duration) const {
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithTimeout(absl::Condition(&interrupted_), duration);
+}
 
 }  // namespace liger::client

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/errors.h"
-#include "common/file.h"
+#include "client/local_file.h"
 #include "common/spec/spec.h"
 #include "common/spec/suggest.h"
 #include "common/spec/yaml_proto.h"
@@ -15,13 +15,12 @@
 namespace liger::client {
 namespace {
 
+namespace fs = std::filesystem;
 using liger::v1::JobSpec;
 
 std::string ReadInput(const std::string& file) {
   if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  auto text = ReadFile(file, /*max_bytes=*/4 << 20);
-  ThrowIfError(text.status());
-  return *std::move(text);
+  return ReadLocalFile(file);
 }
 
 std::vector<std::string> TrainerNames() {
@@ -57,20 +56,41 @@ void ApplySet(const std::string& assignment, const char* flag, const std::string
   }
 }
 
+// Whether `name` can only be a path, as the catalog sees it.
+bool IsPath(const std::string& name) {
+  return name.find('/') != std::string::npos || name.starts_with('.') || name.ends_with(".json") ||
+         name.ends_with(".jsonl");
+}
+
 // A path that exists here is what the user means by it; anything else is for
-// the catalog or the worker to resolve.
-void MakeAbsolute(std::string* path) {
-  const bool looks_local = path->find('/') != std::string::npos || path->find('.') == 0;
+// the catalog or the worker to resolve. A plain name has to be `such` a thing as
+// the field wants, too.
+void MakeAbsolute(const char* field, bool (*such)(const fs::path&), std::string* name,
+                  std::vector<std::string>* notes) {
   std::error_code error;
-  if (looks_local && path->find("://") == std::string::npos &&
-      std::filesystem::exists(*path, error)) {
-    *path = std::filesystem::absolute(*path).lexically_normal().string();
+  const bool is_uri = name->find("://") != std::string::npos;
+  if (name->empty() || is_uri || !fs::exists(*name, error)) return;
+  if (!IsPath(*name) && !such(*name)) return;
+  const std::string path = fs::absolute(*name).lexically_normal().string();
+  if (!IsPath(*name)) {
+    notes->push_back(absl::StrCat(field, " ", *name, ": taking ", path, ", which exists here"));
   }
+  *name = path;
+}
+
+bool IsModelFolder(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path / "config.json", error);
+}
+
+bool IsDatasetFile(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
 }
 
 }  // namespace
 
-JobSpec BuildSpec(const SpecFlags& flags) {
+JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes) {
   JobSpec spec;
   if (!flags.file.empty()) {
     ThrowIfError(ViolationsToStatus(ParseYaml(ReadInput(flags.file), flags.file, &spec)));
@@ -92,8 +112,12 @@ JobSpec BuildSpec(const SpecFlags& flags) {
   }
   for (const std::string& label : flags.labels) ApplySet(label, "--label", "labels.", &spec);
   for (const std::string& set : flags.sets) ApplySet(set, "--set", "", &spec);
-  if (spec.has_model()) MakeAbsolute(spec.mutable_model()->mutable_name());
-  if (spec.has_dataset()) MakeAbsolute(spec.mutable_dataset()->mutable_name());
+  if (spec.has_model()) {
+    MakeAbsolute("model", IsModelFolder, spec.mutable_model()->mutable_name(), notes);
+  }
+  if (spec.has_dataset()) {
+    MakeAbsolute("dataset", IsDatasetFile, spec.mutable_dataset()->mutable_name(), notes);
+  }
   return spec;
 }
 

@@ -22,10 +22,12 @@ struct SpecFlags {
   std::vector<std::string> labels;  // team=nlp
 };
 
-// The file's spec with the flags on top. Local paths become absolute, since
-// the coordinator does not share this process's folder. Throws CliError that
-// names the file, line and field of every mistake.
-liger::v1::JobSpec BuildSpec(const SpecFlags& flags);
+// The file's spec with the flags on top. Model folders and dataset files that
+// exist here become absolute paths, since the coordinator does not share this
+// process's folder; `notes` says so of a plain name, which could have been the
+// catalog's. Throws CliError that names the file, line and field of every
+// mistake.
+liger::v1::JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes);
 
 }  // namespace liger::client
 

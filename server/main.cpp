@@ -10,6 +10,7 @@
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "common/exit_code.h"
 #include "common/version.h"
 #include "server/coordinator/coordinator.h"
 #include "server/coordinator/flags.h"
@@ -48,14 +49,18 @@ int main(int argc, char** argv) {
   CLI::App app("The coordinator of the liger fine-tuning service", "liger-coordinator");
   app.set_version_flag("--version", liger::kVersion);
   liger::server::AddFlags(&app, &options);
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : liger::kExitInvalidInput;  // prints help or what is wrong
+  }
 
   const sigset_t signals = BlockTerminationSignals();
   absl::StatusOr<std::unique_ptr<Coordinator>> coordinator = Coordinator::Start(options);
   if (!coordinator.ok()) {
     std::fprintf(stderr, "liger-coordinator: %s\n",
                  std::string(coordinator.status().message()).c_str());
-    return 1;
+    return liger::StartupExitCode(coordinator.status());
   }
   Announce(**coordinator, options);
 

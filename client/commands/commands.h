@@ -18,10 +18,11 @@ class Session {
  public:
   Endpoint flags;
   std::string context;
+  // As typed after -o, and what it means for the verb.
   std::string output_name;
+  Output output = Output::kTable;
 
   Connection& connection();
-  Output output() const { return ParseOutput(output_name); }
 
  private:
   std::unique_ptr<Connection> connection_;
@@ -37,6 +38,7 @@ struct Verb {
   const char* name;
   const char* help;
   Declare declare;
+  const char* outputs;  // values of -o
 };
 
 Action DeclareUp(CLI::App* app);
@@ -58,23 +60,25 @@ Action DeclareVersion(CLI::App* app);
 Action DeclareCompletion(CLI::App* app);
 
 inline constexpr Verb kVerbs[] = {
-    {"up", "Start a coordinator and a worker on this machine, in the foreground", DeclareUp},
-    {"init", "Write a commented job file", DeclareInit},
-    {"submit", "Submit a job", DeclareSubmit},
-    {"get", "Show a job: its state, cause and what to do next", DeclareGet},
-    {"list", "List jobs, newest first", DeclareList},
-    {"watch", "Follow a job until it ends", DeclareWatch},
-    {"logs", "Print a job's log", DeclareLogs},
-    {"events", "List what happened to a job", DeclareEvents},
-    {"cancel", "Cancel a job", DeclareCancel},
-    {"delete", "Delete a finished job (its output stays unless asked)", DeclareDelete},
-    {"models", "List the catalog's models and which workers have them", DeclareModels},
-    {"datasets", "List the catalog's datasets", DeclareDatasets},
-    {"workers", "List workers and their devices", DeclareWorkers},
-    {"artifacts", "List what jobs have produced", DeclareArtifacts},
-    {"metrics", "Print a job's logged steps", DeclareMetrics},
-    {"version", "Print the version", DeclareVersion},
-    {"completion", "Print a completion script for bash, zsh or fish", DeclareCompletion},
+    {"up", "Start a coordinator and a worker on this machine, in the foreground", DeclareUp,
+     kTextOnly},
+    {"init", "Write a commented job file", DeclareInit, kTextOnly},
+    {"submit", "Submit a job", DeclareSubmit, kAllOutputs},
+    {"get", "Show a job: its state, cause and what to do next", DeclareGet, kAllOutputs},
+    {"list", "List jobs, newest first", DeclareList, kAllOutputs},
+    {"watch", "Follow a job until it ends", DeclareWatch, kAllOutputs},
+    {"logs", "Print a job's log", DeclareLogs, kTextOnly},
+    {"events", "List what happened to a job", DeclareEvents, kNoNames},
+    {"cancel", "Cancel a job", DeclareCancel, kAllOutputs},
+    {"delete", "Delete a finished job (its output stays unless asked)", DeclareDelete,
+     kTableOrName},
+    {"models", "List the catalog's models and which workers have them", DeclareModels, kAllOutputs},
+    {"datasets", "List the catalog's datasets", DeclareDatasets, kAllOutputs},
+    {"workers", "List workers and their devices", DeclareWorkers, kAllOutputs},
+    {"artifacts", "List what jobs have produced", DeclareArtifacts, kAllOutputs},
+    {"metrics", "Print a job's logged steps", DeclareMetrics, kNoNames},
+    {"version", "Print the version", DeclareVersion, kAllOutputs},
+    {"completion", "Print a completion script for bash, zsh or fish", DeclareCompletion, kTextOnly},
 };
 
 }  // namespace liger::client

@@ -21,8 +21,7 @@ std::string Parameters(int64_t count) {
 // Workers that have something, or where to put it.
 template <typename Entry>
 std::string Present(const Entry& entry) {
-  return entry.present_on_size() > 0 ? absl::StrJoin(entry.present_on(), ", ")
-                                     : entry.hint();
+  return entry.present_on_size() > 0 ? absl::StrJoin(entry.present_on(), ", ") : entry.hint();
 }
 
 // Prints a response in the output chosen: `rows` fills the table, `names` the
@@ -46,7 +45,7 @@ ExitCode Models(Session& session) {
   const auto response =
       session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest());
   return Show(
-      response, session.output(), {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
+      response, session.output, {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
       [&](Table* table) {
         for (const auto& model : response.models()) {
           table->Add(
@@ -62,7 +61,7 @@ ExitCode Datasets(Session& session) {
   const auto response =
       session.connection().Call(&Stub::ListDatasets, liger::v1::ListDatasetsRequest());
   return Show(
-      response, session.output(), {"NAME", "DEFAULT FOR", "PRESENT ON", "DESCRIPTION"},
+      response, session.output, {"NAME", "DEFAULT FOR", "PRESENT ON", "DESCRIPTION"},
       [&](Table* table) {
         for (const auto& dataset : response.datasets()) {
           table->Add({dataset.name(), absl::StrJoin(dataset.default_for(), ", "), Present(dataset),
@@ -78,7 +77,7 @@ ExitCode Workers(Session& session) {
   const auto response =
       session.connection().Call(&Stub::ListWorkers, liger::v1::ListWorkersRequest());
   return Show(
-      response, session.output(), {"WORKER", "STATE", "DEVICE", "MEMORY", "JOB", "HEARTBEAT"},
+      response, session.output, {"WORKER", "STATE", "DEVICE", "MEMORY", "JOB", "HEARTBEAT"},
       [&](Table* table) {
         for (const auto& worker : response.workers()) {
           const std::string age = Age(worker.last_heartbeat_time(), absl::Now());
@@ -102,7 +101,7 @@ ExitCode Artifacts(const std::string& job, Session& session) {
   request.set_job(job);
   const auto response = session.connection().Call(&Stub::ListArtifacts, request);
   return Show(
-      response, session.output(), {"KIND", "STEP", "SIZE", "WORKER", "URI"},
+      response, session.output, {"KIND", "STEP", "SIZE", "WORKER", "URI"},
       [&](Table* table) {
         for (const auto& artifact : response.artifacts()) {
           table->Add({artifact.kind(), absl::StrCat(artifact.step()), Bytes(artifact.bytes()),

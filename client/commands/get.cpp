@@ -83,19 +83,19 @@ Action DeclareGet(CLI::App* app) {
   app->add_option("job", options->job, "Name or uid")->required();
   app->add_flag("--spec", options->spec, "Print the resolved spec, as a job file");
   return [options](Session& session) {
-    const Output output = session.output();
     liger::v1::GetJobRequest request;
     request.set_job(options->job);
     const Job job =
         session.connection().Call(&liger::v1::FineTuning::StubInterface::GetJob, request);
-    if (options->spec) {
+    const bool table = session.output == Output::kTable;
+    if (options->spec && table) {
       std::cout << ToYaml(job.resolved_spec());
-    } else if (output == Output::kName) {
-      std::cout << job.name() << "\n";
-    } else if (output == Output::kTable) {
+    } else if (options->spec && session.output != Output::kName) {
+      PrintMessage(job.resolved_spec(), session.output);
+    } else if (table) {
       PrintJob(job);
     } else {
-      PrintMessage(job, output);
+      PrintForProgram(job, session.output);
     }
     return kOk;
   };

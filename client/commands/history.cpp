@@ -18,7 +18,6 @@ std::string ClockTime(const google::protobuf::Timestamp& time) {
 }
 
 ExitCode Events(const std::string& job, Session& session) {
-  const Output output = session.output();
   liger::v1::ListEventsResponse all;
   liger::v1::ListEventsRequest request;
   request.set_job(job);
@@ -27,8 +26,8 @@ ExitCode Events(const std::string& job, Session& session) {
     all.mutable_events()->MergeFrom(page.events());
     request.set_after_seq(page.next_after_seq());
   } while (request.after_seq() > 0);
-  if (output != Output::kTable) {
-    PrintMessage(all, output);
+  if (session.output != Output::kTable) {
+    PrintMessage(all, session.output);
     return kOk;
   }
   Table table({"SEQ", "TIME", "ACTOR", "EVENT", "STATE", "MESSAGE"});
@@ -82,7 +81,6 @@ Action DeclareMetrics(CLI::App* app) {
   app->add_option("--from-step", options->from_step, "First step");
   app->add_option("--to-step", options->to_step, "Last step");
   return [options](Session& session) {
-    const Output output = session.output();
     liger::v1::QueryMetricsRequest request;
     request.set_job(options->job);
     request.set_from_step(options->from_step);
@@ -91,10 +89,10 @@ Action DeclareMetrics(CLI::App* app) {
       request.add_names(std::string(name));
     }
     const auto response = session.connection().Call(&Stub::QueryMetrics, request);
-    if (output == Output::kTable) {
+    if (session.output == Output::kTable) {
       PrintMetrics(response);
     } else {
-      PrintMessage(response, output);
+      PrintMessage(response, session.output);
     }
     return kOk;
   };

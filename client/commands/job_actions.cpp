@@ -1,6 +1,4 @@
 // cancel and delete: the verbs that change a job.
-#include <unistd.h>
-
 #include <iostream>
 
 #include "client/commands/commands.h"
@@ -23,13 +21,16 @@ Action DeclareCancel(CLI::App* app) {
     liger::v1::CancelJobRequest request;
     request.set_job(options->job);
     request.set_reason(options->reason);
-    const auto job =
-        session.connection().Call(&liger::v1::FineTuning::StubInterface::CancelJob, request);
-    std::cout << job.name() << ": " << StateName(job.status().state()) << "\n";
-    if (!options->wait || IsTerminal(job.status().state())) return kOk;
-    const ExitCode end =
-        FollowJob(session.connection(), job.uid(), 0, std::cout, isatty(STDOUT_FILENO));
-    return end == kCancelled ? kOk : end;  // what was asked for
+    Followed end{
+        kOk, session.connection().Call(&liger::v1::FineTuning::StubInterface::CancelJob, request)};
+    if (session.output == Output::kTable) {
+      std::cout << end.job.name() << ": " << StateName(end.job.status().state()) << "\n";
+    }
+    if (options->wait && !IsTerminal(end.job.status().state())) {
+      end = FollowJob(session.connection(), end.job.uid(), 0, ScreenFor(session.output));
+    }
+    PrintForProgram(end.job, session.output);
+    return end.code == kCancelled ? kOk : end.code;  // what was asked for
   };
 }
 
@@ -46,7 +47,7 @@ Action DeclareDelete(CLI::App* app) {
     request.set_job(options->job);
     request.set_delete_output(options->output);
     session.connection().Call(&liger::v1::FineTuning::StubInterface::DeleteJob, request);
-    std::cout << options->job << " deleted\n";
+    std::cout << options->job << (session.output == Output::kName ? "\n" : " deleted\n");
     return kOk;
   };
 }

@@ -52,14 +52,13 @@ Action DeclareList(CLI::App* app) {
                   "joined by \",\" or \" AND \"");
   app->add_option("--limit", options->limit, "Most jobs to show")->check(CLI::PositiveNumber);
   return [options](Session& session) {
-    const Output output = session.output();
     const auto response = Fetch(*options, session.connection());
-    if (output == Output::kName) {
+    if (session.output == Output::kName) {
       for (const auto& job : response.jobs()) std::cout << job.name() << "\n";
-    } else if (output == Output::kTable) {
+    } else if (session.output == Output::kTable) {
       PrintTable(response);
     } else {
-      PrintMessage(response, output);
+      PrintMessage(response, session.output);
     }
     return kOk;
   };

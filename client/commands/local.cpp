@@ -52,8 +52,20 @@ Action DeclareInit(CLI::App* app) {
 }
 
 Action DeclareVersion(CLI::App*) {
-  return [](Session&) {
-    std::cout << "liger-cli " << kVersion << "\n";
+  return [](Session& session) {
+    switch (session.output) {
+      case Output::kJson:
+        std::cout << "{\"version\": \"" << kVersion << "\"}\n";
+        break;
+      case Output::kYaml:
+        std::cout << "version: \"" << kVersion << "\"\n";
+        break;
+      case Output::kName:
+        std::cout << kVersion << "\n";
+        break;
+      case Output::kTable:
+        std::cout << "liger-cli " << kVersion << "\n";
+    }
     return kOk;
   };
 }

@@ -1,6 +1,5 @@
-#include <unistd.h>
-
 #include <iostream>
+#include <vector>
 
 #include "client/commands/commands.h"
 #include "client/errors.h"
@@ -20,40 +19,49 @@ struct Options {
   std::string request_id;
 };
 
-void Report(const liger::v1::CreateJobResponse& response, const Options& options, Output output) {
-  const auto& job = response.job();
-  if (output == Output::kName) {
-    std::cout << job.name() << "\n";
-  } else if (output != Output::kTable) {
-    PrintMessage(response, output);
-  } else if (options.dry_run) {
-    std::cout << "valid; nothing was created\n";
-    for (const auto& check : response.checks_run()) std::cout << "  checked: " << check << "\n";
-    for (const auto& check : response.checks_skipped()) {
-      std::cout << "  not checked: " << check << "\n";
-    }
-    std::cout << "resolved spec:\n" << ToYaml(job.resolved_spec());
-  } else {
-    std::cout << "job " << job.name() << " submitted\n";
-    if (!options.wait) std::cout << "follow it: liger-cli watch " << job.name() << "\n";
+void PrintDryRun(const liger::v1::CreateJobResponse& response) {
+  std::cout << "valid; nothing was created\n";
+  for (const auto& check : response.checks_run()) std::cout << "  checked: " << check << "\n";
+  for (const auto& check : response.checks_skipped()) {
+    std::cout << "  not checked: " << check << "\n";
   }
+  std::cout << "resolved spec:\n" << ToYaml(response.job().resolved_spec());
 }
 
 ExitCode Submit(const Options& options, Session& session) {
-  const Output output = session.output();
   liger::v1::CreateJobRequest request;
-  *request.mutable_spec() = BuildSpec(options.spec);
+  std::vector<std::string> notes;
+  *request.mutable_spec() = BuildSpec(options.spec, &notes);
+  for (const std::string& note : notes) std::cerr << "note: " << note << "\n";
   request.set_validate_only(options.dry_run);
   // A retry inside gRPC must not make a second job.
   request.set_request_id(options.request_id.empty() ? NewUuid() : options.request_id);
-  const auto response = session.connection().Call(&liger::v1::FineTuning::StubInterface::CreateJob,
-                                                  request, options.dry_run ? 150 : 30);
+  auto response = session.connection().Call(&liger::v1::FineTuning::StubInterface::CreateJob,
+                                            request, options.dry_run ? 150 : 30);
   for (const std::string& notice : response.notices()) std::cerr << "note: " << notice << "\n";
-  Report(response, options, output);
-  if (!options.wait || options.dry_run) return kOk;
-  const bool quiet = output != Output::kTable;
-  return FollowJob(session.connection(), response.job().uid(), options.timeout_seconds,
-                   quiet ? std::cerr : std::cout, isatty(quiet ? STDERR_FILENO : STDOUT_FILENO));
+
+  const std::string name = response.job().name();
+  const bool wait = options.wait && !options.dry_run;
+  if (session.output == Output::kName) {
+    std::cout << name << "\n" << std::flush;
+  } else if (session.output == Output::kTable && options.dry_run) {
+    PrintDryRun(response);
+  } else if (session.output == Output::kTable) {
+    std::cout << "job " << name << " submitted\n" << std::flush;
+    if (!wait) std::cout << "follow it: liger-cli watch " << name << "\n";
+  }
+  ExitCode code = kOk;
+  if (wait) {
+    const Followed end = FollowJob(session.connection(), response.job().uid(),
+                                   options.timeout_seconds, ScreenFor(session.output));
+    code = end.code;
+    if (!end.job.uid().empty()) *response.mutable_job() = end.job;
+  }
+  // One document, with the job as it was seen last.
+  if (session.output == Output::kJson || session.output == Output::kYaml) {
+    PrintMessage(response, session.output);
+  }
+  return code;
 }
 
 }  // namespace
@@ -63,7 +71,7 @@ Action DeclareSubmit(CLI::App* app) {
   SpecFlags& spec = options->spec;
   app->add_option("-f,--file", spec.file, "Job file (YAML or JSON; - for standard input)");
   app->add_option("--model", spec.model, "Catalog name, or path of a Hugging Face folder");
-  app->add_option("--trainer", spec.trainer, "sft, dpo, orpo or kto");
+  app->add_option("--trainer", spec.trainer, "sft or orpo");
   app->add_option("--dataset", spec.dataset, "Catalog name, or path of a .json or .jsonl file");
   app->add_option("--kernels", spec.kernels, "liger (default) or baseline");
   app->add_option("--device", spec.device, "cpu or cuda (default: cuda when a worker has one)");
@@ -76,9 +84,12 @@ Action DeclareSubmit(CLI::App* app) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   app->add_flag("--dry-run", options->dry_run, "Check everything, create nothing");
-  app->add_flag("--wait", options->wait, "Follow the job; the exit code tells how it ended");
+  CLI::Option* wait =
+      app->add_flag("--wait", options->wait, "Follow the job; the exit code tells how it ended");
   app->add_option("--timeout", options->timeout_seconds, "With --wait: give up after this long")
-      ->type_name("SECONDS");
+      ->type_name("SECONDS")
+      ->needs(wait)
+      ->check(CLI::PositiveNumber);
   app->add_option("--request-id", options->request_id,
                   "Submitting twice with one id makes one job");
   return [options](Session& session) { return Submit(*options, session); };

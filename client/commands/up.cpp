@@ -1,20 +1,31 @@
+// up: a coordinator and a worker as children of this process.
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
-#include <thread>
+#include <optional>
+#include <string>
+#include <vector>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
 #include "client/process.h"
+#include "client/starter_files.h"
 #include "common/file.h"
+#include "google/protobuf/struct.pb.h"
+#include "google/protobuf/util/json_util.h"
 
 namespace liger::client {
 namespace {
+
+namespace fs = std::filesystem;
 
 struct Options {
   std::string data_dir;
@@ -26,23 +37,30 @@ struct Options {
   std::string datasets;
   std::string outputs;
   std::string catalog;
+  std::vector<std::string> allow_paths;
   int cpu_slots = 1;
 };
 
 volatile sig_atomic_t stop_requested = 0;
 
-std::string DefaultDataDir() {
+// Addresses that the coordinator has bound, with the ports it was given for 0.
+struct Addresses {
+  std::string api, worker, metrics;
+};
+
+std::string Home() {
   const char* home = std::getenv("HOME");
-  return absl::StrCat(home == nullptr ? "." : home, "/.liger");
+  return home == nullptr ? "." : home;
 }
 
 // Where things lie when the user named no folder.
 void FillPaths(Options* options) {
-  if (options->data_dir.empty()) options->data_dir = DefaultDataDir();
-  options->data_dir = std::filesystem::absolute(options->data_dir).string();
+  if (options->data_dir.empty()) options->data_dir = Home() + "/.liger";
+  options->data_dir = fs::absolute(options->data_dir).string();
+  const bool own_datasets = options->datasets.empty();
   const auto fill = [&](std::string* path, const char* name) {
-    *path = path->empty() ? absl::StrCat(options->data_dir, "/", name)
-                          : std::filesystem::absolute(*path).string();
+    *path =
+        path->empty() ? absl::StrCat(options->data_dir, "/", name) : fs::absolute(*path).string();
   };
   fill(&options->models, "models");
   fill(&options->datasets, "datasets");
@@ -52,9 +70,15 @@ void FillPaths(Options* options) {
         options->data_dir + "/coordinator", options->data_dir + "/worker"}) {
     ThrowIfError(MakeFolders(folder));
   }
+  if (own_datasets) CopySampleDatasets(options->datasets);
+  if (options->allow_paths.empty()) {
+    std::error_code error;
+    options->allow_paths = {fs::current_path().string()};
+    if (fs::is_directory(Home(), error)) options->allow_paths.push_back(Home());
+  }
 }
 
-std::vector<std::string> CoordinatorCommand(const Options& options) {
+std::vector<std::string> CoordinatorCommand(const Options& options, const std::string& ports_file) {
   std::vector<std::string> command = {ProgramFolder() + "/liger-coordinator",
                                       "--data-dir",
                                       options.data_dir + "/coordinator",
@@ -63,92 +87,143 @@ std::vector<std::string> CoordinatorCommand(const Options& options) {
                                       "--worker-listen",
                                       options.worker_listen,
                                       "--metrics-listen",
-                                      options.metrics_listen};
+                                      options.metrics_listen,
+                                      "--ports-file",
+                                      ports_file};
   if (!options.catalog.empty()) {
-    command.push_back("--catalog");
-    command.push_back(std::filesystem::absolute(options.catalog).string());
+    command.insert(command.end(), {"--catalog", fs::absolute(options.catalog).string()});
   }
   return command;
 }
 
-std::vector<std::string> WorkerCommand(const Options& options) {
-  return {ProgramFolder() + "/liger-worker",
-          "--coordinator",
-          options.worker_listen,
-          "--data-dir",
-          options.data_dir + "/worker",
-          "--model-root",
-          options.models,
-          "--dataset-root",
-          options.datasets,
-          "--output-root",
-          options.outputs,
-          "--metrics-listen",
-          options.worker_metrics_listen,
-          "--cpu-slots",
-          absl::StrCat(options.cpu_slots)};
+std::vector<std::string> WorkerCommand(const Options& options, const std::string& coordinator) {
+  std::vector<std::string> command = {ProgramFolder() + "/liger-worker",
+                                      "--coordinator",
+                                      coordinator,
+                                      "--data-dir",
+                                      options.data_dir + "/worker",
+                                      "--model-root",
+                                      options.models,
+                                      "--dataset-root",
+                                      options.datasets,
+                                      "--output-root",
+                                      options.outputs,
+                                      "--metrics-listen",
+                                      options.worker_metrics_listen,
+                                      "--cpu-slots",
+                                      absl::StrCat(options.cpu_slots)};
+  for (const std::string& path : options.allow_paths) {
+    command.insert(command.end(), {"--allow-path", fs::absolute(path).string()});
+  }
+  return command;
 }
 
-[[noreturn]] void Died(const char* what, const ChildProcess& child) {
+// Fails with the child's own words, and its exit code where that says more.
+void ThrowIfDead(const char* what, ChildProcess& child) {
+  const std::optional<int> status = child.Poll();
+  if (!status) return;
+  const bool input = WIFEXITED(*status) && WEXITSTATUS(*status) == kInvalidInput;
   std::string tail = ReadFile(child.log_file()).value_or("");
   if (tail.size() > 2000) tail = "..." + tail.substr(tail.size() - 2000);
-  throw CliError(kError, absl::StrCat("the ", what, " has ended; its log (", child.log_file(),
-                                      ") says:\n", tail));
+  throw CliError(input ? kInvalidInput : kError,
+                 absl::StrCat("the ", what, " has ended; its log (", child.log_file(), ") says:\n",
+                              absl::StripTrailingAsciiWhitespace(tail)));
 }
 
-// True once the coordinator answers and lists a ready worker.
-bool IsServing(Connection& connection) {
-  try {
-    const auto response = connection.Call(&liger::v1::FineTuning::StubInterface::ListWorkers,
-                                          liger::v1::ListWorkersRequest(), 1);
-    for (const auto& worker : response.workers()) {
-      if (worker.state() == "READY") return true;
-    }
-  } catch (const CliError&) {
-    // Not up yet; the caller watches the process.
+// Ctrl-C or SIGTERM ends the wait early; `ready` is asked ten times a second.
+template <typename Ready>
+bool WaitUntil(Ready ready) {
+  while (!stop_requested) {
+    if (ready()) return true;
+    absl::SleepFor(absl::Milliseconds(100));
   }
   return false;
 }
 
-void PrintReady(const Options& options) {
+// What the coordinator writes once it has bound its ports: proof that whoever
+// answers there is this child, and not another that had the port before.
+std::optional<Addresses> ReadAddresses(const std::string& ports_file) {
+  const auto json = ReadFile(ports_file);
+  google::protobuf::Struct ports;
+  if (!json.ok() || !google::protobuf::util::JsonStringToMessage(*json, &ports).ok()) {
+    return std::nullopt;
+  }
+  const auto text = [&](const char* key) { return ports.fields().at(key).string_value(); };
+  return Addresses{text("api"), text("worker"), text("metrics")};
+}
+
+// True once our worker has said hello to this coordinator.
+bool WorkerIsReady(Connection& connection, const std::string& worker_dir) {
+  const std::string id(
+      absl::StripAsciiWhitespace(ReadFile(worker_dir + "/worker_id").value_or("")));
+  try {
+    const auto response = connection.Call(&liger::v1::FineTuning::StubInterface::ListWorkers,
+                                          liger::v1::ListWorkersRequest(), 10);
+    for (const auto& worker : response.workers()) {
+      // Its last life's state may be in the store; a heartbeat is of this one's.
+      if (worker.worker_id() == id && worker.state() == "READY") {
+        return worker.has_last_heartbeat_time();
+      }
+    }
+  } catch (const CliError&) {
+    // The coordinator is in trouble; the caller watches the process.
+  }
+  return false;
+}
+
+void PrintReady(const Options& options, const Addresses& addresses) {
   std::cout << "liger is up\n"
-            << "  api:      " << options.listen << "\n"
-            << "  metrics:  http://" << options.metrics_listen << "/metrics\n"
-            << "  models:   " << options.models << "  (put Hugging Face folders here)\n"
+            << "  api:      " << addresses.api << "\n"
+            << "  metrics:  http://" << addresses.metrics << "/metrics\n"
+            << "  models:   " << options.models << "\n"
             << "  datasets: " << options.datasets << "\n"
             << "  results:  " << options.outputs << "\n"
             << "  logs:     " << options.data_dir << "/logs\n"
-            << "submit a job from another terminal:\n"
-            << "  liger-cli submit --model smollm2-135m --trainer sft\n"
-            << "Ctrl-C stops both.\n"
+            << FirstSteps(options.models, addresses.api) << "Ctrl-C stops both.\n"
             << std::flush;
 }
 
-ExitCode Up(Options options, Session& session) {
+// Runs both until it is told to stop.
+void Serve(const Options& options) {
+  const std::string ports_file = absl::StrCat(options.data_dir, "/ports.", getpid(), ".json");
+  absl::Cleanup remove_ports_file = [&] { unlink(ports_file.c_str()); };
+  unlink(ports_file.c_str());
+  ChildProcess coordinator(CoordinatorCommand(options, ports_file),
+                           options.data_dir + "/logs/coordinator.log");
+  std::optional<Addresses> addresses;
+  if (!WaitUntil([&] {
+        ThrowIfDead("coordinator", coordinator);
+        return (addresses = ReadAddresses(ports_file)).has_value();
+      })) {
+    return;
+  }
+  ChildProcess worker(WorkerCommand(options, addresses->worker),
+                      options.data_dir + "/logs/worker.log");
+  Connection connection({.address = addresses->api});
+  const auto ready = [&] {
+    const bool is_ready = WorkerIsReady(connection, options.data_dir + "/worker");
+    ThrowIfDead("coordinator", coordinator);
+    ThrowIfDead("worker", worker);
+    return is_ready;
+  };
+  if (WaitUntil(ready)) PrintReady(options, *addresses);
+  WaitUntil([&] {
+    ThrowIfDead("coordinator", coordinator);
+    ThrowIfDead("worker", worker);
+    return false;
+  });
+  std::cout << "\nstopping\n" << std::flush;
+  worker.Stop(30);
+  coordinator.Stop(10);
+}
+
+ExitCode Up(Options options) {
   FillPaths(&options);
   struct sigaction action = {};
   action.sa_handler = [](int) { stop_requested = 1; };
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
-
-  ChildProcess coordinator(CoordinatorCommand(options), options.data_dir + "/logs/coordinator.log");
-  ChildProcess worker(WorkerCommand(options), options.data_dir + "/logs/worker.log");
-  Endpoint endpoint;
-  endpoint.address = options.listen;
-  Connection connection(endpoint);
-  bool ready = false;
-  while (!stop_requested) {
-    if (coordinator.Poll()) Died("coordinator", coordinator);
-    if (worker.Poll()) Died("worker", worker);
-    if (!ready && IsServing(connection)) {
-      ready = true;
-      PrintReady(options);
-    }
-    absl::SleepFor(absl::Milliseconds(100));
-  }
-  std::cout << "\nstopping\n" << std::flush;
-  worker.Stop(30);
-  coordinator.Stop(10);
+  Serve(options);
   return kOk;
 }
 
@@ -157,7 +232,8 @@ ExitCode Up(Options options, Session& session) {
 Action DeclareUp(CLI::App* app) {
   auto options = std::make_shared<Options>();
   app->add_option("--data-dir", options->data_dir, "Everything lies below it (default ~/.liger)");
-  app->add_option("--listen", options->listen, "Public API")->capture_default_str();
+  app->add_option("--listen", options->listen, "Public API; port 0: a free one")
+      ->capture_default_str();
   app->add_option("--worker-listen", options->worker_listen, "Port for workers")
       ->capture_default_str();
   app->add_option("--metrics-listen", options->metrics_listen, "Prometheus endpoint")
@@ -166,12 +242,21 @@ Action DeclareUp(CLI::App* app) {
                   "Prometheus endpoint of the worker")
       ->capture_default_str();
   app->add_option("--model-root", options->models, "Folder of models (default: below --data-dir)");
-  app->add_option("--dataset-root", options->datasets, "Folder of datasets");
+  app->add_option("--dataset-root", options->datasets,
+                  "Folder of datasets (default: below --data-dir, with the sample datasets)");
   app->add_option("--output-root", options->outputs, "Folder of results");
-  app->add_option("--catalog", options->catalog, "Catalog file instead of the built-in one");
+  app->add_option("--allow-path", options->allow_paths,
+                  "Jobs may name models and datasets below this folder by path, too; may be given "
+                  "several times (default: your home folder and the current one)")
+      ->type_name("FOLDER")
+      ->allow_extra_args(false)
+      ->check(CLI::ExistingDirectory);
+  app->add_option("--catalog", options->catalog, "Catalog file instead of the built-in one")
+      ->check(CLI::ExistingFile);
   app->add_option("--cpu-slots", options->cpu_slots, "Jobs at a time without a GPU")
-      ->capture_default_str();
-  return [options](Session& session) { return Up(*options, session); };
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1024));
+  return [options](Session&) { return Up(*options); };
 }
 
 }  // namespace liger::client

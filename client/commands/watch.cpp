@@ -1,9 +1,5 @@
 #include "client/watch.h"
 
-#include <unistd.h>
-
-#include <iostream>
-
 #include "client/commands/commands.h"
 
 namespace liger::client {
@@ -16,10 +12,13 @@ Action DeclareWatch(CLI::App* app) {
   auto options = std::make_shared<Options>();
   app->add_option("job", options->job, "Name or uid")->required();
   app->add_option("--timeout", options->timeout_seconds, "Give up after this long")
-      ->type_name("SECONDS");
+      ->type_name("SECONDS")
+      ->check(CLI::PositiveNumber);
   return [options](Session& session) {
-    return FollowJob(session.connection(), options->job, options->timeout_seconds, std::cout,
-                     isatty(STDOUT_FILENO));
+    const Followed end = FollowJob(session.connection(), options->job, options->timeout_seconds,
+                                   ScreenFor(session.output));
+    PrintForProgram(end.job, session.output);
+    return end.code;
   };
 }
 

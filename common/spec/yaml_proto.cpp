@@ -1,11 +1,13 @@
 #include "common/spec/yaml_proto.h"
 
+#include <google/protobuf/util/time_util.h>
 #include <yaml-cpp/yaml.h>
 
 #include <limits>
 #include <set>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -22,6 +24,7 @@ using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
+using google::protobuf::util::TimeUtil;
 using liger::v1::Violation;
 
 // Nesting beyond this is no job file; it bounds recursion on hostile input.
@@ -61,6 +64,15 @@ std::vector<std::string> EnumChoices(const EnumDescriptor& type) {
     if (name != "UNSPECIFIED") choices.push_back(name);
   }
   return choices;
+}
+
+// YAML's .inf, -.inf and .nan as absl::SimpleAtod spells them.
+std::string WithoutYamlDot(const std::string& text) {
+  const size_t dot = text.find('.');
+  if (dot == text.npos) return text;
+  const std::string rest = text.substr(dot + 1);
+  const bool special = absl::EqualsIgnoreCase(rest, "inf") || absl::EqualsIgnoreCase(rest, "nan");
+  return special ? text.substr(0, dot) + rest : text;
 }
 
 // Fills messages from YAML nodes and collects every mistake on the way.
@@ -105,6 +117,15 @@ class Reader {
   std::vector<Violation> violations_;
 };
 
+// Why `field` may not be set: another member of its oneof is. Empty: it may.
+std::string OneofConflict(const Message& message, const FieldDescriptor* field) {
+  const auto* oneof = field->real_containing_oneof();
+  if (oneof == nullptr) return "";
+  const auto* set = message.GetReflection()->GetOneofFieldDescriptor(message, oneof);
+  if (set == nullptr || set == field) return "";
+  return absl::StrCat("cannot be given together with '", set->name(), "'; keep one of them");
+}
+
 std::string Join(const std::string& path, const std::string& name) {
   return path.empty() ? name : absl::StrCat(path, ".", name);
 }
@@ -124,6 +145,10 @@ void Reader::ReadMessage(const YAML::Node& node, const std::string& path, Messag
   if (depth > kMaxDepth) return AddViolation(node.Mark(), path, "is nested too deeply");
   if (node.IsNull()) return;
   const Descriptor* type = message->GetDescriptor();
+  if (auto* time = dynamic_cast<google::protobuf::Timestamp*>(message)) {
+    if (node.IsScalar() && TimeUtil::FromString(node.Scalar(), time)) return;
+    return AddViolation(node.Mark(), path, "must be a time such as 2026-01-31T12:00:00Z");
+  }
   if (node.IsScalar() && depth > 0 && type->field_count() > 0) {
     const FieldDescriptor* first = type->field(0);
     const bool shorthand =
@@ -155,13 +180,8 @@ void Reader::ReadKey(const YAML::Node& key, const YAML::Node& value, const std::
   if (!seen->insert(field->name()).second) {
     return AddViolation(key.Mark(), field_path, "is given twice; keep one");
   }
-  if (const auto* oneof = field->real_containing_oneof(); oneof != nullptr) {
-    const auto* set = message->GetReflection()->GetOneofFieldDescriptor(*message, oneof);
-    if (set != nullptr) {
-      return AddViolation(
-          key.Mark(), field_path,
-          absl::StrCat("cannot be given together with '", set->name(), "'; keep one of them"));
-    }
+  if (const std::string conflict = OneofConflict(*message, field); !conflict.empty()) {
+    return AddViolation(key.Mark(), field_path, conflict);
   }
   ReadField(value, field_path, message, field, depth);
 }
@@ -253,7 +273,7 @@ bool Reader::ReadNumber(const std::string& text, Message* message, const FieldDe
                         std::string* problem) {
   if (field->cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE) {
     double value = 0;
-    if (!absl::SimpleAtod(text, &value)) {
+    if (!absl::SimpleAtod(WithoutYamlDot(text), &value)) {
       *problem = absl::StrCat("must be a number, not '", text, "'");
       return false;
     }
@@ -313,6 +333,9 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
     if (field == nullptr) {
       return absl::InvalidArgumentError(
           absl::StrCat(walked, ": is not a field", DidYouMean(names[i], FieldNames(*type))));
+    }
+    if (const std::string conflict = OneofConflict(*message, field); !conflict.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(walked, ": ", conflict));
     }
     if (i + 1 < names.size() && field->is_map()) {
       // labels.team=nlp: the rest of the path is the key.

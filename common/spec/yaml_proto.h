@@ -18,6 +18,7 @@ namespace liger {
 //   {mode: liger}`, as `mode: KERNEL_MODE_LIGER`.
 // - A scalar where a message is expected sets its first field when that is a
 //   string or an enum: `model: llama3-8b`, `kernels: BASELINE`.
+// - Times are RFC 3339 strings, as in proto JSON; .inf and .nan are numbers.
 // - A message key without a value is an empty message: `sft:`.
 //
 // Every mistake found is returned, with field path, file and line: unknown
@@ -31,13 +32,18 @@ std::vector<liger::v1::Violation> ParseYaml(std::string_view text, const std::st
 absl::Status LoadYaml(const std::string& path, google::protobuf::Message* message);
 
 // Sets one field from text: SetField(&spec, "training.learning_rate", "1e-5").
-// The value is YAML, so lists and messages work too.
+// The value is YAML, so lists and messages work too. A path through a member of
+// a oneof whose other member is set is refused.
 absl::Status SetField(google::protobuf::Message* message, std::string_view path,
                       std::string_view value);
 
-// The message as YAML, fields in order of declaration, enum values without
-// their prefix. ParseYaml reads it back.
-std::string ToYaml(const google::protobuf::Message& message);
+// Without their prefix, as people write job files, or as proto JSON has them.
+enum class EnumNames { kShort, kFull };
+
+// The message as YAML, fields in order of declaration; times as in proto JSON
+// ("2026-01-31T12:00:00Z"). ParseYaml reads it back.
+std::string ToYaml(const google::protobuf::Message& message,
+                   EnumNames enum_names = EnumNames::kShort);
 
 // "file:line: field: message", leaving out what is not known.
 std::string FormatViolation(const liger::v1::Violation& violation);

@@ -25,7 +25,6 @@ grpc::Status ToGrpc(const absl::Status& status) {
   });
   const auto code = static_cast<grpc::StatusCode>(status.code());
   const std::string message(status.message());
-  if (details.details().empty()) return grpc::Status(code, message);
   details.set_code(static_cast<int>(status.code()));
   details.set_message(message);
   return grpc::Status(code, message, details.SerializeAsString());

@@ -8,7 +8,9 @@ namespace liger::server {
 
 // The one bridge between the two status types. google.rpc payloads of an
 // absl::Status (server/errors) travel as google.rpc.Status in the
-// grpc-status-details-bin trailer; other payloads stay inside.
+// grpc-status-details-bin trailer; other payloads stay inside. Every error has
+// that trailer, by which a client tells the coordinator's word from its own
+// channel's.
 grpc::Status ToGrpc(const absl::Status& status);
 
 // The reverse, for the tests and for in-process callers.

@@ -1,6 +1,5 @@
 #include "server/auth/credentials.h"
 
-#include <arpa/inet.h>
 #include <openssl/bio.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -10,9 +9,9 @@
 #include <fstream>
 #include <sstream>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/address.h"
 
 namespace liger::server {
 namespace {
@@ -95,29 +94,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeTls(
   return grpc::SslServerCredentials(options);
 }
 
-// "host" of "host:port", without the brackets of an IPv6 literal.
-absl::string_view HostOf(absl::string_view address) {
-  const size_t colon = address.rfind(':');
-  absl::string_view host = colon == absl::string_view::npos ? address : address.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  return host;
-}
-
 }  // namespace
-
-bool IsLoopback(const std::string& address) {
-  if (absl::StartsWith(address, "unix:") || absl::StartsWith(address, "unix-abstract:")) {
-    return true;
-  }
-  const std::string host(HostOf(address));
-  if (host == "localhost") return true;
-  in_addr v4;
-  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  in6_addr v6;
-  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
 
 absl::Status CheckPlaintextAddress(const std::string& address, bool insecure) {
   if (insecure || IsLoopback(address)) return absl::OkStatus();

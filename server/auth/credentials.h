@@ -31,9 +31,6 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
 // Plaintext needs `insecure` anywhere but here. Used for the metrics port too.
 absl::Status CheckPlaintextAddress(const std::string& address, bool insecure);
 
-// True for 127.0.0.0/8, ::1, localhost and Unix sockets.
-bool IsLoopback(const std::string& address);
-
 }  // namespace liger::server
 
 #endif  // LIGER_SERVER_AUTH_CREDENTIALS_H_

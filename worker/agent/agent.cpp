@@ -47,6 +47,11 @@ absl::Status Agent::Init() {
   if (absl::Status s = OpenRoot(options_.model_root, model_root_); !s.ok()) return s;
   if (absl::Status s = OpenRoot(options_.dataset_root, dataset_root_); !s.ok()) return s;
   if (absl::Status s = OpenRoot(options_.output_root, output_root_); !s.ok()) return s;
+  for (const std::string& path : options_.allow_paths) {
+    absl::StatusOr<Root> root = Root::Open(path);
+    if (!root.ok()) return root.status();
+    allowed_roots_.push_back(*std::move(root));
+  }
   absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(options_);
   if (!channel.ok()) return channel.status();
 
@@ -79,6 +84,7 @@ absl::Status Agent::Init() {
                    if (TaskRunner* task = tasks_->FindByKey(key)) f(*task);
                  });
                }};
+  for (const Root& root : allowed_roots_) services_.allowed_roots.push_back(&root);
   tasks_.emplace(services_);
   tasks_->Recover();
   StartStreams(*std::move(channel));

@@ -7,14 +7,13 @@
 #include <filesystem>
 #include <string>
 
+#include "common/exit_code.h"
 #include "worker/agent/version.h"
 
 namespace liger::agent {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr int kInvalidInput = 3;
 
 std::string HomeFolder() {
   const char* home = getenv("HOME");
@@ -44,6 +43,12 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
                  "Data sets lie below this folder (default: <data-dir>/datasets)");
   app.add_option("--output-root", o.output_root,
                  "Results go below this folder (default: <data-dir>/outputs)");
+  app.add_option("--allow-path", o.allow_paths,
+                 "Jobs may name models and data sets below this folder, too, by absolute path; "
+                 "may be given several times")
+      ->type_name("FOLDER")
+      ->allow_extra_args(false)
+      ->check(CLI::ExistingDirectory);
   app.add_option("--advertise-address", o.advertise_address,
                  "Host at which other workers reach this one")
       ->capture_default_str();
@@ -99,7 +104,7 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    *exit_code = app.exit(error) == 0 ? 0 : kInvalidInput;
+    *exit_code = app.exit(error) == 0 ? 0 : kExitInvalidInput;
     return std::nullopt;
   }
   options.stop_grace = absl::Seconds(durations.stop_grace_seconds);
@@ -108,7 +113,7 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   FillDefaults(options);
   if (access(options.trainer.c_str(), X_OK) != 0) {
     fprintf(stderr, "liger-worker: no program at %s: give --trainer\n", options.trainer.c_str());
-    *exit_code = kInvalidInput;
+    *exit_code = kExitInvalidInput;
     return std::nullopt;
   }
   return options;

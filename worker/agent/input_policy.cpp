@@ -34,11 +34,12 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
       {"dataset.eval_uri", spec.dataset().eval_uri()}};
   for (const auto& [field, uri] : inputs) {
     if (uri.empty()) continue;
-    if (absl::Status s = CheckInputUri(uri, roots); !s.ok()) {
+    if (absl::Status s = CheckInputUri(uri, roots, services.allowed_roots); !s.ok()) {
       return ConfigFailure(
           field, s.message(),
           absl::StrCat("Put it below this worker's model root (", services.model_root->path(),
-                       ") or dataset root (", services.dataset_root->path(), ")"));
+                       ") or dataset root (", services.dataset_root->path(),
+                       "), or start the worker with --allow-path FOLDER"));
     }
   }
   const std::string& output = spec.output().uri();

@@ -10,8 +10,8 @@
 namespace liger::agent {
 
 // Why a spec's paths may not be used on this worker, naming the field: an input
-// outside of the model and dataset roots, an output outside of the output root
-// or already there. nullopt: nothing against them.
+// outside of the model and dataset roots and the allowed paths, an output outside of the output
+// root or already there. nullopt: nothing against them.
 std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services);
 
 }  // namespace liger::agent

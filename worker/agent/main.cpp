@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "common/exit_code.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/flags.h"
 
@@ -34,7 +35,7 @@ int main(int argc, char** argv) {
   auto agent = liger::agent::Agent::Create(*std::move(options));
   if (!agent.ok()) {
     fprintf(stderr, "liger-worker: %s\n", std::string(agent.status().message()).c_str());
-    return 1;
+    return liger::StartupExitCode(agent.status());
   }
   std::thread waiter([&stop, &agent] {
     int signal_number = 0;

@@ -2,6 +2,7 @@
 #define LIGER_WORKER_AGENT_OPTIONS_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 
@@ -14,6 +15,8 @@ struct Options {
   std::string model_root;
   std::string dataset_root;
   std::string output_root;
+  // Folders below which jobs may name inputs by absolute path, too.
+  std::vector<std::string> allow_paths;
   std::string advertise_address = "127.0.0.1";
   // The liger-trainer program.
   std::string trainer;

@@ -91,10 +91,13 @@ absl::StatusOr<UniqueFd> Root::OpenOrMakeFolder(const std::string& relative) con
   return OpenBeneath(done.string(), O_RDONLY | O_DIRECTORY);
 }
 
-absl::Status CheckInputUri(const std::string& uri, const std::vector<const Root*>& roots) {
+absl::Status CheckInputUri(const std::string& uri, const std::vector<const Root*>& roots,
+                           const std::vector<const Root*>& allowed) {
   const bool absolute = absl::StartsWith(uri, "file://") || absl::StartsWith(uri, "/");
+  std::vector<const Root*> places = roots;
+  if (absolute) places.insert(places.end(), allowed.begin(), allowed.end());
   absl::Status refused;
-  for (const Root* root : roots) {
+  for (const Root* root : places) {
     const absl::Status checked = root->Check(uri);
     const bool bad = absl::IsPermissionDenied(checked) || absl::IsInvalidArgument(checked);
     if (bad) refused = checked;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "worker/agent/attempt_folder.h"
 #include "worker/agent/devices.h"
@@ -25,6 +26,8 @@ struct Services {
   const Root* model_root = nullptr;
   const Root* dataset_root = nullptr;
   const Root* output_root = nullptr;
+  // Of --allow-path.
+  std::vector<const Root*> allowed_roots;
   DeviceLedger* ledger = nullptr;
   AttemptArchive* archive = nullptr;
   Spawner* spawner = nullptr;

@@ -109,6 +109,7 @@ absl::Status TaskRunner::WriteLaunch() const {
   if (services_.dataset_root->path() != services_.model_root->path()) {
     launch.add_input_roots(services_.dataset_root->path());
   }
+  for (const Root* root : services_.allowed_roots) launch.add_input_roots(root->path());
   return WriteFileAtomically(folder_.launch(), launch.SerializeAsString());
 }
 

@@ -65,6 +65,18 @@ TEST_F(RootsTest, InputsMayLieBelowAnyRoot) {
       << "though the second root has no such entry";
 }
 
+TEST_F(RootsTest, AllowedFoldersAreForAbsolutePathsOnly) {
+  const Root outside = Root::Open((dir_ / "outside").string()).value();
+  const std::string secret = (dir_ / "outside/secret").string();
+  EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri(secret, {&*root_})));
+  EXPECT_TRUE(CheckInputUri(secret, {&*root_}, {&outside}).ok());
+  EXPECT_TRUE(CheckInputUri("file://" + secret, {&*root_}, {&outside}).ok());
+  EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("/etc/passwd", {&*root_}, {&outside})));
+  // Relative ones are looked for below the roots.
+  const Root root = Root::Open((dir_ / "root").string()).value();
+  EXPECT_TRUE(CheckInputUri("escape/secret", {&outside}, {&root}).ok());
+}
+
 TEST_F(RootsTest, MakesFoldersBelowOnly) {
   EXPECT_TRUE(root_->OpenOrMakeFolder("a/b/c").ok());
   EXPECT_TRUE(fs::is_directory(dir_ / "root/a/b/c"));

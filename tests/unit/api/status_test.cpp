@@ -59,7 +59,11 @@ TEST(StatusTest, ReasonsTravelAsErrorInfo) {
 TEST(StatusTest, OtherPayloadsStayInside) {
   absl::Status status = absl::InternalError("oops");
   status.SetPayload("internal/stack", absl::Cord("secret"));
-  EXPECT_EQ(ToGrpc(status).error_details(), "");
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(ToGrpc(status).error_details()));
+  EXPECT_EQ(details.details_size(), 0);
+  // Details at all tell a client that the coordinator spoke, and not its channel.
+  EXPECT_EQ(details.message(), "oops");
 }
 
 }  // namespace

@@ -12,17 +12,6 @@ using liger::testing::MakeSelfSigned;
 using liger::testing::WriteTemp;
 using ::testing::HasSubstr;
 
-TEST(IsLoopbackTest, KnowsLoopbackFromTheRest) {
-  for (const char* address : {"127.0.0.1:80", "127.1.2.3:0", "[::1]:80", "localhost:1",
-                              "unix:/tmp/x", "unix-abstract:x"}) {
-    EXPECT_TRUE(IsLoopback(address)) << address;
-  }
-  for (const char* address : {"0.0.0.0:80", "[::]:80", "10.0.0.1:80", "example.org:80", "*:80",
-                              "128.0.0.1:1", "localhost.example.org:1"}) {
-    EXPECT_FALSE(IsLoopback(address)) << address;
-  }
-}
-
 TEST(CredentialsTest, PlaintextOnAReachableAddressNeedsInsecure) {
   TransportSecurity security;
   const auto refused = MakeServerCredentials(security, "0.0.0.0:7000");

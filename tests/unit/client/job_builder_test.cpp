@@ -14,6 +14,7 @@
 namespace liger::client {
 namespace {
 
+using liger::v1::JobSpec;
 using testing::HasSubstr;
 
 std::string TempFile(const std::string& content) {
@@ -21,6 +22,11 @@ std::string TempFile(const std::string& content) {
   close(mkstemp(name));
   std::ofstream(name) << content;
   return name;
+}
+
+JobSpec BuildSpec(const SpecFlags& flags) {
+  std::vector<std::string> notes;
+  return client::BuildSpec(flags, &notes);
 }
 
 std::string ErrorOf(const SpecFlags& flags) {
@@ -90,6 +96,45 @@ TEST(JobBuilderTest, PathsThatExistHereBecomeAbsolute) {
   flags.dataset = std::filesystem::relative(file).string();
   EXPECT_EQ(BuildSpec(flags).dataset().name(), file);
   std::filesystem::remove(file);
+}
+
+TEST(JobBuilderTest, PlainNamesThatExistHereArePathsAndSaidSo) {
+  const std::string before = std::filesystem::current_path();
+  char folder[] = "/tmp/liger_job.XXXXXX";
+  std::filesystem::current_path(mkdtemp(folder));
+  std::ofstream("rows.jsonl") << "{}";
+  std::filesystem::create_directory("mine");
+  std::ofstream("mine/config.json") << "{}";
+  std::filesystem::create_directory("llama3-8b");  // no model
+  std::vector<std::string> notes;
+  SpecFlags flags;
+  flags.dataset = "rows.jsonl";
+  flags.model = "mine";
+  const JobSpec spec = client::BuildSpec(flags, &notes);
+  EXPECT_EQ(spec.dataset().name(), std::string(folder) + "/rows.jsonl");
+  EXPECT_EQ(spec.model().name(), std::string(folder) + "/mine");
+  EXPECT_THAT(notes, testing::ElementsAre(HasSubstr("model mine: taking ")));
+  flags.model = "llama3-8b";
+  EXPECT_EQ(BuildSpec(flags).model().name(), "llama3-8b");
+  std::filesystem::current_path(before);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(JobBuilderTest, FilesThatCannotBeReadAreInvalidInput) {
+  SpecFlags folder;
+  folder.file = "/tmp";
+  EXPECT_THAT(ErrorOf(folder), HasSubstr("/tmp"));
+  SpecFlags large;
+  large.file = TempFile(std::string((4 << 20) + 1, '#'));
+  EXPECT_THAT(ErrorOf(large), HasSubstr("is larger than the limit"));
+  std::filesystem::remove(large.file);
+}
+
+TEST(JobBuilderTest, SetDoesNotSwitchTheTrainer) {
+  SpecFlags flags;
+  flags.trainer = "sft";
+  flags.sets = {"orpo.beta=0.2"};
+  EXPECT_THAT(ErrorOf(flags), HasSubstr("--set orpo: cannot be given together with 'sft'"));
 }
 
 TEST(JobTemplateTest, TemplatesAndExamplesAreValidJobs) {

@@ -52,10 +52,40 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     response->mutable_status()->set_action("lower the learning rate");
     return grpc::Status::OK;
   }
-  grpc::Status ListJobs(grpc::ServerContext*, const liger::v1::ListJobsRequest*,
+  grpc::Status ListJobs(grpc::ServerContext*, const liger::v1::ListJobsRequest* request,
                         liger::v1::ListJobsResponse* response) override {
-    *response->add_jobs() = MakeJob(JobStatus::RUNNING);
+    if (request->filter().empty()) *response->add_jobs() = MakeJob(JobStatus::RUNNING);
     return grpc::Status::OK;
+  }
+  grpc::Status ListArtifacts(grpc::ServerContext*, const liger::v1::ListArtifactsRequest*,
+                             liger::v1::ListArtifactsResponse*) override {
+    return grpc::Status::OK;
+  }
+  grpc::Status CancelJob(grpc::ServerContext*, const liger::v1::CancelJobRequest*,
+                         Job* response) override {
+    *response = MakeJob(JobStatus::CANCELLED);
+    return grpc::Status::OK;
+  }
+  grpc::Status DeleteJob(grpc::ServerContext*, const liger::v1::DeleteJobRequest*,
+                         liger::v1::DeleteJobResponse*) override {
+    google::rpc::Status details;
+    details.set_message("the coordinator is stopping");
+    return {grpc::StatusCode::UNAVAILABLE, details.message(), details.SerializeAsString()};
+  }
+  // Ends in the middle of an attempt's log, as when a coordinator restarts.
+  grpc::Status TailLogs(grpc::ServerContext*, const liger::v1::TailLogsRequest*,
+                        grpc::ServerWriter<liger::v1::TailLogsResponse>* writer) override {
+    absl::MutexLock lock(&mutex);
+    const std::string log = tails++ == 0 ? "one two" : "one two three\n";
+    for (size_t offset = 0; offset < log.size(); offset += 5) {
+      liger::v1::TailLogsResponse piece;
+      piece.set_epoch(1);
+      piece.set_offset(static_cast<int64_t>(offset));
+      piece.set_data(log.substr(offset, 5));
+      writer->Write(piece);
+    }
+    return tails == 1 ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "restarting")
+                      : grpc::Status::OK;
   }
   grpc::Status WatchJobs(grpc::ServerContext*, const liger::v1::WatchJobsRequest* request,
                          grpc::ServerWriter<liger::v1::WatchJobsResponse>* writer) override {
@@ -71,6 +101,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     // The first stream breaks, as when a coordinator restarts.
     if (watches++ == 0) return {grpc::StatusCode::UNAVAILABLE, "restarting"};
     resumed_from = request->from_revision();
+    if (restored && resumed_from > 0) return RevisionUnknown();
     if (end_state == JobStatus::RUNNING) {
       mutex.Await(absl::Condition(&released));
       return grpc::Status::OK;
@@ -82,11 +113,21 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     return grpc::Status::OK;
   }
 
+  static grpc::Status RevisionUnknown() {
+    google::rpc::ErrorInfo info;
+    info.set_reason("REVISION_UNKNOWN");
+    google::rpc::Status details;
+    details.add_details()->PackFrom(info);
+    return {grpc::StatusCode::OUT_OF_RANGE, "not reached yet", details.SerializeAsString()};
+  }
+
   absl::Mutex mutex;
   grpc::Status create_status ABSL_GUARDED_BY(mutex);
   liger::v1::CreateJobRequest created ABSL_GUARDED_BY(mutex);
   JobStatus::State end_state ABSL_GUARDED_BY(mutex) = JobStatus::SUCCEEDED;
   int watches ABSL_GUARDED_BY(mutex) = 0;
+  int tails ABSL_GUARDED_BY(mutex) = 0;
+  bool restored ABSL_GUARDED_BY(mutex) = false;
   int64_t resumed_from ABSL_GUARDED_BY(mutex) = -1;
   bool released ABSL_GUARDED_BY(mutex) = false;
 };
@@ -112,10 +153,11 @@ class VerbsTest : public testing::Test {
     server_->Shutdown();
   }
 
-  Result Run(const std::string& arguments, const std::string& prefix = "") {
+  Result Run(const std::string& arguments, const std::string& prefix = "",
+             const std::string& redirect = " 2>&1") {
     const std::string command =
         "LIGER_CONFIG=/nonexistent LIGER_ADDRESS=127.0.0.1:" + std::to_string(port_) + " " +
-        prefix + " " LIGER_BIN_DIR "/liger-cli " + arguments + " 2>&1";
+        prefix + " " LIGER_BIN_DIR "/liger-cli " + arguments + redirect;
     Result result;
     FILE* pipe = popen(command.c_str(), "r");
     std::array<char, 4096> piece;
@@ -185,6 +227,28 @@ TEST_F(VerbsTest, WatchResumesFromItsRevisionAndIsPlainInAPipe) {
   EXPECT_EQ(service_.resumed_from, 7);
 }
 
+TEST_F(VerbsTest, WatchBeginsAgainWhenTheStoreWasRestored) {
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.restored = true;
+  }
+  const Result result = Run("watch j1");
+  EXPECT_EQ(result.code, 0) << result.text;
+  absl::MutexLock lock(&service_.mutex);
+  EXPECT_EQ(service_.watches, 3);
+  EXPECT_EQ(service_.resumed_from, 0);
+}
+
+TEST_F(VerbsTest, LogsGoOnBehindWhatIsPrinted) {
+  EXPECT_EQ(Run("logs -f j1").text, "one two three\n");
+  {
+    absl::MutexLock lock(&service_.mutex);
+    EXPECT_EQ(service_.tails, 2);
+    service_.tails = 0;
+  }
+  EXPECT_EQ(Run("logs j1").code, 1) << "without -f there is nothing to resume";
+}
+
 TEST_F(VerbsTest, WaitTimesOutWith6AndCtrlCDetaches) {
   EndWith(JobStatus::RUNNING);
   EXPECT_EQ(Run("watch j1 --timeout 1").code, 6);
@@ -208,7 +272,39 @@ TEST_F(VerbsTest, OutputFormatsAreForPrograms) {
   EXPECT_THAT(Run("list -o json").text, HasSubstr("\"state\": \"RUNNING\""));
   EXPECT_THAT(Run("get j1 -o yaml").text, HasSubstr("uid: \"u1\""));
   EXPECT_THAT(Run("list").text, HasSubstr("j1    RUNNING  orpo     tiny"));
-  EXPECT_EQ(Run("list -o xml").code, 3);
+  EXPECT_EQ(Run("version -o xml").code, 3);
+  EXPECT_THAT(Run("list -o xml").text,
+              HasSubstr("-o xml: the output of list can be table, json, yaml, name"));
+}
+
+TEST_F(VerbsTest, EveryVerbHonoursItsOutputOrRefusesIt) {
+  EXPECT_THAT(Run("version -o json").text, HasSubstr("{\"version\": \""));
+  EXPECT_EQ(Run("cancel j1 -o name").text, "j1\n");
+  EXPECT_THAT(Run("cancel j1 -o json").text, HasSubstr("\"state\": \"CANCELLED\""));
+  EXPECT_THAT(Run("get j1 --spec -o json").text, testing::StartsWith("{\n \"model\""));
+  EXPECT_THAT(Run("get j1 --spec").text, testing::StartsWith("model:"));
+  for (const char* refused : {"delete j1 -o json", "events j1 -o name", "metrics j1 -o name",
+                              "logs j1 -o json", "init -o yaml", "completion bash -o json"}) {
+    const Result result = Run(refused);
+    EXPECT_EQ(result.code, 3) << refused;
+    EXPECT_THAT(result.text, HasSubstr("the output of")) << refused;
+  }
+}
+
+TEST_F(VerbsTest, EmptyListsAreListsForPrograms) {
+  EXPECT_EQ(Run("list --filter state=FAILED -o json").text, "{\n \"jobs\": []\n}\n");
+  EXPECT_EQ(Run("list --filter state=FAILED -o yaml").text, "jobs: []\n");
+  EXPECT_EQ(Run("artifacts -o json").text, "{\n \"artifacts\": []\n}\n");
+}
+
+TEST_F(VerbsTest, WaitingForAProgramLeavesStandardOutputToTheResult) {
+  const Result result =
+      Run("submit --model tiny --trainer orpo --wait -o json", "", " 2>/dev/null");
+  EXPECT_EQ(result.code, 0);
+  EXPECT_THAT(result.text, testing::StartsWith("{"));
+  EXPECT_THAT(result.text, HasSubstr("\"state\": \"SUCCEEDED\""));
+  EXPECT_THAT(result.text, Not(HasSubstr("3/10")));
+  EXPECT_THAT(Run("watch j1 -o name", "", " 2>/dev/null").text, "j1\n");
 }
 
 TEST_F(VerbsTest, NoServerAndBadUsageAreClear) {
@@ -216,6 +312,14 @@ TEST_F(VerbsTest, NoServerAndBadUsageAreClear) {
   EXPECT_EQ(result.code, 1);
   EXPECT_THAT(result.text, HasSubstr("no coordinator answers at 127.0.0.1:1"));
   EXPECT_THAT(result.text, HasSubstr("liger-cli up"));
+  const Result stopping = Run("delete j1");
+  EXPECT_EQ(stopping.code, 1);
+  EXPECT_EQ(stopping.text, "error: the coordinator is stopping\n");
+  EXPECT_THAT(Run("submit --model tiny --timeout 3").text, HasSubstr("--wait"));
+  EXPECT_EQ(Run("submit --model tiny --timeout 3").code, 3);
+  EXPECT_EQ(Run("watch j1 --timeout -1").code, 3);
+  EXPECT_EQ(Run("submit -f /tmp").code, 3);
+  EXPECT_EQ(Run("list --address x:1 --context lab").code, 3);
   EXPECT_EQ(Run("lsit").code, 3);
   EXPECT_THAT(Run("lsit").text, HasSubstr("did you mean 'list'?"));
   EXPECT_EQ(Run("list --context lab").code, 3);

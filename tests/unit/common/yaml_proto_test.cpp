@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <google/protobuf/util/message_differencer.h>
 
+#include <cmath>
+#include <limits>
+
+#include "liger/v1/job.pb.h"
 #include "liger/v1/job_spec.pb.h"
 
 namespace liger {
@@ -98,6 +102,19 @@ TEST(YamlProtoTest, SetFieldTakesDottedPaths) {
   EXPECT_FALSE(SetField(&spec, "training.max_steps", "x").ok());
 }
 
+TEST(YamlProtoTest, SetFieldDoesNotSwitchTheMemberOfAOneof) {
+  JobSpec spec;
+  spec.mutable_sft();
+  for (const char* path : {"orpo.beta", "orpo"}) {
+    const std::string message(SetField(&spec, path, "0.2").message());
+    EXPECT_THAT(message, HasSubstr("orpo: cannot be given together with 'sft'")) << path;
+  }
+  EXPECT_TRUE(spec.has_sft());
+  EXPECT_TRUE(SetField(&spec, "sft.completion_only_loss", "true").ok());
+  EXPECT_TRUE(SetField(&spec, "dataset.shuffle", "false").ok()) << "optional is no oneof";
+  EXPECT_TRUE(SetField(&spec, "dataset.shuffle", "true").ok());
+}
+
 TEST(YamlProtoTest, ToYamlReadsBackEqual) {
   const JobSpec spec = Parse(R"(
 name: "yes"
@@ -110,6 +127,31 @@ kernels: LIGER
 )");
   JobSpec again = Parse(ToYaml(spec));
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, again)) << ToYaml(spec);
+}
+
+TEST(YamlProtoTest, DoublesTimesAndEnumsReadBack) {
+  liger::v1::Job job;
+  job.mutable_create_time()->set_seconds(1767225600);
+  job.mutable_create_time()->set_nanos(250'000'000);
+  job.mutable_resolved_spec()->mutable_kernels()->set_mode(liger::v1::KERNEL_MODE_LIGER);
+  auto& values = *job.mutable_status()->mutable_progress()->mutable_values();
+  values["subnormal"] = 5e-324;
+  values["third"] = 1.0 / 3;
+  values["up"] = std::numeric_limits<double>::infinity();
+  values["down"] = -std::numeric_limits<double>::infinity();
+  const std::string yaml = ToYaml(job, EnumNames::kFull);
+  EXPECT_THAT(yaml, HasSubstr("create_time: \"2026-01-01T00:00:00.250Z\""));
+  EXPECT_THAT(yaml, HasSubstr("\"up\": .inf"));
+  EXPECT_THAT(yaml, HasSubstr("mode: KERNEL_MODE_LIGER"));
+  liger::v1::Job again;
+  EXPECT_THAT(ParseYaml(yaml, "job.yaml", &again), testing::IsEmpty()) << yaml;
+  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(job, again)) << yaml;
+
+  liger::v1::Progress progress;  // apart, since NaN equals nothing
+  (*progress.mutable_values())["none"] = NAN;
+  liger::v1::Progress read;
+  ASSERT_THAT(ParseYaml(ToYaml(progress), "", &read), testing::IsEmpty()) << ToYaml(progress);
+  EXPECT_TRUE(std::isnan(read.values().at("none")));
 }
 
 }  // namespace
