@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 
@@ -16,6 +17,9 @@
 
 namespace liger {
 namespace {
+
+// Before the writer's process id, behind the name of the file.
+constexpr char kTemporaryMark[] = ".tmp.";
 
 absl::Status ErrnoError(const char* what, const std::string& path) {
   return absl::ErrnoToStatus(errno, absl::StrCat("cannot ", what, " ", path));
@@ -93,7 +97,7 @@ absl::Status SyncFolder(const std::string& path) {
 }
 
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content) {
-  const std::string temporary = absl::StrCat(path, ".tmp.", getpid());
+  const std::string temporary = absl::StrCat(path, kTemporaryMark, getpid());
   const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) return ErrnoError("create", temporary);
   absl::Cleanup remover = [&] { unlink(temporary.c_str()); };
@@ -105,6 +109,21 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view conte
   if (rename(temporary.c_str(), path.c_str()) != 0) return ErrnoError("rename to", path);
   std::move(remover).Cancel();
   return SyncFolder(std::filesystem::path(path).parent_path().string());
+}
+
+void RemoveTemporaries(const std::string& dir) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(dir, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename();
+    const size_t mark = name.rfind(kTemporaryMark);
+    if (mark == std::string::npos) continue;
+    const std::string_view pid = std::string_view(name).substr(mark + strlen(kTemporaryMark));
+    std::error_code ignored;
+    if (!pid.empty() && pid.find_first_not_of("0123456789") == std::string_view::npos) {
+      std::filesystem::remove(it->path(), ignored);
+    }
+  }
 }
 
 absl::Status MakeFolders(const std::string& path) {

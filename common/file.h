@@ -19,6 +19,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes 
 // (disk full) nothing is left behind.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content);
 
+// Removes the half-written files in `dir` that a process left when it was killed
+// in WriteFileAtomically. REQUIRES: nobody writes there.
+void RemoveTemporaries(const std::string& dir);
+
 // Writes all of `bytes`, over short writes and EINTR.
 absl::Status WriteFully(int fd, std::string_view bytes, const std::string& path);
 

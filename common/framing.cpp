@@ -44,6 +44,7 @@ absl::Status WriteFrame(int fd, const google::protobuf::MessageLite& message) {
     return absl::InvalidArgumentError(absl::StrCat("a frame of ", payload.size(),
                                                    " bytes is over the limit of ", kMaxFrameBytes));
   }
+  if (payload.empty()) return absl::InvalidArgumentError("a frame may not be empty");
   const std::string frame = EncodeFrame(payload);
   std::string_view rest = frame;
   while (!rest.empty()) {
@@ -61,7 +62,7 @@ FrameReader::Result FrameReader::Next(std::string* payload) {
   const std::string_view rest = std::string_view(buffer_).substr(start_);
   if (rest.size() < kHeaderBytes) return Result::kIncomplete;
   const uint32_t length = LoadLittleEndian(rest.data());
-  if (length > kMaxFrameBytes) return Result::kCorrupt;
+  if (length == 0 || length > kMaxFrameBytes) return Result::kCorrupt;
   if (rest.size() < kHeaderBytes + length) return Result::kIncomplete;
   const std::string_view body = rest.substr(kHeaderBytes, length);
   if (LoadLittleEndian(rest.data() + 4) != Crc(body)) return Result::kCorrupt;

@@ -14,9 +14,10 @@ namespace liger {
 //
 //   frame := length:u32le  crc:u32le  payload:length bytes
 //
-// where crc is zlib's CRC-32 of the payload. Files only grow, so a reader that
-// stops at an incomplete frame may try again later; after the writer is known
-// to be dead, an incomplete frame at the end is a torn tail and is dropped.
+// where crc is zlib's CRC-32 of the payload. A payload is never empty: after a
+// power loss the end of a file may be zeros, which would be such frames. Files only grow, so a
+// reader that stops at an incomplete frame may try again later; after the writer is known to be
+// dead, an incomplete frame at the end is a torn tail and is dropped.
 
 // Larger frames are refused on both sides: a length beyond this is corruption.
 inline constexpr uint32_t kMaxFrameBytes = 16u << 20;
@@ -25,7 +26,8 @@ inline constexpr uint32_t kMaxFrameBytes = 16u << 20;
 std::string EncodeFrame(std::string_view payload);
 
 // Writes one frame with a single write() where the kernel allows, so that
-// appends from one process do not interleave. Errors: the errno of write().
+// appends from one process do not interleave. Errors: the errno of write();
+// INVALID_ARGUMENT when the message is empty or too large.
 absl::Status WriteFrame(int fd, const google::protobuf::MessageLite& message);
 
 // Splits a growing byte stream into frames. Not thread-safe.

@@ -42,7 +42,7 @@ absl::Status CheckHello(const Hello& hello) {
 absl::Status StaleIncarnation(const std::string& worker_id) {
   return ErrorWithReason(absl::StatusCode::kFailedPrecondition, "STALE_INCARNATION",
                          absl::StrCat("a newer agent runs as worker '", worker_id,
-                                      "'; stop this one, or give it another --worker-id"));
+                                      "'; stop this one, or give it its own --data-dir"));
 }
 
 absl::Status LeaseExpired() {

@@ -80,6 +80,7 @@ bool WorthRetrying(liger::v1::FailureClass failure_class) {
 TaskExit ClassifyExit(const Exited& exited) {
   TaskExit exit;
   exit.failure = exited.failure();
+  exit.unpublished = {exited.unpublished().begin(), exited.unpublished().end()};
   if (exited.cancelled()) {
     exit.outcome = AttemptState::kCancelled;
     return exit;

@@ -115,6 +115,22 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
   return answer;
 }
 
+// What was granted and then could not be made visible does not exist after all.
+void Withdraw(const std::vector<std::string>& unpublished, JobRow* job, const AttemptRow& attempt,
+              Transaction& txn) {
+  for (const ArtifactRow& artifact : txn.tables().Artifacts(job->tenant, job->uid)) {
+    if (artifact.epoch != attempt.epoch ||
+        std::find(unpublished.begin(), unpublished.end(), artifact.publication_id) ==
+            unpublished.end()) {
+      continue;
+    }
+    txn.tables().DropArtifact(artifact.id);
+    if (artifact.kind == "model") job->status.clear_output_uri();
+    txn.AddEvent(job, "Withdrawn",
+                 {artifact.kind, absl::StrCat(artifact.uri, " is not there"), ""});
+  }
+}
+
 // The last member's exit, or the first that failed, ends the attempt.
 absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Transaction& txn) {
   AttemptEnd end{.state = report.exit->outcome,
@@ -122,6 +138,7 @@ absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Tr
                  .failure = report.exit->failure,
                  .max_restarts = report.max_restarts};
   const bool wanted_to_stop = job->state == liger::v1::JobStatus::CANCELLING;
+  Withdraw(report.exit->unpublished, job, *attempt, txn);
   if (end.state == AttemptState::kSucceeded) {
     if (!StopsFor(txn.tables(), job->uid, job->epoch).empty()) return absl::OkStatus();
     if (!HasCommittedModel(txn.tables(), *job, attempt->epoch)) {

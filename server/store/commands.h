@@ -100,6 +100,7 @@ struct TaskExit {
   AttemptState outcome = AttemptState::kFailed;  // kSucceeded, kFailed or kCancelled
   bool retry = false;                            // kFailed: run it again, within max_restarts
   liger::v1::Failure failure;
+  std::vector<std::string> unpublished;  // asked for, and not visible for good
 };
 
 // What a worker reported of one task, merged over the events first_seq to

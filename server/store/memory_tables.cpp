@@ -257,6 +257,8 @@ void MemoryTables::AddEvent(const liger::v1::JobEvent& event) {
 
 void MemoryTables::PutArtifact(const ArtifactRow& row) { Write(&artifacts_, row.id, row); }
 
+void MemoryTables::DropArtifact(const std::string& id) { Write(&artifacts_, id, std::nullopt); }
+
 void MemoryTables::AddMetricChunk(const MetricChunkRow& row) {
   Write(&chunks_, {row.job_uid, row.epoch, row.first_step}, row);
 }

@@ -225,6 +225,10 @@ void SqliteTables::PutArtifact(const ArtifactRow& row) {
            row.digest, row.bytes, row.worker_id, row.created_us);
 }
 
+void SqliteTables::DropArtifact(const std::string& id) {
+  db_->Run("DELETE FROM artifacts WHERE id = ?1", id);
+}
+
 std::vector<MetricChunkRow> SqliteTables::MetricChunks(const std::string& job_uid, int64_t epoch,
                                                        int64_t from_step, int64_t to_step) const {
   return ReadAll<MetricChunkRow>(

@@ -60,6 +60,7 @@ class SqliteTables : public Tables {
   void PutWorker(const WorkerRow& row) override;
   void AddEvent(const liger::v1::JobEvent& event) override;
   void PutArtifact(const ArtifactRow& row) override;
+  void DropArtifact(const std::string& id) override;
   void AddMetricChunk(const MetricChunkRow& row) override;
   void PutLogFile(const LogFileRow& row) override;
   std::vector<std::string> JobsWithOldBulk(int64_t ended_before_us) const override;

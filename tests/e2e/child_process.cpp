@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/file.h"
@@ -88,6 +89,30 @@ std::string CommandLine(pid_t pid) {
   std::string line = ReadFile("/proc/" + std::to_string(pid) + "/cmdline").value_or("");
   std::replace(line.begin(), line.end(), '\0', ' ');
   return line;
+}
+
+std::set<int> ListeningPorts(pid_t pid) {
+  std::set<std::string> sockets;
+  std::error_code error;
+  const std::string fds = absl::StrCat("/proc/", pid, "/fd");
+  for (fs::directory_iterator it(fds, error), end; pid != 0 && !error && it != end;
+       it.increment(error)) {
+    std::error_code gone;
+    sockets.insert(fs::read_symlink(it->path(), gone).string());
+  }
+  std::set<int> ports;
+  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    const std::string content = ReadFile(table).value_or("");
+    for (absl::string_view line : absl::StrSplit(content, '\n')) {
+      // sl local_address rem_address st ... inode: 0A is the state LISTEN.
+      const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+      if (words.size() < 10 || words[3] != "0A") continue;
+      if (pid != 0 && !sockets.contains(absl::StrCat("socket:[", words[9], "]"))) continue;
+      const size_t colon = words[1].rfind(':');
+      ports.insert(static_cast<int>(strtol(words[1].c_str() + colon + 1, nullptr, 16)));
+    }
+  }
+  return ports;
 }
 
 }  // namespace liger::e2e

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ class ChildProcess {
 // Processes whose environment holds `assignment` ("NAME=value"), but not this.
 std::vector<pid_t> ProcessesWith(const std::string& assignment);
 std::string CommandLine(pid_t pid);
+// TCP ports that the process listens on; 0: any process of this host.
+std::set<int> ListeningPorts(pid_t pid = 0);
 
 }  // namespace liger::e2e
 

@@ -36,6 +36,15 @@ std::vector<std::string> Entries(const std::string& dir) {
   return entries;
 }
 
+// What tests and jobs leave on purpose; relative to the cluster's folder.
+bool MayAppear(const std::string& file) {
+  const std::string top = file.substr(0, file.find('/'));
+  if (top == "models" || top == "datasets" || top == "outputs") return true;
+  if (absl::StartsWith(file, "coordinator/logs")) return true;
+  // Attempts that failed are kept for a while; others leave their empty parent.
+  return absl::StrContains(file, "/failed") || absl::EndsWith(file, "/attempts");
+}
+
 }  // namespace
 
 Cluster::Cluster(const ClusterOptions& options) : options_(options), mark_(NewUuid()) {
@@ -43,6 +52,7 @@ Cluster::Cluster(const ClusterOptions& options) : options_(options), mark_(NewUu
   dir_ = mkdtemp(pattern.data());
   WriteTinyModel(models() + "/tiny");
   EXPECT_TRUE(MakeFolders(datasets()).ok());
+  EXPECT_TRUE(MakeFolders(temporary()).ok());
   WriteTinyDataset(datasets() + "/tiny.jsonl", 64);
   api_address_ = worker_address_ = metrics_address_ = "127.0.0.1:0";
   StartCoordinator();
@@ -53,6 +63,7 @@ Cluster::Cluster(const ClusterOptions& options) : options_(options), mark_(NewUu
     StartWorker(i);
   }
   client_->WaitForReadyWorkers(options_.workers);
+  files_before_ = AllFiles();
 }
 
 Cluster::~Cluster() {
@@ -84,8 +95,9 @@ void Cluster::StartCoordinator() {
                                    "--lease-reassign",
                                    absl::StrCat(options_.reassign)};
   argv.insert(argv.end(), options_.coordinator_flags.begin(), options_.coordinator_flags.end());
-  coordinator_ = std::make_unique<ChildProcess>(argv, dir_ + "/coordinator.log",
-                                                std::map<std::string, std::string>{{kMark, mark_}});
+  coordinator_ = std::make_unique<ChildProcess>(
+      argv, dir_ + "/coordinator.log",
+      std::map<std::string, std::string>{{kMark, mark_}, {"TMPDIR", temporary()}});
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
   while (!fs::exists(ports_file)) {
     ASSERT_TRUE(coordinator_->Running() && absl::Now() < deadline)
@@ -109,7 +121,8 @@ void Cluster::StartWorker(int index) {
                                "--inventory-interval", "0.5", "--metrics-listen", "127.0.0.1:0"},
       slot.data_dir + ".log",
       // Small jobs side by side: one thread each.
-      std::map<std::string, std::string>{{kMark, mark_}, {"OMP_NUM_THREADS", "1"}});
+      std::map<std::string, std::string>{
+          {kMark, mark_}, {"TMPDIR", temporary()}, {"OMP_NUM_THREADS", "1"}});
 }
 
 int Cluster::WorkerIndex(const std::string& worker_id) const {
@@ -172,12 +185,11 @@ void Cluster::ExpectIdle() {
     absl::SleepFor(absl::Milliseconds(100));
   } while (absl::Now() < deadline);
   EXPECT_TRUE(held.empty()) << "still held: " << held.front();
-  for (const std::string& entry : Entries(dir_ + "/outputs")) {
-    EXPECT_FALSE(absl::StrContains(entry, ".part")) << entry;
-  }
+  for (const std::string& file : AllFiles()) EXPECT_FALSE(absl::EndsWith(file, ".part")) << file;
 }
 
 void Cluster::Stop() {
+  NotePorts();
   for (auto& slot : workers_) {
     if (!slot->process->Running()) continue;
     slot->process->Signal(SIGCONT);
@@ -191,17 +203,41 @@ void Cluster::Stop() {
   }
 }
 
+std::vector<std::string> Cluster::FailedFolders() const {
+  std::vector<std::string> folders;
+  for (const auto& slot : workers_) {
+    for (const std::string& entry : Entries(slot->data_dir + "/failed")) folders.push_back(entry);
+  }
+  return folders;
+}
+
+void Cluster::NotePorts() {
+  if (coordinator_->Running()) ports_.merge(ListeningPorts(coordinator_->pid()));
+  for (const auto& slot : workers_) {
+    if (slot->process->Running()) ports_.merge(ListeningPorts(slot->process->pid()));
+  }
+}
+
+std::set<std::string> Cluster::AllFiles() const {
+  std::set<std::string> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(dir_, error), end; !error && it != end;
+       it.increment(error)) {
+    files.insert(it->path().lexically_relative(dir_).string());
+  }
+  return files;
+}
+
 void Cluster::ExpectNoLeaks() const {
   for (pid_t pid : ProcessesWith(absl::StrCat(kMark, "=", mark_))) {
     ADD_FAILURE() << "process " << pid << " is left: " << CommandLine(pid);
     kill(pid, SIGKILL);
   }
-  // The ports are free again: 0A is the state LISTEN.
-  for (const std::string& address : {api_address_, worker_address_, metrics_address_}) {
-    const int port = atoi(address.substr(address.rfind(':') + 1).c_str());
-    char listening[64];
-    snprintf(listening, sizeof(listening), "0100007F:%04X 00000000:0000 0A", port);
-    EXPECT_FALSE(absl::StrContains(ReadFile("/proc/net/tcp").value_or(""), listening)) << address;
+  const std::set<int> listening = ListeningPorts();
+  for (int port : ports_) EXPECT_FALSE(listening.contains(port)) << "port " << port;
+  for (const std::string& file : AllFiles()) {
+    EXPECT_FALSE(absl::StrContains(file, ".tmp.") || absl::EndsWith(file, ".part")) << file;
+    EXPECT_TRUE(files_before_.contains(file) || MayAppear(file)) << file << " is left";
   }
 }
 

@@ -2,6 +2,7 @@
 #define LIGER_TESTS_E2E_CLUSTER_H_
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,7 @@ class Cluster {
   const std::string& dir() const { return dir_; }
   std::string models() const { return dir_ + "/models"; }
   std::string datasets() const { return dir_ + "/datasets"; }
+  const std::string& worker_address() const { return worker_address_; }
   std::string output(const std::string& job_name) const { return dir_ + "/outputs/" + job_name; }
 
   // On the same ports and data folder as before.
@@ -52,6 +54,9 @@ class Cluster {
   std::vector<pid_t> Trainers() const;
   bool WaitForNoTrainers(absl::Duration timeout) const;
 
+  // Folders of failed attempts that the workers kept.
+  std::vector<std::string> FailedFolders() const;
+
   // No trainer runs, every device is free, no attempt folder and no staging
   // folder is left.
   void ExpectIdle();
@@ -62,6 +67,10 @@ class Cluster {
     std::unique_ptr<ChildProcess> process;
   };
   void Stop();
+  // TMPDIR of every process: what appears there and stays is a leak.
+  std::string temporary() const { return dir_ + "/tmp"; }
+  void NotePorts();
+  std::set<std::string> AllFiles() const;
   void ExpectNoLeaks() const;
   void ShowLogs() const;
 
@@ -69,6 +78,8 @@ class Cluster {
   std::string dir_;
   std::string mark_;
   std::string api_address_, worker_address_, metrics_address_;
+  std::set<int> ports_;                 // that our processes listened on
+  std::set<std::string> files_before_;  // when everything was up and idle
   std::unique_ptr<ChildProcess> coordinator_;
   std::vector<std::unique_ptr<WorkerSlot>> workers_;
   std::unique_ptr<ClusterClient> client_;

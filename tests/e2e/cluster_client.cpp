@@ -102,23 +102,45 @@ std::vector<v1::Worker> ClusterClient::Workers() {
 }
 
 std::vector<v1::JobEvent> ClusterClient::Events(const std::string& job) {
+  std::vector<v1::JobEvent> events;
   v1::ListEventsRequest request;
   request.set_job(job);
   v1::ListEventsResponse response;
-  MustCall("ListEvents", [&](grpc::ClientContext* context) {
-    return stub_->ListEvents(context, request, &response);
+  do {
+    MustCall("ListEvents", [&](grpc::ClientContext* context) {
+      return stub_->ListEvents(context, request, &response);
+    });
+    events.insert(events.end(), response.events().begin(), response.events().end());
+    request.set_after_seq(response.next_after_seq());
+  } while (response.next_after_seq() != 0);
+  return events;
+}
+
+std::vector<v1::Artifact> ClusterClient::Artifacts(const std::string& job) {
+  v1::ListArtifactsRequest request;
+  request.set_job(job);
+  v1::ListArtifactsResponse response;
+  MustCall("ListArtifacts", [&](grpc::ClientContext* context) {
+    return stub_->ListArtifacts(context, request, &response);
   });
-  return {response.events().begin(), response.events().end()};
+  return {response.artifacts().begin(), response.artifacts().end()};
 }
 
 std::vector<v1::MetricPoint> ClusterClient::Metrics(const std::string& job) {
+  constexpr int64_t kStepsPerCall = 1000;  // a longer range may be thinned
+  std::vector<v1::MetricPoint> points;
   v1::QueryMetricsRequest request;
   request.set_job(job);
-  v1::QueryMetricsResponse response;
-  MustCall("QueryMetrics", [&](grpc::ClientContext* context) {
-    return stub_->QueryMetrics(context, request, &response);
-  });
-  return {response.points().begin(), response.points().end()};
+  for (int64_t from = 1;; from += kStepsPerCall) {
+    request.set_from_step(from);
+    request.set_to_step(from + kStepsPerCall - 1);
+    v1::QueryMetricsResponse response;
+    MustCall("QueryMetrics", [&](grpc::ClientContext* context) {
+      return stub_->QueryMetrics(context, request, &response);
+    });
+    if (response.points().empty()) return points;
+    points.insert(points.end(), response.points().begin(), response.points().end());
+  }
 }
 
 v1::Job ClusterClient::WaitUntil(const std::string& job,

@@ -23,7 +23,9 @@ class ClusterClient {
   v1::Job Get(const std::string& job);
   v1::Job Cancel(const std::string& job);
   std::vector<v1::Worker> Workers();
+  // All of them.
   std::vector<v1::JobEvent> Events(const std::string& job);
+  std::vector<v1::Artifact> Artifacts(const std::string& job);
   std::vector<v1::MetricPoint> Metrics(const std::string& job);
 
   // The job once `done` holds. On a timeout the test fails and shows the job.

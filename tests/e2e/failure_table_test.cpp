@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -11,6 +12,8 @@
 #include "absl/time/clock.h"
 #include "common/file.h"
 #include "tests/e2e/cluster.h"
+#include "tests/e2e/expectations.h"
+#include "tests/e2e/heartbeat_probe.h"
 #include "tests/e2e/tiny_model.h"
 
 namespace liger::e2e {
@@ -21,45 +24,6 @@ using testing::HasSubstr;
 using v1::Job;
 using v1::JobSpec;
 using v1::JobStatus;
-
-// Long enough to be in the middle of, short enough to wait for.
-constexpr int64_t kLongRun = 400;
-
-void ExpectSucceeded(Cluster& cluster, const Job& job, int64_t steps) {
-  EXPECT_EQ(job.status().state(), JobStatus::SUCCEEDED) << job.status().DebugString();
-  EXPECT_TRUE(fs::exists(cluster.output(job.name()) + "/model.safetensors"));
-  EXPECT_TRUE(fs::exists(cluster.output(job.name()) + "/config.json"));
-  EXPECT_EQ(job.status().progress().step(), steps);
-}
-
-// FAILED with a cause and an action, after one attempt or none.
-void ExpectFailed(const Job& job, v1::FailureClass failure_class) {
-  EXPECT_EQ(job.status().state(), JobStatus::FAILED) << job.status().DebugString();
-  EXPECT_EQ(job.status().failure().class_(), failure_class) << job.status().DebugString();
-  EXPECT_FALSE(job.status().failure().message().empty());
-  EXPECT_FALSE(job.status().action().empty());
-  EXPECT_LE(job.status().epoch(), 1);
-  EXPECT_EQ(job.status().restarts(), 0);
-}
-
-// Each step once, none missing.
-void ExpectEveryStepOnce(Cluster& cluster, const std::string& job, int64_t steps) {
-  std::vector<v1::MetricPoint> points;
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  do {  // metrics reach the store in batches
-    points = cluster.client().Metrics(job);
-    absl::SleepFor(absl::Milliseconds(200));
-  } while (static_cast<int64_t>(points.size()) < steps && absl::Now() < deadline);
-  ASSERT_EQ(static_cast<int64_t>(points.size()), steps);
-  for (int64_t i = 0; i < steps; ++i) EXPECT_EQ(points[i].step(), i + 1);
-}
-
-void ExpectGaplessEvents(Cluster& cluster, const std::string& job) {
-  int64_t expected = 1;
-  for (const v1::JobEvent& event : cluster.client().Events(job)) {
-    EXPECT_EQ(event.seq(), expected++);
-  }
-}
 
 TEST(FailureTableTest, NothingFails) {
   Cluster cluster({.workers = 2});
@@ -82,22 +46,24 @@ TEST(FailureTableTest, NothingFails) {
 
 TEST(FailureTableTest, CancelInMidStep) {
   Cluster cluster({});
-  const std::string name = cluster.client().Create(cluster.TinyJob("job", 1000000)).name();
-  cluster.client().WaitForStep(name, 2);
+  const std::string name = cluster.client().Create(cluster.TinyJob("job", kEndlessRun)).name();
+  CatchInMidRun(cluster, name);
   const absl::Time cancelled = absl::Now();
   cluster.client().Cancel(name);
   const Job job = cluster.client().WaitForEnd(name);
   EXPECT_EQ(job.status().state(), JobStatus::CANCELLED);
   EXPECT_LE(absl::Now() - cancelled, absl::Seconds(10));
   EXPECT_FALSE(fs::exists(cluster.output(name)));
+  ExpectGaplessEvents(cluster, name);
   cluster.ExpectIdle();
 }
 
 TEST(FailureTableTest, CancelOfAFrozenTrainer) {
   Cluster cluster({});
-  const std::string name = cluster.client().Create(cluster.TinyJob("job", 1000000)).name();
-  cluster.client().WaitForStep(name, 2);
-  for (pid_t pid : cluster.Trainers()) kill(pid, SIGSTOP);
+  const std::string name = cluster.client().Create(cluster.TinyJob("job", kEndlessRun)).name();
+  const pid_t trainer = CatchInMidRun(cluster, name);
+  ASSERT_GT(trainer, 0);
+  kill(trainer, SIGSTOP);
   const absl::Time cancelled = absl::Now();
   cluster.client().Cancel(name);
   EXPECT_EQ(cluster.client().WaitForEnd(name).status().state(), JobStatus::CANCELLED);
@@ -108,10 +74,9 @@ TEST(FailureTableTest, CancelOfAFrozenTrainer) {
 TEST(FailureTableTest, TrainerKilled) {
   Cluster cluster({});
   const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
-  cluster.client().WaitForStep(name, 2);
-  const std::vector<pid_t> trainers = cluster.Trainers();
-  ASSERT_EQ(trainers.size(), 1u);
-  kill(trainers[0], SIGKILL);
+  const pid_t trainer = CatchInMidRun(cluster, name);
+  ASSERT_GT(trainer, 0);
+  kill(trainer, SIGKILL);
   const Job job = cluster.client().WaitForEnd(name);
   ExpectSucceeded(cluster, job, kLongRun);
   EXPECT_EQ(job.status().epoch(), 2);
@@ -125,15 +90,14 @@ TEST(FailureTableTest, TrainerKilled) {
 TEST(FailureTableTest, AgentKilled) {
   Cluster cluster({.workers = 2});
   const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
-  const Job running = cluster.client().WaitForStep(name, 2);
-  const std::string first = running.status().attempts(0).worker_id();
+  const pid_t orphan = CatchInMidRun(cluster, name);
+  ASSERT_GT(orphan, 0);
+  const std::string first = cluster.client().Get(name).status().attempts(0).worker_id();
   const int index = cluster.WorkerIndex(first);
   ASSERT_GE(index, 0);
-  ASSERT_EQ(cluster.Trainers().size(), 1u);
-  const std::vector<pid_t> orphans = cluster.Trainers();
   cluster.worker(index).Kill();
   const absl::Time killed = absl::Now();
-  while (fs::exists(absl::StrCat("/proc/", orphans[0])) && !CommandLine(orphans[0]).empty() &&
+  while (fs::exists(absl::StrCat("/proc/", orphan)) && !CommandLine(orphan).empty() &&
          absl::Now() - killed < absl::Seconds(6)) {
     absl::SleepFor(absl::Milliseconds(20));
   }
@@ -152,7 +116,7 @@ TEST(FailureTableTest, AgentKilled) {
 TEST(FailureTableTest, AgentRestarted) {
   Cluster cluster({});
   const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
-  cluster.client().WaitForStep(name, 2);
+  CatchInMidRun(cluster, name);
   cluster.worker(0).Kill();
   cluster.StartWorker(0);
   const Job job = cluster.client().WaitForEnd(name);
@@ -162,43 +126,31 @@ TEST(FailureTableTest, AgentRestarted) {
 }
 
 TEST(FailureTableTest, CoordinatorKilledAndDownForLongerThanTheLease) {
-  Cluster cluster({.workers = 2});
-  const int64_t steps = 4 * kLongRun;
-  const std::string name = cluster.client().Create(cluster.TinyJob("job", steps)).name();
-  cluster.client().WaitForStep(name, 2);
-  const std::vector<pid_t> trainers = cluster.Trainers();
-  cluster.coordinator().Kill();
   // Twice the 5 s after which a silent worker's job would be started elsewhere.
-  absl::SleepFor(absl::Seconds(10));
-  cluster.StartCoordinator();
-  const Job job = cluster.client().WaitForEnd(name, absl::Minutes(3));
-  ExpectSucceeded(cluster, job, steps);
-  EXPECT_EQ(job.status().epoch(), 1) << "the same attempt";
-  EXPECT_EQ(job.status().restarts(), 0);
-  ExpectEveryStepOnce(cluster, name, steps);
-  ExpectGaplessEvents(cluster, name);
-  cluster.ExpectIdle();
+  ExpectAdoptionAfterOutage(ClusterOptions{.workers = 2}, absl::Seconds(10));
 }
 
 TEST(FailureTableTest, CoordinatorKilledOverTheEndOfTheJob) {
   Cluster cluster({});
-  const std::string name = cluster.client().Create(cluster.TinyJob("job", 60)).name();
-  cluster.client().WaitForStep(name, 1);
+  const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
+  CatchInMidRun(cluster, name);
   cluster.coordinator().Kill();
   EXPECT_TRUE(cluster.WaitForNoTrainers(absl::Minutes(1))) << "it ends without a coordinator";
   EXPECT_FALSE(fs::exists(cluster.output(name))) << "but publishes nothing";
   cluster.StartCoordinator();
   const Job job = cluster.client().WaitForEnd(name);
-  ExpectSucceeded(cluster, job, 60);
+  ExpectSucceeded(cluster, job, kLongRun);
   EXPECT_EQ(job.status().epoch(), 1);
-  ExpectEveryStepOnce(cluster, name, 60);
+  ExpectEveryStepOnce(cluster, name, kLongRun);
+  ExpectGaplessEvents(cluster, name);
   cluster.ExpectIdle();
 }
 
 TEST(FailureTableTest, WorkerFrozenForLongerThanItsLease) {
   Cluster cluster({.workers = 2});
-  const std::string name = cluster.client().Create(cluster.TinyJob("job", 2 * kLongRun)).name();
-  const Job running = cluster.client().WaitForStep(name, 2);
+  const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
+  ASSERT_GT(CatchInMidRun(cluster, name), 0);
+  const Job running = cluster.client().Get(name);
   const int index = cluster.WorkerIndex(running.status().attempts(0).worker_id());
   ASSERT_GE(index, 0);
   cluster.worker(index).Signal(SIGSTOP);
@@ -207,7 +159,7 @@ TEST(FailureTableTest, WorkerFrozenForLongerThanItsLease) {
       "in attempt 2");
   cluster.worker(index).Signal(SIGCONT);
   const Job job = cluster.client().WaitForEnd(name);
-  ExpectSucceeded(cluster, job, 2 * kLongRun);
+  ExpectSucceeded(cluster, job, kLongRun);
   EXPECT_EQ(job.status().epoch(), 2) << "the old attempt publishes nothing";
   cluster.ExpectIdle();
 }
@@ -217,6 +169,19 @@ TEST(FailureTableTest, BadData) {
   WriteTinyDataset(cluster.datasets() + "/bad.jsonl", 40, /*bad_row=*/17);
   JobSpec spec = cluster.TinyJob("job", 10);
   spec.mutable_dataset()->set_uri("bad.jsonl");
+  const std::string name = cluster.client().Create(spec).name();
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectFailed(job, v1::FAILURE_CLASS_DATA);
+  EXPECT_THAT(job.status().failure().message(), HasSubstr("17"));
+  cluster.ExpectIdle();
+}
+
+TEST(FailureTableTest, BadDataInAnotherEncoding) {
+  Cluster cluster({});
+  WriteTinyDataset(cluster.datasets() + "/latin1.jsonl", 40, /*bad_row=*/17,
+                   "{\"prompt\": \"caf\xE9\", \"completion\": \" au lait\"}");
+  JobSpec spec = cluster.TinyJob("job", 10);
+  spec.mutable_dataset()->set_uri("latin1.jsonl");
   const std::string name = cluster.client().Create(spec).name();
   const Job job = cluster.client().WaitForEnd(name);
   ExpectFailed(job, v1::FAILURE_CLASS_DATA);
@@ -273,11 +238,37 @@ TEST(FailureTableTest, OutputThatExistsAlready) {
   cluster.ExpectIdle();
 }
 
+TEST(FailureTableTest, OutputThatAppearsMeanwhile) {
+  Cluster cluster({});
+  const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
+  CatchInMidRun(cluster, name);
+  ASSERT_TRUE(MakeFolders(cluster.output("job") + "/mine").ok());
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectFailed(job, v1::FAILURE_CLASS_STORAGE);
+  EXPECT_THAT(job.status().failure().message(), HasSubstr("exists already"));
+  EXPECT_TRUE(cluster.client().Artifacts(name).empty()) << "nothing says that there is a model";
+  EXPECT_TRUE(fs::exists(cluster.output("job") + "/mine"));
+  ExpectGaplessEvents(cluster, name);
+  cluster.ExpectIdle();
+}
+
 TEST(FailureTableTest, SlowCommitsDelayNoHeartbeat) {
   Cluster cluster({.workers = 2, .coordinator_flags = {"--test-commit-delay-ms", "200"}});
-  const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
-  ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), kLongRun);
-  for (const v1::Worker& worker : cluster.client().Workers()) EXPECT_EQ(worker.state(), "READY");
+  const std::string name = cluster.client().Create(cluster.TinyJob("job", kEndlessRun)).name();
+  CatchInMidRun(cluster, name);
+  std::vector<absl::Duration> latencies =
+      MeasureHeartbeats(cluster.worker_address(), 150, absl::Milliseconds(20));
+  ASSERT_EQ(latencies.size(), 150u);
+  std::sort(latencies.begin(), latencies.end());
+  EXPECT_LT(latencies[latencies.size() * 95 / 100], absl::Milliseconds(50));
+  EXPECT_LT(latencies.back(), absl::Milliseconds(200)) << "one has waited for a commit";
+  cluster.client().Cancel(name);
+  cluster.client().WaitForEnd(name);
+  for (const v1::Worker& worker : cluster.client().Workers()) {
+    if (worker.worker_id() != kProbeWorkerId) {
+      EXPECT_EQ(worker.state(), "READY");
+    }
+  }
   cluster.ExpectIdle();
 }
 

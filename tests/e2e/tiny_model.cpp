@@ -108,11 +108,11 @@ void WriteTinyModel(const std::string& dir, int hidden_size) {
   Write(dir + "/tokenizer_config.json", tokenizer_config.dump(1));
 }
 
-void WriteTinyDataset(const std::string& path, int rows, int bad_row) {
+void WriteTinyDataset(const std::string& path, int rows, int bad_row, const std::string& bad_line) {
   std::string lines;
   for (int row = 1; row <= rows; ++row) {
     if (row == bad_row) {
-      absl::StrAppend(&lines, "{\"prompt\": \"unfinished\n");
+      absl::StrAppend(&lines, bad_line, "\n");
       continue;
     }
     const json object = {{"prompt", absl::StrCat("What is ", row, " plus one?")},

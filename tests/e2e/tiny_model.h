@@ -10,8 +10,10 @@ namespace liger::e2e {
 // `hidden_size` is a multiple of 8.
 void WriteTinyModel(const std::string& dir, int hidden_size = 32);
 
-// Rows of {"prompt", "completion"}; `bad_row` (1-based) is not JSON. 0: none.
-void WriteTinyDataset(const std::string& path, int rows, int bad_row = 0);
+// Rows of {"prompt", "completion"}; row `bad_row` (1-based; 0: none) is
+// `bad_line` instead, by default not JSON.
+void WriteTinyDataset(const std::string& path, int rows, int bad_row = 0,
+                      const std::string& bad_line = R"({"prompt": "unfinished)");
 
 }  // namespace liger::e2e
 

@@ -17,6 +17,8 @@ constexpr absl::Duration kTick = absl::Milliseconds(50);
 // After the trainers have ended at SIGTERM, their exits get this long to be
 // acknowledged; the spool keeps them otherwise.
 constexpr absl::Duration kReportTimeout = absl::Seconds(3);
+// A coordinator that takes this long to answer a Hello is not there.
+constexpr absl::Duration kWelcomeTimeout = absl::Seconds(10);
 
 absl::Status OpenRoot(const std::string& path, std::optional<Root>& root) {
   absl::StatusOr<Root> opened = Root::Open(path);
@@ -138,14 +140,24 @@ void Agent::Shutdown() {
 void Agent::Tick() {
   const absl::Time now = SteadyNow();
   reservations_->Expire(now);
-  tasks_->Tick(now);
+  tasks_->Tick(now, welcomed_);
   if (welcomed_) {
     tasks_->SendEvents([this](WorkerMessage message) { Send(std::move(message)); });
     SendHeartbeatIfDue(now);
+  } else {
+    CheckWelcome(now);
   }
   CheckOrphaned(now);
   UpdateMetrics(now);
   CheckShutdown(now);
+}
+
+void Agent::CheckWelcome(absl::Time now) {
+  if (stream_id_ == 0 || now - hello_sent_ < kWelcomeTimeout) return;
+  LogWarning("no Welcome from ", options_.coordinator, " within ",
+             absl::FormatDuration(kWelcomeTimeout), ": connecting again");
+  hello_sent_ = now;
+  session_->Close(stream_id_);
 }
 
 void Agent::SendHeartbeatIfDue(absl::Time now) {

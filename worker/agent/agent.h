@@ -38,6 +38,7 @@ class Agent {
   absl::Status Init();
   void StartStreams(std::shared_ptr<grpc::Channel> channel);
   void Tick();
+  void CheckWelcome(absl::Time now);
   void SendHeartbeatIfDue(absl::Time now);
   void CheckOrphaned(absl::Time now);
   void CheckShutdown(absl::Time now);
@@ -78,6 +79,7 @@ class Agent {
   int64_t stream_id_ = 0;  // 0: none open
   bool welcomed_ = false;
   absl::Time hello_sent_;
+  std::string last_refusal_;  // why there was no session, as logged
   int64_t heartbeat_seq_ = 0;
   absl::Time next_heartbeat_ = absl::InfinitePast();
   bool draining_ = false;

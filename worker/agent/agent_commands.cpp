@@ -23,7 +23,15 @@ void Agent::OnStreamOpened(int64_t stream_id) {
 
 void Agent::OnStreamClosed(int64_t stream_id, const absl::Status& status) {
   if (stream_id != stream_id_) return;
-  if (welcomed_) LogWarning("session ended: ", status.ToString());
+  const std::string reason = status.ToString();
+  if (welcomed_) {
+    LogWarning("session ended: ", reason);
+  } else if (!absl::IsCancelled(status) && reason != last_refusal_) {
+    // Each reason once: the next attempts are seconds apart.
+    LogWarning("no session with the coordinator at ", options_.coordinator, ": ", reason,
+               "; trying again until there is one");
+    last_refusal_ = reason;
+  }
   stream_id_ = 0;
   welcomed_ = false;
   metrics_->SessionEnded();
@@ -101,8 +109,11 @@ void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
           welcome.term());
   lease_.Renew(welcome.lease(), hello_sent_);
   welcomed_ = true;
+  last_refusal_.clear();
   next_heartbeat_ = absl::InfinitePast();
   session_->ResetBackoff();
+  // Not among what this worker owned, so the coordinator has given them up.
+  reservations_->AbortAll();
   for (const worker::v1::Verdict& verdict : welcome.verdicts()) Obey(verdict);
   inventory_thread_->SetCatalogUris({welcome.catalog_uris().begin(), welcome.catalog_uris().end()});
   tasks_->Replay([this](WorkerMessage message) { Send(std::move(message)); });
@@ -144,6 +155,7 @@ void Agent::OnPrepare(worker::v1::Prepare prepare) {
   for (TaskRunner* older : tasks_->Older(prepare.ref())) {
     older->Stop(options_.stop_grace, "STALE_EPOCH: a newer attempt of the job was prepared");
   }
+  reservations_->AbortOlder(prepare.ref());
   absl::StatusOr<worker::v1::Master> master = reservations_->Prepare(prepare, SteadyNow());
   if (!master.ok()) return Refuse(prepare.ref(), std::string(master.status().message()));
   SendPrepared(prepare.ref(), *master);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+#include "worker/agent/log.h"
 
 namespace liger::agent {
 
@@ -15,15 +16,19 @@ absl::StatusOr<std::vector<trainer::v1::Event>> EventTail::Read(size_t max_bytes
   while (true) {
     const FrameReader::Result result = reader_.Next(&payload);
     if (result == FrameReader::Result::kIncomplete) return events;
-    if (result == FrameReader::Result::kCorrupt ||
-        !events.emplace_back().ParseFromString(payload)) {
+    if (result == FrameReader::Result::kCorrupt) {
       failure_ = absl::DataLossError(
           absl::StrCat("event file ", path_, " is corrupt at byte ", reader_.offset()));
-      if (result != FrameReader::Result::kCorrupt) events.pop_back();
       at_end_ = true;
       // What came before the damage still counts.
       return events.empty() ? absl::StatusOr<std::vector<trainer::v1::Event>>(failure_)
                             : std::move(events);
+    }
+    // Whole, as its CRC says, so the next frame is where it should be.
+    if (!events.emplace_back().ParseFromString(payload)) {
+      events.pop_back();
+      LogWarning("event file ", path_, ": the frame before byte ", reader_.offset(),
+                 " is not an event that this agent can read; it is skipped");
     }
   }
 }

@@ -19,7 +19,8 @@ class EventTail {
 
   // Complete events that were appended since the last call, at most about
   // `max_bytes` of them. DATA_LOSS when a frame is corrupt: nothing behind it
-  // can be trusted, and all later calls say the same.
+  // can be trusted, and all later calls say the same. A whole frame that is no
+  // Event is skipped with a warning.
   absl::StatusOr<std::vector<trainer::v1::Event>> Read(size_t max_bytes = 1 << 20);
 
   // True when the last Read reached the end of the file.

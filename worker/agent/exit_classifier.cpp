@@ -34,6 +34,15 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
   const std::string who = absl::StrCat("the trainer of rank ", rank.rank);
   if (!rank.wait_status) return Infra(absl::StrCat(who, " ended together with its worker agent"));
   const int status = *rank.wait_status;
+  if (rank.silent_for != absl::ZeroDuration()) {
+    return MakeFailure(
+        v1::FAILURE_CLASS_HANG,
+        absl::StrCat(who, " gave no sign of life for ",
+                     absl::FormatDuration(absl::Floor(rank.silent_for, absl::Seconds(1))),
+                     " and was killed"),
+        "The attempt is run again; if it hangs again, see the job's log and look at the worker's "
+        "devices and storage");
+  }
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && rank.out_of_memory) {
     return MakeFailure(
         v1::FAILURE_CLASS_OOM_HOST,
@@ -48,12 +57,13 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
                             " and said neither that it is done nor why not"));
 }
 
-// The rank to blame: one with a Failed event rather than one killed in
-// consequence, then the one that ended first.
+// The rank to blame: one with a Failed event, then one that hung, rather than
+// one killed in consequence; of those the one that ended first.
 const RankOutcome* Culprit(const std::vector<RankOutcome>& ranks) {
   const RankOutcome* culprit = nullptr;
   auto score = [](const RankOutcome& r) {
-    return std::make_tuple(r.failed ? 0 : r.killed_by_agent ? 2 : 1, r.order, r.rank);
+    const bool hung = r.silent_for != absl::ZeroDuration();
+    return std::make_tuple(r.failed ? 0 : hung ? 1 : r.killed_by_agent ? 3 : 2, r.order, r.rank);
   };
   for (const RankOutcome& rank : ranks) {
     if (EndedWell(rank)) continue;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "liger/v1/job.pb.h"
 #include "liger/worker/v1/worker.pb.h"
 
@@ -18,7 +19,8 @@ struct RankOutcome {
   std::optional<v1::Failure> failed;  // its Failed event was read
   std::optional<int> wait_status;     // nullopt: not known (restarted agent)
   bool killed_by_agent = false;       // SIGKILL after a grace, or with the gang
-  bool out_of_memory = false;         // the kernel counted an OOM kill meanwhile
+  bool out_of_memory = false;         // the kernel counted an OOM kill just then
+  absl::Duration silent_for;          // not 0: killed because it said nothing for so long
   // Order in which the ranks ended: lower is earlier.
   int order = 0;
 };
@@ -33,10 +35,6 @@ struct ExitContext {
 // else, Done wins over what happened after it, then the signal and the
 // kernel's count of OOM kills decide.
 worker::v1::Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& context);
-
-// OOM kills in this process's cgroup (v2 or v1), or on the host where the
-// cgroup does not count them. Only differences mean something.
-int64_t OomKillCount();
 
 }  // namespace liger::agent
 

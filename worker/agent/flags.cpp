@@ -29,7 +29,7 @@ std::string Sibling(const std::string& name) {
 
 // Durations as the command line gives them.
 struct Durations {
-  double stop_grace_seconds, keep_failed_hours, inventory_seconds;
+  double stop_grace_seconds, keep_failed_hours, inventory_seconds, hang_seconds, ship_seconds;
 };
 
 void Declare(CLI::App& app, Options& o, Durations& d) {
@@ -79,6 +79,14 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
                  "Seconds between looks at the model and data set roots")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--hang-timeout", d.hang_seconds,
+                 "Seconds without a sign of life after which a trainer is killed")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--ship-timeout", d.ship_seconds,
+                 "Seconds with a coordinator that the log of a finished task gets to reach it")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
 }
 
 void FillDefaults(Options& o) {
@@ -96,9 +104,10 @@ void FillDefaults(Options& o) {
 std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   Options options;
   options.data_dir = HomeFolder() + "/.liger/worker";
-  Durations durations{absl::ToDoubleSeconds(options.stop_grace),
-                      absl::ToDoubleHours(options.keep_failed_for),
-                      absl::ToDoubleSeconds(options.inventory_interval)};
+  Durations durations{
+      absl::ToDoubleSeconds(options.stop_grace), absl::ToDoubleHours(options.keep_failed_for),
+      absl::ToDoubleSeconds(options.inventory_interval),
+      absl::ToDoubleSeconds(options.hang_timeout), absl::ToDoubleSeconds(options.ship_timeout)};
   CLI::App app{"liger-worker: runs the coordinator's training tasks on this host."};
   Declare(app, options, durations);
   try {
@@ -110,6 +119,8 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   options.stop_grace = absl::Seconds(durations.stop_grace_seconds);
   options.keep_failed_for = absl::Hours(durations.keep_failed_hours);
   options.inventory_interval = absl::Seconds(durations.inventory_seconds);
+  options.hang_timeout = absl::Seconds(durations.hang_seconds);
+  options.ship_timeout = absl::Seconds(durations.ship_seconds);
   FillDefaults(options);
   if (access(options.trainer.c_str(), X_OK) != 0) {
     fprintf(stderr, "liger-worker: no program at %s: give --trainer\n", options.trainer.c_str());

@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "common/file.h"
 #include "common/ids.h"
+#include "worker/agent/log.h"
 
 namespace liger::agent {
 namespace {
@@ -39,6 +40,20 @@ absl::StatusOr<UniqueFd> LockFolder(const std::string& dir) {
   return fd;
 }
 
+// Higher than at every start before, also when the clock was set back: the
+// coordinator refuses an older incarnation.
+int64_t NextIncarnation(const std::string& path) {
+  int64_t last = 0;
+  if (absl::StatusOr<std::string> content = ReadFile(path, 4096); content.ok()) {
+    if (!absl::SimpleAtoi(absl::StripAsciiWhitespace(*content), &last)) last = 0;
+  }
+  const int64_t next = std::max(last + 1, absl::ToUnixMicros(absl::Now()));
+  absl::Status written = WriteFileAtomically(path, absl::StrCat(next, "\n"));
+  // With a full disk the clock has to do: what ended must be reported.
+  if (!written.ok()) LogWarning(written.ToString());
+  return next;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Identity>> Identity::Load(const std::string& data_dir) {
@@ -48,6 +63,7 @@ absl::StatusOr<std::unique_ptr<Identity>> Identity::Load(const std::string& data
   absl::StatusOr<UniqueFd> lock = LockFolder(data_dir);
   if (!lock.ok()) return lock.status();
   identity->lock_ = *std::move(lock);
+  RemoveTemporaries(data_dir);
 
   absl::StatusOr<std::string> id = ReadOrCreate(data_dir + "/worker_id", NewUuid());
   if (!id.ok()) return id.status();
@@ -60,7 +76,7 @@ absl::StatusOr<std::unique_ptr<Identity>> Identity::Load(const std::string& data
   }
   absl::StatusOr<std::string> boot = ReadFile("/proc/sys/kernel/random/boot_id", 128);
   identity->boot_id_ = boot.ok() ? std::string(absl::StripAsciiWhitespace(*boot)) : "unknown";
-  identity->incarnation_ = absl::ToUnixMicros(absl::Now());
+  identity->incarnation_ = NextIncarnation(data_dir + "/incarnation");
   return identity;
 }
 

@@ -45,7 +45,8 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
   const std::string& output = spec.output().uri();
   if (output.empty()) return std::nullopt;
   const absl::Status there = services.output_root->Check(output);
-  if (absl::IsPermissionDenied(there) || absl::IsInvalidArgument(there)) {
+  // Not there is fine; out of the root, or below a file, is not.
+  if (!there.ok() && !absl::IsNotFound(there)) {
     return ConfigFailure("output.uri", there.message(),
                          absl::StrCat("Name a folder below this worker's output root (",
                                       services.output_root->path(), ")"));

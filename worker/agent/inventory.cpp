@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
+#include "worker/agent/log.h"
 #include "worker/agent/model_facts.h"
 
 namespace liger::agent {
@@ -39,6 +42,26 @@ std::string ManifestLine(const fs::directory_entry& entry) {
   return absl::StrCat(entry.path().filename().string(), " ", size, " ", time, "\n");
 }
 
+// A Hello of at most 1 MiB holds more than the inventory.
+constexpr size_t kMaxInventoryBytes = 768 << 10;
+constexpr size_t kItemOverhead = 6;  // tag and length in the list
+
+// Drops items until the list fits, first data files that the catalog does not
+// name. Returns how many.
+size_t Bound(std::vector<InventoryItem>& items) {
+  size_t bytes = 0;
+  for (const InventoryItem& item : items) bytes += item.ByteSizeLong() + kItemOverhead;
+  if (bytes <= kMaxInventoryBytes) return 0;
+  std::stable_partition(items.begin(), items.end(), [](const InventoryItem& item) {
+    return item.kind() == "model" || !absl::StartsWith(item.uri(), "file://");
+  });
+  const size_t all = items.size();
+  for (; bytes > kMaxInventoryBytes; items.pop_back()) {
+    bytes -= items.back().ByteSizeLong() + kItemOverhead;
+  }
+  return all - items.size();
+}
+
 std::string FileUri(const std::string& path) { return absl::StrCat("file://", path); }
 
 }  // namespace
@@ -64,6 +87,11 @@ std::vector<InventoryItem> Inventory::Scan(const std::vector<std::string>& catal
     }
   }
   items.insert(items.end(), aliases.begin(), aliases.end());
+  const size_t dropped = Bound(items);
+  if (std::exchange(dropped_, dropped) != dropped && dropped > 0) {
+    LogWarning("too many models and data sets below ", models_->path(), " and ", datasets_->path(),
+               ": the coordinator does not hear of ", dropped, " of them; give narrower roots");
+  }
   return items;
 }
 

@@ -18,7 +18,8 @@ class Inventory {
 
   // Walks the roots, reading only names, sizes and times; the content of a
   // model's headers is read once per digest. Items are named by file:// URI,
-  // and once more by each of `catalog_uris` that is present.
+  // and once more by each of `catalog_uris` that is present. What does not fit
+  // into a message is dropped with a warning.
   std::vector<worker::v1::InventoryItem> Scan(const std::vector<std::string>& catalog_uris);
 
  private:
@@ -35,6 +36,7 @@ class Inventory {
   const Root* models_;
   const Root* datasets_;
   std::map<std::string, ModelFacts> facts_;  // by folder and digest
+  size_t dropped_ = 0;
 };
 
 }  // namespace liger::agent

@@ -36,7 +36,6 @@ LocalRanks::LocalRanks(const AttemptFolder& folder, const worker::v1::Prepare& p
 absl::Status LocalRanks::Launch(
     Spawner& spawner, const std::string& program,
     const std::vector<std::map<std::string, std::string>>& environments) {
-  oom_kills_before_ = OomKillCount();
   for (size_t i = 0; i < ranks_.size(); ++i) {
     if (absl::Status s = LaunchOne(spawner, program, environments[i], ranks_[i]); !s.ok()) {
       Kill();
@@ -103,7 +102,21 @@ void LocalRanks::Kill() {
   }
 }
 
-void LocalRanks::Reap() {
+void LocalRanks::KillSilent(absl::Duration passed, absl::Duration limit) {
+  for (LocalRank& rank : ranks_) {
+    if (rank.gone) continue;
+    rank.silent += passed;
+    if (rank.silent <= limit || rank.outcome.silent_for != absl::ZeroDuration()) continue;
+    rank.outcome.silent_for = rank.silent;
+    LogWarning("rank ", rank.outcome.rank, " of ", folder_.path(), " gave no sign of life for ",
+               absl::FormatDuration(limit), ": killed");
+    kill(-rank.process.pid, SIGKILL);
+  }
+}
+
+void LocalRanks::Reap(absl::Time now) {
+  if (AllGone()) return;
+  oom_watch_.Look(now);
   for (LocalRank& rank : ranks_) {
     if (rank.gone) continue;
     int status = 0;
@@ -112,7 +125,7 @@ void LocalRanks::Reap() {
     rank.gone = true;
     rank.commands.reset();
     rank.outcome.order = ended_++;
-    rank.outcome.out_of_memory = OomKillCount() > oom_kills_before_;
+    rank.outcome.out_of_memory = oom_watch_.Recent(now);
     if (pid > 0) rank.outcome.wait_status = status;
     // What it started dies with it.
     kill(-rank.process.pid, SIGKILL);

@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "liger/trainer/v1/trainer.pb.h"
 #include "liger/worker/v1/agent_state.pb.h"
 #include "worker/agent/attempt_folder.h"
 #include "worker/agent/event_tail.h"
 #include "worker/agent/exit_classifier.h"
+#include "worker/agent/oom_watch.h"
 #include "worker/agent/spawner.h"
 #include "worker/agent/unique_fd.h"
 
@@ -24,8 +26,9 @@ struct LocalRank {
   EventTail tail;
   RankOutcome outcome;
   ProcessId process;
-  UniqueFd commands;  // write end of its LIGER_COMMANDS_FD
-  bool gone = true;   // its process has ended, or was never started
+  UniqueFd commands;      // write end of its LIGER_COMMANDS_FD
+  bool gone = true;       // its process has ended, or was never started
+  absl::Duration silent;  // since its last event, or since the one that ends it
 };
 
 // The trainer processes of one task on this worker: started together, told
@@ -45,8 +48,10 @@ class LocalRanks {
   // To every running rank. A rank that does not read its pipe is killed later.
   void Send(const trainer::v1::Command& command);
   void Kill();
+  // Adds `passed` to each running rank's silence and kills those over `limit`.
+  void KillSilent(absl::Duration passed, absl::Duration limit);
   // Notes the ranks that have ended since the last call.
-  void Reap();
+  void Reap(absl::Time now);
   // Kills what the trainers left behind; true when nothing carries the mark.
   bool ClearStrays();
 
@@ -66,7 +71,7 @@ class LocalRanks {
 
   const AttemptFolder folder_;
   std::vector<LocalRank> ranks_;
-  int64_t oom_kills_before_ = 0;
+  OomWatch oom_watch_;
   int ended_ = 0;
 };
 

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "worker/agent/exit_classifier.h"
+#include "worker/agent/oom_watch.h"
 
 namespace liger::agent {
 namespace {

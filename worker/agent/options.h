@@ -34,6 +34,10 @@ struct Options {
   // Time trainers get to end at SIGTERM and for STOPs that name no grace.
   absl::Duration stop_grace = absl::Seconds(5);
   absl::Duration inventory_interval = absl::Seconds(10);
+  // A trainer that says nothing for so long (Alive comes every 2 s) hangs.
+  absl::Duration hang_timeout = absl::Minutes(2);
+  // After its exit is acknowledged, a task's log gets this long to follow it.
+  absl::Duration ship_timeout = absl::Seconds(30);
 };
 
 }  // namespace liger::agent

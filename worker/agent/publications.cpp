@@ -6,19 +6,18 @@
 
 #include "absl/strings/str_cat.h"
 #include "worker/agent/log.h"
-#include "worker/agent/publisher.h"
 #include "worker/agent/steady_time.h"
 #include "worker/agent/task_runner.h"
 
 namespace liger::agent {
 
 Publications::Publications(const Services& services, Spool& spool, trainer::v1::Ref ref,
-                           std::string attempt_dir, bool overwrite)
+                           std::string attempt_dir, v1::OutputSpec output)
     : services_(services),
       spool_(spool),
       ref_(std::move(ref)),
       attempt_dir_(std::move(attempt_dir)),
-      overwrite_(overwrite) {}
+      output_(std::move(output)) {}
 
 // The trainer names a folder below its own; a name that leaves it is refused by
 // leading nowhere.
@@ -42,61 +41,87 @@ void Publications::Verify(const trainer::v1::Saved& saved) {
 void Publications::OnVerified(const trainer::v1::Saved& saved, const absl::Status& status) {
   verified_.insert(saved.publication_id());
   if (status.ok()) return;
-  storage_error_ = absl::StrCat("the saved result is damaged: ", status.message());
-  Settle(saved.publication_id(), storage_error_);
+  worker::v1::PublicationOutcome outcome;
+  outcome.set_publication_id(saved.publication_id());
+  outcome.set_error(absl::StrCat("the saved result is damaged: ", status.message()));
+  outcome.set_storage(true);
+  Settle(outcome);
+}
+
+Publication Publications::MakePublication(const std::string& id,
+                                          const std::string& output_uri) const {
+  const trainer::v1::Saved& saved = spool_.requested().at(id).publish_request().saved();
+  return {SourceDir(saved), saved.manifest_digest(), output_uri, output_.overwrite()};
+}
+
+void Publications::Tick(absl::Time now) {
+  if (interrupted_.empty() || services_.lease->Fenced(now)) return;
+  for (const auto& [id, granted] : std::exchange(interrupted_, {})) Granted(granted);
 }
 
 void Publications::Granted(const worker::v1::PublishGranted& granted) {
   const std::string& id = granted.publication_id();
-  auto request = spool_.requested().find(id);
-  if (request == spool_.requested().end() || Settled(id)) return;
+  if (!spool_.requested().contains(id) || Settled(id)) return;
   // Asked again after the next Welcome, when the lease is back.
   if (services_.lease->Fenced(SteadyNow())) return;
   if (!publishing_.insert(id).second) return;
-  const trainer::v1::Saved& saved = request->second.publish_request().saved();
-  Publication publication{SourceDir(saved), saved.manifest_digest(), granted.output_uri(),
-                          overwrite_};
-  services_.publish_thread->Run(
-      [services = &services_, key = TaskKey(ref_), id, publication = std::move(publication)] {
-        absl::Status status = Publish(publication, *services->output_root,
-                                      [services] { return !services->lease->Fenced(SteadyNow()); });
-        services->post_to_task(key, [id, uri = publication.output_uri, status](TaskRunner& task) {
-          task.publications().OnPublished(id, uri, status);
-        });
-      });
+  services_.publish_thread->Run([services = &services_, key = TaskKey(ref_), granted,
+                                 publication = MakePublication(id, granted.output_uri())] {
+    const auto result = Publish(publication, *services->output_root,
+                                [services] { return !services->lease->Fenced(SteadyNow()); });
+    services->post_to_task(key, [granted, result](TaskRunner& task) {
+      task.publications().OnPublished(granted, result);
+    });
+  });
 }
 
-void Publications::OnPublished(const std::string& id, const std::string& output_uri,
-                               absl::Status status) {
+void Publications::OnPublished(const worker::v1::PublishGranted& granted,
+                               const absl::StatusOr<PublishResult>& result) {
+  const std::string& id = granted.publication_id();
   publishing_.erase(id);
-  if (absl::IsFailedPrecondition(status)) {
-    LogWarning("publication ", id, " waits: ", status.message());
+  if (result.ok() && *result == PublishResult::kLeaseOver) {
+    LogWarning("task ", TaskKey(ref_), ": publication ", id, " waits for a new lease");
+    interrupted_[id] = granted;
     return;
   }
-  if (!status.ok()) storage_error_ = std::string(status.message());
-  Settle(id, status.ok() ? "" : std::string(status.message()), output_uri);
+  worker::v1::PublicationOutcome outcome;
+  outcome.set_publication_id(id);
+  outcome.set_output_uri(granted.output_uri());
+  outcome.set_error(std::string(result.status().message()));
+  outcome.set_storage(!result.ok());
+  Settle(outcome);
 }
 
 void Publications::Denied(const worker::v1::PublishDenied& denied) {
   const std::string& id = denied.publication_id();
   if (!spool_.requested().contains(id) || Settled(id) || publishing_.contains(id)) return;
-  Settle(id, absl::StrCat("denied: ", denied.reason()));
+  Drop(id, absl::StrCat("denied: ", denied.reason()));
 }
 
 void Publications::GiveUp(const std::string& reason) {
   for (const auto& [id, request] : spool_.requested()) {
-    if (!Settled(id) && !publishing_.contains(id)) Settle(id, reason);
+    if (!Settled(id) && !publishing_.contains(id)) Drop(id, reason);
   }
 }
 
-void Publications::Settle(const std::string& id, const std::string& error,
-                          const std::string& output_uri) {
-  LogInfo("task ", TaskKey(ref_), ": publication ", id,
-          error.empty() ? absl::StrCat(" is at ", output_uri) : absl::StrCat(": ", error));
+void Publications::Drop(const std::string& id, const std::string& reason) {
+  // An earlier agent may have been killed while it published.
+  const auto interrupted = interrupted_.extract(id);
+  const std::string uri = interrupted ? interrupted.mapped().output_uri() : output_.uri();
+  services_.publish_thread->Run(
+      [root = services_.output_root, publication = MakePublication(id, uri)] {
+        ClearStaging(publication, *root);
+      });
   worker::v1::PublicationOutcome outcome;
   outcome.set_publication_id(id);
-  outcome.set_error(error);
-  outcome.set_output_uri(output_uri);
+  outcome.set_error(reason);
+  Settle(outcome);
+}
+
+void Publications::Settle(const worker::v1::PublicationOutcome& outcome) {
+  LogInfo("task ", TaskKey(ref_), ": publication ", outcome.publication_id(),
+          outcome.error().empty() ? absl::StrCat(" is at ", outcome.output_uri())
+                                  : absl::StrCat(": ", outcome.error()));
   if (absl::Status s = spool_.RecordPublication(outcome); !s.ok()) LogError(s.ToString());
 }
 
@@ -114,9 +139,19 @@ bool Publications::AllSettled() const {
                      [this](const auto& request) { return Settled(request.first); });
 }
 
-bool Publications::any_unpublished() const {
-  return std::any_of(spool_.outcomes().begin(), spool_.outcomes().end(),
-                     [](const auto& outcome) { return !outcome.second.error().empty(); });
+std::string Publications::storage_error() const {
+  for (const auto& [id, outcome] : spool_.outcomes()) {
+    if (outcome.storage()) return outcome.error();
+  }
+  return "";
+}
+
+std::vector<std::string> Publications::Unpublished() const {
+  std::vector<std::string> ids;
+  for (const auto& [id, outcome] : spool_.outcomes()) {
+    if (!outcome.error().empty()) ids.push_back(id);
+  }
+  return ids;
 }
 
 }  // namespace liger::agent

@@ -1,12 +1,16 @@
 #ifndef LIGER_WORKER_AGENT_PUBLICATIONS_H_
 #define LIGER_WORKER_AGENT_PUBLICATIONS_H_
 
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "liger/worker/v1/worker.pb.h"
+#include "worker/agent/publisher.h"
 #include "worker/agent/services.h"
 #include "worker/agent/spool.h"
 
@@ -18,7 +22,7 @@ namespace liger::agent {
 class Publications {
  public:
   Publications(const Services& services, Spool& spool, trainer::v1::Ref ref,
-               std::string attempt_dir, bool overwrite);
+               std::string attempt_dir, v1::OutputSpec output);
 
   // Reads the folder against its manifest in the background, once.
   void Verify(const trainer::v1::Saved& saved);
@@ -27,9 +31,13 @@ class Publications {
   }
   void OnVerified(const trainer::v1::Saved& saved, const absl::Status& status);
 
+  // Goes on with what the end of a lease interrupted.
+  void Tick(absl::Time now);
+
   void Granted(const worker::v1::PublishGranted& granted);
   void Denied(const worker::v1::PublishDenied& denied);
-  void OnPublished(const std::string& id, const std::string& output_uri, absl::Status status);
+  void OnPublished(const worker::v1::PublishGranted& granted,
+                   const absl::StatusOr<PublishResult>& result);
   // Nobody will answer any more.
   void GiveUp(const std::string& reason);
 
@@ -38,21 +46,25 @@ class Publications {
   std::vector<worker::v1::TaskEvent> Unanswered() const;
   bool AllSettled() const;
   // The worker could not verify a result or make it visible: why. Empty: fine.
-  const std::string& storage_error() const { return storage_error_; }
-  bool any_unpublished() const;
+  std::string storage_error() const;
+  // Asked for, and will not be visible.
+  std::vector<std::string> Unpublished() const;
 
  private:
   bool Settled(const std::string& id) const { return spool_.outcomes().contains(id); }
-  void Settle(const std::string& id, const std::string& error, const std::string& output_uri = "");
+  void Settle(const worker::v1::PublicationOutcome& outcome);
+  // Settles what nothing more is done for.
+  void Drop(const std::string& id, const std::string& reason);
+  Publication MakePublication(const std::string& id, const std::string& output_uri) const;
   std::string SourceDir(const trainer::v1::Saved& saved) const;
 
   const Services& services_;
   Spool& spool_;
   const trainer::v1::Ref ref_;
   const std::string attempt_dir_;
-  const bool overwrite_;
+  const v1::OutputSpec output_;
   std::set<std::string> verifying_, verified_, publishing_;
-  std::string storage_error_;
+  std::map<std::string, worker::v1::PublishGranted> interrupted_;
 };
 
 }  // namespace liger::agent

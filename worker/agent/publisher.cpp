@@ -2,13 +2,14 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/file.h"
 
 namespace liger::agent {
@@ -79,7 +80,6 @@ absl::Status Stage(const Publication& publication, const Target& target,
   if (error) {
     const std::string message = error.message();
     const bool full = error == std::errc::no_space_on_device;
-    fs::remove_all(path, error);
     const std::string text = absl::StrCat("cannot copy the result to ", path, ": ", message);
     return full ? absl::ResourceExhaustedError(text) : absl::InternalError(text);
   }
@@ -93,43 +93,79 @@ absl::Status Expose(const Target& target, const std::string& staging, bool overw
     return absl::OkStatus();
   }
   // A file system without renameat2's flags. Not atomic over an old folder.
-  if (errno == EINVAL && overwrite) {
+  if (errno == EINVAL) {
     std::error_code error;
-    fs::remove_all(target.path, error);
+    if (overwrite) fs::remove_all(target.path, error);
+    if (target.Exchange(staging, 0) == 0) return absl::OkStatus();
   }
-  if (errno == EINVAL && target.Exchange(staging, 0) == 0) return absl::OkStatus();
   return Errno("cannot make the result visible at " + target.path);
+}
+
+// Named by content, so that a second try meets what the first one left.
+std::string StagingName(const std::string& leaf, absl::string_view manifest_digest) {
+  absl::ConsumePrefix(&manifest_digest, "sha256:");
+  return absl::StrCat(".", leaf, ".", manifest_digest.substr(0, 16), ".part");
+}
+
+// The opposite of Stage: a folder that was moved goes back, a copy goes.
+void Unstage(const Publication& publication, const fs::path& staged) {
+  std::error_code error;
+  if (!fs::exists(publication.source_dir, error)) {
+    fs::rename(staged, publication.source_dir, error);
+    if (!error) return;
+  }
+  fs::remove_all(staged, error);
 }
 
 }  // namespace
 
-absl::Status Publish(const Publication& publication, const Root& output_root,
-                     const std::function<bool()>& may_publish) {
+absl::StatusOr<PublishResult> Publish(const Publication& publication, const Root& output_root,
+                                      const std::function<bool()>& may_publish) {
   absl::StatusOr<Target> target = ResolveTarget(publication.output_uri, output_root);
   if (!target.ok()) return target.status();
+  const std::string staging = StagingName(target->leaf, publication.manifest_digest);
+  const fs::path staged = fs::path(target->path).parent_path() / staging;
+  // Once the result is visible: what was there before it.
+  const auto remove_staged = [&staged] {
+    std::error_code error;
+    fs::remove_all(staged, error);
+  };
   if (Exists(*target)) {
-    if (HasManifest(target->path, publication.manifest_digest)) return absl::OkStatus();
+    if (HasManifest(target->path, publication.manifest_digest)) {
+      remove_staged();
+      return PublishResult::kVisible;
+    }
     if (!publication.overwrite) {
+      Unstage(publication, staged);
       return absl::AlreadyExistsError(absl::StrCat(
           target->path, " exists already: choose another output.uri or set output.overwrite"));
     }
   }
-  if (!may_publish()) return absl::FailedPreconditionError("the worker's lease is over");
-  // Named by content, so that a second try meets what the first one left.
-  const std::string staging = absl::StrCat(
-      ".", target->leaf, ".", publication.manifest_digest.substr(strlen("sha256:"), 16), ".part");
-  const fs::path staged = fs::path(target->path).parent_path() / staging;
+  if (!may_publish()) return PublishResult::kLeaseOver;
   const bool staged_before =
       !fs::exists(publication.source_dir) && HasManifest(staged, publication.manifest_digest);
+  absl::Cleanup unstage = [&] { Unstage(publication, staged); };
   if (!staged_before) {
     if (absl::Status s = Stage(publication, *target, staging); !s.ok()) return s;
   }
-  if (!may_publish()) return absl::FailedPreconditionError("the worker's lease is over");
+  if (!may_publish()) return PublishResult::kLeaseOver;
   if (absl::Status s = Expose(*target, staging, publication.overwrite); !s.ok()) return s;
-  if (fsync(target->parent.get()) != 0) return Errno("cannot sync the folder of " + target->path);
-  std::error_code error;
-  fs::remove_all(staged, error);
-  return absl::OkStatus();
+  std::move(unstage).Cancel();
+  const bool synced = fsync(target->parent.get()) == 0;
+  const absl::Status unsynced = Errno("cannot sync the folder of " + target->path);
+  remove_staged();
+  if (!synced) return unsynced;
+  return PublishResult::kVisible;
+}
+
+void ClearStaging(const Publication& publication, const Root& output_root) {
+  absl::StatusOr<std::string> relative = output_root.Relative(publication.output_uri);
+  if (!relative.ok()) return;
+  const fs::path target(*relative);
+  const fs::path staged =
+      target.parent_path() / StagingName(target.filename().string(), publication.manifest_digest);
+  if (!output_root.OpenBeneath(staged.string(), O_PATH | O_DIRECTORY | O_NOFOLLOW).ok()) return;
+  Unstage(publication, output_root.path() / staged);
 }
 
 PublishThread::PublishThread() : thread_([this] { Loop(); }) {}

@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "worker/agent/roots.h"
 
@@ -26,12 +27,22 @@ struct Publication {
 // and SHA-256 of every file that it lists. DATA_LOSS names what differs.
 absl::Status VerifyManifest(const std::string& dir, const std::string& manifest_digest);
 
+enum class PublishResult {
+  kVisible,
+  kLeaseOver,  // nothing became visible; to be tried again with a lease
+};
+
 // Makes the folder visible at its output URI, whole or not at all, by a rename
 // (over a copy, from another file system). Idempotent: the same manifest
 // already there is success. ALREADY_EXISTS when something else is.
-// `may_publish` is asked right before the rename; false: FAILED_PRECONDITION.
-absl::Status Publish(const Publication& publication, const Root& output_root,
-                     const std::function<bool()>& may_publish);
+// `may_publish` is asked right before the rename. Unless the result is visible,
+// nothing is left beside the target, and the source is where it was.
+absl::StatusOr<PublishResult> Publish(const Publication& publication, const Root& output_root,
+                                      const std::function<bool()>& may_publish);
+
+// Takes back what a Publish that was killed half-way left beside the target,
+// when it will not be tried again.
+void ClearStaging(const Publication& publication, const Root& output_root);
 
 // Reads and copies of whole models, away from the agent's thread, in order.
 class PublishThread {

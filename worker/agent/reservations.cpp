@@ -69,18 +69,32 @@ std::optional<worker::v1::Prepare> Reservations::Take(const trainer::v1::Ref& re
   return std::move(node.mapped().prepare);
 }
 
-void Reservations::Abort(const trainer::v1::Ref& ref) { Release(TaskKey(ref)); }
-
-void Reservations::Expire(absl::Time now) {
-  std::vector<std::string> late;
-  for (const auto& [key, reservation] : reserved_) {
-    if (now > reservation.deadline) late.push_back(key);
-  }
-  for (const std::string& key : late) Release(key);
+template <typename Predicate>
+void Reservations::ReleaseIf(Predicate predicate) {
+  std::erase_if(reserved_, [&](const auto& entry) {
+    if (!predicate(entry.second)) return false;
+    ledger_->Release(entry.first);
+    return true;
+  });
 }
 
-void Reservations::Release(const std::string& key) {
-  if (reserved_.erase(key) > 0) ledger_->Release(key);
+void Reservations::Abort(const trainer::v1::Ref& ref) {
+  ReleaseIf([key = TaskKey(ref)](const Reservation& r) { return TaskKey(r.prepare.ref()) == key; });
+}
+
+void Reservations::AbortAll() {
+  ReleaseIf([](const Reservation&) { return true; });
+}
+
+void Reservations::AbortOlder(const trainer::v1::Ref& ref) {
+  ReleaseIf([&ref](const Reservation& r) {
+    const trainer::v1::Ref& other = r.prepare.ref();
+    return other.job_uid() == ref.job_uid() && other.epoch() < ref.epoch();
+  });
+}
+
+void Reservations::Expire(absl::Time now) {
+  ReleaseIf([now](const Reservation& r) { return now > r.deadline; });
 }
 
 }  // namespace liger::agent

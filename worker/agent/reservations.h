@@ -28,6 +28,9 @@ class Reservations {
   std::optional<worker::v1::Prepare> Take(const trainer::v1::Ref& ref);
   // Releases everything. Unknown tasks are ignored.
   void Abort(const trainer::v1::Ref& ref);
+  void AbortAll();
+  // Those of the job's earlier epochs.
+  void AbortOlder(const trainer::v1::Ref& ref);
   // Aborts what was not started in time.
   void Expire(absl::Time now);
   size_t size() const { return reserved_.size(); }
@@ -39,7 +42,8 @@ class Reservations {
     UniqueFd port_holder;
     absl::Time deadline;
   };
-  void Release(const std::string& key);
+  template <typename Predicate>
+  void ReleaseIf(Predicate predicate);
 
   DeviceLedger* const ledger_;
   const std::string advertise_address_;

@@ -81,8 +81,9 @@ absl::Status Session::Serve(int64_t stream_id) {
   callbacks_.opened(stream_id);
   CoordinatorMessage message;
   while (stream->Read(&message)) callbacks_.received(stream_id, std::move(message));
-  // A writer blocked by flow control goes on only when the call is over.
-  context.TryCancel();
+  // The coordinator's reason, which a TryCancel would hide. Then the call is
+  // over, so a writer that flow control blocked goes on.
+  const grpc::Status status = stream->Finish();
   {
     absl::MutexLock lock(&mutex_);
     stream_over_ = true;
@@ -92,7 +93,7 @@ absl::Status Session::Serve(int64_t stream_id) {
     absl::MutexLock lock(&mutex_);
     context_ = nullptr;
   }
-  return FromGrpc(stream->Finish());
+  return FromGrpc(status);
 }
 
 void Session::WriteLoop(Stream& stream) {

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "common/file.h"
 #include "common/framing.h"
+#include "common/utf8.h"
 
 namespace liger::agent {
 
@@ -45,30 +46,50 @@ absl::Status Spool::Load(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status Spool::Append(TaskEvent event, const trainer::v1::Ref& ref, int source_rank,
-                           int64_t source_seq) {
+void Spool::Stamp(TaskEvent& event, const trainer::v1::Ref& ref) const {
   *event.mutable_ref() = ref;
   event.set_seq(last_seq_ + 1);
   const absl::Time now = absl::Now();
   event.mutable_time()->set_seconds(absl::ToUnixSeconds(now));
   event.mutable_time()->set_nanos(
       static_cast<int32_t>((absl::ToUnixNanos(now) % 1000000000 + 1000000000) % 1000000000));
+  // It may quote paths and messages of the system.
+  MakeStringsValid(&event);
+}
+
+absl::Status Spool::Append(TaskEvent event, const trainer::v1::Ref& ref, int source_rank,
+                           int64_t source_seq) {
+  Stamp(event, ref);
   SpoolRecord record;
   *record.mutable_event() = std::move(event);
   record.set_source_rank(source_rank);
   record.set_source_seq(source_seq);
-  return Write(record, record.event().has_exited() || record.event().has_publish_request());
+  const bool sync = record.event().has_exited() || record.event().has_publish_request();
+  if (absl::Status s = Write(record, sync); !s.ok()) return s;
+  Apply(record);
+  return absl::OkStatus();
+}
+
+void Spool::HoldExit(TaskEvent event, const trainer::v1::Ref& ref) {
+  Stamp(event, ref);
+  SpoolRecord record;
+  *record.mutable_event() = std::move(event);
+  Apply(record);
 }
 
 absl::Status Spool::RecordPublication(const worker::v1::PublicationOutcome& outcome) {
   SpoolRecord record;
   *record.mutable_publication() = outcome;
+  MakeStringsValid(&record);
+  Apply(record);
   return Write(record, true);
 }
 
 absl::Status Spool::RecordStop(const std::string& reason) {
   SpoolRecord record;
   record.set_stop_reason(reason.empty() ? "asked to stop" : reason);
+  MakeStringsValid(&record);
+  Apply(record);
   return Write(record, false);
 }
 
@@ -81,10 +102,8 @@ absl::Status Spool::Write(const SpoolRecord& record, bool sync) {
   if (!written.ok()) {
     // A half-written frame would hide every later one.
     [[maybe_unused]] int rc = ftruncate(fd_.get(), start);
-    return written;
   }
-  Apply(record);
-  return absl::OkStatus();
+  return written;
 }
 
 void Spool::Apply(const SpoolRecord& record) {

@@ -27,6 +27,12 @@ class Spool {
   // a publication or an exit, is synced to disk.
   absl::Status Append(worker::v1::TaskEvent event, const trainer::v1::Ref& ref, int source_rank = 0,
                       int64_t source_seq = 0);
+  // The task's last event, where the disk takes nothing more: kept in memory
+  // only. An agent that is restarted before it is acknowledged makes it anew,
+  // under the same number.
+  void HoldExit(worker::v1::TaskEvent event, const trainer::v1::Ref& ref);
+  // These hold for this agent even when they could not be written: a restarted
+  // one finds them out anew.
   absl::Status RecordPublication(const worker::v1::PublicationOutcome& outcome);
   absl::Status RecordStop(const std::string& reason);
 
@@ -52,6 +58,7 @@ class Spool {
 
  private:
   absl::Status Load(const std::string& path);
+  void Stamp(worker::v1::TaskEvent& event, const trainer::v1::Ref& ref) const;
   absl::Status Write(const worker::v1::SpoolRecord& record, bool sync);
   void Apply(const worker::v1::SpoolRecord& record);
 

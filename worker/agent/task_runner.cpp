@@ -8,7 +8,6 @@
 #include "worker/agent/input_policy.h"
 #include "worker/agent/log.h"
 #include "worker/agent/steady_time.h"
-#include "worker/agent/text_util.h"
 #include "worker/agent/trainer_environment.h"
 
 namespace liger::agent {
@@ -16,13 +15,8 @@ namespace {
 
 // Ranks left when one fails get this long to end by themselves.
 constexpr absl::Duration kGangGrace = absl::Seconds(5);
-// Log bytes of a failing rank that travel with its exit.
-constexpr int64_t kLogTailBytes = 64 << 10;
-constexpr int kFailureLogLines = 20;
-// After the exit is acknowledged, the log gets this long to follow it.
-constexpr absl::Duration kShipTimeout = absl::Seconds(30);
-// The exit of a task that the coordinator does not know is offered for so long.
-constexpr absl::Duration kDisownedTimeout = absl::Seconds(30);
+// More time than this between two ticks: the agent stood still.
+constexpr absl::Duration kLongestTick = absl::Seconds(1);
 
 }  // namespace
 
@@ -34,9 +28,8 @@ TaskRunner::TaskRunner(const Services& services, AttemptFolder folder,
       spool_(std::move(spool)),
       ranks_(folder_, record_.prepare()),
       converter_(ranks_.leading_rank()) {
-  publications_ =
-      std::make_unique<Publications>(services_, *spool_, ref(), folder_.work(),
-                                     record_.start().resolved_spec().output().overwrite());
+  publications_ = std::make_unique<Publications>(services_, *spool_, ref(), folder_.work(),
+                                                 record_.start().resolved_spec().output());
 }
 
 absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Launch(const Services& services,
@@ -61,6 +54,7 @@ absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Launch(const Services& s
 
 absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Recover(const Services& services,
                                                                 const AttemptFolder& folder) {
+  RemoveTemporaries(folder.path());
   absl::StatusOr<worker::v1::AttemptRecord> record = folder.ReadRecord();
   if (!record.ok()) return record.status();
   absl::StatusOr<std::unique_ptr<Spool>> spool = Spool::Open(folder.spool());
@@ -70,7 +64,6 @@ absl::StatusOr<std::unique_ptr<TaskRunner>> TaskRunner::Recover(const Services& 
   if (task->spool_->exited()) {
     task->state_ = State::kExited;
     task->exited_ = task->spool_->After(task->spool_->last_seq() - 1)->exited();
-    task->exited_at_ = SteadyNow();
   }
   task->AddToShipper();
   if (task->state_ == State::kExited) services.shipper->Finish(task->ref());
@@ -93,7 +86,9 @@ absl::Status TaskRunner::LaunchTrainers() {
       ranks_.Launch(*services_.spawner, services_.options->trainer, environments);
   if (!launched.ok()) return launched;
   for (auto& process : ranks_.Processes()) *record_.add_processes() = process;
-  return folder_.WriteRecord(record_);
+  // They run, whether this is written or not.
+  if (absl::Status s = folder_.WriteRecord(record_); !s.ok()) LogWarning(s.ToString());
+  return absl::OkStatus();
 }
 
 absl::Status TaskRunner::WriteLaunch() const {
@@ -120,14 +115,18 @@ void TaskRunner::AddToShipper() {
   services_.shipper->Add(ref(), 0, folder_.log(0), folder_.events(0));
 }
 
-void TaskRunner::Tick(absl::Time now) {
-  ranks_.Reap();
+void TaskRunner::Tick(absl::Time now, bool connected) {
+  const absl::Duration passed = std::min(now - last_tick_, kLongestTick);
+  last_tick_ = now;
+  ranks_.Reap(now);
   ReadEvents(now);
   FillSpool(now);
+  publications_->Tick(now);
+  ranks_.KillSilent(passed, services_.options->hang_timeout);
   EnforceStop(now);
   if (state_ == State::kRunning && ranks_.AllGone()) OnAllGone();
   if (state_ == State::kEnded) TryExit(now);
-  if (state_ == State::kExited) TryFinish(now);
+  if (state_ == State::kExited) TryFinish(connected ? passed : absl::ZeroDuration());
 }
 
 void TaskRunner::ReadEvents(absl::Time now) {
@@ -144,6 +143,8 @@ void TaskRunner::ReadEvents(absl::Time now) {
 }
 
 void TaskRunner::Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now) {
+  // What follows the end, too, must come to one.
+  if (!rank.outcome.done && !rank.outcome.failed) rank.silent = absl::ZeroDuration();
   if (event.has_done()) rank.outcome.done = true;
   if (event.has_failed()) rank.outcome.failed = event.failed();
   // Before a restart of the agent these went to the spool.
@@ -172,10 +173,10 @@ void TaskRunner::FillSpool(absl::Time now) {
         continue;
       }
     }
-    absl::Status spooled = spool_->Append(next.event, ref(), next.source_rank, next.source_seq);
-    if (!spooled.ok()) {
+    spool_failure_ = spool_->Append(next.event, ref(), next.source_rank, next.source_seq);
+    if (!spool_failure_.ok()) {
       // A full disk. The event stays here; with no spool the task cannot go on.
-      if (!kill_at_) Fail(kGangGrace, std::string(spooled.message()));
+      if (!kill_at_) Fail(kGangGrace, std::string(spool_failure_.message()));
       return;
     }
     converted_.pop_front();
@@ -220,76 +221,6 @@ void TaskRunner::EnforceStop(absl::Time now) {
     kill_at_ = now + kGangGrace;
   }
   if (kill_at_ && now >= *kill_at_) ranks_.Kill();
-}
-
-void TaskRunner::OnAllGone() {
-  // Devices are free only when nothing that could use them is left.
-  if (!ranks_.ClearStrays()) return;
-  services_.ledger->Release(TaskKey(ref()));
-  services_.shipper->Finish(ref());
-  state_ = State::kEnded;
-}
-
-void TaskRunner::TryExit(absl::Time now) {
-  const bool heard_all = std::all_of(ranks_.ranks().begin(), ranks_.ranks().end(),
-                                     [](const LocalRank& rank) { return rank.tail.at_end(); });
-  if (!heard_all || !converted_.empty()) return;
-  if (!publications_->AllSettled()) {
-    // Asked to stop with a result under way: the coordinator answers, or not.
-    if (kill_at_ && now >= *kill_at_) publications_->GiveUp("the task was stopped before");
-    return;
-  }
-  worker::v1::TaskEvent event;
-  *event.mutable_exited() = MakeExited();
-  if (absl::Status s = spool_->Append(event, ref()); !s.ok()) {
-    LogError("task ", TaskKey(ref()), " cannot report its exit: ", s.ToString());
-    return;
-  }
-  exited_ = event.exited();
-  exited_at_ = now;
-  state_ = State::kExited;
-  LogInfo("task ", TaskKey(ref()), " exited: ",
-          exited_->has_failure() ? exited_->failure().message()
-          : exited_->cancelled() ? "stopped"
-                                 : "done");
-}
-
-worker::v1::Exited TaskRunner::MakeExited() const {
-  ExitContext context;
-  context.worker_error = worker_error_;
-  context.cancelled = !spool_->stop_reason().empty() && worker_error_.empty();
-  context.spawn_error = spawn_error_;
-  worker::v1::Exited exited = ClassifyExit(ranks_.Outcomes(), context);
-  if (launch_failure_) {
-    *exited.mutable_failure() = *launch_failure_;
-  } else if (!exited.has_failure() && !publications_->storage_error().empty()) {
-    exited.mutable_failure()->set_class_(v1::FAILURE_CLASS_STORAGE);
-    exited.mutable_failure()->set_message(publications_->storage_error());
-    exited.mutable_failure()->set_action("Make room at the output, or choose another output.uri");
-  } else if (context.cancelled && publications_->any_unpublished()) {
-    exited.set_cancelled(true);
-  }
-  if (exited.has_failure()) {
-    exited.set_log_tail(
-        ReadTail(folder_.log(std::max(0, exited.first_failed_rank())), kLogTailBytes));
-    exited.mutable_failure()->set_log_tail(LastLines(exited.log_tail(), kFailureLogLines));
-  }
-  return exited;
-}
-
-void TaskRunner::TryFinish(absl::Time now) {
-  const bool ignored = disowned_ && now - exited_at_ > kDisownedTimeout;
-  if (!spool_->drained() && !ignored) return;
-  if (!acknowledged_at_) acknowledged_at_ = now;
-  const bool shipped = services_.shipper->Drained(ref()) || now - *acknowledged_at_ > kShipTimeout;
-  if (!shipped && !ignored) return;
-  services_.shipper->Remove(ref());
-  if (disowned_ || exited_->has_failure()) {
-    services_.archive->Keep(folder_);
-  } else {
-    services_.archive->Remove(folder_);
-  }
-  finished_ = true;
 }
 
 worker::v1::TaskStatus TaskRunner::Status(absl::Time now) const {

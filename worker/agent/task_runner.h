@@ -37,7 +37,8 @@ class TaskRunner {
   static absl::StatusOr<std::unique_ptr<TaskRunner>> Recover(const Services& services,
                                                              const AttemptFolder& folder);
 
-  void Tick(absl::Time now);
+  // `connected`: there is a coordinator to tell.
+  void Tick(absl::Time now, bool connected);
 
   void Control(const trainer::v1::Command& command);
   // Tells the trainers to stop and kills them after `grace`. Asking again can
@@ -79,7 +80,10 @@ class TaskRunner {
   void OnAllGone();
   void TryExit(absl::Time now);
   worker::v1::Exited MakeExited() const;
-  void TryFinish(absl::Time now);
+  // What went wrong on this worker rather than in the trainer.
+  std::optional<v1::Failure> WorkersFailure(const worker::v1::Exited& exited) const;
+  // `connected`: time since the last call in which there was a session.
+  void TryFinish(absl::Duration connected);
 
   const Services& services_;
   const AttemptFolder folder_;
@@ -91,6 +95,8 @@ class TaskRunner {
   // Converted and not yet in the spool: a result waits there until it is
   // verified, and what follows waits behind it.
   std::deque<ConvertedEvent> converted_;
+  absl::Status spool_failure_;  // of the last attempt to fill it
+  bool result_lost_ = false;    // with it
 
   State state_ = State::kRunning;
   std::optional<absl::Time> kill_at_;
@@ -99,8 +105,9 @@ class TaskRunner {
   std::string worker_error_;
   std::set<std::string> commands_seen_;
   std::optional<worker::v1::Exited> exited_;
-  absl::Time exited_at_ = absl::InfinitePast();
-  std::optional<absl::Time> acknowledged_at_;
+  absl::Time last_tick_ = absl::InfinitePast();
+  // Connected time since the exit, and since its acknowledgement.
+  absl::Duration offered_, shipping_;
   bool disowned_ = false;
   bool finished_ = false;
 };

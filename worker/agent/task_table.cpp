@@ -54,10 +54,10 @@ std::vector<TaskRunner*> TaskTable::Older(const trainer::v1::Ref& ref) {
   return older;
 }
 
-void TaskTable::Tick(absl::Time now) {
+void TaskTable::Tick(absl::Time now, bool connected) {
   std::set<pid_t> known;
   for (auto& [key, entry] : tasks_) {
-    entry.task->Tick(now);
+    entry.task->Tick(now, connected);
     known.merge(entry.task->Pids());
   }
   std::erase_if(tasks_, [](const auto& item) { return item.second.task->finished(); });

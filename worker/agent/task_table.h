@@ -32,7 +32,7 @@ class TaskTable {
   std::vector<TaskRunner*> Older(const trainer::v1::Ref& ref);
 
   // Advances every task and drops the finished ones.
-  void Tick(absl::Time now);
+  void Tick(absl::Time now, bool connected);
   // Sends what was not sent on this session, in order for each task.
   void SendEvents(const Sender& send);
   // A new session: everything unacknowledged goes out again, and publications

@@ -7,11 +7,8 @@
 
 namespace liger::agent {
 
-// `bytes` with everything that is not UTF-8 replaced by U+FFFD: a protobuf
-// string may not hold anything else, and a log's tail may start anywhere.
-std::string ToValidUtf8(std::string_view bytes);
-
-// The last `max_bytes` of a file, as valid UTF-8; empty when it cannot be read.
+// The last `max_bytes` of a file, as valid UTF-8 (it may start anywhere); empty when
+// it cannot be read.
 std::string ReadTail(const std::string& path, int64_t max_bytes);
 
 // The last `lines` lines of `text`.

@@ -2,12 +2,16 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -56,11 +60,12 @@ void AgentProcess::Start(const std::vector<std::string>& more_flags) {
                                    dir_ + "/outputs",
                                    "--trainer",
                                    LIGER_FAKE_TRAINER,
-                                   "--metrics-listen",
-                                   "127.0.0.1:0",
                                    "--inventory-interval",
                                    "0.2"};
   argv.insert(argv.end(), more_flags.begin(), more_flags.end());
+  if (std::find(argv.begin(), argv.end(), "--metrics-listen") == argv.end()) {
+    argv.insert(argv.end(), {"--metrics-listen", "127.0.0.1:0"});
+  }
   std::vector<char*> pointers;
   for (std::string& arg : argv) pointers.push_back(arg.data());
   pointers.push_back(nullptr);
@@ -69,6 +74,7 @@ void AgentProcess::Start(const std::vector<std::string>& more_flags) {
   ASSERT_GE(pid_, 0);
   if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGXFSZ, SIG_IGN);  // FillDisk: an error, not the end
     const int fd = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(fd, 1);
     dup2(fd, 2);
@@ -78,6 +84,35 @@ void AgentProcess::Start(const std::vector<std::string>& more_flags) {
 }
 
 void AgentProcess::Signal(int signal_number) { kill(pid_, signal_number); }
+
+void AgentProcess::FillDisk() {
+  const rlimit none{0, 0};
+  ASSERT_EQ(prlimit(pid_, RLIMIT_FSIZE, &none, nullptr), 0);
+}
+
+std::string AgentProcess::HttpGet(const std::string& path) const {
+  const std::string log = Log();
+  const std::string port_line = "metrics and health on port ";
+  const size_t found = log.rfind(port_line);
+  if (found == std::string::npos) return "no port in the log";
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<uint16_t>(atoi(log.c_str() + found + port_line.size())));
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  std::string answer;
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+    const std::string request = absl::StrCat("GET ", path, " HTTP/1.0\r\n\r\n");
+    EXPECT_EQ(send(fd, request.data(), request.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(request.size()));
+    char piece[4096];
+    for (ssize_t n; (n = read(fd, piece, sizeof(piece))) > 0;) {
+      answer.append(piece, static_cast<size_t>(n));
+    }
+  }
+  close(fd);
+  return answer;
+}
 
 int AgentProcess::Wait() {
   int status = 0;

@@ -20,6 +20,8 @@ class AgentProcess {
   void Signal(int signal_number);
   // Its exit status as waitpid reports it; fails the test after a minute.
   int Wait();
+  // From now on no file of it can grow: as on a full disk.
+  void FillDisk();
   // SIGKILL, and nothing else: what is left is the next agent's to clear.
   void Kill();
 
@@ -27,6 +29,8 @@ class AgentProcess {
   const std::string& data_dir() const { return data_dir_; }
   std::string output(const std::string& name) const { return dir_ + "/outputs/" + name; }
   std::string Log() const;
+  // The answer of its HTTP server, status line and body.
+  std::string HttpGet(const std::string& path) const;
   // Folders below <data-dir>/`sub`.
   std::vector<std::string> Folders(const std::string& sub) const;
   // Processes with this agent's mark, trainers and what they started.

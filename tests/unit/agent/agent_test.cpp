@@ -10,8 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/file.h"
-#include "tests/unit/agent/agent_process.h"
-#include "tests/unit/agent/fake_coordinator.h"
+#include "tests/unit/agent/agent_fixture.h"
 
 namespace liger::agent {
 namespace {
@@ -23,69 +22,6 @@ using testing::IsEmpty;
 using testing::SizeIs;
 using worker::v1::Exited;
 using worker::v1::TaskEvent;
-
-trainer::v1::Ref MakeRef(const std::string& job, int64_t epoch = 1) {
-  trainer::v1::Ref ref;
-  ref.set_job_uid(job);
-  ref.set_epoch(epoch);
-  ref.set_task_id(absl::StrCat(job, "-train-", epoch));
-  return ref;
-}
-
-using Labels = std::vector<std::pair<std::string, std::string>>;
-
-v1::JobSpec MakeSpec(const std::string& name, const Labels& labels) {
-  v1::JobSpec spec;
-  spec.set_name(name);
-  spec.mutable_sft();
-  for (const auto& [key, value] : labels) (*spec.mutable_labels())[key] = value;
-  return spec;
-}
-
-class AgentTest : public testing::Test {
- protected:
-  void StartAgent(const std::vector<std::string>& flags = {}) {
-    agent_.Start(flags);
-    coordinator_->WaitForHello();
-    coordinator_->WaitForHeartbeats(1);
-  }
-  void Run(const trainer::v1::Ref& ref, const Labels& labels) {
-    coordinator_->Run(ref, MakeSpec(ref.job_uid(), labels));
-  }
-  // Until the trainer has sent its first step.
-  void WaitForProgress(const trainer::v1::Ref& ref) {
-    ASSERT_TRUE(coordinator_->WaitUntil([&] {
-      for (const TaskEvent& event : coordinator_->Received(ref)) {
-        if (event.has_progress()) return true;
-      }
-      return false;
-    }));
-  }
-  int CountPublishRequests() {
-    int count = 0;
-    for (const TaskEvent& event : coordinator_->Received(ref_))
-      count += event.has_publish_request();
-    return count;
-  }
-  bool WaitForNoTrainers(absl::Duration timeout) {
-    return coordinator_->WaitUntil([&] { return agent_.Trainers().empty(); }, timeout);
-  }
-  void ExpectGapless(const trainer::v1::Ref& ref) {
-    int64_t expected = 1;
-    for (const TaskEvent& event : coordinator_->Events(ref)) EXPECT_EQ(event.seq(), expected++);
-  }
-  // The next coordinator has the same port and knows what this one knew.
-  void RestartCoordinator() {
-    const int port = coordinator_->port();
-    const FakeCoordinator::Memory memory = coordinator_->memory();
-    coordinator_.reset();
-    coordinator_ = std::make_unique<FakeCoordinator>(port, memory);
-  }
-
-  std::unique_ptr<FakeCoordinator> coordinator_ = std::make_unique<FakeCoordinator>();
-  AgentProcess agent_{coordinator_->address()};
-  const trainer::v1::Ref ref_ = MakeRef("job-a");
-};
 
 TEST_F(AgentTest, RunsATaskToItsPublishedEnd) {
   StartAgent();
@@ -276,6 +212,24 @@ TEST_F(AgentTest, RefusesAModelOutsideOfItsRoot) {
   EXPECT_EQ(exited.failure().field(), "model.uri");
 }
 
+TEST_F(AgentTest, KillsATrainerThatGivesNoSignOfLife) {
+  StartAgent({"--hang-timeout", "1"});
+  Run(ref_, {{"end", "hang"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_HANG);
+  EXPECT_THAT(exited.failure().message(), HasSubstr("gave no sign of life for 1s"));
+  EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
+}
+
+TEST_F(AgentTest, ATrainerThatIsDoneAndDoesNotEndIsKilledAndWasDone) {
+  StartAgent({"--hang-timeout", "1"});
+  Run(ref_, {{"end", "linger"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_FALSE(exited.has_failure()) << exited.DebugString();
+  EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
+  EXPECT_TRUE(fs::exists(agent_.output("job-a") + "/manifest.json"));
+}
+
 // ---- losing the coordinator
 
 TEST_F(AgentTest, KeepsTrainingWithoutTheCoordinatorAndReplaysWhatItMissed) {
@@ -303,6 +257,32 @@ TEST_F(AgentTest, ReplaysUnacknowledgedEventsOnTheNextSession) {
   EXPECT_TRUE(
       coordinator_->WaitUntil([&] { return coordinator_->Received(ref_).size() >= 2 * before; }));
   ExpectGapless(ref_);
+}
+
+TEST_F(AgentTest, ShipsWhatAnOutageHeldUp) {
+  coordinator_->SetShip(false);
+  StartAgent({"--ship-timeout", "1"});
+  Run(ref_, {{"steps", "5"}});
+  coordinator_->WaitForExited(ref_);
+  const int port = coordinator_->port();
+  const FakeCoordinator::Memory memory = coordinator_->memory();
+  coordinator_.reset();
+  absl::SleepFor(absl::Seconds(2));  // longer than the time for shipping
+  coordinator_ = std::make_unique<FakeCoordinator>(port, memory);
+  EXPECT_TRUE(coordinator_->WaitUntil([&] { return coordinator_->Steps(ref_).size() == 5; },
+                                      absl::Seconds(20)));
+}
+
+TEST_F(AgentTest, ATaskThatEndedWellIsNoFailureBecauseNobodyKnowsItAnyMore) {
+  coordinator_->SetAcknowledgeEvents(false);
+  StartAgent();
+  Run(ref_, {});
+  coordinator_->WaitForExited(ref_);
+  coordinator_->SetVerdict("job-a", worker::v1::Verdict::STOP);
+  coordinator_->SetAcknowledgeEvents(true);
+  coordinator_->CloseSessions();
+  EXPECT_TRUE(coordinator_->WaitUntil([&] { return agent_.Folders("attempts").empty(); }));
+  EXPECT_THAT(agent_.Folders("failed"), IsEmpty());
 }
 
 TEST_F(AgentTest, DoesNotUseAGrantThatArrivesAfterItsLease) {

@@ -88,6 +88,25 @@ TEST_F(ReservationsTest, ReleasesWhatIsNotStartedInTime) {
   EXPECT_TRUE(reservations_.Prepare(MakePrepare("b"), now_).ok());
 }
 
+TEST_F(ReservationsTest, ANewerEpochAndANewSessionDropThem) {
+  worker::v1::Prepare prepare = MakePrepare("a");
+  prepare.mutable_ref()->set_epoch(3);
+  ASSERT_TRUE(reservations_.Prepare(prepare, now_).ok());
+  trainer::v1::Ref ref = prepare.ref();
+  reservations_.AbortOlder(ref);
+  EXPECT_EQ(reservations_.size(), 1u) << "its own";
+  ref.set_job_uid("b");
+  ref.set_epoch(4);
+  reservations_.AbortOlder(ref);
+  EXPECT_EQ(reservations_.size(), 1u) << "another job's";
+  ref.set_job_uid("a");
+  reservations_.AbortOlder(ref);
+  EXPECT_EQ(reservations_.size(), 0u);
+  ASSERT_TRUE(reservations_.Prepare(MakePrepare("b"), now_).ok());
+  reservations_.AbortAll();
+  EXPECT_EQ(ledger_.Holder("GPU-a"), "");
+}
+
 TEST_F(ReservationsTest, AStartedTaskKeepsItsDevices) {
   const worker::v1::Prepare prepare = MakePrepare("a");
   ASSERT_TRUE(reservations_.Prepare(prepare, now_).ok());

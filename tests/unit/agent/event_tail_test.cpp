@@ -70,6 +70,17 @@ TEST_F(EventTailTest, TrustsNothingBehindACorruptFrame) {
   EXPECT_TRUE(absl::IsDataLoss(tail.Read().status()));
 }
 
+TEST_F(EventTailTest, SkipsAWholeFrameThatIsNoEvent) {
+  trainer::v1::Event latin1;
+  latin1.mutable_failed()->set_message("row 17: caf\xE9");
+  Append(Frame(1) + EncodeFrame(latin1.SerializeAsString()) + Frame(3));
+  EventTail tail(path());
+  const auto events = tail.Read();
+  ASSERT_TRUE(events.ok());
+  ASSERT_EQ(events->size(), 2u);
+  EXPECT_EQ((*events)[1].seq(), 3);
+}
+
 TEST_F(EventTailTest, ReadsALongFileInPieces) {
   std::string all;
   for (int i = 1; i <= 20000; ++i) all += Frame(i, i);

@@ -52,6 +52,20 @@ TEST(ClassifyExitTest, SigkillWithACountedOomKillIsMemory) {
   EXPECT_EQ(ClassifyExit({rank}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
 }
 
+TEST(ClassifyExitTest, KilledForItsSilenceIsAHangAndToBlame) {
+  RankOutcome hung = Rank(1, Killed(SIGKILL), false, 1);
+  hung.silent_for = absl::Seconds(61.5);
+  RankOutcome killed_with_it = Rank(0, Killed(SIGKILL));
+  killed_with_it.killed_by_agent = true;
+  const auto exited = ClassifyExit({killed_with_it, hung}, {});
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_HANG);
+  EXPECT_EQ(exited.first_failed_rank(), 1);
+  EXPECT_EQ(exited.failure().message(),
+            "the trainer of rank 1 gave no sign of life for 1m1s and was killed");
+  hung.done = true;
+  EXPECT_FALSE(ClassifyExit({hung}, {}).has_failure()) << "it had said that it is done";
+}
+
 TEST(ClassifyExitTest, SilenceIsInfrastructure) {
   EXPECT_EQ(ClassifyExit({Rank(0, ExitCode(7))}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
   EXPECT_EQ(ClassifyExit({Rank(0, ExitCode(0))}, {}).failure().class_(), v1::FAILURE_CLASS_INFRA);
@@ -89,8 +103,6 @@ TEST(ClassifyExitTest, TheWorkersOwnTroubleIsInfrastructure) {
   const auto spawn = ClassifyExit({Rank(0, 0)}, {.spawn_error = "no such program"});
   EXPECT_EQ(spawn.failure().message(), "no such program");
 }
-
-TEST(OomKillCountTest, IsThere) { EXPECT_GE(OomKillCount(), 0); }
 
 }  // namespace
 }  // namespace liger::agent

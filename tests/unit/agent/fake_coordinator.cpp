@@ -23,11 +23,12 @@ std::string Key(const trainer::v1::Ref& ref) {
 }
 
 // The fake trainer's one publication is called "model".
-CoordinatorMessage GrantMessage(const trainer::v1::Ref& ref) {
+CoordinatorMessage GrantMessage(const trainer::v1::Ref& ref, const std::string& output_uri) {
   CoordinatorMessage message;
   *message.mutable_publish_granted()->mutable_ref() = ref;
   message.mutable_publish_granted()->set_publication_id("model");
-  message.mutable_publish_granted()->set_output_uri(ref.job_uid());
+  message.mutable_publish_granted()->set_output_uri(output_uri.empty() ? ref.job_uid()
+                                                                       : output_uri);
   return message;
 }
 
@@ -68,6 +69,21 @@ void FakeCoordinator::SetPublicationAnswer(PublicationAnswer answer) {
   publication_answer_ = answer;
 }
 
+void FakeCoordinator::SetWelcome(bool on) {
+  absl::MutexLock lock(&mutex_);
+  welcome_ = on;
+}
+
+void FakeCoordinator::SetRefusal(grpc::Status refusal) {
+  absl::MutexLock lock(&mutex_);
+  refusal_ = std::move(refusal);
+}
+
+void FakeCoordinator::SetShip(bool on) {
+  absl::MutexLock lock(&mutex_);
+  ship_ = on;
+}
+
 void FakeCoordinator::SetVerdict(const std::string& job_uid, worker::v1::Verdict::Action action) {
   absl::MutexLock lock(&mutex_);
   verdicts_[job_uid] = action;
@@ -76,6 +92,7 @@ void FakeCoordinator::SetVerdict(const std::string& job_uid, worker::v1::Verdict
 grpc::Status FakeCoordinator::Session(grpc::ServerContext* context, SessionStream* stream) {
   {
     absl::MutexLock lock(&mutex_);
+    if (!refusal_.ok()) return refusal_;
     stream_ = stream;
     context_ = context;
   }
@@ -99,6 +116,7 @@ grpc::Status FakeCoordinator::Session(grpc::ServerContext* context, SessionStrea
 
 void FakeCoordinator::OnHello(const worker::v1::Hello& hello) {
   hellos_.push_back(hello);
+  if (!welcome_) return;
   CoordinatorMessage message;
   auto* welcome = message.mutable_welcome();
   welcome->set_session_id(absl::StrCat("session-", hellos_.size()));
@@ -133,7 +151,8 @@ void FakeCoordinator::OnEvent(const TaskEvent& event) {
     stream_->Write(ack);
   }
   if (!event.has_publish_request()) return;
-  if (publication_answer_ == PublicationAnswer::kGrant) stream_->Write(GrantMessage(event.ref()));
+  if (publication_answer_ == PublicationAnswer::kGrant)
+    stream_->Write(GrantMessage(event.ref(), ""));
   if (publication_answer_ == PublicationAnswer::kDeny) {
     CoordinatorMessage answer;
     *answer.mutable_publish_denied()->mutable_ref() = event.ref();
@@ -143,9 +162,15 @@ void FakeCoordinator::OnEvent(const TaskEvent& event) {
   }
 }
 
-void FakeCoordinator::Grant(const trainer::v1::Ref& ref) { Send(GrantMessage(ref)); }
+void FakeCoordinator::Grant(const trainer::v1::Ref& ref, const std::string& output_uri) {
+  Send(GrantMessage(ref, output_uri));
+}
 
 grpc::Status FakeCoordinator::Ship(grpc::ServerContext*, ShipStream* stream) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!ship_) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "not now");
+  }
   Chunk chunk;
   while (stream->Read(&chunk)) {
     ChunkAck ack;

@@ -45,6 +45,11 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   void SetAcknowledgeHeartbeats(bool on);
   void SetAcknowledgeEvents(bool on);
   void SetPublicationAnswer(PublicationAnswer answer);
+  void SetWelcome(bool on);
+  // Ends every session with this error instead; OK: not.
+  void SetRefusal(grpc::Status refusal);
+  // Off: every Ship stream is refused.
+  void SetShip(bool on);
   // By default each owned task is adopted from what was acknowledged here.
   void SetVerdict(const std::string& job_uid, worker::v1::Verdict::Action action);
 
@@ -57,7 +62,8 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   void Run(const trainer::v1::Ref& ref, const v1::JobSpec& spec,
            trainer::v1::TaskKind kind = trainer::v1::TASK_KIND_TRAIN);
   void Stop(const trainer::v1::Ref& ref, double grace_seconds);
-  void Grant(const trainer::v1::Ref& ref);
+  // `output_uri`: default, the job's uid.
+  void Grant(const trainer::v1::Ref& ref, const std::string& output_uri = "");
   void CloseSessions();
 
   // ---- what it has heard; each waits up to a minute and fails the test then
@@ -95,6 +101,9 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   absl::Mutex mutex_;
   bool acknowledge_heartbeats_ ABSL_GUARDED_BY(mutex_) = true;
   bool acknowledge_events_ ABSL_GUARDED_BY(mutex_) = true;
+  bool welcome_ ABSL_GUARDED_BY(mutex_) = true;
+  grpc::Status refusal_ ABSL_GUARDED_BY(mutex_);
+  bool ship_ ABSL_GUARDED_BY(mutex_) = true;
   PublicationAnswer publication_answer_ ABSL_GUARDED_BY(mutex_) = PublicationAnswer::kGrant;
   std::map<std::string, worker::v1::Verdict::Action> verdicts_ ABSL_GUARDED_BY(mutex_);
   SessionStream* stream_ ABSL_GUARDED_BY(mutex_) = nullptr;

@@ -8,6 +8,8 @@
 //      =exit        exit code 7 and no word
 //      =torn        half a frame, then SIGKILL
 //      =hang        neither ends nor reads its commands
+//      =linger      Done, and then as hang
+//      =saved       saves a result, then as wait
 //      =wait        runs until it is told to stop
 //   fork=1          starts a child in a session of its own that outlives it
 //   log=TEXT        on stderr
@@ -103,9 +105,11 @@ class FakeTrainer {
     if (end == "wait") return Sleep(3600 * 1000) ? 0 : 2;
     if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_CHECK) SendCheckResult();
     if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_TRAIN) Save();
+    if (end == "saved") return Sleep(3600 * 1000) ? 0 : 2;
     Event done;
     done.mutable_done();
     Send(done);
+    if (end == "linger") Hang();
     return 0;
   }
 

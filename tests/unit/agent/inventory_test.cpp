@@ -80,6 +80,21 @@ TEST_F(InventoryTest, NamesThePresentOnesAsTheCatalogDoesToo) {
               ElementsAre("/models/tiny", "/datasets/a.jsonl", "a.jsonl", "tiny"));
 }
 
+TEST_F(InventoryTest, FitsIntoAMessage) {
+  WriteModel("tiny");
+  Write("datasets/named.jsonl", "{}");
+  const std::string folder = std::string(200, 'd') + "/" + std::string(200, 'e');
+  for (int i = 0; i < 2500; ++i)
+    Write("datasets/" + folder + "/" + std::to_string(i) + ".json", "");
+  worker::v1::Hello hello;
+  const auto items = Scan({"named.jsonl"});
+  hello.mutable_inventory()->Assign(items.begin(), items.end());
+  EXPECT_GT(hello.inventory_size(), 1000);
+  EXPECT_LT(hello.ByteSizeLong(), 800u << 10);
+  EXPECT_EQ(items[0].kind(), "model");
+  EXPECT_EQ(items[1].uri(), "named.jsonl");
+}
+
 TEST_F(InventoryTest, TheDigestFollowsTheFiles) {
   WriteModel("tiny");
   const std::string before = Scan()[0].digest();
@@ -100,16 +115,6 @@ TEST_F(InventoryTest, DamagedFilesDoNotHurt) {
 }
 
 // ---- text_util
-
-TEST(TextUtilTest, ReplacesOnlyWhatIsNotUtf8) {
-  const std::string good = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80";
-  EXPECT_EQ(ToValidUtf8(good), good);
-  const std::string bad = "\xEF\xBF\xBD";
-  EXPECT_EQ(ToValidUtf8("x\x80y"), "x" + bad + "y");
-  EXPECT_EQ(ToValidUtf8("\xC0\xAF"), bad + bad) << "overlong";
-  EXPECT_EQ(ToValidUtf8("\xED\xA0\x80"), bad + bad + bad) << "surrogate";
-  EXPECT_EQ(ToValidUtf8("\xE2\x82"), bad + bad) << "cut off";
-}
 
 TEST(TextUtilTest, LastLines) {
   EXPECT_EQ(LastLines("a\nb\nc\n", 2), "b\nc\n");

@@ -35,7 +35,11 @@ class PublisherTest : public testing::Test {
     return {source, Sha256(manifest), "team/result", false};
   }
   absl::Status PublishIt(const Publication& publication) {
-    return Publish(publication, *root_, [] { return true; });
+    const auto result = Publish(publication, *root_, [] { return true; });
+    if (result.ok()) {
+      EXPECT_EQ(*result, PublishResult::kVisible);
+    }
+    return result.status();
   }
   std::string Weights() { return ReadFile(dir_ + "/outputs/team/result/w").value_or("none"); }
   // Entries of the target's folder, staging leftovers included.
@@ -77,17 +81,63 @@ TEST_F(PublisherTest, DoesNotReplaceSomethingElseUnlessTold) {
 
 TEST_F(PublisherTest, PublishesNothingWithoutALease) {
   const Publication publication = Save("a", "one");
-  EXPECT_TRUE(absl::IsFailedPrecondition(Publish(publication, *root_, [] { return false; })));
+  EXPECT_EQ(*Publish(publication, *root_, [] { return false; }), PublishResult::kLeaseOver);
   EXPECT_EQ(Weights(), "none");
   // The lease ends between moving the folder and showing it.
   int asked = 0;
-  EXPECT_TRUE(
-      absl::IsFailedPrecondition(Publish(publication, *root_, [&] { return ++asked == 1; })));
+  EXPECT_EQ(*Publish(publication, *root_, [&] { return ++asked == 1; }), PublishResult::kLeaseOver);
   EXPECT_EQ(asked, 2);
-  EXPECT_EQ(Weights(), "none");
-  ASSERT_TRUE(PublishIt(publication).ok()) << "the next try goes on from there";
+  EXPECT_EQ(Entries(), 0) << "neither result nor staging folder";
+  EXPECT_TRUE(fs::exists(publication.source_dir));
+  ASSERT_TRUE(PublishIt(publication).ok());
   EXPECT_EQ(Weights(), "one");
   EXPECT_EQ(Entries(), 1);
+}
+
+TEST_F(PublisherTest, AFailureLeavesNothingBesideTheTarget) {
+  const Publication publication = Save("a", "one");
+  ASSERT_TRUE(MakeFolders(dir_ + "/outputs/team").ok());
+  // Something appears there between the first look and the rename.
+  int asked = 0;
+  const auto result = Publish(publication, *root_, [&] {
+    if (++asked == 2) fs::create_directories(dir_ + "/outputs/team/result/mine");
+    return true;
+  });
+  EXPECT_FALSE(result.ok());
+  EXPECT_EQ(Entries(), 1) << "what appeared";
+  EXPECT_TRUE(fs::exists(publication.source_dir + "/w")) << "the result is not lost";
+}
+
+TEST_F(PublisherTest, AFileInTheWayIsAFailureAndNoEndOfTheLease) {
+  ASSERT_TRUE(MakeFolders(dir_ + "/outputs").ok());
+  ASSERT_TRUE(WriteFileAtomically(dir_ + "/outputs/team", "a file").ok());
+  EXPECT_FALSE(PublishIt(Save("a", "one")).ok());
+}
+
+TEST_F(PublisherTest, GoesOnWhereAKilledOneStopped) {
+  const Publication publication = Save("a", "one");
+  const std::string staged = absl::StrCat(dir_, "/outputs/team/.result.",
+                                          publication.manifest_digest.substr(7, 16), ".part");
+  ASSERT_TRUE(MakeFolders(dir_ + "/outputs/team").ok());
+  fs::rename(publication.source_dir, staged);
+  ASSERT_TRUE(PublishIt(publication).ok());
+  EXPECT_EQ(Weights(), "one");
+  EXPECT_EQ(Entries(), 1);
+}
+
+TEST_F(PublisherTest, ClearStagingTakesBackWhatAKilledOneMoved) {
+  const Publication publication = Save("a", "one");
+  ClearStaging(publication, *root_);  // nothing there
+  const std::string staged = absl::StrCat(dir_, "/outputs/team/.result.",
+                                          publication.manifest_digest.substr(7, 16), ".part");
+  ASSERT_TRUE(MakeFolders(dir_ + "/outputs/team").ok());
+  fs::rename(publication.source_dir, staged);
+  ClearStaging(publication, *root_);
+  EXPECT_EQ(Entries(), 0);
+  EXPECT_TRUE(fs::exists(publication.source_dir + "/w"));
+  fs::copy(publication.source_dir, staged);
+  ClearStaging(publication, *root_);
+  EXPECT_EQ(Entries(), 0) << "a copy, from another file system";
 }
 
 TEST_F(PublisherTest, RefusesPlacesOutsideOfTheRoot) {

@@ -1,7 +1,9 @@
 #include "worker/agent/spool.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include <filesystem>
 #include <fstream>
@@ -91,6 +93,56 @@ TEST_F(SpoolTest, DropsATornRecordAndGoesOnBehindIt) {
   auto spool = Open();
   EXPECT_EQ(spool->last_seq(), 2);
   EXPECT_EQ(spool->After(1)->progress().step().step(), 20);
+}
+
+// Until the end of the test no file grows: as on a full disk, but for everyone.
+class FullDisk {
+ public:
+  FullDisk() {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, SIG_IGN);
+    const rlimit full{0, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &full);
+  }
+  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST_F(SpoolTest, TellsTheExitAlsoWhenTheDiskIsFull) {
+  TaskEvent exited;
+  exited.mutable_exited();
+  {
+    auto spool = Open();
+    ASSERT_TRUE(spool->Append(Step(1), ref_).ok());
+    FullDisk full;
+    EXPECT_FALSE(spool->RecordStop("cancelled").ok());
+    EXPECT_EQ(spool->stop_reason(), "cancelled") << "it holds all the same";
+    worker::v1::PublicationOutcome outcome;
+    outcome.set_publication_id("model");
+    EXPECT_FALSE(spool->RecordPublication(outcome).ok());
+    EXPECT_TRUE(spool->outcomes().contains("model"));
+    EXPECT_FALSE(spool->Append(exited, ref_).ok());
+    EXPECT_FALSE(spool->exited());
+    spool->HoldExit(exited, ref_);
+    EXPECT_TRUE(spool->exited());
+    EXPECT_EQ(spool->After(1)->seq(), 2);
+    EXPECT_EQ(spool->After(1)->ref().job_uid(), "job");
+  }
+  // The next agent makes it again, under the same number.
+  auto spool = Open();
+  EXPECT_FALSE(spool->exited());
+  ASSERT_TRUE(spool->Append(exited, ref_).ok());
+  EXPECT_EQ(spool->last_seq(), 2);
+}
+
+TEST_F(SpoolTest, StoresTextOfAnyEncoding) {
+  TaskEvent exited;
+  exited.mutable_exited()->mutable_failure()->set_message("cannot write /data/caf\xE9");
+  ASSERT_TRUE(Open()->Append(exited, ref_).ok());
+  auto spool = Open();
+  EXPECT_EQ(spool->After(0)->exited().failure().message(), "cannot write /data/caf\xEF\xBF\xBD");
 }
 
 TEST_F(SpoolTest, RemembersPublicationsAndTheExit) {

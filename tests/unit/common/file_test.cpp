@@ -27,6 +27,16 @@ class FileTest : public testing::Test {
   std::string folder_;
 };
 
+TEST_F(FileTest, RemovesWhatAKilledWriterLeftAndNothingElse) {
+  for (const char* name : {"record.tmp.123", "record", "record.tmp.", "record.tmp.12a", "x.tmp"}) {
+    ASSERT_TRUE(WriteFileAtomically(Path(name), "x").ok());
+  }
+  RemoveTemporaries(folder_);
+  EXPECT_FALSE(fs::exists(Path("record.tmp.123")));
+  EXPECT_EQ(Entries(), 4u);
+  RemoveTemporaries(Path("none"));
+}
+
 TEST_F(FileTest, ReadsBackWhatWasWritten) {
   const std::string content("a\0b", 3);
   ASSERT_TRUE(WriteFileAtomically(Path("f"), content).ok());

@@ -11,7 +11,7 @@ namespace {
 using Result = FrameReader::Result;
 
 TEST(FramingTest, ReadsBackWhatWasWrittenByteByByte) {
-  const std::vector<std::string> payloads = {"a", "", std::string(100000, 'x')};
+  const std::vector<std::string> payloads = {"a", "bc", std::string(100000, 'x')};
   std::string stream;
   for (const auto& payload : payloads) stream += EncodeFrame(payload);
 
@@ -57,6 +57,15 @@ TEST(FramingTest, HugeLengthIsCorruptionNotAnAllocation) {
   reader.Append(std::string(8, '\xff'));
   std::string payload;
   EXPECT_EQ(reader.Next(&payload), Result::kCorrupt);
+}
+
+TEST(FramingTest, ZerosAreNoFrames) {
+  FrameReader reader;
+  reader.Append(EncodeFrame("a") + std::string(64, '\0'));
+  std::string payload;
+  EXPECT_EQ(reader.Next(&payload), Result::kFrame);
+  EXPECT_EQ(reader.Next(&payload), Result::kCorrupt);
+  EXPECT_TRUE(absl::IsInvalidArgument(WriteFrame(-1, liger::v1::Failure())));
 }
 
 TEST(FramingTest, WritesMessagesToADescriptor) {

@@ -74,6 +74,17 @@ TEST_F(EventFileTest, ALostEventTakesNoNumber) {
   EXPECT_EQ(events[1].seq(), 2);
 }
 
+TEST_F(EventFileTest, AMessageThatQuotesAnotherEncodingStaysReadable) {
+  EventFile file(fd_, 0);
+  Reporter reporter({&file});
+  liger::v1::Failure failure;
+  failure.set_message("row 17: last read: '\"caf\xE9'");
+  EXPECT_TRUE(reporter.Failed(failure));
+  const auto events = ReadEvents(path_);
+  ASSERT_EQ(events.size(), 1u);
+  EXPECT_EQ(events[0].failed().message(), "row 17: last read: '\"caf\xEF\xBF\xBD'");
+}
+
 TEST(ReporterTest, PhaseIsToldOnce) {
   RecordingSink sink;
   Reporter reporter({&sink});

@@ -232,6 +232,36 @@ TEST_P(StoreRuns, APublicationIsGrantedTheSameWayAgain) {
   EXPECT_EQ(driver->Do(no_digest).publish->denied_reason, "NO_DIGEST");
 }
 
+TEST_P(StoreRuns, AGrantedModelThatCannotBeMadeVisibleIsWithdrawn) {
+  const int64_t epoch = driver->RunJob("u", "w1");
+  ASSERT_TRUE(driver->PublishModel("u", "w1", epoch, 2).publish->granted);
+  TaskExit exit = Failed(liger::v1::FAILURE_CLASS_STORAGE, "no space left at /out/job-u", false);
+  exit.unpublished = {"final"};
+  driver->Exit("u", "w1", epoch, 3, exit);
+  const liger::v1::Job job = driver->Job("u");
+  EXPECT_EQ(job.status().state(), JobStatus::FAILED);
+  EXPECT_EQ(job.status().reason(), "Storage");
+  EXPECT_EQ(job.status().message(), "no space left at /out/job-u");
+  EXPECT_EQ(job.status().output_uri(), "");
+  EXPECT_EQ(
+      driver->Read<size_t>([](const ReadView& v) { return v.Artifacts("default", "u").size(); }),
+      0u);
+}
+
+TEST_P(StoreRuns, AWorkerThatStopsBeforeItsGrantIsUsedLosesTheAttemptOnly) {
+  const int64_t epoch = driver->RunJob("u", "w1");
+  driver->PublishModel("u", "w1", epoch, 2);
+  TaskExit exit = Failed(liger::v1::FAILURE_CLASS_INFRA, "the worker was shut down", true);
+  exit.unpublished = {"final"};
+  driver->Exit("u", "w1", epoch, 3, exit);
+  EXPECT_EQ(driver->State("u"), JobStatus::RECOVERING) << "nobody can find the model";
+  const int64_t next = driver->Place("u", "w2");
+  driver->Begin("u", "w2", next);
+  EXPECT_TRUE(driver->PublishModel("u", "w2", next, 2).publish->granted);
+  driver->Exit("u", "w2", next, 3, Succeeded());
+  EXPECT_EQ(driver->State("u"), JobStatus::SUCCEEDED);
+}
+
 TEST_P(StoreRuns, ACommitBeatsALaterCancel) {
   const int64_t epoch = driver->RunJob("u", "w1");
   driver->PublishModel("u", "w1", epoch, 2);

@@ -3,6 +3,8 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include "common/utf8.h"
+
 namespace liger::trainer {
 
 namespace tv1 = liger::trainer::v1;
@@ -112,7 +114,9 @@ bool Reporter::Failed(const liger::v1::Failure& failure) {
   return Emit(event);
 }
 
-bool Reporter::Emit(const tv1::Event& event) {
+bool Reporter::Emit(tv1::Event event) {
+  // A message may quote a file that is in another encoding.
+  MakeStringsValid(&event);
   bool stored = true;
   for (EventSink* sink : sinks_) stored = sink->Emit(event) && stored;
   return stored;

@@ -40,7 +40,7 @@ class Reporter {
   bool Failed(const liger::v1::Failure& failure);
 
  private:
-  bool Emit(const liger::trainer::v1::Event& event);
+  bool Emit(liger::trainer::v1::Event event);
 
   const std::vector<EventSink*> sinks_;
   std::atomic<int> phase_{0};
