@@ -7,6 +7,7 @@ if(NOT TARGET liger::kernels)
   add_library(liger::kernels SHARED IMPORTED)
   set_target_properties(liger::kernels PROPERTIES
     IMPORTED_LOCATION "${_liger_prefix}/lib/libliger_kernels.so"
+    INTERFACE_COMPILE_FEATURES cxx_std_20
     INTERFACE_INCLUDE_DIRECTORIES "${_liger_prefix}/include")
   if(TARGET torch)
     target_link_libraries(liger::kernels INTERFACE torch)

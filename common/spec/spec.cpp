@@ -95,16 +95,12 @@ void FillDataset(liger::v1::DatasetSpec* dataset, TrainingSpec* training) {
   LIGER_DEFAULT(training, eval_on_start, has_eval);
 }
 
+// What the mode means for a model's type is in the trainer's registry, so the
+// switches stay as given.
 void FillKernels(liger::v1::KernelSpec* kernels) {
   if (kernels->mode() == liger::v1::KERNEL_MODE_UNSPECIFIED) {
     kernels->set_mode(liger::v1::KERNEL_MODE_LIGER);
   }
-  const bool fused = kernels->mode() == liger::v1::KERNEL_MODE_LIGER;
-  LIGER_DEFAULT(kernels, rope, fused);
-  LIGER_DEFAULT(kernels, rms_norm, fused);
-  LIGER_DEFAULT(kernels, swiglu, fused);
-  LIGER_DEFAULT(kernels, cross_entropy, fused);
-  LIGER_DEFAULT(kernels, fused_linear_cross_entropy, fused);
 }
 
 }  // namespace

@@ -17,9 +17,15 @@ std::string MethodName(const liger::v1::JobSpec& spec);
 // yet (refused by name). Empty: valid.
 std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec);
 
-// Fills every default of job_spec.proto in place, once; idempotent. The device
-// kind should have been decided before (unspecified becomes CPU), and catalog
-// names pinned. REQUIRES: ValidateSpec(*spec) is empty.
+// What a valid spec asks for that will have no effect, as warnings with code and
+// field. The same before and after FillDefaults.
+std::vector<liger::v1::Warning> SpecWarnings(const liger::v1::JobSpec& spec);
+
+// Fills every default of job_spec.proto in place, once; idempotent. Left to the
+// trainer: the kernel switches, whose defaults hang on the model's type, and
+// sft.completion_only_loss, on the rows. The device kind should have been
+// decided before (unspecified becomes CPU), and catalog names pinned.
+// REQUIRES: ValidateSpec(*spec) is empty.
 void FillDefaults(liger::v1::JobSpec* spec);
 
 // The rule by which SpecHash is made; stored beside it.

@@ -138,6 +138,12 @@ class Checker {
     if (training.has_warmup_ratio() && training.warmup_ratio() > 0 && training.warmup_steps() > 0) {
       Add("training.warmup_ratio", "cannot be given together with warmup_steps; keep one");
     }
+    // transformers would ignore it.
+    if (schedule == "constant" && (training.warmup_ratio() > 0 || training.warmup_steps() > 0)) {
+      Add(training.warmup_steps() > 0 ? "training.warmup_steps" : "training.warmup_ratio",
+          "does not go with lr_scheduler_type constant, which has no warm-up; use "
+          "constant_with_warmup, or leave the warm-up out");
+    }
   }
 
   void CheckDtypes() {

@@ -47,8 +47,11 @@ FusedLinearLogprobOutput FusedLinearLogprob(const at::Tensor& hidden_TH,
                                             const FusedLinearLogprobOptions& options = {});
 
 namespace baseline {
-// As TRL's selective_log_softmax over transformers' float32 logits: holds [T, V].
-// Gradient buffers of `options` are not used.
+// As TRL's selective_log_softmax over transformers' float32 logits, which hold [T, V]; the
+// logits may be of any floating dtype. Gradient buffers of `options` are not used.
+FusedLinearLogprobOutput Logprob(const at::Tensor& logits_TV, const at::Tensor& target_T,
+                                 const FusedLinearLogprobOptions& options = {});
+// The same on the logits of PyTorch's linear.
 FusedLinearLogprobOutput FusedLinearLogprob(const at::Tensor& hidden_TH,
                                             const at::Tensor& weight_VH, const at::Tensor& target_T,
                                             const std::optional<at::Tensor>& bias_V = std::nullopt,

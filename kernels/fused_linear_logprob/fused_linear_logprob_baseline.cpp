@@ -5,12 +5,9 @@
 
 namespace liger::kernels::baseline {
 
-FusedLinearLogprobOutput FusedLinearLogprob(const at::Tensor& hidden, const at::Tensor& weight,
-                                            const at::Tensor& target,
-                                            const std::optional<at::Tensor>& bias,
-                                            const FusedLinearLogprobOptions& options) {
+FusedLinearLogprobOutput Logprob(const at::Tensor& head, const at::Tensor& target,
+                                 const FusedLinearLogprobOptions& options) {
   RecordPath(Op::kFusedLinearLogprob, Path::kBaseline);
-  const at::Tensor head = at::linear(hidden, weight, bias);
   const at::Tensor logits = head.scalar_type() == at::kDouble ? head : head.to(at::kFloat);
   const at::Tensor ignored = target == options.ignore_index;
   const at::Tensor index = target.masked_fill(ignored, 0).unsqueeze(-1);
@@ -23,6 +20,13 @@ FusedLinearLogprobOutput FusedLinearLogprob(const at::Tensor& hidden, const at::
   out.mean_logit_T = detached.mean(-1).masked_fill(ignored, 0);
   out.is_top1_T = (detached.argmax(-1) == target).to(logits.scalar_type()).masked_fill(ignored, 0);
   return out;
+}
+
+FusedLinearLogprobOutput FusedLinearLogprob(const at::Tensor& hidden, const at::Tensor& weight,
+                                            const at::Tensor& target,
+                                            const std::optional<at::Tensor>& bias,
+                                            const FusedLinearLogprobOptions& options) {
+  return Logprob(at::linear(hidden, weight, bias), target, options);
 }
 
 }  // namespace liger::kernels::baseline

@@ -108,12 +108,12 @@ TaskExit ClassifyExit(const Exited& exited) {
 
 Failure CheckFailure(const liger::trainer::v1::CheckResult& result) {
   const liger::v1::Violation& first = result.violations(0);
-  const bool data = absl::StartsWith(first.field(), "dataset") || first.line() > 0;
+  const bool data = absl::StartsWith(first.field(), "dataset") || first.row() > 0;
   Failure failure;
   failure.set_class_(data ? liger::v1::FAILURE_CLASS_DATA : liger::v1::FAILURE_CLASS_CONFIG);
   failure.set_field(first.field());
   failure.set_file(first.file());
-  failure.set_row(first.line());
+  failure.set_row(first.row());
   std::string message;
   for (int i = 0; i < result.violations_size() && i < kMaxViolationsShown; ++i) {
     absl::StrAppend(&message, i == 0 ? "" : "\n", FormatViolation(result.violations(i)));

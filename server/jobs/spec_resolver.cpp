@@ -51,6 +51,9 @@ absl::StatusOr<ResolvedSpec> ResolveSpec(const liger::v1::JobSpec& spec, const C
   std::move(names.violations.begin(), names.violations.end(), std::back_inserter(violations));
   if (!violations.empty()) return InvalidArgument(violations);
   resolved.notices = std::move(names.notices);
+  for (const auto& warning : SpecWarnings(resolved.spec)) {
+    resolved.notices.push_back(warning.message());
+  }
 
   if (resolved.spec.name().empty()) resolved.spec.set_name(DefaultName(resolved.spec, name_suffix));
   liger::v1::ResourceSpec* resources = resolved.spec.mutable_resources();

@@ -68,7 +68,8 @@ TEST(SpecTest, DefaultsAreThoseOfTheProtoComments) {
   EXPECT_EQ(spec.training().lr_scheduler_type(), "linear");
   EXPECT_EQ(spec.training().data_seed(), 42);
   EXPECT_EQ(spec.training().precision(), liger::v1::PRECISION_FP32);
-  EXPECT_TRUE(spec.kernels().fused_linear_cross_entropy());
+  EXPECT_EQ(spec.kernels().mode(), liger::v1::KERNEL_MODE_LIGER);
+  EXPECT_FALSE(spec.kernels().has_rope()) << "the model's type decides";
   EXPECT_FALSE(spec.training().eval_on_start());
 
   JobSpec sft = Parse("{model: m, sft: , resources: {device_kind: cuda}, kernels: baseline}");
@@ -77,7 +78,7 @@ TEST(SpecTest, DefaultsAreThoseOfTheProtoComments) {
   EXPECT_EQ(sft.training().precision(), liger::v1::PRECISION_BF16_MIXED);
   EXPECT_EQ(sft.training().compute_dtype(), liger::v1::DTYPE_BF16);
   EXPECT_EQ(sft.training().storage_dtype(), liger::v1::DTYPE_FP32);
-  EXPECT_FALSE(sft.kernels().rms_norm());
+  EXPECT_EQ(sft.kernels().mode(), liger::v1::KERNEL_MODE_BASELINE);
 }
 
 TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {
@@ -90,11 +91,58 @@ TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {
   EXPECT_EQ(spec.training().max_grad_norm(), 0);
   EXPECT_EQ(spec.training().precision(), liger::v1::PRECISION_BF16_MIXED);
   EXPECT_TRUE(spec.kernels().rope());
-  EXPECT_FALSE(spec.kernels().swiglu());
   EXPECT_THAT(ValidateSpec(spec), IsEmpty());
   JobSpec again = spec;
   FillDefaults(&again);
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(spec, again));
+}
+
+TEST(SpecTest, ConstantScheduleWithWarmupIsRefused) {
+  EXPECT_THAT(Fields("{model: m, sft: , training: {lr_scheduler_type: constant, warmup_steps: 3}}"),
+              ElementsAre("training.warmup_steps"));
+  EXPECT_THAT(
+      Fields("{model: m, sft: , training: {lr_scheduler_type: constant, warmup_ratio: 0.1}}"),
+      ElementsAre("training.warmup_ratio"));
+  EXPECT_THAT(Fields("{model: m, sft: , training: {lr_scheduler_type: constant_with_warmup, "
+                     "warmup_steps: 3}}"),
+              IsEmpty());
+}
+
+// Of the spec as given and as resolved.
+std::vector<std::string> Warned(const std::string& text) {
+  JobSpec spec = Parse(text);
+  std::vector<std::string> given, resolved;
+  for (const auto& warning : SpecWarnings(spec)) given.push_back(warning.field());
+  FillDefaults(&spec);
+  for (const auto& warning : SpecWarnings(spec)) resolved.push_back(warning.field());
+  EXPECT_EQ(given, resolved) << text;
+  return resolved;
+}
+
+TEST(SpecTest, WarnsOfEvaluationSettingsWithoutASet) {
+  const std::string training = "training: {eval_steps: 5, eval_on_start: true}";
+  EXPECT_THAT(
+      Warned("{model: m, sft: , " + training + ", dataset: {max_eval_samples: 9}}"),
+      ElementsAre("training.eval_steps", "training.eval_on_start", "dataset.max_eval_samples"));
+  EXPECT_THAT(Warned("{model: m, sft: , " + training + ", dataset: {eval_fraction: 0.1}}"),
+              IsEmpty());
+  EXPECT_THAT(Warned("{model: m, sft: , " + training + ", dataset: {eval_uri: e.jsonl}}"),
+              IsEmpty());
+  EXPECT_THAT(Warned("{model: m, sft: }"), IsEmpty());
+}
+
+TEST(SpecTest, WarnsOfKernelSwitchesThatTheMethodDoesNotUse) {
+  const auto warned = [](const std::string& method, const std::string& kernels) {
+    return Warned("{model: m, " + method + ": , kernels: {" + kernels + "}}");
+  };
+  EXPECT_THAT(warned("sft", "fused_linear_logprob: true"),
+              ElementsAre("kernels.fused_linear_logprob"));
+  EXPECT_THAT(warned("sft", "cross_entropy: false"), ElementsAre("kernels.cross_entropy"));
+  EXPECT_THAT(warned("sft", "cross_entropy: true, fused_linear_cross_entropy: false"), IsEmpty());
+  EXPECT_THAT(warned("sft", "mode: custom, cross_entropy: true"), IsEmpty());
+  EXPECT_THAT(warned("orpo", "fused_linear_logprob: false, rope: false"), IsEmpty());
+  EXPECT_THAT(warned("orpo", "cross_entropy: true, fused_linear_cross_entropy: true"),
+              ElementsAre("kernels.cross_entropy", "kernels.fused_linear_cross_entropy"));
 }
 
 TEST(SpecTest, HashIgnoresWhatDoesNotChangeTheRun) {

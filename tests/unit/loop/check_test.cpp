@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "common/file.h"
 #include "tests/unit/loop/tiny_job.h"
@@ -37,7 +38,8 @@ TEST(CheckTest, MissingWeightsAndBadDataAreBothReported) {
   const auto result = Check(request);
   ASSERT_EQ(result.violations_size(), 2) << result.ShortDebugString();
   EXPECT_EQ(result.violations(0).field(), "model");
-  EXPECT_EQ(result.violations(1).line(), 2);
+  EXPECT_EQ(result.violations(1).row(), 2);
+  EXPECT_EQ(result.violations(1).line(), 0) << "a row is not a line of the file";
   EXPECT_THAT(result.violations(1).file(), HasSubstr("sft.jsonl"));
 }
 
@@ -51,6 +53,49 @@ TEST(CheckTest, UnimplementedConfigIsNamedAndDataIsSkipped) {
   ASSERT_EQ(result.violations_size(), 1) << result.ShortDebugString();
   EXPECT_THAT(result.violations(0).message(), HasSubstr("relu2"));
   EXPECT_THAT(result.checks_skipped(), Contains("data"));
+}
+
+void SetConfig(const TinyJob& job, const nlohmann::json& patch,
+               const std::string& file = "config.json") {
+  const std::string path = "model/" + file;
+  nlohmann::json config = nlohmann::json::parse(ReadAll(job.Path(path)), nullptr, false);
+  if (config.is_discarded()) config = nlohmann::json::object();
+  config.update(patch);
+  job.WriteFile(path, config.dump());
+}
+
+// Only names and shapes of a model are made: this one's weights would be 4 TB.
+TEST(CheckTest, AModelLargerThanTheMachineIsChecked) {
+  const TinyJob job;
+  SetConfig(job, {{"hidden_size", 1 << 15},
+                  {"intermediate_size", 1 << 20},
+                  {"head_dim", 128},
+                  {"num_hidden_layers", 10}});
+  const auto result = Check(job.Sft());
+  EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+  EXPECT_GT(result.stats().at("parameters"), int64_t{1'000'000'000'000});
+}
+
+TEST(CheckTest, AbsurdSizesAreViolationsOfTheConfig) {
+  for (const char* key : {"num_hidden_layers", "hidden_size"}) {
+    const TinyJob job;
+    SetConfig(job, {{key, 1 << 26}, {"intermediate_size", 1 << 26}});
+    const auto result = Check(job.Sft());
+    ASSERT_EQ(result.violations_size(), 1) << result.ShortDebugString();
+    EXPECT_EQ(result.violations(0).field(), key);
+    EXPECT_THAT(result.violations(0).file(), HasSubstr("config.json"));
+  }
+}
+
+TEST(CheckTest, GenerationConfigIsReadToo) {
+  const TinyJob job;
+  SetConfig(job, {{"eos_token_id", {256, "stop"}}}, "generation_config.json");
+  const auto result = Check(job.Sft());
+  ASSERT_EQ(result.violations_size(), 1) << result.ShortDebugString();
+  EXPECT_EQ(result.violations(0).field(), "eos_token_id");
+  EXPECT_THAT(result.violations(0).message(), HasSubstr("generation_config.json"));
+  SetConfig(job, {{"eos_token_id", {256, 10}}}, "generation_config.json");
+  EXPECT_EQ(Check(job.Sft()).violations_size(), 0);
 }
 
 TEST(CheckTest, MissingPathStopsTheRest) {

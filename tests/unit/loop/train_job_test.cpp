@@ -10,6 +10,7 @@
 
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/loop/reporter.h"
 #include "worker/trainer/loop/run_task.h"
 
 namespace liger::trainer {
@@ -26,6 +27,17 @@ std::vector<double> StepValues(const RecordingSink& sink, const std::string& nam
     values.push_back(event.step().values().at(name));
   return values;
 }
+
+// Asks for an Alive when the kernels of the first step are told, and keeps its step.
+struct AliveSink : EventSink {
+  bool Emit(Event event) override {
+    if (event.has_ready() && event.ready().kernels_ran_size() > 0) reporter->Alive();
+    if (event.has_alive()) step_at_ready = event.alive().step();
+    return true;
+  }
+  Reporter* reporter = nullptr;
+  int64_t step_at_ready = -1;
+};
 
 TEST(TotalStepsTest, MaxStepsOrEpochsRoundedUp) {
   liger::v1::TrainingSpec training;
@@ -203,6 +215,74 @@ TEST(TrainJobTest, LossThatIsNotFiniteFailsTheJobWithItsStep) {
   EXPECT_FALSE(fs::exists(job.Path("attempt/model")));
   EXPECT_TRUE(outcome.sink.All(Event::kSaved).empty());
   EXPECT_TRUE(outcome.sink.All(Event::kDone).empty());
+}
+
+// Nothing is computed with the parameters of the last update, if there is no
+// evaluation, before they are saved.
+TEST(TrainJobTest, ParametersThatAreNotFiniteAreNotSaved) {
+  for (const double learning_rate : {1e30, 1e39}) {
+    const TinyJob job;
+    Request request = job.Sft();
+    auto* spec = request.launch.mutable_resolved_spec();
+    spec->mutable_dataset()->set_eval_fraction(0);
+    spec->mutable_training()->set_eval_on_start(false);
+    spec->mutable_training()->set_max_steps(1);
+    spec->mutable_training()->set_learning_rate(learning_rate);
+    const TaskOutcome outcome = RunRecorded(request);
+    EXPECT_EQ(outcome.exit_code, kExitFailed) << learning_rate;
+    const auto failure = outcome.sink.Last(Event::kFailed).failed();
+    EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_NAN);
+    EXPECT_EQ(failure.step(), 1);
+    EXPECT_THAT(failure.message(), HasSubstr("model.embed_tokens.weight"));
+    EXPECT_THAT(failure.action(), HasSubstr("learning_rate"));
+    EXPECT_FALSE(fs::exists(job.Path("attempt/model")));
+    EXPECT_TRUE(outcome.sink.All(Event::kSaved).empty());
+  }
+}
+
+TEST(TrainJobTest, EvaluationLossThatIsNotFiniteFailsTheJob) {
+  const TinyJob job;
+  std::string config = ReadAll(job.Path("model/config.json"));
+  const std::string range = "\"initializer_range\":0.05";
+  ASSERT_NE(config.find(range), std::string::npos);
+  config.replace(config.find(range), range.size(), "\"initializer_range\":1e38");
+  job.WriteFile("model/config.json", config);
+  const TaskOutcome outcome = RunRecorded(job.Sft());
+  EXPECT_EQ(outcome.exit_code, kExitFailed);
+  const auto failure = outcome.sink.Last(Event::kFailed).failed();
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_NAN);
+  EXPECT_THAT(failure.message(), HasSubstr("eval_loss"));
+  EXPECT_THAT(failure.action(), HasSubstr("model's weights"));
+  EXPECT_TRUE(outcome.sink.All(Event::kEval).empty());
+}
+
+TEST(TrainJobTest, SettingsWithoutEffectWarn) {
+  const TinyJob job;
+  Request request = job.Orpo();
+  auto* spec = request.launch.mutable_resolved_spec();
+  spec->mutable_training()->set_max_steps(1);
+  spec->mutable_training()->set_eval_steps(5);
+  spec->mutable_kernels()->set_cross_entropy(true);
+  const TaskOutcome outcome = RunRecorded(request);
+  ASSERT_EQ(outcome.exit_code, kExitOk);
+  std::vector<std::string> fields;
+  for (const Event& e : outcome.sink.All(Event::kWarning)) fields.push_back(e.warning().field());
+  EXPECT_THAT(fields, ElementsAre("training.eval_steps", "kernels.cross_entropy"));
+}
+
+// The heartbeat tells of steps that are not logged too.
+TEST(TrainJobTest, AliveFollowsEveryStep) {
+  const TinyJob job;
+  Request request = job.Sft();
+  auto* training = request.launch.mutable_resolved_spec()->mutable_training();
+  training->set_logging_steps(1000);
+  training->set_max_steps(3);
+  AliveSink sink;
+  Reporter reporter({&sink});
+  sink.reporter = &reporter;
+  StopFlag stop;
+  ASSERT_EQ(RunTask(request, reporter, stop), kExitOk);
+  EXPECT_EQ(sink.step_at_ready, 1);
 }
 
 TEST(TrainJobTest, BadRowFailsWithItsNumber) {

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "worker/trainer/loop/model_setup.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
 
@@ -83,17 +84,24 @@ double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
   return ((actual.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
 }
 
+Trainee::Trainee(Objective& objective, CausalLM& model, const AdamWOptions& options,
+                 const PrecisionPlan& precision)
+    : parameters_(NamedLeaves(model), precision),
+      optimizer_(parameters_, options, precision, /*seed=*/0),
+      strategy_(MakeStrategy(RankInfo())),
+      parts_{model, objective, parameters_, optimizer_, *strategy_, stop_} {}
+
+StepResult Trainee::Step(const std::vector<Batch>& micro_batches, double learning_rate,
+                         double max_grad_norm) {
+  return RunStep(parts_, micro_batches, ++step_, learning_rate, max_grad_norm);
+}
+
 std::vector<std::map<std::string, double>> Train(Objective& objective, CausalLM& model,
                                                  const std::vector<Batch>& batches, double lr) {
-  torch::optim::AdamW optimizer(model.parameters(),
-                                torch::optim::AdamWOptions(lr).weight_decay(0.0));
+  Trainee trainee(objective, model);
   std::vector<std::map<std::string, double>> history;
   for (const Batch& batch : batches) {
-    optimizer.zero_grad();
-    const LossOutput out = WholeStep(objective, model, batch);
-    out.loss.backward();
-    optimizer.step();
-    history.push_back(out.metrics.Means());
+    history.push_back(trainee.Step({batch}, lr, /*max_grad_norm=*/0).metrics.Means());
   }
   return history;
 }

@@ -10,14 +10,15 @@
 
 #include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/data/batch.h"
+#include "worker/trainer/loop/step.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/objectives/objective.h"
 
 // What tools/fixtures/model_fixtures.py wrote, and what the tests do with it.
 namespace liger::trainer::golden {
 
-inline const std::vector<std::string> kTinyCases = {"gqa_tied_v5", "mha_untied_hub",
-                                                    "mqa_head_dim_bias_v5", "llama3_rope_tied_hub"};
+inline const std::vector<std::string> kTinyCases = {
+    "gqa_tied_v5", "mha_untied_hub", "mqa_head_dim_bias_v5", "llama3_rope_tied_hub", "pad_tied_v5"};
 
 std::string Folder(const std::string& name);  // below tests/golden/models
 nlohmann::json ReadJson(const std::string& path);
@@ -37,8 +38,30 @@ LossOutput WholeStep(Objective& objective, CausalLM& model, const Batch& batch);
 
 double RelativeError(const at::Tensor& actual, const at::Tensor& expected);
 
-// Trains on one batch a step with AdamW and returns each step's metrics, measured
-// before its update.
+// A model with what the loop's own step needs beside it, on one rank.
+class Trainee {
+ public:
+  // `objective` and `model` must outlive this.
+  Trainee(Objective& objective, CausalLM& model, const AdamWOptions& options = {},
+          const PrecisionPlan& precision = {});
+
+  StepResult Step(const std::vector<Batch>& micro_batches, double learning_rate,
+                  double max_grad_norm);
+
+  TrainableParameters& parameters() { return parameters_; }
+  const AdamW& optimizer() const { return optimizer_; }
+
+ private:
+  TrainableParameters parameters_;
+  AdamW optimizer_;
+  std::unique_ptr<Strategy> strategy_;
+  StopFlag stop_;
+  StepParts parts_;
+  int64_t step_ = 0;
+};
+
+// Trains on one batch a step with RunStep and AdamW, without clipping, and returns
+// each step's metrics, measured before its update.
 std::vector<std::map<std::string, double>> Train(Objective& objective, CausalLM& model,
                                                  const std::vector<Batch>& batches, double lr);
 

@@ -111,8 +111,13 @@ TEST(LlamaWeights, RandomOnesAreSeededAndScaled) {
   EXPECT_TRUE(a[q].equal(b[q]));
   EXPECT_FALSE(a[q].equal(c[q]));
   EXPECT_NEAR(a[q].std().item<double>(), config.initializer_range, 0.1 * config.initializer_range);
+  EXPECT_GT(a["model.embed_tokens.weight"][3].norm().item<double>(), 0);
   EXPECT_TRUE(a["model.norm.weight"].eq(1).all().item<bool>());
   EXPECT_TRUE(a["model.layers.0.self_attn.q_proj.bias"].eq(0).all().item<bool>());
+  config.pad_token_id = 3;
+  const auto padded = draw(1);
+  EXPECT_TRUE(padded["model.embed_tokens.weight"][3].eq(0).all().item<bool>());
+  EXPECT_TRUE(padded["lm_head.weight"].equal(a["lm_head.weight"]));
 }
 
 // ---- Activation checkpointing ----

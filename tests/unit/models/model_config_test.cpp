@@ -50,6 +50,20 @@ TEST(ModelConfigTest, ReadsBothSpellingsOfRope) {
   }
 }
 
+// As transformers: `rope_scaling or rope_parameters`.
+TEST(ModelConfigTest, RopeScalingWinsOverRopeParametersUnlessEmpty) {
+  json both = json::parse(R"({"rope_theta": 7.0, "rope_parameters": {"rope_theta": 500000.0},
+    "rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+                     "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}})");
+  EXPECT_EQ(Parse(both).rope.type, RopeConfig::Type::kLlama3);
+  EXPECT_EQ(Parse(both).rope.theta, 7.0);
+  for (const json& none : {json(nullptr), json::object()}) {
+    both["rope_scaling"] = none;
+    EXPECT_EQ(Parse(both).rope.type, RopeConfig::Type::kDefault);
+    EXPECT_EQ(Parse(both).rope.theta, 500000.0);
+  }
+}
+
 TEST(ModelConfigTest, NullsAndNeutralValuesAreAccepted) {
   Parse(json::parse(R"({"rope_scaling": null, "sliding_window": null, "quantization_config": null,
     "pretraining_tp": 1, "hidden_act": "silu", "attention_dropout": 0, "rope_interleaved": false,
@@ -61,6 +75,12 @@ TEST(ModelConfigTest, EosIsOneIdOrAList) {
   EXPECT_THAT(Parse({{"eos_token_id", 7}}).eos_token_ids, testing::ElementsAre(7));
   EXPECT_THAT(Parse({{"eos_token_id", {7, 9}}}).eos_token_ids, testing::ElementsAre(7, 9));
   EXPECT_THAT(Parse({{"eos_token_id", nullptr}}).eos_token_ids, testing::IsEmpty());
+}
+
+TEST(ModelConfigTest, PadIsAnIdOfTheVocabularyOrNone) {
+  EXPECT_EQ(Parse({{"pad_token_id", 99}}).pad_token_id, 99);
+  EXPECT_EQ(Parse({{"pad_token_id", nullptr}}).pad_token_id, std::nullopt);
+  EXPECT_EQ(Parse(json::object()).pad_token_id, std::nullopt);
 }
 
 struct Refused {
@@ -106,13 +126,18 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{R"({"vocab_size": null})", "vocab_size"},
         Refused{R"({"vocab_size": "100"})", "vocab_size"},
         Refused{R"({"num_hidden_layers": -1})", "num_hidden_layers"},
+        Refused{R"({"num_hidden_layers": 1025})", "num_hidden_layers"},
+        Refused{R"({"hidden_size": 67108864, "vocab_size": 67108864})", "hidden_size"},
         Refused{R"({"num_hidden_layers": 18446744073709551615})", "num_hidden_layers"},
         Refused{R"({"num_attention_heads": 5})", "hidden_size"},
         Refused{R"({"num_key_value_heads": 3})", "num_attention_heads"},
         Refused{R"({"head_dim": 15})", "head_dim"},
         Refused{R"({"rms_norm_eps": 0})", "rms_norm_eps"},
         Refused{R"({"tie_word_embeddings": "yes"})", "tie_word_embeddings"},
-        Refused{R"({"eos_token_id": ["</s>"]})", "eos_token_id"}));
+        Refused{R"({"eos_token_id": ["</s>"]})", "eos_token_id"},
+        Refused{R"({"pad_token_id": -1})", "pad_token_id"},
+        Refused{R"({"pad_token_id": 100})", "pad_token_id"},
+        Refused{R"({"pad_token_id": [0]})", "pad_token_id"}));
 
 TEST(KernelChoiceTest, ModeThenSwitches) {
   const KernelChoice all;

@@ -85,7 +85,8 @@ TEST_P(TinyGoldenTest, TenOrpoSteps) {
 INSTANTIATE_TEST_SUITE_P(Cases, TinyGoldenTest,
                          testing::Combine(testing::ValuesIn(golden::kTinyCases),
                                           testing::Values("LIGER", "BASELINE", "cross_entropy",
-                                                          "fused_linear_cross_entropy")));
+                                                          "fused_linear_cross_entropy",
+                                                          "fused_linear_logprob")));
 
 }  // namespace
 }  // namespace liger::trainer

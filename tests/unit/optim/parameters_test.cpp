@@ -65,6 +65,48 @@ TEST(ParametersTest, GradientsAccumulateInTheirOwnDtype) {
   EXPECT_TRUE(at::equal(grad, at::full({2, 2}, 258.0f)));
 }
 
+// What adds its gradient up by itself and autograd's come together, once.
+TEST(ParametersTest, DirectGradientIsPartOfTheGradient) {
+  for (const PrecisionPlan& plan : {PrecisionPlan(), Mixed()}) {
+    const at::Tensor leaf = Leaf({2, 2});
+    TrainableParameters parameters({{"a.weight", leaf}}, plan);
+    for (int step = 0; step < 2; ++step) {
+      const at::Tensor direct = *parameters.DirectGradient(leaf);
+      EXPECT_EQ(direct.scalar_type(), at::kFloat);
+      direct.add_(0.25);
+      (leaf.to(at::kFloat) * 256).sum().backward();
+      EXPECT_TRUE(parameters.DirectGradient(leaf)->is_same(direct));
+      direct.add_(1);
+      EXPECT_TRUE(parameters.Gradients()[0].is_same(direct)) << "one buffer, no copy";
+      EXPECT_TRUE(at::equal(direct, at::full({2, 2}, 257.25f)));
+      parameters.ZeroGradients();
+    }
+  }
+}
+
+TEST(ParametersTest, DirectGradientOfBf16IsRoundedOnce) {
+  const at::Tensor leaf = Leaf({2, 2}, at::kBFloat16);
+  PrecisionPlan plan;
+  plan.storage = plan.compute = plan.gradient = plan.optimizer = at::kBFloat16;
+  TrainableParameters parameters({{"a.weight", leaf}}, plan);
+  for (int i = 0; i < 2; ++i) parameters.DirectGradient(leaf)->add_(0.5);
+  leaf.sum().backward();
+  parameters.DirectGradient(leaf)->add_(256);  // in bf16, 256 + 1 is 256
+  const at::Tensor grad = parameters.Gradients()[0];
+  EXPECT_EQ(grad.scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(at::equal(grad.to(at::kFloat), at::full({2, 2}, 258.0f))) << grad;
+  parameters.DirectGradient(leaf)->add_(7);
+  parameters.ZeroGradients();
+  EXPECT_FALSE(parameters.Gradients()[0].defined());
+}
+
+TEST(ParametersTest, AFrozenLeafHasNoDirectGradient) {
+  const at::Tensor frozen = at::ones({2, 2});
+  TrainableParameters parameters({{"a.weight", Leaf({2, 2})}, {"b.weight", frozen}},
+                                 PrecisionPlan());
+  EXPECT_FALSE(parameters.DirectGradient(frozen).has_value());
+}
+
 TEST(ParametersTest, WrongStorageDtypeIsRefused) {
   EXPECT_THROW(TrainableParameters({{"a.weight", Leaf({2, 2}, at::kBFloat16)}}, PrecisionPlan()),
                c10::Error);

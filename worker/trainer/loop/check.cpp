@@ -4,6 +4,7 @@
 
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/inputs.h"
+#include "worker/trainer/loop/sample.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
 #include "worker/trainer/objectives/objective.h"
@@ -20,7 +21,7 @@ liger::v1::Violation ToViolation(const liger::v1::Failure& failure, const std::s
   violation.set_message(failure.message() +
                         (failure.action().empty() ? "" : "; " + failure.action()));
   violation.set_file(failure.file());
-  violation.set_line(failure.row());
+  violation.set_row(failure.row());
   return violation;
 }
 
@@ -63,7 +64,7 @@ bool CheckModel(Checks& checks, const Request& request, const std::string& model
     return false;
   }
   checks.Run("weights", "model", [&] {
-    const auto model = BuildModel(config, request.spec().kernels());
+    const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
     int64_t parameters = 0;
     for (const auto& parameter : model->parameters()) parameters += parameter.numel();
     (*result.mutable_stats())["parameters"] = parameters;
@@ -100,7 +101,9 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
 
   InputPaths paths;
   if (!checks.Run("paths", "model", [&] { paths = InputPaths::Resolve(request); })) {
-    for (const char* name : {"model config", "weights", "tokenizer", "data"}) checks.Skip(name);
+    for (const char* name : {"model config", "weights", "tokenizer", "generation config", "data"}) {
+      checks.Skip(name);
+    }
     return result;
   }
   checks.Run("digests", "model.digest", [&] { RequireDigests(request.spec(), paths); });
@@ -110,9 +113,11 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   const bool has_text =
       checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths.model_dir); });
   if (has_config && has_text) {
+    checks.Run("generation config", "model",
+               [&] { StopTokens(paths.model_dir, config, *text.tokenizer); });
     CheckData(checks, request, paths, config, text, result);
   } else {
-    checks.Skip("data");
+    for (const char* name : {"generation config", "data"}) checks.Skip(name);
   }
   return result;
 }

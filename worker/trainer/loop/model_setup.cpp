@@ -7,15 +7,12 @@
 #include "worker/trainer/models/weights.h"
 
 namespace liger::trainer {
-namespace {
 
-std::vector<std::pair<std::string, at::Tensor>> Leaves(const CausalLM& model) {
+std::vector<std::pair<std::string, at::Tensor>> NamedLeaves(const CausalLM& model) {
   std::vector<std::pair<std::string, at::Tensor>> leaves;
   for (const auto& item : model.named_parameters()) leaves.emplace_back(item.key(), item.value());
   return leaves;
 }
-
-}  // namespace
 
 TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
                                   const PrecisionPlan& precision, const Device& device) {
@@ -29,7 +26,7 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
   }
   if (device.on_gpu()) result.model->to(device.torch());
   result.model->train();
-  result.parameters = std::make_unique<TrainableParameters>(Leaves(*result.model), precision);
+  result.parameters = std::make_unique<TrainableParameters>(NamedLeaves(*result.model), precision);
   if (spec.training().gradient_checkpointing()) ApplyActivationCheckpointing(*result.model);
   return result;
 }
@@ -37,7 +34,7 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
 std::vector<std::pair<std::string, at::Tensor>> StoredParameters(const TrainableModel& trainable) {
   std::map<std::string, at::Tensor> stored;
   for (const auto& entry : trainable.parameters->entries()) stored[entry.name] = entry.storage;
-  auto leaves = Leaves(*trainable.model);
+  auto leaves = NamedLeaves(*trainable.model);
   for (auto& [name, tensor] : leaves) {
     if (const auto it = stored.find(name); it != stored.end()) tensor = it->second;
     tensor = tensor.detach();

@@ -26,6 +26,10 @@ struct TrainableModel {
 TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
                                   const PrecisionPlan& precision, const Device& device);
 
+// The model's parameters with their Hugging Face names, as TrainableParameters
+// takes them.
+std::vector<std::pair<std::string, at::Tensor>> NamedLeaves(const CausalLM& model);
+
 // Every parameter under its Hugging Face name, in the storage dtype: what is
 // saved. Shares memory with the run.
 std::vector<std::pair<std::string, at::Tensor>> StoredParameters(const TrainableModel& trainable);

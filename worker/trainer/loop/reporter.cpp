@@ -36,7 +36,7 @@ void Reporter::Alive() {
 }
 
 void Reporter::Step(tv1::Step step) {
-  step_ = step.step();
+  Advance(step.step());
   tv1::Event event;
   *event.mutable_step() = std::move(step);
   Emit(event);

@@ -24,6 +24,8 @@ class Reporter {
   void Ready(const std::string& device, const std::vector<liger::v1::KernelRan>& kernels_ran);
   void EnterPhase(liger::trainer::v1::Phase phase);
   void Alive();
+  // The step that was finished last, for Alive; logged steps are told by Step.
+  void Advance(int64_t step) { step_ = step; }
   void Step(liger::trainer::v1::Step step);
   // Emits each kind whose peak rose by more than 1 % since it was last told.
   void Memory(const std::map<std::string, int64_t>& peaks);

@@ -25,11 +25,8 @@ std::vector<int64_t> StopTokens(const std::string& model_dir, const ModelConfig&
   std::set<int64_t> ids(config.eos_token_ids.begin(), config.eos_token_ids.end());
   if (tokenizer.eos_id()) ids.insert(*tokenizer.eos_id());
   if (const auto generation = ReadGenerationConfig(model_dir)) {
-    const nlohmann::json eos = generation->value("eos_token_id", nlohmann::json());
-    if (eos.is_number_integer()) ids.insert(eos.get<int64_t>());
-    if (eos.is_array()) {
-      for (const auto& id : eos) ids.insert(id.get<int64_t>());
-    }
+    const auto eos = EosTokenIds(*generation, model_dir + "/generation_config.json");
+    ids.insert(eos.begin(), eos.end());
   }
   return {ids.begin(), ids.end()};
 }

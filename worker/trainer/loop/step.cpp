@@ -3,9 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <string>
+#include <optional>
 
-#include "worker/trainer/error.h"
 #include "worker/trainer/optim/gradients.h"
 
 namespace liger::trainer {
@@ -31,14 +30,12 @@ StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_bat
   return {{values[0], values[1]}, values[2]};
 }
 
-TrainerError NotFinite(const char* what, double value, int64_t step) {
-  return TrainerError(liger::v1::FAILURE_CLASS_NAN,
-                      std::string(what) + " became " + (std::isnan(value) ? "NaN" : "infinite") +
-                          " at step " + std::to_string(step),
-                      "lower training.learning_rate, add warm-up (training.warmup_ratio), or set "
-                      "training.max_grad_norm; if it happens at step 1, look at the data and the "
-                      "model's weights")
-      .Step(step);
+// A fused head adds its gradient to the parameter's over all micro-batches
+// itself: in fp32 whatever the compute dtype, and with no tensor of the head's
+// size for each of them.
+std::optional<at::Tensor> HeadGradient(const StepParts& parts) {
+  if (!parts.objective.FusesHead(parts.model)) return std::nullopt;
+  return parts.parameters.DirectGradient(parts.model.HeadWeight());
 }
 
 // Adds the micro-batch's gradients to the accumulated ones.
@@ -66,12 +63,12 @@ double GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads) {
   return std::sqrt(squared.item<double>());
 }
 
-}  // namespace
-
-StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batches, int64_t step,
-                   double learning_rate, double max_grad_norm) {
+// Forward and backward of every micro-batch: gradients, and all of the result
+// but its norm.
+StepResult RunMicroBatches(const StepParts& parts, const std::vector<Batch>& micro_batches) {
   StepResult result;
-  const StepTotals totals = CountStep(parts, micro_batches);
+  StepTotals totals = CountStep(parts, micro_batches);
+  totals.context.head_gradient_VD = HeadGradient(parts);
   result.num_tokens = totals.num_tokens;
   at::Tensor loss_sum;
   for (const Batch& batch : micro_batches) {
@@ -82,6 +79,24 @@ StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batch
   if (!loss_sum.defined()) loss_sum = at::zeros({}, at::kDouble);
   parts.strategy.SumAcrossRanks(loss_sum);
   result.loss = loss_sum.item<double>();
+  return result;
+}
+
+}  // namespace
+
+TrainerError NotFinite(const std::string& what, double value, int64_t step) {
+  return TrainerError(liger::v1::FAILURE_CLASS_NAN,
+                      what + " became " + (std::isnan(value) ? "NaN" : "infinite") + " at step " +
+                          std::to_string(step),
+                      "lower training.learning_rate, add warm-up (training.warmup_ratio), or set "
+                      "training.max_grad_norm; if it happens at step 1 or before, look at the data "
+                      "and the model's weights")
+      .Step(step);
+}
+
+StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batches, int64_t step,
+                   double learning_rate, double max_grad_norm) {
+  StepResult result = RunMicroBatches(parts, micro_batches);
   if (!std::isfinite(result.loss)) throw NotFinite("the loss", result.loss, step);
 
   const std::vector<at::Tensor> grads = parts.parameters.Gradients();

@@ -2,9 +2,11 @@
 #define LIGER_WORKER_TRAINER_LOOP_STEP_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "worker/trainer/data/batch.h"
+#include "worker/trainer/error.h"
 #include "worker/trainer/loop/stop.h"
 #include "worker/trainer/objectives/objective.h"
 #include "worker/trainer/optim/adamw.h"
@@ -28,6 +30,10 @@ struct StepParts {
   Strategy& strategy;
   const StopFlag& stop;
 };
+
+// The failure of class NAN for `what` ("the loss") that is not finite at `step`
+// (from 1; 0: before the first).
+TrainerError NotFinite(const std::string& what, double value, int64_t step);
 
 // One optimizer step over its micro-batches. Losses are scaled by the counts
 // of the whole step, so the gradient is that of one large batch however it is

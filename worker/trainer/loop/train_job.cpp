@@ -1,11 +1,13 @@
 #include "worker/trainer/loop/train_job.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Context.h>
 
 #include <cmath>
 #include <future>
 
 #include "common/file.h"
+#include "common/spec/spec.h"
 #include "kernels/path.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/evaluate.h"
@@ -75,6 +77,7 @@ void TrainJob::Load() {
 }
 
 void TrainJob::WarnAboutInputs() {
+  for (const auto& warning : SpecWarnings(request_.spec())) reporter_.Warn(warning);
   if (const auto warning = PrecisionWarning(precision_)) reporter_.Warn(*warning);
   for (const std::string& sentence : dataset_.warnings) {
     reporter_.Warn("Data", "dataset", sentence);
@@ -114,11 +117,23 @@ void TrainJob::Train() {
   for (int64_t step = 1; step <= max_steps_; ++step) {
     reporter_.EnterPhase(tv1::PHASE_TRAINING);
     TrainOneStep(step);
+    reporter_.Advance(step);
     if (step == 1) ReportKernels();
     const bool last = step == max_steps_;
     if (last || step % training().logging_steps() == 0) LogStep(step);
     const int64_t every = training().eval_steps();
     if (!last && every > 0 && step % every == 0) EvaluateAt(step);
+  }
+  RequireFiniteParameters();
+}
+
+void TrainJob::RequireFiniteParameters() const {
+  const at::NoGradGuard no_grad;
+  for (const auto& entry : trainable_.parameters->entries()) {
+    // In fp32, so that values whose squares no norm layer can sum count too.
+    const double norm =
+        at::linalg_vector_norm(entry.storage, 2, std::nullopt, false, at::kFloat).item<double>();
+    if (!std::isfinite(norm)) throw NotFinite("the norm of " + entry.name, norm, max_steps_);
   }
 }
 
@@ -160,8 +175,12 @@ void TrainJob::EvaluateAt(int64_t step) {
   const std::map<std::string, double> values =
       Evaluate(*trainable_.model, *objective_, eval_batches_, *strategy_, stop_);
   last_evaluated_step_ = step;
+  const auto loss = values.find("eval_loss");
+  if (loss != values.end() && !std::isfinite(loss->second)) {
+    throw NotFinite("eval_loss", loss->second, step);
+  }
   metrics_log_->Append(step, values);
-  if (values.contains("eval_loss")) eval_losses_.push_back(values.at("eval_loss"));
+  if (loss != values.end()) eval_losses_.push_back(loss->second);
   reporter_.Eval(step, values);
 }
 

@@ -40,6 +40,8 @@ class TrainJob {
 
   void Train();
   void TrainOneStep(int64_t step);
+  // The loss of a step says nothing of the parameters that it leaves behind.
+  void RequireFiniteParameters() const;
   void LogStep(int64_t step);
   // Evaluates unless that step was evaluated already or there is no such set.
   void EvaluateAt(int64_t step);

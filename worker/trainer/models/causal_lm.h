@@ -74,6 +74,9 @@ class CausalLM : public torch::nn::Module {
   // and the caller decides whether they ever exist.
   virtual at::Tensor HeadWeight() = 0;
 
+  // The input embedding [V, D]; the same parameter when the head is tied.
+  virtual at::Tensor EmbeddingWeight() = 0;
+
   // [T, V].
   at::Tensor Logits(const at::Tensor& hidden_TD);
 

@@ -14,15 +14,8 @@ KernelChoice KernelChoice::FromSpec(const liger::v1::KernelSpec& spec,
   if (spec.has_fused_linear_cross_entropy()) {
     choice.fused_linear_cross_entropy = spec.fused_linear_cross_entropy();
   }
+  if (spec.has_fused_linear_logprob()) choice.fused_linear_logprob = spec.fused_linear_logprob();
   return choice;
-}
-
-std::vector<std::pair<std::string, bool>> KernelChoice::Ops() const {
-  return {{"rope", rope},
-          {"rms_norm", rms_norm},
-          {"swiglu", swiglu},
-          {"cross_entropy", cross_entropy},
-          {"fused_linear_cross_entropy", fused_linear_cross_entropy}};
 }
 
 }  // namespace liger::trainer

@@ -1,9 +1,6 @@
 #ifndef LIGER_WORKER_TRAINER_MODELS_KERNEL_CHOICE_H_
 #define LIGER_WORKER_TRAINER_MODELS_KERNEL_CHOICE_H_
 
-#include <string>
-#include <vector>
-
 #include "liger/v1/job_spec.pb.h"
 
 namespace liger::trainer {
@@ -16,19 +13,17 @@ struct KernelChoice {
   bool rms_norm = true;
   bool swiglu = true;
   bool cross_entropy = true;
-  // Head and loss in one, never holding the logits. Where an objective can use
-  // it, cross_entropy has no effect.
+  // Head and loss in one, never holding the logits: of SFT, where
+  // cross_entropy then has no effect, and of the preference objectives.
   bool fused_linear_cross_entropy = true;
+  bool fused_linear_logprob = true;
 
   bool operator==(const KernelChoice&) const = default;
 
   // Mode first, then the per-op switches on top of it; CUSTOM starts from
   // all-off. `defaults` (a model type's patches) is what LIGER mode means.
   static KernelChoice FromSpec(const liger::v1::KernelSpec& spec, const KernelChoice& defaults);
-  static KernelChoice Baseline() { return {false, false, false, false, false}; }
-
-  // The spec's name of every op, with whether its fused form is on.
-  std::vector<std::pair<std::string, bool>> Ops() const;
+  static KernelChoice Baseline() { return {false, false, false, false, false, false}; }
 };
 
 }  // namespace liger::trainer

@@ -5,24 +5,29 @@
 
 namespace liger::trainer {
 
-Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias, at::ScalarType dtype) {
-  weight = register_parameter("weight", at::empty({out_features, in_features}, dtype));
-  if (has_bias) bias = register_parameter("bias", at::empty({out_features}, dtype));
+Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias,
+               const at::TensorOptions& options) {
+  weight = register_parameter("weight", at::empty({out_features, in_features}, options));
+  if (has_bias) bias = register_parameter("bias", at::empty({out_features}, options));
 }
 
 at::Tensor Linear::forward(const at::Tensor& x_TI) {
   return kernels::Linear(x_TI, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }
 
-Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim, at::ScalarType dtype) {
-  weight = register_parameter("weight", at::empty({num_embeddings, embedding_dim}, dtype));
+Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim,
+                     std::optional<int64_t> padding_idx, const at::TensorOptions& options)
+    : padding_idx_(padding_idx.value_or(-1)) {
+  weight = register_parameter("weight", at::empty({num_embeddings, embedding_dim}, options));
 }
 
-at::Tensor Embedding::forward(const at::Tensor& ids_T) { return at::embedding(weight, ids_T); }
+at::Tensor Embedding::forward(const at::Tensor& ids_T) {
+  return at::embedding(weight, ids_T, padding_idx_);
+}
 
-RmsNorm::RmsNorm(int64_t size, double eps, bool fused, at::ScalarType dtype)
+RmsNorm::RmsNorm(int64_t size, double eps, bool fused, const at::TensorOptions& options)
     : eps_(eps), fused_(fused) {
-  weight = register_parameter("weight", at::empty({size}, dtype));
+  weight = register_parameter("weight", at::empty({size}, options));
 }
 
 at::Tensor RmsNorm::forward(const at::Tensor& x_D) {

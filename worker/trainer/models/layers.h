@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -22,7 +23,7 @@ std::shared_ptr<Child> AddModule(torch::nn::Module& parent, const std::string& n
 
 class Linear : public torch::nn::Module {
  public:
-  Linear(int64_t in_features, int64_t out_features, bool bias, at::ScalarType dtype);
+  Linear(int64_t in_features, int64_t out_features, bool bias, const at::TensorOptions& options);
   // [T, I] to [T, O].
   at::Tensor forward(const at::Tensor& x_TI);
 
@@ -32,17 +33,22 @@ class Linear : public torch::nn::Module {
 
 class Embedding : public torch::nn::Module {
  public:
-  Embedding(int64_t num_embeddings, int64_t embedding_dim, at::ScalarType dtype);
+  // Looking up row `padding_idx` gives it no gradient, as torch.nn.Embedding.
+  Embedding(int64_t num_embeddings, int64_t embedding_dim, std::optional<int64_t> padding_idx,
+            const at::TensorOptions& options);
   // [T] to [T, D].
   at::Tensor forward(const at::Tensor& ids_T);
 
   at::Tensor weight;  // [V, D]
+
+ private:
+  int64_t padding_idx_;  // -1: none
 };
 
 class RmsNorm : public torch::nn::Module {
  public:
   // `fused`: the LIGER op or its baseline twin.
-  RmsNorm(int64_t size, double eps, bool fused, at::ScalarType dtype);
+  RmsNorm(int64_t size, double eps, bool fused, const at::TensorOptions& options);
   // [..., D] to [..., D].
   at::Tensor forward(const at::Tensor& x_D);
 

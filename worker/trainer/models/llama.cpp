@@ -18,15 +18,15 @@ struct Context {
 
 class Attention : public torch::nn::Module {
  public:
-  Attention(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype)
+  Attention(const ModelConfig& c, const KernelChoice& kernels, const at::TensorOptions& options)
       : head_dim_(c.head_dim), fused_rope_(kernels.rope) {
     const int64_t q_size = c.num_attention_heads * c.head_dim;
     const int64_t kv_size = c.num_key_value_heads * c.head_dim;
     const bool bias = c.attention_bias;
-    q_proj_ = AddModule<Linear>(*this, "q_proj", c.hidden_size, q_size, bias, dtype);
-    k_proj_ = AddModule<Linear>(*this, "k_proj", c.hidden_size, kv_size, bias, dtype);
-    v_proj_ = AddModule<Linear>(*this, "v_proj", c.hidden_size, kv_size, bias, dtype);
-    o_proj_ = AddModule<Linear>(*this, "o_proj", q_size, c.hidden_size, bias, dtype);
+    q_proj_ = AddModule<Linear>(*this, "q_proj", c.hidden_size, q_size, bias, options);
+    k_proj_ = AddModule<Linear>(*this, "k_proj", c.hidden_size, kv_size, bias, options);
+    v_proj_ = AddModule<Linear>(*this, "v_proj", c.hidden_size, kv_size, bias, options);
+    o_proj_ = AddModule<Linear>(*this, "o_proj", q_size, c.hidden_size, bias, options);
   }
 
   at::Tensor forward(const at::Tensor& hidden_TD, const Context& context,
@@ -52,12 +52,12 @@ class Attention : public torch::nn::Module {
 
 class FeedForward : public torch::nn::Module {
  public:
-  FeedForward(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype)
+  FeedForward(const ModelConfig& c, const KernelChoice& kernels, const at::TensorOptions& options)
       : fused_swiglu_(kernels.swiglu) {
     const int64_t d = c.hidden_size, f = c.intermediate_size;
-    gate_proj_ = AddModule<Linear>(*this, "gate_proj", d, f, c.mlp_bias, dtype);
-    up_proj_ = AddModule<Linear>(*this, "up_proj", d, f, c.mlp_bias, dtype);
-    down_proj_ = AddModule<Linear>(*this, "down_proj", f, d, c.mlp_bias, dtype);
+    gate_proj_ = AddModule<Linear>(*this, "gate_proj", d, f, c.mlp_bias, options);
+    up_proj_ = AddModule<Linear>(*this, "up_proj", d, f, c.mlp_bias, options);
+    down_proj_ = AddModule<Linear>(*this, "down_proj", f, d, c.mlp_bias, options);
   }
 
   at::Tensor forward(const at::Tensor& hidden_TD) {
@@ -74,15 +74,15 @@ class FeedForward : public torch::nn::Module {
 
 class Block : public torch::nn::Module {
  public:
-  Block(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype) {
+  Block(const ModelConfig& c, const KernelChoice& kernels, const at::TensorOptions& options) {
     const int64_t d = c.hidden_size;
     const double eps = c.rms_norm_eps;
     input_layernorm_ =
-        AddModule<RmsNorm>(*this, "input_layernorm", d, eps, kernels.rms_norm, dtype);
-    self_attn_ = AddModule<Attention>(*this, "self_attn", c, kernels, dtype);
+        AddModule<RmsNorm>(*this, "input_layernorm", d, eps, kernels.rms_norm, options);
+    self_attn_ = AddModule<Attention>(*this, "self_attn", c, kernels, options);
     post_attention_layernorm_ =
-        AddModule<RmsNorm>(*this, "post_attention_layernorm", d, eps, kernels.rms_norm, dtype);
-    mlp_ = AddModule<FeedForward>(*this, "mlp", c, kernels, dtype);
+        AddModule<RmsNorm>(*this, "post_attention_layernorm", d, eps, kernels.rms_norm, options);
+    mlp_ = AddModule<FeedForward>(*this, "mlp", c, kernels, options);
   }
 
   at::Tensor forward(const at::Tensor& in_TD, const Context& context, KeyValueCache::Layer* cache) {
@@ -100,16 +100,17 @@ class Block : public torch::nn::Module {
 // The part that checkpoints name "model.": everything but the head.
 class Backbone : public torch::nn::Module {
  public:
-  Backbone(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype) {
-    embed_tokens = AddModule<Embedding>(*this, "embed_tokens", c.vocab_size, c.hidden_size, dtype);
+  Backbone(const ModelConfig& c, const KernelChoice& kernels, const at::TensorOptions& options) {
+    embed_tokens = AddModule<Embedding>(*this, "embed_tokens", c.vocab_size, c.hidden_size,
+                                        c.pad_token_id, options);
     torch::nn::ModuleList list;
     for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-      layers.push_back(std::make_shared<Block>(c, kernels, dtype));
+      layers.push_back(std::make_shared<Block>(c, kernels, options));
       list->push_back(layers.back());
     }
     register_module("layers", list);
     norm =
-        AddModule<RmsNorm>(*this, "norm", c.hidden_size, c.rms_norm_eps, kernels.rms_norm, dtype);
+        AddModule<RmsNorm>(*this, "norm", c.hidden_size, c.rms_norm_eps, kernels.rms_norm, options);
   }
 
   std::shared_ptr<Embedding> embed_tokens;
@@ -119,11 +120,12 @@ class Backbone : public torch::nn::Module {
 
 class LlamaForCausalLM : public CausalLM {
  public:
-  LlamaForCausalLM(const ModelConfig& c, const KernelChoice& kernels, at::ScalarType dtype)
+  LlamaForCausalLM(const ModelConfig& c, const KernelChoice& kernels,
+                   const at::TensorOptions& options)
       : CausalLM(c, kernels), rope_frequencies_R_(RopeFrequencies(c)) {
-    model_ = AddModule<Backbone>(*this, "model", c, kernels, dtype);
+    model_ = AddModule<Backbone>(*this, "model", c, kernels, options);
     if (c.tie_word_embeddings) return;
-    lm_head_ = AddModule<Linear>(*this, "lm_head", c.hidden_size, c.vocab_size, false, dtype);
+    lm_head_ = AddModule<Linear>(*this, "lm_head", c.hidden_size, c.vocab_size, false, options);
   }
 
   at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache) override {
@@ -144,9 +146,9 @@ class LlamaForCausalLM : public CausalLM {
     return model_->norm->forward(hidden_TD);
   }
 
-  at::Tensor HeadWeight() override {
-    return lm_head_ ? lm_head_->weight : model_->embed_tokens->weight;
-  }
+  at::Tensor HeadWeight() override { return lm_head_ ? lm_head_->weight : EmbeddingWeight(); }
+
+  at::Tensor EmbeddingWeight() override { return model_->embed_tokens->weight; }
 
  private:
   at::Tensor rope_frequencies_R_;
@@ -157,8 +159,8 @@ class LlamaForCausalLM : public CausalLM {
 }  // namespace
 
 std::shared_ptr<CausalLM> BuildLlama(const ModelConfig& config, const KernelChoice& kernels,
-                                     at::ScalarType dtype) {
-  return std::make_shared<LlamaForCausalLM>(config, kernels, dtype);
+                                     const at::TensorOptions& options) {
+  return std::make_shared<LlamaForCausalLM>(config, kernels, options);
 }
 
 }  // namespace liger::trainer

@@ -10,7 +10,7 @@ namespace liger::trainer {
 // Llama (Touvron et al. 2023, arXiv:2302.13971): pre-norm blocks of rotary
 // grouped-query attention and SwiGLU, as transformers' LlamaForCausalLM.
 std::shared_ptr<CausalLM> BuildLlama(const ModelConfig& config, const KernelChoice& kernels,
-                                     at::ScalarType dtype);
+                                     const at::TensorOptions& options);
 
 }  // namespace liger::trainer
 

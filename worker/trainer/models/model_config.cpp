@@ -14,8 +14,11 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Larger than any model, small enough that products of two cannot overflow.
+// Larger than any model's, small enough that nothing computed of them overflows
+// and that a config of nonsense is refused before a model is built of it.
 constexpr int64_t kMaxSize = int64_t{1} << 26;
+constexpr int64_t kMaxLayers = 1024;
+constexpr double kMaxParameters = 1e13;
 
 // One JSON object with messages that name the key; null counts as absent, as
 // in transformers.
@@ -41,15 +44,16 @@ class Reader {
          "Use a model without this feature; it cannot be ignored without changing the result.");
   }
 
-  int64_t Size(const char* key, std::optional<int64_t> fallback = std::nullopt) const {
+  int64_t Size(const char* key, std::optional<int64_t> fallback = std::nullopt,
+               int64_t max = kMaxSize) const {
     const Json* value = Find(key);
     if (!value && fallback) return *fallback;
     if (!value) Fail(key, "is missing", kComplete);
     if (!value->is_number_integer()) Fail(key, "= " + Shown(*value) + " is not an integer", kFix);
-    const bool small = value->is_number_unsigned() ? value->get<uint64_t>() <= uint64_t{kMaxSize}
-                                                   : value->get<int64_t>() <= kMaxSize;
+    const bool small = value->is_number_unsigned() ? value->get<uint64_t>() <= uint64_t(max)
+                                                   : value->get<int64_t>() <= max;
     if (!small || value->get<int64_t>() < 1) {
-      Fail(key, "= " + Shown(*value) + " is outside [1, " + std::to_string(kMaxSize) + "]", kFix);
+      Fail(key, "= " + Shown(*value) + " is outside [1, " + std::to_string(max) + "]", kFix);
     }
     return value->get<int64_t>();
   }
@@ -77,17 +81,18 @@ class Reader {
     return value->get<std::string>();
   }
 
+  // A value as it stands in the file, cut short.
+  static std::string Shown(const Json& value) {
+    const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+    return text.size() <= 80 ? text : text.substr(0, 77) + "...";
+  }
+
   const Json& json() const { return json_; }
   const std::string& file() const { return file_; }
 
  private:
   static constexpr const char* kComplete = "Download the model's config.json again.";
   static constexpr const char* kFix = "Correct the value in config.json.";
-
-  static std::string Shown(const Json& value) {
-    const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-    return text.size() <= 80 ? text : text.substr(0, 77) + "...";
-  }
 
   const Json& json_;
   std::string file_;
@@ -158,7 +163,9 @@ void CheckRopeKeys(const Reader& rope) {
 RopeConfig ParseRope(const Reader& config) {
   RopeConfig rope;
   rope.theta = config.Positive("rope_theta", 10000.0);
-  const char* key = config.Find("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  // transformers' `rope_scaling or rope_parameters`.
+  const Json* scaling = config.Find("rope_scaling");
+  const char* key = scaling && !scaling->empty() ? "rope_scaling" : "rope_parameters";
   const Json* json = config.Find(key);
   if (!json) return rope;
   if (!json->is_object()) config.Unsupported(key, *json);
@@ -182,18 +189,17 @@ RopeConfig ParseRope(const Reader& config) {
   return rope;
 }
 
-std::vector<int64_t> ParseEosIds(const Reader& config) {
-  const Json* value = config.Find("eos_token_id");
-  if (!value) return {};
-  const Json list = value->is_array() ? *value : Json::array({*value});
-  std::vector<int64_t> ids;
-  for (const Json& id : list) {
-    if (!id.is_number_integer()) {
-      config.Fail("eos_token_id", "holds something that is not an integer", "Correct config.json.");
-    }
-    ids.push_back(id.get<int64_t>());
-  }
-  return ids;
+// transformers only warns of one outside of the vocabulary, and then fails or
+// takes a negative one from the end; here it is refused.
+std::optional<int64_t> ParsePadId(const Reader& config, int64_t vocab_size) {
+  const Json* value = config.Find("pad_token_id");
+  if (!value) return std::nullopt;
+  const bool inside = value->is_number_integer() && *value >= 0 && *value < vocab_size;
+  if (inside) return value->get<int64_t>();
+  config.Fail(
+      "pad_token_id",
+      "= " + Reader::Shown(*value) + " is not an id in [0, " + std::to_string(vocab_size) + ")",
+      "Correct config.json; null stands for a model without one.");
 }
 
 void CheckHeads(const Reader& config, const ModelConfig& c) {
@@ -210,6 +216,23 @@ void CheckHeads(const Reader& config, const ModelConfig& c) {
   }
 }
 
+// In double: the product of absurd sizes is what this looks for.
+void CheckParameterCount(const Reader& config, const ModelConfig& c) {
+  const double d = double(c.hidden_size);
+  const double heads = 2.0 * double(c.num_attention_heads + c.num_key_value_heads);
+  const double block = d * (heads * double(c.head_dim) + 3.0 * double(c.intermediate_size));
+  const double parameters = d * double(c.vocab_size) + double(c.num_hidden_layers) * block;
+  if (parameters <= kMaxParameters) return;
+  config.Fail("hidden_size",
+              "= " + std::to_string(c.hidden_size) + " makes more than 10^13 parameters with " +
+                  "num_hidden_layers = " + std::to_string(c.num_hidden_layers) +
+                  ", intermediate_size = " + std::to_string(c.intermediate_size) +
+                  ", vocab_size = " + std::to_string(c.vocab_size) +
+                  " and num_attention_heads = " + std::to_string(c.num_attention_heads) +
+                  " of head_dim = " + std::to_string(c.head_dim),
+              "Correct config.json.");
+}
+
 int64_t DefaultHeadDim(const Reader& config, const ModelConfig& c) {
   if (!config.Find("head_dim") && c.hidden_size % c.num_attention_heads != 0) {
     config.Fail("hidden_size",
@@ -221,6 +244,23 @@ int64_t DefaultHeadDim(const Reader& config, const ModelConfig& c) {
 
 }  // namespace
 
+std::vector<int64_t> EosTokenIds(const Json& json, const std::string& file) {
+  const Reader reader(json, file);
+  const Json* value = reader.Find("eos_token_id");
+  if (!value) return {};
+  const Json list = value->is_array() ? *value : Json::array({*value});
+  std::vector<int64_t> ids;
+  for (const Json& id : list) {
+    if (!id.is_number_integer()) {
+      reader.Fail("eos_token_id",
+                  "= " + Reader::Shown(*value) + " is neither an id nor a list of ids",
+                  "Correct the file; null stands for a model without one.");
+    }
+    ids.push_back(id.get<int64_t>());
+  }
+  return ids;
+}
+
 ModelConfig ModelConfig::FromJson(const Json& json, const std::string& file) {
   const Reader config(json, file);
   ModelConfig c;
@@ -231,7 +271,7 @@ ModelConfig ModelConfig::FromJson(const Json& json, const std::string& file) {
   c.vocab_size = config.Size("vocab_size");
   c.hidden_size = config.Size("hidden_size");
   c.intermediate_size = config.Size("intermediate_size");
-  c.num_hidden_layers = config.Size("num_hidden_layers");
+  c.num_hidden_layers = config.Size("num_hidden_layers", std::nullopt, kMaxLayers);
   c.num_attention_heads = config.Size("num_attention_heads");
   c.num_key_value_heads = config.Size("num_key_value_heads", c.num_attention_heads);
   c.head_dim = config.Size("head_dim", DefaultHeadDim(config, c));
@@ -243,8 +283,10 @@ ModelConfig ModelConfig::FromJson(const Json& json, const std::string& file) {
   c.attention_bias = config.Bool("attention_bias", false);
   c.mlp_bias = config.Bool("mlp_bias", false);
   c.rope = ParseRope(config);
-  c.eos_token_ids = ParseEosIds(config);
+  c.eos_token_ids = EosTokenIds(json, file);
+  c.pad_token_id = ParsePadId(config, c.vocab_size);
   CheckHeads(config, c);
+  CheckParameterCount(config, c);
   return c;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,9 @@ struct ModelConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
   RopeConfig rope;
+  // Row of the embedding that lookups give no gradient, and that random
+  // weights leave at zero.
+  std::optional<int64_t> pad_token_id;
   // Ids that end a generation; config.json holds one or a list.
   std::vector<int64_t> eos_token_ids;
 
@@ -53,6 +57,10 @@ struct ModelConfig {
   // or not JSON.
   static ModelConfig FromFolder(const std::string& model_dir);
 };
+
+// eos_token_id of config.json or generation_config.json: absent, an id or a list.
+// Throws ConfigError for anything else; `file` is for messages.
+std::vector<int64_t> EosTokenIds(const nlohmann::json& json, const std::string& file);
 
 }  // namespace liger::trainer
 

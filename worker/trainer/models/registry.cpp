@@ -33,9 +33,10 @@ const ModelType& FindModelType(const std::string& model_type) {
 }
 
 std::shared_ptr<CausalLM> BuildModel(const ModelConfig& config,
-                                     const liger::v1::KernelSpec& kernels, at::ScalarType dtype) {
+                                     const liger::v1::KernelSpec& kernels,
+                                     const at::TensorOptions& options) {
   const ModelType& type = FindModelType(config.model_type);
-  return type.build(config, KernelChoice::FromSpec(kernels, type.default_kernels), dtype);
+  return type.build(config, KernelChoice::FromSpec(kernels, type.default_kernels), options);
 }
 
 }  // namespace liger::trainer

@@ -12,7 +12,8 @@ namespace liger::trainer {
 // What the trainer knows about a model_type of config.json.
 struct ModelType {
   std::string_view name;
-  std::shared_ptr<CausalLM> (*build)(const ModelConfig&, const KernelChoice&, at::ScalarType);
+  std::shared_ptr<CausalLM> (*build)(const ModelConfig&, const KernelChoice&,
+                                     const at::TensorOptions&);
   // What kernels.mode LIGER means for it.
   KernelChoice default_kernels;
   // Whether a checkpoint may hold this tensor although the model has no such
@@ -23,11 +24,12 @@ struct ModelType {
 // Throws ConfigError that lists the known types.
 const ModelType& FindModelType(const std::string& model_type);
 
-// The model with uninitialised parameters of `dtype` on the CPU; fill them
-// with LoadWeights or InitializeWeights (weights.h).
+// The model with uninitialised parameters, by default fp32 on the CPU; fill them
+// with LoadWeights or InitializeWeights (weights.h). On the meta device only
+// their names and shapes exist, and take no memory.
 std::shared_ptr<CausalLM> BuildModel(const ModelConfig& config,
                                      const liger::v1::KernelSpec& kernels,
-                                     at::ScalarType dtype = at::kFloat);
+                                     const at::TensorOptions& options = at::kFloat);
 
 }  // namespace liger::trainer
 

@@ -46,6 +46,7 @@ void InitializeWeights(CausalLM& model, uint64_t seed) {
       value.normal_(0, model.config().initializer_range, generator);
     }
   }
+  if (const auto pad = model.config().pad_token_id) model.EmbeddingWeight()[*pad].zero_();
 }
 
 }  // namespace liger::trainer

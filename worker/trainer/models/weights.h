@@ -18,7 +18,8 @@ void LoadWeights(CausalLM& model, const std::string& model_dir);
 void CheckWeights(const CausalLM& model, const std::string& model_dir);
 
 // Random weights as transformers draws them: N(0, initializer_range) for
-// matrices, ones for norms, zeros for biases. Equal seeds give equal bits.
+// matrices, ones for norms, zeros for biases and for the padding token's row of
+// the embedding. Equal seeds give equal bits.
 void InitializeWeights(CausalLM& model, uint64_t seed);
 
 }  // namespace liger::trainer

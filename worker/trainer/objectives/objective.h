@@ -21,11 +21,10 @@ struct StepContext {
   // the step. Known before the first forward pass.
   int64_t loss_tokens = 0;
   int64_t rows = 0;  // SFT rows or pairs
-  // Optional. The trainer's fp32 buffer [V, D] for the head's gradient, which
-  // fused heads then add into directly instead of handing autograd a tensor of
-  // that size (for fp32 parameters it can be the head's .grad itself). Needs
-  // backward() to be called on LossOutput::loss as it is. Objectives that
-  // materialise logits leave it alone and use autograd.
+  // Optional, for objectives whose FusesHead: the trainer's fp32 buffer [V, D]
+  // for the head's gradient (TrainableParameters::DirectGradient), which fused
+  // heads then add into instead of handing autograd a tensor of that size.
+  // Needs backward() to be called on LossOutput::loss as it is.
   std::optional<at::Tensor> head_gradient_VD;
 };
 
@@ -53,6 +52,10 @@ class Objective {
   // mode off (evaluation) no work is done for gradients; the metrics are the
   // same. `batch` has at least one token with a loss in the step.
   virtual LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) = 0;
+
+  // Whether Forward takes `model`'s head and the loss in one, without logits;
+  // else StepContext::head_gradient_VD has no use.
+  virtual bool FusesHead(const CausalLM& model) const = 0;
 
   // Counts of one micro-batch; host only.
   virtual StepCounts Count(const Batch& batch) const = 0;

@@ -64,6 +64,10 @@ StepCounts OrpoObjective::Count(const Batch& batch) const {
   return {batch.num_target_tokens, batch.num_rows};
 }
 
+bool OrpoObjective::FusesHead(const CausalLM& model) const {
+  return model.kernels().fused_linear_logprob;
+}
+
 LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   const at::Device device = model.device();
   const ModelInput input = ToModelInput(batch, device);

@@ -63,13 +63,17 @@ StepCounts SftObjective::Count(const Batch& batch) const {
   return {batch.num_target_tokens, batch.num_rows};
 }
 
+bool SftObjective::FusesHead(const CausalLM& model) const {
+  return model.kernels().fused_linear_cross_entropy;
+}
+
 LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   const ModelInput input = ToModelInput(batch, model.device());
   const at::Tensor targets_T =
       NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1).to(model.device());
   const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));
   const at::Tensor hidden_TD = model.Hidden(input);
-  const NllOutput nll = model.kernels().fused_linear_cross_entropy
+  const NllOutput nll = FusesHead(model)
                             ? FusedNll(model, hidden_TD, targets_T, 1 / step_tokens, context)
                             : LogitsNll(model, hidden_TD, targets_T, 1 / step_tokens);
 

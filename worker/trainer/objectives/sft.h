@@ -16,6 +16,7 @@ namespace liger::trainer {
 class SftObjective : public Objective {
  public:
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
+  bool FusesHead(const CausalLM& model) const override;
   StepCounts Count(const Batch& batch) const override;
 };
 

@@ -25,12 +25,11 @@ TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
   kernels::FusedLinearLogprobOptions options;
   options.ignore_index = kIgnoredLabel;
   options.token_stats = true;
-  const bool fused = model.kernels().fused_linear_cross_entropy;
-  if (fused) options.grad_weight_VH = context.head_gradient_VD;
-  const auto out = fused ? kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets_T,
-                                                       std::nullopt, options)
-                         : kernels::baseline::FusedLinearLogprob(hidden_TD, model.HeadWeight(),
-                                                                 targets_T, std::nullopt, options);
+  options.grad_weight_VH = context.head_gradient_VD;
+  const auto out = model.kernels().fused_linear_logprob
+                       ? kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets_T,
+                                                     std::nullopt, options)
+                       : kernels::baseline::Logprob(model.Logits(hidden_TD), targets_T, options);
   return {out.logp_T, out.mean_logit_T};
 }
 

@@ -3,6 +3,7 @@
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <algorithm>
 #include <memory>
 
 namespace liger::trainer {
@@ -41,7 +42,7 @@ bool WeightDecayApplies(const std::string& name, const at::Tensor& parameter) {
 
 TrainableParameters::TrainableParameters(
     const std::vector<std::pair<std::string, at::Tensor>>& leaves, const PrecisionPlan& plan)
-    : external_gradients_(plan.gradient != plan.compute) {
+    : gradient_dtype_(plan.gradient), external_gradients_(plan.gradient != plan.compute) {
   at::NoGradGuard no_grad;
   for (const auto& [name, leaf] : leaves) {
     if (!leaf.requires_grad()) continue;
@@ -54,26 +55,47 @@ TrainableParameters::TrainableParameters(
       model_leaf.set_data(entry.storage.to(plan.compute));
     }
     entries_.push_back(std::move(entry));
-    if (external_gradients_) AttachAccumulation(entries_.size() - 1, plan.gradient);
+    if (external_gradients_) AttachAccumulation(entries_.size() - 1);
   }
 }
 
-void TrainableParameters::AttachAccumulation(size_t index, at::ScalarType dtype) {
+void TrainableParameters::AttachAccumulation(size_t index) {
   accumulated_.push_back(std::make_shared<at::Tensor>());
   torch::autograd::impl::set_post_acc_grad_hooks(
-      entries_[index].compute, std::make_unique<MoveToBuffer>(accumulated_.back(), dtype));
+      entries_[index].compute,
+      std::make_unique<MoveToBuffer>(accumulated_.back(), gradient_dtype_));
 }
 
-std::vector<at::Tensor> TrainableParameters::Gradients() const {
+at::Tensor& TrainableParameters::Accumulator(size_t index) {
+  return external_gradients_ ? *accumulated_[index] : entries_[index].compute.mutable_grad();
+}
+
+std::optional<at::Tensor> TrainableParameters::DirectGradient(const at::Tensor& leaf) {
+  const auto entry = std::find_if(entries_.begin(), entries_.end(),
+                                  [&](const Entry& e) { return e.compute.is_same(leaf); });
+  if (entry == entries_.end()) return std::nullopt;
+  const auto index = static_cast<size_t>(entry - entries_.begin());
+  at::Tensor& sum = gradient_dtype_ == at::kFloat ? Accumulator(index) : direct_[index];
+  if (!sum.defined()) sum = at::zeros(leaf.sizes(), leaf.options().dtype(at::kFloat));
+  return sum;
+}
+
+std::vector<at::Tensor> TrainableParameters::Gradients() {
+  at::NoGradGuard no_grad;
+  for (auto& [index, sum] : direct_) {
+    at::Tensor& grad = Accumulator(index);
+    if (grad.defined()) sum.add_(grad);
+    grad = sum.to(gradient_dtype_);
+  }
+  direct_.clear();
   std::vector<at::Tensor> grads;
   grads.reserve(entries_.size());
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    grads.push_back(external_gradients_ ? *accumulated_[i] : entries_[i].compute.grad());
-  }
+  for (size_t i = 0; i < entries_.size(); ++i) grads.push_back(Accumulator(i));
   return grads;
 }
 
 void TrainableParameters::ZeroGradients() {
+  direct_.clear();
   for (auto& buffer : accumulated_) buffer->reset();
   for (auto& entry : entries_) entry.compute.mutable_grad().reset();
 }

@@ -4,7 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,8 +39,17 @@ class TrainableParameters {
 
   const std::vector<Entry>& entries() const { return entries_; }
 
-  // Gradient of each entry, in order; undefined where backward gave none.
-  std::vector<at::Tensor> Gradients() const;
+  // For an op that adds a leaf's gradient up by itself over the micro-batches
+  // (a fused head), beside what autograd gives that leaf: an fp32 tensor of the
+  // leaf's shape, zero at first, the same one until ZeroGradients. Where
+  // gradients accumulate in fp32 it is the very tensor that autograd adds to;
+  // elsewhere a buffer, which Gradients() adds in with a single rounding.
+  // nullopt when the leaf is not trained.
+  std::optional<at::Tensor> DirectGradient(const at::Tensor& leaf);
+
+  // Gradient of each entry, in order; undefined where there is none. To be
+  // called once a step, after the last backward.
+  std::vector<at::Tensor> Gradients();
   // Releases the gradients' memory.
   void ZeroGradients();
   // Copies storage to compute; needed after each optimizer step that did not
@@ -48,12 +59,17 @@ class TrainableParameters {
   int64_t numel() const;
 
  private:
-  void AttachAccumulation(size_t index, at::ScalarType dtype);
+  void AttachAccumulation(size_t index);
+  // Where the entry's gradient adds up.
+  at::Tensor& Accumulator(size_t index);
 
   std::vector<Entry> entries_;
+  at::ScalarType gradient_dtype_;
   bool external_gradients_;
   // By entry; used when external_gradients_. Shared with the leaves' hooks.
   std::vector<std::shared_ptr<at::Tensor>> accumulated_;
+  // DirectGradient's buffers by entry; used when gradient_dtype_ is not fp32.
+  std::map<size_t, at::Tensor> direct_;
 };
 
 // Weight decay is left out for biases and for one-dimensional weights (norms'

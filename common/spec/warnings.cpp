@@ -1,0 +1,59 @@
+#include "common/spec/spec.h"
+
+namespace liger {
+namespace {
+
+using liger::v1::JobSpec;
+using liger::v1::KernelSpec;
+using liger::v1::Warning;
+
+void Warn(const std::string& field, const std::string& message, std::vector<Warning>* warnings) {
+  Warning& warning = warnings->emplace_back();
+  warning.set_code("NoEffect");
+  warning.set_field(field);
+  warning.set_message(field + " has no effect: " + message);
+}
+
+void WarnOfEvaluation(const JobSpec& spec, std::vector<Warning>* warnings) {
+  if (spec.dataset().eval_fraction() > 0 || !spec.dataset().eval_uri().empty()) return;
+  constexpr char kNoSet[] =
+      "there is no evaluation set; give dataset.eval_fraction or dataset.eval_uri";
+  if (spec.training().eval_steps() > 0) Warn("training.eval_steps", kNoSet, warnings);
+  if (spec.training().eval_on_start()) Warn("training.eval_on_start", kNoSet, warnings);
+  if (spec.dataset().max_eval_samples() > 0) Warn("dataset.max_eval_samples", kNoSet, warnings);
+}
+
+void WarnOfKernels(const JobSpec& spec, std::vector<Warning>* warnings) {
+  const KernelSpec& kernels = spec.kernels();
+  if (spec.has_sft()) {
+    if (kernels.has_fused_linear_logprob()) {
+      Warn("kernels.fused_linear_logprob",
+           "it is for preference methods; sft has fused_linear_cross_entropy", warnings);
+    }
+    const bool liger = kernels.mode() == liger::v1::KERNEL_MODE_LIGER ||
+                       kernels.mode() == liger::v1::KERNEL_MODE_UNSPECIFIED;
+    const bool fused_head =
+        kernels.has_fused_linear_cross_entropy() ? kernels.fused_linear_cross_entropy() : liger;
+    if (kernels.has_cross_entropy() && fused_head) {
+      Warn("kernels.cross_entropy", "fused_linear_cross_entropy, which is on, supersedes it",
+           warnings);
+    }
+    return;
+  }
+  constexpr char kSftOnly[] = "it is for sft; preference methods have fused_linear_logprob";
+  if (kernels.has_cross_entropy()) Warn("kernels.cross_entropy", kSftOnly, warnings);
+  if (kernels.has_fused_linear_cross_entropy()) {
+    Warn("kernels.fused_linear_cross_entropy", kSftOnly, warnings);
+  }
+}
+
+}  // namespace
+
+std::vector<Warning> SpecWarnings(const JobSpec& spec) {
+  std::vector<Warning> warnings;
+  WarnOfEvaluation(spec, &warnings);
+  WarnOfKernels(spec, &warnings);
+  return warnings;
+}
+
+}  // namespace liger
