@@ -70,6 +70,11 @@ TEST(SpecTest, DefaultsAreThoseOfTheProtoComments) {
   EXPECT_EQ(spec.training().precision(), liger::v1::PRECISION_FP32);
   EXPECT_TRUE(spec.kernels().fused_linear_cross_entropy());
   EXPECT_FALSE(spec.training().eval_on_start());
+  EXPECT_EQ(spec.output().uri(), "");
+
+  JobSpec named = Parse("{name: tune, model: m, sft: }");
+  FillDefaults(&named);
+  EXPECT_EQ(named.output().uri(), "tune");
 
   JobSpec sft = Parse("{model: m, sft: , resources: {device_kind: cuda}, kernels: baseline}");
   FillDefaults(&sft);
