@@ -107,7 +107,11 @@ class JobServiceTest : public ::testing::Test {
     absl::StatusOr<JobService::SubmitResult> out = absl::UnknownError("no answer");
     JobService::SubmitRequest request{.tenant = "default", .actor = "user", .spec = spec};
     auto done = [&out](absl::StatusOr<JobService::SubmitResult> result) { out = result; };
-    validate_only ? service->Validate(request, done) : service->Submit(request, done);
+    if (validate_only) {
+      service->Validate(request, done);
+    } else {
+      service->Submit(request, done);
+    }
     return out;
   }
   liger::v1::Job Job(const std::string& uid) {
@@ -524,6 +528,7 @@ class DryRunTest : public JobServiceTest {
     JobServiceTest::SetUp();
     Hello("w");
   }
+  void TearDown() override { service.reset(); }  // answers into `results`
   std::function<void()> Validate() {
     return service->Validate(
         {.tenant = "default", .actor = "user", .spec = Spec()},
