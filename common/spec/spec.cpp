@@ -118,6 +118,9 @@ void FillDefaults(JobSpec* spec) {
                resources->device_kind() == liger::v1::DEVICE_KIND_CUDA);
   FillDataset(spec->mutable_dataset(), spec->mutable_training());
   FillKernels(spec->mutable_kernels());
+  // Below the worker's output root; said here, so that it is looked at before
+  // hours of training.
+  if (spec->output().uri().empty()) spec->mutable_output()->set_uri(spec->name());
   LIGER_DEFAULT(spec->mutable_output(), overwrite, false);
 }
 

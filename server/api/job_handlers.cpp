@@ -1,5 +1,9 @@
+#include <functional>
+#include <memory>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "server/api/fine_tuning_service.h"
 #include "server/api/reply.h"
 
@@ -20,6 +24,58 @@ liger::v1::CreateJobResponse ToResponse(JobService::SubmitResult result) {
   return response;
 }
 
+// A CreateJob call under way. When its client goes, or the server's patience
+// ends, the call ends at once and its check is given up. Owns itself until gRPC
+// is done with it; the answer to come holds it for longer.
+class CreateCall : public grpc::ServerUnaryReactor,
+                   public std::enable_shared_from_this<CreateCall> {
+ public:
+  explicit CreateCall(liger::v1::CreateJobResponse* response) : response_(response) {}
+
+  // Call once, when a shared pointer to the object exists.
+  void Hold() { self_ = shared_from_this(); }
+
+  // Only the first answer counts: after it `response_` is gRPC's.
+  void Answer(absl::StatusOr<JobService::SubmitResult> result) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    if (std::exchange(answered_, true)) return;
+    if (result.ok()) *response_ = ToResponse(*std::move(result));
+    Finish(ToGrpc(result.status()));
+  }
+
+  void SetGiveUp(std::function<void()> give_up) ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!cancelled_) {
+        give_up_ = std::move(give_up);
+        return;
+      }
+    }
+    give_up();
+  }
+
+  void OnCancel() override ABSL_LOCKS_EXCLUDED(mutex_) {
+    Answer(absl::CancelledError("the client went away"));
+    std::function<void()> give_up;
+    {
+      absl::MutexLock lock(&mutex_);
+      cancelled_ = true;
+      give_up.swap(give_up_);
+    }
+    if (give_up) give_up();
+  }
+
+  void OnDone() override { self_.reset(); }  // may delete this
+
+ private:
+  liger::v1::CreateJobResponse* const response_;
+  absl::Mutex mutex_;
+  bool answered_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::function<void()> give_up_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<CreateCall> self_;
+};
+
 absl::Status CheckCreate(const liger::v1::CreateJobRequest& request) {
   if (!request.has_spec()) return InvalidArgument("spec", "must be set");
   if (request.request_id().size() > kMaxRequestId) {
@@ -35,19 +91,19 @@ grpc::ServerUnaryReactor* FineTuningService::CreateJob(grpc::CallbackServerConte
                                                        liger::v1::CreateJobResponse* response) {
   if (absl::Status status = CheckCreate(*request); !status.ok()) return Refuse(context, status);
   const Principal principal = PrincipalOf(*context);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  auto done = [reactor, response](absl::StatusOr<JobService::SubmitResult> result) {
-    if (result.ok()) *response = ToResponse(*std::move(result));
-    reactor->Finish(ToGrpc(result.status()));
-  };
   JobService::SubmitRequest submit{principal.tenant, ActorOf(principal), request->spec(),
                                    request->request_id()};
+  auto call = std::make_shared<CreateCall>(response);
+  call->Hold();
+  auto done = [call](absl::StatusOr<JobService::SubmitResult> result) {
+    call->Answer(std::move(result));
+  };
   if (request->validate_only()) {
-    b_.jobs->Validate(std::move(submit), done);
+    call->SetGiveUp(b_.jobs->Validate(std::move(submit), done));
   } else {
     b_.jobs->Submit(std::move(submit), done);
   }
-  return reactor;
+  return call.get();
 }
 
 grpc::ServerUnaryReactor* FineTuningService::CancelJob(grpc::CallbackServerContext* context,

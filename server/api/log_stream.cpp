@@ -96,71 +96,94 @@ void LogStream::Poke() {
 void LogStream::Schedule() {
   {
     absl::MutexLock lock(&state_mutex_);
-    if (scheduled_ || key_.job_uid.empty()) return;
-    scheduled_ = true;
+    if (key_.job_uid.empty()) return;
+    again_ = true;
+    if (std::exchange(scheduled_, true)) return;
   }
   files_->Run([self = Self()] { self->Pump(); });
 }
 
 void LogStream::Pump() {
-  std::string listen_to;
-  bool done = false;
-  {
-    absl::MutexLock lock(&state_mutex_);
-    scheduled_ = false;
-    if (!resolved_) {
-      resolved_ = true;
-      if (request_.tail_bytes() > 0) {
-        const absl::StatusOr<int64_t> size = logs_->Size(key_);
-        offset_ = size.ok() ? std::max<int64_t>(0, *size - request_.tail_bytes()) : 0;
-      }
-      if (request_.follow()) listen_to = key_.job_uid;
-    }
-    while (SendPiece()) {
-    }
-    done = queued() < kQueuedPieces &&
-           (!request_.follow() || (terminal_ && absl::Now() - quiet_since_ >= kQuiet));
-    if (done) {
-      // Only when the file is really used up; room may have been missing.
-      const absl::StatusOr<int64_t> size = logs_->Size(key_);
-      done = !size.ok() || *size <= offset_;
-    }
-  }
-  if (!listen_to.empty()) {
-    const int64_t id = logs_->AddListener(listen_to, [weak = std::weak_ptr<LogStream>(Self())] {
-      if (const auto self = weak.lock()) self->Schedule();
-    });
-    bool too_late = false;
+  while (true) {
     {
       absl::MutexLock lock(&state_mutex_);
-      too_late = finished_;
-      listener_ = id;
+      if (!std::exchange(again_, false)) {
+        scheduled_ = false;
+        return;
+      }
     }
-    if (too_late) logs_->RemoveListener(listen_to, id);
+    OpenLog();
+    while (SendPiece()) {
+    }
+    if (IsDone()) Close(grpc::Status::OK);
   }
-  if (done) Close(grpc::Status::OK);
+}
+
+LogStream::Place LogStream::Here() {
+  absl::MutexLock lock(&state_mutex_);
+  return {key_, offset_};
+}
+
+void LogStream::OpenLog() {
+  const LogKey key = Here().key;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    if (std::exchange(resolved_, true)) return;
+  }
+  if (request_.tail_bytes() > 0) {
+    const absl::StatusOr<int64_t> size = logs_->Size(key);
+    absl::MutexLock lock(&state_mutex_);
+    offset_ = size.ok() ? std::max<int64_t>(0, *size - request_.tail_bytes()) : 0;
+  }
+  if (!request_.follow()) return;
+  const int64_t id = logs_->AddListener(key.job_uid, [weak = std::weak_ptr<LogStream>(Self())] {
+    if (const auto self = weak.lock()) self->Schedule();
+  });
+  bool too_late = false;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    too_late = finished_;
+    listener_ = id;
+  }
+  if (too_late) logs_->RemoveListener(key.job_uid, id);
+}
+
+bool LogStream::IsDone() {
+  const Place here = Here();
+  {
+    absl::MutexLock lock(&state_mutex_);
+    const bool over = terminal_ && absl::Now() - quiet_since_ >= kQuiet;
+    if (queued() >= kQueuedPieces || (request_.follow() && !over)) return false;
+  }
+  // Only when the file is really used up; room may have been missing.
+  const absl::StatusOr<int64_t> size = logs_->Size(here.key);
+  return !size.ok() || *size <= here.offset;
 }
 
 bool LogStream::SendPiece() {
   if (queued() >= kQueuedPieces) return false;
-  absl::StatusOr<std::string> data = logs_->Read(key_, offset_, kPieceBytes);
+  const Place here = Here();
+  absl::StatusOr<std::string> data = logs_->Read(here.key, here.offset, kPieceBytes);
   if (!data.ok()) {
     Close(ToGrpc(data.status()));
     return false;
   }
-  if (data->empty()) {
-    // A new attempt's log begins where the old one's ends.
-    if (!request_.follow() || next_epoch_ <= key_.epoch) return false;
-    key_.epoch = next_epoch_;
-    offset_ = 0;
-    return true;
+  {
+    absl::MutexLock lock(&state_mutex_);
+    if (data->empty()) {
+      // A new attempt's log begins where the old one's ends.
+      if (!request_.follow() || next_epoch_ <= key_.epoch) return false;
+      key_.epoch = next_epoch_;
+      offset_ = 0;
+      return true;
+    }
+    offset_ += static_cast<int64_t>(data->size());
+    if (terminal_) quiet_since_ = absl::Now();
   }
   liger::v1::TailLogsResponse response;
-  response.set_epoch(key_.epoch);
-  response.set_offset(offset_);
-  offset_ += static_cast<int64_t>(data->size());
+  response.set_epoch(here.key.epoch);
+  response.set_offset(here.offset);
   response.set_data(*std::move(data));
-  if (terminal_) quiet_since_ = absl::Now();
   return Send(std::move(response));
 }
 

@@ -55,11 +55,21 @@ class LogStream : public QueuedWriter<grpc::ServerWriteReactor<liger::v1::TailLo
   // Reads the job, then goes on in OnTarget.
   void Resolve();
   void OnTarget(const absl::StatusOr<Target>& target) ABSL_LOCKS_EXCLUDED(state_mutex_);
-  // Runs Pump on `files_`, once for any number of reasons to.
+  // Runs Pump on `files_`: one at a time, once for any number of reasons to. It
+  // reads files without the lock, which gRPC's threads take.
   void Schedule() ABSL_LOCKS_EXCLUDED(state_mutex_);
   void Pump() ABSL_LOCKS_EXCLUDED(state_mutex_);
+  // Finds where to begin.
+  void OpenLog() ABSL_LOCKS_EXCLUDED(state_mutex_);
   // Sends the next piece. False when there is nothing or no room for it.
-  bool SendPiece() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
+  bool SendPiece() ABSL_LOCKS_EXCLUDED(state_mutex_);
+  // Everything was sent, and no more will come.
+  bool IsDone() ABSL_LOCKS_EXCLUDED(state_mutex_);
+  struct Place {
+    LogKey key;
+    int64_t offset;
+  };
+  Place Here() ABSL_LOCKS_EXCLUDED(state_mutex_);
 
   Store* const store_;
   LogStore* const logs_;
@@ -71,6 +81,7 @@ class LogStream : public QueuedWriter<grpc::ServerWriteReactor<liger::v1::TailLo
   bool resolved_ ABSL_GUARDED_BY(state_mutex_) = false;
   bool resolving_ ABSL_GUARDED_BY(state_mutex_) = false;
   bool scheduled_ ABSL_GUARDED_BY(state_mutex_) = false;
+  bool again_ ABSL_GUARDED_BY(state_mutex_) = false;  // Schedule came during Pump
   LogKey key_ ABSL_GUARDED_BY(state_mutex_);
   int64_t next_epoch_ ABSL_GUARDED_BY(state_mutex_) = 0;  // newest seen
   int64_t offset_ ABSL_GUARDED_BY(state_mutex_) = 0;

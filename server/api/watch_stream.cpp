@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,14 @@ using liger::v1::WatchJobsResponse;
 // Messages given to gRPC but not written yet; the rest waits in the stream.
 constexpr size_t kQueuedResponses = 4;
 constexpr int kPageSize = 100;
+
+WatchJobsResponse ToResponse(const JobChange& change) {
+  WatchJobsResponse response;
+  *response.mutable_job() = *change.job;
+  if (change.event.has_value()) *response.mutable_event() = *change.event;
+  response.set_revision(change.revision);
+  return response;
+}
 
 WatchJobsResponse StateOf(const ReadView& view, const JobRow& row) {
   WatchJobsResponse response;
@@ -171,8 +180,10 @@ void WatchStream::OnPage(absl::StatusOr<Page> page) {
 void WatchStream::OnChanges(const std::vector<JobChange>& changes) {
   {
     absl::MutexLock lock(&state_mutex_);
+    if (live_.size() > kMaxBehind) DropSuperseded();
+    const bool behind = live_.size() > kMaxBehind;
     for (const JobChange& change : changes) OnChange(change);
-    if (live_.size() > kMaxBehind) {
+    if (behind) {
       live_.clear();
       page_.clear();
       caught_up_ = true;
@@ -192,17 +203,17 @@ void WatchStream::OnChange(const JobChange& change) {
                                           : job_uid_ == change.job->uid();
     if (!matches) return;
   }
-  WatchJobsResponse response;
-  *response.mutable_job() = *change.job;
-  if (change.event.has_value()) *response.mutable_event() = *change.event;
-  response.set_revision(change.revision);
-  // Progress is latest-wins.
-  if (!live_.empty() && !change.event.has_value() && !live_.back().has_event() &&
-      live_.back().job().uid() == change.job->uid()) {
-    live_.back() = std::move(response);
-  } else {
-    live_.push_back(std::move(response));
+  live_.push_back(change);
+}
+
+void WatchStream::DropSuperseded() {
+  std::set<std::string> seen;
+  std::deque<JobChange> kept;
+  for (auto change = live_.rbegin(); change != live_.rend(); ++change) {
+    const bool newest = seen.insert(change->job->uid()).second;
+    if (newest || change->event.has_value()) kept.push_front(std::move(*change));
   }
+  live_ = std::move(kept);
 }
 
 absl::Status WatchStream::TooSlow() const {
@@ -226,12 +237,12 @@ void WatchStream::Pump() {
     }
     if (caught_up_) {
       for (; !live_.empty(); live_.pop_front()) {
-        const WatchJobsResponse& next = live_.front();
-        const auto newer = newer_.find(next.job().uid());
+        const JobChange& next = live_.front();
+        const auto newer = newer_.find(next.job->uid());
         const int64_t known = newer == newer_.end() ? caught_up_to_ : newer->second;
-        if (next.revision() <= known) continue;
-        if (!Send(next)) return;
-        resume_revision_ = next.revision();
+        if (next.revision <= known) continue;
+        if (queued() >= kQueuedResponses || !Send(ToResponse(next))) return;
+        resume_revision_ = next.revision;
       }
       return;
     }

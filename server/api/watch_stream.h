@@ -22,8 +22,9 @@ namespace liger::server {
 
 // One WatchJobs call. First it catches up from the store, a page at a time, as
 // fast as the client reads; meanwhile and afterwards it takes live changes from
-// the hub. At most kMaxBehind live changes wait for a client that reads too
-// slowly: then it is cut off with the revision to resume from.
+// the hub. A client that still has kMaxBehind of them to read when the next
+// commit comes is too slow: it is cut off with the revision to resume from. (A
+// single commit may change more jobs than that.)
 class WatchStream : public QueuedWriter<grpc::ServerWriteReactor<liger::v1::WatchJobsResponse>,
                                         liger::v1::WatchJobsResponse>,
                     public LiveStream {
@@ -65,6 +66,8 @@ class WatchStream : public QueuedWriter<grpc::ServerWriteReactor<liger::v1::Watc
   void OnPage(absl::StatusOr<Page> page) ABSL_LOCKS_EXCLUDED(state_mutex_);
   void OnChanges(const std::vector<JobChange>& changes) ABSL_LOCKS_EXCLUDED(state_mutex_);
   void OnChange(const JobChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
+  // Progress and wait reasons are latest-wins.
+  void DropSuperseded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
   // Sends what there is room for, and reads on when a page is used up.
   void Pump() ABSL_LOCKS_EXCLUDED(state_mutex_);
   absl::Status TooSlow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_mutex_);
@@ -88,7 +91,7 @@ class WatchStream : public QueuedWriter<grpc::ServerWriteReactor<liger::v1::Watc
   // was read later than that.
   int64_t caught_up_to_ ABSL_GUARDED_BY(state_mutex_) = 0;
   std::map<std::string, int64_t> newer_ ABSL_GUARDED_BY(state_mutex_);
-  std::deque<liger::v1::WatchJobsResponse> live_ ABSL_GUARDED_BY(state_mutex_);
+  std::deque<JobChange> live_ ABSL_GUARDED_BY(state_mutex_);
   // To resume from: of the last message that was given to gRPC.
   int64_t resume_revision_ ABSL_GUARDED_BY(state_mutex_);
 };

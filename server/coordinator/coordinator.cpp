@@ -190,9 +190,10 @@ void Coordinator::Shutdown() {
   // moment, then is cut.
   streams_.EndAll();
   if (fleet_ != nullptr) fleet_->Stop();
+  // Answers the dry runs, which the API server would wait for.
+  if (jobs_ != nullptr) jobs_->Stop();
   if (api_server_ != nullptr) api_server_->Shutdown(kShutdownGrace);
   if (worker_server_ != nullptr) worker_server_->Shutdown(kShutdownGrace);
-  if (jobs_ != nullptr) jobs_->Stop();
   if (bulk_ != nullptr) bulk_->Stop();
   metrics_server_.reset();
   // Completes what is queued; callbacks into the parts above still run.

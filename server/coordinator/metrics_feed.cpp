@@ -12,33 +12,11 @@ namespace {
 
 using liger::v1::JobStatus;
 
-// One job's part of the metrics, as the store has it.
-struct Stored {
-  liger::v1::Job job;
-  bool queued = false;
-  int64_t state_since_us = 0;
-  std::vector<std::pair<int64_t, liger::worker::v1::MetricSample>> samples;  // with their epoch
-};
-
 struct Counts {
   std::map<JobStatus::State, int> jobs;
   std::map<std::string, int> workers;
   std::map<std::string, int> gpus;
 };
-
-Stored ReadJob(const ReadView& view, const JobRow& row) {
-  Stored stored{ToProto(view, row), row.state == JobStatus::QUEUED, row.state_since_us, {}};
-  for (const AttemptRow& attempt : view.Attempts(row.uid)) {
-    for (const MetricChunkRow& chunk : view.MetricChunks(row.uid, attempt.epoch, 0, 0)) {
-      liger::worker::v1::MetricChunk parsed;
-      if (!parsed.ParseFromString(chunk.blob)) continue;  // QueryMetrics reports it
-      for (liger::worker::v1::MetricSample& sample : *parsed.mutable_samples()) {
-        stored.samples.emplace_back(attempt.epoch, std::move(sample));
-      }
-    }
-  }
-  return stored;
-}
 
 Counts ReadCounts(const ReadView& view) {
   Counts counts;
@@ -66,26 +44,32 @@ int64_t Micros(const google::protobuf::Timestamp& time) {
 }  // namespace
 
 absl::Status MetricsFeed::Resume() {
-  const absl::StatusOr<std::vector<Stored>> stored =
-      store_->ReadAndWait<std::vector<Stored>>([](const ReadView& view) {
-        std::vector<Stored> all;
-        for (const JobRow& row : view.ActiveJobs()) all.push_back(ReadJob(view, row));
-        return all;
-      });
-  if (!stored.ok()) return stored.status();
   const absl::Time now = absl::Now();
-  for (const Stored& entry : *stored) {
-    jobs_->Update(entry.job, now);
-    for (const auto& [epoch, sample] : entry.samples) {
-      jobs_->ObserveStep(entry.job.uid(), sample.step().step_seconds());
-      jobs_->SetTokens(entry.job.uid(), epoch, sample.step().tokens_total());
-    }
-    if (entry.queued) {
-      absl::MutexLock lock(&mutex_);
-      queued_us_[entry.job.uid()] = entry.state_since_us;
+  return store_
+      ->ReadAndWait<bool>([this, now](const ReadView& view) -> absl::StatusOr<bool> {
+        for (const JobRow& row : view.ActiveJobs()) ResumeJob(view, row, now);
+        const int64_t since = absl::ToUnixMicros(now - JobMetrics::kRetention);
+        for (const JobRow& row : view.JobsEndedSince(since)) ResumeJob(view, row, now);
+        return true;
+      })
+      .status();
+}
+
+void MetricsFeed::ResumeJob(const ReadView& view, const JobRow& row, absl::Time now) {
+  jobs_->Update(ToProto(view, row), now);
+  for (const AttemptRow& attempt : view.Attempts(row.uid)) {
+    for (const MetricChunkRow& chunk : view.MetricChunks(row.uid, attempt.epoch, 0, 0)) {
+      liger::worker::v1::MetricChunk parsed;
+      if (!parsed.ParseFromString(chunk.blob)) continue;  // QueryMetrics reports it
+      for (const liger::worker::v1::MetricSample& sample : parsed.samples()) {
+        jobs_->ObserveStep(row.uid, sample.step().step_seconds());
+        jobs_->SetTokens(row.uid, attempt.epoch, sample.step().tokens_total());
+      }
     }
   }
-  return absl::OkStatus();
+  if (row.state != JobStatus::QUEUED) return;
+  absl::MutexLock lock(&mutex_);
+  queued_us_[row.uid] = row.state_since_us;
 }
 
 void MetricsFeed::OnChanges(const std::vector<JobChange>& changes) {

@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "server/metrics/fleet_metrics.h"
 #include "server/metrics/job_metrics.h"
 #include "server/store/store.h"
@@ -22,8 +23,9 @@ class MetricsFeed {
   MetricsFeed(Store* store, JobMetrics* jobs, FleetMetrics* fleet)
       : store_(store), jobs_(jobs), fleet_(fleet) {}
 
-  // Brings back the series of jobs that are not over: their counters and
-  // histograms go on from what is stored. Blocks; call before serving.
+  // Brings back the series of jobs that are not over, or not for long: their
+  // counters and histograms go on from what is stored. Blocks; call before
+  // serving.
   absl::Status Resume() ABSL_LOCKS_EXCLUDED(mutex_);
 
   void OnChanges(const std::vector<JobChange>& changes) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -33,6 +35,10 @@ class MetricsFeed {
   void Refresh();
 
  private:
+  // Step by step, so that a long history is never held whole.
+  void ResumeJob(const ReadView& view, const JobRow& row, absl::Time now)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   Store* const store_;
   JobMetrics* const jobs_;
   FleetMetrics* const fleet_;

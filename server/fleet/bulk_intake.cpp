@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -75,7 +76,15 @@ void BulkIntake::Handle(Item item) {
   const auto it = states_.find(attempt);
   if (it == states_.end()) return LookUp(std::move(item));
   Take(&it->second, item);
-  item.next();
+  Proceed(std::move(item.next));
+}
+
+void BulkIntake::Proceed(std::function<void()> next) {
+  if (storing_ && buffered_samples_ >= kMaxBufferedSamples) {
+    held_.push_back(std::move(next));
+  } else {
+    next();
+  }
 }
 
 void BulkIntake::LookUp(Item item) {
@@ -102,7 +111,7 @@ void BulkIntake::LookUp(Item item) {
           state.stored_step = std::max(state.stored_step, **answer);
           state.buffered_step = std::max(state.buffered_step, state.stored_step);
           Take(&state, item);
-          item.next();
+          Proceed(std::move(item.next));
         });
       });
 }
@@ -161,16 +170,16 @@ void BulkIntake::Acknowledge(const State& state, int rank) {
 void BulkIntake::Flush() {
   last_flush_ = absl::Now();
   PutLogRows();
+  if (storing_) return;
   AppendMetrics command;
-  std::vector<std::pair<Attempt, std::vector<MetricSample>>> sent;
+  Batch batch;
   for (auto& [attempt, state] : states_) {
     if (state.buffer.empty()) continue;
     MetricChunk chunk;
     chunk.mutable_samples()->Assign(state.buffer.begin(), state.buffer.end());
     command.chunks.push_back({attempt.first, attempt.second, state.buffer.front().step().step(),
                               state.buffer.back().step().step(), chunk.SerializeAsString()});
-    sent.emplace_back(attempt, std::move(state.buffer));
-    state.buffer.clear();
+    batch.emplace_back(attempt, std::exchange(state.buffer, {}));
   }
   buffered_samples_ = 0;
   std::erase_if(states_, [this](const auto& entry) {
@@ -178,37 +187,36 @@ void BulkIntake::Flush() {
            entry.second.last_use + kForgetAfter < last_flush_;
   });
   if (command.chunks.empty()) return;
+  storing_ = true;
   store_->Apply<AppendMetrics>(
       absl::ToUnixMicros(last_flush_), "system", std::move(command),
-      [this, sent = std::move(sent)](const absl::StatusOr<AppendMetrics::Result>& result) {
-        for (const auto& [attempt, samples] : sent) {
-          if (result.ok()) {
-            for (const MetricSample& sample : samples) {
-              metrics_->ObserveStep(attempt.first, sample.step().step_seconds());
-            }
-            metrics_->SetTokens(attempt.first, attempt.second,
-                                samples.back().step().tokens_total());
-          }
-          thread_.Run([this, attempt = attempt, samples = samples, status = result.status()] {
-            Stored(attempt, samples, status);
-          });
-        }
+      [this, batch = std::move(batch)](const absl::StatusOr<AppendMetrics::Result>& result) {
+        thread_.Run([this, batch, status = result.status()] { Stored(batch, status); });
       });
 }
 
-void BulkIntake::Stored(const Attempt& attempt, const std::vector<MetricSample>& samples,
-                        const absl::Status& status) {
-  const auto it = states_.find(attempt);
-  if (it == states_.end()) return;
-  State& state = it->second;
-  if (!status.ok()) {
-    // Forget what was buffered; the worker sends it again on a new stream.
-    state.link->Close(status);
-    states_.erase(it);
-    return;
+void BulkIntake::Stored(const Batch& batch, const absl::Status& status) {
+  storing_ = false;
+  for (const auto& [attempt, samples] : batch) {
+    const auto it = states_.find(attempt);
+    if (!status.ok()) {
+      // Forget what came after, too; the worker sends all of it on a new stream.
+      if (it == states_.end()) continue;
+      it->second.link->Close(status);
+      buffered_samples_ -= static_cast<int>(it->second.buffer.size());
+      states_.erase(it);
+      continue;
+    }
+    for (const MetricSample& sample : samples) {
+      metrics_->ObserveStep(attempt.first, sample.step().step_seconds());
+    }
+    metrics_->SetTokens(attempt.first, attempt.second, samples.back().step().tokens_total());
+    if (it == states_.end()) continue;
+    it->second.stored_step = std::max(it->second.stored_step, samples.back().step().step());
+    Acknowledge(it->second, 0);
   }
-  state.stored_step = std::max(state.stored_step, samples.back().step().step());
-  Acknowledge(state, 0);
+  if (buffered_samples_ >= kMaxBufferedSamples) Flush();
+  for (const auto& next : std::exchange(held_, {})) next();
 }
 
 void BulkIntake::PutLogRows() {

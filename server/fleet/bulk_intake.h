@@ -21,13 +21,14 @@ namespace liger::server {
 
 // What comes over Ship: logs go to files, logged steps to the store, in one
 // transaction for all jobs every `flush_interval`. Both are acknowledged once
-// they are stored, and only then counted in the metrics.
+// they are stored, and only then counted in the metrics. One transaction is
+// under way at a time: if it fails, later steps must not be stored before the
+// worker has sent its steps again.
 class BulkIntake : public ChunkHandler {
  public:
   // All outlive the intake.
   BulkIntake(Store* store, LogStore* logs, JobMetrics* metrics,
              absl::Duration flush_interval = absl::Seconds(5));
-  // Stores what is buffered.
   ~BulkIntake() override;
 
   void OnChunk(const std::shared_ptr<ShipLink>& link, liger::worker::v1::Chunk chunk,
@@ -35,8 +36,9 @@ class BulkIntake : public ChunkHandler {
 
   // Time passes.
   void Tick();
-  // Sends what is buffered to the store and stops taking chunks. Call before
-  // the store closes.
+  // Sends what is buffered to the store, unless it is busy with the steps before
+  // (the worker sends what was not acknowledged again), and stops taking chunks.
+  // Call before the store closes.
   void Stop();
 
   // The absolute cap on steps that wait for a flush, over all jobs.
@@ -68,9 +70,12 @@ class BulkIntake : public ChunkHandler {
   void TakeLog(State* state, const Item& item);
   void TakeMetrics(State* state, const Item& item);
   void Acknowledge(const State& state, int rank);
+  // Lets a sender go on, when there is room for what it sends next.
+  void Proceed(std::function<void()> next);
+  // By attempt, in one transaction.
+  using Batch = std::vector<std::pair<Attempt, std::vector<liger::worker::v1::MetricSample>>>;
   void Flush();
-  void Stored(const Attempt& attempt, const std::vector<liger::worker::v1::MetricSample>& samples,
-              const absl::Status& status);
+  void Stored(const Batch& batch, const absl::Status& status);
   void PutLogRows();
 
   Store* const store_;
@@ -80,6 +85,8 @@ class BulkIntake : public ChunkHandler {
 
   std::map<Attempt, State> states_;
   int buffered_samples_ = 0;
+  bool storing_ = false;
+  std::vector<std::function<void()>> held_;  // senders that wait for room
   absl::Time last_flush_;
 
   Executor thread_;  // last: joined before the rest goes

@@ -118,6 +118,9 @@ void Fleet::OnMessage(const std::shared_ptr<WorkerLink>& link, WorkerMessage mes
       return OnRefused(worker_id, message.refused());
     case WorkerMessage::kEvent:
       return jobs_->OnTaskEvent(worker_id, message.event());
+    case WorkerMessage::kReclaimed:
+      return jobs_->OnReclaimed(
+          worker_id, {message.reclaimed().uris().begin(), message.reclaimed().uris().end()});
     case WorkerMessage::kHello:
     case WorkerMessage::MESSAGE_NOT_SET:
       return;  // of a newer protocol
@@ -125,11 +128,11 @@ void Fleet::OnMessage(const std::shared_ptr<WorkerLink>& link, WorkerMessage mes
 }
 
 void Fleet::OnHello(const std::shared_ptr<WorkerLink>& link, const Hello& hello) {
-  std::shared_ptr<WorkerLink> replaced;
+  Ended replaced;
   if (absl::Status status = Register(link, hello, &replaced); !status.ok()) {
     return link->Close(status);
   }
-  if (replaced != nullptr) replaced->Close(StaleIncarnation(hello.worker_id()));
+  Finish(replaced, StaleIncarnation(hello.worker_id()));
   jobs_->OnHello(hello, [this, link, id = hello.worker_id()](absl::StatusOr<HelloAnswer> answer) {
     if (!answer.ok()) return link->Close(answer.status());
     Welcome(link, id, answer->verdicts);
@@ -137,7 +140,7 @@ void Fleet::OnHello(const std::shared_ptr<WorkerLink>& link, const Hello& hello)
 }
 
 absl::Status Fleet::Register(const std::shared_ptr<WorkerLink>& link, const Hello& hello,
-                             std::shared_ptr<WorkerLink>* replaced) {
+                             Ended* replaced) {
   if (absl::Status status = CheckHello(hello); !status.ok()) return status;
   absl::MutexLock lock(&mutex_);
   if (stopped_) return absl::UnavailableError("the coordinator is shutting down");
@@ -146,14 +149,9 @@ absl::Status Fleet::Register(const std::shared_ptr<WorkerLink>& link, const Hell
   }
   Worker& worker = workers_[hello.worker_id()];
   if (hello.incarnation() < worker.incarnation) return StaleIncarnation(hello.worker_id());
-  if (worker.link != nullptr) {
-    worker_of_link_.erase(worker.link.get());
-    *replaced = std::move(worker.link);
-  }
+  *replaced = Detach(&worker);
   worker.incarnation = hello.incarnation();
   worker.link = link;
-  worker.welcomed = false;
-  worker.preparing.clear();  // JobService starts them again after Welcome
   worker_of_link_[link.get()] = hello.worker_id();
   // The lease that runs, runs on; a lost worker's begins with Welcome.
   if (worker.last_heartbeat.has_value()) worker.last_heartbeat = Now();
@@ -180,6 +178,9 @@ void Fleet::Welcome(const std::shared_ptr<WorkerLink>& link, const std::string& 
   // Sent under the lock: no command may overtake Welcome.
   link->Send(message);
   worker->welcomed = true;
+  for (const liger::trainer::v1::Ref& ref : std::exchange(worker->to_abort, {})) {
+    link->Send(AbortMessage(ref));
+  }
 }
 
 void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
@@ -216,7 +217,7 @@ void Fleet::OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::strin
     const auto it = worker->preparing.find(KeyOf(prepared.ref()));
     if (it == worker->preparing.end()) {
       // Too late, or stopped meanwhile: the reservation must not stay.
-      *message.mutable_abort()->mutable_ref() = prepared.ref();
+      message = AbortMessage(prepared.ref());
     } else {
       message = StartMessage(it->second.start, prepared.master());
       worker->preparing.erase(it);
@@ -235,15 +236,37 @@ void Fleet::OnRefused(const std::string& worker_id, const liger::worker::v1::Ref
 }
 
 void Fleet::OnClosed(const std::shared_ptr<WorkerLink>& link) {
-  absl::MutexLock lock(&mutex_);
-  std::string worker_id;
-  Worker* worker = FindByLink(link, &worker_id);
-  worker_of_link_.erase(link.get());
-  if (worker == nullptr) return;
-  // The lease decides about the worker, not its connection.
-  worker->link = nullptr;
-  worker->welcomed = false;
+  Ended ended;
+  {
+    absl::MutexLock lock(&mutex_);
+    std::string worker_id;
+    Worker* worker = FindByLink(link, &worker_id);
+    if (worker == nullptr) return;
+    // The lease decides about the worker, not its connection.
+    ended = Detach(worker);
+  }
+  Finish(ended, absl::OkStatus());
+}
+
+Fleet::Ended Fleet::Detach(Worker* worker) {
+  Ended ended;
+  for (auto& [key, preparing] : worker->preparing) {
+    if (preparing.start.repeated) continue;
+    worker->to_abort.push_back(preparing.start.ref);
+    ended.unstarted.push_back(std::move(preparing.start));
+  }
   worker->preparing.clear();
+  if (worker->link != nullptr) worker_of_link_.erase(worker->link.get());
+  ended.link = std::exchange(worker->link, nullptr);
+  worker->welcomed = false;
+  return ended;
+}
+
+void Fleet::Finish(const Ended& ended, const absl::Status& status) {
+  if (ended.link != nullptr) ended.link->Close(status);
+  for (const TaskStart& start : ended.unstarted) {
+    jobs_->OnTaskRefused(start.worker_id, start.ref, "its session ended before the start");
+  }
 }
 
 Fleet::Worker* Fleet::FindByLink(const std::shared_ptr<WorkerLink>& link, std::string* worker_id) {
@@ -257,7 +280,7 @@ Fleet::Worker* Fleet::FindByLink(const std::shared_ptr<WorkerLink>& link, std::s
 
 void Fleet::Tick() {
   std::vector<std::pair<std::string, int64_t>> lost;
-  std::vector<std::shared_ptr<WorkerLink>> cut;
+  std::vector<Ended> cut;
   std::vector<TaskStart> late;
   {
     absl::MutexLock lock(&mutex_);
@@ -273,26 +296,23 @@ void Fleet::Tick() {
       if (worker.last_heartbeat.has_value() &&
           now - *worker.last_heartbeat >= options_.lease.reassign) {
         worker.last_heartbeat.reset();
-        worker.preparing.clear();
         lost.emplace_back(id, worker.incarnation);
-        if (worker.link != nullptr) cut.push_back(worker.link);
+        cut.push_back(Detach(&worker));
       }
       for (auto it = worker.preparing.begin(); it != worker.preparing.end();) {
         if (now < it->second.deadline) {
           ++it;
           continue;
         }
-        late.push_back(std::move(it->second.start));
+        if (!it->second.start.repeated) late.push_back(std::move(it->second.start));
         it = worker.preparing.erase(it);
       }
     }
   }
-  for (const auto& link : cut) link->Close(LeaseExpired());
+  for (const Ended& ended : cut) Finish(ended, LeaseExpired());
   for (const auto& [id, incarnation] : lost) jobs_->OnWorkerLost(id, incarnation);
   for (const TaskStart& start : late) {
-    CoordinatorMessage abort;
-    *abort.mutable_abort()->mutable_ref() = start.ref;
-    SendTo(start.worker_id, abort);
+    SendTo(start.worker_id, AbortMessage(start.ref));
     jobs_->OnTaskRefused(
         start.worker_id, start.ref,
         absl::StrCat("not prepared within ", absl::FormatDuration(options_.prepare_timeout)));
@@ -301,31 +321,55 @@ void Fleet::Tick() {
 
 // ---- what JobService wants done
 
+bool Fleet::IsConnected(const std::string& worker_id) const {
+  absl::MutexLock lock(&mutex_);
+  const auto it = workers_.find(worker_id);
+  return it != workers_.end() && it->second.link != nullptr && it->second.welcomed;
+}
+
+void Fleet::Disconnect(const std::string& worker_id, const std::string& reason) {
+  Ended ended;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = workers_.find(worker_id);
+    if (it == workers_.end()) return;
+    ended = Detach(&it->second);
+  }
+  Finish(ended, absl::UnavailableError(absl::StrCat(reason, "; connect again")));
+}
+
 void Fleet::StartTask(const TaskStart& start) {
+  bool connected = false;
   {
     absl::MutexLock lock(&mutex_);
     const auto it = workers_.find(start.worker_id);
-    if (it == workers_.end() || it->second.link == nullptr || !it->second.welcomed) return;
-    it->second.preparing.insert_or_assign(KeyOf(start.ref),
-                                          Preparing{start, Now() + options_.prepare_timeout});
+    connected = it != workers_.end() && it->second.link != nullptr && it->second.welcomed;
+    if (connected) {
+      it->second.preparing.insert_or_assign(KeyOf(start.ref),
+                                            Preparing{start, Now() + options_.prepare_timeout});
+    }
   }
-  SendTo(start.worker_id, PrepareMessage(start, options_.prepare_timeout));
+  if (connected) return SendTo(start.worker_id, PrepareMessage(start, options_.prepare_timeout));
+  if (!start.repeated) jobs_->OnTaskRefused(start.worker_id, start.ref, "it is not connected");
 }
 
 void Fleet::StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) {
-  bool preparing = false;
+  bool unstarted = false;
   {
     absl::MutexLock lock(&mutex_);
-    const auto it = workers_.find(stop.worker_id);
-    if (it == workers_.end()) return;
-    preparing = it->second.preparing.erase(KeyOf(stop.ref)) > 0;
+    const auto worker = workers_.find(stop.worker_id);
+    if (worker == workers_.end()) return;
+    const auto it = worker->second.preparing.find(KeyOf(stop.ref));
+    if (it != worker->second.preparing.end()) {
+      unstarted = !it->second.start.repeated;
+      worker->second.preparing.erase(it);
+    }
   }
-  if (preparing) {
-    CoordinatorMessage abort;
-    *abort.mutable_abort()->mutable_ref() = stop.ref;
-    SendTo(stop.worker_id, abort);
-  }
-  SendTo(stop.worker_id, StopMessage(stop.ref, grace_seconds, reason));
+  // The worker takes STOP as Abort for what it has only reserved.
+  if (!unstarted) return SendTo(stop.worker_id, StopMessage(stop.ref, grace_seconds, reason));
+  SendTo(stop.worker_id, AbortMessage(stop.ref));
+  jobs_->OnTaskRefused(stop.worker_id, stop.ref,
+                       absl::StrCat("stopped before its start (", reason, ")"));
 }
 
 void Fleet::AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
@@ -340,10 +384,8 @@ void Fleet::AnswerPublish(const PublishAnswer& answer) {
   SendTo(answer.worker_id, PublishMessage(answer));
 }
 
-void Fleet::Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) {
-  CoordinatorMessage message;
-  message.mutable_reclaim()->mutable_uris()->Assign(uris.begin(), uris.end());
-  SendTo(worker_id, message);
+void Fleet::Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>& outputs) {
+  SendTo(worker_id, ReclaimMessage(outputs));
 }
 
 void Fleet::SendTo(const std::string& worker_id, const CoordinatorMessage& message) {

@@ -67,13 +67,16 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
   std::map<std::string, WorkerView> Workers() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // FleetPort
+  bool IsConnected(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Disconnect(const std::string& worker_id, const std::string& reason) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void StartTask(const TaskStart& start) override ABSL_LOCKS_EXCLUDED(mutex_);
   void StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                  int64_t through_seq) override ABSL_LOCKS_EXCLUDED(mutex_);
   void AnswerPublish(const PublishAnswer& answer) override ABSL_LOCKS_EXCLUDED(mutex_);
-  void Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) override
+  void Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>& outputs) override
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // WorkerMessageHandler
@@ -95,15 +98,27 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     std::optional<absl::Duration> last_heartbeat;
     absl::Time last_heartbeat_wall = absl::InfinitePast();
     std::map<std::string, Preparing> preparing;  // by ref
+    // Prepared in an earlier session and given up with it: their reservations
+    // must go.
+    std::vector<liger::trainer::v1::Ref> to_abort;
+  };
+  // A session that ended: its link, and the tasks that it will not start.
+  struct Ended {
+    std::shared_ptr<WorkerLink> link;
+    std::vector<TaskStart> unstarted;
   };
 
   void OnHello(const std::shared_ptr<WorkerLink>& link, const liger::worker::v1::Hello& hello)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Checks the Hello and makes `link` the worker's session. The link it
-  // replaces, if any, is in `replaced`.
+  // Checks the Hello and makes `link` the worker's session. The one it replaces,
+  // if any, is in `replaced`.
   absl::Status Register(const std::shared_ptr<WorkerLink>& link,
-                        const liger::worker::v1::Hello& hello,
-                        std::shared_ptr<WorkerLink>* replaced) ABSL_LOCKS_EXCLUDED(mutex_);
+                        const liger::worker::v1::Hello& hello, Ended* replaced)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the worker's session, if it has one, out of the books.
+  Ended Detach(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Closes the link and gives up what it did not start.
+  void Finish(const Ended& ended, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
   void Welcome(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
                const std::vector<liger::worker::v1::Verdict>& verdicts) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,

@@ -50,6 +50,22 @@ CoordinatorMessage StopMessage(const liger::trainer::v1::Ref& ref, double grace_
   return message;
 }
 
+CoordinatorMessage AbortMessage(const liger::trainer::v1::Ref& ref) {
+  CoordinatorMessage message;
+  *message.mutable_abort()->mutable_ref() = ref;
+  return message;
+}
+
+CoordinatorMessage ReclaimMessage(const std::vector<ReclaimRow>& outputs) {
+  CoordinatorMessage message;
+  for (const ReclaimRow& row : outputs) {
+    liger::worker::v1::PublishedOutput* output = message.mutable_reclaim()->add_outputs();
+    output->set_uri(row.uri);
+    output->set_manifest_digest(row.digest);
+  }
+  return message;
+}
+
 CoordinatorMessage PublishMessage(const PublishAnswer& answer) {
   CoordinatorMessage message;
   if (answer.granted) {

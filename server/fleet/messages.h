@@ -2,6 +2,7 @@
 #define LIGER_SERVER_FLEET_MESSAGES_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "liger/worker/v1/worker.pb.h"
@@ -20,6 +21,8 @@ liger::worker::v1::CoordinatorMessage StartMessage(const TaskStart& start,
 // The command id is made from the ref: a repeated STOP is the same command.
 liger::worker::v1::CoordinatorMessage StopMessage(const liger::trainer::v1::Ref& ref,
                                                   double grace_seconds, const std::string& reason);
+liger::worker::v1::CoordinatorMessage AbortMessage(const liger::trainer::v1::Ref& ref);
+liger::worker::v1::CoordinatorMessage ReclaimMessage(const std::vector<ReclaimRow>& outputs);
 liger::worker::v1::CoordinatorMessage PublishMessage(const PublishAnswer& answer);
 
 }  // namespace liger::server

@@ -1,11 +1,31 @@
 #include "server/jobs/dry_runs.h"
 
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/errors/errors.h"
 #include "server/jobs/failure_policy.h"
 
 namespace liger::server {
+namespace {
+
+// What the user can mend is about the request; all else is about the worker.
+absl::Status WithoutResult(const liger::v1::Failure& failure) {
+  if (failure.class_() == liger::v1::FAILURE_CLASS_CONFIG ||
+      failure.class_() == liger::v1::FAILURE_CLASS_DATA) {
+    // The message of such a failure often begins with the field.
+    const absl::string_view message =
+        absl::StripPrefix(failure.message(), absl::StrCat(failure.field(), ": "));
+    return InvalidArgument(failure.field(), absl::StrCat(message, "; ", failure.action()));
+  }
+  return absl::UnavailableError(absl::StrCat("the check ended without a result",
+                                             failure.message().empty() ? "" : ": ",
+                                             failure.message()));
+}
+
+}  // namespace
 
 liger::trainer::v1::Ref DryRuns::RefOf(const std::string& id) {
   liger::trainer::v1::Ref ref;
@@ -15,13 +35,29 @@ liger::trainer::v1::Ref DryRuns::RefOf(const std::string& id) {
 
 void DryRuns::Add(const std::string& id, const std::string& worker_id, int64_t deadline_us,
                   Done done) {
-  absl::MutexLock lock(&mutex_);
-  runs_[id] = {worker_id, deadline_us, std::move(done)};
+  absl::Status closed;
+  {
+    absl::MutexLock lock(&mutex_);
+    closed = closed_;
+    if (closed.ok()) runs_[id] = {worker_id, deadline_us, std::move(done)};
+  }
+  if (!closed.ok()) done(closed);
 }
 
 bool DryRuns::Contains(const std::string& id) const {
   absl::MutexLock lock(&mutex_);
   return runs_.contains(id);
+}
+
+std::vector<TaskRow> DryRuns::Running() const {
+  absl::MutexLock lock(&mutex_);
+  std::vector<TaskRow> tasks;
+  for (const auto& [id, run] : runs_) {
+    TaskRow& task = tasks.emplace_back();
+    task.task_id = id;
+    task.worker_id = run.worker_id;
+  }
+  return tasks;
 }
 
 std::optional<DryRuns::Run> DryRuns::Take(const std::string& id) {
@@ -33,30 +69,43 @@ std::optional<DryRuns::Run> DryRuns::Take(const std::string& id) {
   return run;
 }
 
-void DryRuns::OnEvent(const liger::worker::v1::TaskEvent& event) {
+bool DryRuns::OnEvent(const liger::worker::v1::TaskEvent& event) {
+  if (!event.has_check_result() && !event.has_exited()) return false;
+  std::optional<Run> run = Take(event.ref().task_id());
+  if (!run.has_value()) return false;
   if (event.has_check_result()) {
-    if (std::optional<Run> run = Take(event.ref().task_id())) run->done(event.check_result());
-  } else if (event.has_exited()) {
-    const std::string message = ClassifyExit(event.exited()).failure.message();
-    Fail(event.ref().task_id(),
-         absl::UnavailableError(absl::StrCat("the check ended without a result",
-                                             message.empty() ? "" : ": ", message)));
+    run->done(event.check_result());
+  } else {
+    run->done(WithoutResult(ClassifyExit(event.exited()).failure));
   }
+  return true;
 }
 
-void DryRuns::Fail(const std::string& id, const absl::Status& status) {
-  if (std::optional<Run> run = Take(id)) run->done(status);
+std::string DryRuns::Fail(const std::string& id, const absl::Status& status) {
+  std::optional<Run> run = Take(id);
+  if (!run.has_value()) return "";
+  run->done(status);
+  return run->worker_id;
+}
+
+void DryRuns::FailUnowned(const liger::worker::v1::Hello& hello) {
+  std::set<std::string> gone;
+  for (const TaskRow& task : Running()) {
+    if (task.worker_id == hello.worker_id()) gone.insert(task.task_id);
+  }
+  for (const auto& owned : hello.owned()) {
+    if (IsDryRun(owned.ref())) gone.erase(owned.ref().task_id());
+  }
+  for (const std::string& id : gone) {
+    Fail(id, absl::UnavailableError(absl::StrCat("worker ", hello.worker_id(),
+                                                 " came back without the check; try again")));
+  }
 }
 
 void DryRuns::FailWorker(const std::string& worker_id, const absl::Status& status) {
-  std::vector<std::string> ids;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [id, run] : runs_) {
-      if (run.worker_id == worker_id) ids.push_back(id);
-    }
+  for (const TaskRow& task : Running()) {
+    if (task.worker_id == worker_id) Fail(task.task_id, status);
   }
-  for (const std::string& id : ids) Fail(id, status);
 }
 
 std::vector<std::pair<std::string, liger::trainer::v1::Ref>> DryRuns::Expire(int64_t now_us) {
@@ -80,6 +129,7 @@ void DryRuns::FailAll(const absl::Status& status) {
   std::map<std::string, Run> runs;
   {
     absl::MutexLock lock(&mutex_);
+    closed_ = status;
     runs.swap(runs_);
   }
   for (auto& [id, run] : runs) run.done(status);

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "liger/trainer/v1/trainer.pb.h"
 #include "liger/worker/v1/worker.pb.h"
+#include "server/store/records.h"
 
 namespace liger::server {
 
@@ -28,11 +29,18 @@ class DryRuns {
   static liger::trainer::v1::Ref RefOf(const std::string& id);
   static bool IsDryRun(const liger::trainer::v1::Ref& ref) { return ref.job_uid().empty(); }
 
+  // After FailAll it fails at once.
   void Add(const std::string& id, const std::string& worker_id, int64_t deadline_us, Done done);
   bool Contains(const std::string& id) const;
-  // A worker's event: the result, or an exit without one, ends the run.
-  void OnEvent(const liger::worker::v1::TaskEvent& event);
-  void Fail(const std::string& id, const absl::Status& status);
+  // They take their workers' CHECK slots, as jobs' checks do.
+  std::vector<TaskRow> Running() const;
+  // A worker's event: the result, or an exit without one, ends the run. False:
+  // it changed nothing.
+  bool OnEvent(const liger::worker::v1::TaskEvent& event);
+  // The worker of the run; empty when it had ended.
+  std::string Fail(const std::string& id, const absl::Status& status);
+  // The worker came back: what it does not own ended with its last session.
+  void FailUnowned(const liger::worker::v1::Hello& hello);
   void FailWorker(const std::string& worker_id, const absl::Status& status);
   // Those whose time is up, with their worker; they have failed.
   std::vector<std::pair<std::string, liger::trainer::v1::Ref>> Expire(int64_t now_us);
@@ -48,6 +56,7 @@ class DryRuns {
 
   mutable absl::Mutex mutex_;
   std::map<std::string, Run> runs_ ABSL_GUARDED_BY(mutex_);
+  absl::Status closed_ ABSL_GUARDED_BY(mutex_);  // not OK after FailAll
 };
 
 }  // namespace liger::server

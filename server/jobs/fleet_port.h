@@ -23,6 +23,9 @@ struct TaskStart {
   std::string spec_hash;
   std::string resume_from;
   int64_t check_max_rows = 0;
+  // The worker may have begun it before: only its own word, not a failure to
+  // reach it, says that it does not run.
+  bool repeated = false;
 };
 
 // What the job logic asks of the fleet (server/fleet implements it).
@@ -30,13 +33,19 @@ struct TaskStart {
 // Threads: called from any thread, without a lock held, often the store's
 // writer. An implementation queues the message and returns; it must not wait,
 // and may call JobService back. A worker without a session, or whose session
-// has no Welcome yet, loses the message: reconciliation on its next Hello, or
-// the end of its lease, settles it.
+// has no Welcome yet, loses the message (StartTask answers that): reconciliation
+// on its next Hello, or the end of its lease, settles it.
 class FleetPort {
  public:
   virtual ~FleetPort() = default;
+  // It has a session, and got its Welcome.
+  virtual bool IsConnected(const std::string& worker_id) const = 0;
+  // Ends the worker's session: what it owns and what it reported is reconciled
+  // with its next Hello.
+  virtual void Disconnect(const std::string& worker_id, const std::string& reason) = 0;
   // Idempotent by ref. The fleet answers with JobService::OnTaskRefused when
-  // the worker refuses, or is not Prepared in time (it sends Abort then).
+  // the worker refuses, is not Prepared in time (it sends Abort then), or its
+  // session ends before the Start; but for a repeated start only when it refuses.
   virtual void StartTask(const TaskStart& start) = 0;
   // Control STOP. For a task whose Start was not sent yet: Abort, and
   // JobService::OnTaskRefused, because no exit will be reported for it.
@@ -44,7 +53,8 @@ class FleetPort {
   virtual void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                          int64_t through_seq) = 0;
   virtual void AnswerPublish(const PublishAnswer& answer) = 0;
-  virtual void Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) = 0;
+  // Answered with JobService::OnReclaimed.
+  virtual void Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>& outputs) = 0;
 };
 
 }  // namespace liger::server

@@ -91,15 +91,19 @@ class JobService {
   using SubmitDone = std::function<void(absl::StatusOr<SubmitResult>)>;
 
   // Resolves the spec and makes a job. INVALID_ARGUMENT with the fields
-  // (server/errors); ALREADY_EXISTS REQUEST_ID_REUSED or NAME_TAKEN.
+  // (server/errors); ALREADY_EXISTS REQUEST_ID_REUSED or NAME_TAKEN. A request
+  // that was answered before gets the same job, whatever is there now.
   void Submit(SubmitRequest request, SubmitDone done);
-  // As Submit, with a bounded CHECK on a worker, and makes nothing.
-  void Validate(SubmitRequest request, SubmitDone done);
+  // As Submit, with a bounded CHECK on a worker, and makes nothing. What it
+  // returns gives the check up: `done` gets CANCELLED, unless it was called
+  // before.
+  std::function<void()> Validate(SubmitRequest request, SubmitDone done);
 
   using JobDone = std::function<void(absl::StatusOr<liger::v1::Job>)>;
   void Cancel(const std::string& tenant, const std::string& actor, const std::string& job,
               const std::string& reason, JobDone done);
-  // The result's log files are the caller's to remove.
+  // The result's log files are the caller's to remove; the output, if asked, the
+  // workers', now or when they are back.
   void Delete(const std::string& tenant, const std::string& actor, const std::string& job,
               bool delete_output, std::function<void(absl::StatusOr<DeleteJob::Result>)> done);
 
@@ -114,14 +118,18 @@ class JobService {
   // A heartbeat with inventory_changed. Other heartbeats do not come here.
   void OnInventory(const std::string& worker_id, int64_t incarnation,
                    std::vector<liger::worker::v1::InventoryItem> inventory);
-  // reassign_seconds without a heartbeat. A closed session alone is nothing.
+  // reassign_seconds without a heartbeat. A closed session alone is nothing. A
+  // worker that is connected all the same is not lost.
   void OnWorkerLost(const std::string& worker_id, int64_t incarnation);
-  // Refused, or not Prepared in time.
+  // Refused, not Prepared in time, or given up before the Start.
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                      const std::string& reason);
+  // The worker has removed these outputs, or found something else there.
+  void OnReclaimed(const std::string& worker_id, std::vector<std::string> uris);
   // Every TaskEvent of a session, in the order of its stream. The
   // acknowledgement comes through FleetPort::AckEvents after the commit. A gap
-  // in seq is dropped and logged: the worker replays on its next session.
+  // in seq, or a report that can never be stored, ends the session: the worker
+  // replays in its next one.
   void OnTaskEvent(const std::string& worker_id, const liger::worker::v1::TaskEvent& event);
 
   // Time passes: writes progress, ends cancels that are overdue, schedules.

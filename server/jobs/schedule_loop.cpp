@@ -1,6 +1,7 @@
 #include "server/jobs/schedule_loop.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,14 +16,26 @@ constexpr int64_t kSecond = 1000000;
 constexpr int64_t kIdlePassUs = 5 * kSecond;
 constexpr double kLongestBackoffSeconds = 60;
 
-const JobRow* FindRow(const ScheduleSnapshot& snapshot, const std::string& uid) {
-  for (const JobRow& job : snapshot.jobs) {
-    if (job.uid == uid) return &job;
-  }
-  return nullptr;
+std::map<std::string, const JobRow*> ByUid(const ScheduleSnapshot& snapshot) {
+  std::map<std::string, const JobRow*> jobs;
+  for (const JobRow& job : snapshot.jobs) jobs[job.uid] = &job;
+  return jobs;
+}
+
+bool IsAbsent(const WaitDecision& wait) {
+  return wait.reason == "ModelAbsent" || wait.reason == "DatasetAbsent";
 }
 
 }  // namespace
+
+std::set<std::string> Disconnected(const std::vector<WorkerRow>& workers, FleetGate* gate) {
+  std::set<std::string> away;
+  for (const WorkerRow& worker : workers) away.insert(worker.worker_id);
+  gate->Call([&away](FleetPort& fleet) {
+    std::erase_if(away, [&fleet](const std::string& id) { return fleet.IsConnected(id); });
+  });
+  return away;
+}
 
 int64_t ScheduleLoop::NowUs() const { return absl::ToUnixMicros(state_->options.clock->Now()); }
 
@@ -37,11 +50,13 @@ void ScheduleLoop::Request() {
   StartPass();
 }
 
-void ScheduleLoop::Exclude(const std::string& job_uid, const std::string& worker_id) {
+void ScheduleLoop::Exclude(const std::string& job_uid, const std::string& worker_id,
+                           const std::string& detail) {
   absl::MutexLock lock(&mutex_);
   Exclusion& exclusion = exclusions_[{job_uid, worker_id}];
   const double seconds = std::min(
       kLongestBackoffSeconds, state_->options.refusal_backoff_seconds * (1ll << exclusion.times));
+  exclusion.detail = detail;
   exclusion.times = std::min(exclusion.times + 1, 10);
   exclusion.until_us = NowUs() + static_cast<int64_t>(seconds * kSecond);
 }
@@ -98,20 +113,20 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
     snapshot.jobs.push_back(std::move(job));
   }
   snapshot.workers = view.Workers();
-  for (WorkerRow& worker : snapshot.workers) {
-    if (!state_->workers.IsHere(worker.worker_id)) worker.state = WorkerState::kLost;
-  }
   snapshot.occupied = view.UnreleasedMembers("");
   snapshot.running_checks = view.RunningTasks();
+  const std::vector<TaskRow> dry_runs = state_->dry_runs.Running();
+  snapshot.running_checks.insert(snapshot.running_checks.end(), dry_runs.begin(), dry_runs.end());
   snapshot.catalog_uris = catalog_.uris();
+  snapshot.disconnected = Disconnected(snapshot.workers, &state_->fleet);
   const int64_t now = NowUs();
+  const std::map<std::string, const JobRow*> jobs = ByUid(snapshot);
   absl::MutexLock lock(&mutex_);
   std::erase_if(exclusions_, [&](const auto& entry) {
-    return FindRow(snapshot, entry.first.first) == nullptr &&
-           entry.second.until_us + 600 * kSecond < now;
+    return !jobs.contains(entry.first.first) && entry.second.until_us + 600 * kSecond < now;
   });
   for (const auto& [placement, exclusion] : exclusions_) {
-    if (exclusion.until_us > now) snapshot.excluded.insert(placement);
+    if (exclusion.until_us > now) snapshot.excluded[placement] = exclusion.detail;
   }
   return snapshot;
 }
@@ -160,37 +175,34 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
 void ScheduleLoop::Explain(std::shared_ptr<void> pass, const ScheduleSnapshot& snapshot,
                            const ScheduleDecisions& decisions) {
   SetWaitReasons command;
+  std::set<std::string> absent;
+  const std::map<std::string, const JobRow*> jobs = ByUid(snapshot);
   for (const WaitDecision& wait : decisions.waits) {
-    const JobRow* job = FindRow(snapshot, wait.job_uid);
-    if (job == nullptr) continue;
-    if (AbsentTooLong(*job, wait)) {
+    const auto found = jobs.find(wait.job_uid);
+    if (found == jobs.end()) continue;
+    const JobRow& job = *found->second;
+    if (IsAbsent(wait)) absent.insert(wait.job_uid);
+    if (AbsentTooLong(job, wait)) {
       FailJob fail{.job_uid = wait.job_uid, .reason = wait.reason};
       fail.failure.set_class_(liger::v1::FAILURE_CLASS_CONFIG);
       fail.failure.set_message(wait.message);
       fail.failure.set_action(absl::StrCat(wait.action, ", then submit again"));
       fail.failure.set_field(wait.reason == "ModelAbsent" ? "model.name" : "dataset.name");
       Apply<FailJob>(pass, std::move(fail), nullptr);
-    } else if (job->reason != wait.reason || job->status.message() != wait.message ||
-               job->status.action() != wait.action) {
+    } else if (job.reason != wait.reason || job.status.message() != wait.message ||
+               job.status.action() != wait.action) {
       command.reasons.push_back({wait.job_uid, wait.reason, wait.message, wait.action});
     }
   }
   if (!command.reasons.empty()) Apply<SetWaitReasons>(pass, std::move(command), nullptr);
 
   absl::MutexLock lock(&mutex_);
-  std::erase_if(absent_since_us_, [&](const auto& entry) {
-    return std::none_of(decisions.waits.begin(), decisions.waits.end(), [&](const auto& wait) {
-      return wait.job_uid == entry.first &&
-             (wait.reason == "ModelAbsent" || wait.reason == "DatasetAbsent");
-    });
-  });
+  std::erase_if(absent_since_us_,
+                [&absent](const auto& entry) { return !absent.contains(entry.first); });
 }
 
 bool ScheduleLoop::AbsentTooLong(const JobRow& job, const WaitDecision& wait) {
-  if (job.state != liger::v1::JobStatus::VALIDATING ||
-      (wait.reason != "ModelAbsent" && wait.reason != "DatasetAbsent")) {
-    return false;
-  }
+  if (job.state != liger::v1::JobStatus::VALIDATING || !IsAbsent(wait)) return false;
   const int64_t now = NowUs();
   absl::MutexLock lock(&mutex_);
   const int64_t since = absent_since_us_.try_emplace(job.uid, now).first->second;

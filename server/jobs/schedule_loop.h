@@ -5,8 +5,10 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -16,6 +18,9 @@
 #include "server/store/store.h"
 
 namespace liger::server {
+
+// The workers that have no session just now.
+std::set<std::string> Disconnected(const std::vector<WorkerRow>& workers, FleetGate* gate);
 
 // Runs the scheduler over a snapshot and carries out its decisions, one pass at
 // a time: a pass ends when its commands are committed, so no two decide over
@@ -28,8 +33,9 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
 
   // Something changed. Returns at once; a pass in progress is followed by another.
   void Request();
-  // The worker refused this job: it is left alone for a while, longer each time.
-  void Exclude(const std::string& job_uid, const std::string& worker_id);
+  // The worker did not start this job, for the reason in `detail`: it is left
+  // alone for a while, longer each time.
+  void Exclude(const std::string& job_uid, const std::string& worker_id, const std::string& detail);
   // Requests a pass when time alone may have changed the decisions.
   void Tick();
 
@@ -37,6 +43,7 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
   struct Exclusion {
     int64_t until_us = 0;
     int times = 0;
+    std::string detail;
   };
   using Placement = std::pair<std::string, std::string>;  // job_uid, worker_id
 

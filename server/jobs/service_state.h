@@ -3,6 +3,7 @@
 
 #include <utility>
 
+#include "server/jobs/dry_runs.h"
 #include "server/jobs/fleet_gate.h"
 #include "server/jobs/job_service.h"
 #include "server/jobs/worker_directory.h"
@@ -17,6 +18,7 @@ struct ServiceState {
   const JobServiceOptions options;
   FleetGate fleet;
   WorkerDirectory workers;
+  DryRuns dry_runs;
 };
 
 }  // namespace liger::server

@@ -17,6 +17,7 @@ constexpr size_t kMaxNameLength = 63;
 
 bool HasDevice(const std::vector<WorkerRow>& workers, liger::v1::DeviceKind kind) {
   return std::any_of(workers.begin(), workers.end(), [kind](const WorkerRow& worker) {
+    if (worker.state != WorkerState::kReady) return false;
     const auto& devices = worker.hello.devices();
     return std::any_of(devices.begin(), devices.end(),
                        [kind](const auto& device) { return device.kind() == kind; });

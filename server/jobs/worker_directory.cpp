@@ -36,22 +36,14 @@ bool WorkerDirectory::OnLost(const std::string& worker_id, int64_t incarnation) 
   const auto found = workers_.find(worker_id);
   if (found == workers_.end() || found->second.row.incarnation != incarnation) return false;
   found->second.here = false;
+  found->second.row.state = WorkerState::kLost;
   return true;
-}
-
-bool WorkerDirectory::IsHere(const std::string& worker_id) const {
-  absl::MutexLock lock(&mutex_);
-  const auto found = workers_.find(worker_id);
-  return found != workers_.end() && found->second.here;
 }
 
 std::vector<WorkerRow> WorkerDirectory::Workers() const {
   absl::MutexLock lock(&mutex_);
   std::vector<WorkerRow> workers;
-  for (const auto& [id, entry] : workers_) {
-    workers.push_back(entry.row);
-    if (!entry.here) workers.back().state = WorkerState::kLost;
-  }
+  for (const auto& [id, entry] : workers_) workers.push_back(entry.row);
   return workers;
 }
 

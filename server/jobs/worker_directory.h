@@ -17,7 +17,8 @@ namespace liger::server {
 // Follows the store. Thread-safe.
 class WorkerDirectory {
  public:
-  // A worker of an earlier term: known, but not here until its Hello.
+  // A worker of an earlier term: known, and READY while its lease runs, but not
+  // here until its Hello.
   void Load(WorkerRow worker);
   void OnHello(const liger::worker::v1::Hello& hello, int64_t now_us);
   void OnInventory(const std::string& worker_id, int64_t incarnation,
@@ -25,8 +26,7 @@ class WorkerDirectory {
   // False when this incarnation is not the one here.
   bool OnLost(const std::string& worker_id, int64_t incarnation);
 
-  bool IsHere(const std::string& worker_id) const;
-  // Every worker; those not here as LOST, so that nothing is placed on them.
+  // Every worker.
   std::vector<WorkerRow> Workers() const;
   // Every worker here has looked at its disks: it lists something, or had
   // `settle_us` to do so. False when none is here.

@@ -51,6 +51,14 @@ absl::Status WriteAll(int fd, const std::string& path, absl::string_view data) {
   return absl::OkStatus();
 }
 
+bool EndsWithNotice(int fd, int64_t size) {
+  std::string tail(kFullNotice.size(), '\0');
+  const int64_t begin = size - static_cast<int64_t>(tail.size());
+  return begin >= 0 &&
+         pread(fd, tail.data(), tail.size(), begin) == static_cast<ssize_t>(tail.size()) &&
+         tail == kFullNotice;
+}
+
 // Uids come from workers too; they become path components.
 bool IsSafeComponent(absl::string_view s) {
   return !s.empty() && s.size() <= 128 && std::all_of(s.begin(), s.end(), [](char c) {
@@ -98,17 +106,17 @@ absl::StatusOr<int64_t> LogStore::Append(const LogKey& key, int64_t offset,
     if (error) {
       return absl::UnavailableError(absl::StrCat("cannot create ", *path, ": ", error.message()));
     }
-    const Fd file(open(path->c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+    const Fd file(open(path->c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
     struct stat info;
     if (!file.ok() || fstat(file.get(), &info) != 0) return FileError("open", *path);
-    const int64_t job_bytes = JobBytes(key.job_uid);
-    if (job_bytes >= max_bytes_per_job_) return end;
+    const int64_t room = std::max(max_bytes_per_job_ - JobBytes(key.job_uid),
+                                  max_bytes_per_job_ / kReservedPart - info.st_size);
+    if (room <= 0 && EndsWithNotice(file.get(), info.st_size)) return end;
     if (offset > info.st_size || end <= info.st_size) return info.st_size;
 
     data.remove_prefix(static_cast<size_t>(info.st_size - offset));
-    const int64_t room = max_bytes_per_job_ - job_bytes;
     const bool full = static_cast<int64_t>(data.size()) >= room;
-    data = data.substr(0, static_cast<size_t>(room));
+    data = data.substr(0, static_cast<size_t>(std::max<int64_t>(0, room)));
     if (absl::Status status = WriteAll(file.get(), *path, data); !status.ok()) return status;
     job_bytes_[key.job_uid] += static_cast<int64_t>(data.size());
     if (full) {

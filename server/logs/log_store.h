@@ -28,6 +28,9 @@ struct LogKey {
 class LogStore {
  public:
   static constexpr int64_t kMaxBytesPerJob = int64_t{64} << 20;
+  // This part of it every log may have, however full the job's logs are: a later
+  // attempt says why it failed, too.
+  static constexpr int64_t kReservedPart = 16;
 
   explicit LogStore(std::string root, int64_t max_bytes_per_job = kMaxBytesPerJob);
 
@@ -37,7 +40,8 @@ class LogStore {
   // Stores `data`, whose first byte is number `offset` of the log, and returns
   // the offset stored through. What is known already is skipped. A gap stores
   // nothing: the sender goes on from the returned offset. When the job's logs
-  // are full, a last line says so and later bytes are accepted but dropped.
+  // are full, a last line in each says so and later bytes are accepted but
+  // dropped.
   absl::StatusOr<int64_t> Append(const LogKey& key, int64_t offset, absl::string_view data)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -99,22 +99,33 @@ class Pass {
            "start one: liger-worker --coordinator ADDRESS", true);
       return {};
     }
-    std::vector<const WorkerRow*> with_model = Filter(ready_, [&](const WorkerRow& worker) {
-      return !IsCatalogued(need.model_uri) || HasModel(worker, need.model_uri);
-    });
+    const std::vector<const WorkerRow*> with_model =
+        Holding(need, ready_, need.model_uri, HasModel);
     if (with_model.empty()) {
       WaitForFile(need, "ModelAbsent", need.job->resolved_spec.model().name(), need.model_uri,
                   ready_.front()->hello.model_root(), "its Hugging Face folder");
       return {};
     }
-    std::vector<const WorkerRow*> with_both = Filter(with_model, [&](const WorkerRow& worker) {
-      return !IsCatalogued(need.dataset_uri) || HasDataset(worker, need.dataset_uri);
-    });
+    std::vector<const WorkerRow*> with_both =
+        Holding(need, with_model, need.dataset_uri, HasDataset);
     if (with_both.empty()) {
       WaitForFile(need, "DatasetAbsent", need.job->resolved_spec.dataset().name(), need.dataset_uri,
                   with_model.front()->hello.dataset_root(), "the file");
     }
     return with_both;
+  }
+
+  // Those of `workers` that can read one of the job's files, as far as is known.
+  std::vector<const WorkerRow*> Holding(const Need& need,
+                                        const std::vector<const WorkerRow*>& workers,
+                                        const std::string& uri,
+                                        bool (*has)(const WorkerRow&, const std::string&)) const {
+    const auto lists = [&](const WorkerRow& worker) { return has(worker, uri); };
+    if (IsCatalogued(uri) || !Filter(ready_, lists).empty()) return Filter(workers, lists);
+    std::vector<const WorkerRow*> checked = Filter(workers, [&](const WorkerRow& worker) {
+      return snapshot_.checked.contains({need.job->uid, worker.worker_id});
+    });
+    return checked.empty() ? workers : checked;
   }
 
   void WaitForFile(const Need& need, const std::string& reason, const std::string& name,
@@ -162,22 +173,56 @@ class Pass {
   // there, its inventory lists the files, it could also train it.
   int Preference(const Need& need, const WorkerRow& worker) const {
     int preference = 0;
-    if (snapshot_.checked.contains({need.job->uid, worker.worker_id})) preference += 4;
-    if (HasModel(worker, need.model_uri)) preference += 2;
+    if (snapshot_.checked.contains({need.job->uid, worker.worker_id})) preference += 8;
+    if (HasModel(worker, need.model_uri)) preference += 4;
+    if (HasDataset(worker, need.dataset_uri)) preference += 2;
     if (DevicesOfKind(worker, need.kind) >= need.count) preference += 1;
     return preference;
   }
 
-  bool IsExcluded(const Need& need, const WorkerRow& worker) const {
-    return snapshot_.excluded.contains({need.job->uid, worker.worker_id});
+  // Where something may be sent now.
+  std::vector<const WorkerRow*> Usable(const Need& need,
+                                       const std::vector<const WorkerRow*>& workers) const {
+    return Filter(workers, [&](const WorkerRow& worker) {
+      return !snapshot_.disconnected.contains(worker.worker_id) &&
+             !snapshot_.excluded.contains({need.job->uid, worker.worker_id});
+    });
+  }
+
+  // What the workers said that did not start the job.
+  std::vector<std::string> Refusals(const Need& need,
+                                    const std::vector<const WorkerRow*>& workers) const {
+    std::vector<std::string> refusals;
+    for (const WorkerRow* worker : workers) {
+      const auto refusal = snapshot_.excluded.find({need.job->uid, worker->worker_id});
+      if (refusal != snapshot_.excluded.end()) refusals.push_back(refusal->second);
+    }
+    return refusals;
+  }
+
+  // REQUIRES: no worker of `able` is usable.
+  void WaitForWorkers(const Need& need, const std::vector<const WorkerRow*>& able) {
+    const std::vector<std::string> refusals = Refusals(need, able);
+    if (!refusals.empty()) {
+      return Wait(need, "WorkerRefused",
+                  absl::StrCat(absl::StrJoin(refusals, "; "), "; it will be tried again"), "",
+                  false);
+    }
+    Wait(need, "WorkerAway",
+         absl::StrCat("waits for ",
+                      able.size() == 1 ? absl::StrCat("worker ", able.front()->worker_id)
+                                       : Plural(static_cast<int64_t>(able.size()), "worker"),
+                      " to connect again"),
+         "", false);
   }
 
   void Check(const Need& need) {
     const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
     if (able.empty()) return;
-    const std::vector<const WorkerRow*> free = Filter(able, [&](const WorkerRow& worker) {
-      return checks_[worker.worker_id] < snapshot_.max_checks_per_worker &&
-             !IsExcluded(need, worker);
+    const std::vector<const WorkerRow*> usable = Usable(need, able);
+    if (usable.empty()) return WaitForWorkers(need, able);
+    const std::vector<const WorkerRow*> free = Filter(usable, [&](const WorkerRow& worker) {
+      return checks_[worker.worker_id] < snapshot_.max_checks_per_worker;
     });
     if (free.empty()) {
       Wait(need, "CheckSlotsBusy", "waits for other jobs to be checked", "", false);
@@ -200,14 +245,16 @@ class Pass {
       return DevicesOfKind(worker, need.kind) >= need.count;
     });
     if (large.empty()) return WaitForLargerWorker(need, able);
+    const std::vector<const WorkerRow*> usable = Usable(need, large);
+    if (usable.empty()) return WaitForWorkers(need, large);
 
     const WorkerRow* best = nullptr;
-    for (const WorkerRow* worker : large) {
-      if (IsExcluded(need, *worker) || BlockedBy(*worker, need.kind) != nullptr) continue;
+    for (const WorkerRow* worker : usable) {
+      if (blocked_.contains({worker->worker_id, need.kind})) continue;
       if (FreeDevices(*worker, need.kind).size() < static_cast<size_t>(need.count)) continue;
       if (best == nullptr || Better(need, *worker, *best)) best = worker;
     }
-    if (best == nullptr) return WaitForDevices(need, large);
+    if (best == nullptr) return WaitForDevices(need, usable, Refusals(need, large));
     std::vector<std::string> devices = FreeDevices(*best, need.kind);
     devices.resize(need.count);
     for (const std::string& uuid : devices) holders_[{best->worker_id, uuid}] = need.job->uid;
@@ -240,21 +287,14 @@ class Pass {
     }
   }
 
-  // The older job that waits for devices of this kind on the worker.
-  const JobRow* BlockedBy(const WorkerRow& worker, liger::v1::DeviceKind kind) const {
-    const auto found = blocked_.find({worker.worker_id, kind});
-    return found == blocked_.end() ? nullptr : found->second;
-  }
-
-  void WaitForDevices(const Need& need, const std::vector<const WorkerRow*>& large) {
-    const JobRow* ahead = nullptr;
-    bool only_refused = true;
+  // The messages name no job that only waits: they would all change whenever the
+  // first of them is placed.
+  void WaitForDevices(const Need& need, const std::vector<const WorkerRow*>& usable,
+                      const std::vector<std::string>& refusals) {
+    bool behind = false;
     std::set<std::string> held_by;
-    for (const WorkerRow* worker : large) {
-      if (IsExcluded(need, *worker)) continue;
-      only_refused = false;
-      if (ahead == nullptr) ahead = BlockedBy(*worker, need.kind);
-      blocked_.insert({{worker->worker_id, need.kind}, need.job});
+    for (const WorkerRow* worker : usable) {
+      behind |= !blocked_.insert({worker->worker_id, need.kind}).second;
       for (const auto& device : worker->hello.devices()) {
         const auto holder = holders_.find({worker->worker_id, device.uuid()});
         if (holder != holders_.end() && device.kind() == need.kind) {
@@ -262,16 +302,12 @@ class Pass {
         }
       }
     }
-    if (only_refused) {
-      Wait(need, "WorkerRefused", "a worker refused it; it will be tried again", "", false);
-    } else if (ahead != nullptr) {
-      Wait(need, "BehindOtherJobs", absl::StrCat("waits behind job ", ahead->name), "", false);
-    } else {
-      Wait(need, "DevicesBusy",
-           absl::StrCat("waits for ", Plural(need.count, KindName(need.kind)), "; in use by ",
-                        absl::StrJoin(held_by, ", ")),
-           "", false);
-    }
+    std::string message = behind
+                              ? "waits behind older jobs"
+                              : absl::StrCat("waits for ", Plural(need.count, KindName(need.kind)),
+                                             "; in use by ", absl::StrJoin(held_by, ", "));
+    for (const std::string& refusal : refusals) absl::StrAppend(&message, "; ", refusal);
+    Wait(need, behind ? "BehindOtherJobs" : "DevicesBusy", message, "", false);
   }
 
   std::string NameOf(const std::string& uid) const {
@@ -285,7 +321,8 @@ class Pass {
   std::map<std::string, int> checks_;         // running, by worker
   std::set<std::string> checking_;            // job uids
   std::map<std::string, std::string> names_;
-  std::map<std::pair<std::string, liger::v1::DeviceKind>, const JobRow*> blocked_;
+  // Devices of this kind on this worker are kept for an older job.
+  std::set<std::pair<std::string, liger::v1::DeviceKind>> blocked_;
   ScheduleDecisions decisions_;
 };
 

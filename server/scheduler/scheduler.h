@@ -1,6 +1,7 @@
 #ifndef LIGER_SERVER_SCHEDULER_SCHEDULER_H_
 #define LIGER_SERVER_SCHEDULER_SCHEDULER_H_
 
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -22,13 +23,19 @@ struct ScheduleSnapshot {
   std::vector<JobRow> jobs;             // VALIDATING, QUEUED and RECOVERING count
   std::vector<WorkerRow> workers;       // every worker ever seen
   std::vector<MemberRow> occupied;      // unreleased members: their devices are taken
-  std::vector<TaskRow> running_checks;  // CHECK tasks now on workers
+  std::vector<TaskRow> running_checks;  // CHECK tasks now on workers, dry runs too
+  // READY workers without a session just now. Nothing is sent there, but what
+  // they have still counts.
+  std::set<std::string> disconnected;
   // Workers that passed a job's CHECK: they can read its files.
   std::set<std::pair<std::string, std::string>> checked;  // {job_uid, worker_id}
-  // Placements not to be tried again yet: the worker refused.
-  std::set<std::pair<std::string, std::string>> excluded;  // {job_uid, worker_id}
-  // URIs from the catalog. Only a worker whose inventory lists one may use it;
-  // for other URIs (paths that the user typed) the inventory is a preference.
+  // Placements not to be tried again yet: the worker did not start the job, and
+  // what was said then.
+  std::map<std::pair<std::string, std::string>, std::string> excluded;  // {job_uid, worker_id}
+  // URIs from the catalog. Only a worker whose inventory lists one may use it.
+  // For other URIs (paths that the user typed) that holds when some READY worker
+  // lists it; otherwise who passed the job's CHECK can read it, and before the
+  // CHECK anyone may try.
   std::set<std::string> catalog_uris;
   // Jobs' names by uid, for explanations that name who holds a device.
   std::vector<std::pair<std::string, std::string>> job_names;
@@ -53,8 +60,8 @@ struct WaitDecision {
   std::string job_uid;
   // NoWorker, ModelAbsent, DatasetAbsent, NoSuchDevice, TooFewDevices: nothing
   // but a change of the fleet helps ("can never"). DevicesBusy,
-  // BehindOtherJobs, CheckSlotsBusy, WorkerRefused: passes by itself ("cannot
-  // now").
+  // BehindOtherJobs, CheckSlotsBusy, WorkerRefused, WorkerAway: passes by itself
+  // ("cannot now").
   std::string reason;
   std::string message;
   std::string action;  // empty: just wait

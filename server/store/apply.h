@@ -18,6 +18,7 @@ absl::StatusOr<CancelJob::Result> Run(const CancelJob& command, Transaction& txn
 absl::StatusOr<ForceCancel::Result> Run(const ForceCancel& command, Transaction& txn);
 absl::StatusOr<FailJob::Result> Run(const FailJob& command, Transaction& txn);
 absl::StatusOr<DeleteJob::Result> Run(const DeleteJob& command, Transaction& txn);
+absl::StatusOr<FinishReclaims::Result> Run(const FinishReclaims& command, Transaction& txn);
 absl::StatusOr<SetWaitReasons::Result> Run(const SetWaitReasons& command, Transaction& txn);
 
 // apply_placement.cpp

@@ -4,25 +4,10 @@
 #include "server/errors/errors.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
+#include "server/store/outputs.h"
 
 namespace liger::server {
 namespace {
-
-constexpr char kCreateMethod[] = "CreateJob";
-
-// An earlier CreateJob with this request id, while it is remembered.
-absl::StatusOr<std::optional<JobRow>> EarlierJob(const CreateJob& command, Transaction& txn) {
-  if (command.request_id.empty()) return std::nullopt;
-  const std::optional<RequestRow> request =
-      txn.tables().Request(command.job.tenant, kCreateMethod, command.request_id);
-  if (!request.has_value() || request->expires_us <= txn.now_us()) return std::nullopt;
-  if (request->body_hash != command.body_hash) {
-    return ErrorWithReason(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
-                           absl::StrCat("request_id '", command.request_id,
-                                        "' was used with another request; use a new one"));
-  }
-  return txn.tables().Job(request->job_uid);
-}
 
 // A check that may still run: its worker should stop it.
 std::vector<TaskStop> CancelChecks(Transaction& txn, const std::string& job_uid) {
@@ -40,7 +25,8 @@ std::vector<TaskStop> CancelChecks(Transaction& txn, const std::string& job_uid)
 
 absl::StatusOr<CreateJob::Result> Run(const CreateJob& command, Transaction& txn) {
   Tables& tables = txn.tables();
-  absl::StatusOr<std::optional<JobRow>> earlier = EarlierJob(command, txn);
+  absl::StatusOr<std::optional<JobRow>> earlier =
+      EarlierJob(tables, command.job.tenant, command.request_id, command.body_hash, txn.now_us());
   if (!earlier.ok()) return earlier.status();
   if (earlier->has_value()) return CreateJob::Result{ToProto(tables, **earlier), true};
 
@@ -51,6 +37,8 @@ absl::StatusOr<CreateJob::Result> Run(const CreateJob& command, Transaction& txn
         absl::StrCat("a job named '", job.name, "' exists; choose another name, or delete it"),
         {{"name", job.name}});
   }
+  job.output = OutputPath(job.resolved_spec.output().uri());
+  if (absl::Status free = CheckOutputIsFree(tables, job); !free.ok()) return free;
   if (tables.Job(job.uid).has_value()) return absl::InternalError("job uid was used before");
   job.state = liger::v1::JobStatus::VALIDATING;
   job.reason = "Submitted";
@@ -125,11 +113,22 @@ absl::StatusOr<DeleteJob::Result> Run(const DeleteJob& command, Transaction& txn
   }
   DeleteJob::Result result;
   result.job_uid = job->uid;
-  result.artifacts = txn.tables().Artifacts(job->tenant, job->uid);
+  if (command.delete_output) {
+    for (const ArtifactRow& artifact : txn.tables().Artifacts(job->tenant, job->uid)) {
+      result.reclaims.push_back({artifact.worker_id, artifact.uri, artifact.digest});
+      txn.tables().PutReclaim(result.reclaims.back());
+      txn.tables().DropArtifact(artifact.id);
+    }
+  }
   result.log_files = txn.tables().LogFiles(job->uid);
   job->deleted_us = txn.now_us();
   txn.AddEvent(&*job, "Deleted", {"Deleted", "", ""});
   return result;
+}
+
+absl::StatusOr<FinishReclaims::Result> Run(const FinishReclaims& command, Transaction& txn) {
+  for (const std::string& uri : command.uris) txn.tables().DropReclaim(command.worker_id, uri);
+  return FinishReclaims::Result{};
 }
 
 absl::StatusOr<SetWaitReasons::Result> Run(const SetWaitReasons& command, Transaction& txn) {

@@ -7,6 +7,7 @@
 #include "google/protobuf/util/message_differencer.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
+#include "server/store/outputs.h"
 
 namespace liger::server {
 namespace {
@@ -21,20 +22,22 @@ void TrimFront(Field* field, int most) {
   if (field->size() > most) field->DeleteSubrange(0, field->size() - most);
 }
 
+// After a reconnect the first report lacks what was said before it: all but the
+// phase until the next step, and what only changes now and then.
+void MergeProgress(const liger::v1::Progress& report, liger::v1::Progress* known) {
+  if (report.step() == 0) return known->MergeFrom(report);
+  liger::v1::Progress before;
+  before.Swap(known);
+  *known = report;
+  if (known->phase().empty()) known->set_phase(before.phase());
+  if (known->peak_memory_bytes().empty()) {
+    known->mutable_peak_memory_bytes()->swap(*before.mutable_peak_memory_bytes());
+  }
+}
+
 // Replays overlap what is known, so each of these is recorded once.
 void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
-  if (report.progress.has_value()) {
-    // After a restart of the coordinator the first report may lack what only
-    // changes now and then.
-    liger::v1::Progress before;
-    before.Swap(status->mutable_progress());
-    *status->mutable_progress() = *report.progress;
-    liger::v1::Progress* now = status->mutable_progress();
-    if (now->phase().empty()) now->set_phase(before.phase());
-    if (now->peak_memory_bytes().empty()) {
-      now->mutable_peak_memory_bytes()->swap(*before.mutable_peak_memory_bytes());
-    }
-  }
+  if (report.progress.has_value()) MergeProgress(*report.progress, status->mutable_progress());
   if (!report.kernels_ran.empty()) {
     *status->mutable_kernels_ran() = {report.kernels_ran.begin(), report.kernels_ran.end()};
   }
@@ -106,6 +109,7 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
       saved.kind() == "model" ? OutputUri(txn.tables(), *job, report.worker_id) : saved.dir();
   txn.tables().PutArtifact(artifact);
   if (saved.kind() == "model") {
+    TakeOutput(txn.tables(), *job, artifact);
     answer.output_uri = artifact.uri;
     job->status.set_output_uri(artifact.uri);
   }

@@ -34,6 +34,7 @@ class Reconciliation {
       RepeatGrants(owned->ref());
       Answer(owned->ref(), Verdict::STOP, owned->last_event_seq());
     }
+    result_.reclaims = txn_.tables().Reclaims(hello_.worker_id());
     return std::move(result_);
   }
 

@@ -33,7 +33,8 @@ struct PublishAnswer {
 
 // Submits a job in VALIDATING. ALREADY_EXISTS: REQUEST_ID_REUSED, when the
 // request id was used with another body; NAME_TAKEN, when a job that is not
-// deleted has the name.
+// deleted has the name. INVALID_ARGUMENT (output.uri) when the output is another
+// job's (server/store/outputs.h).
 struct CreateJob {
   JobRow job;  // uid, tenant, name, method, model, spec, resolved_spec, spec_hash, hash_version
   std::string request_id;  // empty: no idempotency
@@ -145,6 +146,7 @@ struct ReconcileWorker {
     std::vector<PublishAnswer> grants;                 // to send (again) after Welcome
     std::vector<liger::trainer::v1::Ref> restarts;     // adopted, Start may not have arrived
     std::vector<TaskStop> stops;                       // other members of gangs that broke
+    std::vector<ReclaimRow> reclaims;                  // not yet done
   };
 };
 
@@ -199,15 +201,24 @@ struct FailJob {
 };
 
 // Terminal jobs only: FAILED_PRECONDITION JOB_NOT_TERMINAL. The name is free
-// afterwards.
+// afterwards. With `delete_output` what the job published is to be removed by
+// the workers that have it, however long they are away.
 struct DeleteJob {
   std::string tenant;
   std::string job;
+  bool delete_output = false;
   struct Result {
     std::string job_uid;
-    std::vector<ArtifactRow> artifacts;  // the caller reclaims them if asked
-    std::vector<LogFileRow> log_files;   // the caller removes them
+    std::vector<ReclaimRow> reclaims;   // to send; they come again after Hello
+    std::vector<LogFileRow> log_files;  // the caller removes them
   };
+};
+
+// A worker has removed these outputs, or found something else there.
+struct FinishReclaims {
+  std::string worker_id;
+  std::vector<std::string> uris;
+  struct Result {};
 };
 
 // Why jobs wait. A change makes a new revision but no event. Jobs that no
@@ -247,14 +258,15 @@ struct ExpireRows {
 using CommandBody =
     std::variant<CreateJob, AssignCheck, StartAttempt, AbandonAttempt, ReportTask, ReconcileWorker,
                  LoseWorker, UpdateInventory, CancelJob, ForceCancel, FailJob, DeleteJob,
-                 SetWaitReasons, AppendMetrics, PutLogFiles, ExpireRows>;
+                 FinishReclaims, SetWaitReasons, AppendMetrics, PutLogFiles, ExpireRows>;
 
 using CommandResult =
     std::variant<CreateJob::Result, AssignCheck::Result, StartAttempt::Result,
                  AbandonAttempt::Result, ReportTask::Result, ReconcileWorker::Result,
                  LoseWorker::Result, UpdateInventory::Result, CancelJob::Result,
-                 ForceCancel::Result, FailJob::Result, DeleteJob::Result, SetWaitReasons::Result,
-                 AppendMetrics::Result, PutLogFiles::Result, ExpireRows::Result>;
+                 ForceCancel::Result, FailJob::Result, DeleteJob::Result, FinishReclaims::Result,
+                 SetWaitReasons::Result, AppendMetrics::Result, PutLogFiles::Result,
+                 ExpireRows::Result>;
 
 struct Command {
   int64_t time_us = 0;

@@ -141,11 +141,12 @@ absl::Status Engine::ApplyBatch(std::vector<Pending>* batch, std::vector<JobChan
   if (!status.ok()) return status;
   for (Pending& pending : *batch) ApplyOne(&pending, changes);
   status = backend_->tables().status();
+  if (options_.commit_delay.count() > 0) std::this_thread::sleep_for(options_.commit_delay);
+  if (status.ok() && options_.fail_commit) status = options_.fail_commit();
   if (!status.ok()) {
     backend_->Rollback();
     return status;
   }
-  if (options_.commit_delay.count() > 0) std::this_thread::sleep_for(options_.commit_delay);
   return backend_->Commit();
 }
 

@@ -89,6 +89,19 @@ std::vector<JobRow> MemoryTables::ActiveJobs() const {
   return jobs;
 }
 
+std::vector<JobRow> MemoryTables::JobsByOutput(const std::string& tenant,
+                                               const std::string& output) const {
+  return Where(jobs_, [&](const JobRow& job) {
+    return job.tenant == tenant && !job.output.empty() && job.output == output;
+  });
+}
+
+std::vector<JobRow> MemoryTables::JobsEndedSince(int64_t since_us) const {
+  return Where(jobs_, [since_us](const JobRow& job) {
+    return job.ended_us != 0 && job.ended_us >= since_us && job.deleted_us == 0;
+  });
+}
+
 std::vector<std::pair<JobState, int64_t>> MemoryTables::CountJobs() const {
   std::map<JobState, int64_t> counts;
   for (const auto& [uid, job] : jobs_) {
@@ -173,12 +186,16 @@ std::vector<ArtifactRow> MemoryTables::Artifacts(const std::string& tenant,
   auto rows = Where(artifacts_, [&](const ArtifactRow& row) {
     if (!job_uid.empty() && row.job_uid != job_uid) return false;
     const std::optional<JobRow> job = Job(row.job_uid);
-    return job.has_value() && job->tenant == tenant;
+    return job.has_value() && job->tenant == tenant && (!job_uid.empty() || job->deleted_us == 0);
   });
   std::sort(rows.begin(), rows.end(), [](const ArtifactRow& a, const ArtifactRow& b) {
     return std::tie(a.created_us, a.id) > std::tie(b.created_us, b.id);
   });
   return rows;
+}
+
+std::vector<ReclaimRow> MemoryTables::Reclaims(const std::string& worker_id) const {
+  return Where(reclaims_, [&](const ReclaimRow& row) { return row.worker_id == worker_id; });
 }
 
 std::vector<MetricChunkRow> MemoryTables::MetricChunks(const std::string& job_uid, int64_t epoch,
@@ -258,6 +275,14 @@ void MemoryTables::AddEvent(const liger::v1::JobEvent& event) {
 void MemoryTables::PutArtifact(const ArtifactRow& row) { Write(&artifacts_, row.id, row); }
 
 void MemoryTables::DropArtifact(const std::string& id) { Write(&artifacts_, id, std::nullopt); }
+
+void MemoryTables::PutReclaim(const ReclaimRow& row) {
+  Write(&reclaims_, {row.worker_id, row.uri}, row);
+}
+
+void MemoryTables::DropReclaim(const std::string& worker_id, const std::string& uri) {
+  Write(&reclaims_, {worker_id, uri}, std::nullopt);
+}
 
 void MemoryTables::AddMetricChunk(const MetricChunkRow& row) {
   Write(&chunks_, {row.job_uid, row.epoch, row.first_step}, row);

@@ -36,6 +36,20 @@ absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
   return *std::move(job);
 }
 
+absl::StatusOr<std::optional<JobRow>> EarlierJob(const ReadView& view, const std::string& tenant,
+                                                 const std::string& request_id,
+                                                 const std::string& body_hash, int64_t now_us) {
+  if (request_id.empty()) return std::nullopt;
+  const std::optional<RequestRow> request = view.Request(tenant, kCreateMethod, request_id);
+  if (!request.has_value() || request->expires_us <= now_us) return std::nullopt;
+  if (request->body_hash != body_hash) {
+    return ErrorWithReason(
+        absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
+        absl::StrCat("request_id '", request_id, "' was used with another request; use a new one"));
+  }
+  return view.Job(request->job_uid);
+}
+
 liger::v1::Job ToProto(const ReadView& view, const JobRow& row) {
   liger::v1::Job job;
   job.set_uid(row.uid);

@@ -54,6 +54,11 @@ class ReadView {
   virtual absl::StatusOr<JobPage> ListJobs(const JobQuery& query) const = 0;
   // Not terminal, of all tenants, oldest first. limit 0: all.
   virtual std::vector<JobRow> ActiveJobs() const = 0;
+  // With this JobRow::output, deleted ones too.
+  virtual std::vector<JobRow> JobsByOutput(const std::string& tenant,
+                                           const std::string& output) const = 0;
+  // Ended at `since_us` or later, without the deleted ones.
+  virtual std::vector<JobRow> JobsEndedSince(int64_t since_us) const = 0;
   // Jobs by state, without the deleted ones.
   virtual std::vector<std::pair<JobState, int64_t>> CountJobs() const = 0;
 
@@ -83,9 +88,11 @@ class ReadView {
 
   virtual std::optional<RequestRow> Request(const std::string& tenant, const std::string& method,
                                             const std::string& request_id) const = 0;
-  // Of one job, or (empty) of all jobs of the tenant; newest first.
+  // Of one job, or (empty) of all jobs of the tenant that are not deleted;
+  // newest first.
   virtual std::vector<ArtifactRow> Artifacts(const std::string& tenant,
                                              const std::string& job_uid) const = 0;
+  virtual std::vector<ReclaimRow> Reclaims(const std::string& worker_id) const = 0;
   // Chunks that overlap [from_step, to_step], by first_step. to_step 0: to the end.
   virtual std::vector<MetricChunkRow> MetricChunks(const std::string& job_uid, int64_t epoch,
                                                    int64_t from_step, int64_t to_step) const = 0;
@@ -100,6 +107,13 @@ class ReadView {
 // A job that is not deleted, by name or uid. NOT_FOUND JOB_NOT_FOUND.
 absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
                                const std::string& name_or_uid);
+
+// The job of an earlier CreateJob with this request id, while it is remembered.
+// ALREADY_EXISTS REQUEST_ID_REUSED when that had another body.
+absl::StatusOr<std::optional<JobRow>> EarlierJob(const ReadView& view, const std::string& tenant,
+                                                 const std::string& request_id,
+                                                 const std::string& body_hash, int64_t now_us);
+inline constexpr char kCreateMethod[] = "CreateJob";
 
 // The row as the API shows it, with its attempts.
 liger::v1::Job ToProto(const ReadView& view, const JobRow& row);

@@ -43,6 +43,8 @@ struct JobRow {
   int64_t revision = 0;
   int64_t last_event_seq = 0;
   int64_t deleted_us = 0;
+  // resolved_spec.output.uri as OutputPath spells it, to find who holds it.
+  std::string output;
 };
 
 enum class AttemptState {
@@ -133,6 +135,13 @@ struct ArtifactRow {
   int64_t bytes = 0;
   std::string worker_id;
   int64_t created_us = 0;
+};
+
+// An output that a worker is to remove, until it says that it has.
+struct ReclaimRow {
+  std::string worker_id;
+  std::string uri;
+  std::string digest;  // what lies there has it, or is somebody else's
 };
 
 // `blob` is a serialized liger.worker.v1.MetricChunk.

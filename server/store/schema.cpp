@@ -88,6 +88,17 @@ CREATE TABLE log_files(
   through_offset INTEGER NOT NULL,
   PRIMARY KEY(job_uid, epoch, rank)) STRICT, WITHOUT ROWID;
 )sql",
+    // Who holds an output (jobs from before are not found by it), and what
+    // workers still have to remove.
+    R"sql(
+ALTER TABLE jobs ADD COLUMN output TEXT NOT NULL DEFAULT '';
+CREATE INDEX jobs_by_output ON jobs(tenant, output) WHERE output != '';
+CREATE INDEX jobs_by_end ON jobs(ended) WHERE ended != 0;
+
+CREATE TABLE reclaims(
+  worker_id TEXT NOT NULL, uri TEXT NOT NULL, digest TEXT NOT NULL,
+  PRIMARY KEY(worker_id, uri)) STRICT, WITHOUT ROWID;
+)sql",
 };
 
 }  // namespace

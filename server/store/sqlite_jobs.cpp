@@ -13,7 +13,7 @@ namespace {
   "jobs.uid, jobs.tenant, jobs.name, jobs.state, jobs.reason, jobs.priority, jobs.method, "     \
   "jobs.model, jobs.spec, jobs.resolved_spec, jobs.spec_hash, jobs.hash_version, jobs.status, " \
   "jobs.current_epoch, jobs.restarts, jobs.created, jobs.updated, jobs.started, jobs.ended, "   \
-  "jobs.state_since, jobs.revision, jobs.last_event_seq, jobs.deleted"
+  "jobs.state_since, jobs.revision, jobs.last_event_seq, jobs.deleted, jobs.output"
 
 JobRow ReadJob(SqliteQuery& query) {
   JobRow row;
@@ -40,6 +40,7 @@ JobRow ReadJob(SqliteQuery& query) {
   row.revision = query.Int();
   row.last_event_seq = query.Int();
   row.deleted_us = query.Int();
+  row.output = query.Text();
   return row;
 }
 
@@ -126,6 +127,19 @@ std::vector<JobRow> SqliteTables::ActiveJobs() const {
   return ReadJobs(db_->Query(sql.c_str()));
 }
 
+std::vector<JobRow> SqliteTables::JobsByOutput(const std::string& tenant,
+                                               const std::string& output) const {
+  return ReadJobs(db_->Query("SELECT " JOB_COLUMNS
+                             " FROM jobs WHERE tenant = ?1 AND output = ?2 AND output != ''",
+                             tenant, output));
+}
+
+std::vector<JobRow> SqliteTables::JobsEndedSince(int64_t since_us) const {
+  return ReadJobs(db_->Query("SELECT " JOB_COLUMNS
+                             " FROM jobs WHERE ended >= ?1 AND ended != 0 AND deleted = 0",
+                             since_us));
+}
+
 std::vector<std::pair<JobState, int64_t>> SqliteTables::CountJobs() const {
   std::vector<std::pair<JobState, int64_t>> counts;
   SqliteQuery query = db_->Query(
@@ -140,11 +154,11 @@ std::vector<std::pair<JobState, int64_t>> SqliteTables::CountJobs() const {
 void SqliteTables::PutJob(const JobRow& row) {
   db_->Run(
       "INSERT OR REPLACE INTO jobs VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, "
-      "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
+      "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
       row.uid, row.tenant, row.name, row.state, row.reason, row.priority, row.method, row.model,
       row.spec, row.resolved_spec, row.spec_hash, row.hash_version, row.status, row.epoch,
       row.restarts, row.created_us, row.updated_us, row.started_us, row.ended_us,
-      row.state_since_us, row.revision, row.last_event_seq, row.deleted_us);
+      row.state_since_us, row.revision, row.last_event_seq, row.deleted_us, row.output);
 }
 
 void SqliteTables::PutLabels(const std::string& job_uid,

@@ -209,7 +209,8 @@ std::vector<ArtifactRow> SqliteTables::Artifacts(const std::string& tenant,
     return ReadAll<ArtifactRow>(
         db_->Query("SELECT " ARTIFACT_COLUMNS
                    " FROM artifacts JOIN jobs ON jobs.uid = artifacts.job_uid"
-                   " WHERE jobs.tenant = ?1 ORDER BY artifacts.created DESC, artifacts.id DESC",
+                   " WHERE jobs.tenant = ?1 AND jobs.deleted = 0 ORDER BY artifacts.created DESC, "
+                   "artifacts.id DESC",
                    tenant));
   }
   return ReadAll<ArtifactRow>(db_->Query("SELECT " ARTIFACT_COLUMNS
@@ -227,6 +228,28 @@ void SqliteTables::PutArtifact(const ArtifactRow& row) {
 
 void SqliteTables::DropArtifact(const std::string& id) {
   db_->Run("DELETE FROM artifacts WHERE id = ?1", id);
+}
+
+std::vector<ReclaimRow> SqliteTables::Reclaims(const std::string& worker_id) const {
+  std::vector<ReclaimRow> rows;
+  SqliteQuery query =
+      db_->Query("SELECT uri, digest FROM reclaims WHERE worker_id = ?1 ORDER BY uri", worker_id);
+  while (query.Next()) {
+    ReclaimRow& row = rows.emplace_back();
+    row.worker_id = worker_id;
+    row.uri = query.Text();
+    row.digest = query.Text();
+  }
+  return rows;
+}
+
+void SqliteTables::PutReclaim(const ReclaimRow& row) {
+  db_->Run("INSERT OR REPLACE INTO reclaims VALUES(?1, ?2, ?3)", row.worker_id, row.uri,
+           row.digest);
+}
+
+void SqliteTables::DropReclaim(const std::string& worker_id, const std::string& uri) {
+  db_->Run("DELETE FROM reclaims WHERE worker_id = ?1 AND uri = ?2", worker_id, uri);
 }
 
 std::vector<MetricChunkRow> SqliteTables::MetricChunks(const std::string& job_uid, int64_t epoch,

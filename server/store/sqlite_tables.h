@@ -22,6 +22,9 @@ class SqliteTables : public Tables {
                                   const std::string& name) const override;
   absl::StatusOr<JobPage> ListJobs(const JobQuery& query) const override;
   std::vector<JobRow> ActiveJobs() const override;
+  std::vector<JobRow> JobsByOutput(const std::string& tenant,
+                                   const std::string& output) const override;
+  std::vector<JobRow> JobsEndedSince(int64_t since_us) const override;
   std::vector<std::pair<JobState, int64_t>> CountJobs() const override;
   std::vector<AttemptRow> Attempts(const std::string& job_uid) const override;
   std::optional<AttemptRow> Attempt(const std::string& job_uid, int64_t epoch) const override;
@@ -41,6 +44,7 @@ class SqliteTables : public Tables {
                                     const std::string& request_id) const override;
   std::vector<ArtifactRow> Artifacts(const std::string& tenant,
                                      const std::string& job_uid) const override;
+  std::vector<ReclaimRow> Reclaims(const std::string& worker_id) const override;
   std::vector<MetricChunkRow> MetricChunks(const std::string& job_uid, int64_t epoch,
                                            int64_t from_step, int64_t to_step) const override;
   int64_t MetricsThroughStep(const std::string& job_uid, int64_t epoch) const override;
@@ -61,6 +65,8 @@ class SqliteTables : public Tables {
   void AddEvent(const liger::v1::JobEvent& event) override;
   void PutArtifact(const ArtifactRow& row) override;
   void DropArtifact(const std::string& id) override;
+  void PutReclaim(const ReclaimRow& row) override;
+  void DropReclaim(const std::string& worker_id, const std::string& uri) override;
   void AddMetricChunk(const MetricChunkRow& row) override;
   void PutLogFile(const LogFileRow& row) override;
   std::vector<std::string> JobsWithOldBulk(int64_t ended_before_us) const override;

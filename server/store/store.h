@@ -51,7 +51,15 @@ struct StoreOptions {
   // return. For simulations that must be deterministic.
   bool synchronous = false;
   int reader_threads = 2;
+  // Test hook: asked before each commit; an error fails it.
+  std::function<absl::Status()> fail_commit;
 };
+
+// The storage failed, not the command: it changed nothing and may succeed later.
+inline bool IsStorageError(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) ||
+         absl::IsDataLoss(status);
+}
 
 class Store {
  public:

@@ -188,10 +188,18 @@ void Agent::OnControl(const worker::v1::Control& control) {
 }
 
 void Agent::OnReclaim(const worker::v1::Reclaim& reclaim) {
-  for (const std::string& uri : reclaim.uris()) {
-    publish_thread_->Run([this, uri] {
-      absl::Status removed = RemoveBeneath(*output_root_, uri);
-      if (!removed.ok()) LogWarning("cannot reclaim ", uri, ": ", removed.ToString());
+  for (const worker::v1::PublishedOutput& output : reclaim.outputs()) {
+    publish_thread_->Run([this, output] {
+      absl::Status removed = RemoveOutput(*output_root_, output);
+      // The coordinator asks again in the next session.
+      if (!removed.ok()) {
+        return LogWarning("cannot remove ", output.uri(), ": ", removed.ToString());
+      }
+      loop_.Post([this, uri = output.uri()] {
+        WorkerMessage message;
+        message.mutable_reclaimed()->add_uris(uri);
+        Send(std::move(message));
+      });
     });
   }
 }

@@ -9,6 +9,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "common/file.h"
 
 namespace liger::agent {
 namespace {
@@ -46,6 +47,18 @@ absl::Status RemoveBeneath(const Root& root, const std::string& uri) {
   if (absl::IsNotFound(parent.status())) return absl::OkStatus();
   if (!parent.ok()) return parent.status();
   return RemoveTree(parent->get(), path.filename().string());
+}
+
+absl::Status RemoveOutput(const Root& root, const worker::v1::PublishedOutput& output) {
+  absl::StatusOr<std::string> relative = root.Relative(output.uri());
+  if (!relative.ok()) return relative.status();
+  absl::StatusOr<UniqueFd> manifest = root.OpenBeneath(*relative + "/manifest.json", O_RDONLY);
+  if (absl::IsNotFound(manifest.status())) return absl::OkStatus();
+  if (!manifest.ok()) return manifest.status();
+  absl::StatusOr<std::string> digest = Sha256File(absl::StrCat("/proc/self/fd/", manifest->get()));
+  if (!digest.ok()) return digest.status();
+  if (*digest != output.manifest_digest()) return absl::OkStatus();
+  return RemoveBeneath(root, output.uri());
 }
 
 }  // namespace liger::agent

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <optional>
 
+#include "common/file.h"
 #include "worker/agent/reclaim.h"
 
 namespace liger::agent {
@@ -95,6 +96,20 @@ TEST_F(RootsTest, RemovesATreeWithoutFollowingLinks) {
   EXPECT_FALSE(RemoveBeneath(*root_, ".").ok());
   EXPECT_FALSE(RemoveBeneath(*root_, "../outside").ok());
   EXPECT_TRUE(fs::exists(dir_ / "outside/secret"));
+}
+
+TEST_F(RootsTest, RemovesAnOutputOnlyByItsDigest) {
+  fs::create_directories(dir_ / "root/result");
+  std::ofstream(dir_ / "root/result/manifest.json") << "{}";
+  worker::v1::PublishedOutput output;
+  output.set_uri("file://" + (dir_ / "root/result").string());
+  output.set_manifest_digest("sha256:0");
+  EXPECT_TRUE(RemoveOutput(*root_, output).ok());
+  EXPECT_TRUE(fs::exists(dir_ / "root/result")) << "another job's model";
+  output.set_manifest_digest(*Sha256File((dir_ / "root/result/manifest.json").string()));
+  EXPECT_TRUE(RemoveOutput(*root_, output).ok());
+  EXPECT_FALSE(fs::exists(dir_ / "root/result"));
+  EXPECT_TRUE(RemoveOutput(*root_, output).ok()) << "again";
 }
 
 }  // namespace

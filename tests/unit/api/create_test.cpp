@@ -4,6 +4,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "google/rpc/error_details.pb.h"
 #include "gtest/gtest.h"
@@ -180,6 +181,72 @@ TEST(ValidateOnlyTest, WhatAWorkerFindsComesBackByField) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(Fields(status), ElementsAre("dataset.uri"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("row 17"));
+}
+
+// A dry run that no worker answers, and the Start that it got.
+class SilentCheck {
+ public:
+  explicit SilentCheck(Cluster* cluster) : worker_(cluster->MakeWorker({.auto_check = false})) {
+    EXPECT_TRUE(worker_->Connect().ok());
+    client_ = std::thread([this, cluster] {
+      CreateJobRequest request = Request("tune");
+      request.set_validate_only(true);
+      liger::v1::CreateJobResponse response;
+      status_ = cluster->api().CreateJob(&context_, request, &response);
+    });
+    start_ = worker_->Expect(liger::worker::v1::CoordinatorMessage::kStart).start();
+  }
+  grpc::Status Join() {
+    client_.join();
+    return status_;
+  }
+  FakeWorker& worker() { return *worker_; }
+  grpc::ClientContext& context() { return context_; }
+  const liger::worker::v1::Start& start() const { return start_; }
+
+ private:
+  std::unique_ptr<FakeWorker> worker_;
+  grpc::ClientContext context_;
+  grpc::Status status_;
+  std::thread client_;
+  liger::worker::v1::Start start_;
+};
+
+TEST(ValidateOnlyTest, ShutdownDoesNotWaitForTheCheck) {
+  Cluster cluster([](Cluster::Options* o) { o->jobs.validate_timeout_seconds = 600; });
+  SilentCheck check(&cluster);
+  const absl::Time begin = absl::Now();
+  cluster.coordinator().Shutdown();
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+  EXPECT_EQ(check.Join().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST(ValidateOnlyTest, AClientThatGoesStopsItsCheck) {
+  Cluster cluster([](Cluster::Options* o) { o->jobs.validate_timeout_seconds = 600; });
+  SilentCheck check(&cluster);
+  check.context().TryCancel();
+  EXPECT_EQ(check.Join().error_code(), grpc::StatusCode::CANCELLED);
+  const auto control =
+      check.worker().Expect(liger::worker::v1::CoordinatorMessage::kControl).control();
+  EXPECT_TRUE(control.command().has_stop());
+  EXPECT_EQ(control.ref().task_id(), check.start().ref().task_id());
+}
+
+TEST(CreateJobTest, TwoJobsNeverShareAnOutput) {
+  Cluster cluster;
+  CreateJobRequest request = Request("one");
+  request.mutable_spec()->mutable_output()->set_uri("models/tuned");
+  ASSERT_TRUE(cluster.Create(request).ok());
+  EXPECT_EQ(cluster.Get("one")->resolved_spec().output().uri(), "models/tuned");
+  request.mutable_spec()->set_name("two");
+  const absl::Status refused = cluster.Create(request).status();
+  EXPECT_THAT(Fields(refused), ElementsAre("output.uri"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("output.overwrite"));
+  request.mutable_spec()->mutable_output()->set_overwrite(true);
+  EXPECT_TRUE(cluster.Create(request).ok());
+  // By default it is named after the job, so that it can be looked at first.
+  ASSERT_TRUE(cluster.Submit("three").ok());
+  EXPECT_EQ(cluster.Get("three")->resolved_spec().output().uri(), "three");
 }
 
 TEST(ValidatingTest, AJobWhoseCheckFindsSomethingFailsWithTheCause) {

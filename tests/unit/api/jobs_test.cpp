@@ -135,6 +135,46 @@ TEST_F(JobsTest, OnlyJobsThatAreOverCanBeDeleted) {
   EXPECT_THAT(Names(""), IsEmpty());
 }
 
+TEST_F(JobsTest, AnArtifactOfADeletedJobIsNotListed) {
+  ConnectWorker();
+  RunToSuccess("job");
+  ASSERT_TRUE(cluster_.Delete("job").ok());
+  liger::v1::ListArtifactsResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(cluster_.api().ListArtifacts(&context, {}, &response).ok());
+  EXPECT_EQ(response.artifacts_size(), 0);
+}
+
+TEST_F(JobsTest, AnOutputIsRemovedAlsoWhenItsWorkerWasAway) {
+  ConnectWorker();
+  RunToSuccess("job");
+  const std::string uri = cluster_.Get("job")->status().output_uri();
+  worker_->Disconnect();
+  liger::v1::DeleteJobRequest request;
+  request.set_job("job");
+  request.set_delete_output(true);
+  liger::v1::DeleteJobResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(cluster_.api().DeleteJob(&context, request, &response).ok());
+  for (int session = 0; session < 2; ++session) {  // the first answer is lost
+    ASSERT_TRUE(worker_->Connect().ok());
+    const auto reclaim = worker_->Expect(liger::worker::v1::CoordinatorMessage::kReclaim).reclaim();
+    ASSERT_EQ(reclaim.outputs_size(), 1);
+    EXPECT_EQ(reclaim.outputs(0).uri(), uri);
+    EXPECT_EQ(reclaim.outputs(0).manifest_digest(), "sha256:" + std::string(64, 'a'));
+  }
+  liger::worker::v1::WorkerMessage done;
+  done.mutable_reclaimed()->add_uris(uri);
+  worker_->Send(done);
+  // Messages of a session are in order: when this job starts, that was heard.
+  ASSERT_TRUE(cluster_.Submit("next").ok());
+  worker_->SendStarted(worker_->ExpectTrain().ref());
+  cluster_.WaitFor("next", JobStatus::RUNNING);
+  ASSERT_TRUE(worker_->Connect().ok());
+  EXPECT_FALSE(
+      worker_->Take(liger::worker::v1::CoordinatorMessage::kReclaim, absl::Milliseconds(300)));
+}
+
 TEST_F(JobsTest, WorkersShowTheirDevicesAndWhoHoldsThem) {
   ConnectWorker();
   ASSERT_TRUE(cluster_.Submit("job").ok());

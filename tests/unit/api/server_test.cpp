@@ -168,6 +168,28 @@ TEST(ServerTest, TlsWithClientCertificates) {
       call(grpc::SslCredentials({server.cert_pem, alice.key_pem, alice.cert_pem}));
   EXPECT_TRUE(served.ok()) << served.error_message();
 
+  // The workers' port is as closed.
+  const auto session = [&](const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+    auto stub = liger::worker::v1::Fleet::NewStub(
+        grpc::CreateChannel((*coordinator)->worker_address(), credentials));
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(5)));
+    auto stream = stub->Session(&context);
+    liger::worker::v1::WorkerMessage hello;
+    hello.mutable_hello()->set_worker_id("w1");
+    hello.mutable_hello()->set_incarnation(1);
+    hello.mutable_hello()->set_protocol_min(1);
+    hello.mutable_hello()->set_protocol_max(1);
+    stream->Write(hello);
+    liger::worker::v1::CoordinatorMessage message;
+    const bool welcomed = stream->Read(&message) && message.has_welcome();
+    context.TryCancel();
+    return welcomed;
+  };
+  EXPECT_FALSE(session(grpc::InsecureChannelCredentials()));
+  EXPECT_FALSE(session(grpc::SslCredentials({server.cert_pem, "", ""})));
+  EXPECT_TRUE(session(grpc::SslCredentials({server.cert_pem, alice.key_pem, alice.cert_pem})));
+
   // The certificate's name is the actor of what was done.
   const auto events = (*coordinator)
                           ->store()
@@ -223,6 +245,25 @@ TEST(ServerTest, CountersResumeFromTheStore) {
   const std::string text = Scrape(cluster.coordinator().metrics_address());
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_total{job_name=\"job\",job_uid=\"",
                                            cluster.Get("job")->uid(), "\"} 5000")));
+}
+
+TEST(ServerTest, AJobThatHasJustEndedKeepsItsSeriesOverARestart) {
+  Cluster cluster(ServeMetrics);
+  auto worker = cluster.MakeWorker();
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("job").ok());
+  const auto ref = worker->ExpectTrain().ref();
+  worker->SendStarted(ref);
+  worker->SendProgress(ref, 5, 1.25);
+  worker->SendPublish(ref, "p1");
+  worker->SendExit(ref);
+  cluster.WaitFor("job", JobStatus::SUCCEEDED);
+  worker->Disconnect();
+  cluster.StopCoordinator();
+  cluster.StartCoordinator();
+  EXPECT_THAT(Scrape(cluster.coordinator().metrics_address()),
+              HasSubstr(absl::StrCat("liger_job_tokens_total{job_name=\"job\",job_uid=\"",
+                                     cluster.Get("job")->uid(), "\"} 5000")));
 }
 
 TEST(ServerTest, ShutdownIsQuickWithEverythingOpen) {

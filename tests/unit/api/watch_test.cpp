@@ -1,5 +1,6 @@
 // WatchJobs.
 
+#include <set>
 #include <thread>
 
 #include "absl/strings/numbers.h"
@@ -186,6 +187,25 @@ TEST(WatchTest, ASlowWatcherIsCutOffWithTheRevisionToResumeFrom) {
   }
   created.erase("first");
   EXPECT_EQ(created.size(), static_cast<size_t>(kJobs));
+}
+
+// One commit may change more jobs than may wait for a slow reader.
+TEST(WatchTest, AFastWatcherSurvivesACommitThatChangesManyJobs) {
+  Cluster cluster;
+  constexpr int kJobs = 300;
+  for (int i = 0; i < kJobs; ++i) ASSERT_TRUE(cluster.Submit("job-" + std::to_string(i)).ok());
+  Watcher watcher(&cluster, "", 0, absl::Seconds(60));
+  std::set<std::string> waiting;
+  for (int i = 0; i < kJobs; ++i) watcher.Next();
+  // Two are checked, and all others get another reason to wait.
+  auto worker = cluster.MakeWorker({.auto_check = false});
+  ASSERT_TRUE(worker->Connect().ok());
+  while (waiting.size() < kJobs - 2 && !::testing::Test::HasFailure()) {
+    const WatchJobsResponse response = watcher.Next();
+    if (response.job().status().reason() == "CheckSlotsBusy") {
+      waiting.insert(response.job().name());
+    }
+  }
 }
 
 TEST(WatchTest, RefusesWhatItCannotGive) {

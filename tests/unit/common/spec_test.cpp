@@ -71,6 +71,11 @@ TEST(SpecTest, DefaultsAreThoseOfTheProtoComments) {
   EXPECT_EQ(spec.kernels().mode(), liger::v1::KERNEL_MODE_LIGER);
   EXPECT_FALSE(spec.kernels().has_rope()) << "the model's type decides";
   EXPECT_FALSE(spec.training().eval_on_start());
+  EXPECT_EQ(spec.output().uri(), "");
+
+  JobSpec named = Parse("{name: tune, model: m, sft: }");
+  FillDefaults(&named);
+  EXPECT_EQ(named.output().uri(), "tune");
 
   JobSpec sft = Parse("{model: m, sft: , resources: {device_kind: cuda}, kernels: baseline}");
   FillDefaults(&sft);

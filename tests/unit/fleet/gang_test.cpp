@@ -127,6 +127,56 @@ TEST(GangTest, AWorkerThatDoesNotPrepareInTimeLosesTheReservation) {
   EXPECT_TRUE(worker->Take(CoordinatorMessage::kPrepare).has_value());
 }
 
+// Answers the next Prepare, and returns it.
+liger::worker::v1::Prepare AnswerPrepare(FakeWorker* worker) {
+  const auto prepare = worker->Expect(CoordinatorMessage::kPrepare).prepare();
+  WorkerMessage message;
+  *message.mutable_prepared()->mutable_ref() = prepare.ref();
+  worker->Send(message);
+  return prepare;
+}
+
+TEST(GangTest, ACancelBeforeThePreparedFreesTheDevice) {  // I6
+  Cluster cluster([](Cluster::Options* o) { o->prepare_timeout = absl::Seconds(60); });
+  auto worker = cluster.MakeWorker({.auto_prepare = false});
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("first").ok());
+  AnswerPrepare(worker.get());  // CHECK
+  const auto train = worker->Expect(CoordinatorMessage::kPrepare).prepare();
+  ASSERT_TRUE(cluster.Cancel("first").ok());
+  EXPECT_EQ(worker->Expect(CoordinatorMessage::kAbort).abort().ref().epoch(), train.ref().epoch());
+  cluster.WaitFor("first", JobStatus::CANCELLED);
+
+  ASSERT_TRUE(cluster.Submit("second").ok());
+  AnswerPrepare(worker.get());  // CHECK
+  AnswerPrepare(worker.get());
+  EXPECT_EQ(worker->ExpectTrain().resolved_spec().name(), "second");
+}
+
+TEST(GangTest, ASessionThatEndsBeforeTheStartCostsNoRestart) {
+  Cluster cluster([](Cluster::Options* o) {
+    o->prepare_timeout = absl::Seconds(60);
+    o->jobs.refusal_backoff_seconds = 1;
+  });
+  auto worker = cluster.MakeWorker({.auto_prepare = false});
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("job").ok());
+  AnswerPrepare(worker.get());  // CHECK
+  const auto first = worker->Expect(CoordinatorMessage::kPrepare).prepare();
+  worker->Disconnect();
+  const Job waiting = cluster.WaitUntil("job", [](const Job& j) {
+    return j.status().state() == JobStatus::QUEUED && j.status().reason() == "WorkerRefused";
+  });
+  EXPECT_NE(waiting.status().message().find("its session ended"), std::string::npos);
+  // The reservation that the worker may have made must go.
+  ASSERT_TRUE(worker->Connect().ok());
+  EXPECT_EQ(worker->Expect(CoordinatorMessage::kAbort).abort().ref().epoch(), first.ref().epoch());
+  const auto second = AnswerPrepare(worker.get());
+  EXPECT_GT(second.ref().epoch(), first.ref().epoch());
+  worker->ExpectTrain();
+  EXPECT_EQ(cluster.Get("job")->status().restarts(), 0);
+}
+
 TEST(GangTest, JobsQueueForTheDevicesInOrder) {
   Cluster cluster;
   auto worker = cluster.MakeWorker();

@@ -112,10 +112,9 @@ TEST(LeaseTest, AStaleEpochIsToldToStopAndMayNotPublish) {
 
   ASSERT_TRUE(lost->Connect({lost->Owned(first.ref())}).ok());
   lost->SendPublish(first.ref(), "stale");
-  const auto denied = lost->Take(CoordinatorMessage::kPublishDenied);
-  if (denied.has_value()) {
-    EXPECT_EQ(denied->publish_denied().publication_id(), "stale");
-  }
+  const auto denied = lost->Expect(CoordinatorMessage::kPublishDenied).publish_denied();
+  EXPECT_EQ(denied.publication_id(), "stale");
+  EXPECT_EQ(denied.reason(), "STALE_EPOCH");
   EXPECT_FALSE(lost->Take(CoordinatorMessage::kPublishGranted, absl::Milliseconds(300)));
   other->SendPublish(second.ref(), "p2");
   EXPECT_EQ(other->Expect(CoordinatorMessage::kPublishGranted).publish_granted().publication_id(),

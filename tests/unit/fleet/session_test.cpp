@@ -80,6 +80,30 @@ TEST(SessionTest, AReconnectOfTheSameIncarnationReplacesTheSession) {
   EXPECT_GE(second->heartbeats_acknowledged(), 1);
 }
 
+TEST(SessionTest, AGapInTheEventsEndsTheSessionAndTheReplayFillsIt) {
+  Cluster cluster;
+  auto worker = cluster.MakeWorker();
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("job").ok());
+  const auto ref = worker->ExpectTrain().ref();
+  worker->SendStarted(ref);
+  cluster.WaitFor("job", liger::v1::JobStatus::RUNNING);
+  liger::worker::v1::TaskEvent exit;
+  exit.mutable_exited()->add_local_ranks();
+  worker->SendEvent(ref, exit, 3);  // 2 was lost on the way
+  EXPECT_EQ(worker->WaitClosed().code(), absl::StatusCode::kUnavailable);
+
+  ASSERT_TRUE(worker->Connect({worker->Owned(ref, /*running=*/false)}).ok());
+  liger::worker::v1::TaskEvent publish;
+  auto* saved = publish.mutable_publish_request()->mutable_saved();
+  saved->set_publication_id("p1");
+  saved->set_kind("model");
+  saved->set_manifest_digest("sha256:0");
+  worker->SendEvent(ref, publish, 2);
+  worker->SendEvent(ref, exit, 3);
+  cluster.WaitFor("job", liger::v1::JobStatus::SUCCEEDED);
+}
+
 absl::Status StatusOfFirstMessage(Cluster* cluster, const WorkerMessage& message) {
   auto stub = FleetStub(cluster->coordinator().worker_address());
   grpc::ClientContext context;

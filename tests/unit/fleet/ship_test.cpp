@@ -1,5 +1,7 @@
 // Logs and metric samples.
 
+#include <atomic>
+
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -41,6 +43,17 @@ class Shipper {
   }
   // Acknowledged once they are stored.
   ChunkAck Metrics(int64_t first_step, int64_t last_step) {
+    return Exchange(MetricsChunk(first_step, last_step));
+  }
+  // Does not wait for an answer.
+  void SendMetrics(int64_t first_step, int64_t last_step) {
+    Send(MetricsChunk(first_step, last_step));
+  }
+  // False: the coordinator ended the stream.
+  bool Receive(ChunkAck* ack) { return stream_->Read(ack); }
+
+ private:
+  static Chunk MetricsChunk(int64_t first_step, int64_t last_step) {
     Chunk chunk;
     for (int64_t step = first_step; step <= last_step; ++step) {
       auto* sample = chunk.mutable_metrics()->add_samples()->mutable_step();
@@ -49,14 +62,15 @@ class Shipper {
       sample->set_tokens_total(step * 100);
       (*sample->mutable_values())["loss"] = 1.0 / static_cast<double>(step);
     }
-    return Exchange(chunk);
+    return chunk;
   }
-
- private:
-  ChunkAck Exchange(Chunk chunk) {
+  void Send(Chunk chunk) {
     *chunk.mutable_ref() = ref_;
     chunk.set_worker_id("w1");
     EXPECT_TRUE(stream_->Write(chunk));
+  }
+  ChunkAck Exchange(const Chunk& chunk) {
+    Send(chunk);
     ChunkAck ack;
     EXPECT_TRUE(stream_->Read(&ack));
     return ack;
@@ -141,6 +155,38 @@ TEST_F(ShipTest, BulkSurvivesARestartOfTheCoordinator) {
   const ChunkAck ack = shipper.Resume();
   EXPECT_EQ(ack.log_offset(), 6);
   EXPECT_EQ(ack.through_step(), 4);
+}
+
+// Steps that are stored out of order would never be sent again.
+TEST(ShipFailureTest, WhatFollowsAFailedCommitIsSentAgainWithIt) {
+  std::atomic<bool> fail = false;
+  Cluster cluster([&fail](Cluster::Options* options) {
+    options->lease = {absl::Milliseconds(100), absl::Seconds(20), absl::Seconds(30),
+                      absl::Seconds(60)};
+    options->store.commit_delay = std::chrono::milliseconds(300);
+    options->store.fail_commit = [&fail] {
+      return fail.exchange(false) ? absl::UnavailableError("disk full") : absl::OkStatus();
+    };
+  });
+  auto worker = cluster.MakeWorker();
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("job").ok());
+  const auto ref = worker->ExpectTrain(absl::Seconds(20)).ref();
+  worker->SendStarted(ref);
+  cluster.WaitFor("job", JobStatus::RUNNING, absl::Seconds(20));
+  {
+    Shipper shipper(&cluster, ref);
+    shipper.Resume();
+    fail = true;
+    shipper.SendMetrics(1, 10);
+    absl::SleepFor(absl::Milliseconds(220));  // on the way to the disk
+    shipper.SendMetrics(11, 20);
+    ChunkAck ack;
+    EXPECT_FALSE(shipper.Receive(&ack)) << "acknowledged through " << ack.through_step();
+  }
+  Shipper again(&cluster, ref);
+  EXPECT_EQ(again.Resume().through_step(), 0);
+  EXPECT_EQ(again.Metrics(1, 20).through_step(), 20);
 }
 
 TEST_F(ShipTest, BulkOfUnknownTasksIsLetGo) {

@@ -1,5 +1,8 @@
 #include "server/jobs/job_service.h"
 
+#include <functional>
+#include <set>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/store/store.h"
@@ -17,6 +20,13 @@ using ::testing::SizeIs;
 // Notes what it is asked.
 class FakeFleet : public FleetPort {
  public:
+  bool IsConnected(const std::string& worker_id) const override {
+    if (on_is_connected) on_is_connected();
+    return connected.contains(worker_id);
+  }
+  void Disconnect(const std::string& worker_id, const std::string& reason) override {
+    disconnects.push_back(worker_id + " " + reason);
+  }
   void StartTask(const TaskStart& start) override { starts.push_back(start); }
   void StopTask(const TaskStop& stop, double grace, const std::string& reason) override {
     stops.push_back(stop.worker_id + " " + reason);
@@ -25,12 +35,16 @@ class FakeFleet : public FleetPort {
     acks.push_back(seq);
   }
   void AnswerPublish(const PublishAnswer& answer) override { answers.push_back(answer); }
-  void Reclaim(const std::string& worker_id, const std::vector<std::string>& uris) override {
-    for (const std::string& uri : uris) reclaimed.push_back(worker_id + " " + uri);
+  void Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>& outputs) override {
+    for (const ReclaimRow& output : outputs) {
+      reclaimed.push_back(worker_id + " " + output.uri + " " + output.digest);
+    }
   }
 
+  std::set<std::string> connected;
+  std::function<void()> on_is_connected;
   std::vector<TaskStart> starts;
-  std::vector<std::string> stops, reclaimed;
+  std::vector<std::string> stops, reclaimed, disconnects;
   std::vector<int64_t> acks;
   std::vector<PublishAnswer> answers;
 };
@@ -39,7 +53,11 @@ class JobServiceTest : public ::testing::Test {
  protected:
   void SetUp() override {
     options.clock = &clock;
-    store = NewMemoryStore({.synchronous = true});
+    StoreOptions store_options{.synchronous = true};
+    store_options.fail_commit = [this] {
+      return failing_commits-- > 0 ? commit_error : absl::OkStatus();
+    };
+    store = NewMemoryStore(store_options);
     service = std::make_unique<JobService>(store.get(), &Catalog::Default(), options);
     ASSERT_TRUE(service->Start(&fleet).ok());
   }
@@ -61,7 +79,22 @@ class JobServiceTest : public ::testing::Test {
     };
     add("dataset", "alpaca_en_demo.json");
     if (with_files) add("model", "smollm2-135m");
-    service->OnHello(hello, [](absl::StatusOr<HelloAnswer> answer) { EXPECT_TRUE(answer.ok()); });
+    Hello(hello);
+  }
+  void Hello(const liger::worker::v1::Hello& hello) {
+    service->OnHello(hello, [&](absl::StatusOr<HelloAnswer> answer) {
+      EXPECT_TRUE(answer.ok());
+      fleet.connected.insert(hello.worker_id());
+    });
+  }
+  void LoseWorker(const std::string& id) {
+    fleet.connected.erase(id);
+    service->OnWorkerLost(id, 1);
+  }
+  // Whatever a broken disk says, and for how many commits.
+  void FailCommits(int count, absl::Status error = absl::UnavailableError("disk full")) {
+    commit_error = std::move(error);
+    failing_commits = count;
   }
   static liger::v1::JobSpec Spec() {
     liger::v1::JobSpec spec;
@@ -74,7 +107,11 @@ class JobServiceTest : public ::testing::Test {
     absl::StatusOr<JobService::SubmitResult> out = absl::UnknownError("no answer");
     JobService::SubmitRequest request{.tenant = "default", .actor = "user", .spec = spec};
     auto done = [&out](absl::StatusOr<JobService::SubmitResult> result) { out = result; };
-    validate_only ? service->Validate(request, done) : service->Submit(request, done);
+    if (validate_only) {
+      service->Validate(request, done);
+    } else {
+      service->Submit(request, done);
+    }
     return out;
   }
   liger::v1::Job Job(const std::string& uid) {
@@ -103,9 +140,21 @@ class JobServiceTest : public ::testing::Test {
     return uid;
   }
 
+  // An attempt that was placed and not started yet.
+  std::string Starting() {
+    const std::string uid = Submit(Spec())->job.uid();
+    auto checked = Event(1);
+    checked.mutable_check_result();
+    Send(checked);
+    EXPECT_EQ(Job(uid).status().state(), JobStatus::STARTING);
+    return uid;
+  }
+
   FakeClock clock;
   JobServiceOptions options;
   FakeFleet fleet;
+  int failing_commits = 0;
+  absl::Status commit_error;
   std::unique_ptr<Store> store;
   std::unique_ptr<JobService> service;
 };
@@ -211,7 +260,7 @@ TEST_F(JobServiceTest, ADryRunMakesNothing) {
   EXPECT_THAT(out.status().message(), HasSubstr("row 17 is not JSON"));
 
   validate();
-  service->OnWorkerLost("w", 1);
+  LoseWorker("w");
   EXPECT_EQ(out.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(store
                 ->ReadAndWait<size_t>([](const ReadView& v) -> absl::StatusOr<size_t> {
@@ -278,7 +327,15 @@ TEST_F(JobServiceTest, PublishAndExitAreAnsweredAtOnce) {
 
   service->Delete("default", "user", uid, /*delete_output=*/true,
                   [](absl::StatusOr<DeleteJob::Result> result) { EXPECT_TRUE(result.ok()); });
-  EXPECT_THAT(fleet.reclaimed, ElementsAre(HasSubstr("w file:///out/")));
+  ASSERT_THAT(fleet.reclaimed, ElementsAre(HasSubstr("w file:///out/")));
+  EXPECT_THAT(fleet.reclaimed[0], HasSubstr(" sha256:1"));
+  // The worker may have been away: it is asked again until it answers.
+  Hello("w");
+  ASSERT_THAT(fleet.reclaimed, SizeIs(2));
+  EXPECT_EQ(fleet.reclaimed[1], fleet.reclaimed[0]);
+  service->OnReclaimed("w", {fleet.answers[0].output_uri});
+  Hello("w");
+  EXPECT_THAT(fleet.reclaimed, SizeIs(2));
 }
 
 TEST_F(JobServiceTest, ACancelStopsTheTaskAndIsForcedWhenOverdue) {
@@ -309,6 +366,243 @@ TEST_F(JobServiceTest, ARefusalIsTriedAgainLater) {
   service->Tick();
   ASSERT_THAT(fleet.starts, SizeIs(3));
   EXPECT_EQ(fleet.starts[2].ref.epoch(), 2);
+}
+
+TEST_F(JobServiceTest, ARefusalsReasonIsInTheJob) {
+  Hello("w");
+  const std::string uid = Starting();
+  service->OnTaskRefused("w", fleet.starts.back().ref, "disk nearly full");
+  EXPECT_EQ(Job(uid).status().reason(), "WorkerRefused");
+  EXPECT_EQ(Job(uid).status().message(),
+            "worker w did not start it: disk nearly full; it will be tried again");
+}
+
+TEST_F(JobServiceTest, ARetryIsAnsweredAsBeforeWhateverTheFleetLost) {  // I2
+  Hello("w");
+  JobService::SubmitRequest request{.tenant = "default", .actor = "user", .spec = Spec()};
+  request.request_id = "r";
+  const auto submit = [&] {
+    absl::StatusOr<JobService::SubmitResult> out = absl::UnknownError("no answer");
+    service->Submit(request, [&out](absl::StatusOr<JobService::SubmitResult> r) { out = r; });
+    return out;
+  };
+  const auto first = submit();
+  ASSERT_TRUE(first.ok()) << first.status();
+  service->OnInventory("w", 1, {});  // the model is gone
+  clock.Advance(absl::Seconds(10));
+  EXPECT_FALSE(Submit(Spec()).ok()) << "another request is refused";
+  const auto again = submit();
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->job.uid(), first->job.uid());
+  request.spec.mutable_training()->set_max_steps(7);
+  EXPECT_EQ(submit().status().code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(JobServiceTest, AnEventThatIsMissingEndsTheSession) {
+  Hello("w");
+  Running();
+  auto late = Event(4);
+  late.mutable_started();
+  Send(late);
+  EXPECT_THAT(fleet.disconnects, ElementsAre("w an event is missing"));
+}
+
+TEST_F(JobServiceTest, AReportThatCanNeverBeStoredEndsTheSession) {
+  Hello("w");
+  const std::string uid = Running();
+  FailCommits(1, absl::InternalError("no transition"));
+  auto exited = Event(2);
+  exited.mutable_exited()->set_cancelled(true);
+  Send(exited);
+  EXPECT_THAT(fleet.disconnects, ElementsAre("w no transition"));
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+  // The next session replays it.
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("w");
+  hello.set_incarnation(1);
+  auto* owned = hello.add_owned();
+  *owned->mutable_ref() = fleet.starts.back().ref;
+  owned->set_last_event_seq(2);
+  Hello(hello);
+  Send(exited);
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RECOVERING);
+}
+
+TEST_F(JobServiceTest, AReportThatTheDiskRefusedIsStoredLater) {
+  Hello("w");
+  const std::string uid = Running();
+  FailCommits(2);
+  auto exited = Event(2);
+  exited.mutable_exited()->set_cancelled(true);
+  Send(exited);
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+  for (int i = 0; i < 3; ++i) {
+    clock.Advance(absl::Seconds(1));
+    service->Tick();
+  }
+  EXPECT_NE(Job(uid).status().state(), JobStatus::RUNNING);
+  EXPECT_EQ(fleet.acks.back(), 2);
+}
+
+TEST_F(JobServiceTest, ALossThatTheDiskRefusedIsNotForgotten) {
+  Hello("w");
+  const std::string uid = Running();
+  FailCommits(2);
+  LoseWorker("w");
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+  service->Tick();
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RECOVERING);
+}
+
+TEST_F(JobServiceTest, ARefusalThatTheDiskRefusedIsNotForgotten) {
+  Hello("w");
+  const std::string uid = Starting();
+  FailCommits(1);
+  service->OnTaskRefused("w", fleet.starts.back().ref, "busy");
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::STARTING);
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::QUEUED);
+}
+
+TEST_F(JobServiceTest, AnOverdueCancelThatTheDiskRefusedIsNotForgotten) {
+  Hello("w");
+  const std::string uid = Running();
+  service->Cancel("default", "user", uid, "", [](absl::StatusOr<liger::v1::Job>) {});
+  clock.Advance(absl::Seconds(9.5));
+  FailCommits(1);
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::CANCELLING);
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::CANCELLED);
+}
+
+TEST_F(JobServiceTest, AWorkerThatCameBackInTimeIsNotLost) {
+  Hello("w");
+  const std::string uid = Running();
+  service->OnWorkerLost("w", 1);  // its Hello overtook this
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+  // It comes while the loss is on its way to the store: it must say Hello again.
+  fleet.connected.clear();
+  int asked = 0;
+  fleet.on_is_connected = [&] {
+    if (++asked == 2) fleet.connected.insert("w");
+  };
+  service->OnWorkerLost("w", 1);
+  EXPECT_THAT(fleet.disconnects, ElementsAre(HasSubstr("w ")));
+}
+
+TEST_F(JobServiceTest, NothingIsPlacedOnAWorkerThatIsAway) {
+  Hello("w");
+  fleet.connected.clear();
+  const std::string uid = Submit(Spec())->job.uid();
+  EXPECT_THAT(fleet.starts, IsEmpty());
+  EXPECT_EQ(Job(uid).status().reason(), "WorkerAway");
+  Hello("w");
+  EXPECT_THAT(fleet.starts, SizeIs(1));
+}
+
+TEST_F(JobServiceTest, AGpuThatIsGoneDecidesNothing) {
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("gpu");
+  hello.set_incarnation(1);
+  auto* device = hello.add_devices();
+  device->set_uuid("gpu-0");
+  device->set_kind(liger::v1::DEVICE_KIND_CUDA);
+  Hello(hello);
+  Hello("w");
+  EXPECT_EQ(Submit(Spec())->job.resolved_spec().resources().device_kind(),
+            liger::v1::DEVICE_KIND_CUDA);
+  fleet.connected.erase("gpu");  // for a moment: its lease runs
+  EXPECT_EQ(Submit(Spec())->job.resolved_spec().resources().device_kind(),
+            liger::v1::DEVICE_KIND_CUDA);
+  LoseWorker("gpu");
+  EXPECT_EQ(Submit(Spec())->job.resolved_spec().resources().device_kind(),
+            liger::v1::DEVICE_KIND_CPU);
+}
+
+class DryRunTest : public JobServiceTest {
+ protected:
+  void SetUp() override {
+    JobServiceTest::SetUp();
+    Hello("w");
+  }
+  void TearDown() override { service.reset(); }  // answers into `results`
+  std::function<void()> Validate() {
+    return service->Validate(
+        {.tenant = "default", .actor = "user", .spec = Spec()},
+        [this](absl::StatusOr<JobService::SubmitResult> r) { results.push_back(std::move(r)); });
+  }
+  std::vector<absl::StatusOr<JobService::SubmitResult>> results;
+};
+
+TEST_F(DryRunTest, WhatTheUserCanMendIsAboutTheRequest) {
+  Validate();
+  auto exited = Event(1);
+  auto* failure = exited.mutable_exited()->mutable_failure();
+  failure->set_class_(liger::v1::FAILURE_CLASS_CONFIG);
+  failure->set_field("output.uri");
+  failure->set_message("output.uri: 'x' exists already");
+  failure->set_action("Choose another output.uri");
+  Send(exited);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(results[0].status().message(),
+            "output.uri: 'x' exists already; Choose another output.uri");
+
+  Validate();
+  exited.mutable_exited()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_INFRA);
+  *exited.mutable_ref() = fleet.starts.back().ref;
+  Send(exited);
+  EXPECT_EQ(results.at(1).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {
+  for (int i = 0; i < 3; ++i) Validate();
+  EXPECT_THAT(fleet.starts, SizeIs(2));
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->checks_skipped, ElementsAre("model", "data"));
+  EXPECT_THAT(results[0]->notices, Contains(HasSubstr("not checked on a worker")));
+  const std::string uid = Submit(Spec())->job.uid();
+  EXPECT_EQ(Job(uid).status().reason(), "CheckSlotsBusy");
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);
+  EXPECT_THAT(fleet.starts, SizeIs(3)) << "the job's check";
+}
+
+TEST_F(DryRunTest, AClientThatGoesTakesItsCheckAlong) {
+  const auto give_up = Validate();
+  give_up();
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(fleet.stops, ElementsAre("w CANCELLED"));
+  give_up();
+  EXPECT_THAT(fleet.stops, SizeIs(1));
+}
+
+TEST_F(DryRunTest, AWorkerThatComesBackWithoutItEndsIt) {
+  Validate();
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("w");
+  hello.set_incarnation(1);
+  *hello.add_owned()->mutable_ref() = fleet.starts.back().ref;
+  Hello(hello);
+  EXPECT_THAT(results, IsEmpty()) << "it goes on";
+  hello.clear_owned();
+  Hello(hello);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DryRunTest, StopAnswersThoseUnderWayAndThoseToCome) {
+  Validate();
+  service->Stop();
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kUnavailable);
+  Validate();
+  EXPECT_THAT(results, SizeIs(2));
 }
 
 TEST_F(JobServiceTest, NothingReachesTheFleetAfterStop) {

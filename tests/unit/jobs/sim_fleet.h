@@ -55,9 +55,20 @@ class SimFleet : public FleetPort {
   }
 
   // ---- FleetPort: only notes what to do; the steps below do it.
+  bool IsConnected(const std::string& worker_id) const override {
+    return workers_.at(worker_id).connected;
+  }
+  void Disconnect(const std::string& worker_id, const std::string& reason) override {
+    ADD_FAILURE() << worker_id << " kept the protocol: " << reason;
+  }
   void StartTask(const TaskStart& start) override {
     Worker& worker = workers_.at(start.worker_id);
-    if (!worker.connected) return;
+    if (!worker.connected) {
+      if (start.repeated) return;
+      later_.push_back(
+          [this, start] { service->OnTaskRefused(start.worker_id, start.ref, "not connected"); });
+      return;
+    }
     if (Chance(0.05)) {
       const std::string id = start.worker_id;
       const liger::trainer::v1::Ref ref = start.ref;
@@ -95,7 +106,7 @@ class SimFleet : public FleetPort {
     EXPECT_FALSE(answer.granted && found->second.denied) << "an answer was changed";
     (answer.granted ? found->second.granted : found->second.denied) = true;
   }
-  void Reclaim(const std::string&, const std::vector<std::string>&) override {}
+  void Reclaim(const std::string&, const std::vector<ReclaimRow>&) override {}
 
   // ---- what can happen
   void RunLater() {

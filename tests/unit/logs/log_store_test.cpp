@@ -62,8 +62,24 @@ TEST_F(LogStoreTest, AFullJobIsCutVisiblyAndItsSenderGoesOn) {
   EXPECT_THAT(stored, EndsWith("on the worker]\n"));
   // The cap is the job's: another rank has no room either, also after a restart.
   LogStore again(root_, 10);
-  EXPECT_EQ(*again.Append({"job-1", 3, 1}, 0, "xyz"), 3);
-  EXPECT_EQ(*again.Read({"job-1", 3, 1}, 0, 10), "");
+  const LogKey other{"job-1", 3, 1};
+  EXPECT_EQ(*again.Append(other, 0, "xyz"), 3);
+  EXPECT_EQ(*again.Append(other, 3, "more"), 7);
+  EXPECT_EQ(*again.Read(other, 0, 1000), stored.substr(10)) << "the notice, once";
+  EXPECT_EQ(*again.Append(key_, 20, "and more"), 28);
+  EXPECT_EQ(*again.Read(key_, 0, 1000), stored);
+}
+
+TEST_F(LogStoreTest, ALaterAttemptOfAFullJobHasALogToo) {
+  LogStore logs(root_, 1600);
+  EXPECT_EQ(*logs.Append(key_, 0, std::string(2000, 'a')), 2000);
+  const LogKey later{"job-1", 4, 0};
+  EXPECT_EQ(*logs.Append(later, 0, "begins\n"), 7);
+  EXPECT_EQ(*logs.Read(later, 0, 1000), "begins\n");
+  EXPECT_EQ(*logs.Append(later, 7, std::string(500, 'b')), 507);
+  const std::string stored = *logs.Read(later, 0, 1000);
+  EXPECT_THAT(stored, StartsWith("begins\n" + std::string(93, 'b') + "\n["));
+  EXPECT_THAT(stored, EndsWith("on the worker]\n"));
 }
 
 TEST_F(LogStoreTest, RefusesNamesThatLeaveTheFolder) {

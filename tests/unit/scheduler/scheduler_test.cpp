@@ -216,10 +216,73 @@ TEST_F(SchedulerTest, APathPrefersTheWorkerThatCheckedIt) {
 TEST_F(SchedulerTest, ARefusalIsNotTriedAgainAtOnce) {
   AddWorker("w1", 1);
   AddQueued("a");
-  snapshot.excluded.insert({"a", "w1"});
-  EXPECT_EQ(Reason(Schedule(snapshot), "a"), "WorkerRefused");
+  snapshot.excluded[{"a", "w1"}] = "worker w1 did not start it: disk nearly full";
+  WaitDecision wait = Schedule(snapshot).waits.at(0);
+  EXPECT_EQ(wait.reason, "WorkerRefused");
+  EXPECT_EQ(wait.message, "worker w1 did not start it: disk nearly full; it will be tried again");
   AddWorker("w2", 1);
   EXPECT_EQ(Schedule(snapshot).placements.at(0).worker_id, "w2");
+  Occupy("x", "w2", "w2-0");
+  wait = Schedule(snapshot).waits.at(0);
+  EXPECT_EQ(wait.reason, "DevicesBusy");
+  EXPECT_THAT(wait.message, HasSubstr("disk nearly full"));
+}
+
+TEST_F(SchedulerTest, APathThatAWorkerListsIsAConstraint) {
+  AddWorker("a", 1);  // would be first
+  WorkerRow& has_both = AddWorker("b", 1);
+  AddItem(&has_both, "model", "llama3-8b");
+  AddItem(&has_both, "dataset", "alpaca.json");
+  AddQueued("job");
+  AddJob("check", liger::v1::JobStatus::VALIDATING);
+  ScheduleDecisions decisions = Schedule(snapshot);
+  EXPECT_EQ(decisions.placements.at(0).worker_id, "b");
+  EXPECT_EQ(decisions.checks.at(0).worker_id, "b");
+  Occupy("x", "b", "b-0");
+  EXPECT_THAT(Schedule(snapshot).placements, IsEmpty()) << "a has neither file";
+}
+
+TEST_F(SchedulerTest, APathThatNobodyListsStaysWhereItsCheckPassed) {
+  AddWorker("w1", 1);
+  AddWorker("w2", 1);
+  AddQueued("a").resolved_spec.mutable_model()->set_uri("/my/model");
+  snapshot.checked.insert({"a", "w2"});
+  Occupy("x", "w2", "w2-0");
+  const ScheduleDecisions decisions = Schedule(snapshot);
+  EXPECT_THAT(decisions.placements, IsEmpty());
+  EXPECT_EQ(Reason(decisions, "a"), "DevicesBusy");
+}
+
+TEST_F(SchedulerTest, NothingIsSentToAWorkerThatIsAway) {
+  AddWorker("w1", 1);
+  AddQueued("a");
+  AddJob("b", liger::v1::JobStatus::VALIDATING);
+  snapshot.disconnected.insert("w1");
+  const ScheduleDecisions decisions = Schedule(snapshot);
+  EXPECT_THAT(decisions.placements, IsEmpty());
+  EXPECT_THAT(decisions.checks, IsEmpty());
+  EXPECT_EQ(Reason(decisions, "a"), "WorkerAway");
+  EXPECT_EQ(Reason(decisions, "b"), "WorkerAway");
+  EXPECT_EQ(decisions.waits[0].message, "waits for worker w1 to connect again");
+  EXPECT_FALSE(decisions.waits[0].can_never);
+  AddWorker("w2", 1);
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).worker_id, "w2");
+}
+
+TEST_F(SchedulerTest, APlacementChangesNoOtherJobsMessage) {
+  AddWorker("w", 1);
+  for (const char* uid : {"a", "b", "c", "d"}) AddQueued(uid);
+  Occupy("x", "w", "w-0");
+  const std::vector<WaitDecision> before = Schedule(snapshot).waits;
+  snapshot.occupied.clear();
+  Occupy("a", "w", "w-0");  // a got the device
+  snapshot.jobs.erase(snapshot.jobs.begin());
+  const std::vector<WaitDecision> after = Schedule(snapshot).waits;
+  ASSERT_THAT(before, SizeIs(4));
+  ASSERT_THAT(after, SizeIs(3));
+  for (size_t i = 1; i < after.size(); ++i) {  // but the next one's
+    EXPECT_EQ(after[i].message, before[i + 1].message);
+  }
 }
 
 TEST_F(SchedulerTest, FillsTheFullestWorkerThatFits) {

@@ -80,6 +80,99 @@ TEST_P(StoreJobs, NamesAreUniqueInATenantUntilDeleted) {
   EXPECT_EQ(driver->Do(CancelJob{"default", "same"}).job.uid(), "u4");
 }
 
+// The fields of a BadRequest are in the message.
+std::string Refusal(const absl::StatusOr<CreateJob::Result>& result) {
+  return result.status().code() == absl::StatusCode::kInvalidArgument
+             ? std::string(result.status().message())
+             : result.status().ToString();
+}
+
+TEST_P(StoreJobs, AnOutputBelongsToOneJob) {
+  AddWorker("w1", 1);  // output root /out
+  const auto with_output = [](const std::string& uid, const std::string& uri) {
+    CreateJob command = NewJob(uid, "job-" + uid);
+    command.job.resolved_spec.mutable_output()->set_uri(uri);
+    return command;
+  };
+  driver->Do(with_output("u1", "tuned"));
+  for (const char* uri : {"tuned", "./tuned/", "file:///out/tuned", "/out//tuned"}) {
+    const std::string refusal = Refusal(driver->Try(with_output("u2", uri)));
+    EXPECT_EQ(refusal, std::string("output.uri: '") + uri +
+                           "' is the output of job 'job-u1'; choose another name or output.uri, "
+                           "or set output.overwrite");
+  }
+  CreateJob overwrite = with_output("u3", "tuned");
+  overwrite.job.resolved_spec.mutable_output()->set_overwrite(true);
+  driver->Do(overwrite);
+  driver->Do(with_output("u4", "tuned2"));
+  CreateJob elsewhere = with_output("u5", "tuned");
+  elsewhere.job.tenant = "elsewhere";
+  driver->Do(elsewhere);
+  // A job that ended without a model holds nothing.
+  driver->Do(CancelJob{"default", "u1"});
+  driver->Do(CancelJob{"default", "u3"});
+  driver->Do(with_output("u6", "tuned"));
+}
+
+TEST_P(StoreJobs, ADeletedJobsModelStillLiesThere) {
+  AddWorker("w1", 1);
+  const int64_t epoch = driver->RunJob("u1", "w1");
+  driver->PublishModel("u1", "w1", epoch, 2);
+  driver->Exit("u1", "w1", epoch, 3, Succeeded());
+  EXPECT_TRUE(driver->Do(DeleteJob{"default", "u1"}).reclaims.empty());
+  EXPECT_EQ(
+      driver->Read<size_t>([](const ReadView& v) { return v.Artifacts("default", "").size(); }), 0u)
+      << "of a deleted job";
+  CreateJob again = NewJob("u2", "job-u1");
+  EXPECT_NE(Refusal(driver->Try(again)).find("the model of the deleted job 'job-u1'"),
+            std::string::npos);
+  again.job.resolved_spec.mutable_output()->set_overwrite(true);
+  driver->Do(again);
+  driver->PassCheck("u2", "w1");
+  const int64_t second = driver->Place("u2", "w1");
+  driver->Begin("u2", "w1", second);
+  EXPECT_TRUE(driver->PublishModel("u2", "w1", second, 2).publish->granted);
+  driver->Exit("u2", "w1", second, 3, Succeeded());
+  // It took the place of the first, so that once it is removed the place is free.
+  const DeleteJob::Result deleted = driver->Do(DeleteJob{"default", "u2", true});
+  ASSERT_EQ(deleted.reclaims.size(), 1u);
+  EXPECT_EQ(deleted.reclaims[0].worker_id, "w1");
+  EXPECT_EQ(deleted.reclaims[0].uri, "file:///out/job-u1");
+  EXPECT_EQ(deleted.reclaims[0].digest, "sha256:abc");
+  driver->Do(NewJob("u3", "job-u1"));
+}
+
+TEST_P(StoreJobs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {
+  AddWorker("w1", 1);
+  const auto pending = [&](const std::string& worker_id) {
+    return driver->Do(ReconcileWorker{NewHello(worker_id, 1, 1)}).reclaims;
+  };
+  const auto run_and_delete = [&](const std::string& uid) {
+    const int64_t epoch = driver->RunJob(uid, "w1");
+    driver->PublishModel(uid, "w1", epoch, 2);
+    driver->Exit(uid, "w1", epoch, 3, Succeeded());
+    driver->Do(DeleteJob{"default", uid, true});
+  };
+  run_and_delete("u1");
+  ASSERT_EQ(pending("w1").size(), 1u);
+  EXPECT_EQ(pending("w1")[0].uri, "file:///out/job-u1");
+  EXPECT_TRUE(pending("w2").empty());
+  driver->Do(FinishReclaims{"w1", {"file:///out/job-u1"}});
+  EXPECT_TRUE(pending("w1").empty());
+
+  // Something newer is published there: it must stay.
+  run_and_delete("u2");
+  CreateJob newer = NewJob("u3", "job-u2");
+  driver->Do(newer);
+  driver->PassCheck("u3", "w1");
+  const int64_t epoch = driver->Place("u3", "w1");
+  driver->Begin("u3", "w1", epoch);
+  driver->PublishModel("u3", "w1", epoch, 2);
+  liger::worker::v1::Hello hello = NewHello("w1", 1, 1);
+  Own(&hello, "u3", epoch, "train", true, 2);
+  EXPECT_TRUE(driver->Do(ReconcileWorker{hello}).reclaims.empty());
+}
+
 TEST_P(StoreJobs, AFailedCommandChangesNothing) {
   driver->Do(NewJob("u1", "same"));
   const int64_t revision = driver->Read<int64_t>([](const ReadView& v) { return v.Revision(); });

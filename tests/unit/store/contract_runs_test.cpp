@@ -335,6 +335,25 @@ TEST_P(StoreRuns, ANewAttemptForgetsWhatTheLastOneReported) {
   EXPECT_EQ(driver->Job("u").status().progress().step(), 0);
 }
 
+TEST_P(StoreRuns, AReportWithoutAStepKeepsTheStep) {
+  const int64_t epoch = driver->RunJob("u", "w1");
+  ReportTask step = Report("w1", "u", epoch, "train", 2);
+  step.progress.emplace().set_step(7);
+  step.progress->set_phase("TRAINING");
+  step.progress->set_tokens_total(700);
+  (*step.progress->mutable_values())["loss"] = 1.5;
+  driver->Do(step);
+  // After a reconnect nothing is known but the phase that has just begun.
+  ReportTask phase = Report("w1", "u", epoch, "train", 3);
+  phase.progress.emplace().set_phase("SAVING");
+  driver->Do(phase);
+  const liger::v1::Progress progress = driver->Job("u").status().progress();
+  EXPECT_EQ(progress.phase(), "SAVING");
+  EXPECT_EQ(progress.step(), 7);
+  EXPECT_EQ(progress.tokens_total(), 700);
+  EXPECT_EQ(progress.values().at("loss"), 1.5);
+}
+
 TEST_P(StoreRuns, AReportOfNobodysTaskIsAcknowledgedAndStale) {
   const ReportTask::Result result = driver->Do(Report("w1", "nobody", 1, "train", 9));
   EXPECT_EQ(result.acked_seq, 9);

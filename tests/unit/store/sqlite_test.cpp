@@ -82,6 +82,32 @@ void ExecuteSql(const std::string& folder, const char* sql) {
   sqlite3_close(db);
 }
 
+// A folder of schema 1, as the first version left it, with a job in it.
+void MakeSchemaOne(const std::string& folder) {
+  {
+    auto store = Open(folder);
+    Driver(store.get()).Submit("old");
+  }
+  ExecuteSql(folder,
+             "DROP INDEX jobs_by_output; DROP INDEX jobs_by_end; DROP TABLE reclaims;"
+             "ALTER TABLE jobs DROP COLUMN output;"
+             "UPDATE meta SET value = '1' WHERE key = 'schema_version'");
+}
+
+TEST(SqliteStore, AnOlderSchemaIsBroughtUp) {
+  TempFolder folder;
+  MakeSchemaOne(folder.path());
+  auto store = Open(folder.path());
+  Driver driver(store.get());
+  EXPECT_EQ(driver.Job("old").name(), "job-old");
+  driver.Do(ReconcileWorker{NewHello("w1", 1, 1)});
+  driver.PassCheck("old", "w1");
+  EXPECT_EQ(driver.Place("old", "w1"), 1) << "old rows are written as new ones";
+  driver.Submit("new");
+  store.reset();
+  EXPECT_NE(Open(folder.path()), nullptr) << "once";
+}
+
 TEST(SqliteStore, ANewerSchemaIsRefused) {
   TempFolder folder;
   Open(folder.path()).reset();

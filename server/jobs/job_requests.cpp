@@ -1,0 +1,226 @@
+// What users ask.
+
+#include <utility>
+
+#include "common/file.h"
+#include "common/spec/spec.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "server/errors/errors.h"
+#include "server/jobs/job_service_impl.h"
+
+namespace liger::server {
+namespace {
+
+constexpr int64_t kRequestLifetimeUs = 7 * 24 * 3600 * kSecondUs;
+// A worker that has just said Hello may still be looking at its disks.
+constexpr int64_t kInventorySettleUs = 5 * kSecondUs;
+constexpr int kNameSuffixLength = 6;
+
+std::string BodyHash(const liger::v1::JobSpec& spec) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    spec.SerializeToCodedStream(&coded);
+  }
+  return Sha256(bytes);
+}
+
+}  // namespace
+
+absl::StatusOr<ResolvedSpec> JobService::Impl::Resolve(const liger::v1::JobSpec& spec) const {
+  absl::StatusOr<ResolvedSpec> resolved =
+      ResolveSpec(spec, catalog_, workers_.Workers(), RandomSuffix(kNameSuffixLength));
+  if (!resolved.ok()) return resolved;
+  const absl::Status present = CheckPresence(*resolved);
+  if (!present.ok()) return present;
+  return resolved;
+}
+
+ScheduleSnapshot JobService::Impl::CheckSnapshot(const std::string& uid,
+                                                 const ResolvedSpec& resolved) const {
+  ScheduleSnapshot snapshot;
+  JobRow& job = snapshot.jobs.emplace_back();
+  job.uid = uid;
+  job.state = liger::v1::JobStatus::VALIDATING;
+  job.resolved_spec = resolved.spec;
+  snapshot.workers = workers_.Workers();
+  snapshot.catalog_uris = catalog_.uris();
+  return snapshot;
+}
+
+absl::Status JobService::Impl::CheckPresence(const ResolvedSpec& resolved) const {
+  if (!workers_.InventoryIsKnown(NowUs(), kInventorySettleUs)) return absl::OkStatus();
+  for (const WaitDecision& wait : Schedule(CheckSnapshot("", resolved)).waits) {
+    const bool model = wait.reason == "ModelAbsent";
+    if (!model && wait.reason != "DatasetAbsent") continue;
+    return InvalidArgument(model ? "model.name" : "dataset.name",
+                           absl::StrCat(wait.message, "; ", wait.action));
+  }
+  return absl::OkStatus();
+}
+
+void JobService::Impl::Submit(SubmitRequest request, SubmitDone done) {
+  absl::StatusOr<ResolvedSpec> resolved = Resolve(request.spec);
+  if (resolved.ok()) return Create(std::move(request), *std::move(resolved), std::move(done));
+  // What a retry says stays the same, whatever became of the fleet (I2).
+  if (request.request_id.empty()) return done(resolved.status());
+  AnswerEarlier(request, resolved.status(), std::move(done));
+}
+
+void JobService::Impl::AnswerEarlier(const SubmitRequest& request, const absl::Status& error,
+                                     SubmitDone done) {
+  store_.Read<SubmitResult>(
+      [tenant = request.tenant, id = request.request_id, hash = BodyHash(request.spec),
+       now = NowUs(), error](const ReadView& view) -> absl::StatusOr<SubmitResult> {
+        const absl::StatusOr<std::optional<JobRow>> earlier =
+            EarlierJob(view, tenant, id, hash, now);
+        if (!earlier.ok()) return earlier.status();
+        if (!earlier->has_value()) return error;
+        return SubmitResult{.job = ToProto(view, **earlier)};
+      },
+      std::move(done));
+}
+
+void JobService::Impl::Create(SubmitRequest request, ResolvedSpec resolved, SubmitDone done) {
+  CreateJob command;
+  command.job.uid = options_.new_id();
+  command.job.tenant = request.tenant;
+  command.job.name = resolved.spec.name();
+  command.job.method = MethodName(resolved.spec);
+  command.job.model = request.spec.model().name().empty() ? request.spec.model().uri()
+                                                          : request.spec.model().name();
+  command.job.spec = request.spec;
+  command.job.resolved_spec = resolved.spec;
+  command.job.spec_hash = resolved.hash;
+  command.job.hash_version = kSpecHashVersion;
+  command.request_id = request.request_id;
+  command.body_hash = BodyHash(request.spec);
+  command.request_expires_us = NowUs() + kRequestLifetimeUs;
+  store_.Apply<CreateJob>(NowUs(), request.actor, std::move(command),
+                          [self = shared_from_this(), notices = std::move(resolved.notices),
+                           done = std::move(done)](absl::StatusOr<CreateJob::Result> created) {
+                            if (!created.ok()) return done(created.status());
+                            SubmitResult result;
+                            result.job = std::move(created->job);
+                            result.notices = notices;
+                            done(std::move(result));
+                            self->loop_->Request();
+                          });
+}
+
+JobService::SubmitResult JobService::Impl::DryRunResult(const SubmitRequest& request,
+                                                        const ResolvedSpec& resolved) const {
+  SubmitResult result;
+  result.notices = resolved.notices;
+  result.checks_run = {"spec", "catalog"};
+  result.job.set_tenant(request.tenant);
+  result.job.set_name(resolved.spec.name());
+  *result.job.mutable_spec() = request.spec;
+  *result.job.mutable_resolved_spec() = resolved.spec;
+  result.job.set_spec_hash(resolved.hash);
+  result.job.set_spec_hash_version(kSpecHashVersion);
+  return result;
+}
+
+std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDone done) {
+  absl::StatusOr<ResolvedSpec> resolved = Resolve(request.spec);
+  if (!resolved.ok()) {
+    done(resolved.status());
+    return [] {};
+  }
+  const std::string id = absl::StrCat("dry-run-", options_.new_id());
+  SubmitResult result = DryRunResult(request, *resolved);
+  TaskStart start;
+  start.worker_id = PlaceDryRun(id, *resolved, &result, done);
+  if (start.worker_id.empty()) {
+    result.checks_skipped = {"model", "data"};
+    done(std::move(result));
+    return [] {};
+  }
+  start.ref = DryRuns::RefOf(id);
+  start.kind = liger::trainer::v1::TASK_KIND_CHECK;
+  start.gang.set_nnodes(1);
+  start.gang.set_world_size(1);
+  start.resolved_spec = resolved->spec;
+  start.spec_hash = resolved->hash;
+  start.check_max_rows = options_.validate_max_rows;
+  fleet_.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
+  return [self = shared_from_this(), id] {
+    const std::string worker_id =
+        self->dry_runs_.Fail(id, absl::CancelledError("the client went away"));
+    if (!worker_id.empty()) self->StopTasks({{worker_id, DryRuns::RefOf(id)}}, "CANCELLED");
+    self->loop_->Request();  // its slot is free
+  };
+}
+
+std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedSpec& resolved,
+                                          SubmitResult* result, const SubmitDone& done) {
+  absl::MutexLock lock(&placing_mutex_);
+  ScheduleSnapshot snapshot = CheckSnapshot(id, resolved);
+  snapshot.running_checks = dry_runs_.Running();
+  snapshot.disconnected = Disconnected(snapshot.workers, &fleet_);
+  const ScheduleDecisions decisions = Schedule(snapshot);
+  for (const WaitDecision& wait : decisions.waits) {
+    result->notices.push_back(absl::StrCat("not checked on a worker: ", wait.message));
+  }
+  if (decisions.checks.empty()) return "";
+  const int64_t deadline =
+      NowUs() + static_cast<int64_t>(options_.validate_timeout_seconds * kSecondUs);
+  dry_runs_.Add(
+      id, decisions.checks[0].worker_id, deadline,
+      [result = *result, done](absl::StatusOr<liger::trainer::v1::CheckResult> check) mutable {
+        if (!check.ok()) return done(check.status());
+        if (check->violations_size() > 0) {
+          return done(InvalidArgument({check->violations().begin(), check->violations().end()}));
+        }
+        for (const std::string& ran : check->checks_run()) {
+          result.checks_run.push_back(ran);
+        }
+        result.checks_skipped = {check->checks_skipped().begin(), check->checks_skipped().end()};
+        done(std::move(result));
+      });
+  return decisions.checks[0].worker_id;
+}
+
+void JobService::Impl::Cancel(CancelJob command, const std::string& actor, JobDone done) {
+  store_.Apply<CancelJob>(
+      NowUs(), actor, std::move(command),
+      [self = shared_from_this(),
+       done = std::move(done)](absl::StatusOr<CancelJob::Result> result) {
+        if (!result.ok()) return done(result.status());
+        const liger::v1::JobStatus& status = result->job.status();
+        if (status.state() == liger::v1::JobStatus::CANCELLING) {
+          absl::MutexLock lock(&self->mutex_);
+          // A second cancel does not move it.
+          self->cancel_deadlines_.try_emplace(
+              {result->job.uid(), status.epoch()},
+              self->NowUs() +
+                  static_cast<int64_t>(self->options_.cancel_deadline_seconds * kSecondUs));
+        }
+        self->StopTasks(result->stops, "CANCELLED");
+        done(std::move(result->job));
+        self->loop_->Request();
+      });
+}
+
+void JobService::Impl::Delete(DeleteJob command, const std::string& actor,
+                              std::function<void(absl::StatusOr<DeleteJob::Result>)> done) {
+  store_.Apply<DeleteJob>(NowUs(), actor, std::move(command),
+                          [self = shared_from_this(),
+                           done = std::move(done)](absl::StatusOr<DeleteJob::Result> result) {
+                            if (result.ok()) {
+                              // A worker that is away is asked after its next Hello.
+                              for (const ReclaimRow& output : result->reclaims) {
+                                self->fleet_.Call([&output](FleetPort& fleet) {
+                                  fleet.Reclaim(output.worker_id, {output});
+                                });
+                              }
+                            }
+                            done(std::move(result));
+                          });
+}
+
+}  // namespace liger::server

@@ -1,0 +1,136 @@
+#ifndef LIGER_SERVER_JOBS_JOB_SERVICE_IMPL_H_
+#define LIGER_SERVER_JOBS_JOB_SERVICE_IMPL_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/jobs/dry_runs.h"
+#include "server/jobs/job_service.h"
+#include "server/jobs/report_buffer.h"
+#include "server/jobs/schedule_loop.h"
+#include "server/jobs/service_state.h"
+#include "server/jobs/spec_resolver.h"
+
+namespace liger::server {
+
+inline constexpr int64_t kSecondUs = 1000000;
+
+// Held by every callback under way, so that none outlives it. What users ask is
+// in job_requests.cpp, what workers say in worker_reports.cpp.
+class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
+ public:
+  Impl(Store* store, const Catalog* catalog, JobServiceOptions options)
+      : store_(*store),
+        catalog_(*catalog),
+        state_(std::make_shared<ServiceState>(std::move(options))),
+        loop_(std::make_shared<ScheduleLoop>(store, catalog, state_)),
+        buffer_(options_.max_restarts) {}
+
+  absl::Status Start(FleetPort* fleet);
+  void Stop();
+
+  void Submit(SubmitRequest request, SubmitDone done);
+  std::function<void()> Validate(SubmitRequest request, SubmitDone done);
+  void Cancel(CancelJob command, const std::string& actor, JobDone done);
+  void Delete(DeleteJob command, const std::string& actor,
+              std::function<void(absl::StatusOr<DeleteJob::Result>)> done);
+  void OnHello(const liger::worker::v1::Hello& hello,
+               std::function<void(absl::StatusOr<HelloAnswer>)> done);
+  void OnInventory(UpdateInventory command);
+  void OnWorkerLost(LoseWorker command);
+  void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                     const std::string& reason);
+  void OnReclaimed(FinishReclaims command);
+  void OnTaskEvent(const std::string& worker_id, const liger::worker::v1::TaskEvent& event);
+  void Tick();
+
+ private:
+  int64_t NowUs() const { return absl::ToUnixMicros(options_.clock->Now()); }
+  static std::string WorkerActor(const std::string& worker_id) {
+    return absl::StrCat("worker:", worker_id);
+  }
+
+  // Applies a command that nobody would give again: until it is stored.
+  template <typename C>
+  void Insist(const std::string& actor, const C& command,
+              std::function<void(const typename C::Result&)> then = {});
+
+  absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
+  // A job of this spec that waits for a CHECK, and the workers.
+  ScheduleSnapshot CheckSnapshot(const std::string& uid, const ResolvedSpec& resolved) const;
+  // INVALID_ARGUMENT when the weights or data are known to be on no worker.
+  absl::Status CheckPresence(const ResolvedSpec& resolved) const;
+  // For a spec that cannot be resolved now: what the request gave before, or `error`.
+  void AnswerEarlier(const SubmitRequest& request, const absl::Status& error, SubmitDone done);
+  void Create(SubmitRequest request, ResolvedSpec resolved, SubmitDone done);
+  SubmitResult DryRunResult(const SubmitRequest& request, const ResolvedSpec& resolved) const;
+  // Gives the run a worker with a free CHECK slot, or says why there is none.
+  std::string PlaceDryRun(const std::string& id, const ResolvedSpec& resolved, SubmitResult* result,
+                          const SubmitDone& done);
+
+  void Report(ReportTask report);
+  void OnReported(const ReportTask& report, const absl::StatusOr<ReportTask::Result>& result);
+  void StopTasks(const std::vector<TaskStop>& stops, const std::string& reason);
+  void StartAgain(const std::string& worker_id, const liger::trainer::v1::Ref& ref);
+  void Reconnect(const std::string& worker_id, const std::string& reason);
+  bool IsConnected(const std::string& worker_id);
+  void RetryUnstored();
+  void FlushReports(int64_t now);
+  void EndOverdueCancels(int64_t now);
+  void ExpireOldRows(int64_t now);
+
+  Store& store_;
+  const Catalog& catalog_;
+  const std::shared_ptr<ServiceState> state_;
+  const JobServiceOptions& options_ = state_->options;
+  FleetGate& fleet_ = state_->fleet;
+  WorkerDirectory& workers_ = state_->workers;
+  DryRuns& dry_runs_ = state_->dry_runs;
+  const std::shared_ptr<ScheduleLoop> loop_;
+
+  // Held while a dry run is placed, so that two do not take one slot.
+  absl::Mutex placing_mutex_;
+
+  absl::Mutex mutex_;
+  ReportBuffer buffer_ ABSL_GUARDED_BY(mutex_);
+  // What Insist has to apply again.
+  std::vector<std::function<void()>> unstored_ ABSL_GUARDED_BY(mutex_);
+  int64_t last_flush_us_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t last_expiry_us_ ABSL_GUARDED_BY(mutex_) = 0;
+  // When a CANCELLING job ends whatever its worker does, by {uid, epoch}.
+  std::map<std::pair<std::string, int64_t>, int64_t> cancel_deadlines_ ABSL_GUARDED_BY(mutex_);
+};
+
+// ---- implementation of the template
+
+template <typename C>
+void JobService::Impl::Insist(const std::string& actor, const C& command,
+                              std::function<void(const typename C::Result&)> then) {
+  store_.Apply<C>(NowUs(), actor, command,
+                  [self = shared_from_this(), actor, command,
+                   then = std::move(then)](absl::StatusOr<typename C::Result> result) {
+                    if (IsStorageError(result.status())) {
+                      absl::MutexLock lock(&self->mutex_);
+                      // Called by the service itself, which it must not keep alive.
+                      self->unstored_.push_back([raw = self.get(), actor, command, then] {
+                        raw->Insist(actor, command, then);
+                      });
+                      return;
+                    }
+                    if (result.ok() && then) then(*result);
+                    self->loop_->Request();
+                  });
+}
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_JOBS_JOB_SERVICE_IMPL_H_

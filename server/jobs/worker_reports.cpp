@@ -1,0 +1,196 @@
+// What workers say, and what the coordinator does about it.
+
+#include <utility>
+
+#include "server/jobs/job_service_impl.h"
+#include "server/jobs/task_starts.h"
+
+namespace liger::server {
+
+using liger::trainer::v1::Ref;
+using liger::worker::v1::Hello;
+using liger::worker::v1::TaskEvent;
+using liger::worker::v1::Verdict;
+
+// ---- workers
+
+void JobService::Impl::OnHello(const Hello& hello,
+                               std::function<void(absl::StatusOr<HelloAnswer>)> done) {
+  {
+    absl::MutexLock lock(&mutex_);
+    buffer_.ForgetWorker(hello.worker_id());
+  }
+  auto reconciled = [self = shared_from_this(), hello,
+                     done = std::move(done)](absl::StatusOr<ReconcileWorker::Result> result) {
+    if (!result.ok()) return done(result.status());
+    self->workers_.OnHello(hello, self->NowUs());
+    // Before Welcome: nothing was given to this session yet.
+    self->dry_runs_.FailUnowned(hello);
+    HelloAnswer answer;
+    answer.verdicts = std::move(result->verdicts);
+    for (Verdict& verdict : answer.verdicts) {
+      if (!DryRuns::IsDryRun(verdict.ref())) continue;
+      if (!self->dry_runs_.Contains(verdict.ref().task_id())) continue;
+      verdict.set_action(Verdict::ADOPT);
+      verdict.set_ack_seq(0);
+    }
+    done(std::move(answer));
+    self->fleet_.Call([&](FleetPort& fleet) {
+      for (const PublishAnswer& grant : result->grants) fleet.AnswerPublish(grant);
+      if (!result->reclaims.empty()) fleet.Reclaim(hello.worker_id(), result->reclaims);
+    });
+    for (const Ref& ref : result->restarts) self->StartAgain(hello.worker_id(), ref);
+    self->StopTasks(result->stops, "GANG_BROKEN");
+    self->loop_->Request();
+  };
+  store_.Apply<ReconcileWorker>(NowUs(), WorkerActor(hello.worker_id()),
+                                {.hello = hello, .max_restarts = options_.max_restarts},
+                                std::move(reconciled));
+}
+
+void JobService::Impl::StartAgain(const std::string& worker_id, const Ref& ref) {
+  using Starts = std::vector<TaskStart>;
+  store_.Read<Starts>(
+      [ref](const ReadView& view) -> absl::StatusOr<Starts> {
+        const std::optional<JobRow> job = view.Job(ref.job_uid());
+        if (!job.has_value()) return Starts{};
+        if (ref.epoch() == 0) {
+          const std::optional<TaskRow> task = view.Task(ref.task_id());
+          return task.has_value() ? Starts{CheckStart(*job, *task)} : Starts{};
+        }
+        const std::optional<AttemptRow> attempt = view.Attempt(job->uid, ref.epoch());
+        if (!attempt.has_value() || IsOver(attempt->state)) return Starts{};
+        return TrainStarts(*job, *attempt, view.Members(job->uid, ref.epoch()));
+      },
+      [self = shared_from_this(), worker_id](absl::StatusOr<Starts> starts) {
+        if (!starts.ok()) return;
+        for (TaskStart& start : *starts) {
+          if (start.worker_id != worker_id) continue;
+          start.repeated = true;
+          self->fleet_.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
+        }
+      });
+}
+
+void JobService::Impl::OnInventory(UpdateInventory command) {
+  workers_.OnInventory(command.worker_id, command.incarnation, command.inventory);
+  const std::string actor = WorkerActor(command.worker_id);
+  store_.Apply<UpdateInventory>(
+      NowUs(), actor, std::move(command),
+      [self = shared_from_this()](absl::StatusOr<UpdateInventory::Result>) {
+        self->loop_->Request();
+      });
+}
+
+void JobService::Impl::OnWorkerLost(LoseWorker command) {
+  // Its Hello overtook the end of its lease.
+  if (IsConnected(command.worker_id)) return;
+  command.max_restarts = options_.max_restarts;
+  if (workers_.OnLost(command.worker_id, command.incarnation)) {
+    dry_runs_.FailWorker(command.worker_id,
+                         absl::UnavailableError(absl::StrCat("worker ", command.worker_id,
+                                                             " was lost during the check")));
+  }
+  Insist<LoseWorker>("system", command,
+                     [this, worker_id = command.worker_id](const LoseWorker::Result& result) {
+                       StopTasks(result.stops, "GANG_BROKEN");
+                       // Or it came while this was stored: the store has it as LOST.
+                       if (IsConnected(worker_id)) Reconnect(worker_id, "its lease had run out");
+                     });
+}
+
+bool JobService::Impl::IsConnected(const std::string& worker_id) {
+  bool connected = false;
+  fleet_.Call([&](FleetPort& fleet) { connected = fleet.IsConnected(worker_id); });
+  return connected;
+}
+
+void JobService::Impl::Reconnect(const std::string& worker_id, const std::string& reason) {
+  fleet_.Call([&](FleetPort& fleet) { fleet.Disconnect(worker_id, reason); });
+}
+
+void JobService::Impl::OnTaskRefused(const std::string& worker_id, const Ref& ref,
+                                     const std::string& reason) {
+  const std::string detail = absl::StrCat("worker ", worker_id, " did not start it: ", reason);
+  if (DryRuns::IsDryRun(ref)) {
+    dry_runs_.Fail(ref.task_id(), absl::UnavailableError(detail));
+    return loop_->Request();  // its slot is free
+  }
+  loop_->Exclude(ref.job_uid(), worker_id, detail);
+  AbandonAttempt command{.worker_id = worker_id, .job_uid = ref.job_uid(), .epoch = ref.epoch()};
+  command.detail = detail;
+  command.task_id = ref.task_id();
+  Insist(WorkerActor(worker_id), command);
+}
+
+void JobService::Impl::OnReclaimed(FinishReclaims command) {
+  const std::string actor = WorkerActor(command.worker_id);
+  // When this is not stored the worker is asked again.
+  store_.Apply<FinishReclaims>(NowUs(), actor, std::move(command), {});
+}
+
+void JobService::Impl::StopTasks(const std::vector<TaskStop>& stops, const std::string& reason) {
+  for (const TaskStop& stop : stops) {
+    fleet_.Call(
+        [&](FleetPort& fleet) { fleet.StopTask(stop, options_.stop_grace_seconds, reason); });
+  }
+}
+
+// ---- events
+
+void JobService::Impl::OnTaskEvent(const std::string& worker_id, const TaskEvent& event) {
+  if (DryRuns::IsDryRun(event.ref())) {
+    if (dry_runs_.OnEvent(event)) loop_->Request();  // its slot is free
+    return fleet_.Call(
+        [&](FleetPort& fleet) { fleet.AckEvents(worker_id, event.ref(), event.seq()); });
+  }
+  ReportBuffer::Added added;
+  {
+    absl::MutexLock lock(&mutex_);
+    added = buffer_.Add(worker_id, event);
+  }
+  // A repeated event was acknowledged or will be. A misplaced one is dropped:
+  // the worker replays from what was acknowledged, in its next session.
+  if (added.gap) Reconnect(worker_id, "an event is missing");
+  if (added.ready.has_value()) Report(*std::move(added.ready));
+}
+
+void JobService::Impl::Report(ReportTask report) {
+  auto kept = std::make_shared<const ReportTask>(report);
+  store_.Apply<ReportTask>(
+      NowUs(), WorkerActor(kept->worker_id), std::move(report),
+      [self = shared_from_this(), kept](absl::StatusOr<ReportTask::Result> result) {
+        self->OnReported(*kept, result);
+      });
+}
+
+void JobService::Impl::OnReported(const ReportTask& report,
+                                  const absl::StatusOr<ReportTask::Result>& result) {
+  if (absl::IsOutOfRange(result.status()) || absl::IsInternal(result.status())) {
+    {
+      absl::MutexLock lock(&mutex_);
+      buffer_.ForgetTask(report.worker_id, report.ref);
+    }
+    // Nothing later of this task could be stored in this session.
+    return Reconnect(report.worker_id, std::string(result.status().message()));
+  }
+  if (!result.ok()) {
+    absl::MutexLock lock(&mutex_);
+    return buffer_.Return(report);
+  }
+  fleet_.Call([&](FleetPort& fleet) {
+    fleet.AckEvents(report.worker_id, report.ref, result->acked_seq);
+    if (result->publish.has_value()) fleet.AnswerPublish(*result->publish);
+    if (result->stale) {
+      fleet.StopTask({report.worker_id, report.ref}, options_.stop_grace_seconds, "STALE_EPOCH");
+    }
+  });
+  if (report.exit.has_value()) {
+    absl::MutexLock lock(&mutex_);
+    buffer_.ForgetTask(report.worker_id, report.ref);
+    cancel_deadlines_.erase({report.ref.job_uid(), report.ref.epoch()});
+  }
+  if (report.exit.has_value() || report.check_result.has_value()) loop_->Request();
+}
+
+}  // namespace liger::server

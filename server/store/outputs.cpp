@@ -1,0 +1,80 @@
+#include "server/store/outputs.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/errors/errors.h"
+
+namespace liger::server {
+namespace {
+
+// How else the place may have been written: relative to a worker's output root,
+// or with it.
+std::set<std::string> Spellings(const ReadView& view, const std::string& path) {
+  std::set<std::string> spellings = {path};
+  for (const WorkerRow& worker : view.Workers()) {
+    const std::string root = absl::StrCat(OutputPath(worker.hello.output_root()), "/");
+    if (root == "/") continue;
+    if (!absl::StartsWith(path, "/")) {
+      spellings.insert(root + path);
+    } else if (absl::StartsWith(path, root)) {
+      spellings.insert(path.substr(root.size()));
+    }
+  }
+  return spellings;
+}
+
+bool HasModel(const ReadView& view, const JobRow& job) {
+  const std::vector<ArtifactRow> artifacts = view.Artifacts(job.tenant, job.uid);
+  return std::any_of(artifacts.begin(), artifacts.end(),
+                     [](const ArtifactRow& artifact) { return artifact.kind == "model"; });
+}
+
+std::string HeldBy(const JobRow& holder) {
+  if (!IsTerminal(holder.state)) return absl::StrCat("is the output of job '", holder.name, "'");
+  return absl::StrCat("holds the model of ", holder.deleted_us != 0 ? "the deleted job" : "job",
+                      " '", holder.name, "'");
+}
+
+}  // namespace
+
+std::string OutputPath(const std::string& uri) {
+  if (uri.empty()) return "";
+  const std::string path(absl::StripPrefix(uri, "file://"));
+  const std::string normal = std::filesystem::path(path).lexically_normal().string();
+  return normal == "/" ? normal : std::string(absl::StripSuffix(normal, "/"));
+}
+
+absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job) {
+  if (job.resolved_spec.output().overwrite() || job.output.empty()) return absl::OkStatus();
+  for (const std::string& path : Spellings(view, job.output)) {
+    for (const JobRow& holder : view.JobsByOutput(job.tenant, path)) {
+      if (IsTerminal(holder.state) && !HasModel(view, holder)) continue;
+      return InvalidArgument(
+          "output.uri", absl::StrCat("'", job.resolved_spec.output().uri(), "' ", HeldBy(holder),
+                                     "; choose another name or output.uri, or set "
+                                     "output.overwrite"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) {
+  tables.DropReclaim(artifact.worker_id, artifact.uri);
+  for (const std::string& path : Spellings(tables, job.output)) {
+    for (const JobRow& other : tables.JobsByOutput(job.tenant, path)) {
+      if (other.uid == job.uid) continue;
+      for (const ArtifactRow& old : tables.Artifacts(other.tenant, other.uid)) {
+        const bool same_place = old.worker_id == artifact.worker_id && old.uri == artifact.uri;
+        if (same_place) tables.DropArtifact(old.id);
+      }
+    }
+  }
+}
+
+}  // namespace liger::server

@@ -1,0 +1,27 @@
+#ifndef LIGER_SERVER_STORE_OUTPUTS_H_
+#define LIGER_SERVER_STORE_OUTPUTS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/store/tables.h"
+
+// Where jobs put their results, and who holds a place.
+namespace liger::server {
+
+// One spelling of a place: no scheme, no "." and no doubled or trailing slash.
+// Empty stays empty.
+std::string OutputPath(const std::string& uri);
+
+// INVALID_ARGUMENT (field output.uri) when another job may still write where
+// `job` would, or a model of another job, a deleted one too, still lies there.
+// A job that overwrites may go anywhere.
+absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job);
+
+// The artifact takes its place: what lay there is gone, and a removal that was
+// still to come must not happen any more.
+void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_STORE_OUTPUTS_H_
