@@ -39,12 +39,13 @@ std::string TaskKey(const trainer::v1::Ref& ref) {
 
 absl::StatusOr<AttemptFolder> AttemptFolder::Create(const std::string& attempts_dir,
                                                     const trainer::v1::Ref& ref) {
-  if (!IsFileName(ref.job_uid()) || !IsFileName(ref.task_id())) {
+  // A dry run's task is of no job.
+  const std::string job = ref.job_uid().empty() ? "no-job" : ref.job_uid();
+  if (!IsFileName(job) || !IsFileName(ref.task_id())) {
     return absl::InvalidArgumentError(
         absl::StrCat("ids of task ", TaskKey(ref), " must be letters, digits, '-', '_' and '.'"));
   }
-  AttemptFolder folder(
-      absl::StrCat(attempts_dir, "/", ref.job_uid(), ".", ref.epoch(), ".", ref.task_id()));
+  AttemptFolder folder(absl::StrCat(attempts_dir, "/", job, ".", ref.epoch(), ".", ref.task_id()));
   if (absl::Status s = MakeFolders(folder.work()); !s.ok()) return s;
   return folder;
 }
