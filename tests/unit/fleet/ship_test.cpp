@@ -82,6 +82,20 @@ class Shipper {
   std::unique_ptr<grpc::ClientReaderWriter<Chunk, ChunkAck>> stream_;
 };
 
+// The losses of "job".
+liger::v1::QueryMetricsResponse Query(Cluster* cluster, int64_t from, int64_t to) {
+  liger::v1::QueryMetricsRequest request;
+  request.set_job("job");
+  request.set_from_step(from);
+  request.set_to_step(to);
+  request.add_names("loss");
+  liger::v1::QueryMetricsResponse response;
+  grpc::ClientContext context;
+  const auto status = cluster->api().QueryMetrics(&context, request, &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  return response;
+}
+
 class ShipTest : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -94,16 +108,7 @@ class ShipTest : public ::testing::Test {
   }
 
   liger::v1::QueryMetricsResponse Query(int64_t from, int64_t to) {
-    liger::v1::QueryMetricsRequest request;
-    request.set_job("job");
-    request.set_from_step(from);
-    request.set_to_step(to);
-    request.add_names("loss");
-    liger::v1::QueryMetricsResponse response;
-    grpc::ClientContext context;
-    const auto status = cluster_.api().QueryMetrics(&context, request, &response);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return response;
+    return liger::testing::Query(&cluster_, from, to);
   }
 
   Cluster cluster_;
@@ -187,6 +192,7 @@ TEST(ShipFailureTest, WhatFollowsAFailedCommitIsSentAgainWithIt) {
   Shipper again(&cluster, ref);
   EXPECT_EQ(again.Resume().through_step(), 0);
   EXPECT_EQ(again.Metrics(1, 20).through_step(), 20);
+  EXPECT_EQ(Query(&cluster, 0, 0).points_size(), 20) << "each step, once";
 }
 
 TEST_F(ShipTest, BulkOfUnknownTasksIsLetGo) {
