@@ -53,7 +53,10 @@ ReportBuffer::Added ReportBuffer::Add(const std::string& worker_id, const TaskEv
   Task& task = entry->second;
   if (first) task.through_seq = event.seq() - 1;
   if (event.seq() <= task.through_seq) return {.repeated = true};
-  if (event.seq() > task.through_seq + 1) return {.gap = true};
+  // A session may begin with a publish request that was known before, and go on
+  // behind it: with nothing to merge, the store says what is missing.
+  const bool alone = !task.waiting.has_value() && task.returned.empty();
+  if (event.seq() > task.through_seq + 1 && !alone) return {.gap = true};
   task.through_seq = event.seq();
   if (!task.waiting.has_value()) {
     task.waiting.emplace();

@@ -200,7 +200,8 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     if (report.publish.has_value()) result.publish = Publish(report, current, &*job, txn);
     return result;
   }
-  if (report.first_seq > member->acked_event_seq + 1) {
+  // A stale task's worker has let go of its events; only the exit matters.
+  if (current && report.first_seq > member->acked_event_seq + 1) {
     return absl::OutOfRangeError(absl::StrCat("events ", member->acked_event_seq + 1, " to ",
                                               report.first_seq - 1, " are missing"));
   }
@@ -246,13 +247,13 @@ absl::StatusOr<ReportTask::Result> ReportCheck(const ReportTask& report, TaskRow
   ReportTask::Result result{.acked_seq = std::max(task.acked_event_seq, report.through_seq)};
   std::optional<JobRow> job = txn.tables().Job(task.job_uid);
   if (report.through_seq <= task.acked_event_seq || !job.has_value()) return result;
-  if (report.first_seq > task.acked_event_seq + 1) {
+  const bool current =
+      task.state == TaskState::kRunning && job->state == liger::v1::JobStatus::VALIDATING;
+  if (current && report.first_seq > task.acked_event_seq + 1) {
     return absl::OutOfRangeError("events of a check are missing");
   }
   task.acked_event_seq = report.through_seq;
   txn.tables().PutTask(task);
-  const bool current =
-      task.state == TaskState::kRunning && job->state == liger::v1::JobStatus::VALIDATING;
   result.stale = !current && task.state != TaskState::kDone && !report.exit.has_value();
   if (!current) return result;
 

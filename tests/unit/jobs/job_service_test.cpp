@@ -404,7 +404,35 @@ TEST_F(JobServiceTest, AnEventThatIsMissingEndsTheSession) {
   auto late = Event(4);
   late.mutable_started();
   Send(late);
-  EXPECT_THAT(fleet.disconnects, ElementsAre("w an event is missing"));
+  EXPECT_THAT(fleet.disconnects, ElementsAre("w events 2 to 3 are missing"));
+}
+
+TEST_F(JobServiceTest, AnUnansweredRequestMayComeBeforeTheReplay) {
+  Hello("w");
+  const std::string uid = Running();
+  auto publish = Event(2);
+  auto* saved = publish.mutable_publish_request()->mutable_saved();
+  saved->set_publication_id("final");
+  saved->set_kind("model");
+  saved->set_manifest_digest("sha256:1");
+  Send(publish);
+  auto warning = Event(3);
+  warning.mutable_warning()->set_code("Late");
+  Send(warning);
+  clock.Advance(absl::Seconds(1));
+  service->Tick();
+  EXPECT_EQ(fleet.acks.back(), 3);
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("w");
+  hello.set_incarnation(1);
+  *hello.add_owned()->mutable_ref() = fleet.starts.back().ref;
+  Hello(hello);
+  Send(publish);  // its answer was lost
+  auto exited = Event(4);
+  exited.mutable_exited();
+  Send(exited);
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::SUCCEEDED);
 }
 
 TEST_F(JobServiceTest, AReportThatCanNeverBeStoredEndsTheSession) {

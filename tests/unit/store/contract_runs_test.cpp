@@ -335,6 +335,15 @@ TEST_P(StoreRuns, ANewAttemptForgetsWhatTheLastOneReported) {
   EXPECT_EQ(driver->Job("u").status().progress().step(), 0);
 }
 
+TEST_P(StoreRuns, AStaleTasksExitCountsWhateverItsWorkerLetGo) {
+  driver->RunJob("u", "w1");
+  driver->Do(LoseWorker{"w1", 1});
+  EXPECT_EQ(driver->Place("u", "w2"), 2);
+  EXPECT_EQ(driver->Do(Report("w1", "u", 1, "train", 5)).acked_seq, 5);
+  driver->Exit("u", "w1", 1, 9, {.outcome = AttemptState::kCancelled});
+  EXPECT_EQ(driver->Occupied("w1"), 0);
+}
+
 TEST_P(StoreRuns, AReportWithoutAStepKeepsTheStep) {
   const int64_t epoch = driver->RunJob("u", "w1");
   ReportTask step = Report("w1", "u", epoch, "train", 2);
