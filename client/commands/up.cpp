@@ -71,10 +71,11 @@ void FillPaths(Options* options) {
     ThrowIfError(MakeFolders(folder));
   }
   if (own_datasets) CopySampleDatasets(options->datasets);
-  if (options->allow_paths.empty()) {
-    std::error_code error;
-    options->allow_paths = {fs::current_path().string()};
-    if (fs::is_directory(Home(), error)) options->allow_paths.push_back(Home());
+  // Not the home folder: whoever reaches the port could have its files trained on.
+  std::error_code error;
+  const fs::path here = fs::current_path(error);
+  if (options->allow_paths.empty() && !error && here.has_relative_path()) {
+    options->allow_paths = {here.string()};
   }
 }
 
@@ -247,7 +248,7 @@ Action DeclareUp(CLI::App* app) {
   app->add_option("--output-root", options->outputs, "Folder of results");
   app->add_option("--allow-path", options->allow_paths,
                   "Jobs may name models and datasets below this folder by path, too; may be given "
-                  "several times (default: your home folder and the current one)")
+                  "several times (default: the current folder)")
       ->type_name("FOLDER")
       ->allow_extra_args(false)
       ->check(CLI::ExistingDirectory);

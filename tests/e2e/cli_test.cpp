@@ -95,7 +95,7 @@ class CliTest : public testing::Test {
     return std::make_unique<ChildProcess>(
         std::vector<std::string>{Program("liger-cli"), "up", "--data-dir", data_dir, "--listen",
                                  listen, "--worker-listen", any, "--metrics-listen", any,
-                                 "--worker-metrics-listen", any},
+                                 "--worker-metrics-listen", any, "--allow-path", dir_ + "/home"},
         dir_ + "/" + log,
         std::map<std::string, std::string>{
             {kMark, dir_}, {"HOME", dir_ + "/home"}, {"OMP_NUM_THREADS", "1"}});
@@ -105,7 +105,7 @@ class CliTest : public testing::Test {
     return ReadFile(dir_ + "/" + name).value_or("");
   }
   static std::string model() { return dir_ + "/data/models/tiny"; }
-  // Below HOME, not below the worker's dataset root.
+  // Below --allow-path, not below the worker's dataset root.
   static std::string dataset() { return dir_ + "/home/rows.jsonl"; }
 
   static std::string Environment() {
