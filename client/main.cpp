@@ -5,6 +5,7 @@
 #include "client/commands/commands.h"
 #include "client/errors.h"
 #include "common/spec/suggest.h"
+#include "common/version.h"
 
 namespace liger::client {
 namespace {
@@ -48,6 +49,7 @@ int Run(int argc, char** argv) {
   CLI::App app("Fine-tune language models on a fleet of workers", "liger-cli");
   app.require_subcommand(1);
   app.fallthrough();  // global flags may stand behind the verb
+  app.set_version_flag("--version", std::string("liger-cli ") + kVersion);
   Session session;
   AddGlobalFlags(&app, &session);
   std::function<ExitCode()> chosen;

@@ -8,6 +8,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/errors/errors.h"
 #include "server/jobs/job_service_impl.h"
+#include "server/store/outputs.h"
 
 namespace liger::server {
 namespace {
@@ -125,12 +126,34 @@ JobService::SubmitResult JobService::Impl::DryRunResult(const SubmitRequest& req
   return result;
 }
 
+// What CreateJob would refuse by what is stored, after the checks elsewhere.
+JobService::SubmitDone JobService::Impl::WithStoredChecks(const SubmitRequest& request,
+                                              const ResolvedSpec& resolved, SubmitDone done) {
+  JobRow job;
+  job.tenant = request.tenant;
+  job.name = resolved.spec.name();
+  job.resolved_spec = resolved.spec;
+  job.output = OutputPath(resolved.spec.output().uri());
+  return [self = shared_from_this(), job = std::move(job),
+          done = std::move(done)](absl::StatusOr<SubmitResult> checked) {
+    if (!checked.ok()) return done(checked.status());
+    self->store_.Read<SubmitResult>(
+        [job, result = *std::move(checked)](const ReadView& view) -> absl::StatusOr<SubmitResult> {
+          const absl::Status admissible = CheckNewJob(view, job);
+          if (!admissible.ok()) return admissible;
+          return result;
+        },
+        done);
+  };
+}
+
 std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDone done) {
   absl::StatusOr<ResolvedSpec> resolved = Resolve(request.spec);
   if (!resolved.ok()) {
     done(resolved.status());
     return [] {};
   }
+  done = WithStoredChecks(request, *resolved, std::move(done));
   const std::string id = absl::StrCat("dry-run-", options_.new_id());
   SubmitResult result = DryRunResult(request, *resolved);
   TaskStart start;

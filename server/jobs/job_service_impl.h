@@ -72,6 +72,8 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   // For a spec that cannot be resolved now: what the request gave before, or `error`.
   void AnswerEarlier(const SubmitRequest& request, const absl::Status& error, SubmitDone done);
   void Create(SubmitRequest request, ResolvedSpec resolved, SubmitDone done);
+  SubmitDone WithStoredChecks(const SubmitRequest& request, const ResolvedSpec& resolved,
+                              SubmitDone done);
   SubmitResult DryRunResult(const SubmitRequest& request, const ResolvedSpec& resolved) const;
   // Gives the run a worker with a free CHECK slot, or says why there is none.
   std::string PlaceDryRun(const std::string& id, const ResolvedSpec& resolved, SubmitResult* result,

@@ -31,14 +31,8 @@ absl::StatusOr<CreateJob::Result> Run(const CreateJob& command, Transaction& txn
   if (earlier->has_value()) return CreateJob::Result{ToProto(tables, **earlier), true};
 
   JobRow job = command.job;
-  if (tables.JobByName(job.tenant, job.name).has_value()) {
-    return ErrorWithReason(
-        absl::StatusCode::kAlreadyExists, "NAME_TAKEN",
-        absl::StrCat("a job named '", job.name, "' exists; choose another name, or delete it"),
-        {{"name", job.name}});
-  }
   job.output = OutputPath(job.resolved_spec.output().uri());
-  if (absl::Status free = CheckOutputIsFree(tables, job); !free.ok()) return free;
+  if (absl::Status admissible = CheckNewJob(tables, job); !admissible.ok()) return admissible;
   if (tables.Job(job.uid).has_value()) return absl::InternalError("job uid was used before");
   job.state = liger::v1::JobStatus::VALIDATING;
   job.reason = "Submitted";

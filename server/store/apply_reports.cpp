@@ -130,6 +130,11 @@ void Withdraw(const std::vector<std::string>& unpublished, JobRow* job, const At
     }
     txn.tables().DropArtifact(artifact.id);
     if (artifact.kind == "model") job->status.clear_output_uri();
+    if (IsTerminal(job->state)) {
+      job->status.set_message(absl::StrCat("published, but its worker, lost meanwhile, could not ",
+                                           "make the model visible at ", artifact.uri));
+      job->status.set_action("submit the job again");
+    }
     txn.AddEvent(job, "Withdrawn",
                  {artifact.kind, absl::StrCat(artifact.uri, " is not there"), ""});
   }
@@ -210,6 +215,11 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
   txn.tables().PutMember(*member);
   if (!current) {
     if (report.publish.has_value()) result.publish = Publish(report, false, &*job, txn);
+    // Granted to a worker that was lost before it could make it visible.
+    if (report.exit.has_value()) {
+      Withdraw(report.exit->unpublished, &*job, *attempt, txn);
+      txn.SaveJob(&*job);
+    }
     return result;
   }
   const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);

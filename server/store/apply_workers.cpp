@@ -79,6 +79,8 @@ class Reconciliation {
       return absl::InternalError("a member without its job or attempt");
     }
     if (owned == nullptr) return SettleMissing(member, &*job, &*attempt);
+    const absl::Status outdated = LoseIfOlderThanBackup(&*job, &*attempt);
+    if (!outdated.ok()) return outdated;
     RepeatGrants(ref);
     const absl::Status resumed = ResumeIfLost(&*job, &*attempt);
     if (!resumed.ok()) return resumed;
@@ -99,11 +101,21 @@ class Reconciliation {
     return absl::OkStatus();
   }
 
+  // What such an attempt reported after the backup is acknowledged and gone, so
+  // it cannot be followed any more.
+  absl::Status LoseIfOlderThanBackup(JobRow* job, AttemptRow* attempt) {
+    if ((attempt->epoch >> 32) == txn_.generation() || !IsCurrent(*job, *attempt)) {
+      return absl::OkStatus();
+    }
+    return LoseAttempt(txn_, job, attempt, "the coordinator's store was restored from a backup",
+                       command_.max_restarts);
+  }
+
   // The lease ran out, but no other attempt has begun: training went on, so
   // the attempt goes on. Its epoch was never given to anyone else.
   absl::Status ResumeIfLost(JobRow* job, AttemptRow* attempt) {
     if (job->state != liger::v1::JobStatus::RECOVERING || job->epoch != attempt->epoch ||
-        attempt->state != AttemptState::kLost ||
+        attempt->state != AttemptState::kLost || (attempt->epoch >> 32) != txn_.generation() ||
         txn_.tables().Members(job->uid, job->epoch).size() != 1) {
       return absl::OkStatus();
     }

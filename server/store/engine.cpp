@@ -1,5 +1,6 @@
 #include "server/store/engine.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -55,8 +56,9 @@ absl::Status Engine::BeginTerm() {
     cluster_id_ = options_.cluster_id.empty() ? NewUuid() : options_.cluster_id;
     tables.PutMeta("cluster_id", cluster_id_);
   }
-  term_ = MetaNumber(tables, "term") + 1;
   generation_ = MetaNumber(tables, "generation") + (options_.raise_generation ? 1 : 0);
+  // Above all terms that workers have seen, also those after the backup.
+  term_ = std::max(MetaNumber(tables, "term") + 1, generation_ << 32);
   tables.PutMeta("term", absl::StrCat(term_));
   tables.PutMeta("generation", absl::StrCat(generation_));
   return backend_->Commit();

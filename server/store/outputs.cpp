@@ -64,6 +64,16 @@ absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job) {
   return absl::OkStatus();
 }
 
+absl::Status CheckNewJob(const ReadView& view, const JobRow& job) {
+  if (view.JobByName(job.tenant, job.name).has_value()) {
+    return ErrorWithReason(
+        absl::StatusCode::kAlreadyExists, "NAME_TAKEN",
+        absl::StrCat("a job named '", job.name, "' exists; choose another name, or delete it"),
+        {{"name", job.name}});
+  }
+  return CheckOutputIsFree(view, job);
+}
+
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) {
   tables.DropReclaim(artifact.worker_id, artifact.uri);
   for (const std::string& path : Spellings(tables, job.output)) {

@@ -18,6 +18,10 @@ std::string OutputPath(const std::string& uri);
 // A job that overwrites may go anywhere.
 absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job);
 
+// What CreateJob refuses of a job whose spec is resolved: a name that is taken
+// (ALREADY_EXISTS), an output that is not free.
+absl::Status CheckNewJob(const ReadView& view, const JobRow& job);
+
 // The artifact takes its place: what lay there is gone, and a removal that was
 // still to come must not happen any more.
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);

@@ -86,7 +86,7 @@ class Job:
                     "dataset": {"uri": str(work / "train.jsonl"), "eval_uri": str(work / "eval.jsonl")},
                     "training": {"max_length": 64, "per_device_train_batch_size": 8, **training},
                     "resources": {"device_kind": "CPU"}, "output": {"uri": str(self.out)}})
-        run = subprocess.run([trainer, "--spec", spec], capture_output=True, text=True, timeout=60)
+        run = subprocess.run([trainer, "--spec", spec], capture_output=True, text=True, timeout=240)
         if run.returncode != 0:
             raise AssertionError(f"liger-trainer ended with {run.returncode}:\n{run.stdout}{run.stderr}")
         lines = map(json.loads, (self.out / "metrics.jsonl").read_text().splitlines())

@@ -87,9 +87,11 @@ absl::Status Identity::AcceptTerm(int64_t term) {
                      term_seen_, ": an outdated coordinator is answering"));
   }
   if (term == term_seen_) return absl::OkStatus();
+  term_seen_ = term;
+  // A full disk must not keep this worker from telling its exits.
   absl::Status written = WriteFileAtomically(data_dir_ + "/term", absl::StrCat(term, "\n"));
-  if (written.ok()) term_seen_ = term;
-  return written;
+  if (!written.ok()) LogWarning("cannot store the coordinator's term: ", written.ToString());
+  return absl::OkStatus();
 }
 
 }  // namespace liger::agent

@@ -62,8 +62,10 @@ void Publications::Tick(absl::Time now) {
 void Publications::Granted(const worker::v1::PublishGranted& granted) {
   const std::string& id = granted.publication_id();
   if (!spool_.requested().contains(id) || Settled(id)) return;
-  // Asked again after the next Welcome, when the lease is back.
-  if (services_.lease->Fenced(SteadyNow())) return;
+  if (services_.lease->Fenced(SteadyNow())) {
+    interrupted_[id] = granted;  // Tick takes it up when the lease is back
+    return;
+  }
   if (!publishing_.insert(id).second) return;
   services_.publish_thread->Run([services = &services_, key = TaskKey(ref_), granted,
                                  publication = MakePublication(id, granted.output_uri())] {

@@ -105,12 +105,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitError;
+    return app.exit(error) == 0 ? kExitOk : kExitInvalidInput;
   }
   if (arguments.run_tokenize) return RunTokenizeCommand(arguments.tokenize);
   if (arguments.spec.spec_path.empty() && arguments.launch_path.empty()) {
     std::cerr << "one of --spec and --launch is needed; see --help" << std::endl;
-    return kExitError;
+    return kExitInvalidInput;
   }
   return RunJob(arguments);
 }

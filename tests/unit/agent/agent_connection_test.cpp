@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "common/exit_code.h"
 #include "tests/unit/agent/agent_fixture.h"
 #include "tests/unit/agent/loopback_proxy.h"
 
@@ -75,7 +76,7 @@ TEST_F(AgentConnectionTest, RefusesPlaintextBeyondLoopback) {
   AgentProcess agent("192.0.2.1:7071");
   agent.Start();
   const int status = agent.Wait();
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kExitInvalidInput);
   EXPECT_THAT(agent.Log(), HasSubstr("192.0.2.1:7071 is not on loopback"));
   EXPECT_THAT(agent.Log(), HasSubstr("--insecure"));
 }
@@ -118,7 +119,7 @@ TEST_F(AgentConnectionTest, ServesMetricsAndHealth) {
 TEST_F(AgentConnectionTest, AUsedMetricsPortIsAnError) {
   agent_.Start({"--metrics-listen", coordinator_->address()});
   const int status = agent_.Wait();
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kExitInvalidInput);
   EXPECT_THAT(agent_.Log(), HasSubstr("cannot listen on " + coordinator_->address()));
 }
 

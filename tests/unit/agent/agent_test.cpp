@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/exit_code.h"
 #include "common/file.h"
 #include "tests/unit/agent/agent_fixture.h"
 
@@ -426,7 +427,7 @@ TEST_F(AgentTest, ASecondAgentOnTheSameFolderIsRefused) {
   AgentProcess second(coordinator_->address(), agent_.data_dir());
   second.Start();
   const int status = second.Wait();
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kExitInvalidInput);
   EXPECT_THAT(second.Log(), HasSubstr("is in use by another liger-worker"));
 }
 

@@ -127,8 +127,8 @@ TEST_F(TrainerProgramTest, DiskFullWhileSavingLeavesNothing) {
 TEST_F(TrainerProgramTest, VersionAndUsage) {
   EXPECT_EQ(Execute("--version"), kExitOk);
   EXPECT_THAT(output(), HasSubstr("liger-trainer"));
-  EXPECT_EQ(Execute(""), kExitError);
-  EXPECT_EQ(Execute("--no-such-flag"), kExitError);
+  EXPECT_EQ(Execute(""), kExitInvalidInput);
+  EXPECT_EQ(Execute("--no-such-flag"), kExitInvalidInput);
 }
 
 TEST_F(TrainerProgramTest, TokenizeCommand) {

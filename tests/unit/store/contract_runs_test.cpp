@@ -248,6 +248,23 @@ TEST_P(StoreRuns, AGrantedModelThatCannotBeMadeVisibleIsWithdrawn) {
       0u);
 }
 
+TEST_P(StoreRuns, AModelThatALostWorkerCannotMakeVisibleIsWithdrawn) {
+  const int64_t epoch = driver->RunJob("u", "w1");
+  driver->PublishModel("u", "w1", epoch, 2);
+  driver->Do(LoseWorker{"w1", 1});
+  ASSERT_EQ(driver->State("u"), JobStatus::SUCCEEDED);
+  TaskExit exit = Failed(liger::v1::FAILURE_CLASS_STORAGE, "no space left at /out/job-u", false);
+  exit.unpublished = {"final"};
+  driver->Exit("u", "w1", epoch, 3, exit);
+  const liger::v1::Job job = driver->Job("u");
+  EXPECT_EQ(job.status().state(), JobStatus::SUCCEEDED) << "terminal states absorb";
+  EXPECT_NE(job.status().message().find("could not make the model visible"), std::string::npos);
+  EXPECT_EQ(job.status().output_uri(), "");
+  EXPECT_EQ(
+      driver->Read<size_t>([](const ReadView& v) { return v.Artifacts("default", "u").size(); }),
+      0u);
+}
+
 TEST_P(StoreRuns, AWorkerThatStopsBeforeItsGrantIsUsedLosesTheAttemptOnly) {
   const int64_t epoch = driver->RunJob("u", "w1");
   driver->PublishModel("u", "w1", epoch, 2);

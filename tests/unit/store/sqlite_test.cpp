@@ -60,8 +60,29 @@ TEST(SqliteStore, ARestoredStoreNeverReissuesAnEpoch) {
   }
   auto store = Open(folder.path(), {.raise_generation = true});
   EXPECT_EQ(store->generation(), 1);
+  EXPECT_GT(store->term(), 1000000) << "above the terms that were handed out after the backup";
   Driver driver(store.get());
   EXPECT_EQ(driver.Place("u", "w2"), (1ll << 32) + 2);
+}
+
+TEST(SqliteStore, AnAttemptThatIsOlderThanTheBackupIsRunAgain) {
+  TempFolder folder;
+  {
+    auto store = Open(folder.path());
+    Driver driver(store.get());
+    driver.Do(ReconcileWorker{NewHello("w1", 1, 1)});
+    driver.RunJob("u", "w1");
+  }
+  auto store = Open(folder.path(), {.raise_generation = true});
+  Driver driver(store.get());
+  // The worker goes on with it; what it reported meanwhile is not known here.
+  liger::worker::v1::Hello hello = NewHello("w1", 1, 1);
+  Own(&hello, "u", 1, "train", /*running=*/true, /*last_event_seq=*/50);
+  const ReconcileWorker::Result result = driver.Do(ReconcileWorker{hello, 2});
+  ASSERT_EQ(result.verdicts.size(), 1u);
+  EXPECT_EQ(result.verdicts[0].action(), liger::worker::v1::Verdict::STOP);
+  EXPECT_EQ(driver.State("u"), liger::v1::JobStatus::RECOVERING);
+  EXPECT_EQ(driver.Occupied("w1"), 1) << "until its exit";
 }
 
 TEST(SqliteStore, OneCoordinatorAtATime) {

@@ -5,9 +5,9 @@ namespace liger::trainer {
 
 // Exit codes of liger-trainer; the same numbers as liger-cli's.
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitError = 1;         // usage, internal error
+inline constexpr int kExitError = 1;         // internal error
 inline constexpr int kExitStopped = 2;       // told to stop
-inline constexpr int kExitInvalidInput = 3;  // spec, model or data
+inline constexpr int kExitInvalidInput = 3;  // flags, spec, model or data
 inline constexpr int kExitFailed = 5;        // NaN, out of memory, disk full, ...
 
 }  // namespace liger::trainer
