@@ -127,7 +127,8 @@ void Publications::Settle(const worker::v1::PublicationOutcome& outcome) {
   if (absl::Status s = spool_.RecordPublication(outcome); !s.ok()) LogError(s.ToString());
 }
 
-std::vector<worker::v1::TaskEvent> Publications::Unanswered() const {
+std::vector<worker::v1::TaskEvent> Publications::AskAgain() {
+  interrupted_.clear();
   std::vector<worker::v1::TaskEvent> events;
   for (const auto& [id, request] : spool_.requested()) {
     if (!Settled(id) && !publishing_.contains(id)) events.push_back(request);

@@ -42,8 +42,9 @@ class Publications {
   void GiveUp(const std::string& reason);
 
   // Requests to send again on a new session: the answer may have been lost
-  // with the old one, even though the event was acknowledged.
-  std::vector<worker::v1::TaskEvent> Unanswered() const;
+  // with the old one, even though the event was acknowledged. Grants of the old
+  // session that were not used count no more.
+  std::vector<worker::v1::TaskEvent> AskAgain();
   bool AllSettled() const;
   // The worker could not verify a result or make it visible: why. Empty: fine.
   std::string storage_error() const;
@@ -64,6 +65,7 @@ class Publications {
   const std::string attempt_dir_;
   const v1::OutputSpec output_;
   std::set<std::string> verifying_, verified_, publishing_;
+  // Came, or were broken off, while the worker was fenced.
   std::map<std::string, worker::v1::PublishGranted> interrupted_;
 };
 

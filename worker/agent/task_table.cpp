@@ -78,7 +78,7 @@ void TaskTable::SendEvents(const Sender& send) {
 void TaskTable::Replay(const Sender& send) {
   for (auto& [key, entry] : tasks_) {
     entry.sent_seq = entry.task->spool().acknowledged();
-    for (const worker::v1::TaskEvent& event : entry.task->publications().Unanswered()) {
+    for (const worker::v1::TaskEvent& event : entry.task->publications().AskAgain()) {
       if (event.seq() > entry.sent_seq) continue;  // replayed in its place
       WorkerMessage message;
       *message.mutable_event() = event;
