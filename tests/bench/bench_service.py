@@ -66,7 +66,7 @@ def idle_bytes(folder):
         worker = subprocess.Popen(
             [BIN / "liger-worker", "--data-dir", f"{folder}/w", "--coordinator", ports["worker"],
              "--metrics-listen", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        wait_for(lambda: metric(ports["metrics"], 'liger_workers{state="ready"}') == 1)
+        wait_for(lambda: metric(ports["metrics"], 'liger_workers{state="READY"}') == 1)
         time.sleep(5)
         status = pathlib.Path(f"/proc/{coordinator.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
