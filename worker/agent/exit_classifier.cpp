@@ -10,9 +10,6 @@
 #include "absl/strings/str_cat.h"
 
 namespace liger::agent {
-namespace {
-
-using worker::v1::Exited;
 
 v1::Failure MakeFailure(v1::FailureClass failure_class, std::string message, std::string action) {
   v1::Failure failure;
@@ -21,6 +18,10 @@ v1::Failure MakeFailure(v1::FailureClass failure_class, std::string message, std
   failure.set_action(std::move(action));
   return failure;
 }
+
+namespace {
+
+using worker::v1::Exited;
 
 v1::Failure Infra(std::string message) {
   return MakeFailure(v1::FAILURE_CLASS_INFRA, std::move(message),

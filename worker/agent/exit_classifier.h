@@ -12,6 +12,8 @@
 
 namespace liger::agent {
 
+v1::Failure MakeFailure(v1::FailureClass failure_class, std::string message, std::string action);
+
 // How one rank's process ended and what it said before.
 struct RankOutcome {
   int rank = 0;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "worker/agent/exit_classifier.h"
 #include "worker/agent/log.h"
 #include "worker/agent/task_runner.h"
 #include "worker/agent/text_util.h"
@@ -18,14 +19,6 @@ constexpr absl::Duration kDisownedTimeout = absl::Seconds(30);
 
 bool Decides(const ConvertedEvent& converted) {
   return converted.event.has_publish_request() || converted.event.has_check_result();
-}
-
-v1::Failure MakeFailure(v1::FailureClass failure_class, std::string message, std::string action) {
-  v1::Failure failure;
-  failure.set_class_(failure_class);
-  failure.set_message(std::move(message));
-  failure.set_action(std::move(action));
-  return failure;
 }
 
 }  // namespace
