@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
@@ -13,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/errors.h"
+#include "common/file.h"
 
 namespace liger::client {
 
@@ -29,6 +31,7 @@ ChildProcess::ChildProcess(const std::vector<std::string>& command, const std::s
   const int log = open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (log < 0)
     throw CliError(kError, absl::StrCat("cannot open ", log_file, ": ", strerror(errno)));
+  log_start_ = static_cast<size_t>(std::max<off_t>(0, lseek(log, 0, SEEK_END)));
   std::vector<char*> arguments;
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
@@ -44,6 +47,11 @@ ChildProcess::ChildProcess(const std::vector<std::string>& command, const std::s
   }
   close(log);
   if (pid_ < 0) throw CliError(kError, absl::StrCat("cannot start ", command[0]));
+}
+
+std::string ChildProcess::Log() const {
+  const std::string text = ReadFile(log_file_).value_or("");
+  return text.substr(std::min(text.size(), log_start_));
 }
 
 ChildProcess::~ChildProcess() { Stop(10); }

@@ -28,9 +28,12 @@ class ChildProcess {
   void Stop(double grace_seconds);
 
   const std::string& log_file() const { return log_file_; }
+  // What this process has written there; earlier ones may have, too.
+  std::string Log() const;
 
  private:
   std::string log_file_;
+  size_t log_start_ = 0;
   pid_t pid_ = -1;
   std::optional<int> status_;
 };

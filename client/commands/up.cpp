@@ -124,7 +124,7 @@ void ThrowIfDead(const char* what, ChildProcess& child) {
   const std::optional<int> status = child.Poll();
   if (!status) return;
   const bool input = WIFEXITED(*status) && WEXITSTATUS(*status) == kInvalidInput;
-  std::string tail = ReadFile(child.log_file()).value_or("");
+  std::string tail = child.Log();
   if (tail.size() > 2000) tail = "..." + tail.substr(tail.size() - 2000);
   throw CliError(input ? kInvalidInput : kError,
                  absl::StrCat("the ", what, " has ended; its log (", child.log_file(), ") says:\n",

@@ -323,6 +323,12 @@ absl::Status LoadYaml(const std::string& path, Message* message) {
   return ViolationsToStatus(ParseYaml(*text, path, message));
 }
 
+// A value that was given alone has no lines.
+absl::Status WithoutLines(std::vector<Violation> violations) {
+  for (Violation& violation : violations) violation.clear_line();
+  return ViolationsToStatus(violations);
+}
+
 absl::Status SetField(Message* message, std::string_view path, std::string_view value) {
   const std::vector<std::string> names = absl::StrSplit(std::string(path), '.');
   std::string walked;
@@ -345,7 +351,7 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
       entry[key] = std::string(value);
       Reader reader("");
       reader.ReadField(entry, walked, message, field, 1);
-      return ViolationsToStatus(reader.TakeViolations());
+      return WithoutLines(reader.TakeViolations());
     }
     if (i + 1 < names.size()) {
       if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_repeated()) {
@@ -361,7 +367,7 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
     } catch (const YAML::Exception& error) {
       return absl::InvalidArgumentError(absl::StrCat(walked, ": ", error.msg));
     }
-    return ViolationsToStatus(reader.TakeViolations());
+    return WithoutLines(reader.TakeViolations());
   }
   return absl::OkStatus();
 }

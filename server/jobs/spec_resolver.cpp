@@ -62,6 +62,10 @@ absl::StatusOr<ResolvedSpec> ResolveSpec(const liger::v1::JobSpec& spec, const C
     const bool cuda = HasDevice(workers, liger::v1::DEVICE_KIND_CUDA);
     resources->set_device_kind(cuda ? liger::v1::DEVICE_KIND_CUDA : liger::v1::DEVICE_KIND_CPU);
     resolved.notices.push_back(cuda ? "device: GPU" : "device: CPU, no worker has a GPU");
+  } else if (!HasDevice(workers, resources->device_kind())) {
+    const bool cuda = resources->device_kind() == liger::v1::DEVICE_KIND_CUDA;
+    resolved.notices.push_back(absl::StrCat("no worker with a ", cuda ? "GPU" : "CPU slot",
+                                            " is connected: the job waits until one is"));
   }
   FillDefaults(&resolved.spec);
   resolved.hash = SpecHash(resolved.spec);

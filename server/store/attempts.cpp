@@ -25,6 +25,9 @@ absl::Status RetryOrFail(Transaction& txn, JobRow* job, const AttemptEnd& end) {
   liger::v1::Failure failure = end.failure;
   if (end.retry) {
     failure.set_message(absl::StrCat(cause, "; given up after ", job->restarts, " restarts"));
+    failure.set_action(
+        "look at the workers (liger-cli workers) and the job's log (liger-cli logs), then submit "
+        "the job again");
   }
   return FailWith(txn, job, FailureReason(failure.class_()), failure);
 }
