@@ -111,7 +111,8 @@ void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
   welcomed_ = true;
   last_refusal_.clear();
   next_heartbeat_ = absl::InfinitePast();
-  session_->ResetBackoff();
+  // A worker is back well within the lease that a returning coordinator grants.
+  session_->ResetBackoff(lease_.fence() / 6);
   // Not among what this worker owned, so the coordinator has given them up.
   reservations_->AbortAll();
   for (const worker::v1::Verdict& verdict : welcome.verdicts()) Obey(verdict);

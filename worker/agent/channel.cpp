@@ -46,10 +46,12 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const Options& option
   auto credentials = MakeCredentials(options);
   if (!credentials.ok()) return credentials.status();
   grpc::ChannelArguments arguments;
-  // The session has its own back-off; gRPC's grows to two minutes.
+  // The session has its own back-off, bounded by the lease; gRPC's, which comes
+  // on top of it, grows to two minutes.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // What gRPC calls so is how long one attempt to connect may take.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 3000);
   // A peer that vanished without a word (power, a cable, a firewall) is noticed
   // before the lease ends. The coordinator allows a ping every 5 s.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 7000);

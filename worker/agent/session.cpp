@@ -4,6 +4,8 @@
 #include <random>
 #include <utility>
 
+#include "absl/time/clock.h"
+
 namespace liger::agent {
 
 using worker::v1::CoordinatorMessage;
@@ -12,7 +14,12 @@ using worker::v1::WorkerMessage;
 namespace {
 
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(200);
+// Before a coordinator has said what its lease is.
 constexpr absl::Duration kLongestBackoff = absl::Seconds(5);
+
+// After it the call is made all the same, and says why there is no connection.
+constexpr absl::Duration kConnectWait = absl::Seconds(2);
+constexpr absl::Duration kConnectWaitSlice = absl::Milliseconds(100);
 
 absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
@@ -21,9 +28,11 @@ absl::Status FromGrpc(const grpc::Status& status) {
 }  // namespace
 
 Session::Session(std::shared_ptr<grpc::Channel> channel, Callbacks callbacks)
-    : stub_(worker::v1::Fleet::NewStub(std::move(channel))),
+    : channel_(std::move(channel)),
+      stub_(worker::v1::Fleet::NewStub(channel_)),
       callbacks_(std::move(callbacks)),
       backoff_(kFirstBackoff),
+      longest_backoff_(kLongestBackoff),
       thread_([this] { Run(); }) {}
 
 Session::~Session() {
@@ -46,9 +55,10 @@ void Session::Close(int64_t stream_id) {
   if (stream_id == stream_id_ && context_ != nullptr) context_->TryCancel();
 }
 
-void Session::ResetBackoff() {
+void Session::ResetBackoff(absl::Duration longest) {
   absl::MutexLock lock(&mutex_);
   backoff_ = kFirstBackoff;
+  longest_backoff_ = std::clamp(longest, kFirstBackoff, kLongestBackoff);
 }
 
 void Session::Flush(absl::Duration timeout) {
@@ -61,8 +71,24 @@ void Session::Run() {
     const absl::Status ended = Serve(stream_id);
     callbacks_.closed(stream_id, ended);
     const absl::Duration wait = NextBackoff();
-    absl::MutexLock lock(&mutex_);
-    if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), wait)) return;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), wait)) return;
+    }
+    AwaitConnection();
+  }
+}
+
+void Session::AwaitConnection() {
+  // gRPC's synchronous API notices that a connection came about only while a
+  // thread waits in it; without this one, each attempt runs into its timeout.
+  const absl::Time give_up = absl::Now() + kConnectWait;
+  while (absl::Now() < give_up) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (stopping_) return;
+    }
+    if (channel_->WaitForConnected(absl::ToChronoTime(absl::Now() + kConnectWaitSlice))) return;
   }
 }
 
@@ -121,8 +147,8 @@ absl::Duration Session::NextBackoff() {
   // Full jitter, so that a fleet does not return in one wave.
   thread_local std::mt19937 random(std::random_device{}());
   absl::MutexLock lock(&mutex_);
-  const absl::Duration longest = backoff_;
-  backoff_ = std::min(backoff_ * 2, kLongestBackoff);
+  const absl::Duration longest = std::min(backoff_, longest_backoff_);
+  backoff_ = longest * 2;
   return longest * std::uniform_real_distribution<double>(0.5, 1.0)(random);
 }
 

@@ -35,8 +35,9 @@ class Session {
   void Send(int64_t stream_id, worker::v1::WorkerMessage message);
   // Ends this stream, so that a new one is opened. Thread-safe.
   void Close(int64_t stream_id);
-  // The coordinator answered sensibly: the next reconnection is quick.
-  void ResetBackoff();
+  // The coordinator answered sensibly: the next reconnection is quick, and no
+  // later one waits for more than `longest`.
+  void ResetBackoff(absl::Duration longest);
   // Waits until everything queued is on its way, or `timeout` is over.
   void Flush(absl::Duration timeout);
 
@@ -45,6 +46,8 @@ class Session {
       grpc::ClientReaderWriter<worker::v1::WorkerMessage, worker::v1::CoordinatorMessage>;
 
   void Run();
+  // Returns when the channel is connected, after a while, or when stopping.
+  void AwaitConnection();
   absl::Status Serve(int64_t stream_id);
   void WriteLoop(Stream& stream);
   bool CanWrite() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -55,6 +58,7 @@ class Session {
   }
   absl::Duration NextBackoff();
 
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<worker::v1::Fleet::Stub> stub_;
   const Callbacks callbacks_;
 
@@ -66,6 +70,7 @@ class Session {
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Duration backoff_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration longest_backoff_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

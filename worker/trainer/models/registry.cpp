@@ -2,6 +2,7 @@
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/models/llama.h"
+#include "worker/trainer/models/vector_math.h"
 
 namespace liger::trainer {
 namespace {
@@ -35,6 +36,7 @@ const ModelType& FindModelType(const std::string& model_type) {
 std::shared_ptr<CausalLM> BuildModel(const ModelConfig& config,
                                      const liger::v1::KernelSpec& kernels,
                                      const at::TensorOptions& options) {
+  ResolveVectorMath();
   const ModelType& type = FindModelType(config.model_type);
   return type.build(config, KernelChoice::FromSpec(kernels, type.default_kernels), options);
 }
