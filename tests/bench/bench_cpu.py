@@ -6,7 +6,8 @@ Every run takes the same steps: SmolLM2-135M-Instruct, fp32, AdamW, clipping,
 batches of 4 Alpaca rows of at most 256 tokens in file order, tokenised once
 with the model's chat template, loss on the answers. Tokens are real tokens on
 both sides: transformers pads each batch to its longest row, as its collator
-does; this trainer does not pad. The second table gives both sides the same
+does; this trainer does not pad. Each side runs in the environment that its
+users start it in: the plain one, and the agent's (huge pages for the heap). The second table gives both sides the same
 padded layout, so that it shows the kernels and the loop alone.
 
 Memory is the process's peak resident set; CPU time is user + system of the
@@ -196,7 +197,9 @@ def trainer_command(trainer, model_dir, rows_file, mode, steps, folder):
     }
     path = f"{folder}/{mode}.json"
     json.dump(spec, open(path, "w", encoding="utf-8"))
-    return [trainer, "--spec", path, "--output", output], f"{output}/metrics.jsonl"
+    # As the agent and the installed launcher start it.
+    environment = ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]
+    return environment + [trainer, "--spec", path, "--output", output], f"{output}/metrics.jsonl"
 
 
 def run_table(title, runs, rounds, warmup, steps, tokens):
@@ -302,4 +305,5 @@ def main():
         json.dump(result, open(arguments.json, "w", encoding="utf-8"), indent=1)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -45,6 +45,8 @@ std::vector<std::map<std::string, std::string>> TrainerEnvironments(
     env["CUDA_VISIBLE_DEVICES"] = absl::StrJoin(gpus, ",");
     // What the host's owner set for the agent wins.
     env.try_emplace("OMP_NUM_THREADS", absl::StrCat(ledger.ThreadsPerRank()));
+    // A CPU trainer's tensors lie on the heap: huge pages save it page faults.
+    if (gpus.empty()) env.try_emplace("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
     env[kMarkVariable] = mark;
   }
   return environments;

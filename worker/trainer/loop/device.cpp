@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <filesystem>
@@ -46,10 +47,21 @@ std::string CudaDeviceName(int ordinal) {
   return name;
 }
 
+// Activations come and go a thousand times a step. glibc would hand each large
+// one back to the kernel and have its pages filled with zeros anew. The agent
+// adds huge pages (GLIBC_TUNABLES, which is read before main).
+void KeepFreedMemory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
 }  // namespace
 
 Device Device::Open(liger::v1::DeviceKind kind, int local_rank) {
-  if (kind != liger::v1::DEVICE_KIND_CUDA) return Device(c10::Device(c10::kCPU), "cpu");
+  if (kind != liger::v1::DEVICE_KIND_CUDA) {
+    KeepFreedMemory();
+    return Device(c10::Device(c10::kCPU), "cpu");
+  }
   LoadCudaBackend();
   const int count = at::accelerator::deviceCount();
   if (local_rank >= count) {
