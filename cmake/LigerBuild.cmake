@@ -14,20 +14,27 @@ if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   add_compile_options($<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fpch-preprocess>)
 endif()
 
-add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
+# For g++ and clang; nvcc has its own words (kernels/CMakeLists.txt).
+function(liger_cxx_options)
+  foreach(option IN LISTS ARGN)
+    add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:${option}>)
+  endforeach()
+endfunction()
+
+liger_cxx_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
 if(LIGER_WERROR)
-  add_compile_options(-Werror)
+  liger_cxx_options(-Werror)
 endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
-  add_compile_options(-Wthread-safety)
+  liger_cxx_options(-Wthread-safety)
 else()
   # g++ 12 takes the const reference to an empty struct for a read of its bytes
   # (std::function called with an empty Result); whether it says so depends on
   # what was inlined, and a clean build must not.
-  add_compile_options(-Wno-maybe-uninitialized)
+  liger_cxx_options(-Wno-maybe-uninitialized)
 endif()
 if(LIGER_SANITIZE)
-  add_compile_options(-fsanitize=${LIGER_SANITIZE} -fno-omit-frame-pointer -g1)
+  liger_cxx_options(-fsanitize=${LIGER_SANITIZE} -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${LIGER_SANITIZE})
 endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")

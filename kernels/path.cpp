@@ -7,8 +7,7 @@
 #include <cstdint>
 #include <iterator>
 
-#include "kernels/common/cpu.h"
-#include "kernels/common/record.h"
+#include "kernels/common/path_of.h"
 
 namespace liger::kernels {
 namespace {
@@ -52,7 +51,7 @@ Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype) {
 
   const bool only_float = op == "linear";
   if (only_float && dtype != c10::kFloat) return Path::kAten;
-  return HasCpuLoops(device, dtype) ? Path::kCpu : Path::kAten;
+  return PathOf(device, dtype);
 }
 
 }  // namespace liger::kernels

@@ -13,7 +13,7 @@ namespace liger::kernels {
 enum class Path {
   kCpu,       // our vectorised CPU loops
   kCuda,      // our CUDA kernels
-  kAten,      // our composition of PyTorch ops (CUDA tensors today; float64, float16)
+  kAten,      // our composition of PyTorch ops (float64, float16 on a CPU, builds without CUDA)
   kBaseline,  // the unfused twin
 };
 

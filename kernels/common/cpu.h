@@ -6,7 +6,6 @@
 
 #include <algorithm>
 
-#include "kernels/common/record.h"
 #include "kernels/common/vector.h"
 
 namespace liger::kernels {
@@ -16,10 +15,6 @@ inline bool HasCpuLoops(c10::Device device, c10::ScalarType dtype) {
   return device.is_cpu() && (dtype == at::kFloat || dtype == at::kBFloat16);
 }
 inline bool HasCpuLoops(const at::Tensor& t) { return HasCpuLoops(t.device(), t.scalar_type()); }
-
-inline void RecordCpuOrAten(Op op, const at::Tensor& t) {
-  RecordPath(op, HasCpuLoops(t) ? Path::kCpu : Path::kAten);
-}
 
 template <typename T>
 const T* Data(const at::Tensor& t) {

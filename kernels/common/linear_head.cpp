@@ -56,7 +56,8 @@ void LinearHead::ForEachChunk(const ChunkFn& fn) const {
     const int64_t C = std::min(rows, M - begin);
     at::Tensor logits = buffer.narrow(0, 0, C);
     const at::Tensor hidden = hidden_MH_.narrow(0, begin, C);
-    if (bias_V_.has_value() && logits.scalar_type() != ComputeDtype(logits)) {
+    if (bias_V_.has_value() &&
+        (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
       // The product's accumulator takes the bias: added later it would round logits twice.
       at::addmm_out(logits, *bias_V_, hidden, weight_VH_.t());
     } else {
@@ -80,28 +81,68 @@ at::Tensor LinearHead::ToValidTokens(const at::Tensor& value_T) const {
 
 LinearHeadGradients::LinearHeadGradients(const LinearHead& head, bool need_hidden,
                                          std::optional<at::Tensor> grad_weight_VH,
-                                         std::optional<at::Tensor> grad_bias_V)
+                                         std::optional<at::Tensor> grad_bias_V, double scale,
+                                         at::ScalarType hidden_dtype)
     : head_(head),
       grad_weight_VH_(std::move(grad_weight_VH)),
-      grad_bias_V_(std::move(grad_bias_V)) {
-  if (need_hidden) grad_hidden_MH_ = at::empty_like(head.hidden_MH_);
+      grad_bias_V_(std::move(grad_bias_V)),
+      factor_(head.hidden_MH_.is_cuda() ? 1 : scale),
+      alpha_(head.hidden_MH_.is_cuda() ? scale : 1) {
+  if (!need_hidden) return;
+  const at::Tensor& hidden = head.hidden_MH_;
+  const bool given = hidden_dtype != at::ScalarType::Undefined;
+  grad_hidden_MH_ = at::empty(
+      hidden.sizes(), hidden.options().dtype(given ? hidden_dtype : hidden.scalar_type()));
+}
+
+bool LinearHeadGradients::Widens(const at::Tensor& logits) const {
+  return sums_head() && logits.is_cpu() && logits.scalar_type() != ComputeDtype(logits);
+}
+
+LogitsStats LinearHeadGradients::ReduceAndAdd(int64_t begin, at::Tensor& logits,
+                                              const at::Tensor& target, bool stats) {
+  if (!any()) return ReduceLogits(logits, target, kNone, stats);
+  const at::Tensor factor =
+      at::full({logits.size(0)}, factor_, logits.options().dtype(ComputeDtype(logits)));
+  if (Widens(logits)) {
+    LogitsStats out = ReduceLogits(logits, target, kNone, stats);
+    AddChunk(begin, logits, out.logsumexp, target, factor);
+    return out;
+  }
+  LogitsStats out = CrossEntropyInPlace(logits, target, factor, kNone, stats);
+  AddProducts(begin, logits);
+  return out;
 }
 
 void LinearHeadGradients::AddChunk(int64_t begin, at::Tensor& logits, const at::Tensor& logsumexp,
                                    const at::Tensor& target, const at::Tensor& factor) {
-  const int64_t C = logits.size(0);
-  // Low precision on the CPU: dW takes gradients of the logits that are not rounded yet.
-  const bool widen = sums_head() && logits.is_cpu() && logits.scalar_type() != ComputeDtype(logits);
-  const at::Tensor dz = widen ? at::empty(logits.sizes(), factor.options()) : logits;
+  if (!Widens(logits)) {
+    CrossEntropyGrad(logits, logsumexp, target, factor, kNone, logits);
+    return AddProducts(begin, logits);
+  }
+  const at::Tensor dz = at::empty(logits.sizes(), factor.options());
   CrossEntropyGrad(logits, logsumexp, target, factor, kNone, dz);
   if (grad_weight_VH_.has_value()) {
-    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, C), *grad_weight_VH_);
+    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, dz.size(0)), *grad_weight_VH_);
   }
-  if (grad_bias_V_.has_value()) grad_bias_V_->add_(dz.sum(0, false, factor.scalar_type()));
-  if (widen && grad_hidden_MH_.defined()) logits.copy_(dz);
+  if (grad_bias_V_.has_value()) grad_bias_V_->add_(dz.sum(0));
+  if (!grad_hidden_MH_.defined()) return;
+  logits.copy_(dz);
+  at::Tensor out = grad_hidden_MH_.narrow(0, begin, dz.size(0));
+  gemm::GWOut(logits, head_.weight_VH_, out);
+}
+
+void LinearHeadGradients::AddProducts(int64_t begin, const at::Tensor& dz) {
+  const int64_t C = dz.size(0);
+  if (grad_weight_VH_.has_value()) {
+    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, C), *grad_weight_VH_, alpha_);
+  }
+  if (grad_bias_V_.has_value()) {
+    grad_bias_V_->add_(dz.sum(0, false, ComputeDtype(dz)), alpha_);
+  }
   if (grad_hidden_MH_.defined()) {
     at::Tensor out = grad_hidden_MH_.narrow(0, begin, C);
-    gemm::GWOut(logits, head_.weight_VH_, out);
+    gemm::GWOut(dz, head_.weight_VH_, out, alpha_);
   }
 }
 

@@ -47,10 +47,18 @@ class LinearHead {
 // Sums gradients of the head over chunks of d loss / d logits.
 class LinearHeadGradients {
  public:
-  // Any of them may be left out. grad_weight and grad_bias are added into.
+  // Any of them may be left out. grad_weight and grad_bias are added into. All are multiplied
+  // by `scale`: on a GPU in the products' accumulators, because 16-bit gradients of logits times
+  // one over the tokens of a step would lose digits (float16 would lose all of them).
+  // hidden_dtype: of the hidden's gradient, left out: hidden's; float32 on a GPU only.
   LinearHeadGradients(const LinearHead& head, bool need_hidden,
                       std::optional<at::Tensor> grad_weight_VH,
-                      std::optional<at::Tensor> grad_bias_V);
+                      std::optional<at::Tensor> grad_bias_V, double scale = 1,
+                      at::ScalarType hidden_dtype = at::ScalarType::Undefined);
+
+  // ReduceLogits of a chunk; its gradient through the products, too, if any() is needed.
+  LogitsStats ReduceAndAdd(int64_t begin, at::Tensor& logits_CV, const at::Tensor& target_C,
+                           bool stats);
 
   // The chunk's gradient factor * (softmax - onehot), which overwrites its logits, through
   // the three products.
@@ -58,16 +66,21 @@ class LinearHeadGradients {
                 const at::Tensor& target_C, const at::Tensor& factor_C);
 
   bool any() const { return grad_hidden_MH_.defined() || sums_head(); }
-  // [T, H] in hidden's dtype; an empty [0] tensor when not needed.
+  // [T, H]; an empty [0] tensor when not needed.
   at::Tensor grad_hidden_TH() const;
 
  private:
   bool sums_head() const { return grad_weight_VH_.has_value() || grad_bias_V_.has_value(); }
+  // Low precision on the CPU: dW takes gradients of the logits that are not rounded yet.
+  bool Widens(const at::Tensor& logits) const;
+  void AddProducts(int64_t begin, const at::Tensor& dz_CV);
 
   const LinearHead& head_;
   at::Tensor grad_hidden_MH_;
   std::optional<at::Tensor> grad_weight_VH_;
   std::optional<at::Tensor> grad_bias_V_;
+  double factor_;  // of the logits' gradient
+  double alpha_;   // of the products
 };
 
 }  // namespace liger::kernels

@@ -2,7 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
+#include <utility>
+
 #include "kernels/common/cpu.h"
+#include "kernels/common/cuda.h"
+#include "kernels/common/logits_launch.h"
 #include "kernels/common/logits_rows.h"
 
 namespace liger::kernels {
@@ -106,10 +111,67 @@ void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
   destination.copy_(p);
 }
 
+cuda::LogitsShape ShapeOf(const at::Tensor& logits, int64_t ignore_index) {
+  return {.dtype = cuda::DtypeOf(logits),
+          .C = logits.size(0),
+          .V = logits.size(1),
+          .stride = logits.stride(0),
+          .ignore_index = ignore_index};
+}
+
+cuda::LogitsResults ResultsOf(LogitsStats& stats) {
+  const auto field = [](at::Tensor& t) { return t.defined() ? MutableData<float>(t) : nullptr; };
+  return {.logsumexp = MutableData<double>(stats.logsumexp),
+          .logp = MutableData<double>(stats.logp),
+          .entropy = field(stats.entropy),
+          .log_sum_sq = field(stats.log_sum_sq),
+          .mean_logit = field(stats.mean_logit),
+          .is_top1 = field(stats.is_top1)};
+}
+
+LogitsStats ReduceCuda(const at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
+                       bool stats) {
+  const cuda::Scope scope(logits);
+  LogitsStats out = EmptyStats(logits, stats);
+  cuda::CheckLaunch("cross_entropy",
+                    cuda::ReduceLogits(scope.queue(), ShapeOf(logits, ignore_index),
+                                       logits.const_data_ptr(), Data<int64_t>(target),
+                                       ResultsOf(out)));
+  return out;
+}
+
+// Nothing where a row is too long for one pass, or the GPU too old.
+std::optional<LogitsStats> InPlaceCuda(const at::Tensor& logits, const at::Tensor& target,
+                                       const at::Tensor& factor, int64_t ignore_index,
+                                       bool stats) {
+  const cuda::Scope scope(logits);
+  const cuda::LogitsShape shape = ShapeOf(logits, ignore_index);
+  if (!cuda::HasSinglePass(shape, logits.const_data_ptr())) return std::nullopt;
+  LogitsStats out = EmptyStats(logits, stats);
+  cuda::CheckLaunch("cross_entropy",
+                    cuda::CrossEntropyInPlace(scope.queue(), shape, logits.mutable_data_ptr(),
+                                              Data<int64_t>(target), Data<float>(factor),
+                                              ResultsOf(out)));
+  return out;
+}
+
+void GradCuda(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
+              const at::Tensor& factor, int64_t ignore_index, const at::Tensor& out) {
+  const cuda::Scope scope(logits);
+  cuda::CheckLaunch(
+      "cross_entropy",
+      cuda::CrossEntropyGrad(scope.queue(), ShapeOf(logits, ignore_index), logits.const_data_ptr(),
+                             Data<double>(logsumexp), Data<int64_t>(target), Data<float>(factor),
+                             cuda::DtypeOf(out), out.stride(0), out.mutable_data_ptr()));
+}
+
 }  // namespace
 
 LogitsStats ReduceLogits(const at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
                          bool stats) {
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(logits)) return ReduceCuda(logits, target, ignore_index, stats);
+  }
   if (!HasCpuLoops(logits)) return ReduceAten(logits, target, ignore_index, stats);
   LogitsStats out = EmptyStats(logits, stats);
   DispatchCpuDtype(logits.scalar_type(),
@@ -117,9 +179,27 @@ LogitsStats ReduceLogits(const at::Tensor& logits, const at::Tensor& target, int
   return out;
 }
 
+LogitsStats CrossEntropyInPlace(const at::Tensor& logits, const at::Tensor& target,
+                                const at::Tensor& factor, int64_t ignore_index, bool stats) {
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(logits)) {
+      auto out = InPlaceCuda(logits, target, factor, ignore_index, stats);
+      if (out.has_value()) return *std::move(out);
+    }
+  }
+  LogitsStats out = ReduceLogits(logits, target, ignore_index, stats);
+  CrossEntropyGrad(logits, out.logsumexp, target, factor, ignore_index, logits);
+  return out;
+}
+
 void CrossEntropyGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
                       const at::Tensor& target, const at::Tensor& factor, int64_t ignore_index,
                       const at::Tensor& out) {
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(logits)) {
+      return GradCuda(logits, logsumexp, target, factor, ignore_index, out);
+    }
+  }
   if (!HasCpuLoops(logits)) {
     GradAten(logits, logsumexp, target, factor, ignore_index, out);
   } else if (logits.scalar_type() == at::kFloat) {

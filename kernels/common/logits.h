@@ -20,6 +20,11 @@ struct LogitsStats {
 LogitsStats ReduceLogits(const at::Tensor& logits_CV, const at::Tensor& target_C,
                          int64_t ignore_index, bool stats);
 
+// Both at once: the statistics, and CrossEntropyGrad in the place of the logits. On Hopper a row
+// is read once and written once.
+LogitsStats CrossEntropyInPlace(const at::Tensor& logits_CV, const at::Tensor& target_C,
+                                const at::Tensor& factor_C, int64_t ignore_index, bool stats);
+
 // out[c, v] = factor[c] * (softmax(z[c])[v] - [v == target[c]]), 0 in ignored rows.
 // factor_C is float32 (float64 for float64 logits). out_CV: the logits' dtype, where it may be
 // the logits themselves, or float32.

@@ -6,6 +6,7 @@
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/path_of.h"
 #include "kernels/common/logits.h"
 
 namespace liger::kernels {
@@ -38,7 +39,7 @@ LossAndLogsumexp Forward(const at::Tensor& logits, const at::Tensor& target, dou
                          int64_t ignore_index) {
   Check(logits, target);
   if (target.is_cpu()) CheckTargetRange(kOp, target, logits.size(1), ignore_index);
-  RecordCpuOrAten(Op::kCrossEntropy, logits);
+  RecordPath(Op::kCrossEntropy, PathOf(logits));
   const at::Tensor rows = logits.stride(1) == 1 ? logits : logits.contiguous();
   const LogitsStats stats = ReduceLogits(rows, target.contiguous(), ignore_index, false);
   return {(stats.logp.sum() * -scale).to(ComputeDtype(logits)), stats.logsumexp};
@@ -85,6 +86,24 @@ void BackwardInPlace(at::Tensor& logits, const at::Tensor& grad, const at::Tenso
 void BackwardInPlaceMeta(at::Tensor& logits, const at::Tensor& grad, const at::Tensor& target,
                          const at::Tensor& logsumexp, double, int64_t) {
   CheckBackward(grad, logits, target, logsumexp);
+}
+
+at::Tensor AndGradInPlace(at::Tensor& logits, const at::Tensor& target, double scale,
+                          int64_t ignore_index) {
+  Check(logits, target);
+  CheckContiguous({kOp, "logits", logits});
+  if (target.is_cpu()) CheckTargetRange(kOp, target, logits.size(1), ignore_index);
+  RecordPath(Op::kCrossEntropy, PathOf(logits));
+  const auto compute = ComputeDtype(logits);
+  const at::Tensor factor = at::full({logits.size(0)}, scale, logits.options().dtype(compute));
+  const LogitsStats stats =
+      CrossEntropyInPlace(logits, target.contiguous(), factor, ignore_index, false);
+  return (stats.logp.sum() * -scale).to(compute);
+}
+
+at::Tensor AndGradInPlaceMeta(at::Tensor& logits, const at::Tensor& target, double, int64_t) {
+  Check(logits, target);
+  return at::empty({}, logits.options().dtype(ComputeDtype(logits)));
 }
 
 LossAndLogsumexp CallForward(const at::Tensor& logits, const at::Tensor& target, double scale,
@@ -142,18 +161,23 @@ TORCH_LIBRARY_FRAGMENT(liger, m) {
   m.def(
       "cross_entropy_backward_(Tensor(a!) logits, Tensor grad, Tensor target, Tensor logsumexp, "
       "float scale, int ignore_index) -> ()");
+  m.def(
+      "cross_entropy_and_grad_(Tensor(a!) logits, Tensor target, float scale=1.0, "
+      "int ignore_index=-100) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) {
   m.impl("cross_entropy", WithoutAutograd);
   m.impl("cross_entropy_forward", Forward);
   m.impl("cross_entropy_backward", Backward);
   m.impl("cross_entropy_backward_", BackwardInPlace);
+  m.impl("cross_entropy_and_grad_", AndGradInPlace);
 }
 TORCH_LIBRARY_IMPL(liger, Autograd, m) { m.impl("cross_entropy", WithAutograd); }
 TORCH_LIBRARY_IMPL(liger, Meta, m) {
   m.impl("cross_entropy_forward", ForwardMeta);
   m.impl("cross_entropy_backward", BackwardMeta);
   m.impl("cross_entropy_backward_", BackwardInPlaceMeta);
+  m.impl("cross_entropy_and_grad_", AndGradInPlaceMeta);
 }
 
 }  // namespace
@@ -161,6 +185,15 @@ TORCH_LIBRARY_IMPL(liger, Meta, m) {
 at::Tensor CrossEntropy(const at::Tensor& logits, const at::Tensor& target, double scale,
                         int64_t ignore_index) {
   static const auto op = FindOp<decltype(WithoutAutograd)>("liger::cross_entropy");
+  return op.call(logits, target, scale, ignore_index);
+}
+
+at::Tensor CrossEntropyAndGradInPlace(at::Tensor& logits, const at::Tensor& target, double scale,
+                                      int64_t ignore_index) {
+  TORCH_CHECK(!c10::GradMode::is_enabled() || !logits.requires_grad(), kOp,
+              ": the in-place form has no autograd, and logits of shape ", logits.sizes(),
+              " need a gradient");
+  static const auto op = FindOp<decltype(AndGradInPlace)>("liger::cross_entropy_and_grad_");
   return op.call(logits, target, scale, ignore_index);
 }
 

@@ -19,9 +19,15 @@ inline constexpr int64_t kIgnoreIndex = -100;
 // off by up to 1.5e-5 a token at V = 49152, this one by 1e-7.
 // Saves the logits and one logsumexp a row.
 // Throws c10::Error that names the argument and its shape, or the row and value of a target
-// that is out of range (on a GPU that check is the device-side assert of gather).
+// that is out of range (on a GPU nothing is read there, and the loss is NaN).
 at::Tensor CrossEntropy(const at::Tensor& logits_TV, const at::Tensor& target_T, double scale = 1.0,
                         int64_t ignore_index = kIgnoreIndex);
+
+// The loss, and in the place of the logits its gradient: one read and one write of them where
+// CrossEntropy and its backward take three. No autograd: throws when the logits need a gradient
+// and gradients are on. Dispatcher op `liger::cross_entropy_and_grad_`. logits_TV is contiguous.
+at::Tensor CrossEntropyAndGradInPlace(at::Tensor& logits_TV, const at::Tensor& target_T,
+                                      double scale = 1.0, int64_t ignore_index = kIgnoreIndex);
 
 namespace baseline {
 // As transformers' ForCausalLMLoss: logits.float(), cross_entropy with reduction "sum".

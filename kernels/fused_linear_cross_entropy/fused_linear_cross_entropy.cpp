@@ -36,8 +36,11 @@ Public WithoutAutograd(const at::Tensor& hidden, const at::Tensor& weight, const
   return {std::get<0>(out), std::get<1>(out), std::get<2>(out)};
 }
 
-at::Tensor Scaled(const at::Tensor& gradient, const at::Tensor& upstream, bool needed) {
-  return needed ? gradient * upstream.to(gradient.scalar_type()) : at::Tensor();
+// The head's gradients are kept in float32 until here: rounded once.
+at::Tensor Scaled(const at::Tensor& gradient, const at::Tensor& upstream, bool needed,
+                  at::ScalarType dtype) {
+  if (!needed) return {};
+  return (gradient * upstream.to(gradient.scalar_type())).to(dtype);
 }
 
 class Function : public torch::autograd::Function<Function> {
@@ -53,6 +56,7 @@ class Function : public torch::autograd::Function<Function> {
         CallForward(hidden, weight, target, bias, scale, ignore_index, token_stats, need_hidden,
                     need_weight, need_bias);
     ctx->save_for_backward({grad_hidden, grad_weight, grad_bias});
+    ctx->saved_data["dtype"] = static_cast<int64_t>(hidden.scalar_type());
     ctx->saved_data["need_hidden"] = need_hidden;
     ctx->saved_data["need_weight"] = need_weight;
     ctx->saved_data["need_bias"] = need_bias;
@@ -64,10 +68,11 @@ class Function : public torch::autograd::Function<Function> {
     CheckFirstDerivative(kOp);
     const auto saved = ctx->get_saved_variables();
     const auto needed = [&](const char* name) { return ctx->saved_data[name].toBool(); };
-    return {Scaled(saved[0], grads[0], needed("need_hidden")),
-            Scaled(saved[1], grads[0], needed("need_weight")),
+    const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["dtype"].toInt());
+    return {Scaled(saved[0], grads[0], needed("need_hidden"), dtype),
+            Scaled(saved[1], grads[0], needed("need_weight"), dtype),
             {},
-            Scaled(saved[2], grads[0], needed("need_bias")),
+            Scaled(saved[2], grads[0], needed("need_bias"), dtype),
             {},
             {},
             {},

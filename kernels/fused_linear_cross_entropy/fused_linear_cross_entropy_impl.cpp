@@ -4,6 +4,7 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/path_of.h"
 #include "kernels/common/linear_head.h"
 
 namespace liger::kernels::flce {
@@ -17,30 +18,33 @@ c10::TensorOptions Compute(const at::Tensor& hidden) {
   return hidden.options().dtype(ComputeDtype(hidden));
 }
 
+// Of the hidden's gradient until backward multiplies it with the upstream one: on a GPU a 16-bit
+// one would be rounded twice.
+at::ScalarType KeptDtype(const at::Tensor& hidden) {
+  return hidden.device().is_cuda() ? ComputeDtype(hidden) : hidden.scalar_type();
+}
+
 // Head gradients are added into grad_weight and grad_bias where given.
 AccumulateResult Run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& target,
                      const OptionalTensor& bias, const OptionalTensor& grad_weight,
                      const OptionalTensor& grad_bias, double scale, int64_t ignore_index,
-                     bool token_stats, bool need_hidden) {
-  RecordCpuOrAten(Op::kFusedLinearCrossEntropy, hidden);
+                     bool token_stats, bool need_hidden, at::ScalarType hidden_dtype) {
+  RecordPath(Op::kFusedLinearCrossEntropy, PathOf(hidden));
   const LinearHead head(kOp, hidden, weight, target, bias, ignore_index);
-  LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias);
+  LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias, scale,
+                                hidden_dtype);
   const auto options = Compute(hidden);
   const int64_t M = head.num_valid();
-  const at::Tensor factor = at::full({M}, scale, options);
   at::Tensor logp_sum = at::zeros({}, options.dtype(at::kDouble));
   const at::Tensor entropy = at::empty({token_stats ? M : 0}, options);
   const at::Tensor is_top1 = at::empty({token_stats ? M : 0}, options);
   head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor& y) {
     const int64_t C = logits.size(0);
-    const LogitsStats stats = ReduceLogits(logits, y, ignore_index, token_stats);
+    const LogitsStats stats = gradients.ReduceAndAdd(begin, logits, y, token_stats);
     logp_sum += stats.logp.sum();
     if (token_stats) {
       entropy.narrow(0, begin, C).copy_(stats.entropy);
       is_top1.narrow(0, begin, C).copy_(stats.is_top1);
-    }
-    if (gradients.any()) {
-      gradients.AddChunk(begin, logits, stats.logsumexp, y, factor.narrow(0, begin, C));
     }
   });
   return {(logp_sum * -scale).to(options.dtype().toScalarType()),
@@ -75,13 +79,13 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
   auto [loss, entropy, is_top1, grad_hidden] =
       Run(hidden, weight, target, bias, grad_weight, grad_bias, scale, ignore_index, token_stats,
-          need_hidden);
+          need_hidden, KeptDtype(hidden));
   return {loss,
           entropy,
           is_top1,
           grad_hidden,
-          grad_weight.has_value() ? grad_weight->to(weight.scalar_type()) : None(hidden),
-          grad_bias.has_value() ? grad_bias->to(weight.scalar_type()) : None(hidden)};
+          grad_weight.value_or(None(hidden)),
+          grad_bias.value_or(None(hidden))};
 }
 
 AccumulateResult Accumulate(const at::Tensor& hidden, const at::Tensor& weight,
@@ -92,7 +96,7 @@ AccumulateResult Accumulate(const at::Tensor& hidden, const at::Tensor& weight,
   CheckLinearHead(kOp, hidden, weight, target, bias);
   CheckBuffers(hidden, weight, grad_weight, grad_bias);
   return Run(hidden, weight, target, bias, grad_weight, grad_bias, scale, ignore_index, token_stats,
-             need_hidden);
+             need_hidden, hidden.scalar_type());
 }
 
 AccumulateResult AccumulateMeta(const at::Tensor& hidden, const at::Tensor& weight,
@@ -119,9 +123,11 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
   return {loss,
           entropy,
           is_top1,
-          grad_hidden,
-          need_weight ? at::empty_symint(weight.sym_sizes(), weight.options()) : None(hidden),
-          need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), bias->options())
+          need_hidden ? at::empty_symint(hidden.sym_sizes(),
+                                         hidden.options().dtype(KeptDtype(hidden)))
+                      : grad_hidden,
+          need_weight ? at::empty_symint(weight.sym_sizes(), Compute(hidden)) : None(hidden),
+          need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), Compute(hidden))
                                         : None(hidden)};
 }
 

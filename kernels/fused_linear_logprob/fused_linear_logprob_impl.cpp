@@ -4,6 +4,7 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/path_of.h"
 #include "kernels/common/linear_head.h"
 
 namespace liger::kernels::fllp {
@@ -65,7 +66,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
                       const OptionalTensor& bias, int64_t ignore_index, bool token_stats,
                       bool keep_unit_grad) {
   CheckLinearHead(kOp, hidden, weight, target, bias);
-  RecordCpuOrAten(Op::kFusedLinearLogprob, hidden);
+  RecordPath(Op::kFusedLinearLogprob, PathOf(hidden));
   const LinearHead head(kOp, hidden, weight, target, bias, ignore_index);
   LinearHeadGradients unit_gradient(head, keep_unit_grad, std::nullopt, std::nullopt);
   const auto options = Compute(hidden);

@@ -34,8 +34,12 @@ at::Tensor GW(const at::Tensor& g, const at::Tensor& w) {
   return UseOneDnn(g, w, GemmKind::kInputGrad) ? OneDnnXWt(g, w.t()) : at::mm(g, w);
 }
 
-void GWOut(const at::Tensor& g, const at::Tensor& w, at::Tensor& dx) {
-  if (UseOneDnn(g, w, GemmKind::kInputGrad)) {
+void GWOut(const at::Tensor& g, const at::Tensor& w, at::Tensor& dx, double alpha) {
+  if (dx.scalar_type() != g.scalar_type()) {
+    at::addmm_out(dx, dx, g, w, dx.scalar_type(), /*beta=*/0, alpha);
+  } else if (alpha != 1) {
+    at::addmm_out(dx, dx, g, w, /*beta=*/0, alpha);
+  } else if (UseOneDnn(g, w, GemmKind::kInputGrad)) {
     dx.copy_(OneDnnXWt(g, w.t()));
   } else {
     at::mm_out(dx, g, w);
@@ -46,7 +50,17 @@ at::Tensor GtX(const at::Tensor& g, const at::Tensor& x) {
   return UseOneDnn(g, x, GemmKind::kWeightGrad) ? OneDnnXWt(g.t(), x.t()) : at::mm(g.t(), x);
 }
 
-void AddGtX(const at::Tensor& g, const at::Tensor& x, at::Tensor& acc) {
+void AddGtX(const at::Tensor& g, const at::Tensor& x, at::Tensor& acc, double alpha) {
+  if (g.is_cuda() && g.scalar_type() == x.scalar_type()) {
+    if (acc.scalar_type() == g.scalar_type()) {
+      at::addmm_out(acc, acc, g.t(), x, /*beta=*/1, alpha);
+    } else {
+      // 16-bit factors, float32 sum: the product's own accumulator is added to.
+      at::addmm_out(acc, acc, g.t(), x, acc.scalar_type(), /*beta=*/1, alpha);
+    }
+    return;
+  }
+  TORCH_INTERNAL_ASSERT(alpha == 1);
   if (UseOneDnn(g, x, GemmKind::kWeightGrad)) {
     acc.add_(OneDnnXWt(g.t(), x.t()));
     return;
@@ -59,11 +73,7 @@ void AddGtX(const at::Tensor& g, const at::Tensor& x, at::Tensor& acc) {
     const int64_t rows = std::min(kBlock, acc.size(0) - begin);
     at::Tensor block = acc.narrow(0, begin, rows);
     const at::Tensor gt = g.narrow(1, begin, rows).t();
-    if (g.is_cuda() && g.scalar_type() == x.scalar_type()) {
-      block.add_(at::mm(gt, x, acc.scalar_type()));
-    } else {
-      at::addmm_out(block, block, gt.to(acc.scalar_type()), x.to(acc.scalar_type()));
-    }
+    at::addmm_out(block, block, gt.to(acc.scalar_type()), x.to(acc.scalar_type()));
   }
 }
 

@@ -45,12 +45,14 @@ at::Tensor XWt(const at::Tensor& x_TK, const at::Tensor& w_NK);
 void XWtOut(const at::Tensor& x_TK, const at::Tensor& w_NK, at::Tensor& y_TN);
 // g_TN w_NK: the input's gradient.
 at::Tensor GW(const at::Tensor& g_TN, const at::Tensor& w_NK);
-void GWOut(const at::Tensor& g_TN, const at::Tensor& w_NK, at::Tensor& dx_TK);
+// alpha g_TN w_NK into dx_TK, which may be float32 on a GPU.
+void GWOut(const at::Tensor& g_TN, const at::Tensor& w_NK, at::Tensor& dx_TK, double alpha = 1);
 // g_TN^T x_TK: the weight's gradient.
 at::Tensor GtX(const at::Tensor& g_TN, const at::Tensor& x_TK);
-// acc_NK += g_TN^T x_TK. acc has g's dtype or float32; bfloat16 and float16 products are
-// then summed in float32, without rounding in between. g and x may differ in dtype.
-void AddGtX(const at::Tensor& g_TN, const at::Tensor& x_TK, at::Tensor& acc_NK);
+// acc_NK += alpha g_TN^T x_TK. acc has g's dtype or float32; bfloat16 and float16 products are
+// then summed in float32, without rounding in between. On a CPU g and x may differ in dtype,
+// and alpha is 1.
+void AddGtX(const at::Tensor& g_TN, const at::Tensor& x_TK, at::Tensor& acc_NK, double alpha = 1);
 
 }  // namespace gemm
 }  // namespace liger::kernels

@@ -45,7 +45,9 @@ const std::vector<OpShape>& HeadShapes() {
       {"one_token", 1, 16, 33},         {"ragged", 29, 24, 517},
       {"some_ignored", 31, 24, 211, 3}, {"one_valid", 23, 16, 130, 1000},
       {"all_ignored", 9, 16, 50, 0},    {"no_tokens", 0, 8, 20},
-      {"three_chunks", 70, 3, 262147}};
+      {"three_chunks", 70, 3, 262147},
+      // Rows of whole 16 byte packs: one block, several.
+      {"aligned", 29, 24, 2048, 3},     {"wide", 5, 16, 128256}};
   return shapes;
 }
 

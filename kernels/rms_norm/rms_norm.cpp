@@ -6,6 +6,7 @@
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/path_of.h"
 #include "kernels/rms_norm/rms_norm_impl.h"
 
 namespace liger::kernels {
@@ -54,7 +55,10 @@ RmsNormForwardResult Forward(const at::Tensor& x, const at::Tensor& weight, doub
                              double offset, c10::string_view casting_mode) {
   CheckForward(x, weight, eps);
   const RmsNormCasting casting = ParseCasting(casting_mode);
-  RecordCpuOrAten(Op::kRmsNorm, x);
+  RecordPath(Op::kRmsNorm, PathOf(x));
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(x)) return RmsNormForwardCuda(x, weight, eps, offset, casting);
+  }
   return HasCpuLoops(x) ? RmsNormForwardCpu(x, weight, eps, offset, casting)
                         : RmsNormForwardAten(x, weight, eps, offset, casting);
 }
@@ -73,6 +77,11 @@ RmsNormBackwardResult Backward(const at::Tensor& dy, const at::Tensor& x, const 
                                bool need_dx, bool need_dweight) {
   CheckBackward(dy, x, weight, rstd);
   const RmsNormCasting casting = ParseCasting(casting_mode);
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(x)) {
+      return RmsNormBackwardCuda(dy, x, weight, rstd, offset, casting, need_dx, need_dweight);
+    }
+  }
   const auto run = HasCpuLoops(x) ? RmsNormBackwardCpu : RmsNormBackwardAten;
   return run(dy, x, weight, rstd, offset, casting, need_dx, need_dweight);
 }

@@ -21,6 +21,14 @@ RmsNormBackwardResult RmsNormBackwardCpu(const at::Tensor& dy, const at::Tensor&
                                          double offset, RmsNormCasting casting, bool need_dx,
                                          bool need_dweight);
 
+// REQUIRES: kHasCuda, and HasCudaKernels(x).
+RmsNormForwardResult RmsNormForwardCuda(const at::Tensor& x, const at::Tensor& weight, double eps,
+                                        double offset, RmsNormCasting casting);
+RmsNormBackwardResult RmsNormBackwardCuda(const at::Tensor& dy, const at::Tensor& x,
+                                          const at::Tensor& weight, const at::Tensor& rstd,
+                                          double offset, RmsNormCasting casting, bool need_dx,
+                                          bool need_dweight);
+
 RmsNormForwardResult RmsNormForwardAten(const at::Tensor& x, const at::Tensor& weight, double eps,
                                         double offset, RmsNormCasting casting);
 RmsNormBackwardResult RmsNormBackwardAten(const at::Tensor& dy, const at::Tensor& x,

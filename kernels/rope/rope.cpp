@@ -6,6 +6,7 @@
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/path_of.h"
 #include "kernels/rope/rope_impl.h"
 
 namespace liger::kernels {
@@ -39,19 +40,32 @@ void Check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos, cons
   CheckShape({kOp, "sin", sin}, cos.sym_sizes(), "cos's shape");
 }
 
+at::Tensor WithUnitStride(const at::Tensor& x) { return x.stride(2) == 1 ? x : x.contiguous(); }
+
+Pair Rotate(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos, const at::Tensor& sin,
+            RopeDirection direction) {
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(q)) {
+      const at::Tensor y_q = at::empty(q.sizes(), q.options());
+      const at::Tensor y_k = at::empty(k.sizes(), k.options());
+      RopeIntoCuda(WithUnitStride(q), WithUnitStride(k), cos, sin, direction, y_q, y_k);
+      return {y_q, y_k};
+    }
+  }
+  return {RopeRotate(q, cos, sin, direction), RopeRotate(k, cos, sin, direction)};
+}
+
 Pair Forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos,
              const at::Tensor& sin) {
   Check(q, k, cos, sin);
-  RecordCpuOrAten(Op::kRope, q);
-  return {RopeRotate(q, cos, sin, RopeDirection::kForward),
-          RopeRotate(k, cos, sin, RopeDirection::kForward)};
+  RecordPath(Op::kRope, PathOf(q));
+  return Rotate(q, k, cos, sin, RopeDirection::kForward);
 }
 
 Pair Backward(const at::Tensor& dq, const at::Tensor& dk, const at::Tensor& cos,
               const at::Tensor& sin) {
   Check(dq, dk, cos, sin);
-  return {RopeRotate(dq, cos, sin, RopeDirection::kBackward),
-          RopeRotate(dk, cos, sin, RopeDirection::kBackward)};
+  return Rotate(dq, dk, cos, sin, RopeDirection::kBackward);
 }
 
 Pair Meta(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos, const at::Tensor& sin) {
@@ -70,7 +84,12 @@ void InPlaceOne(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
 
 void InPlace(at::Tensor& q, at::Tensor& k, const at::Tensor& cos, const at::Tensor& sin) {
   Check(q, k, cos, sin);
-  RecordCpuOrAten(Op::kRope, q);
+  RecordPath(Op::kRope, PathOf(q));
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(q) && q.stride(2) == 1 && k.stride(2) == 1) {
+      return RopeIntoCuda(q, k, cos, sin, RopeDirection::kForward, q, k);
+    }
+  }
   InPlaceOne(q, cos, sin);
   InPlaceOne(k, cos, sin);
 }

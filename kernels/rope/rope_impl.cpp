@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "kernels/common/cpu.h"
+#include "kernels/common/cuda.h"
+#include "kernels/rope/rope_launch.h"
 #include "kernels/rope/rope_rows.h"
 
 namespace liger::kernels {
@@ -49,6 +51,28 @@ void RopeIntoCpu(const at::Tensor& x, const at::Tensor& cos_TR, const at::Tensor
     });
   });
 }
+
+#ifdef LIGER_WITH_CUDA
+void RopeIntoCuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos_TR,
+                  const at::Tensor& sin_TR, RopeDirection direction, const at::Tensor& y_q,
+                  const at::Tensor& y_k) {
+  const cuda::Scope scope(q);
+  const at::Tensor cos = cos_TR.contiguous(), sin = sin_TR.to(cos_TR.scalar_type()).contiguous();
+  const auto heads = [](const at::Tensor& x, const at::Tensor& y) -> cuda::RopeHeads {
+    return {.x = x.const_data_ptr(),
+            .y = y.mutable_data_ptr(),
+            .heads = x.size(1),
+            .x_token = x.stride(0),
+            .x_head = x.stride(1),
+            .y_token = y.stride(0),
+            .y_head = y.stride(1)};
+  };
+  cuda::CheckLaunch("rope", cuda::Rope(scope.queue(), cuda::DtypeOf(q), cuda::DtypeOf(cos),
+                                       q.size(0), q.size(2), cos.size(1), heads(q, y_q),
+                                       heads(k, y_k), cos.const_data_ptr(), sin.const_data_ptr(),
+                                       direction == RopeDirection::kBackward));
+}
+#endif
 
 at::Tensor RopeRotate(const at::Tensor& x_TND, const at::Tensor& cos_TR, const at::Tensor& sin_TR,
                       RopeDirection direction) {

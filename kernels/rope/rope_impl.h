@@ -13,7 +13,13 @@ enum class RopeDirection { kForward, kBackward };
 void RopeIntoCpu(const at::Tensor& x_TND, const at::Tensor& cos_TR, const at::Tensor& sin_TR,
                  RopeDirection direction, const at::Tensor& y_TND);
 
-// The same as a new contiguous tensor, CPU loops or ATen.
+// Rotates q and k into y_q and y_k, which may be q and k, in one launch. The last dimension of
+// each is contiguous. REQUIRES: kHasCuda, and HasCudaKernels(q).
+void RopeIntoCuda(const at::Tensor& q_TND, const at::Tensor& k_TKD, const at::Tensor& cos_TR,
+                  const at::Tensor& sin_TR, RopeDirection direction, const at::Tensor& y_q,
+                  const at::Tensor& y_k);
+
+// One of them as a new contiguous tensor, CPU loops or ATen.
 at::Tensor RopeRotate(const at::Tensor& x_TND, const at::Tensor& cos_TR, const at::Tensor& sin_TR,
                       RopeDirection direction);
 

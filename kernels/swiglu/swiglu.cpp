@@ -6,6 +6,7 @@
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/path_of.h"
 #include "kernels/swiglu/swiglu_impl.h"
 
 namespace liger::kernels {
@@ -31,7 +32,7 @@ void CheckBackward(const at::Tensor& dy, const at::Tensor& gate, const at::Tenso
 
 at::Tensor Forward(const at::Tensor& gate, const at::Tensor& up) {
   Check(gate, up);
-  RecordCpuOrAten(Op::kSwiglu, gate);
+  RecordPath(Op::kSwiglu, PathOf(gate));
   return SwigluForward(gate, up);
 }
 

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "kernels/common/cpu.h"
+#include "kernels/common/cuda.h"
+#include "kernels/swiglu/swiglu_launch.h"
 #include "kernels/swiglu/swiglu_rows.h"
 
 namespace liger::kernels {
@@ -41,10 +43,37 @@ std::tuple<at::Tensor, at::Tensor> BackwardCpu(const at::Tensor& dy_in, const at
   return {dgate, dup};
 }
 
+at::Tensor ForwardCuda(const at::Tensor& gate_in, const at::Tensor& up_in) {
+  const cuda::Scope scope(gate_in);
+  const at::Tensor gate = gate_in.contiguous(), up = up_in.contiguous();
+  at::Tensor y = at::empty(gate.sizes(), gate.options());
+  cuda::CheckLaunch("swiglu", cuda::SwigluForward(scope.queue(), cuda::DtypeOf(gate), gate.numel(),
+                                                  gate.const_data_ptr(), up.const_data_ptr(),
+                                                  y.mutable_data_ptr()));
+  return y;
+}
+
+std::tuple<at::Tensor, at::Tensor> BackwardCuda(const at::Tensor& dy_in, const at::Tensor& gate_in,
+                                                const at::Tensor& up_in) {
+  const cuda::Scope scope(gate_in);
+  const at::Tensor dy = dy_in.contiguous(), gate = gate_in.contiguous(), up = up_in.contiguous();
+  at::Tensor dgate = at::empty(gate.sizes(), gate.options());
+  at::Tensor dup = at::empty(gate.sizes(), gate.options());
+  cuda::CheckLaunch("swiglu",
+                    cuda::SwigluBackward(scope.queue(), cuda::DtypeOf(gate), gate.numel(),
+                                         dy.const_data_ptr(), gate.const_data_ptr(),
+                                         up.const_data_ptr(), dgate.mutable_data_ptr(),
+                                         dup.mutable_data_ptr()));
+  return {dgate, dup};
+}
+
 }  // namespace
 
 at::Tensor SwigluForward(const at::Tensor& gate, const at::Tensor& up) {
   if (HasCpuLoops(gate)) return ForwardCpu(gate, up);
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(gate)) return ForwardCuda(gate, up);
+  }
   const auto compute = ComputeDtype(gate);
   return at::silu(gate.to(compute)).mul_(up.to(compute)).to(gate.scalar_type()).contiguous();
 }
@@ -52,6 +81,9 @@ at::Tensor SwigluForward(const at::Tensor& gate, const at::Tensor& up) {
 std::tuple<at::Tensor, at::Tensor> SwigluBackward(const at::Tensor& dy, const at::Tensor& gate,
                                                   const at::Tensor& up) {
   if (HasCpuLoops(gate)) return BackwardCpu(dy, gate, up);
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(gate)) return BackwardCuda(dy, gate, up);
+  }
   const auto compute = ComputeDtype(gate);
   const at::Tensor g = gate.to(compute), d = dy.to(compute), s = at::sigmoid(g);
   const at::Tensor dgate = d * up.to(compute) * s * (1 + g * (1 - s));

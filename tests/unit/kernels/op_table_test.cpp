@@ -12,6 +12,12 @@
 #include <tuple>
 #include <vector>
 
+// tests/gpu runs the same checks on a GPU: inputs are drawn on the CPU, the op and its twin
+// run on the device, and what comes out is judged on the CPU.
+#ifndef LIGER_TEST_DEVICE
+#define LIGER_TEST_DEVICE "cpu"
+#endif
+
 namespace liger::kernels {
 namespace {
 
@@ -33,7 +39,7 @@ OpRun RunOp(const OpCase& c, const std::function<Tensors(const Tensors&)>& op,
             const Tensors& inputs, const Tensors& upstream) {
   Tensors leaves, wanted;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    at::Tensor leaf = inputs[i].detach().clone();
+    at::Tensor leaf = inputs[i].detach().to(at::Device(LIGER_TEST_DEVICE)).clone();
     if (c.differentiable[i]) wanted.push_back(leaf.requires_grad_(true));
     leaves.push_back(leaf);
   }
@@ -42,9 +48,12 @@ OpRun RunOp(const OpCase& c, const std::function<Tensors(const Tensors&)>& op,
                 run.outputs.begin() + static_cast<int64_t>(c.num_differentiable_outputs));
   Tensors seeds;
   for (size_t i = 0; i < roots.size(); ++i) {
-    seeds.push_back(upstream[i].to(roots[i].scalar_type()));
+    seeds.push_back(upstream[i].to(roots[i].options()));
   }
   run.grads = torch::autograd::grad(roots, wanted, seeds);
+  for (Tensors* results : {&run.outputs, &run.grads}) {
+    for (at::Tensor& t : *results) t = t.cpu();
+  }
   return run;
 }
 
@@ -201,14 +210,17 @@ TEST_P(OpTableTest, NanPropagates) {
 std::vector<Param> Params() {
   std::vector<Param> params;
   for (size_t i = 0; i < OpTable().size(); ++i) {
-    for (const auto dtype : {at::kFloat, at::kBFloat16}) params.emplace_back(i, dtype);
+    for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      if (dtype == at::kHalf && at::Device(LIGER_TEST_DEVICE).is_cpu()) continue;
+      params.emplace_back(i, dtype);
+    }
   }
   return params;
 }
 
 INSTANTIATE_TEST_SUITE_P(Ops, OpTableTest, testing::ValuesIn(Params()), [](const auto& info) {
   return OpTable()[std::get<0>(info.param)].name + "_" +
-         (std::get<1>(info.param) == at::kFloat ? "float32" : "bfloat16");
+         c10::toString(std::get<1>(info.param));
 });
 
 }  // namespace

@@ -1,0 +1,27 @@
+# The CUDA language for kernels/*.cu, where a toolkit is installed. Only the compiler and the
+# static runtime are used: libtorch brings cuBLAS, cuDNN and NCCL at run time.
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(NOT LIGER_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "LIGER_CUDA is ON, but there is no nvcc: put it on PATH, or set CUDACXX")
+  endif()
+  message(STATUS "CUDA kernels: no (no nvcc here); on a GPU compositions of PyTorch ops run")
+  return()
+endif()
+# Ampere, Hopper with its own instructions, and a fallback that the driver compiles for others.
+if(NOT CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 80-virtual)
+endif()
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+set(CMAKE_CUDA_FLAGS_RELEASE "-O3 -DNDEBUG")
+if(CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=true ${CCACHE})
+endif()
+enable_language(CUDA)
+find_package(CUDAToolkit REQUIRED)
+set(LIGER_HAS_CUDA TRUE)
+message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION}, ${CMAKE_CUDA_ARCHITECTURES}")

@@ -1,0 +1,155 @@
+#ifndef LIGER_KERNELS_COMMON_DEVICE_CUH_
+#define LIGER_KERNELS_COMMON_DEVICE_CUH_
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/common/launch.h"
+
+// Pieces that kernels share: wide loads, conversions, reductions, dispatch by dtype.
+namespace liger::kernels::cuda {
+
+// N consecutive elements, loaded and stored at once.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T v[N];
+};
+
+// Elements of a 16 byte load.
+template <typename T>
+inline constexpr int kWide = 16 / sizeof(T);
+
+// The integers as which a pack of so many bytes travels: a copy of the struct itself goes
+// element by element where T is a class, as CUDA's 16-bit floats are.
+template <int BYTES>
+struct Raw;
+template <>
+struct Raw<2> {
+  using type = unsigned short;
+};
+template <>
+struct Raw<4> {
+  using type = unsigned;
+};
+template <>
+struct Raw<8> {
+  using type = uint2;
+};
+template <>
+struct Raw<16> {
+  using type = uint4;
+};
+struct TwoLoads {
+  uint4 a, b;
+};
+template <>
+struct Raw<32> {
+  using type = TwoLoads;
+};
+template <typename P>
+using RawOf = typename Raw<sizeof(P)>::type;
+
+template <typename P>
+__device__ __forceinline__ P FromRaw(RawOf<P> raw) {
+  P pack;
+  memcpy(&pack, &raw, sizeof(P));
+  return pack;
+}
+
+template <int N, typename T>
+__device__ __forceinline__ Pack<T, N> Load(const T* p) {
+  using P = Pack<T, N>;
+  return FromRaw<P>(*reinterpret_cast<const RawOf<P>*>(p));
+}
+// Read once, so kept out of the way of what is read again.
+template <int N, typename T>
+__device__ __forceinline__ Pack<T, N> LoadOnce(const T* p) {
+  using P = Pack<T, N>;
+  return FromRaw<P>(__ldcs(reinterpret_cast<const RawOf<P>*>(p)));
+}
+template <int N, typename T>
+__device__ __forceinline__ void Store(T* p, const Pack<T, N>& pack) {
+  RawOf<Pack<T, N>> raw;
+  memcpy(&raw, &pack, sizeof(pack));
+  *reinterpret_cast<RawOf<Pack<T, N>>*>(p) = raw;
+}
+
+__device__ __forceinline__ float ToFloat(float x) { return x; }
+__device__ __forceinline__ float ToFloat(__half x) { return __half2float(x); }
+__device__ __forceinline__ float ToFloat(__nv_bfloat16 x) { return __bfloat162float(x); }
+
+template <typename T>
+__device__ __forceinline__ T FromFloat(float x);
+template <>
+__device__ __forceinline__ float FromFloat<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ __half FromFloat<__half>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ __forceinline__ __nv_bfloat16 FromFloat<__nv_bfloat16>(float x) {
+  return __float2bfloat16_rn(x);
+}
+
+template <typename T>
+__device__ __forceinline__ float RoundTo(float x) {
+  return ToFloat(FromFloat<T>(x));
+}
+
+__device__ __forceinline__ float Sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+template <typename V>
+__device__ __forceinline__ V WarpSum(V v) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);
+  return v;
+}
+
+// Sum over the threads of a block of kThreads, in every thread. `scratch` holds 32 values;
+// calls that follow each other need different ones.
+template <typename V>
+__device__ __forceinline__ V BlockSum(V v, V* scratch) {
+  v = WarpSum(v);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int warps = (static_cast<int>(blockDim.x) + 31) / 32;
+  if (warps == 1) return v;
+  if (lane == 0) scratch[warp] = v;
+  __syncthreads();
+  return WarpSum(lane < warps ? scratch[lane] : V(0));
+}
+
+inline bool IsAligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+template <typename T>
+struct TypeTag {
+  using type = T;
+};
+
+// Calls f(TypeTag<T>{}) with the CUDA type of `dtype`.
+template <typename F>
+auto DispatchDtype(Dtype dtype, F&& f) {
+  switch (dtype) {
+    case Dtype::kHalf:
+      return f(TypeTag<__half>{});
+    case Dtype::kBfloat16:
+      return f(TypeTag<__nv_bfloat16>{});
+    case Dtype::kFloat:
+      break;
+  }
+  return f(TypeTag<float>{});
+}
+
+inline cudaStream_t StreamOf(const Queue& queue) {
+  return static_cast<cudaStream_t>(queue.stream);
+}
+
+inline Error LaunchError() { return static_cast<Error>(cudaGetLastError()); }
+
+}  // namespace liger::kernels::cuda
+
+#endif  // LIGER_KERNELS_COMMON_DEVICE_CUH_

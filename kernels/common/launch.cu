@@ -1,0 +1,18 @@
+#include "kernels/common/launch.h"
+
+#include <cuda_runtime.h>
+
+namespace liger::kernels::cuda {
+
+const char* ErrorName(Error error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
+
+int CountSms() {
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+    return 0;
+  }
+  return count;
+}
+
+}  // namespace liger::kernels::cuda

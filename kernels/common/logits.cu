@@ -1,0 +1,433 @@
+#include <cooperative_groups.h>
+
+#include <algorithm>
+
+#include "kernels/common/device.cuh"
+#include "kernels/common/logits_launch.h"
+
+namespace liger::kernels::cuda {
+namespace {
+
+constexpr int kReduceThreads = 512;
+constexpr int kGradThreads = 256;
+constexpr int kGradPacks = 4;
+
+constexpr float kLog2e = 1.44269504088896341f;
+
+// exp(z - m) of logits of type T, for one m and many z. Of 16-bit logits one multiply-add and
+// one ex2: off by 1e-7 times |z - m|, which their own rounding hides.
+template <typename T>
+class ExpMinus {
+ public:
+  __device__ explicit ExpMinus(float m) : high_(m), low_(0), scaled_(m * kLog2e) {}
+  // m in double: its rounding to float would cost every result the same digits.
+  __device__ explicit ExpMinus(double m)
+      : high_(static_cast<float>(m)),
+        low_(static_cast<float>(m - double{high_})),
+        scaled_(static_cast<float>(m * double{kLog2e})) {}
+  __device__ __forceinline__ float operator()(float z) const {
+    if constexpr (sizeof(T) == 2) {
+      float e;
+      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(fmaf(z, kLog2e, -scaled_)));
+      return e;
+    }
+    return expf((z - high_) - low_);
+  }
+
+ private:
+  float high_, low_, scaled_;
+};
+
+// Sums over logits z relative to their running maximum m, with e = exp(z - m).
+struct Sums {
+  float max = -INFINITY;
+  float e = 0;        // sum e
+  float weighted = 0; // sum e (z - m)
+  float squares = 0;  // sum e^2
+  float z = 0;        // sum z
+};
+
+// Moves the sums to a new maximum. With m' = m + d: e (z - m') = e (z - m) - e d.
+template <bool kStats, typename F>
+__device__ __forceinline__ void Rebase(F& e, F& weighted, F& squares, F old_max, F new_max) {
+  const F d = new_max - old_max;
+  const F shrink = d == 0 ? F(1) : exp(-d);
+  if constexpr (kStats) {
+    // 0 * inf while there is nothing yet.
+    weighted = e == 0 ? F(0) : shrink * (weighted - e * d);
+    squares *= shrink * shrink;
+  }
+  e *= shrink;
+}
+
+template <bool kStats, typename T, int VEC>
+__device__ __forceinline__ void Add(const Pack<T, VEC>& pack, Sums& s) {
+  float z[VEC], top = s.max;
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) {
+    z[j] = ToFloat(pack.v[j]);
+    top = fmaxf(top, z[j]);
+  }
+  if (top > s.max) {
+    Rebase<kStats>(s.e, s.weighted, s.squares, s.max, top);
+    s.max = top;
+  }
+  if (top == -INFINITY) {
+    // Nothing finite yet; a NaN must not be lost.
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) s.e += isnan(z[j]) ? z[j] : 0.0f;
+    return;
+  }
+  const ExpMinus<T> exp_minus(s.max);
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) {
+    const float e = exp_minus(z[j]);
+    s.e += e;
+    if constexpr (kStats) {
+      s.weighted += e == 0 ? 0.0f : e * (z[j] - s.max);
+      s.squares += e * e;
+      s.z += z[j];
+    }
+  }
+}
+
+// The same of more elements, in double.
+struct Totals {
+  double max, e, weighted, squares, z;
+};
+
+// Brings what was summed relative to `t.max` to the maximum `top`. Nothing summed: stays 0.
+template <bool kStats>
+__device__ __forceinline__ void RebaseTo(double top, Totals& t) {
+  if (t.max == -INFINITY && t.e == 0) {
+    t.weighted = t.squares = 0;
+  } else {
+    Rebase<kStats>(t.e, t.weighted, t.squares, t.max, top);
+  }
+  t.max = top;
+}
+
+// Over a block of kReduceThreads, in every thread. fmaxf drops NaN; the sums keep it.
+template <bool kStats>
+__device__ __forceinline__ Totals ReduceBlock(const Sums& s) {
+  __shared__ float tops[kReduceThreads / 32];
+  __shared__ double scratch[4][32];
+  float top = s.max;
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, offset));
+  }
+  if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = top;
+  __syncthreads();
+  top = tops[0];
+#pragma unroll
+  for (int i = 1; i < kReduceThreads / 32; ++i) top = fmaxf(top, tops[i]);
+  Totals t{s.max, s.e, s.weighted, s.squares, s.z};
+  RebaseTo<kStats>(top, t);
+  t.e = BlockSum(t.e, scratch[0]);
+  if constexpr (kStats) {
+    t.weighted = BlockSum(t.weighted, scratch[1]);
+    t.squares = BlockSum(t.squares, scratch[2]);
+    t.z = BlockSum(t.z, scratch[3]);
+  }
+  return t;
+}
+
+template <bool kStats>
+__device__ void WriteIgnored(int64_t c, const LogitsResults& out) {
+  out.logsumexp[c] = out.logp[c] = 0;
+  if constexpr (kStats) {
+    out.entropy[c] = out.log_sum_sq[c] = out.mean_logit[c] = out.is_top1[c] = 0;
+  }
+}
+
+template <bool kStats>
+__device__ void WriteResults(const Totals& t, float at_target, int64_t c, int64_t V,
+                             const LogitsResults& out) {
+  const double log_e = log(t.e), lse = t.max + log_e;
+  out.logsumexp[c] = lse;
+  out.logp[c] = double{at_target} - lse;
+  if constexpr (kStats) {
+    // -sum p log p with log p = z - m - log e.
+    out.entropy[c] = static_cast<float>(log_e - t.weighted / t.e);
+    out.log_sum_sq[c] = static_cast<float>(log(t.squares) - 2 * log_e);
+    out.mean_logit[c] = static_cast<float>(t.z / static_cast<double>(V));
+    out.is_top1[c] = at_target >= t.max ? 1.0f : 0.0f;
+  }
+}
+
+template <typename T, int VEC, bool kStats>
+__global__ void __launch_bounds__(kReduceThreads)
+    ReduceKernel(const T* __restrict__ logits, LogitsShape shape,
+                 const int64_t* __restrict__ target, LogitsResults out) {
+  const int64_t c = blockIdx.x;
+  const int64_t y = target[c];
+  if (y == shape.ignore_index) {
+    if (threadIdx.x == 0) WriteIgnored<kStats>(c, out);
+    return;
+  }
+  const T* row = logits + c * shape.stride;
+  Sums s;
+  for (int64_t v = int64_t{threadIdx.x} * VEC; v < shape.V; v += int64_t{kReduceThreads} * VEC) {
+    Add<kStats>(Load<VEC>(row + v), s);
+  }
+  const Totals t = ReduceBlock<kStats>(s);
+  if (threadIdx.x != 0) return;
+  const bool in_range = y >= 0 && y < shape.V;
+  WriteResults<kStats>(t, in_range ? ToFloat(row[y]) : NAN, c, shape.V, out);
+}
+
+template <typename T, typename D, int VEC>
+__global__ void __launch_bounds__(kGradThreads)
+    GradKernel(const T* logits, LogitsShape shape, const double* __restrict__ logsumexp,
+               const int64_t* __restrict__ target, const float* __restrict__ factor,
+               int64_t out_stride, D* out) {
+  const int64_t c = blockIdx.y;
+  const int64_t y = target[c];
+  const T* row = logits + c * shape.stride;
+  D* out_row = out + c * out_stride;
+  const bool ignored = y == shape.ignore_index;
+  const double lse = ignored ? 0 : logsumexp[c];
+  const ExpMinus<T> softmax(lse);
+  const float f = ignored ? 0 : factor[c];
+  const int64_t begin = int64_t{blockIdx.x} * (kGradThreads * VEC * kGradPacks);
+#pragma unroll
+  for (int i = 0; i < kGradPacks; ++i) {
+    const int64_t v = begin + (int64_t{i} * kGradThreads + threadIdx.x) * VEC;
+    if (v >= shape.V) return;
+    Pack<D, VEC> packed;
+    if (ignored) {
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) packed.v[j] = FromFloat<D>(0.0f);
+    } else {
+      const Pack<T, VEC> in = LoadOnce<VEC>(row + v);
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) {
+        const float p = softmax(ToFloat(in.v[j]));
+        packed.v[j] = FromFloat<D>(f * (v + j == y ? p - 1.0f : p));
+      }
+    }
+    Store<VEC>(out_row + v, packed);
+  }
+}
+
+// Bytes of a row that one block of a cluster holds, 64 or 128 a thread.
+constexpr int64_t kHeldBytes = int64_t{kReduceThreads} * 64;
+constexpr int kMaxCluster = 8;
+
+// One cluster a row; each block keeps its span of the row in registers between the sums and
+// the gradient.
+template <typename T, int PACKS, bool kStats>
+__global__ void __launch_bounds__(kReduceThreads, PACKS == 4 ? 3 : 2)
+    SinglePassKernel(T* logits, LogitsShape shape, int64_t span,
+                     const int64_t* __restrict__ target, const float* __restrict__ factor,
+                     LogitsResults out) {
+#if __CUDA_ARCH__ >= 900
+  namespace cg = cooperative_groups;
+  constexpr int VEC = kWide<T>;
+  const cg::cluster_group cluster = cg::this_cluster();
+  const unsigned blocks = cluster.num_blocks(), rank = cluster.block_rank();
+  const int64_t c = blockIdx.x / blocks;
+  const int64_t y = target[c];
+  const int64_t begin = rank * span, end = begin + span < shape.V ? begin + span : shape.V;
+  T* row = logits + c * shape.stride;
+  if (y == shape.ignore_index) {
+    Pack<T, VEC> zero;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) zero.v[j] = FromFloat<T>(0.0f);
+    for (int64_t v = begin + int64_t{threadIdx.x} * VEC; v < end; v += kReduceThreads * VEC) {
+      Store<VEC>(row + v, zero);
+    }
+    if (rank == 0 && threadIdx.x == 0) WriteIgnored<kStats>(c, out);
+    return;
+  }
+  const bool in_range = y >= 0 && y < shape.V;
+  const bool leader = rank == 0 && threadIdx.x == 0;
+  // Before any block overwrites it: they all wait for this one below.
+  const float at_target = leader && in_range ? ToFloat(row[y]) : NAN;
+  const float f = factor[c];
+  Pack<T, VEC> held[PACKS];
+  Sums s;
+#pragma unroll
+  for (int i = 0; i < PACKS; ++i) {
+    const int64_t v = begin + (int64_t{i} * kReduceThreads + threadIdx.x) * VEC;
+    if (v < end) held[i] = LoadOnce<VEC>(row + v);
+  }
+#pragma unroll
+  for (int i = 0; i < PACKS; ++i) {
+    const int64_t v = begin + (int64_t{i} * kReduceThreads + threadIdx.x) * VEC;
+    if (v < end) Add<kStats>(held[i], s);
+  }
+  __shared__ Totals mine;
+  __shared__ Totals whole;
+  const Totals block = ReduceBlock<kStats>(s);
+  if (threadIdx.x == 0) mine = block;
+  cluster.sync();
+  if (threadIdx.x < 32) {
+    const unsigned lane = threadIdx.x;
+    Totals t{-INFINITY, 0, 0, 0, 0};
+    if (lane < blocks) t = *cluster.map_shared_rank(&mine, lane);
+    double top = t.max;
+#pragma unroll
+    for (int offset = 16; offset > 0; offset /= 2) {
+      top = fmax(top, __shfl_xor_sync(0xffffffffu, top, offset));
+    }
+    RebaseTo<kStats>(top, t);
+    t.e = WarpSum(t.e);
+    if constexpr (kStats) {
+      t.weighted = WarpSum(t.weighted);
+      t.squares = WarpSum(t.squares);
+      t.z = WarpSum(t.z);
+    }
+    if (lane == 0) whole = t;
+  }
+  // Nobody leaves, or its shared memory with it, before all have read.
+  auto token = cluster.barrier_arrive();
+  __syncthreads();
+  const ExpMinus<T> softmax(whole.max + log(whole.e));
+  if (leader) WriteResults<kStats>(whole, at_target, c, shape.V, out);
+#pragma unroll
+  for (int i = 0; i < PACKS; ++i) {
+    const int64_t v = begin + (int64_t{i} * kReduceThreads + threadIdx.x) * VEC;
+    if (v >= end) break;
+    Pack<T, VEC> packed;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      const float p = softmax(ToFloat(held[i].v[j]));
+      packed.v[j] = FromFloat<T>(f * (v + j == y ? p - 1.0f : p));
+    }
+    Store<VEC>(row + v, packed);
+  }
+  cluster.barrier_wait(std::move(token));
+#endif
+}
+
+int64_t ElementBytes(Dtype dtype) { return dtype == Dtype::kFloat ? 4 : 2; }
+
+bool HasClusters() {
+  int device = 0, major = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
+             cudaSuccess &&
+         major >= 9;
+}
+
+}  // namespace
+
+bool HasSinglePass(const LogitsShape& shape, const void* logits) {
+  const int64_t wide = 16 / ElementBytes(shape.dtype);
+  return IsAligned(logits) && shape.V % wide == 0 && shape.stride % wide == 0 &&
+         shape.V * ElementBytes(shape.dtype) <= 2 * kHeldBytes * kMaxCluster && HasClusters();
+}
+
+Error CrossEntropyInPlace(const Queue& queue, const LogitsShape& shape, void* logits,
+                          const int64_t* target, const float* factor,
+                          const LogitsResults& results) {
+  if (shape.C == 0 || shape.V == 0) return 0;
+  const int64_t row_bytes = shape.V * ElementBytes(shape.dtype);
+  const bool large = row_bytes > kHeldBytes * kMaxCluster;
+  const int64_t held = large ? 2 * kHeldBytes : kHeldBytes;
+  const auto blocks = static_cast<unsigned>((row_bytes + held - 1) / held);
+  cudaLaunchAttribute cluster;
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = blocks;
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(shape.C) * blocks);
+  config.blockDim = dim3(kReduceThreads);
+  config.stream = StreamOf(queue);
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  cudaError_t error = cudaSuccess;
+  DispatchDtype(shape.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    const int64_t wide = kWide<T>;
+    const int64_t span = (shape.V / wide + blocks - 1) / blocks * wide;
+    const auto run = [&](auto packs, auto stats) {
+      error = cudaLaunchKernelEx(&config, SinglePassKernel<T, packs(), stats()>,
+                                 static_cast<T*>(logits), shape, span, target, factor, results);
+    };
+    const auto with_stats = [&](auto packs) {
+      if (results.entropy != nullptr) {
+        run(packs, std::true_type{});
+      } else {
+        run(packs, std::false_type{});
+      }
+    };
+    if (large) {
+      with_stats(std::integral_constant<int, 8>{});
+    } else {
+      with_stats(std::integral_constant<int, 4>{});
+    }
+  });
+  return error == cudaSuccess ? LaunchError() : static_cast<Error>(error);
+}
+
+Error ReduceLogits(const Queue& queue, const LogitsShape& shape, const void* logits,
+                   const int64_t* target, const LogitsResults& results) {
+  if (shape.C == 0) return 0;
+  DispatchDtype(shape.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    const auto run = [&](auto vec, auto stats) {
+      ReduceKernel<T, vec(), stats()>
+          <<<static_cast<unsigned>(shape.C), kReduceThreads, 0, StreamOf(queue)>>>(
+              static_cast<const T*>(logits), shape, target, results);
+    };
+    const auto with_stats = [&](auto vec) {
+      if (results.entropy != nullptr) {
+        run(vec, std::true_type{});
+      } else {
+        run(vec, std::false_type{});
+      }
+    };
+    constexpr int kVec = kWide<T>;
+    if (IsAligned(logits) && shape.V % kVec == 0 && shape.stride % kVec == 0) {
+      with_stats(std::integral_constant<int, kVec>{});
+    } else {
+      with_stats(std::integral_constant<int, 1>{});
+    }
+  });
+  return LaunchError();
+}
+
+Error CrossEntropyGrad(const Queue& queue, const LogitsShape& shape, const void* logits,
+                       const double* logsumexp, const int64_t* target, const float* factor,
+                       Dtype out_dtype, int64_t out_stride, void* out) {
+  if (shape.C == 0 || shape.V == 0) return 0;
+  DispatchDtype(shape.dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    const auto run = [&](auto d, auto vec) {
+      using D = typename decltype(d)::type;
+      constexpr int64_t kColumns = int64_t{kGradThreads} * vec() * kGradPacks;
+      constexpr int64_t kMaxRows = 65535;
+      for (int64_t c = 0; c < shape.C; c += kMaxRows) {
+        LogitsShape part = shape;
+        part.C = std::min(kMaxRows, shape.C - c);
+        const dim3 blocks(static_cast<unsigned>((shape.V + kColumns - 1) / kColumns),
+                          static_cast<unsigned>(part.C));
+        GradKernel<T, D, vec()><<<blocks, kGradThreads, 0, StreamOf(queue)>>>(
+            static_cast<const T*>(logits) + c * shape.stride, part, logsumexp + c, target + c,
+            factor + c, out_stride, static_cast<D*>(out) + c * out_stride);
+      }
+    };
+    const auto with_out = [&](auto vec) {
+      if (out_dtype == shape.dtype) {
+        run(t, vec);
+      } else {
+        run(TypeTag<float>{}, vec);
+      }
+    };
+    // Wide by the wider of the two types.
+    constexpr int kVec = kWide<T>;
+    const bool same = out_dtype == shape.dtype;
+    if (same && IsAligned(logits) && IsAligned(out) && shape.V % kVec == 0 &&
+        shape.stride % kVec == 0 && out_stride % kVec == 0) {
+      run(t, std::integral_constant<int, kVec>{});
+    } else {
+      with_out(std::integral_constant<int, 1>{});
+    }
+  });
+  return LaunchError();
+}
+
+}  // namespace liger::kernels::cuda

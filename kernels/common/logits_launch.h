@@ -1,0 +1,45 @@
+#ifndef LIGER_KERNELS_COMMON_LOGITS_LAUNCH_H_
+#define LIGER_KERNELS_COMMON_LOGITS_LAUNCH_H_
+
+#include "kernels/common/launch.h"
+
+namespace liger::kernels::cuda {
+
+// Rows of logits: element (c, v) at c * stride + v.
+struct LogitsShape {
+  Dtype dtype;
+  int64_t C, V, stride;
+  int64_t ignore_index;
+};
+
+// Results of rows, all [C]; the last four may be null. A target outside [0, V) that is not
+// ignore_index is never read: its logp, and so the loss, is NaN.
+struct LogitsResults {
+  double* logsumexp;
+  double* logp;
+  float* entropy;
+  float* log_sum_sq;
+  float* mean_logit;
+  float* is_top1;
+};
+
+Error ReduceLogits(const Queue& queue, const LogitsShape& shape, const void* logits,
+                   const int64_t* target, const LogitsResults& results);
+
+// out[c, v] = factor[c] * (exp(z - logsumexp) - [v == target[c]]), 0 in ignored rows. `out` has
+// rows of out_stride elements of out_dtype (the logits' or float32) and may be the logits.
+Error CrossEntropyGrad(const Queue& queue, const LogitsShape& shape, const void* logits,
+                       const double* logsumexp, const int64_t* target, const float* factor,
+                       Dtype out_dtype, int64_t out_stride, void* out);
+
+// Both at once: a row is spread over the registers of a cluster of blocks, read once and
+// written once. Needs compute capability 9.0, 16 byte aligned rows, and V up to 262144 (16-bit)
+// or 131072 (float32).
+bool HasSinglePass(const LogitsShape& shape, const void* logits);
+Error CrossEntropyInPlace(const Queue& queue, const LogitsShape& shape, void* logits,
+                          const int64_t* target, const float* factor,
+                          const LogitsResults& results);
+
+}  // namespace liger::kernels::cuda
+
+#endif  // LIGER_KERNELS_COMMON_LOGITS_LAUNCH_H_

@@ -1,0 +1,65 @@
+#include <ATen/ATen.h>
+
+#include "kernels/common/cpu.h"
+#include "kernels/common/cuda.h"
+#include "kernels/rms_norm/rms_norm_impl.h"
+#include "kernels/rms_norm/rms_norm_launch.h"
+
+namespace liger::kernels {
+namespace {
+
+constexpr char kOp[] = "rms_norm";
+
+cuda::RmsNormShape ShapeOf(const at::Tensor& x, const at::Tensor& weight, double offset,
+                           RmsNormCasting casting) {
+  const int64_t H = x.size(-1);
+  return {.dtype = cuda::DtypeOf(x),
+          .weight_dtype = cuda::DtypeOf(weight),
+          .rows = H == 0 ? 0 : x.numel() / H,
+          .H = H,
+          .offset = static_cast<float>(offset),
+          .round_xhat = RoundsXhat(x, weight, casting)};
+}
+
+}  // namespace
+
+RmsNormForwardResult RmsNormForwardCuda(const at::Tensor& x_in, const at::Tensor& weight_in,
+                                        double eps, double offset, RmsNormCasting casting) {
+  const cuda::Scope scope(x_in);
+  const at::Tensor x = x_in.contiguous(), weight = weight_in.contiguous();
+  at::Tensor y = at::empty(x.sizes(), x.options());
+  at::Tensor rstd = at::empty(x.sizes().slice(0, static_cast<size_t>(x.dim() - 1)),
+                              x.options().dtype(at::kFloat));
+  cuda::CheckLaunch(
+      kOp, cuda::RmsNormForward(scope.queue(), ShapeOf(x, weight, offset, casting),
+                                x.const_data_ptr(), weight.const_data_ptr(), eps,
+                                y.mutable_data_ptr(), MutableData<float>(rstd)));
+  return {y, rstd};
+}
+
+RmsNormBackwardResult RmsNormBackwardCuda(const at::Tensor& dy_in, const at::Tensor& x_in,
+                                          const at::Tensor& weight_in, const at::Tensor& rstd_in,
+                                          double offset, RmsNormCasting casting, bool need_dx,
+                                          bool need_dweight) {
+  const cuda::Scope scope(x_in);
+  const at::Tensor dy = dy_in.contiguous(), x = x_in.contiguous(), rstd = rstd_in.contiguous();
+  const at::Tensor weight = weight_in.contiguous();
+  const cuda::RmsNormShape shape = ShapeOf(x, weight, offset, casting);
+  at::Tensor dx = at::empty({0}, x.options()), dweight = at::empty({0}, weight.options());
+  at::Tensor scratch;
+  if (need_dx) dx = at::empty(x.sizes(), x.options());
+  if (need_dweight) {
+    dweight = at::empty(weight.sizes(), weight.options());
+    scratch = at::empty({cuda::RmsNormScratchRows(scope.queue(), shape), shape.H},
+                        x.options().dtype(at::kFloat));
+  }
+  cuda::CheckLaunch(
+      kOp, cuda::RmsNormBackward(scope.queue(), shape, dy.const_data_ptr(), x.const_data_ptr(),
+                                 weight.const_data_ptr(), Data<float>(rstd),
+                                 need_dx ? dx.mutable_data_ptr() : nullptr,
+                                 need_dweight ? dweight.mutable_data_ptr() : nullptr,
+                                 need_dweight ? MutableData<float>(scratch) : nullptr));
+  return {dx, dweight};
+}
+
+}  // namespace liger::kernels

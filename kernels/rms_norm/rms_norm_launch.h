@@ -1,0 +1,32 @@
+#ifndef LIGER_KERNELS_RMS_NORM_RMS_NORM_LAUNCH_H_
+#define LIGER_KERNELS_RMS_NORM_RMS_NORM_LAUNCH_H_
+
+#include "kernels/common/launch.h"
+
+namespace liger::kernels::cuda {
+
+// rms_norm over `rows` contiguous rows of H elements; see rms_norm.h.
+struct RmsNormShape {
+  Dtype dtype;         // of x, y and their gradients
+  Dtype weight_dtype;  // the same, or kFloat
+  int64_t rows, H;
+  float offset;
+  bool round_xhat;
+};
+
+// y [rows, H], rstd [rows].
+Error RmsNormForward(const Queue& queue, const RmsNormShape& shape, const void* x,
+                     const void* weight, double eps, void* y, float* rstd);
+
+// Rows of the float32 scratch [ScratchRows, H] that the weight's gradient is summed in.
+int64_t RmsNormScratchRows(const Queue& queue, const RmsNormShape& shape);
+
+// dx [rows, H] and dweight [H] (weight_dtype), each left out when null. The weight's
+// gradient is summed in a fixed order: equal inputs give equal bits on one kind of GPU.
+Error RmsNormBackward(const Queue& queue, const RmsNormShape& shape, const void* dy, const void* x,
+                      const void* weight, const float* rstd, void* dx, void* dweight,
+                      float* scratch);
+
+}  // namespace liger::kernels::cuda
+
+#endif  // LIGER_KERNELS_RMS_NORM_RMS_NORM_LAUNCH_H_

@@ -1,0 +1,275 @@
+// How close each op comes to what this GPU can do: a row an op and shape, against a device copy
+// and a matrix product measured in the same process.
+//
+//   kernel_bench [--filter TEXT] [--json FILE]
+//
+// Memory-bound ops: bytes each must move (every input read once, every output written once) over
+// time, as a fraction of the copy's rate. Linear heads: time over the time of their own matrix
+// products through cuBLAS at the same chunks. Times are of CUDA events over repeats, p20/p50/p80.
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <dlfcn.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <ATen/DeviceAccelerator.h>
+
+#include "kernels/cross_entropy/cross_entropy.h"
+#include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
+#include "kernels/fused_linear_logprob/fused_linear_logprob.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope/rope.h"
+#include "kernels/swiglu/swiglu.h"
+
+namespace liger::kernels {
+namespace {
+
+using Fn = std::function<void()>;
+
+const at::Device kGpu(at::kCUDA, 0);
+
+at::Tensor Randn(at::IntArrayRef shape, at::ScalarType dtype = at::kBFloat16) {
+  at::Tensor out = at::empty(shape, at::TensorOptions(kGpu).dtype(dtype));
+  return out.normal_();
+}
+
+at::Tensor Targets(int64_t T, int64_t V) {
+  return at::randint(V, {T}, at::TensorOptions(kGpu).dtype(at::kLong));
+}
+
+struct Quantiles {
+  double p20, p50, p80;  // ms
+};
+
+// Before each run a buffer larger than the L2 cache is filled: nothing of the inputs is left
+// in the cache, and the GPU is busy while the CPU enqueues the op.
+Quantiles Time(const Fn& fn) {
+  const c10::impl::VirtualGuardImpl impl(at::kCUDA);
+  const c10::Stream stream = impl.getStream(kGpu);
+  static at::Tensor* const filler =
+      new at::Tensor(at::empty({int64_t{1} << 28}, at::TensorOptions(kGpu).dtype(at::kByte)));
+  const auto once = [&] {
+    filler->zero_();
+    filler->zero_();
+    c10::Event begin(at::kCUDA, c10::EventFlag::BACKEND_DEFAULT);
+    c10::Event end(at::kCUDA, c10::EventFlag::BACKEND_DEFAULT);
+    begin.record(stream);
+    fn();
+    end.record(stream);
+    end.synchronize();
+    return begin.elapsedTime(end);
+  };
+  fn();
+  const double guess = std::max(1e-3, std::min({once(), once(), once()}));
+  const int repeats = static_cast<int>(std::clamp(400.0 / guess, 7.0, 200.0));
+  std::vector<double> times;
+  for (int i = 0; i < repeats; ++i) times.push_back(once());
+  std::sort(times.begin(), times.end());
+  const auto at_share = [&](double p) {
+    return times[static_cast<size_t>(p * static_cast<double>(times.size() - 1))];
+  };
+  return {at_share(0.2), at_share(0.5), at_share(0.8)};
+}
+
+int64_t PeakBytes(const Fn& fn) {
+  at::accelerator::synchronizeDevice(0);
+  at::accelerator::resetPeakStats(0);
+  const auto current = [&] {
+    return at::accelerator::getDeviceStats(0).allocated_bytes[0];
+  };
+  const int64_t before = current().current;
+  fn();
+  at::accelerator::synchronizeDevice(0);
+  return current().peak - before;
+}
+
+struct Row {
+  std::string name;
+  Quantiles ms;
+  double ideal_ms;  // at the ceiling
+  std::string ceiling;
+  double extra_mb;
+};
+
+class Bench {
+ public:
+  explicit Bench(std::string filter) : filter_(std::move(filter)) {
+    const at::Tensor a = Randn({int64_t{1} << 29}), b = at::empty_like(a);
+    copy_bytes_per_ms_ = 2.0 * static_cast<double>(a.nbytes()) / Time([&] { b.copy_(a); }).p50;
+    const at::Tensor m = Randn({8192, 8192}), n = Randn({8192, 8192});
+    at::Tensor out = at::empty_like(m);
+    gemm_flops_per_ms_ = 2.0 * 8192 * 8192 * 8192 / Time([&] { at::mm_out(out, m, n); }).p50;
+    std::printf("copy %.0f GB/s, bf16 GEMM %.0f TFLOP/s\n", copy_bytes_per_ms_ / 1e6,
+                gemm_flops_per_ms_ / 1e9);
+    std::printf("%-44s %9s %9s %9s  %-7s %9s\n", "op", "p20 ms", "p50 ms", "p80 ms", "of", "extra MB");
+  }
+
+  bool Wants(const std::string& name) const { return name.find(filter_) != std::string::npos; }
+
+  void Bytes(const std::string& name, double bytes, const Fn& fn) {
+    if (Wants(name)) Add({name, Time(fn), bytes / copy_bytes_per_ms_, "copy", Extra(fn)});
+  }
+  // Against these products, run in the same process.
+  void Products(const std::string& name, const Fn& products, const Fn& fn) {
+    if (Wants(name)) Add({name, Time(fn), Time(products).p50, "gemms", Extra(fn)});
+  }
+
+  void WriteJson(const std::string& path) const {
+    std::ofstream out(path);
+    out << "{\"copy_gb_s\": " << copy_bytes_per_ms_ / 1e6
+        << ", \"gemm_tflops\": " << gemm_flops_per_ms_ / 1e9 << ", \"rows\": [";
+    for (size_t i = 0; i < rows_.size(); ++i) {
+      const Row& r = rows_[i];
+      out << (i ? ",\n" : "\n") << "{\"op\": \"" << r.name << "\", \"p20_ms\": " << r.ms.p20
+          << ", \"p50_ms\": " << r.ms.p50 << ", \"p80_ms\": " << r.ms.p80 << ", \"ideal_ms\": "
+          << r.ideal_ms << ", \"ceiling\": \"" << r.ceiling << "\", \"extra_mb\": " << r.extra_mb
+          << "}";
+    }
+    out << "\n]}\n";
+  }
+
+ private:
+  static double Extra(const Fn& fn) { return static_cast<double>(PeakBytes(fn)) / 1e6; }
+
+  void Add(Row row) {
+    // A fraction of the ceiling's rate, or a multiple of the products' time.
+    const double ratio =
+        row.ceiling == "copy" ? row.ideal_ms / row.ms.p50 : row.ms.p50 / row.ideal_ms;
+    std::printf("%-44s %9.4f %9.4f %9.4f  %5.3f%s %9.1f\n", row.name.c_str(), row.ms.p20,
+                row.ms.p50, row.ms.p80, ratio, row.ceiling == "copy" ? "  " : "x ", row.extra_mb);
+    std::fflush(stdout);
+    rows_.push_back(std::move(row));
+  }
+
+  std::string filter_;
+  double copy_bytes_per_ms_ = 0, gemm_flops_per_ms_ = 0;
+  std::vector<Row> rows_;
+};
+
+at::Tensor Leaf(at::Tensor t) { return t.requires_grad_(); }
+
+void Grad(const at::Tensor& y, const std::vector<at::Tensor>& inputs, const at::Tensor& dy) {
+  torch::autograd::grad({y}, inputs, {dy}, /*retain_graph=*/true);
+}
+
+void Norms(Bench& bench) {
+  const int64_t T = 16384;
+  for (const int64_t H : {2048, 4096, 8192}) {
+    const at::Tensor x = Leaf(Randn({T, H})), w = Leaf(Randn({H})), dy = Randn({T, H});
+    const double pass = static_cast<double>(x.nbytes());
+    const std::string shape = " " + std::to_string(T) + "x" + std::to_string(H);
+    bench.Bytes("rms_norm fwd" + shape, 2 * pass, [&] {
+      const torch::NoGradGuard no_grad;
+      RmsNorm(x, w, 1e-5);
+    });
+    const at::Tensor y = RmsNorm(x, w, 1e-5);
+    bench.Bytes("rms_norm bwd" + shape, 3 * pass, [&] { Grad(y, {x, w}, dy); });
+  }
+}
+
+void Elementwise(Bench& bench) {
+  {
+    const at::Tensor g = Leaf(Randn({16384, 14336})), u = Leaf(Randn({16384, 14336}));
+    const at::Tensor dy = Randn({16384, 14336});
+    const double pass = static_cast<double>(g.nbytes());
+    bench.Bytes("swiglu full 16384x14336", 8 * pass, [&] {
+      const at::Tensor y = Swiglu(g, u);
+      torch::autograd::grad({y}, {g, u}, {dy});
+    });
+  }
+  {
+    const int64_t T = 16384;
+    const at::Tensor q = Leaf(Randn({T, 32, 128})), k = Leaf(Randn({T, 8, 128}));
+    const at::Tensor dq = Randn({T, 32, 128}), dk = Randn({T, 8, 128});
+    const at::Tensor cos = Randn({T, 128}), sin = Randn({T, 128});
+    const double pass = static_cast<double>(q.nbytes() + k.nbytes());
+    bench.Bytes("rope full 16384x(32+8)x128", 4 * pass, [&] {
+      const auto [a, b] = Rope(q, k, cos, sin);
+      torch::autograd::grad({a, b}, {q, k}, {dq, dk});
+    });
+  }
+}
+
+void Losses(Bench& bench) {
+  const int64_t V = 128256;
+  const at::Tensor logits = Leaf(Randn({8192, V})), target = Targets(8192, V);
+  const at::Tensor one = at::ones({}, at::TensorOptions(kGpu).dtype(at::kFloat));
+  bench.Bytes("cross_entropy full 8192x128256", 2.0 * static_cast<double>(logits.nbytes()), [&] {
+    const at::Tensor loss = CrossEntropy(logits, target, 1.0 / 8192);
+    torch::autograd::grad({loss}, {logits}, {one});
+  });
+  at::Tensor in_place = logits.detach().clone();
+  bench.Bytes("cross_entropy in place 8192x128256", 2.0 * static_cast<double>(logits.nbytes()),
+              [&] { CrossEntropyAndGradInPlace(in_place, target, 1.0); });
+}
+
+void Heads(Bench& bench, int64_t T) {
+  const int64_t V = 128256, H = 4096, C = std::min<int64_t>(T, 2048);
+  const std::string shape = " " + std::to_string(T) + "x" + std::to_string(H) + "x" + std::to_string(V);
+  const at::Tensor hidden = Leaf(Randn({T, H}) * 0.02), weight = Leaf(Randn({V, H}));
+  const at::Tensor target = Targets(T, V);
+  at::Tensor acc = at::zeros({V, H}, at::TensorOptions(kGpu).dtype(at::kFloat));
+  at::Tensor logits = at::empty({C, V}, hidden.options()), dx = at::empty({C, H}, hidden.options());
+  at::Tensor dw = at::empty({V, H}, hidden.options());
+  // The same products without chunks of the weight's gradient: what a single pass would take.
+  const auto products = [&](int forwards) {
+    const torch::NoGradGuard no_grad;
+    for (int64_t t = 0; t < T; t += C) {
+      const at::Tensor x = hidden.narrow(0, t, C);
+      for (int i = 0; i < forwards; ++i) at::mm_out(logits, x, weight.t());
+      at::mm_out(dx, logits, weight);
+      at::mm_out(dw, logits.t(), x);
+    }
+  };
+  FusedLinearCrossEntropyOptions options{.scale = 1.0 / static_cast<double>(T)};
+  options.grad_weight_VH = acc;
+  bench.Products("fused_linear_cross_entropy" + shape, [&] { products(1); }, [&] {
+    const auto out = FusedLinearCrossEntropy(hidden, weight, target, {}, options);
+    torch::autograd::grad({out.loss}, {hidden});
+  });
+  FusedLinearLogprobOptions logprob;
+  logprob.grad_weight_VH = acc;
+  const at::Tensor upstream = Randn({T}, at::kFloat);
+  bench.Products("fused_linear_logprob" + shape, [&] { products(2); }, [&] {
+    const auto out = FusedLinearLogprob(hidden, weight, target, {}, logprob);
+    torch::autograd::grad({out.logp_T}, {hidden}, {upstream});
+  });
+}
+
+int Main(int argc, char** argv) {
+  std::string filter, json;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (i + 1 < argc && argument == "--filter") {
+      filter = argv[++i];
+    } else if (i + 1 < argc && argument == "--json") {
+      json = argv[++i];
+    } else {
+      std::fprintf(stderr, "usage: kernel_bench [--filter TEXT] [--json FILE]\n");
+      return 3;
+    }
+  }
+  if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) == nullptr || !at::hasCUDA()) {
+    std::fprintf(stderr, "kernel_bench: no CUDA here\n");
+    return 3;
+  }
+  torch::manual_seed(1);
+  Bench bench(filter);
+  Norms(bench);
+  Elementwise(bench);
+  Losses(bench);
+  for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);
+  if (!json.empty()) bench.WriteJson(json);
+  return 0;
+}
+
+}  // namespace
+}  // namespace liger::kernels
+
+int main(int argc, char** argv) { return liger::kernels::Main(argc, argv); }

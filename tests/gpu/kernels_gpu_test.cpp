@@ -1,0 +1,134 @@
+// What the op table (tests/unit/kernels/op_table_test.cpp, built in here for cuda:0) does not
+// ask: that our kernels ran, long and unaligned rows, equal bits, bad targets, other streams.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "kernels/cross_entropy/cross_entropy.h"
+#include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
+#include "kernels/path.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope/rope.h"
+#include "kernels/swiglu/swiglu.h"
+
+namespace liger::kernels {
+namespace {
+
+const at::Device kGpu(LIGER_TEST_DEVICE);
+
+// The program links libtorch_cpu only, as liger-trainer does.
+class CudaEnvironment : public testing::Environment {
+ public:
+  void SetUp() override {
+    ASSERT_NE(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << dlerror();
+    ASSERT_TRUE(at::globalContext().hasCUDA());
+  }
+};
+const auto* const kEnvironment = testing::AddGlobalTestEnvironment(new CudaEnvironment);
+
+double RelativeError(const at::Tensor& value, const at::Tensor& expected) {
+  const at::Tensor e = expected.to(at::kCPU, at::kDouble), v = value.to(at::kCPU, at::kDouble);
+  return ((v - e).norm() / e.norm()).item<double>();
+}
+
+at::Tensor Randn(at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::randn(shape, at::TensorOptions(kGpu).dtype(at::kFloat)).to(dtype);
+}
+
+TEST(KernelsGpuTest, OurKernelsRun) {
+  ClearPathsRan();
+  const at::Tensor x = Randn({4, 64}, at::kBFloat16), w = Randn({64}, at::kBFloat16);
+  RmsNorm(x, w, 1e-5);
+  Swiglu(x, x);
+  const at::Tensor q = Randn({4, 2, 16}, at::kBFloat16), table = Randn({4, 16}, at::kFloat);
+  Rope(q, q, table, table);
+  CrossEntropy(x, at::zeros({4}, at::TensorOptions(kGpu).dtype(at::kLong)));
+  for (const PathRan& ran : PathsRan()) EXPECT_EQ(ran.path, Path::kCuda) << ran.op;
+  EXPECT_EQ(PathsRan().size(), 4u);
+}
+
+// Rows that fill registers, that do not fit, that are not 16 byte aligned; float32 weights.
+TEST(KernelsGpuTest, RmsNormOfEveryLength) {
+  torch::manual_seed(3);
+  for (const int64_t H : {8, 33, 576, 1000, 2048, 4096, 4104, 8192, 16384, 20000, 70001}) {
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      for (const auto weight_dtype : {dtype, at::kFloat}) {
+        const at::Tensor x = Randn({37, H}, dtype).requires_grad_();
+        const at::Tensor w = Randn({H}, weight_dtype).requires_grad_();
+        const at::Tensor dy = Randn({37, H}, dtype);
+        const at::Tensor y = RmsNorm(x, w, 1e-5);
+        const auto grads = torch::autograd::grad({y}, {x, w}, {dy});
+        const at::Tensor xd = x.detach().cpu().to(at::kDouble).requires_grad_();
+        const at::Tensor wd = w.detach().cpu().to(at::kDouble).requires_grad_();
+        const at::Tensor yd = RmsNorm(xd, wd, 1e-5);
+        const auto expected =
+            torch::autograd::grad({yd}, {xd, wd}, {dy.cpu().to(at::kDouble)});
+        const double tolerance = dtype == at::kFloat ? 2e-6 : 6e-3;
+        EXPECT_LT(RelativeError(y, yd), tolerance) << H << " " << dtype;
+        EXPECT_LT(RelativeError(grads[0], expected[0]), tolerance) << H << " " << dtype;
+        EXPECT_LT(RelativeError(grads[1], expected[1]), tolerance) << H << " " << dtype;
+      }
+    }
+  }
+}
+
+TEST(KernelsGpuTest, EqualRunsGiveEqualBits) {
+  const at::Tensor x = Randn({1000, 1024}, at::kBFloat16).requires_grad_();
+  const at::Tensor w = Randn({1024}, at::kBFloat16).requires_grad_();
+  const at::Tensor dy = Randn({1000, 1024}, at::kBFloat16);
+  const auto run = [&] {
+    return torch::autograd::grad({RmsNorm(x, w, 1e-5)}, {x, w}, {dy});
+  };
+  const auto a = run(), b = run();
+  EXPECT_TRUE(a[0].equal(b[0]));
+  EXPECT_TRUE(a[1].equal(b[1]));
+}
+
+TEST(KernelsGpuTest, HeadsInOneTensorAndInPlace) {
+  const int64_t T = 50, N = 6, K = 2, D = 64;
+  const at::Tensor qkv = Randn({T, N + 2 * K, D}, at::kBFloat16);
+  at::Tensor q = qkv.narrow(1, 0, N), k = qkv.narrow(1, N, K);
+  const at::Tensor angle = Randn({T, D}, at::kFloat) * 3, cos = angle.cos(), sin = angle.sin();
+  const auto expected = baseline::Rope(q.cpu().to(at::kDouble), k.cpu().to(at::kDouble),
+                                       cos.cpu().to(at::kDouble), sin.cpu().to(at::kDouble));
+  const at::Tensor values = qkv.narrow(1, N + K, K).clone();
+  const auto [q_out, k_out] = Rope(q, k, cos, sin);
+  RopeInPlace(q, k, cos, sin);
+  EXPECT_LT(RelativeError(q_out, expected.first), 4e-3);
+  EXPECT_LT(RelativeError(k_out, expected.second), 4e-3);
+  EXPECT_TRUE(q.equal(q_out));
+  EXPECT_TRUE(k.equal(k_out));
+  EXPECT_TRUE(qkv.narrow(1, N + K, K).equal(values)) << "in place touches q and k only";
+}
+
+// A target outside the vocabulary is never read; the loss says that something is wrong.
+TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
+  for (const int64_t bad : {int64_t{-7}, int64_t{100}, int64_t{1} << 40}) {
+    const at::Tensor logits = Randn({5, 100}, at::kFloat);
+    at::Tensor target = at::zeros({5}, at::TensorOptions(kGpu).dtype(at::kLong));
+    target[3] = bad;
+    EXPECT_TRUE(std::isnan(CrossEntropy(logits, target).item<double>())) << bad;
+    const at::Tensor weight = Randn({100, 16}, at::kFloat), hidden = Randn({5, 16}, at::kFloat);
+    EXPECT_TRUE(std::isnan(FusedLinearCrossEntropy(hidden, weight, target).loss.item<double>()));
+  }
+}
+
+// More than 2^31 logits: 17000 rows of 128256, whose last row counts like its first.
+TEST(KernelsGpuTest, MoreLogitsThanInt32Counts) {
+  const int64_t T = 17000, V = 128256;
+  const at::Tensor row = Randn({1, V}, at::kBFloat16);
+  const at::Tensor logits = row.expand({T, V}).contiguous().requires_grad_();
+  const at::Tensor target = at::full({T}, V - 1, at::TensorOptions(kGpu).dtype(at::kLong));
+  const at::Tensor loss = CrossEntropy(logits, target, 1.0 / T);
+  const at::Tensor one =
+      CrossEntropy(row.to(at::kDouble).cpu(), at::full({1}, V - 1, at::kLong), 1.0);
+  EXPECT_NEAR(loss.item<double>(), one.item<double>(), 1e-4);
+  const at::Tensor grad = torch::autograd::grad({loss}, {logits})[0];
+  EXPECT_TRUE(grad[0].equal(grad[T - 1]));
+  EXPECT_LT(grad[T - 1][V - 1].item<float>(), 0);
+}
+
+}  // namespace
+}  // namespace liger::kernels
