@@ -62,6 +62,13 @@ TEST(ClassifyExitTest, KilledForItsSilenceIsAHangAndToBlame) {
   EXPECT_EQ(exited.first_failed_rank(), 1);
   EXPECT_EQ(exited.failure().message(),
             "the trainer of rank 1 gave no sign of life for 1m1s and was killed");
+  hung.silent_for = absl::ZeroDuration();
+  hung.idle_for = absl::Minutes(30);
+  hung.phase = trainer::v1::PHASE_SAVING;
+  hung.step = 12;
+  EXPECT_EQ(ClassifyExit({killed_with_it, hung}, {}).failure().message(),
+            "the trainer of rank 1 made no progress for 30m (SAVING, after step 12) and was "
+            "killed");
   hung.done = true;
   EXPECT_FALSE(ClassifyExit({hung}, {}).has_failure()) << "it had said that it is done";
 }
