@@ -89,7 +89,8 @@ std::map<std::string, Fleet::WorkerView> Fleet::Workers() const {
   absl::MutexLock lock(&mutex_);
   std::map<std::string, WorkerView> views;
   for (const auto& [id, worker] : workers_) {
-    views[id] = {worker.link != nullptr && worker.welcomed, worker.last_heartbeat_wall};
+    views[id] = {worker.link != nullptr && worker.welcomed, worker.draining,
+                 worker.last_heartbeat_wall};
   }
   return views;
 }
@@ -152,6 +153,7 @@ absl::Status Fleet::Register(const std::shared_ptr<WorkerLink>& link, const Hell
   *replaced = Detach(&worker);
   worker.incarnation = hello.incarnation();
   worker.link = link;
+  worker.draining = hello.draining();
   worker_of_link_[link.get()] = hello.worker_id();
   // The lease that runs, runs on; a lost worker's begins with Welcome.
   if (worker.last_heartbeat.has_value()) worker.last_heartbeat = Now();
@@ -194,6 +196,7 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
     if (worker == nullptr || !worker->welcomed || !worker->last_heartbeat.has_value()) return;
     worker->last_heartbeat = Now();
     worker->last_heartbeat_wall = absl::Now();
+    worker->draining = heartbeat.draining();
     incarnation = worker->incarnation;
   }
   CoordinatorMessage ack;
@@ -325,6 +328,13 @@ bool Fleet::IsConnected(const std::string& worker_id) const {
   absl::MutexLock lock(&mutex_);
   const auto it = workers_.find(worker_id);
   return it != workers_.end() && it->second.link != nullptr && it->second.welcomed;
+}
+
+bool Fleet::TakesTasks(const std::string& worker_id) const {
+  absl::MutexLock lock(&mutex_);
+  const auto it = workers_.find(worker_id);
+  return it != workers_.end() && it->second.link != nullptr && it->second.welcomed &&
+         !it->second.draining;
 }
 
 void Fleet::Disconnect(const std::string& worker_id, const std::string& reason) {

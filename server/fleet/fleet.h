@@ -62,12 +62,14 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
 
   struct WorkerView {
     bool connected = false;
+    bool draining = false;
     absl::Time last_heartbeat = absl::InfinitePast();  // wall clock
   };
   std::map<std::string, WorkerView> Workers() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // FleetPort
   bool IsConnected(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool TakesTasks(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
   void Disconnect(const std::string& worker_id, const std::string& reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void StartTask(const TaskStart& start) override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -94,6 +96,7 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     int64_t incarnation = 0;
     std::shared_ptr<WorkerLink> link;  // null: not connected
     bool welcomed = false;             // Welcome was sent on `link`
+    bool draining = false;             // as it said last
     // Absent: the worker is lost, or has not been welcomed yet.
     std::optional<absl::Duration> last_heartbeat;
     absl::Time last_heartbeat_wall = absl::InfinitePast();

@@ -184,7 +184,7 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
   absl::MutexLock lock(&placing_mutex_);
   ScheduleSnapshot snapshot = CheckSnapshot(id, resolved);
   snapshot.running_checks = dry_runs_.Running();
-  snapshot.disconnected = Disconnected(snapshot.workers, &fleet_);
+  snapshot.unavailable = Unavailable(snapshot.workers, &fleet_);
   const ScheduleDecisions decisions = Schedule(snapshot);
   for (const WaitDecision& wait : decisions.waits) {
     result->notices.push_back(absl::StrCat("not checked on a worker: ", wait.message));

@@ -28,11 +28,11 @@ bool IsAbsent(const WaitDecision& wait) {
 
 }  // namespace
 
-std::set<std::string> Disconnected(const std::vector<WorkerRow>& workers, FleetGate* gate) {
+std::set<std::string> Unavailable(const std::vector<WorkerRow>& workers, FleetGate* gate) {
   std::set<std::string> away;
   for (const WorkerRow& worker : workers) away.insert(worker.worker_id);
   gate->Call([&away](FleetPort& fleet) {
-    std::erase_if(away, [&fleet](const std::string& id) { return fleet.IsConnected(id); });
+    std::erase_if(away, [&fleet](const std::string& id) { return fleet.TakesTasks(id); });
   });
   return away;
 }
@@ -118,7 +118,7 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
   const std::vector<TaskRow> dry_runs = state_->dry_runs.Running();
   snapshot.running_checks.insert(snapshot.running_checks.end(), dry_runs.begin(), dry_runs.end());
   snapshot.catalog_uris = catalog_.uris();
-  snapshot.disconnected = Disconnected(snapshot.workers, &state_->fleet);
+  snapshot.unavailable = Unavailable(snapshot.workers, &state_->fleet);
   const int64_t now = NowUs();
   const std::map<std::string, const JobRow*> jobs = ByUid(snapshot);
   absl::MutexLock lock(&mutex_);

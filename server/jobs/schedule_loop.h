@@ -19,8 +19,8 @@
 
 namespace liger::server {
 
-// The workers that have no session just now.
-std::set<std::string> Disconnected(const std::vector<WorkerRow>& workers, FleetGate* gate);
+// The workers that have no session just now, or drain.
+std::set<std::string> Unavailable(const std::vector<WorkerRow>& workers, FleetGate* gate);
 
 // Runs the scheduler over a snapshot and carries out its decisions, one pass at
 // a time: a pass ends when its commands are committed, so no two decide over

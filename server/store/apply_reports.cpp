@@ -144,6 +144,7 @@ void Withdraw(const std::vector<std::string>& unpublished, JobRow* job, const At
 absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Transaction& txn) {
   AttemptEnd end{.state = report.exit->outcome,
                  .retry = report.exit->retry,
+                 .free = report.exit->worker_stopped,
                  .failure = report.exit->failure,
                  .max_restarts = report.max_restarts};
   const bool wanted_to_stop = job->state == liger::v1::JobStatus::CANCELLING;
@@ -227,9 +228,10 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
   return result;
 }
 
-// A CHECK that ended without a result: run again, unless it keeps happening.
+// A CHECK that ended without a result: run again, unless it keeps happening
+// for another reason than that its worker was stopped.
 absl::Status CheckDied(const ReportTask& report, JobRow* job, TaskRow* task, Transaction& txn) {
-  task->state = TaskState::kLost;
+  task->state = report.exit->worker_stopped ? TaskState::kCancelled : TaskState::kLost;
   txn.tables().PutTask(*task);
   const std::vector<TaskRow> tasks = txn.tables().Tasks(job->uid);
   const auto died = std::count_if(tasks.begin(), tasks.end(), [](const TaskRow& other) {

@@ -100,6 +100,7 @@ struct AbandonAttempt {
 struct TaskExit {
   AttemptState outcome = AttemptState::kFailed;  // kSucceeded, kFailed or kCancelled
   bool retry = false;                            // kFailed: run it again, within max_restarts
+  bool worker_stopped = false;                   // with retry: that costs no restart
   liger::v1::Failure failure;
   std::vector<std::string> unpublished;  // asked for, and not visible for good
 };

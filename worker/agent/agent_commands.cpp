@@ -54,6 +54,7 @@ WorkerMessage Agent::MakeHello() const {
   hello->set_model_root(model_root_->path());
   hello->set_dataset_root(dataset_root_->path());
   hello->set_output_root(output_root_->path());
+  hello->set_draining(draining_);
   return message;
 }
 
@@ -92,8 +93,7 @@ void Agent::OnMessage(int64_t stream_id, const CoordinatorMessage& message) {
       return OnReclaim(message.reclaim());
     case CoordinatorMessage::kDrain:
       LogInfo("draining: nothing new is started here");
-      draining_ = true;
-      return;
+      return Drain();
     case CoordinatorMessage::kWelcome:
     case CoordinatorMessage::MESSAGE_NOT_SET:
       return;

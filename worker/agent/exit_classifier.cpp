@@ -115,6 +115,7 @@ Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& co
     *exited.mutable_failure() = *culprit->failed;
   } else if (!context.worker_error.empty()) {
     *exited.mutable_failure() = Infra(context.worker_error);
+    exited.set_worker_stopped(context.worker_stopped);
   } else if (context.cancelled) {
     exited.set_cancelled(true);
     return exited;

@@ -41,6 +41,7 @@ struct ExitContext {
   bool cancelled = false;    // the coordinator asked it to stop
   std::string spawn_error;   // not empty: a rank could not be started
   std::string worker_error;  // not empty: the agent failed the task (shutdown, orphaned)
+  bool worker_stopped = false;  // that was an orderly stop of the worker
 };
 
 // The Exited event but for log_tail. A Failed event says more than anything

@@ -207,6 +207,11 @@ void TaskRunner::Fail(absl::Duration grace, const std::string& worker_error) {
   Stop(grace, worker_error);
 }
 
+void TaskRunner::Vacate(absl::Duration grace, const std::string& reason) {
+  vacated_ = worker_error_.empty();
+  Fail(grace, reason);
+}
+
 void TaskRunner::EnforceStop(absl::Time now) {
   if (state_ != State::kRunning) return;
   if (!kill_at_ && ranks_.AnyFailed() && !ranks_.AllGone()) {

@@ -431,6 +431,8 @@ TEST_F(AgentTest, EndsGracefullyAtSigterm) {
   const Exited exited = coordinator_->WaitForExited(ref_);
   EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_INFRA) << "to be run elsewhere";
   EXPECT_THAT(exited.failure().message(), HasSubstr("shut down"));
+  EXPECT_TRUE(exited.worker_stopped()) << "and costs no restart";
+  EXPECT_TRUE(coordinator_->last_heartbeat().draining()) << "or it would be offered here again";
 }
 
 TEST_F(AgentTest, ASecondAgentOnTheSameFolderIsRefused) {

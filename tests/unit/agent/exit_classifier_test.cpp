@@ -107,6 +107,11 @@ TEST(ClassifyExitTest, TheWorkersOwnTroubleIsInfrastructure) {
   const auto shut_down = ClassifyExit({Rank(0, ExitCode(2))}, {.worker_error = "shut down"});
   EXPECT_EQ(shut_down.failure().class_(), v1::FAILURE_CLASS_INFRA);
   EXPECT_EQ(shut_down.failure().message(), "shut down");
+  EXPECT_FALSE(shut_down.worker_stopped());
+  const ExitContext in_order{.worker_error = "shut down", .worker_stopped = true};
+  EXPECT_TRUE(ClassifyExit({Rank(0, ExitCode(2))}, in_order).worker_stopped());
+  EXPECT_FALSE(ClassifyExit({Failed(0, v1::FAILURE_CLASS_NAN)}, in_order).worker_stopped())
+      << "it had failed by itself";
   const auto spawn = ClassifyExit({Rank(0, 0)}, {.spawn_error = "no such program"});
   EXPECT_EQ(spawn.failure().message(), "no such program");
 }

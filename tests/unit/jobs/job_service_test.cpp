@@ -24,6 +24,9 @@ class FakeFleet : public FleetPort {
     if (on_is_connected) on_is_connected();
     return connected.contains(worker_id);
   }
+  bool TakesTasks(const std::string& worker_id) const override {
+    return connected.contains(worker_id) && !draining.contains(worker_id);
+  }
   void Disconnect(const std::string& worker_id, const std::string& reason) override {
     disconnects.push_back(worker_id + " " + reason);
   }
@@ -41,7 +44,7 @@ class FakeFleet : public FleetPort {
     }
   }
 
-  std::set<std::string> connected;
+  std::set<std::string> connected, draining;
   std::function<void()> on_is_connected;
   std::vector<TaskStart> starts;
   std::vector<std::string> stops, reclaimed, disconnects;
@@ -529,6 +532,17 @@ TEST_F(JobServiceTest, NothingIsPlacedOnAWorkerThatIsAway) {
   EXPECT_EQ(Job(uid).status().reason(), "WorkerAway");
   Hello("w");
   EXPECT_THAT(fleet.starts, SizeIs(1));
+}
+
+TEST_F(JobServiceTest, NothingIsPlacedOnAWorkerThatDrains) {
+  Hello("w");
+  fleet.draining.insert("w");
+  ASSERT_TRUE(Submit(Spec()).ok());
+  EXPECT_THAT(fleet.starts, IsEmpty());
+  EXPECT_THAT(Submit(Spec(), /*validate_only=*/true)->checks_skipped, SizeIs(2));
+  Hello("other");
+  ASSERT_THAT(fleet.starts, SizeIs(1));
+  EXPECT_EQ(fleet.starts[0].worker_id, "other");
 }
 
 TEST_F(JobServiceTest, AGpuThatIsGoneDecidesNothing) {
