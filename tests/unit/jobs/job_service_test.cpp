@@ -486,6 +486,43 @@ TEST_F(JobServiceTest, ALossThatTheDiskRefusedIsNotForgotten) {
   EXPECT_EQ(Job(uid).status().state(), JobStatus::RECOVERING);
 }
 
+TEST_F(JobServiceTest, ALossThatTheDiskRefusedIsForgottenWhenTheWorkerIsBack) {
+  Hello("w");
+  const std::string uid = Running();
+  FailCommits(1);
+  LoseWorker("w");
+  fleet.connected.insert("w");
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+}
+
+TEST_F(JobServiceTest, AnInventoryThatTheDiskRefusedIsStoredLater) {
+  Hello("w", /*with_files=*/false);
+  const auto item = [](const char* uri) {
+    liger::worker::v1::InventoryItem item;
+    item.set_kind("model");
+    item.set_uri(uri);
+    return item;
+  };
+  const auto stored = [&] {
+    return *store->ReadAndWait<int>([](const ReadView& view) -> absl::StatusOr<int> {
+      return view.Worker("w")->hello.inventory_size();
+    });
+  };
+  ASSERT_EQ(stored(), 1);
+  FailCommits(1);
+  service->OnInventory("w", 1, {item("a"), item("b")});
+  EXPECT_EQ(stored(), 1);
+  service->Tick();
+  EXPECT_EQ(stored(), 2);
+  FailCommits(1);
+  service->OnInventory("w", 1, {item("a")});
+  service->OnInventory("w", 1, {item("a"), item("b"), item("c")});
+  service->Tick();
+  EXPECT_EQ(stored(), 3) << "a retry stores what is known by then";
+}
+
 TEST_F(JobServiceTest, ARefusalThatTheDiskRefusedIsNotForgotten) {
   Hello("w");
   const std::string uid = Starting();
