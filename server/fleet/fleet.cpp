@@ -120,8 +120,7 @@ void Fleet::OnMessage(const std::shared_ptr<WorkerLink>& link, WorkerMessage mes
     case WorkerMessage::kEvent:
       return jobs_->OnTaskEvent(worker_id, message.event());
     case WorkerMessage::kReclaimed:
-      return jobs_->OnReclaimed(
-          worker_id, {message.reclaimed().uris().begin(), message.reclaimed().uris().end()});
+      return jobs_->OnReclaimed(worker_id, FromProto(worker_id, message.reclaimed()));
     case WorkerMessage::kHello:
     case WorkerMessage::MESSAGE_NOT_SET:
       return;  // of a newer protocol

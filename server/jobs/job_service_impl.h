@@ -49,7 +49,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void OnWorkerLost(LoseWorker command);
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                      const std::string& reason);
-  void OnReclaimed(FinishReclaims command);
+  void OnReclaimed(const std::string& worker_id, FinishReclaims command);
   void OnTaskEvent(const std::string& worker_id, const liger::worker::v1::TaskEvent& event);
   void Tick();
 

@@ -131,10 +131,9 @@ void JobService::Impl::OnTaskRefused(const std::string& worker_id, const Ref& re
   Insist(WorkerActor(worker_id), command);
 }
 
-void JobService::Impl::OnReclaimed(FinishReclaims command) {
-  const std::string actor = WorkerActor(command.worker_id);
+void JobService::Impl::OnReclaimed(const std::string& worker_id, FinishReclaims command) {
   // When this is not stored the worker is asked again.
-  store_.Apply<FinishReclaims>(NowUs(), actor, std::move(command), {});
+  store_.Apply<FinishReclaims>(NowUs(), WorkerActor(worker_id), std::move(command), {});
 }
 
 void JobService::Impl::StopTasks(const std::vector<TaskStop>& stops, const std::string& reason) {

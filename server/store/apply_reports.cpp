@@ -109,7 +109,7 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
       saved.kind() == "model" ? OutputUri(txn.tables(), *job, report.worker_id) : saved.dir();
   txn.tables().PutArtifact(artifact);
   if (saved.kind() == "model") {
-    TakeOutput(txn.tables(), *job, artifact);
+    PrepareOutput(txn.tables(), artifact);
     answer.output_uri = artifact.uri;
     job->status.set_output_uri(artifact.uri);
   }
@@ -119,13 +119,16 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
   return answer;
 }
 
-// What was granted and then could not be made visible does not exist after all.
-void Withdraw(const std::vector<std::string>& unpublished, JobRow* job, const AttemptRow& attempt,
-              Transaction& txn) {
+// At a worker's exit what it was granted is there, in the place of what lay there
+// before, or could not be made visible: then it does not exist after all.
+void SettlePublications(const ReportTask& report, JobRow* job, const AttemptRow& attempt,
+                        Transaction& txn) {
+  const std::vector<std::string>& unpublished = report.exit->unpublished;
   for (const ArtifactRow& artifact : txn.tables().Artifacts(job->tenant, job->uid)) {
-    if (artifact.epoch != attempt.epoch ||
-        std::find(unpublished.begin(), unpublished.end(), artifact.publication_id) ==
-            unpublished.end()) {
+    if (artifact.epoch != attempt.epoch || artifact.worker_id != report.worker_id) continue;
+    if (std::find(unpublished.begin(), unpublished.end(), artifact.publication_id) ==
+        unpublished.end()) {
+      if (artifact.kind == "model") TakeOutput(txn.tables(), *job, artifact);
       continue;
     }
     txn.tables().DropArtifact(artifact.id);
@@ -148,7 +151,7 @@ absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Tr
                  .failure = report.exit->failure,
                  .max_restarts = report.max_restarts};
   const bool wanted_to_stop = job->state == liger::v1::JobStatus::CANCELLING;
-  Withdraw(report.exit->unpublished, job, *attempt, txn);
+  SettlePublications(report, job, *attempt, txn);
   if (end.state == AttemptState::kSucceeded) {
     if (!StopsFor(txn.tables(), job->uid, job->epoch).empty()) return absl::OkStatus();
     if (!HasCommittedModel(txn.tables(), *job, attempt->epoch)) {
@@ -218,7 +221,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     if (report.publish.has_value()) result.publish = Publish(report, false, &*job, txn);
     // Granted to a worker that was lost before it could make it visible.
     if (report.exit.has_value()) {
-      Withdraw(report.exit->unpublished, &*job, *attempt, txn);
+      SettlePublications(report, &*job, *attempt, txn);
       txn.SaveJob(&*job);
     }
     return result;

@@ -215,10 +215,10 @@ struct DeleteJob {
   };
 };
 
-// A worker has removed these outputs, or found something else there.
+// A worker has removed these outputs, or found something else there. One that
+// was asked for since, of another digest at the same place, is still to come.
 struct FinishReclaims {
-  std::string worker_id;
-  std::vector<std::string> uris;
+  std::vector<ReclaimRow> outputs;
   struct Result {};
 };
 

@@ -196,9 +196,9 @@ void Agent::OnReclaim(const worker::v1::Reclaim& reclaim) {
       if (!removed.ok()) {
         return LogWarning("cannot remove ", output.uri(), ": ", removed.ToString());
       }
-      loop_.Post([this, uri = output.uri()] {
+      loop_.Post([this, output] {
         WorkerMessage message;
-        message.mutable_reclaimed()->add_uris(uri);
+        *message.mutable_reclaimed()->add_outputs() = output;
         Send(std::move(message));
       });
     });

@@ -164,7 +164,9 @@ TEST_F(JobsTest, AnOutputIsRemovedAlsoWhenItsWorkerWasAway) {
     EXPECT_EQ(reclaim.outputs(0).manifest_digest(), "sha256:" + std::string(64, 'a'));
   }
   liger::worker::v1::WorkerMessage done;
-  done.mutable_reclaimed()->add_uris(uri);
+  auto* removed = done.mutable_reclaimed()->add_outputs();
+  removed->set_uri(uri);
+  removed->set_manifest_digest("sha256:" + std::string(64, 'a'));
   worker_->Send(done);
   // Messages of a session are in order: when this job starts, that was heard.
   ASSERT_TRUE(cluster_.Submit("next").ok());

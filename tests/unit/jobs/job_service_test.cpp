@@ -336,7 +336,7 @@ TEST_F(JobServiceTest, PublishAndExitAreAnsweredAtOnce) {
   Hello("w");
   ASSERT_THAT(fleet.reclaimed, SizeIs(2));
   EXPECT_EQ(fleet.reclaimed[1], fleet.reclaimed[0]);
-  service->OnReclaimed("w", {fleet.answers[0].output_uri});
+  service->OnReclaimed("w", {{"w", fleet.answers[0].output_uri, "sha256:1"}});
   Hello("w");
   EXPECT_THAT(fleet.reclaimed, SizeIs(2));
 }
