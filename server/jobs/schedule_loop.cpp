@@ -61,6 +61,11 @@ void ScheduleLoop::Exclude(const std::string& job_uid, const std::string& worker
   exclusion.until_us = NowUs() + static_cast<int64_t>(seconds * kSecond);
 }
 
+std::vector<TaskRow> ScheduleLoop::RunningChecks() const {
+  absl::MutexLock lock(&mutex_);
+  return running_checks_;
+}
+
 void ScheduleLoop::Tick() {
   const int64_t now = NowUs();
   bool due = false;
@@ -115,6 +120,10 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
   snapshot.workers = view.Workers();
   snapshot.occupied = view.UnreleasedMembers("");
   snapshot.running_checks = view.RunningTasks();
+  {
+    absl::MutexLock lock(&mutex_);
+    running_checks_ = snapshot.running_checks;
+  }
   const std::vector<TaskRow> dry_runs = state_->dry_runs.Running();
   snapshot.running_checks.insert(snapshot.running_checks.end(), dry_runs.begin(), dry_runs.end());
   snapshot.catalog_uris = catalog_.uris();
@@ -147,6 +156,12 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
   auto self = shared_from_this();
   std::shared_ptr<void> pass(nullptr, [self](void*) { self->FinishPass(); });
   for (const CheckDecision& check : decisions.checks) {
+    {
+      absl::MutexLock lock(&mutex_);
+      TaskRow& task = running_checks_.emplace_back();
+      task.job_uid = check.job_uid;
+      task.worker_id = check.worker_id;
+    }
     AssignCheck command{.job_uid = check.job_uid, .worker_id = check.worker_id};
     command.task_id = absl::StrCat("check-", state_->options.new_id());
     Apply<AssignCheck>(pass, std::move(command), [self](const AssignCheck::Result& result) {

@@ -651,6 +651,22 @@ TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {
   EXPECT_THAT(fleet.starts, SizeIs(3)) << "the job's check";
 }
 
+TEST_F(DryRunTest, TheyLeaveTheSlotsOfJobsChecksAlone) {
+  ASSERT_TRUE(Submit(Spec()).ok());
+  ASSERT_TRUE(Submit(Spec()).ok());
+  ASSERT_THAT(fleet.starts, SizeIs(2)) << "both slots of the worker";
+  Validate();
+  EXPECT_THAT(fleet.starts, SizeIs(2));
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->checks_skipped, ElementsAre("model", "data"));
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);
+  const size_t before = fleet.starts.size();
+  Validate();
+  EXPECT_EQ(fleet.starts.size(), before + 1) << "a slot is free again";
+}
+
 TEST_F(DryRunTest, AClientThatGoesTakesItsCheckAlong) {
   const auto give_up = Validate();
   give_up();
