@@ -95,6 +95,16 @@ std::map<std::string, Fleet::WorkerView> Fleet::Workers() const {
   return views;
 }
 
+std::optional<absl::Duration> Fleet::IdleTime(const liger::trainer::v1::Ref& ref) const {
+  const std::string key = KeyOf(ref);
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [id, worker] : workers_) {
+    const auto it = worker.got_on.find(key);
+    if (it != worker.got_on.end()) return Now() - it->second;
+  }
+  return std::nullopt;
+}
+
 // ---- what workers say
 
 void Fleet::OnMessage(const std::shared_ptr<WorkerLink>& link, WorkerMessage message) {
@@ -196,6 +206,11 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
     worker->last_heartbeat = Now();
     worker->last_heartbeat_wall = absl::Now();
     worker->draining = heartbeat.draining();
+    worker->got_on.clear();
+    for (const liger::worker::v1::TaskStatus& task : heartbeat.tasks()) {
+      worker->got_on[KeyOf(task.ref())] =
+          Now() - absl::Seconds(task.last_progress_age_seconds());
+    }
     incarnation = worker->incarnation;
   }
   CoordinatorMessage ack;

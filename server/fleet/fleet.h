@@ -66,6 +66,10 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     absl::Time last_heartbeat = absl::InfinitePast();  // wall clock
   };
   std::map<std::string, WorkerView> Workers() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Since this task last got on, by its worker's last heartbeat; nullopt: none
+  // has told of it.
+  std::optional<absl::Duration> IdleTime(const liger::trainer::v1::Ref& ref) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // FleetPort
   bool IsConnected(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -101,6 +105,8 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     std::optional<absl::Duration> last_heartbeat;
     absl::Time last_heartbeat_wall = absl::InfinitePast();
     std::map<std::string, Preparing> preparing;  // by ref
+    // When the tasks of the last heartbeat last got on, by ref.
+    std::map<std::string, absl::Duration> got_on;
     // Prepared in an earlier session and given up with it: their reservations
     // must go.
     std::vector<liger::trainer::v1::Ref> to_abort;

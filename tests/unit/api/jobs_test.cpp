@@ -177,6 +177,28 @@ TEST_F(JobsTest, AnOutputIsRemovedAlsoWhenItsWorkerWasAway) {
       worker_->Take(liger::worker::v1::CoordinatorMessage::kReclaim, absl::Milliseconds(300)));
 }
 
+TEST_F(JobsTest, ARunningJobTellsSinceWhenItStandsStill) {
+  ConnectWorker();
+  ASSERT_TRUE(cluster_.Submit("job").ok());
+  const auto ref = worker_->ExpectTrain().ref();
+  worker_->SendStarted(ref);
+  EXPECT_EQ(cluster_.WaitFor("job", JobStatus::RUNNING).status().progress().idle_seconds(), 0);
+  worker_->StopHeartbeats();  // those tell of no task
+  absl::SleepFor(absl::Milliseconds(100));
+  liger::worker::v1::WorkerMessage message;
+  auto* task = message.mutable_heartbeat()->add_tasks();
+  *task->mutable_ref() = ref;
+  task->set_last_progress_age_seconds(300);
+  worker_->Send(message);
+  double idle = 0;
+  for (int i = 0; i < 20 && idle == 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+    idle = cluster_.Get("job")->status().progress().idle_seconds();
+  }
+  EXPECT_GE(idle, 300);
+  EXPECT_LT(idle, 305);
+}
+
 TEST_F(JobsTest, WorkersShowTheirDevicesAndWhoHoldsThem) {
   ConnectWorker();
   ASSERT_TRUE(cluster_.Submit("job").ok());
