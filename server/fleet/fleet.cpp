@@ -208,8 +208,7 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
     worker->draining = heartbeat.draining();
     worker->got_on.clear();
     for (const liger::worker::v1::TaskStatus& task : heartbeat.tasks()) {
-      worker->got_on[KeyOf(task.ref())] =
-          Now() - absl::Seconds(task.last_progress_age_seconds());
+      worker->got_on[KeyOf(task.ref())] = Now() - absl::Seconds(task.last_progress_age_seconds());
     }
     incarnation = worker->incarnation;
   }

@@ -38,9 +38,9 @@ struct RankOutcome {
 std::string DescribeHang(const RankOutcome& rank);
 
 struct ExitContext {
-  bool cancelled = false;    // the coordinator asked it to stop
-  std::string spawn_error;   // not empty: a rank could not be started
-  std::string worker_error;  // not empty: the agent failed the task (shutdown, orphaned)
+  bool cancelled = false;       // the coordinator asked it to stop
+  std::string spawn_error;      // not empty: a rank could not be started
+  std::string worker_error;     // not empty: the agent failed the task (shutdown, orphaned)
   bool worker_stopped = false;  // that was an orderly stop of the worker
 };
 
