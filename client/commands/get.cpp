@@ -12,6 +12,9 @@ namespace {
 
 using liger::v1::Job;
 
+// Shorter than that is a long step.
+constexpr double kNotableIdleSeconds = 60;
+
 void Line(const char* key, const std::string& value) {
   if (!value.empty()) std::cout << absl::StrFormat("%-12s %s\n", key, value);
 }
@@ -25,6 +28,9 @@ void PrintProgress(const liger::v1::Progress& progress) {
     Line("tokens/s", absl::StrFormat("%.0f (mean)", progress.mean_tokens_per_second()));
   }
   Line("peak memory", PeakMemory(progress));
+  if (progress.idle_seconds() > kNotableIdleSeconds) {
+    Line("idle", absl::StrCat("no progress for ", Duration(progress.idle_seconds())));
+  }
 }
 
 void PrintHistory(const liger::v1::JobStatus& status) {

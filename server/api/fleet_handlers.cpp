@@ -85,6 +85,9 @@ grpc::ServerUnaryReactor* FineTuningService::ListWorkers(
           liger::v1::Worker* worker = list.add_workers();
           *worker = ToWorker(view, row);
           const auto it = live.find(row.worker_id);
+          if (it != live.end() && it->second.draining && row.state == WorkerState::kReady) {
+            worker->set_state(WorkerStateName(WorkerState::kDraining));
+          }
           if (it != live.end() && it->second.last_heartbeat != absl::InfinitePast()) {
             *worker->mutable_last_heartbeat_time() = FromTime(it->second.last_heartbeat);
           }

@@ -6,6 +6,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/api/fine_tuning_service.h"
 #include "server/api/reply.h"
+#include "server/store/attempts.h"
 
 namespace liger::server {
 namespace {
@@ -140,11 +141,17 @@ grpc::ServerUnaryReactor* FineTuningService::GetJob(grpc::CallbackServerContext*
   if (absl::Status s = CheckJobField(request->job()); !s.ok()) return Refuse(context, s);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   b_.store->Read<liger::v1::Job>(
-      [tenant = PrincipalOf(*context).tenant,
-       job = request->job()](const ReadView& view) -> absl::StatusOr<liger::v1::Job> {
+      [tenant = PrincipalOf(*context).tenant, job = request->job(),
+       fleet = b_.fleet](const ReadView& view) -> absl::StatusOr<liger::v1::Job> {
         absl::StatusOr<JobRow> row = FindJob(view, tenant, job);
         if (!row.ok()) return row.status();
-        return ToProto(view, *row);
+        liger::v1::Job found = ToProto(view, *row);
+        if (row->state != liger::v1::JobStatus::RUNNING) return found;
+        if (const auto idle = fleet->IdleTime(TrainRef(row->uid, row->epoch))) {
+          found.mutable_status()->mutable_progress()->set_idle_seconds(
+              absl::ToDoubleSeconds(*idle));
+        }
+        return found;
       },
       ReplyTo(reactor, response));
   return reactor;

@@ -89,9 +89,20 @@ std::map<std::string, Fleet::WorkerView> Fleet::Workers() const {
   absl::MutexLock lock(&mutex_);
   std::map<std::string, WorkerView> views;
   for (const auto& [id, worker] : workers_) {
-    views[id] = {worker.link != nullptr && worker.welcomed, worker.last_heartbeat_wall};
+    views[id] = {worker.link != nullptr && worker.welcomed, worker.draining,
+                 worker.last_heartbeat_wall};
   }
   return views;
+}
+
+std::optional<absl::Duration> Fleet::IdleTime(const liger::trainer::v1::Ref& ref) const {
+  const std::string key = KeyOf(ref);
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [id, worker] : workers_) {
+    const auto it = worker.got_on.find(key);
+    if (it != worker.got_on.end()) return Now() - it->second;
+  }
+  return std::nullopt;
 }
 
 // ---- what workers say
@@ -119,8 +130,7 @@ void Fleet::OnMessage(const std::shared_ptr<WorkerLink>& link, WorkerMessage mes
     case WorkerMessage::kEvent:
       return jobs_->OnTaskEvent(worker_id, message.event());
     case WorkerMessage::kReclaimed:
-      return jobs_->OnReclaimed(
-          worker_id, {message.reclaimed().uris().begin(), message.reclaimed().uris().end()});
+      return jobs_->OnReclaimed(worker_id, FromProto(worker_id, message.reclaimed()));
     case WorkerMessage::kHello:
     case WorkerMessage::MESSAGE_NOT_SET:
       return;  // of a newer protocol
@@ -152,6 +162,7 @@ absl::Status Fleet::Register(const std::shared_ptr<WorkerLink>& link, const Hell
   *replaced = Detach(&worker);
   worker.incarnation = hello.incarnation();
   worker.link = link;
+  worker.draining = hello.draining();
   worker_of_link_[link.get()] = hello.worker_id();
   // The lease that runs, runs on; a lost worker's begins with Welcome.
   if (worker.last_heartbeat.has_value()) worker.last_heartbeat = Now();
@@ -194,6 +205,11 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
     if (worker == nullptr || !worker->welcomed || !worker->last_heartbeat.has_value()) return;
     worker->last_heartbeat = Now();
     worker->last_heartbeat_wall = absl::Now();
+    worker->draining = heartbeat.draining();
+    worker->got_on.clear();
+    for (const liger::worker::v1::TaskStatus& task : heartbeat.tasks()) {
+      worker->got_on[KeyOf(task.ref())] = Now() - absl::Seconds(task.last_progress_age_seconds());
+    }
     incarnation = worker->incarnation;
   }
   CoordinatorMessage ack;
@@ -325,6 +341,13 @@ bool Fleet::IsConnected(const std::string& worker_id) const {
   absl::MutexLock lock(&mutex_);
   const auto it = workers_.find(worker_id);
   return it != workers_.end() && it->second.link != nullptr && it->second.welcomed;
+}
+
+bool Fleet::TakesTasks(const std::string& worker_id) const {
+  absl::MutexLock lock(&mutex_);
+  const auto it = workers_.find(worker_id);
+  return it != workers_.end() && it->second.link != nullptr && it->second.welcomed &&
+         !it->second.draining;
 }
 
 void Fleet::Disconnect(const std::string& worker_id, const std::string& reason) {

@@ -62,12 +62,18 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
 
   struct WorkerView {
     bool connected = false;
+    bool draining = false;
     absl::Time last_heartbeat = absl::InfinitePast();  // wall clock
   };
   std::map<std::string, WorkerView> Workers() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Since this task last got on, by its worker's last heartbeat; nullopt: none
+  // has told of it.
+  std::optional<absl::Duration> IdleTime(const liger::trainer::v1::Ref& ref) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // FleetPort
   bool IsConnected(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool TakesTasks(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
   void Disconnect(const std::string& worker_id, const std::string& reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void StartTask(const TaskStart& start) override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -94,10 +100,13 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     int64_t incarnation = 0;
     std::shared_ptr<WorkerLink> link;  // null: not connected
     bool welcomed = false;             // Welcome was sent on `link`
+    bool draining = false;             // as it said last
     // Absent: the worker is lost, or has not been welcomed yet.
     std::optional<absl::Duration> last_heartbeat;
     absl::Time last_heartbeat_wall = absl::InfinitePast();
     std::map<std::string, Preparing> preparing;  // by ref
+    // When the tasks of the last heartbeat last got on, by ref.
+    std::map<std::string, absl::Duration> got_on;
     // Prepared in an earlier session and given up with it: their reservations
     // must go.
     std::vector<liger::trainer::v1::Ref> to_abort;

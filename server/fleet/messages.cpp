@@ -66,6 +66,15 @@ CoordinatorMessage ReclaimMessage(const std::vector<ReclaimRow>& outputs) {
   return message;
 }
 
+std::vector<ReclaimRow> FromProto(const std::string& worker_id,
+                                  const liger::worker::v1::Reclaimed& reclaimed) {
+  std::vector<ReclaimRow> rows;
+  for (const liger::worker::v1::PublishedOutput& output : reclaimed.outputs()) {
+    rows.push_back({worker_id, output.uri(), output.manifest_digest()});
+  }
+  return rows;
+}
+
 CoordinatorMessage PublishMessage(const PublishAnswer& answer) {
   CoordinatorMessage message;
   if (answer.granted) {

@@ -9,7 +9,7 @@
 #include "server/fleet/lease.h"
 #include "server/jobs/fleet_port.h"
 
-// The coordinator's commands as messages.
+// The coordinator's commands as messages, and what comes back.
 namespace liger::server {
 
 liger::worker::v1::Lease ToProto(const LeaseTerms& terms);
@@ -23,6 +23,8 @@ liger::worker::v1::CoordinatorMessage StopMessage(const liger::trainer::v1::Ref&
                                                   double grace_seconds, const std::string& reason);
 liger::worker::v1::CoordinatorMessage AbortMessage(const liger::trainer::v1::Ref& ref);
 liger::worker::v1::CoordinatorMessage ReclaimMessage(const std::vector<ReclaimRow>& outputs);
+std::vector<ReclaimRow> FromProto(const std::string& worker_id,
+                                  const liger::worker::v1::Reclaimed& reclaimed);
 liger::worker::v1::CoordinatorMessage PublishMessage(const PublishAnswer& answer);
 
 }  // namespace liger::server

@@ -103,6 +103,7 @@ TaskExit ClassifyExit(const Exited& exited) {
   if (failure.first_failed_rank() == 0) failure.set_first_failed_rank(exited.first_failed_rank());
   exit.outcome = AttemptState::kFailed;
   exit.retry = WorthRetrying(failure.class_());
+  exit.worker_stopped = exit.retry && exited.worker_stopped();
   return exit;
 }
 

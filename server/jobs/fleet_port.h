@@ -40,6 +40,8 @@ class FleetPort {
   virtual ~FleetPort() = default;
   // It has a session, and got its Welcome.
   virtual bool IsConnected(const std::string& worker_id) const = 0;
+  // It is connected and does not drain: something new may be sent there.
+  virtual bool TakesTasks(const std::string& worker_id) const = 0;
   // Ends the worker's session: what it owns and what it reported is reconciled
   // with its next Hello.
   virtual void Disconnect(const std::string& worker_id, const std::string& reason) = 0;

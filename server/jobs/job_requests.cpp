@@ -184,7 +184,9 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
   absl::MutexLock lock(&placing_mutex_);
   ScheduleSnapshot snapshot = CheckSnapshot(id, resolved);
   snapshot.running_checks = dry_runs_.Running();
-  snapshot.disconnected = Disconnected(snapshot.workers, &fleet_);
+  const std::vector<TaskRow> checks = loop_->RunningChecks();
+  snapshot.running_checks.insert(snapshot.running_checks.end(), checks.begin(), checks.end());
+  snapshot.unavailable = Unavailable(snapshot.workers, &fleet_);
   const ScheduleDecisions decisions = Schedule(snapshot);
   for (const WaitDecision& wait : decisions.waits) {
     result->notices.push_back(absl::StrCat("not checked on a worker: ", wait.message));

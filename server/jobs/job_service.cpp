@@ -144,8 +144,8 @@ void JobService::OnTaskRefused(const std::string& worker_id, const liger::traine
                                const std::string& reason) {
   impl_->OnTaskRefused(worker_id, ref, reason);
 }
-void JobService::OnReclaimed(const std::string& worker_id, std::vector<std::string> uris) {
-  impl_->OnReclaimed({worker_id, std::move(uris)});
+void JobService::OnReclaimed(const std::string& worker_id, std::vector<ReclaimRow> outputs) {
+  impl_->OnReclaimed(worker_id, {std::move(outputs)});
 }
 void JobService::OnTaskEvent(const std::string& worker_id,
                              const liger::worker::v1::TaskEvent& event) {

@@ -125,7 +125,7 @@ class JobService {
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                      const std::string& reason);
   // The worker has removed these outputs, or found something else there.
-  void OnReclaimed(const std::string& worker_id, std::vector<std::string> uris);
+  void OnReclaimed(const std::string& worker_id, std::vector<ReclaimRow> outputs);
   // Every TaskEvent of a session, in the order of its stream. The
   // acknowledgement comes through FleetPort::AckEvents after the commit. A gap
   // in seq, or a report that can never be stored, ends the session: the worker

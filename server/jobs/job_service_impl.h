@@ -49,7 +49,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void OnWorkerLost(LoseWorker command);
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                      const std::string& reason);
-  void OnReclaimed(FinishReclaims command);
+  void OnReclaimed(const std::string& worker_id, FinishReclaims command);
   void OnTaskEvent(const std::string& worker_id, const liger::worker::v1::TaskEvent& event);
   void Tick();
 
@@ -59,10 +59,12 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
     return absl::StrCat("worker:", worker_id);
   }
 
-  // Applies a command that nobody would give again: until it is stored.
+  // Applies a command that nobody would give again: until it is stored. What is
+  // done instead of that when it may be out of date by then: `again`.
   template <typename C>
   void Insist(const std::string& actor, const C& command,
-              std::function<void(const typename C::Result&)> then = {});
+              std::function<void(const typename C::Result&)> then = {},
+              std::function<void()> again = {});
 
   absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
   // A job of this spec that waits for a CHECK, and the workers.
@@ -85,6 +87,8 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void StartAgain(const std::string& worker_id, const liger::trainer::v1::Ref& ref);
   void Reconnect(const std::string& worker_id, const std::string& reason);
   bool IsConnected(const std::string& worker_id);
+  // The worker's inventory as it is known now.
+  void StoreInventory(const std::string& worker_id);
   void RetryUnstored();
   void FlushReports(int64_t now);
   void EndOverdueCancels(int64_t now);
@@ -116,16 +120,18 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
 
 template <typename C>
 void JobService::Impl::Insist(const std::string& actor, const C& command,
-                              std::function<void(const typename C::Result&)> then) {
+                              std::function<void(const typename C::Result&)> then,
+                              std::function<void()> again) {
+  // Called by the service itself, which it must not keep alive.
+  if (!again) {
+    again = [this, actor, command, then] { Insist(actor, command, then); };
+  }
   store_.Apply<C>(NowUs(), actor, command,
-                  [self = shared_from_this(), actor, command,
-                   then = std::move(then)](absl::StatusOr<typename C::Result> result) {
+                  [self = shared_from_this(), then = std::move(then),
+                   again = std::move(again)](absl::StatusOr<typename C::Result> result) {
                     if (IsStorageError(result.status())) {
                       absl::MutexLock lock(&self->mutex_);
-                      // Called by the service itself, which it must not keep alive.
-                      self->unstored_.push_back([raw = self.get(), actor, command, then] {
-                        raw->Insist(actor, command, then);
-                      });
+                      self->unstored_.push_back(again);
                       return;
                     }
                     if (result.ok() && then) then(*result);

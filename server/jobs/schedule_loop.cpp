@@ -28,11 +28,11 @@ bool IsAbsent(const WaitDecision& wait) {
 
 }  // namespace
 
-std::set<std::string> Disconnected(const std::vector<WorkerRow>& workers, FleetGate* gate) {
+std::set<std::string> Unavailable(const std::vector<WorkerRow>& workers, FleetGate* gate) {
   std::set<std::string> away;
   for (const WorkerRow& worker : workers) away.insert(worker.worker_id);
   gate->Call([&away](FleetPort& fleet) {
-    std::erase_if(away, [&fleet](const std::string& id) { return fleet.IsConnected(id); });
+    std::erase_if(away, [&fleet](const std::string& id) { return fleet.TakesTasks(id); });
   });
   return away;
 }
@@ -59,6 +59,11 @@ void ScheduleLoop::Exclude(const std::string& job_uid, const std::string& worker
   exclusion.detail = detail;
   exclusion.times = std::min(exclusion.times + 1, 10);
   exclusion.until_us = NowUs() + static_cast<int64_t>(seconds * kSecond);
+}
+
+std::vector<TaskRow> ScheduleLoop::RunningChecks() const {
+  absl::MutexLock lock(&mutex_);
+  return running_checks_;
 }
 
 void ScheduleLoop::Tick() {
@@ -115,10 +120,14 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
   snapshot.workers = view.Workers();
   snapshot.occupied = view.UnreleasedMembers("");
   snapshot.running_checks = view.RunningTasks();
+  {
+    absl::MutexLock lock(&mutex_);
+    running_checks_ = snapshot.running_checks;
+  }
   const std::vector<TaskRow> dry_runs = state_->dry_runs.Running();
   snapshot.running_checks.insert(snapshot.running_checks.end(), dry_runs.begin(), dry_runs.end());
   snapshot.catalog_uris = catalog_.uris();
-  snapshot.disconnected = Disconnected(snapshot.workers, &state_->fleet);
+  snapshot.unavailable = Unavailable(snapshot.workers, &state_->fleet);
   const int64_t now = NowUs();
   const std::map<std::string, const JobRow*> jobs = ByUid(snapshot);
   absl::MutexLock lock(&mutex_);
@@ -147,6 +156,12 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
   auto self = shared_from_this();
   std::shared_ptr<void> pass(nullptr, [self](void*) { self->FinishPass(); });
   for (const CheckDecision& check : decisions.checks) {
+    {
+      absl::MutexLock lock(&mutex_);
+      TaskRow& task = running_checks_.emplace_back();
+      task.job_uid = check.job_uid;
+      task.worker_id = check.worker_id;
+    }
     AssignCheck command{.job_uid = check.job_uid, .worker_id = check.worker_id};
     command.task_id = absl::StrCat("check-", state_->options.new_id());
     Apply<AssignCheck>(pass, std::move(command), [self](const AssignCheck::Result& result) {

@@ -19,8 +19,8 @@
 
 namespace liger::server {
 
-// The workers that have no session just now.
-std::set<std::string> Disconnected(const std::vector<WorkerRow>& workers, FleetGate* gate);
+// The workers that have no session just now, or drain.
+std::set<std::string> Unavailable(const std::vector<WorkerRow>& workers, FleetGate* gate);
 
 // Runs the scheduler over a snapshot and carries out its decisions, one pass at
 // a time: a pass ends when its commands are committed, so no two decide over
@@ -36,6 +36,8 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
   // The worker did not start this job, for the reason in `detail`: it is left
   // alone for a while, longer each time.
   void Exclude(const std::string& job_uid, const std::string& worker_id, const std::string& detail);
+  // Jobs' CHECKs on workers, as of the last pass.
+  std::vector<TaskRow> RunningChecks() const;
   // Requests a pass when time alone may have changed the decisions.
   void Tick();
 
@@ -66,10 +68,11 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
   const Catalog& catalog_;
   const std::shared_ptr<ServiceState> state_;
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   bool again_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t last_pass_us_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<TaskRow> running_checks_ ABSL_GUARDED_BY(mutex_);
   std::map<Placement, Exclusion> exclusions_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, int64_t> absent_since_us_ ABSL_GUARDED_BY(mutex_);  // by job
 };

@@ -40,6 +40,13 @@ bool WorkerDirectory::OnLost(const std::string& worker_id, int64_t incarnation) 
   return true;
 }
 
+std::optional<WorkerRow> WorkerDirectory::Find(const std::string& worker_id) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = workers_.find(worker_id);
+  if (found == workers_.end()) return std::nullopt;
+  return found->second.row;
+}
+
 std::vector<WorkerRow> WorkerDirectory::Workers() const {
   absl::MutexLock lock(&mutex_);
   std::vector<WorkerRow> workers;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ class WorkerDirectory {
   // False when this incarnation is not the one here.
   bool OnLost(const std::string& worker_id, int64_t incarnation);
 
+  std::optional<WorkerRow> Find(const std::string& worker_id) const;
   // Every worker.
   std::vector<WorkerRow> Workers() const;
   // Every worker here has looked at its disks: it lists something, or had

@@ -74,12 +74,18 @@ void JobService::Impl::StartAgain(const std::string& worker_id, const Ref& ref) 
 
 void JobService::Impl::OnInventory(UpdateInventory command) {
   workers_.OnInventory(command.worker_id, command.incarnation, command.inventory);
-  const std::string actor = WorkerActor(command.worker_id);
-  store_.Apply<UpdateInventory>(
-      NowUs(), actor, std::move(command),
-      [self = shared_from_this()](absl::StatusOr<UpdateInventory::Result>) {
-        self->loop_->Request();
-      });
+  StoreInventory(command.worker_id);
+}
+
+// The worker tells a change once. What is stored later is what is known then:
+// a newer list may have come meanwhile.
+void JobService::Impl::StoreInventory(const std::string& worker_id) {
+  const std::optional<WorkerRow> worker = workers_.Find(worker_id);
+  if (!worker.has_value()) return;
+  const auto& inventory = worker->hello.inventory();
+  Insist<UpdateInventory>(WorkerActor(worker_id),
+                          {worker_id, worker->incarnation, {inventory.begin(), inventory.end()}},
+                          {}, [this, worker_id] { StoreInventory(worker_id); });
 }
 
 void JobService::Impl::OnWorkerLost(LoseWorker command) {
@@ -91,12 +97,14 @@ void JobService::Impl::OnWorkerLost(LoseWorker command) {
                          absl::UnavailableError(absl::StrCat("worker ", command.worker_id,
                                                              " was lost during the check")));
   }
-  Insist<LoseWorker>("system", command,
-                     [this, worker_id = command.worker_id](const LoseWorker::Result& result) {
-                       StopTasks(result.stops, "GANG_BROKEN");
-                       // Or it came while this was stored: the store has it as LOST.
-                       if (IsConnected(worker_id)) Reconnect(worker_id, "its lease had run out");
-                     });
+  Insist<LoseWorker>(
+      "system", command,
+      [this, worker_id = command.worker_id](const LoseWorker::Result& result) {
+        StopTasks(result.stops, "GANG_BROKEN");
+        // Or it came while this was stored: the store has it as LOST.
+        if (IsConnected(worker_id)) Reconnect(worker_id, "its lease had run out");
+      },
+      [this, command] { OnWorkerLost(command); });
 }
 
 bool JobService::Impl::IsConnected(const std::string& worker_id) {
@@ -123,10 +131,9 @@ void JobService::Impl::OnTaskRefused(const std::string& worker_id, const Ref& re
   Insist(WorkerActor(worker_id), command);
 }
 
-void JobService::Impl::OnReclaimed(FinishReclaims command) {
-  const std::string actor = WorkerActor(command.worker_id);
+void JobService::Impl::OnReclaimed(const std::string& worker_id, FinishReclaims command) {
   // When this is not stored the worker is asked again.
-  store_.Apply<FinishReclaims>(NowUs(), actor, std::move(command), {});
+  store_.Apply<FinishReclaims>(NowUs(), WorkerActor(worker_id), std::move(command), {});
 }
 
 void JobService::Impl::StopTasks(const std::vector<TaskStop>& stops, const std::string& reason) {

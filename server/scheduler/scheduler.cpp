@@ -184,7 +184,7 @@ class Pass {
   std::vector<const WorkerRow*> Usable(const Need& need,
                                        const std::vector<const WorkerRow*>& workers) const {
     return Filter(workers, [&](const WorkerRow& worker) {
-      return !snapshot_.disconnected.contains(worker.worker_id) &&
+      return !snapshot_.unavailable.contains(worker.worker_id) &&
              !snapshot_.excluded.contains({need.job->uid, worker.worker_id});
     });
   }

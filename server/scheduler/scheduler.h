@@ -24,9 +24,9 @@ struct ScheduleSnapshot {
   std::vector<WorkerRow> workers;       // every worker ever seen
   std::vector<MemberRow> occupied;      // unreleased members: their devices are taken
   std::vector<TaskRow> running_checks;  // CHECK tasks now on workers, dry runs too
-  // READY workers without a session just now. Nothing is sent there, but what
-  // they have still counts.
-  std::set<std::string> disconnected;
+  // READY workers without a session just now, or draining. Nothing is sent
+  // there, but what they have still counts.
+  std::set<std::string> unavailable;
   // Workers that passed a job's CHECK: they can read its files.
   std::set<std::pair<std::string, std::string>> checked;  // {job_uid, worker_id}
   // Placements not to be tried again yet: the worker did not start the job, and

@@ -121,7 +121,7 @@ absl::StatusOr<DeleteJob::Result> Run(const DeleteJob& command, Transaction& txn
 }
 
 absl::StatusOr<FinishReclaims::Result> Run(const FinishReclaims& command, Transaction& txn) {
-  for (const std::string& uri : command.uris) txn.tables().DropReclaim(command.worker_id, uri);
+  for (const ReclaimRow& output : command.outputs) txn.tables().DropReclaim(output);
   return FinishReclaims::Result{};
 }
 

@@ -109,7 +109,7 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
       saved.kind() == "model" ? OutputUri(txn.tables(), *job, report.worker_id) : saved.dir();
   txn.tables().PutArtifact(artifact);
   if (saved.kind() == "model") {
-    TakeOutput(txn.tables(), *job, artifact);
+    PrepareOutput(txn.tables(), artifact);
     answer.output_uri = artifact.uri;
     job->status.set_output_uri(artifact.uri);
   }
@@ -119,13 +119,16 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
   return answer;
 }
 
-// What was granted and then could not be made visible does not exist after all.
-void Withdraw(const std::vector<std::string>& unpublished, JobRow* job, const AttemptRow& attempt,
-              Transaction& txn) {
+// At a worker's exit what it was granted is there, in the place of what lay there
+// before, or could not be made visible: then it does not exist after all.
+void SettlePublications(const ReportTask& report, JobRow* job, const AttemptRow& attempt,
+                        Transaction& txn) {
+  const std::vector<std::string>& unpublished = report.exit->unpublished;
   for (const ArtifactRow& artifact : txn.tables().Artifacts(job->tenant, job->uid)) {
-    if (artifact.epoch != attempt.epoch ||
-        std::find(unpublished.begin(), unpublished.end(), artifact.publication_id) ==
-            unpublished.end()) {
+    if (artifact.epoch != attempt.epoch || artifact.worker_id != report.worker_id) continue;
+    if (std::find(unpublished.begin(), unpublished.end(), artifact.publication_id) ==
+        unpublished.end()) {
+      if (artifact.kind == "model") TakeOutput(txn.tables(), *job, artifact);
       continue;
     }
     txn.tables().DropArtifact(artifact.id);
@@ -144,10 +147,11 @@ void Withdraw(const std::vector<std::string>& unpublished, JobRow* job, const At
 absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Transaction& txn) {
   AttemptEnd end{.state = report.exit->outcome,
                  .retry = report.exit->retry,
+                 .free = report.exit->worker_stopped,
                  .failure = report.exit->failure,
                  .max_restarts = report.max_restarts};
   const bool wanted_to_stop = job->state == liger::v1::JobStatus::CANCELLING;
-  Withdraw(report.exit->unpublished, job, *attempt, txn);
+  SettlePublications(report, job, *attempt, txn);
   if (end.state == AttemptState::kSucceeded) {
     if (!StopsFor(txn.tables(), job->uid, job->epoch).empty()) return absl::OkStatus();
     if (!HasCommittedModel(txn.tables(), *job, attempt->epoch)) {
@@ -217,7 +221,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     if (report.publish.has_value()) result.publish = Publish(report, false, &*job, txn);
     // Granted to a worker that was lost before it could make it visible.
     if (report.exit.has_value()) {
-      Withdraw(report.exit->unpublished, &*job, *attempt, txn);
+      SettlePublications(report, &*job, *attempt, txn);
       txn.SaveJob(&*job);
     }
     return result;
@@ -227,9 +231,10 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
   return result;
 }
 
-// A CHECK that ended without a result: run again, unless it keeps happening.
+// A CHECK that ended without a result: run again, unless it keeps happening
+// for another reason than that its worker was stopped.
 absl::Status CheckDied(const ReportTask& report, JobRow* job, TaskRow* task, Transaction& txn) {
-  task->state = TaskState::kLost;
+  task->state = report.exit->worker_stopped ? TaskState::kCancelled : TaskState::kLost;
   txn.tables().PutTask(*task);
   const std::vector<TaskRow> tasks = txn.tables().Tasks(job->uid);
   const auto died = std::count_if(tasks.begin(), tasks.end(), [](const TaskRow& other) {

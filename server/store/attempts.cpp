@@ -13,6 +13,13 @@ int64_t AttemptNumber(int64_t epoch) { return epoch & 0xffffffff; }
 
 absl::Status RetryOrFail(Transaction& txn, JobRow* job, const AttemptEnd& end) {
   const std::string& cause = end.failure.message();
+  if (end.retry && end.free) {
+    return txn.SetJobState(job, liger::v1::JobStatus::RECOVERING,
+                           {"WorkerStopped",
+                            absl::StrCat("attempt ", AttemptNumber(job->epoch), " ended: ", cause,
+                                         "; it will be run again, which costs no restart"),
+                            ""});
+  }
   if (end.retry && job->restarts < end.max_restarts) {
     ++job->restarts;
     return txn.SetJobState(job, liger::v1::JobStatus::RECOVERING,

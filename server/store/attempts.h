@@ -42,6 +42,7 @@ absl::Status MarkRunning(Transaction& txn, JobRow* job, AttemptRow* attempt);
 struct AttemptEnd {
   AttemptState state = AttemptState::kFailed;
   bool retry = false;  // run the job again, within max_restarts
+  bool free = false;   // and that costs no restart
   liger::v1::Failure failure;
   int32_t max_restarts = 0;
 };

@@ -100,6 +100,7 @@ struct AbandonAttempt {
 struct TaskExit {
   AttemptState outcome = AttemptState::kFailed;  // kSucceeded, kFailed or kCancelled
   bool retry = false;                            // kFailed: run it again, within max_restarts
+  bool worker_stopped = false;                   // with retry: that costs no restart
   liger::v1::Failure failure;
   std::vector<std::string> unpublished;  // asked for, and not visible for good
 };
@@ -214,10 +215,10 @@ struct DeleteJob {
   };
 };
 
-// A worker has removed these outputs, or found something else there.
+// A worker has removed these outputs, or found something else there. One that
+// was asked for since, of another digest at the same place, is still to come.
 struct FinishReclaims {
-  std::string worker_id;
-  std::vector<std::string> uris;
+  std::vector<ReclaimRow> outputs;
   struct Result {};
 };
 

@@ -280,8 +280,10 @@ void MemoryTables::PutReclaim(const ReclaimRow& row) {
   Write(&reclaims_, {row.worker_id, row.uri}, row);
 }
 
-void MemoryTables::DropReclaim(const std::string& worker_id, const std::string& uri) {
-  Write(&reclaims_, {worker_id, uri}, std::nullopt);
+void MemoryTables::DropReclaim(const ReclaimRow& row) {
+  const std::optional<ReclaimRow> known = Find(reclaims_, {row.worker_id, row.uri});
+  if (!known.has_value() || known->digest != row.digest) return;
+  Write(&reclaims_, {row.worker_id, row.uri}, std::nullopt);
 }
 
 void MemoryTables::AddMetricChunk(const MetricChunkRow& row) {

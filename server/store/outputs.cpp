@@ -74,8 +74,12 @@ absl::Status CheckNewJob(const ReadView& view, const JobRow& job) {
   return CheckOutputIsFree(view, job);
 }
 
+void PrepareOutput(Tables& tables, const ArtifactRow& artifact) {
+  // One of another digest finds nothing of its own there afterwards.
+  tables.DropReclaim({artifact.worker_id, artifact.uri, artifact.digest});
+}
+
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) {
-  tables.DropReclaim(artifact.worker_id, artifact.uri);
   for (const std::string& path : Spellings(tables, job.output)) {
     for (const JobRow& other : tables.JobsByOutput(job.tenant, path)) {
       if (other.uid == job.uid) continue;

@@ -22,8 +22,11 @@ absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job);
 // (ALREADY_EXISTS), an output that is not free.
 absl::Status CheckNewJob(const ReadView& view, const JobRow& job);
 
-// The artifact takes its place: what lay there is gone, and a removal that was
-// still to come must not happen any more.
+// The artifact is about to appear at its place: a removal that was still to come
+// must not take it for what lies there now.
+void PrepareOutput(Tables& tables, const ArtifactRow& artifact);
+
+// The artifact is there: what lay there is gone.
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);
 
 }  // namespace liger::server

@@ -248,8 +248,9 @@ void SqliteTables::PutReclaim(const ReclaimRow& row) {
            row.digest);
 }
 
-void SqliteTables::DropReclaim(const std::string& worker_id, const std::string& uri) {
-  db_->Run("DELETE FROM reclaims WHERE worker_id = ?1 AND uri = ?2", worker_id, uri);
+void SqliteTables::DropReclaim(const ReclaimRow& row) {
+  db_->Run("DELETE FROM reclaims WHERE worker_id = ?1 AND uri = ?2 AND digest = ?3", row.worker_id,
+           row.uri, row.digest);
 }
 
 std::vector<MetricChunkRow> SqliteTables::MetricChunks(const std::string& job_uid, int64_t epoch,

@@ -66,7 +66,7 @@ class SqliteTables : public Tables {
   void PutArtifact(const ArtifactRow& row) override;
   void DropArtifact(const std::string& id) override;
   void PutReclaim(const ReclaimRow& row) override;
-  void DropReclaim(const std::string& worker_id, const std::string& uri) override;
+  void DropReclaim(const ReclaimRow& row) override;
   void AddMetricChunk(const MetricChunkRow& row) override;
   void PutLogFile(const LogFileRow& row) override;
   std::vector<std::string> JobsWithOldBulk(int64_t ended_before_us) const override;

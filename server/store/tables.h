@@ -35,7 +35,7 @@ class Tables : public ReadView {
   virtual void PutArtifact(const ArtifactRow& row) = 0;
   virtual void DropArtifact(const std::string& id) = 0;
   virtual void PutReclaim(const ReclaimRow& row) = 0;
-  virtual void DropReclaim(const std::string& worker_id, const std::string& uri) = 0;
+  virtual void DropReclaim(const ReclaimRow& row) = 0;  // if it has that digest
   virtual void AddMetricChunk(const MetricChunkRow& row) = 0;
   virtual void PutLogFile(const LogFileRow& row) = 0;
 

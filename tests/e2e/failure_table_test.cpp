@@ -87,6 +87,29 @@ TEST(FailureTableTest, TrainerKilled) {
   cluster.ExpectIdle();
 }
 
+TEST(FailureTableTest, WorkerStoppedInOrder) {
+  Cluster cluster({});
+  const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();
+  constexpr int kStops = 3;  // more than max_restarts
+  for (int stop = 1; stop <= kStops; ++stop) {
+    cluster.client().WaitUntil(
+        name, [&](const Job& job) { return job.status().attempts_size() >= stop; },
+        absl::Minutes(1), "attempt");
+    CatchInMidRun(cluster, name);
+    const int status = cluster.worker(0).Terminate();
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cluster.client().WaitForState(name, JobStatus::RECOVERING);
+    cluster.StartWorker(0);
+  }
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectSucceeded(cluster, job, kLongRun);
+  EXPECT_EQ(job.status().restarts(), 0);
+  EXPECT_EQ(job.status().attempts_size(), kStops + 1) << "none is tried on a worker that drains";
+  EXPECT_THAT(job.status().attempts(kStops).detail(), HasSubstr("was shut down"));
+  ExpectGaplessEvents(cluster, name);
+  cluster.ExpectIdle();
+}
+
 TEST(FailureTableTest, AgentKilled) {
   Cluster cluster({.workers = 2});
   const std::string name = cluster.client().Create(cluster.TinyJob("job", kLongRun)).name();

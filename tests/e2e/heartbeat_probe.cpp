@@ -34,6 +34,7 @@ std::vector<absl::Duration> MeasureHeartbeats(const std::string& worker_address,
   for (int seq = 1; seq <= count; ++seq) {
     WorkerMessage heartbeat;
     heartbeat.mutable_heartbeat()->set_seq(seq);
+    heartbeat.mutable_heartbeat()->set_inventory_changed(seq % 10 == 0);
     const absl::Time sent = absl::Now();
     if (!stream->Write(heartbeat)) break;
     do {

@@ -126,15 +126,22 @@ void Agent::Shutdown() {
   loop_.Post([this] {
     if (shutdown_deadline_) return;
     LogInfo("shutting down");
-    draining_ = true;
+    Drain();
     tasks_->ForEach([this](TaskRunner& task) {
       if (task.running()) {
-        task.Fail(options_.stop_grace,
-                  absl::StrCat("worker ", identity_->worker_id(), " was shut down"));
+        task.Vacate(options_.stop_grace,
+                    absl::StrCat("worker ", identity_->worker_id(), " was shut down"));
       }
     });
     shutdown_deadline_ = SteadyNow() + options_.stop_grace + kReportTimeout;
   });
+}
+
+void Agent::Drain() {
+  draining_ = true;
+  // At once: the next attempt of a task that ends here must not be offered here.
+  next_heartbeat_ = absl::InfinitePast();
+  if (welcomed_) SendHeartbeatIfDue(SteadyNow());
 }
 
 void Agent::Tick() {
@@ -174,6 +181,7 @@ void Agent::SendHeartbeatIfDue(absl::Time now) {
   WorkerMessage message;
   worker::v1::Heartbeat* heartbeat = message.mutable_heartbeat();
   heartbeat->set_seq(++heartbeat_seq_);
+  heartbeat->set_draining(draining_);
   for (auto& status : tasks_->Statuses(now)) *heartbeat->add_tasks() = std::move(status);
   if (std::exchange(inventory_changed_, false)) {
     heartbeat->set_inventory_changed(true);

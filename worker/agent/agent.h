@@ -37,6 +37,8 @@ class Agent {
   explicit Agent(Options options) : options_(std::move(options)) {}
   absl::Status Init();
   void StartStreams(std::shared_ptr<grpc::Channel> channel);
+  // Starts nothing new from now on, and tells the coordinator so.
+  void Drain();
   void Tick();
   void CheckWelcome(absl::Time now);
   void SendHeartbeatIfDue(absl::Time now);

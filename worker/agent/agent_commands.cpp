@@ -54,6 +54,7 @@ WorkerMessage Agent::MakeHello() const {
   hello->set_model_root(model_root_->path());
   hello->set_dataset_root(dataset_root_->path());
   hello->set_output_root(output_root_->path());
+  hello->set_draining(draining_);
   return message;
 }
 
@@ -92,8 +93,7 @@ void Agent::OnMessage(int64_t stream_id, const CoordinatorMessage& message) {
       return OnReclaim(message.reclaim());
     case CoordinatorMessage::kDrain:
       LogInfo("draining: nothing new is started here");
-      draining_ = true;
-      return;
+      return Drain();
     case CoordinatorMessage::kWelcome:
     case CoordinatorMessage::MESSAGE_NOT_SET:
       return;
@@ -196,9 +196,9 @@ void Agent::OnReclaim(const worker::v1::Reclaim& reclaim) {
       if (!removed.ok()) {
         return LogWarning("cannot remove ", output.uri(), ": ", removed.ToString());
       }
-      loop_.Post([this, uri = output.uri()] {
+      loop_.Post([this, output] {
         WorkerMessage message;
-        message.mutable_reclaimed()->add_uris(uri);
+        *message.mutable_reclaimed()->add_outputs() = output;
         Send(std::move(message));
       });
     });

@@ -102,6 +102,10 @@ void EventConverter::Observe(const Event& event, absl::Time now) {
     case Event::kAlive:
       SetPhase(event.alive().phase(), now);
       SetStep(event.alive().step(), now);
+      if (event.rank() == leading_rank_ && event.alive().progress() > progress_) {
+        progress_ = event.alive().progress();
+        last_progress_ = now;
+      }
       break;
     case Event::kStep:
       SetStep(event.step().step(), now);

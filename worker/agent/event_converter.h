@@ -46,6 +46,7 @@ class EventConverter {
   std::map<std::string, int64_t> peak_bytes_;
   trainer::v1::Phase phase_ = trainer::v1::PHASE_UNSPECIFIED;
   int64_t step_ = 0;
+  int64_t progress_ = 0;  // as Alive of the leading rank counts it
   absl::Time last_progress_ = absl::InfinitePast();
 };
 

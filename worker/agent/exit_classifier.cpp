@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace liger::agent {
 
@@ -17,6 +18,20 @@ v1::Failure MakeFailure(v1::FailureClass failure_class, std::string message, std
   failure.set_message(std::move(message));
   failure.set_action(std::move(action));
   return failure;
+}
+
+std::string DescribeHang(const RankOutcome& rank) {
+  const bool silent = rank.silent_for != absl::ZeroDuration();
+  const absl::Duration length =
+      absl::Floor(silent ? rank.silent_for : rank.idle_for, absl::Seconds(1));
+  std::string text = absl::StrCat(silent ? "gave no sign of life for " : "made no progress for ",
+                                  absl::FormatDuration(length));
+  if (rank.phase != trainer::v1::PHASE_UNSPECIFIED) {
+    absl::StrAppend(&text, " (", absl::StripPrefix(trainer::v1::Phase_Name(rank.phase), "PHASE_"));
+    if (rank.step > 0) absl::StrAppend(&text, ", after step ", rank.step);
+    absl::StrAppend(&text, ")");
+  }
+  return text;
 }
 
 namespace {
@@ -35,14 +50,14 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
   const std::string who = absl::StrCat("the trainer of rank ", rank.rank);
   if (!rank.wait_status) return Infra(absl::StrCat(who, " ended together with its worker agent"));
   const int status = *rank.wait_status;
-  if (rank.silent_for != absl::ZeroDuration()) {
-    return MakeFailure(
-        v1::FAILURE_CLASS_HANG,
-        absl::StrCat(who, " gave no sign of life for ",
-                     absl::FormatDuration(absl::Floor(rank.silent_for, absl::Seconds(1))),
-                     " and was killed"),
+  if (rank.hung()) {
+    v1::Failure failure = MakeFailure(
+        v1::FAILURE_CLASS_HANG, absl::StrCat(who, " ", DescribeHang(rank), " and was killed"),
         "The attempt is run again; if it hangs again, see the job's log and look at the worker's "
-        "devices and storage");
+        "devices and storage (or, where single operations take so long, raise liger-worker "
+        "--stall-timeout)");
+    failure.set_step(rank.step);
+    return failure;
   }
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && rank.out_of_memory) {
     return MakeFailure(
@@ -63,8 +78,8 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
 const RankOutcome* Culprit(const std::vector<RankOutcome>& ranks) {
   const RankOutcome* culprit = nullptr;
   auto score = [](const RankOutcome& r) {
-    const bool hung = r.silent_for != absl::ZeroDuration();
-    return std::make_tuple(r.failed ? 0 : hung ? 1 : r.killed_by_agent ? 3 : 2, r.order, r.rank);
+    const int kind = r.failed ? 0 : r.hung() ? 1 : r.killed_by_agent ? 3 : 2;
+    return std::make_tuple(kind, r.order, r.rank);
   };
   for (const RankOutcome& rank : ranks) {
     if (EndedWell(rank)) continue;
@@ -100,6 +115,7 @@ Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& co
     *exited.mutable_failure() = *culprit->failed;
   } else if (!context.worker_error.empty()) {
     *exited.mutable_failure() = Infra(context.worker_error);
+    exited.set_worker_stopped(context.worker_stopped);
   } else if (context.cancelled) {
     exited.set_cancelled(true);
     return exited;

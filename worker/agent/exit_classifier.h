@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "liger/trainer/v1/trainer.pb.h"
 #include "liger/v1/job.pb.h"
 #include "liger/worker/v1/worker.pb.h"
 
@@ -22,15 +23,25 @@ struct RankOutcome {
   std::optional<int> wait_status;     // nullopt: not known (restarted agent)
   bool killed_by_agent = false;       // SIGKILL after a grace, or with the gang
   bool out_of_memory = false;         // the kernel counted an OOM kill just then
-  absl::Duration silent_for;          // not 0: killed because it said nothing for so long
+  // Not 0: killed because it said nothing, or got no further, for so long.
+  absl::Duration silent_for, idle_for;
+  // As last heard.
+  trainer::v1::Phase phase = trainer::v1::PHASE_UNSPECIFIED;
+  int64_t step = 0;
   // Order in which the ranks ended: lower is earlier.
   int order = 0;
+
+  bool hung() const { return silent_for + idle_for != absl::ZeroDuration(); }
 };
 
+// "made no progress for 30m (TRAINING, after step 12)", of a rank that hung.
+std::string DescribeHang(const RankOutcome& rank);
+
 struct ExitContext {
-  bool cancelled = false;    // the coordinator asked it to stop
-  std::string spawn_error;   // not empty: a rank could not be started
-  std::string worker_error;  // not empty: the agent failed the task (shutdown, orphaned)
+  bool cancelled = false;       // the coordinator asked it to stop
+  std::string spawn_error;      // not empty: a rank could not be started
+  std::string worker_error;     // not empty: the agent failed the task (shutdown, orphaned)
+  bool worker_stopped = false;  // that was an orderly stop of the worker
 };
 
 // The Exited event but for log_tail. A Failed event says more than anything

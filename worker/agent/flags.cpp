@@ -29,7 +29,8 @@ std::string Sibling(const std::string& name) {
 
 // Durations as the command line gives them.
 struct Durations {
-  double stop_grace_seconds, keep_failed_hours, inventory_seconds, hang_seconds, ship_seconds;
+  double stop_grace_seconds, keep_failed_hours, inventory_seconds, hang_seconds, stall_seconds,
+      ship_seconds;
 };
 
 void Declare(CLI::App& app, Options& o, Durations& d) {
@@ -83,6 +84,11 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
                  "Seconds without a sign of life after which a trainer is killed")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--stall-timeout", d.stall_seconds,
+                 "Seconds without progress (a micro-batch, rows, a tensor) after which a trainer "
+                 "is killed, however alive it is")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--ship-timeout", d.ship_seconds,
                  "Seconds with a coordinator that the log of a finished task gets to reach it")
       ->capture_default_str()
@@ -107,7 +113,8 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   Durations durations{
       absl::ToDoubleSeconds(options.stop_grace), absl::ToDoubleHours(options.keep_failed_for),
       absl::ToDoubleSeconds(options.inventory_interval),
-      absl::ToDoubleSeconds(options.hang_timeout), absl::ToDoubleSeconds(options.ship_timeout)};
+      absl::ToDoubleSeconds(options.hang_timeout), absl::ToDoubleSeconds(options.stall_timeout),
+      absl::ToDoubleSeconds(options.ship_timeout)};
   CLI::App app{"liger-worker: runs the coordinator's training tasks on this host."};
   Declare(app, options, durations);
   try {
@@ -120,6 +127,7 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   options.keep_failed_for = absl::Hours(durations.keep_failed_hours);
   options.inventory_interval = absl::Seconds(durations.inventory_seconds);
   options.hang_timeout = absl::Seconds(durations.hang_seconds);
+  options.stall_timeout = absl::Seconds(durations.stall_seconds);
   options.ship_timeout = absl::Seconds(durations.ship_seconds);
   FillDefaults(options);
   if (access(options.trainer.c_str(), X_OK) != 0) {

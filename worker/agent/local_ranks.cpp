@@ -26,6 +26,36 @@ absl::StatusOr<UniqueFd> OpenForAppend(const std::string& path) {
 
 }  // namespace
 
+void LocalRank::Hear(const trainer::v1::Event& event) {
+  // What follows the end, too, must come to one.
+  if (!outcome.done && !outcome.failed) silent = absl::ZeroDuration();
+  switch (event.event_case()) {
+    case trainer::v1::Event::kAlive:
+      outcome.phase = event.alive().phase();
+      outcome.step = event.alive().step();
+      if (event.alive().progress() == progress) return;
+      progress = event.alive().progress();
+      break;
+    case trainer::v1::Event::kPhase:
+      outcome.phase = event.phase().phase();
+      break;
+    case trainer::v1::Event::kStep:
+      outcome.step = event.step().step();
+      break;
+    case trainer::v1::Event::kCommandDone:  // from a thread that only listens
+      return;
+    case trainer::v1::Event::kDone:
+      outcome.done = true;
+      break;
+    case trainer::v1::Event::kFailed:
+      outcome.failed = event.failed();
+      break;
+    default:
+      break;
+  }
+  idle = absl::ZeroDuration();
+}
+
 LocalRanks::LocalRanks(const AttemptFolder& folder, const worker::v1::Prepare& prepare)
     : folder_(folder) {
   for (const auto& rank : prepare.local_ranks()) {
@@ -102,14 +132,22 @@ void LocalRanks::Kill() {
   }
 }
 
-void LocalRanks::KillSilent(absl::Duration passed, absl::Duration limit) {
+void LocalRanks::KillHung(absl::Duration passed, absl::Duration silence_limit,
+                          absl::Duration idle_limit) {
   for (LocalRank& rank : ranks_) {
     if (rank.gone) continue;
     rank.silent += passed;
-    if (rank.silent <= limit || rank.outcome.silent_for != absl::ZeroDuration()) continue;
-    rank.outcome.silent_for = rank.silent;
-    LogWarning("rank ", rank.outcome.rank, " of ", folder_.path(), " gave no sign of life for ",
-               absl::FormatDuration(limit), ": killed");
+    rank.idle += passed;
+    if (rank.outcome.hung()) continue;
+    if (rank.silent > silence_limit) {
+      rank.outcome.silent_for = rank.silent;
+    } else if (rank.idle > idle_limit) {
+      rank.outcome.idle_for = rank.idle;
+    } else {
+      continue;
+    }
+    LogWarning("rank ", rank.outcome.rank, " of ", folder_.path(), " ",
+               DescribeHang(rank.outcome), ": killed");
     kill(-rank.process.pid, SIGKILL);
   }
 }

@@ -23,12 +23,17 @@ namespace liger::agent {
 struct LocalRank {
   LocalRank(int rank, const std::string& events_path) : tail(events_path) { outcome.rank = rank; }
 
+  // Notes what an event says about how the rank is.
+  void Hear(const trainer::v1::Event& event);
+
   EventTail tail;
   RankOutcome outcome;
   ProcessId process;
   UniqueFd commands;      // write end of its LIGER_COMMANDS_FD
   bool gone = true;       // its process has ended, or was never started
   absl::Duration silent;  // since its last event, or since the one that ends it
+  absl::Duration idle;    // since its work last got on
+  int64_t progress = 0;   // as its last Alive counts it
 };
 
 // The trainer processes of one task on this worker: started together, told
@@ -48,8 +53,9 @@ class LocalRanks {
   // To every running rank. A rank that does not read its pipe is killed later.
   void Send(const trainer::v1::Command& command);
   void Kill();
-  // Adds `passed` to each running rank's silence and kills those over `limit`.
-  void KillSilent(absl::Duration passed, absl::Duration limit);
+  // Adds `passed` to each running rank's silence and idleness, and kills those
+  // that are over a limit.
+  void KillHung(absl::Duration passed, absl::Duration silence_limit, absl::Duration idle_limit);
   // Notes the ranks that have ended since the last call.
   void Reap(absl::Time now);
   // Kills what the trainers left behind; true when nothing carries the mark.

@@ -36,6 +36,9 @@ struct Options {
   absl::Duration inventory_interval = absl::Seconds(10);
   // A trainer that says nothing for so long (Alive comes every 2 s) hangs.
   absl::Duration hang_timeout = absl::Minutes(2);
+  // One whose work does not get on for so long, however alive it is, hangs too.
+  // Longer than any single operation (a micro-batch) on a slow host.
+  absl::Duration stall_timeout = absl::Minutes(30);
   // After its exit is acknowledged, a task's log gets this long to follow it.
   absl::Duration ship_timeout = absl::Seconds(30);
 };

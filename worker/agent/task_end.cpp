@@ -63,6 +63,7 @@ void TaskRunner::TryExit(absl::Time now) {
 worker::v1::Exited TaskRunner::MakeExited() const {
   ExitContext context;
   context.worker_error = worker_error_;
+  context.worker_stopped = vacated_;
   context.cancelled = !spool_->stop_reason().empty() && worker_error_.empty();
   context.spawn_error = spawn_error_;
   worker::v1::Exited exited = ClassifyExit(ranks_.Outcomes(), context);
@@ -70,6 +71,7 @@ worker::v1::Exited TaskRunner::MakeExited() const {
   if (auto failure = WorkersFailure(exited)) {
     *exited.mutable_failure() = *std::move(failure);
     exited.set_cancelled(false);
+    exited.set_worker_stopped(false);
   } else if (context.cancelled && exited.unpublished_size() > 0) {
     exited.set_cancelled(true);
   }

@@ -122,7 +122,7 @@ void TaskRunner::Tick(absl::Time now, bool connected) {
   ReadEvents(now);
   FillSpool(now);
   publications_->Tick(now);
-  ranks_.KillSilent(passed, services_.options->hang_timeout);
+  ranks_.KillHung(passed, services_.options->hang_timeout, services_.options->stall_timeout);
   EnforceStop(now);
   if (state_ == State::kRunning && ranks_.AllGone()) OnAllGone();
   if (state_ == State::kEnded) TryExit(now);
@@ -143,10 +143,7 @@ void TaskRunner::ReadEvents(absl::Time now) {
 }
 
 void TaskRunner::Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now) {
-  // What follows the end, too, must come to one.
-  if (!rank.outcome.done && !rank.outcome.failed) rank.silent = absl::ZeroDuration();
-  if (event.has_done()) rank.outcome.done = true;
-  if (event.has_failed()) rank.outcome.failed = event.failed();
+  rank.Hear(event);
   // Before a restart of the agent these went to the spool.
   const bool known = event.seq() <= spool_->source_seq(rank.outcome.rank);
   for (ConvertedEvent& converted : converter_.Convert(event, now)) {
@@ -208,6 +205,11 @@ void TaskRunner::Fail(absl::Duration grace, const std::string& worker_error) {
   if (state_ == State::kExited) return;
   if (worker_error_.empty()) worker_error_ = worker_error;
   Stop(grace, worker_error);
+}
+
+void TaskRunner::Vacate(absl::Duration grace, const std::string& reason) {
+  vacated_ = worker_error_.empty();
+  Fail(grace, reason);
 }
 
 void TaskRunner::EnforceStop(absl::Time now) {

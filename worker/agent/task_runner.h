@@ -46,6 +46,8 @@ class TaskRunner {
   void Stop(absl::Duration grace, const std::string& reason);
   // The same for a cause on the worker: the task ends as lost, not cancelled.
   void Fail(absl::Duration grace, const std::string& worker_error);
+  // The same because the worker stops in order: it costs the job no restart.
+  void Vacate(absl::Duration grace, const std::string& reason);
   // The coordinator does not know this task: its exit is offered for a while,
   // and its files are kept.
   void Disown() { disowned_ = true; }
@@ -103,6 +105,7 @@ class TaskRunner {
   std::string spawn_error_;
   std::optional<v1::Failure> launch_failure_;
   std::string worker_error_;
+  bool vacated_ = false;  // that is the reason
   std::set<std::string> commands_seen_;
   std::optional<worker::v1::Exited> exited_;
   absl::Time last_tick_ = absl::InfinitePast();

@@ -222,6 +222,17 @@ TEST_F(AgentTest, KillsATrainerThatGivesNoSignOfLife) {
   EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
 }
 
+TEST_F(AgentTest, KillsATrainerThatLivesAndGetsNoFurther) {
+  StartAgent({"--stall-timeout", "1"});
+  Run(ref_, {{"steps", "2"}, {"end", "stall"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_HANG);
+  EXPECT_THAT(exited.failure().message(),
+              HasSubstr("made no progress for 1s (TRAINING, after step 2)"));
+  EXPECT_EQ(exited.failure().step(), 2);
+  EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
+}
+
 TEST_F(AgentTest, ATrainerThatIsDoneAndDoesNotEndIsKilledAndWasDone) {
   StartAgent({"--hang-timeout", "1"});
   Run(ref_, {{"end", "linger"}});
@@ -420,6 +431,8 @@ TEST_F(AgentTest, EndsGracefullyAtSigterm) {
   const Exited exited = coordinator_->WaitForExited(ref_);
   EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_INFRA) << "to be run elsewhere";
   EXPECT_THAT(exited.failure().message(), HasSubstr("shut down"));
+  EXPECT_TRUE(exited.worker_stopped()) << "and costs no restart";
+  EXPECT_TRUE(coordinator_->last_heartbeat().draining()) << "or it would be offered here again";
 }
 
 TEST_F(AgentTest, ASecondAgentOnTheSameFolderIsRefused) {

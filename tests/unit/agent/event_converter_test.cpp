@@ -87,6 +87,9 @@ TEST_F(EventConverterTest, ReportsPhaseStepPeakAndAge) {
   EXPECT_EQ(status.step(), 3);
   EXPECT_EQ(status.peak_bytes(), 500);
   EXPECT_NEAR(status.last_progress_age_seconds(), 3, 1e-6);
+  alive.mutable_alive()->set_progress(1);  // a micro-batch of the step
+  converter_.Convert(alive, At(3));
+  EXPECT_NEAR(converter_.Status(At(4)).last_progress_age_seconds(), 1, 1e-6);
   converter_.Convert(Step(4), At(5));
   EXPECT_EQ(converter_.DueProgress(At(5))->event.progress().peak_memory_bytes().at("rss"), 500);
 }

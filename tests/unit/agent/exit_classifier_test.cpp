@@ -62,6 +62,13 @@ TEST(ClassifyExitTest, KilledForItsSilenceIsAHangAndToBlame) {
   EXPECT_EQ(exited.first_failed_rank(), 1);
   EXPECT_EQ(exited.failure().message(),
             "the trainer of rank 1 gave no sign of life for 1m1s and was killed");
+  hung.silent_for = absl::ZeroDuration();
+  hung.idle_for = absl::Minutes(30);
+  hung.phase = trainer::v1::PHASE_SAVING;
+  hung.step = 12;
+  EXPECT_EQ(ClassifyExit({killed_with_it, hung}, {}).failure().message(),
+            "the trainer of rank 1 made no progress for 30m (SAVING, after step 12) and was "
+            "killed");
   hung.done = true;
   EXPECT_FALSE(ClassifyExit({hung}, {}).has_failure()) << "it had said that it is done";
 }
@@ -100,6 +107,11 @@ TEST(ClassifyExitTest, TheWorkersOwnTroubleIsInfrastructure) {
   const auto shut_down = ClassifyExit({Rank(0, ExitCode(2))}, {.worker_error = "shut down"});
   EXPECT_EQ(shut_down.failure().class_(), v1::FAILURE_CLASS_INFRA);
   EXPECT_EQ(shut_down.failure().message(), "shut down");
+  EXPECT_FALSE(shut_down.worker_stopped());
+  const ExitContext in_order{.worker_error = "shut down", .worker_stopped = true};
+  EXPECT_TRUE(ClassifyExit({Rank(0, ExitCode(2))}, in_order).worker_stopped());
+  EXPECT_FALSE(ClassifyExit({Failed(0, v1::FAILURE_CLASS_NAN)}, in_order).worker_stopped())
+      << "it had failed by itself";
   const auto spawn = ClassifyExit({Rank(0, 0)}, {.spawn_error = "no such program"});
   EXPECT_EQ(spawn.failure().message(), "no such program");
 }

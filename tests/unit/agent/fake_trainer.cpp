@@ -8,6 +8,7 @@
 //      =exit        exit code 7 and no word
 //      =torn        half a frame, then SIGKILL
 //      =hang        neither ends nor reads its commands
+//      =stall       sends Alive on and on without progress
 //      =linger      Done, and then as hang
 //      =saved       saves a result, then as wait
 //      =wait        runs until it is told to stop
@@ -102,6 +103,7 @@ class FakeTrainer {
     if (end == "exit") return 7;
     if (end == "torn") Tear();
     if (end == "hang") Hang();
+    if (end == "stall") return Stall();
     if (end == "wait") return Sleep(3600 * 1000) ? 0 : 2;
     if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_CHECK) SendCheckResult();
     if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_TRAIN) Save();
@@ -128,6 +130,17 @@ class FakeTrainer {
     const std::string frame = liger::EncodeFrame(event.SerializeAsString());
     [[maybe_unused]] ssize_t n = write(events_fd_, frame.data(), frame.size() - 2);
     raise(SIGKILL);
+  }
+
+  int Stall() {
+    do {
+      Event alive;
+      alive.mutable_alive()->set_phase(liger::trainer::v1::PHASE_TRAINING);
+      alive.mutable_alive()->set_step(atoi(Label("steps", "3").c_str()));
+      alive.mutable_alive()->set_progress(7);
+      Send(alive);
+    } while (Sleep(100));
+    return 2;
   }
 
   [[noreturn]] void Hang() {

@@ -164,7 +164,9 @@ TEST_F(JobsTest, AnOutputIsRemovedAlsoWhenItsWorkerWasAway) {
     EXPECT_EQ(reclaim.outputs(0).manifest_digest(), "sha256:" + std::string(64, 'a'));
   }
   liger::worker::v1::WorkerMessage done;
-  done.mutable_reclaimed()->add_uris(uri);
+  auto* removed = done.mutable_reclaimed()->add_outputs();
+  removed->set_uri(uri);
+  removed->set_manifest_digest("sha256:" + std::string(64, 'a'));
   worker_->Send(done);
   // Messages of a session are in order: when this job starts, that was heard.
   ASSERT_TRUE(cluster_.Submit("next").ok());
@@ -173,6 +175,28 @@ TEST_F(JobsTest, AnOutputIsRemovedAlsoWhenItsWorkerWasAway) {
   ASSERT_TRUE(worker_->Connect().ok());
   EXPECT_FALSE(
       worker_->Take(liger::worker::v1::CoordinatorMessage::kReclaim, absl::Milliseconds(300)));
+}
+
+TEST_F(JobsTest, ARunningJobTellsSinceWhenItStandsStill) {
+  ConnectWorker();
+  ASSERT_TRUE(cluster_.Submit("job").ok());
+  const auto ref = worker_->ExpectTrain().ref();
+  worker_->SendStarted(ref);
+  EXPECT_EQ(cluster_.WaitFor("job", JobStatus::RUNNING).status().progress().idle_seconds(), 0);
+  worker_->StopHeartbeats();  // those tell of no task
+  absl::SleepFor(absl::Milliseconds(100));
+  liger::worker::v1::WorkerMessage message;
+  auto* task = message.mutable_heartbeat()->add_tasks();
+  *task->mutable_ref() = ref;
+  task->set_last_progress_age_seconds(300);
+  worker_->Send(message);
+  double idle = 0;
+  for (int i = 0; i < 20 && idle == 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+    idle = cluster_.Get("job")->status().progress().idle_seconds();
+  }
+  EXPECT_GE(idle, 300);
+  EXPECT_LT(idle, 305);
 }
 
 TEST_F(JobsTest, WorkersShowTheirDevicesAndWhoHoldsThem) {

@@ -91,6 +91,16 @@ void FakeWorker::StopHeartbeats() {
   silent_ = true;
 }
 
+void FakeWorker::Drain() {
+  {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+  }
+  WorkerMessage message;
+  message.mutable_heartbeat()->set_draining(true);
+  Send(message);
+}
+
 absl::Status FakeWorker::WaitClosed(absl::Duration timeout) {
   absl::MutexLock lock(&mutex_);
   if (!mutex_.AwaitWithTimeout(absl::Condition(&closed_), timeout)) {
@@ -187,6 +197,7 @@ void FakeWorker::HeartbeatLoop() {
       absl::MutexLock lock(&mutex_);
       if (silent_ || closed_) return;
       heartbeat_sent_[seq] = absl::Now();
+      message.mutable_heartbeat()->set_draining(draining_);
     }
     Send(message);
     absl::SleepFor(options_.heartbeat);

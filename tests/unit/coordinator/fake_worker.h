@@ -47,6 +47,8 @@ class FakeWorker {
   void Disconnect();
   // The stream stays, but the worker falls silent.
   void StopHeartbeats();
+  // Says so in its heartbeats from now on.
+  void Drain();
   // The status with which the coordinator ended the session.
   absl::Status WaitClosed(absl::Duration timeout = absl::Seconds(5));
 
@@ -99,6 +101,7 @@ class FakeWorker {
   absl::Mutex write_mutex_;
   mutable absl::Mutex mutex_;
   bool silent_ ABSL_GUARDED_BY(mutex_) = true;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = true;
   absl::Status close_status_ ABSL_GUARDED_BY(mutex_);
   std::map<Case, std::deque<Message>> inbox_ ABSL_GUARDED_BY(mutex_);

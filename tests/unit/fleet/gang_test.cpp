@@ -223,5 +223,34 @@ TEST(GangTest, AKilledTrainerIsRunAgain) {
   EXPECT_EQ(job.status().attempts_size(), 2);
 }
 
+TEST(GangTest, AWorkerThatDrainsIsOfferedNothingAndItsJobLosesNoRestart) {
+  Cluster cluster;
+  auto worker = cluster.MakeWorker();
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("job").ok());
+  const auto first = worker->ExpectTrain();
+  worker->SendStarted(first.ref());
+  worker->Drain();
+  liger::worker::v1::TaskEvent event;
+  auto* exited = event.mutable_exited();
+  exited->add_local_ranks()->set_exit_code(2);
+  exited->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_INFRA);
+  exited->mutable_failure()->set_message("worker w1 was shut down");
+  exited->set_worker_stopped(true);
+  worker->SendEvent(first.ref(), event);
+  cluster.WaitFor("job", JobStatus::RECOVERING);
+  EXPECT_FALSE(worker->Take(FakeWorker::Message::kStart, absl::Milliseconds(500)).has_value());
+  const Job waiting = *cluster.Get("job");
+  EXPECT_EQ(waiting.status().attempts_size(), 1) << "not even tried there";
+  EXPECT_EQ(waiting.status().reason(), "WorkerAway");
+
+  auto next = cluster.MakeWorker({.incarnation = 2});
+  ASSERT_TRUE(next->Connect().ok());
+  next->Succeed(next->ExpectTrain().ref());
+  const Job job = cluster.WaitFor("job", JobStatus::SUCCEEDED);
+  EXPECT_EQ(job.status().restarts(), 0);
+  EXPECT_EQ(job.status().attempts_size(), 2);
+}
+
 }  // namespace
 }  // namespace liger::testing

@@ -49,6 +49,15 @@ TEST(ClassifyExit, EndsThatAreNoFailure) {
   EXPECT_EQ(ClassifyExit(exited).outcome, AttemptState::kCancelled);
 }
 
+TEST(ClassifyExit, OnlyWhatIsRunAgainCanCostNoRestart) {
+  liger::worker::v1::Exited exited;
+  exited.set_worker_stopped(true);
+  exited.mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_INFRA);
+  EXPECT_TRUE(ClassifyExit(exited).worker_stopped);
+  exited.mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_DATA);
+  EXPECT_FALSE(ClassifyExit(exited).worker_stopped);
+}
+
 TEST(CheckFailure, NamesTheRowAndListsTheRest) {
   liger::trainer::v1::CheckResult result;
   for (int i = 0; i < 12; ++i) {

@@ -24,6 +24,9 @@ class FakeFleet : public FleetPort {
     if (on_is_connected) on_is_connected();
     return connected.contains(worker_id);
   }
+  bool TakesTasks(const std::string& worker_id) const override {
+    return connected.contains(worker_id) && !draining.contains(worker_id);
+  }
   void Disconnect(const std::string& worker_id, const std::string& reason) override {
     disconnects.push_back(worker_id + " " + reason);
   }
@@ -41,7 +44,7 @@ class FakeFleet : public FleetPort {
     }
   }
 
-  std::set<std::string> connected;
+  std::set<std::string> connected, draining;
   std::function<void()> on_is_connected;
   std::vector<TaskStart> starts;
   std::vector<std::string> stops, reclaimed, disconnects;
@@ -333,7 +336,7 @@ TEST_F(JobServiceTest, PublishAndExitAreAnsweredAtOnce) {
   Hello("w");
   ASSERT_THAT(fleet.reclaimed, SizeIs(2));
   EXPECT_EQ(fleet.reclaimed[1], fleet.reclaimed[0]);
-  service->OnReclaimed("w", {fleet.answers[0].output_uri});
+  service->OnReclaimed("w", {{"w", fleet.answers[0].output_uri, "sha256:1"}});
   Hello("w");
   EXPECT_THAT(fleet.reclaimed, SizeIs(2));
 }
@@ -483,6 +486,43 @@ TEST_F(JobServiceTest, ALossThatTheDiskRefusedIsNotForgotten) {
   EXPECT_EQ(Job(uid).status().state(), JobStatus::RECOVERING);
 }
 
+TEST_F(JobServiceTest, ALossThatTheDiskRefusedIsForgottenWhenTheWorkerIsBack) {
+  Hello("w");
+  const std::string uid = Running();
+  FailCommits(1);
+  LoseWorker("w");
+  fleet.connected.insert("w");
+  service->Tick();
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+}
+
+TEST_F(JobServiceTest, AnInventoryThatTheDiskRefusedIsStoredLater) {
+  Hello("w", /*with_files=*/false);
+  const auto item = [](const char* uri) {
+    liger::worker::v1::InventoryItem item;
+    item.set_kind("model");
+    item.set_uri(uri);
+    return item;
+  };
+  const auto stored = [&] {
+    return *store->ReadAndWait<int>([](const ReadView& view) -> absl::StatusOr<int> {
+      return view.Worker("w")->hello.inventory_size();
+    });
+  };
+  ASSERT_EQ(stored(), 1);
+  FailCommits(1);
+  service->OnInventory("w", 1, {item("a"), item("b")});
+  EXPECT_EQ(stored(), 1);
+  service->Tick();
+  EXPECT_EQ(stored(), 2);
+  FailCommits(1);
+  service->OnInventory("w", 1, {item("a")});
+  service->OnInventory("w", 1, {item("a"), item("b"), item("c")});
+  service->Tick();
+  EXPECT_EQ(stored(), 3) << "a retry stores what is known by then";
+}
+
 TEST_F(JobServiceTest, ARefusalThatTheDiskRefusedIsNotForgotten) {
   Hello("w");
   const std::string uid = Starting();
@@ -529,6 +569,17 @@ TEST_F(JobServiceTest, NothingIsPlacedOnAWorkerThatIsAway) {
   EXPECT_EQ(Job(uid).status().reason(), "WorkerAway");
   Hello("w");
   EXPECT_THAT(fleet.starts, SizeIs(1));
+}
+
+TEST_F(JobServiceTest, NothingIsPlacedOnAWorkerThatDrains) {
+  Hello("w");
+  fleet.draining.insert("w");
+  ASSERT_TRUE(Submit(Spec()).ok());
+  EXPECT_THAT(fleet.starts, IsEmpty());
+  EXPECT_THAT(Submit(Spec(), /*validate_only=*/true)->checks_skipped, SizeIs(2));
+  Hello("other");
+  ASSERT_THAT(fleet.starts, SizeIs(1));
+  EXPECT_EQ(fleet.starts[0].worker_id, "other");
 }
 
 TEST_F(JobServiceTest, AGpuThatIsGoneDecidesNothing) {
@@ -598,6 +649,22 @@ TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {
   checked.mutable_check_result();
   Send(checked);
   EXPECT_THAT(fleet.starts, SizeIs(3)) << "the job's check";
+}
+
+TEST_F(DryRunTest, TheyLeaveTheSlotsOfJobsChecksAlone) {
+  ASSERT_TRUE(Submit(Spec()).ok());
+  ASSERT_TRUE(Submit(Spec()).ok());
+  ASSERT_THAT(fleet.starts, SizeIs(2)) << "both slots of the worker";
+  Validate();
+  EXPECT_THAT(fleet.starts, SizeIs(2));
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->checks_skipped, ElementsAre("model", "data"));
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);
+  const size_t before = fleet.starts.size();
+  Validate();
+  EXPECT_EQ(fleet.starts.size(), before + 1) << "a slot is free again";
 }
 
 TEST_F(DryRunTest, AClientThatGoesTakesItsCheckAlong) {

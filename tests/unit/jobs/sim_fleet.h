@@ -58,6 +58,7 @@ class SimFleet : public FleetPort {
   bool IsConnected(const std::string& worker_id) const override {
     return workers_.at(worker_id).connected;
   }
+  bool TakesTasks(const std::string& worker_id) const override { return IsConnected(worker_id); }
   void Disconnect(const std::string& worker_id, const std::string& reason) override {
     ADD_FAILURE() << worker_id << " kept the protocol: " << reason;
   }

@@ -257,7 +257,7 @@ TEST_F(SchedulerTest, NothingIsSentToAWorkerThatIsAway) {
   AddWorker("w1", 1);
   AddQueued("a");
   AddJob("b", liger::v1::JobStatus::VALIDATING);
-  snapshot.disconnected.insert("w1");
+  snapshot.unavailable.insert("w1");
   const ScheduleDecisions decisions = Schedule(snapshot);
   EXPECT_THAT(decisions.placements, IsEmpty());
   EXPECT_THAT(decisions.checks, IsEmpty());

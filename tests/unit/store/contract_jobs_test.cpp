@@ -142,6 +142,41 @@ TEST_P(StoreJobs, ADeletedJobsModelStillLiesThere) {
   driver->Do(NewJob("u3", "job-u1"));
 }
 
+TEST_P(StoreJobs, AModelIsReplacedWhenTheNextIsThereAndNotBefore) {
+  AddWorker("w1", 1);
+  const int64_t epoch = driver->RunJob("u1", "w1");
+  driver->PublishModel("u1", "w1", epoch, 2);
+  driver->Exit("u1", "w1", epoch, 3, Succeeded());
+  const auto models = [&] {
+    return driver->Read<std::vector<std::string>>([](const ReadView& view) {
+      std::vector<std::string> uids;
+      for (const ArtifactRow& artifact : view.Artifacts("default", "")) {
+        uids.push_back(artifact.job_uid);
+      }
+      std::sort(uids.begin(), uids.end());
+      return uids;
+    });
+  };
+  const auto overwrite = [&](const std::string& uid, TaskExit exit) {
+    CreateJob command = NewJob(uid, "job-" + uid);
+    command.job.resolved_spec.mutable_output()->set_uri("job-u1");
+    command.job.resolved_spec.mutable_output()->set_overwrite(true);
+    driver->Do(command);
+    driver->PassCheck(uid, "w1");
+    const int64_t next = driver->Place(uid, "w1");
+    driver->Begin(uid, "w1", next);
+    EXPECT_TRUE(driver->PublishModel(uid, "w1", next, 2).publish->granted);
+    EXPECT_EQ(models(), (std::vector<std::string>{"u1", uid})) << "granted, and not there yet";
+    driver->Exit(uid, "w1", next, 3, std::move(exit));
+  };
+  TaskExit full = Failed(liger::v1::FAILURE_CLASS_STORAGE, "no space left at /out", false);
+  full.unpublished = {"final"};
+  overwrite("u2", full);
+  EXPECT_EQ(models(), std::vector<std::string>{"u1"}) << "the old one lies there as before";
+  overwrite("u3", Succeeded());
+  EXPECT_EQ(models(), std::vector<std::string>{"u3"});
+}
+
 TEST_P(StoreJobs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {
   AddWorker("w1", 1);
   const auto pending = [&](const std::string& worker_id) {
@@ -157,7 +192,9 @@ TEST_P(StoreJobs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {
   ASSERT_EQ(pending("w1").size(), 1u);
   EXPECT_EQ(pending("w1")[0].uri, "file:///out/job-u1");
   EXPECT_TRUE(pending("w2").empty());
-  driver->Do(FinishReclaims{"w1", {"file:///out/job-u1"}});
+  driver->Do(FinishReclaims{{{"w1", "file:///out/job-u1", "sha256:older"}}});
+  EXPECT_EQ(pending("w1").size(), 1u) << "a late answer about what lay there before";
+  driver->Do(FinishReclaims{{{"w1", "file:///out/job-u1", "sha256:abc"}}});
   EXPECT_TRUE(pending("w1").empty());
 
   // Something newer is published there: it must stay.

@@ -96,6 +96,19 @@ TEST_P(StoreRuns, AKilledCheckIsRunAgainThenGivenUp) {
   EXPECT_EQ(driver->State("u"), JobStatus::FAILED);
 }
 
+TEST_P(StoreRuns, ACheckThatItsStoppingWorkerEndsIsRunAgainAsOftenAsItTakes) {
+  driver->Submit("u");
+  for (int i = 0; i < 5; ++i) {
+    const std::string task = "t" + std::to_string(i);
+    driver->Do(AssignCheck{"u", task, "w1"});
+    ReportTask report = Report("w1", "u", 0, task, 1);
+    report.exit = Failed(liger::v1::FAILURE_CLASS_INFRA, "worker w1 was shut down", true);
+    report.exit->worker_stopped = true;
+    driver->Do(report);
+    EXPECT_EQ(driver->State("u"), JobStatus::VALIDATING);
+  }
+}
+
 TEST_P(StoreRuns, DevicesAreNeverGivenTwice) {  // I6
   driver->RunJob("a", "w1", 0);
   driver->Submit("b");
@@ -146,6 +159,22 @@ TEST_P(StoreRuns, ALostAttemptIsRunAgainUnderANewEpoch) {
   EXPECT_EQ(job.status().message(), "the trainer was killed; given up after 2 restarts");
   EXPECT_EQ(job.status().attempts_size(), 3);
   EXPECT_EQ(job.status().attempts(0).epoch(), 3) << "newest first";
+}
+
+TEST_P(StoreRuns, AnAttemptThatItsStoppingWorkerEndsCostsNoRestart) {
+  TaskExit stopped = Failed(liger::v1::FAILURE_CLASS_INFRA, "worker w1 was shut down", true);
+  stopped.worker_stopped = true;
+  int64_t epoch = driver->RunJob("u", "w1");
+  for (int i = 0; i < 5; ++i) {  // more often than max_restarts
+    driver->Exit("u", "w1", epoch, 2, stopped);
+    ASSERT_EQ(driver->State("u"), JobStatus::RECOVERING);
+    EXPECT_EQ(driver->Job("u").status().restarts(), 0);
+    epoch = driver->Place("u", "w1");
+    driver->Begin("u", "w1", epoch);
+  }
+  driver->Do(CancelJob{"default", "u"});
+  driver->Exit("u", "w1", epoch, 2, stopped);
+  EXPECT_EQ(driver->State("u"), JobStatus::CANCELLED);
 }
 
 TEST_P(StoreRuns, FailuresThatARetryCannotHelpAreFinal) {

@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <utility>
 
+#include "worker/trainer/ticks.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -66,6 +68,7 @@ void FileWriter::Write(std::string_view bytes) {
       if (errno == EINTR) continue;
       throw StorageError("cannot write", path_, errno, bytes_needed_);
     }
+    Tick();
     sha256_.Update(bytes.substr(0, written));
     bytes_ += written;
     bytes.remove_prefix(written);

@@ -17,6 +17,7 @@
 
 #include "worker/trainer/checkpoint/json_file.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/ticks.h"
 
 namespace liger::trainer {
 namespace {
@@ -70,6 +71,7 @@ int ForEachChunk(const std::string& path, Sink sink) {
   ssize_t got = 0;
   int error = 0;
   while ((got = read(fd, buffer.data(), buffer.size())) != 0) {
+    Tick();
     if (got > 0) {
       sink(std::string_view(buffer.data(), got));
     } else if (errno != EINTR) {

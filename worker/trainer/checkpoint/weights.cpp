@@ -9,6 +9,7 @@
 #include "worker/trainer/checkpoint/json_file.h"
 #include "worker/trainer/checkpoint/safetensors_header.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/ticks.h"
 
 namespace liger::trainer {
 namespace {
@@ -197,7 +198,10 @@ void WeightReader::LoadInto(const std::vector<NamedTensor>& targets,
     expected.push_back({target.name, target.tensor.sizes().vec()});
   }
   Check(expected, ignorable);
-  for (const NamedTensor& target : targets) CopyInto(target.name, target.tensor);
+  for (const NamedTensor& target : targets) {
+    CopyInto(target.name, target.tensor);
+    Tick();
+  }
 }
 
 }  // namespace liger::trainer

@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "worker/trainer/ticks.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -25,6 +27,7 @@ class RowLoop {
   // failed one has been started, and is finished by its own thread.
   void Run() {
     for (int64_t begin = next_.fetch_add(kBlock); begin < n_; begin = next_.fetch_add(kBlock)) {
+      Tick();
       for (int64_t i = begin; i < std::min(n_, begin + kBlock); ++i) {
         if (i > first_failed_.load(std::memory_order_relaxed)) return;
         try {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/utf8.h"
+#include "worker/trainer/ticks.h"
 
 namespace liger::trainer {
 
@@ -22,6 +23,7 @@ void Reporter::Ready(const std::string& device,
 }
 
 void Reporter::EnterPhase(tv1::Phase phase) {
+  Tick();
   if (phase_.exchange(phase) == phase) return;
   tv1::Event event;
   event.mutable_phase()->set_phase(phase);
@@ -32,6 +34,7 @@ void Reporter::Alive() {
   tv1::Event event;
   event.mutable_alive()->set_phase(static_cast<tv1::Phase>(phase_.load()));
   event.mutable_alive()->set_step(step_);
+  event.mutable_alive()->set_progress(Ticks());
   Emit(event);
 }
 

@@ -51,7 +51,8 @@ class Reporter {
 };
 
 // Emits Alive at an interval from a thread of its own while it exists, so that
-// a long operation is not taken for a hang of the process.
+// a long operation is not taken for a hang of the process. That the work hangs
+// shows in Alive's count of ticks (worker/trainer/ticks.h).
 class Heartbeat {
  public:
   explicit Heartbeat(Reporter& reporter, absl::Duration interval = absl::Seconds(2));

@@ -2,6 +2,8 @@
 
 #include <csignal>
 
+#include "worker/trainer/ticks.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -23,6 +25,7 @@ void StopFlag::Request(const std::string& reason) {
 }
 
 void StopFlag::Check() const {
+  Tick();
   if (!requested()) return;
   absl::MutexLock lock(&mutex_);
   throw StopRequested(reason_.empty() ? "signal " + std::to_string(g_signal) : reason_);

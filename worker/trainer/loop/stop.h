@@ -23,7 +23,8 @@ class StopFlag {
   // The first reason stays.
   void Request(const std::string& reason) ABSL_LOCKS_EXCLUDED(mutex_);
   bool requested() const { return requested_.load(std::memory_order_acquire) || Signalled(); }
-  // Throws StopRequested once a stop was requested.
+  // Throws StopRequested once a stop was requested. Called between operations,
+  // so it ticks (worker/trainer/ticks.h).
   void Check() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // SIGINT and SIGTERM request a stop of every StopFlag; a second one ends the

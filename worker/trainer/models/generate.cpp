@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "worker/trainer/ticks.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -29,6 +31,7 @@ std::vector<int32_t> GenerateGreedy(CausalLM& model, std::span<const int32_t> pr
     length += static_cast<int64_t>(fresh.size());
     const auto next = model.Logits(hidden_TD.slice(0, -1)).argmax(-1).item<int64_t>();
     answer.push_back(static_cast<int32_t>(next));
+    Tick();
     if (std::find(stop_ids.begin(), stop_ids.end(), next) != stop_ids.end()) break;
     fresh = std::span(answer).last(1);
   }

@@ -1,0 +1,19 @@
+#ifndef LIGER_WORKER_TRAINER_TICKS_H_
+#define LIGER_WORKER_TRAINER_TICKS_H_
+
+#include <atomic>
+#include <cstdint>
+
+namespace liger::trainer {
+
+inline std::atomic<int64_t> g_ticks{0};
+
+// A piece of work is done (a micro-batch, some rows, a tensor, a token), in
+// whichever thread. Alive tells the count: a long operation ticks on, a
+// deadlock does not, although the thread that sends Alive lives.
+inline void Tick() { g_ticks.fetch_add(1, std::memory_order_relaxed); }
+inline int64_t Ticks() { return g_ticks.load(std::memory_order_relaxed); }
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_TICKS_H_
