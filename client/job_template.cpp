@@ -69,7 +69,7 @@ std::string JobTemplate(const std::string& trainer) {
                     {"@METHOD@",
                      "# Odds-ratio preference optimisation, on pairs.\n"
                      "orpo:\n"
-                     "  beta: 0.1                     # weight of the odds-ratio term (default 0.1)\n"},
+                     "  beta: 0.1                     # of the odds-ratio term (default 0.1)\n"},
                     {"@LR@", "8e-6"},
                     {"@DEFAULT_LR@", "1e-6"}});
   }
