@@ -13,8 +13,8 @@
 
 namespace liger::agent {
 
-// Scans again and again, at once when a folder has changed, away from the agent's thread: a model root on a slow
-// network file system must not delay a heartbeat.
+// Scans again and again, at once when a folder has changed, away from the agent's
+// thread: a model root on a slow network file system must not delay a heartbeat.
 class InventoryThread {
  public:
   using Items = std::vector<worker::v1::InventoryItem>;

@@ -35,7 +35,8 @@ LookUp LookBelow(const std::string& root, const fs::path& path) {
   if (root_fd < 0) return {};
   const absl::Cleanup close_root = [root_fd] { close(root_fd); };
   const fs::path normal = path.lexically_normal();
-  const fs::path relative = path.is_absolute() ? normal.lexically_relative(PathOf(root_fd)) : normal;
+  const fs::path relative =
+      path.is_absolute() ? normal.lexically_relative(PathOf(root_fd)) : normal;
   if (relative.empty() || *relative.begin() == "..") return {.outside = true};
   const int fd = OpenBeneath(root_fd, relative, O_PATH);
   if (fd < 0) return {.outside = LeadsOut(errno)};
