@@ -141,6 +141,10 @@ Endpoint ResolveEndpoint(const Endpoint& flags, const std::string& context) {
 }
 
 Connection::Connection(Endpoint endpoint) : endpoint_(std::move(endpoint)) {
+  if (!IsAddress(endpoint_.address)) {
+    throw CliError(kInvalidInput, absl::StrCat("the coordinator's address '", endpoint_.address,
+                                               "' is not host:port, such as ", kDefaultAddress));
+  }
   stub_ = liger::v1::FineTuning::NewStub(
       grpc::CreateCustomChannel(endpoint_.address, Credentials(endpoint_), Arguments()));
 }

@@ -40,8 +40,9 @@ Endpoint ResolveEndpoint(const Endpoint& flags, const std::string& context);
 // The API of one coordinator, with deadlines set.
 class Connection {
  public:
-  // Throws CliError for files that cannot be read or do not belong together, and
-  // for plaintext to another machine that `insecure` does not allow.
+  // Throws CliError for what is no address, for files that cannot be read or do
+  // not belong together, and for plaintext to another machine that `insecure`
+  // does not allow.
   explicit Connection(Endpoint endpoint);
 
   const std::string& address() const { return endpoint_.address; }

@@ -2,14 +2,40 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <string_view>
+#include <tuple>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 namespace liger::client {
 namespace {
 
 bool StartsCodePoint(char c) { return (c & 0xc0) != 0x80; }
+
+std::string WrapLine(const std::string& text, size_t width, size_t indent) {
+  std::string out;
+  std::string rest = text;
+  size_t room = width;
+  while (Width(rest) > room) {
+    const std::string line = Cut(rest, room);
+    const size_t space = rest.substr(0, line.size() + 1).find_last_of(' ');
+    // What stands in the first line's indent is not broken off.
+    const bool at_space = space != rest.npos && space > (out.empty() ? indent : 0);
+    absl::StrAppend(&out, rest.substr(0, at_space ? space : line.size()), "\n",
+                    std::string(indent, ' '));
+    rest = rest.substr(at_space ? space + 1 : line.size());
+    room = width - indent;
+  }
+  return out + rest;
+}
+
+// A last column that would be narrower goes below its row.
+constexpr size_t kNarrowest = 20;
 
 }  // namespace
 
@@ -25,32 +51,50 @@ std::string Cut(const std::string& text, size_t width) {
   return text;
 }
 
-std::string Table::ToString() const {
+std::string Wrap(const std::string& text, int columns, size_t indent) {
+  if (columns <= static_cast<int>(indent)) return text;
+  const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+  return absl::StrJoin(lines, "\n", [&](std::string* out, const std::string& line) {
+    out->append(WrapLine(line, static_cast<size_t>(columns), indent));
+  });
+}
+
+std::string Table::ToString(int columns, Overflow overflow) const {
   std::vector<size_t> widths(rows_.front().size());
   for (const auto& row : rows_) {
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Width(row[i]));
   }
   std::string out;
-  for (const auto& row : rows_) {
-    std::string line;
-    for (size_t i = 0; i < row.size(); ++i) {
-      absl::StrAppend(&line, row[i], std::string(widths[i] - Width(row[i]) + 2, ' '));
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    absl::StrAppend(&out, line, "\n");
-  }
+  for (const auto& row : rows_) absl::StrAppend(&out, Row(row, widths, columns, overflow));
   return out;
 }
 
-std::string Bytes(int64_t bytes) {
-  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
-    value /= 1024;
-    ++unit;
+std::string Table::Row(const std::vector<std::string>& row, const std::vector<size_t>& widths,
+                       int columns, Overflow overflow) const {
+  std::string line;
+  for (size_t i = 0; i + 1 < row.size(); ++i) {
+    absl::StrAppend(&line, row[i], std::string(widths[i] - Width(row[i]) + 2, ' '));
   }
-  return unit == 0 ? absl::StrCat(bytes, " B") : absl::StrFormat("%.2f %s", value, kUnits[unit]);
+  size_t indent = Width(line);
+  const size_t limit = static_cast<size_t>(columns);
+  if (columns > 0 && indent + widths.back() > limit) {
+    const bool below = indent + kNarrowest > limit;
+    if (below) indent = 2;
+    const std::string& cell = row.back();
+    if (below) line.erase(line.find_last_not_of(' ') + 1);
+    if (below && !cell.empty()) line += "\n  ";
+    if (overflow == Overflow::kWrap) {
+      // The cells before it take the place of the first line's indent.
+      line += Wrap(std::string(indent, ' ') + cell, columns, indent).substr(indent);
+    } else {
+      const size_t room = limit - indent;
+      line += Width(cell) <= room ? cell : Cut(cell, room - 1) + "…";
+    }
+  } else {
+    line += row.back();
+  }
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line + "\n";
 }
 
 std::string Duration(double seconds) {
@@ -63,7 +107,9 @@ std::string Duration(double seconds) {
 }
 
 std::string Number(double value) {
-  return std::isnan(value) ? "-" : absl::StrFormat("%.4g", value);
+  if (std::isnan(value)) return "-";
+  const bool whole = std::abs(value) >= 1000 && std::abs(value) < 1e12;  // tokens, mostly
+  return whole ? absl::StrFormat("%.0f", value) : absl::StrFormat("%.4g", value);
 }
 
 std::string Age(const google::protobuf::Timestamp& time, absl::Time now) {
@@ -102,6 +148,13 @@ std::string Sparkline(const std::vector<double>& values, size_t width) {
   return line;
 }
 
+std::string Cause(const liger::v1::JobStatus& status) {
+  const bool of_output = status.state() == liger::v1::JobStatus::SUCCEEDED &&
+                         !status.output_uri().empty() &&
+                         absl::StrContains(status.message(), status.output_uri());
+  return of_output ? "" : Printable(status.message());
+}
+
 std::string PeakMemory(const liger::v1::Progress& progress) {
   const auto& peaks = progress.peak_memory_bytes();
   for (const char* kind : {"allocated", "rss"}) {
@@ -110,6 +163,14 @@ std::string PeakMemory(const liger::v1::Progress& progress) {
     }
   }
   return "";
+}
+
+bool MetricBefore::operator()(const std::string& a, const std::string& b) const {
+  static constexpr std::string_view kFirst[] = {"loss", "eval_loss", "tokens_per_second",
+                                                "grad_norm", "learning_rate"};
+  const auto* const rank_a = std::find(std::begin(kFirst), std::end(kFirst), a);
+  const auto* const rank_b = std::find(std::begin(kFirst), std::end(kFirst), b);
+  return std::tie(rank_a, a) < std::tie(rank_b, b);
 }
 
 std::string Printable(const std::string& text) {

@@ -2,10 +2,12 @@
 #define LIGER_CLIENT_FORMAT_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/bytes.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "liger/v1/job.pb.h"
 
@@ -16,9 +18,16 @@ class Table {
  public:
   explicit Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
   void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
-  std::string ToString() const;
+  // At most `columns` wide (0: as wide as it gets) as far as the last column
+  // makes that possible: it is wrapped or cut, below its row where it would be
+  // too narrow beside it.
+  enum class Overflow { kWrap, kCut };
+  std::string ToString(int columns = 0, Overflow overflow = Overflow::kWrap) const;
 
  private:
+  std::string Row(const std::vector<std::string>& row, const std::vector<size_t>& widths,
+                  int columns, Overflow overflow) const;
+
   std::vector<std::vector<std::string>> rows_;
 };
 
@@ -29,9 +38,12 @@ size_t Width(const std::string& text);
 // The first `width` columns of it.
 std::string Cut(const std::string& text, size_t width);
 
-std::string Bytes(int64_t bytes);      // "1.50 GiB"
+// Its lines broken into such of at most `columns`, at spaces where there are any,
+// with those that it takes more indented. 0 columns: as it is.
+std::string Wrap(const std::string& text, int columns, size_t indent);
+
 std::string Duration(double seconds);  // "1h02m", "3m20s", "12s"
-std::string Number(double value);      // 4 significant digits, "-" for NaN
+std::string Number(double value);      // 4 significant digits or more, "-" for NaN
 std::string Age(const google::protobuf::Timestamp& time, absl::Time now);  // "" when unset
 std::string StateName(liger::v1::JobStatus::State state);
 
@@ -41,8 +53,21 @@ std::string ProgressBar(double fraction, int width);
 // One block character a value over their own range; the newest `width` values.
 std::string Sparkline(const std::vector<double>& values, size_t width);
 
-// The largest of a job's memory peaks with its kind: "2.50 GiB rss".
+// Why a job is in its state; empty when that is only where its output is, which
+// is told apart.
+std::string Cause(const liger::v1::JobStatus& status);
+
+// The largest of a job's memory peaks with its kind: "2.50 GB rss".
 std::string PeakMemory(const liger::v1::Progress& progress);
+
+// Metrics as people look for them: the loss first, the rest by name.
+struct MetricBefore {
+  bool operator()(const std::string& a, const std::string& b) const;
+};
+template <typename Values>
+std::map<std::string, double, MetricBefore> InOrder(const Values& values) {
+  return {values.begin(), values.end()};
+}
 
 // Text from a server or a file without its control characters, so that it
 // cannot move the cursor.

@@ -1,5 +1,6 @@
 #include "client/job_builder.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
@@ -10,6 +11,7 @@
 #include "client/local_file.h"
 #include "common/spec/spec.h"
 #include "common/spec/suggest.h"
+#include "common/spec/violations.h"
 #include "common/spec/yaml_proto.h"
 
 namespace liger::client {
@@ -23,24 +25,25 @@ std::string ReadInput(const std::string& file) {
   return ReadLocalFile(file);
 }
 
-std::vector<std::string> TrainerNames() {
-  std::vector<std::string> names;
-  const auto* oneof = JobSpec::descriptor()->FindOneofByName("method");
-  for (int i = 0; i < oneof->field_count(); ++i) names.push_back(oneof->field(i)->name());
-  return names;
-}
-
 // Chooses the method, keeping the file's hyper-parameters when it is the same.
 void SetTrainer(const std::string& trainer, JobSpec* spec) {
+  const std::vector<std::string> trainable(std::begin(kTrainableMethods),
+                                           std::end(kTrainableMethods));
+  std::vector<std::string> later;
   const auto* oneof = JobSpec::descriptor()->FindOneofByName("method");
   for (int i = 0; i < oneof->field_count(); ++i) {
-    if (oneof->field(i)->name() != trainer) continue;
-    spec->GetReflection()->MutableMessage(spec, oneof->field(i));
-    return;
+    const std::string& name = oneof->field(i)->name();
+    if (std::find(trainable.begin(), trainable.end(), name) == trainable.end()) {
+      later.push_back(name);
+    } else if (name == trainer) {
+      spec->GetReflection()->MutableMessage(spec, oneof->field(i));
+      return;
+    }
   }
-  throw CliError(kInvalidInput, absl::StrCat("--trainer ", trainer, ": must be one of ",
-                                             absl::StrJoin(TrainerNames(), ", "),
-                                             DidYouMean(trainer, TrainerNames())));
+  throw CliError(kInvalidInput,
+                 absl::StrCat("--trainer ", trainer, ": must be ", absl::StrJoin(trainable, " or "),
+                              " (", absl::StrJoin(later, " and "), " come later)",
+                              DidYouMean(trainer, trainable)));
 }
 
 void ApplySet(const std::string& assignment, const char* flag, const std::string& prefix,

@@ -1,6 +1,5 @@
 #include "client/job_display.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/format.h"
+#include "client/terminal.h"
 
 namespace liger::client {
 namespace {
@@ -31,12 +31,25 @@ std::string Evaluated(const liger::v1::Evaluation& evaluation) {
   return line;
 }
 
-std::string ProgressLine(const liger::v1::Progress& progress, const std::string& sparkline,
-                         const std::string& peak) {
+// "2.31 before, 1.9 after" of the held-out rows; without them nothing.
+std::string EvalLoss(const JobStatus& status) {
+  std::vector<std::string> losses;
+  for (const auto& evaluation : status.evaluations()) {
+    const auto it = evaluation.values().find("eval_loss");
+    if (it != evaluation.values().end()) losses.push_back(Number(it->second));
+  }
+  if (losses.empty()) return "";
+  if (losses.size() == 1) return losses[0];
+  return absl::StrCat(losses.front(), " before, ", losses.back(), " after");
+}
+
+std::string ProgressLine(const liger::v1::Progress& progress, int bar_width,
+                         const std::string& sparkline, const std::string& peak) {
   const double fraction =
       static_cast<double>(progress.step()) / static_cast<double>(progress.max_steps());
   std::string line =
-      absl::StrFormat("%s %d/%d", ProgressBar(fraction, 20), progress.step(), progress.max_steps());
+      absl::StrFormat("%s %d/%d", ProgressBar(fraction, bar_width), progress.step(),
+                      progress.max_steps());
   if (const double loss = Value(progress, "loss"); std::isfinite(loss)) {
     absl::StrAppend(&line, "  loss ", Number(loss), sparkline.empty() ? "" : " ", sparkline);
   }
@@ -51,14 +64,6 @@ std::string ProgressLine(const liger::v1::Progress& progress, const std::string&
     absl::StrAppend(&line, "  ", progress.phase());
   }
   return line;
-}
-
-// Columns of the terminal behind `fd`, 0 when there is none.
-int TerminalColumns(int fd) {
-  if (!isatty(fd)) return 0;
-  winsize size = {};
-  const bool known = ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
 }
 
 }  // namespace
@@ -81,26 +86,33 @@ std::string ProgressLine(const Job& job, const std::vector<double>& losses, int 
   const auto fits = [&](const std::string& line) {
     return any_width || Width(line) <= static_cast<size_t>(columns);
   };
-  std::string line = ProgressLine(progress, Sparkline(losses, 20), PeakMemory(progress));
-  if (!fits(line)) line = ProgressLine(progress, "", PeakMemory(progress));
-  if (!fits(line)) line = ProgressLine(progress, "", "");
+  const std::string peak = PeakMemory(progress);
+  std::string line = ProgressLine(progress, 20, Sparkline(losses, 20), peak);
+  if (!fits(line)) line = ProgressLine(progress, 20, "", peak);
+  if (!fits(line)) line = ProgressLine(progress, 10, "", peak);
+  if (!fits(line)) line = ProgressLine(progress, 20, "", "");
   return fits(line) ? line : Cut(line, static_cast<size_t>(columns));
 }
 
-std::string Outcome(const Job& job) {
+std::string Outcome(const Job& job, int columns) {
   const JobStatus& status = job.status();
-  std::string text = absl::StrCat(job.name(), ": ", StateName(status.state()));
-  if (!status.message().empty())
-    absl::StrAppend(&text, "\n  cause:  ", Printable(status.message()));
-  if (!status.action().empty()) absl::StrAppend(&text, "\n  action: ", Printable(status.action()));
-  if (!status.output_uri().empty()) absl::StrAppend(&text, "\n  output: ", status.output_uri());
-  return text + "\n";
+  std::string text = absl::StrCat(job.name(), ": ", StateName(status.state()), "\n");
+  const auto line = [&](const char* what, const std::string& value) {
+    if (value.empty()) return;
+    const std::string whole = absl::StrFormat("  %-10s %s", absl::StrCat(what, ":"), value);
+    absl::StrAppend(&text, Wrap(whole, columns, /*indent=*/13), "\n");
+  };
+  line("cause", Cause(status));
+  line("action", Printable(status.action()));
+  line("eval loss", EvalLoss(status));
+  line("output", status.output_uri());
+  return text;
 }
 
 void JobDisplay::PrintLine(const std::string& line) {
   if (line_open_) screen_.out << "\r\033[K";
   line_open_ = false;
-  screen_.out << line << "\n" << std::flush;
+  screen_.out << Wrap(line, screen_.columns(), /*indent=*/2) << "\n" << std::flush;
 }
 
 void JobDisplay::Finish() {
@@ -128,6 +140,13 @@ void JobDisplay::PrintEvaluations(const JobStatus& status) {
   }
 }
 
+void JobDisplay::PrintWarnings(const JobStatus& status) {
+  if (status.warnings_size() < warnings_) warnings_ = 0;  // a new attempt's
+  while (warnings_ < status.warnings_size()) {
+    PrintLine("warning: " + Printable(status.warnings(warnings_++).message()));
+  }
+}
+
 void JobDisplay::DrawProgress(const Job& job) {
   const auto& progress = job.status().progress();
   if (job.status().epoch() != epoch_ || progress.step() < last_step_) {  // a new attempt
@@ -145,14 +164,17 @@ void JobDisplay::DrawProgress(const Job& job) {
     if (new_step) PrintLine(ProgressLine(job, losses_, 0));
     return;
   }
-  // One column less: the cursor stands behind the text.
-  screen_.out << "\r\033[K" << ProgressLine(job, losses_, std::max(1, columns - 1)) << std::flush;
+  // One column less: the cursor stands behind the text. Clearing only what is
+  // left of a longer line keeps it from flickering.
+  screen_.out << "\r" << ProgressLine(job, losses_, std::max(1, columns - 1)) << "\033[K"
+              << std::flush;
   line_open_ = true;
 }
 
 void JobDisplay::Update(const liger::v1::WatchJobsResponse& update) {
   const JobStatus& status = update.job().status();
   PrintState(status);
+  PrintWarnings(status);
   PrintEvaluations(status);
   if (status.state() == JobStatus::RUNNING) DrawProgress(update.job());
 }

@@ -34,6 +34,7 @@ class JobDisplay {
  private:
   void PrintLine(const std::string& line);
   void PrintState(const liger::v1::JobStatus& status);
+  void PrintWarnings(const liger::v1::JobStatus& status);
   void PrintEvaluations(const liger::v1::JobStatus& status);
   void DrawProgress(const liger::v1::Job& job);
 
@@ -42,16 +43,19 @@ class JobDisplay {
   std::string state_lines_;
   int64_t epoch_ = 0;
   int64_t last_step_ = -1;
+  int warnings_ = 0;
   int evaluations_ = 0;
   std::vector<double> losses_;
 };
 
 // The line of a running job in at most `columns` columns (0: as long as it
-// gets): without the sparkline, then without the peak, then cut.
+// gets): without the sparkline, then with half the bar, then without the peak,
+// then cut.
 std::string ProgressLine(const liger::v1::Job& job, const std::vector<double>& losses, int columns);
 
-// How a job ended and where its result is, or why it failed and what to do.
-std::string Outcome(const liger::v1::Job& job);
+// How a job ended, what it brought and where its result is, or why it failed
+// and what to do; in lines of `columns` (0: as long as they get).
+std::string Outcome(const liger::v1::Job& job, int columns);
 
 bool IsTerminal(liger::v1::JobStatus::State state);
 

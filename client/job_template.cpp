@@ -8,9 +8,10 @@ namespace liger::client {
 namespace {
 
 constexpr char kTemplate[] = R"(# A fine-tuning job. Submit it: liger-cli submit -f job.yaml
-# Lines that are commented out show the defaults.
+# Lines within a section that are commented out show the defaults; those at the
+# margin are examples.
 
-# name: my-job                  # default: made from model and trainer
+# name: my-job                  # otherwise made from model and trainer
 # labels: {team: nlp}
 
 # A name of `liger-cli models`, or the path of a Hugging Face folder on the worker.
@@ -19,34 +20,34 @@ model: smollm2-135m
 # A name of `liger-cli datasets`, or the path of a .json or .jsonl file.
 dataset:
   name: @DATASET@
-  eval_fraction: 0.1            # share of the rows held out for evaluation
+  eval_fraction: 0.1            # share of the rows held out for evaluation (default 0)
   # max_samples: 0              # 0: all rows
   # shuffle: true
 
 @METHOD@
 training:
-  learning_rate: @LR@
-  max_steps: 20                 # 0: num_train_epochs decides
+  learning_rate: @LR@           # (default @DEFAULT_LR@)
+  max_steps: 20                 # 0: num_train_epochs decides (default 0)
   # num_train_epochs: 3
-  per_device_train_batch_size: 4
+  per_device_train_batch_size: 4   # (default 8)
   # gradient_accumulation_steps: 1
-  max_length: 512               # tokens of a row; longer rows are cut
+  max_length: 512               # tokens of a row; longer rows are cut (default 1024)
   # lr_scheduler_type: linear   # linear, cosine, constant, constant_with_warmup
   # warmup_ratio: 0             # or warmup_steps
   # weight_decay: 0
   # max_grad_norm: 1
   # seed: 42
-  # precision: FP32             # FP32 (default on a CPU), BF16_MIXED (on a GPU), BF16_STOCHASTIC
+  # precision: FP32             # of a CPU; BF16_MIXED of a GPU; BF16_STOCHASTIC
   # gradient_checkpointing: false   # true: less memory, about a third more time
   # eval_steps: 0               # 0: only before the first and after the last step
   sample_prompts:
     - "What is the capital of France?"
 
-# LIGER: fused kernels. BASELINE: every op as Hugging Face transformers writes it.
+# LIGER: fused kernels (default). BASELINE: every op as Hugging Face transformers writes it.
 kernels: LIGER
 
-# output: {uri: my-result}      # folder below the worker's output root
-# resources: {device_kind: CUDA}   # default: CUDA when a worker has a GPU
+# output: {uri: my-result}      # below the worker's output root; otherwise the job's name
+# resources: {device_kind: CUDA}   # otherwise CUDA when a worker has a GPU
 )";
 
 }  // namespace
@@ -59,7 +60,8 @@ std::string JobTemplate(const std::string& trainer) {
                      "# Supervised fine-tuning.\n"
                      "sft:\n"
                      "  # completion_only_loss: true   # default for prompt/answer rows\n"},
-                    {"@LR@", "2e-5"}});
+                    {"@LR@", "2e-5"},
+                    {"@DEFAULT_LR@", "2e-5"}});
   }
   if (trainer == "orpo") {
     return absl::StrReplaceAll(
@@ -67,8 +69,9 @@ std::string JobTemplate(const std::string& trainer) {
                     {"@METHOD@",
                      "# Odds-ratio preference optimisation, on pairs.\n"
                      "orpo:\n"
-                     "  beta: 0.1                     # weight of the odds-ratio term\n"},
-                    {"@LR@", "8e-6"}});
+                     "  beta: 0.1                     # of the odds-ratio term (default 0.1)\n"},
+                    {"@LR@", "8e-6"},
+                    {"@DEFAULT_LR@", "1e-6"}});
   }
   throw CliError(kInvalidInput,
                  absl::StrCat("--trainer ", trainer, ": there are templates for sft and orpo"));

@@ -1,9 +1,15 @@
+#include <unistd.h>
+
 #include <exception>
 #include <functional>
 #include <iostream>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
+#include "client/terminal.h"
+#include "client/worker_names.h"
 #include "common/spec/suggest.h"
 #include "common/version.h"
 
@@ -26,23 +32,59 @@ void AddGlobalFlags(CLI::App* app, Session* session) {
   app->add_flag("--insecure", session->flags.insecure,
                 "Allow plaintext to a coordinator beyond loopback")
       ->group("Global");
-  app->add_option("-o,--output-format", session->output_name, "table, json, yaml or name")
+  app->add_option("-o,--output-format", session->output_name,
+                  "table, wide (with ids, nothing shortened), json, yaml or name")
       ->group("Global");
 }
 
-ExitCode UnknownVerb(const CLI::App& app) {
-  std::vector<std::string> names;
-  for (const Verb& verb : kVerbs) names.emplace_back(verb.name);
-  const std::string word = app.remaining().front();
-  std::cerr << "error: '" << word << "' is not a verb" << DidYouMean(word, names)
-            << "\nsee liger-cli --help\n";
+void AddFlags(const CLI::App& app, std::vector<std::string>* flags) {
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) flags->push_back("--" + name);
+  }
+}
+
+// What is wrong with a command line, with the nearest verb or flag.
+std::string UsageError(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> verbs = app.get_subcommands();
+  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+  if (unknown.empty() && verbs.empty()) return "name a verb";
+  if (unknown.empty()) return error.what();
+  const std::string word = unknown.front().substr(0, unknown.front().find('='));
+  std::vector<std::string> known;
+  if (word.starts_with('-')) {
+    AddFlags(app, &known);
+    for (const CLI::App* verb : verbs) AddFlags(*verb, &known);
+    return absl::StrCat("'", word, "' is not a flag", verbs.empty() ? "" : " of ",
+                        verbs.empty() ? "" : verbs.front()->get_name(), DidYouMean(word, known));
+  }
+  if (!verbs.empty()) {
+    return absl::StrCat("'", word, "' is one argument too many for ", verbs.front()->get_name());
+  }
+  for (const Verb& verb : kVerbs) known.emplace_back(verb.name);
+  return absl::StrCat("'", word, "' is not a verb", DidYouMean(word, known));
+}
+
+ExitCode BadUsage(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> verbs = app.get_subcommands();
+  std::cerr << "error: " << UsageError(app, error) << "\nsee liger-cli "
+            << (verbs.empty() ? "" : verbs.front()->get_name() + " ") << "--help\n";
   return kInvalidInput;
 }
 
-int Fail(const std::exception& error, int code) {
+int Fail(const std::string& message, int code) {
   std::cout.flush();
-  std::cerr << "error: " << error.what() << "\n";
+  std::cerr << "error: " << message << "\n";
   return code;
+}
+
+// An error is for people, whatever -o says.
+std::string ForPeople(Session& session, const std::string& message) {
+  if (!absl::StrContains(message, "worker ")) return message;
+  try {
+    return WorkerNames::Of(session.connection()).PutInto(message);
+  } catch (const CliError&) {
+    return message;  // about the connection itself
+  }
 }
 
 int Run(int argc, char** argv) {
@@ -67,12 +109,12 @@ int Run(int argc, char** argv) {
     app.parse(argc, argv);
     return chosen();
   } catch (const CLI::ParseError& error) {
-    if (app.get_subcommands().empty() && !app.remaining().empty()) return UnknownVerb(app);
-    return app.exit(error) == 0 ? kOk : kInvalidInput;  // prints help or what is wrong
+    if (error.get_exit_code() != 0) return BadUsage(app, error);
+    return app.exit(error);  // prints help or the version
   } catch (const CliError& error) {
-    return Fail(error, error.code());
+    return Fail(ForPeople(session, error.what()), error.code());
   } catch (const std::exception& error) {
-    return Fail(error, kError);
+    return Fail(error.what(), kError);
   }
 }
 
@@ -82,6 +124,14 @@ Connection& Session::connection() {
   if (!connection_) connection_ = std::make_unique<Connection>(ResolveEndpoint(flags, context));
   return *connection_;
 }
+
+void Session::NameWorkers(google::protobuf::Message* message) {
+  if (output == Output::kTable && output_name != kWide) {
+    WorkerNames::Of(connection()).PutInto(message);
+  }
+}
+
+int Session::columns() const { return output_name == kWide ? 0 : TerminalColumns(STDOUT_FILENO); }
 
 }  // namespace liger::client
 

@@ -56,6 +56,7 @@ std::string ToFullYaml(const Message& message) {
 Output ParseOutput(const std::string& name, const std::string& verb, const std::string& outputs) {
   static const std::map<std::string, Output> kOutputs = {{"", Output::kTable},
                                                          {"table", Output::kTable},
+                                                         {kWide, Output::kTable},
                                                          {"json", Output::kJson},
                                                          {"yaml", Output::kYaml},
                                                          {"name", Output::kName}};

@@ -9,12 +9,16 @@
 
 namespace liger::client {
 
-// -o of every verb that prints something.
+// -o of every verb that prints something. A table may be "wide", too: with ids
+// for names, and as wide as it gets.
 enum class Output { kTable, kJson, kYaml, kName };
 
+inline constexpr char kWide[] = "wide";
+
 // Outputs a verb may have, as its row in commands.h lists them.
-inline constexpr char kAllOutputs[] = "table, json, yaml, name";
-inline constexpr char kNoNames[] = "table, json, yaml";
+inline constexpr char kAllOutputs[] = "table, wide, json, yaml, name";
+inline constexpr char kNotWide[] = "table, json, yaml, name";
+inline constexpr char kNoNames[] = "table, wide, json, yaml";
 inline constexpr char kTableOrName[] = "table, name";
 inline constexpr char kTextOnly[] = "table";
 

@@ -9,6 +9,7 @@
 #include "client/format.h"
 #include "client/interrupt.h"
 #include "client/outage.h"
+#include "client/worker_names.h"
 
 namespace liger::client {
 namespace {
@@ -38,7 +39,7 @@ class Follower {
       display_.Finish();
       const JobStatus::State state = last_.status().state();
       if (IsTerminal(state)) {
-        screen_.out << Outcome(last_) << std::flush;
+        screen_.out << Outcome(shown_, screen_.columns()) << std::flush;
         return {ExitCodeFor(state), last_};
       }
       if (guard_.interrupted()) return Leave(kInterrupted, "detached; the job goes on");
@@ -66,12 +67,25 @@ class Follower {
       heard_ = true;
       last_ = update.job();
       request_.set_from_revision(update.revision());
+      NameWorkers(&update);
       display_.Update(update);
       if (!IsTerminal(last_.status().state())) continue;
       context.TryCancel();
       break;
     }
     return reader->Finish();
+  }
+
+  // Workers come and go while a job waits, so their names are asked for again
+  // with each new message.
+  void NameWorkers(liger::v1::WatchJobsResponse* update) {
+    const std::string& message = update->job().status().message();
+    if (message != named_for_) {
+      named_for_ = message;
+      names_ = WorkerNames::Of(connection_);
+    }
+    names_.PutInto(update->mutable_job()->mutable_status());
+    shown_ = update->job();
   }
 
   // Whether to watch again, and from where.
@@ -100,7 +114,10 @@ class Follower {
   InterruptGuard guard_;
   Outage outage_;
   liger::v1::WatchJobsRequest request_;
+  WorkerNames names_;
+  std::string named_for_;
   Job last_;
+  Job shown_;  // the same, with the workers' names
   bool heard_ = false;
 };
 

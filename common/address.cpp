@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 
 namespace liger {
 namespace {
@@ -19,6 +20,18 @@ std::string HostOf(std::string_view address) {
 }
 
 }  // namespace
+
+bool IsAddress(const std::string& address) {
+  for (const char* scheme : {"unix:", "unix-abstract:", "dns:"}) {
+    if (absl::StartsWith(address, scheme)) return true;
+  }
+  const size_t colon = address.rfind(':');
+  if (colon == 0 || colon == address.npos) return false;
+  const bool literal = address[0] == '[' && address[colon - 1] == ']';
+  if (!literal && address.find_first_of(":/ ") != colon) return false;
+  int port = 0;
+  return absl::SimpleAtoi(address.substr(colon + 1), &port) && port > 0 && port <= 65535;
+}
 
 bool IsLoopback(const std::string& address) {
   if (absl::StartsWith(address, "unix:") || absl::StartsWith(address, "unix-abstract:")) {

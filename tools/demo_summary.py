@@ -18,7 +18,7 @@ def show(cli: str, name: str) -> bool:
     losses = [e["values"]["eval_loss"] for e in status["evaluations"] if "eval_loss" in e["values"]]
     fell = losses[-1] < losses[0]
     print(f"   eval loss    {losses[0]:.4f} before, {losses[-1]:.4f} after{'' if fell else ': IT DID NOT FALL'}")
-    peaks = ", ".join(f"{int(v) / 2**30:.2f} GiB {k}" for k, v in progress["peak_memory_bytes"].items())
+    peaks = ", ".join(f"{int(v) / 1e9:.2f} GB {k}" for k, v in progress["peak_memory_bytes"].items())
     print(f"   speed        {progress['mean_tokens_per_second']:.0f} tokens/s, peak memory {peaks}")
     samples = status["samples"]
     print(f"   prompt       {samples[0]['prompt']}")

@@ -24,6 +24,11 @@ class Session {
 
   Connection& connection();
 
+  // Puts the workers' names into what a table shows, unless it is -o wide.
+  void NameWorkers(google::protobuf::Message* message);
+  // Columns that a table may take, 0: as many as it likes (-o wide, a pipe).
+  int columns() const;
+
  private:
   std::unique_ptr<Connection> connection_;
 };
@@ -63,13 +68,13 @@ inline constexpr Verb kVerbs[] = {
     {"up", "Start a coordinator and a worker on this machine, in the foreground", DeclareUp,
      kTextOnly},
     {"init", "Write a commented job file", DeclareInit, kTextOnly},
-    {"submit", "Submit a job", DeclareSubmit, kAllOutputs},
+    {"submit", "Submit a job", DeclareSubmit, kNotWide},
     {"get", "Show a job: its state, cause and what to do next", DeclareGet, kAllOutputs},
     {"list", "List jobs, newest first", DeclareList, kAllOutputs},
-    {"watch", "Follow a job until it ends", DeclareWatch, kAllOutputs},
+    {"watch", "Follow a job until it ends", DeclareWatch, kNotWide},
     {"logs", "Print a job's log", DeclareLogs, kTextOnly},
     {"events", "List what happened to a job", DeclareEvents, kNoNames},
-    {"cancel", "Cancel a job", DeclareCancel, kAllOutputs},
+    {"cancel", "Cancel a job", DeclareCancel, kNotWide},
     {"delete", "Delete a finished job (its output stays unless asked)", DeclareDelete,
      kTableOrName},
     {"models", "List the catalog's models and which workers have them", DeclareModels, kAllOutputs},
@@ -77,7 +82,7 @@ inline constexpr Verb kVerbs[] = {
     {"workers", "List workers and their devices", DeclareWorkers, kAllOutputs},
     {"artifacts", "List what jobs have produced", DeclareArtifacts, kAllOutputs},
     {"metrics", "Print a job's logged steps", DeclareMetrics, kNoNames},
-    {"version", "Print the version", DeclareVersion, kAllOutputs},
+    {"version", "Print the version", DeclareVersion, kNotWide},
     {"completion", "Print a completion script for bash, zsh or fish", DeclareCompletion, kTextOnly},
 };
 

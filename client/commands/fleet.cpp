@@ -27,16 +27,17 @@ std::string Present(const Entry& entry) {
 // Prints a response in the output chosen: `rows` fills the table, `names` the
 // list of -o name.
 template <typename Response, typename Rows, typename Names>
-ExitCode Show(const Response& response, Output output, std::vector<std::string> header, Rows rows,
+ExitCode Show(Response response, Session& session, std::vector<std::string> header, Rows rows,
               Names names) {
-  if (output == Output::kTable) {
+  if (session.output == Output::kTable) {
+    session.NameWorkers(&response);
     Table table(std::move(header));
-    rows(&table);
-    std::cout << table.ToString();
-  } else if (output == Output::kName) {
-    names();
+    rows(response, &table);
+    std::cout << table.ToString(session.columns());
+  } else if (session.output == Output::kName) {
+    names(response);
   } else {
-    PrintMessage(response, output);
+    PrintMessage(response, session.output);
   }
   return kOk;
 }
@@ -45,15 +46,15 @@ ExitCode Models(Session& session) {
   const auto response =
       session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest());
   return Show(
-      response, session.output, {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
-      [&](Table* table) {
-        for (const auto& model : response.models()) {
+      response, session, {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
+      [](const auto& shown, Table* table) {
+        for (const auto& model : shown.models()) {
           table->Add(
               {model.name(), model.architecture(), Parameters(model.parameters()), Present(model)});
         }
       },
-      [&] {
-        for (const auto& model : response.models()) std::cout << model.name() << "\n";
+      [](const auto& shown) {
+        for (const auto& model : shown.models()) std::cout << model.name() << "\n";
       });
 }
 
@@ -61,38 +62,46 @@ ExitCode Datasets(Session& session) {
   const auto response =
       session.connection().Call(&Stub::ListDatasets, liger::v1::ListDatasetsRequest());
   return Show(
-      response, session.output, {"NAME", "DEFAULT FOR", "PRESENT ON", "DESCRIPTION"},
-      [&](Table* table) {
-        for (const auto& dataset : response.datasets()) {
+      response, session, {"NAME", "DEFAULT FOR", "PRESENT ON", "DESCRIPTION"},
+      [](const auto& shown, Table* table) {
+        for (const auto& dataset : shown.datasets()) {
           table->Add({dataset.name(), absl::StrJoin(dataset.default_for(), ", "), Present(dataset),
                       dataset.description()});
         }
       },
-      [&] {
-        for (const auto& dataset : response.datasets()) std::cout << dataset.name() << "\n";
+      [](const auto& shown) {
+        for (const auto& dataset : shown.datasets()) std::cout << dataset.name() << "\n";
       });
 }
 
 ExitCode Workers(Session& session) {
   const auto response =
       session.connection().Call(&Stub::ListWorkers, liger::v1::ListWorkersRequest());
+  const bool wide = session.output_name == kWide;
+  std::vector<std::string> header = {"WORKER", "STATE", "DEVICE", "MEMORY", "JOB", "HEARTBEAT"};
+  if (wide) header.push_back("ID");
   return Show(
-      response, session.output, {"WORKER", "STATE", "DEVICE", "MEMORY", "JOB", "HEARTBEAT"},
-      [&](Table* table) {
-        for (const auto& worker : response.workers()) {
+      response, session, header,
+      [wide](const auto& shown, Table* table) {
+        for (const auto& worker : shown.workers()) {
+          const std::string& name = worker.name().empty() ? worker.worker_id() : worker.name();
           const std::string age = Age(worker.last_heartbeat_time(), absl::Now());
-          if (worker.devices().empty()) {
-            table->Add({worker.worker_id(), worker.state(), "none", "", "", age});
-          }
+          const auto add = [&](std::vector<std::string> device) {
+            std::vector<std::string> row = {name, worker.state()};
+            row.insert(row.end(), device.begin(), device.end());
+            row.push_back(age);
+            if (wide) row.push_back(worker.worker_id());
+            table->Add(std::move(row));
+          };
+          if (worker.devices().empty()) add({"none", "", ""});
           for (const auto& device : worker.devices()) {
-            table->Add({worker.worker_id(), worker.state(), device.model(),
-                        Bytes(device.memory_bytes()),
-                        device.job_name().empty() ? "free" : device.job_name(), age});
+            add({device.model(), Bytes(device.memory_bytes()),
+                 device.job_name().empty() ? "free" : device.job_name()});
           }
         }
       },
-      [&] {
-        for (const auto& worker : response.workers()) std::cout << worker.worker_id() << "\n";
+      [](const auto& shown) {
+        for (const auto& worker : shown.workers()) std::cout << worker.worker_id() << "\n";
       });
 }
 
@@ -101,15 +110,15 @@ ExitCode Artifacts(const std::string& job, Session& session) {
   request.set_job(job);
   const auto response = session.connection().Call(&Stub::ListArtifacts, request);
   return Show(
-      response, session.output, {"KIND", "STEP", "SIZE", "WORKER", "URI"},
-      [&](Table* table) {
-        for (const auto& artifact : response.artifacts()) {
+      response, session, {"KIND", "STEP", "SIZE", "WORKER", "URI"},
+      [](const auto& shown, Table* table) {
+        for (const auto& artifact : shown.artifacts()) {
           table->Add({artifact.kind(), absl::StrCat(artifact.step()), Bytes(artifact.bytes()),
                       artifact.worker_id(), artifact.uri()});
         }
       },
-      [&] {
-        for (const auto& artifact : response.artifacts()) std::cout << artifact.uri() << "\n";
+      [](const auto& shown) {
+        for (const auto& artifact : shown.artifacts()) std::cout << artifact.uri() << "\n";
       });
 }
 

@@ -14,40 +14,57 @@ using liger::v1::Job;
 
 // Shorter than that is a long step.
 constexpr double kNotableIdleSeconds = 60;
+constexpr size_t kValueColumn = 13;
 
-void Line(const char* key, const std::string& value) {
-  if (!value.empty()) std::cout << absl::StrFormat("%-12s %s\n", key, value);
-}
+// A job's values, one a line; wrapped within a terminal.
+class Lines {
+ public:
+  explicit Lines(int columns) : columns_(columns) {}
 
-void PrintProgress(const liger::v1::Progress& progress) {
+  void operator()(const std::string& key, const std::string& value) const {
+    if (value.empty()) return;
+    std::cout << Wrap(absl::StrFormat("%-12s %s", key, value), columns_, kValueColumn) << "\n";
+  }
+
+ private:
+  int columns_;
+};
+
+void PrintProgress(const liger::v1::Progress& progress, const Lines& line) {
   if (progress.max_steps() > 0) {
-    Line("step", absl::StrCat(progress.step(), " of ", progress.max_steps()));
+    line("step", absl::StrCat(progress.step(), " of ", progress.max_steps()));
   }
-  for (const auto& [name, value] : progress.values()) Line(name.c_str(), Number(value));
+  // Speed and memory stand behind the losses.
+  auto values = InOrder(progress.values());
+  for (const char* name : {"loss", "eval_loss"}) {
+    if (const auto it = values.find(name); it != values.end()) line(name, Number(it->second));
+    values.erase(name);
+  }
   if (progress.mean_tokens_per_second() > 0) {
-    Line("tokens/s", absl::StrFormat("%.0f (mean)", progress.mean_tokens_per_second()));
+    line("tokens/s", absl::StrFormat("%.0f (mean)", progress.mean_tokens_per_second()));
   }
-  Line("peak memory", PeakMemory(progress));
+  line("peak memory", PeakMemory(progress));
   if (progress.idle_seconds() > kNotableIdleSeconds) {
-    Line("idle", absl::StrCat("no progress for ", Duration(progress.idle_seconds())));
+    line("idle", absl::StrCat("no progress for ", Duration(progress.idle_seconds())));
   }
+  for (const auto& [name, value] : values) line(name, Number(value));
 }
 
-void PrintHistory(const liger::v1::JobStatus& status) {
+void PrintHistory(const liger::v1::JobStatus& status, const Lines& line) {
   for (const auto& evaluation : status.evaluations()) {
     std::string values;
-    for (const auto& [name, value] : evaluation.values()) {
+    for (const auto& [name, value] : InOrder(evaluation.values())) {
       absl::StrAppend(&values, values.empty() ? "" : "  ", name, " ", Number(value));
     }
-    Line(absl::StrCat("eval @", evaluation.step()).c_str(), values);
+    line(absl::StrCat("eval @", evaluation.step()), values);
   }
   for (const auto& sample : status.samples()) {
-    Line(absl::StrCat("sample @", sample.step()).c_str(),
+    line(absl::StrCat("sample @", sample.step()),
          Printable(absl::StrCat(sample.prompt(), " -> ", sample.text())));
   }
-  for (const auto& warning : status.warnings()) Line("warning", Printable(warning.message()));
+  for (const auto& warning : status.warnings()) line("warning", Printable(warning.message()));
   for (const auto& attempt : status.attempts()) {
-    Line(absl::StrCat("attempt ", attempt.epoch()).c_str(),
+    line(absl::StrCat("attempt ", attempt.epoch()),
          absl::StrCat(attempt.state(), " on ", attempt.worker_id(),
                       attempt.detail().empty() ? "" : ": ", Printable(attempt.detail())));
   }
@@ -55,27 +72,27 @@ void PrintHistory(const liger::v1::JobStatus& status) {
   for (const auto& kernel : status.kernels_ran()) {
     absl::StrAppend(&kernels, kernels.empty() ? "" : " ", kernel.op(), "=", kernel.path());
   }
-  Line("kernels", kernels);
+  line("kernels", kernels);
 }
 
 // Leads with what a person wants to know: state, cause, action, output.
-void PrintJob(const Job& job) {
+void PrintJob(const Job& job, const Lines& line) {
   const auto& status = job.status();
   std::cout << job.name() << "  " << StateName(status.state()) << "\n";
-  Line("cause", Printable(status.message()));
-  Line("action", Printable(status.action()));
-  Line("output", status.output_uri());
+  line("cause", Cause(status));
+  line("action", Printable(status.action()));
+  line("output", status.output_uri());
   if (!status.failure().log_tail().empty()) {
     std::cout << "last log lines:\n" << Printable(status.failure().log_tail()) << "\n";
   }
-  Line("trainer", MethodName(job.resolved_spec()));
-  Line("model", job.resolved_spec().model().name());
-  Line("dataset", job.resolved_spec().dataset().name());
-  PrintProgress(status.progress());
-  PrintHistory(status);
-  Line("uid", job.uid());
-  Line("spec hash", job.spec_hash());
-  Line("created", Age(job.create_time(), absl::Now()) + " ago");
+  line("trainer", MethodName(job.resolved_spec()));
+  line("model", job.resolved_spec().model().name());
+  line("dataset", job.resolved_spec().dataset().name());
+  PrintProgress(status.progress(), line);
+  PrintHistory(status, line);
+  line("uid", job.uid());
+  line("spec hash", job.spec_hash());
+  line("created", Age(job.create_time(), absl::Now()) + " ago");
 }
 
 }  // namespace
@@ -91,15 +108,15 @@ Action DeclareGet(CLI::App* app) {
   return [options](Session& session) {
     liger::v1::GetJobRequest request;
     request.set_job(options->job);
-    const Job job =
-        session.connection().Call(&liger::v1::FineTuning::StubInterface::GetJob, request);
+    Job job = session.connection().Call(&liger::v1::FineTuning::StubInterface::GetJob, request);
     const bool table = session.output == Output::kTable;
     if (options->spec && table) {
       std::cout << ToYaml(job.resolved_spec());
     } else if (options->spec && session.output != Output::kName) {
       PrintMessage(job.resolved_spec(), session.output);
     } else if (table) {
-      PrintJob(job);
+      session.NameWorkers(job.mutable_status());
+      PrintJob(job, Lines(session.columns()));
     } else {
       PrintForProgram(job, session.output);
     }

@@ -1,4 +1,5 @@
 // events and metrics: what has happened to a job.
+#include <algorithm>
 #include <iostream>
 #include <set>
 
@@ -30,33 +31,63 @@ ExitCode Events(const std::string& job, Session& session) {
     PrintMessage(all, session.output);
     return kOk;
   }
+  session.NameWorkers(&all);
   Table table({"SEQ", "TIME", "ACTOR", "EVENT", "STATE", "MESSAGE"});
   for (const auto& event : all.events()) {
     const bool moved = event.to_state() != liger::v1::JobStatus::STATE_UNSPECIFIED;
     table.Add({absl::StrCat(event.seq()), ClockTime(event.time()), event.actor(), event.type(),
                moved ? StateName(event.to_state()) : "", Printable(event.message())});
   }
-  std::cout << table.ToString();
+  std::cout << table.ToString(session.columns());
   return kOk;
 }
 
-void PrintMetrics(const liger::v1::QueryMetricsResponse& response) {
-  std::set<std::string> names;
+constexpr size_t kGap = 2;  // between a table's columns
+
+// The first of `columns` that fit into `width` (0: all).
+size_t Fitting(const std::vector<std::vector<std::string>>& columns, int width) {
+  size_t used = 0;
+  for (size_t i = 0; i < columns.size(); ++i) {
+    size_t widest = 0;
+    for (const std::string& cell : columns[i]) widest = std::max(widest, Width(cell));
+    used += widest + (i == 0 ? 0 : kGap);
+    if (width > 0 && used > static_cast<size_t>(width)) return i;
+  }
+  return columns.size();
+}
+
+void PrintMetrics(const liger::v1::QueryMetricsResponse& response, int width) {
+  std::set<std::string, MetricBefore> names;
   for (const auto& point : response.points()) {
     for (const auto& [name, value] : point.values()) names.insert(name);
   }
-  std::vector<std::string> header = {"STEP"};
-  header.insert(header.end(), names.begin(), names.end());
-  Table table(header);
+  std::vector<std::vector<std::string>> columns = {{"STEP"}};
+  for (const std::string& name : names) columns.push_back({name});
   for (const auto& point : response.points()) {
-    std::vector<std::string> row = {absl::StrCat(point.step())};
+    columns[0].push_back(absl::StrCat(point.step()));
+    size_t column = 0;
     for (const std::string& name : names) {
       const auto it = point.values().find(name);
-      row.push_back(it == point.values().end() ? "" : Number(it->second));
+      columns[++column].push_back(it == point.values().end() ? "" : Number(it->second));
     }
-    table.Add(std::move(row));
   }
+  const size_t fitting = Fitting(columns, width);
+  const auto row = [&](size_t i) {
+    std::vector<std::string> cells;
+    for (size_t column = 0; column < fitting; ++column) cells.push_back(columns[column][i]);
+    return cells;
+  };
+  Table table(row(0));
+  for (size_t i = 1; i < columns[0].size(); ++i) table.Add(row(i));
   std::cout << table.ToString();
+  if (fitting < columns.size()) {
+    std::string rest;
+    for (size_t column = fitting; column < columns.size(); ++column) {
+      absl::StrAppend(&rest, rest.empty() ? "" : ",", columns[column][0]);
+    }
+    const std::string note = "(more, with --names or -o wide: " + rest + ")";
+    std::cout << Wrap(note, width, 1) << "\n";
+  }
   if (response.thinned()) std::cout << "(points were thinned out)\n";
 }
 
@@ -90,7 +121,7 @@ Action DeclareMetrics(CLI::App* app) {
     }
     const auto response = session.connection().Call(&Stub::QueryMetrics, request);
     if (session.output == Output::kTable) {
-      PrintMetrics(response);
+      PrintMetrics(response, session.columns());
     } else {
       PrintMessage(response, session.output);
     }

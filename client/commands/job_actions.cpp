@@ -1,11 +1,28 @@
 // cancel and delete: the verbs that change a job.
 #include <iostream>
 
+#include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
 #include "client/format.h"
 #include "client/watch.h"
 
 namespace liger::client {
+
+namespace {
+
+// What came of it: a job that is over, or has its result, stays as it is.
+std::string Cancelled(const liger::v1::Job& job) {
+  const auto state = job.status().state();
+  const bool cancelled =
+      state == liger::v1::JobStatus::CANCELLING || state == liger::v1::JobStatus::CANCELLED;
+  if (cancelled) return absl::StrCat(job.name(), ": ", StateName(state));
+  if (!IsTerminal(state)) {
+    return absl::StrCat(job.name(), " is not cancelled: its result exists already");
+  }
+  return absl::StrCat(job.name(), " is not cancelled: it had ", StateName(state), " before");
+}
+
+}  // namespace
 
 Action DeclareCancel(CLI::App* app) {
   struct Options {
@@ -24,7 +41,7 @@ Action DeclareCancel(CLI::App* app) {
     Followed end{
         kOk, session.connection().Call(&liger::v1::FineTuning::StubInterface::CancelJob, request)};
     if (session.output == Output::kTable) {
-      std::cout << end.job.name() << ": " << StateName(end.job.status().state()) << "\n";
+      std::cout << Cancelled(end.job) << "\n" << std::flush;
     }
     if (options->wait && !IsTerminal(end.job.status().state())) {
       end = FollowJob(session.connection(), end.job.uid(), 0, ScreenFor(session.output));

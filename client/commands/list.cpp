@@ -28,18 +28,24 @@ liger::v1::ListJobsResponse Fetch(const Options& options, Connection& connection
   return all;
 }
 
-void PrintTable(const liger::v1::ListJobsResponse& response) {
+// The last name of a path.
+std::string ModelName(const std::string& model) { return model.substr(model.rfind('/') + 1); }
+
+void PrintTable(const liger::v1::ListJobsResponse& response, Session& session) {
+  const bool wide = session.output_name == kWide;
   Table table({"NAME", "STATE", "TRAINER", "MODEL", "STEP", "AGE", "CAUSE"});
   for (const auto& job : response.jobs()) {
     const auto& progress = job.status().progress();
     const std::string step =
         progress.max_steps() > 0 ? absl::StrCat(progress.step(), "/", progress.max_steps()) : "";
-    std::string cause = Printable(job.status().message()).substr(0, 60);
+    std::string cause = Cause(job.status());
+    if (!wide) cause = Cut(cause, 60);
     std::replace(cause.begin(), cause.end(), '\n', ' ');
+    const std::string& model = job.spec().model().name();
     table.Add({job.name(), StateName(job.status().state()), MethodName(job.spec()),
-               job.spec().model().name(), step, Age(job.create_time(), absl::Now()), cause});
+               wide ? model : ModelName(model), step, Age(job.create_time(), absl::Now()), cause});
   }
-  std::cout << table.ToString();
+  std::cout << table.ToString(session.columns(), Table::Overflow::kCut);
   if (!response.next_page_token().empty()) std::cout << "(more; raise --limit)\n";
 }
 
@@ -52,11 +58,12 @@ Action DeclareList(CLI::App* app) {
                   "joined by \",\" or \" AND \"");
   app->add_option("--limit", options->limit, "Most jobs to show")->check(CLI::PositiveNumber);
   return [options](Session& session) {
-    const auto response = Fetch(*options, session.connection());
+    auto response = Fetch(*options, session.connection());
     if (session.output == Output::kName) {
       for (const auto& job : response.jobs()) std::cout << job.name() << "\n";
     } else if (session.output == Output::kTable) {
-      PrintTable(response);
+      session.NameWorkers(&response);
+      PrintTable(response, session);
     } else {
       PrintMessage(response, session.output);
     }

@@ -12,6 +12,9 @@ namespace liger {
 // "sft", "dpo", "orpo", "kto", or "" when no method is set.
 std::string MethodName(const liger::v1::JobSpec& spec);
 
+// Those that can be trained; the spec has names for others that come later.
+inline constexpr const char* kTrainableMethods[] = {"sft", "orpo"};
+
 // Everything that can be said about a spec without seeing weights, data or the
 // fleet: required fields, ranges, exclusions, and features that are not there
 // yet (refused by name). Empty: valid.

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "absl/strings/ascii.h"
@@ -95,12 +97,15 @@ class Checker {
     }
   }
 
+  static std::string Trainable() { return absl::StrJoin(kTrainableMethods, " or "); }
+
   void CheckMethod() {
     const std::string method = MethodName(spec_);
     if (method.empty()) {
-      Add("method", "is not set; name a trainer: sft or orpo");
-    } else if (method == "dpo" || method == "kto") {
-      Add(method, "is not available in this version; use sft or orpo");
+      Add("method", absl::StrCat("is not set; name a trainer: ", Trainable()));
+    } else if (std::find(std::begin(kTrainableMethods), std::end(kTrainableMethods), method) ==
+               std::end(kTrainableMethods)) {
+      Add(method, absl::StrCat("is not available in this version; use ", Trainable()));
     }
   }
 

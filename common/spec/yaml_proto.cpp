@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "common/file.h"
 #include "common/spec/suggest.h"
+#include "common/spec/violations.h"
 
 namespace liger {
 namespace {
@@ -370,22 +371,6 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
     return WithoutLines(reader.TakeViolations());
   }
   return absl::OkStatus();
-}
-
-std::string FormatViolation(const Violation& violation) {
-  std::string place = violation.file();
-  if (violation.line() > 0) absl::StrAppend(&place, ":", violation.line());
-  if (!place.empty()) absl::StrAppend(&place, ": ");
-  if (!violation.field().empty()) absl::StrAppend(&place, violation.field(), ": ");
-  return place + violation.message();
-}
-
-absl::Status ViolationsToStatus(const std::vector<Violation>& violations) {
-  if (violations.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrJoin(violations, "\n", [](std::string* out, const Violation& violation) {
-        out->append(FormatViolation(violation));
-      }));
 }
 
 }  // namespace liger

@@ -45,10 +45,6 @@ enum class EnumNames { kShort, kFull };
 std::string ToYaml(const google::protobuf::Message& message,
                    EnumNames enum_names = EnumNames::kShort);
 
-// "file:line: field: message", leaving out what is not known.
-std::string FormatViolation(const liger::v1::Violation& violation);
-absl::Status ViolationsToStatus(const std::vector<liger::v1::Violation>& violations);
-
 // Name of an enum value without its prefix: "LIGER" for KERNEL_MODE_LIGER.
 std::string ShortEnumName(const google::protobuf::EnumValueDescriptor& value);
 

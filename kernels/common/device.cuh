@@ -74,7 +74,15 @@ template <int N, typename T>
 __device__ __forceinline__ void Store(T* p, const Pack<T, N>& pack) {
   RawOf<Pack<T, N>> raw;
   memcpy(&raw, &pack, sizeof(pack));
-  *reinterpret_cast<RawOf<Pack<T, N>>*>(p) = raw;
+  if constexpr (sizeof(raw) == 16) {
+    // As one instruction whatever the optimiser would make of the pieces.
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :
+                 : "l"(__cvta_generic_to_global(p)), "r"(raw.x), "r"(raw.y), "r"(raw.z), "r"(raw.w)
+                 : "memory");
+  } else {
+    *reinterpret_cast<RawOf<Pack<T, N>>*>(p) = raw;
+  }
 }
 
 __device__ __forceinline__ float ToFloat(float x) { return x; }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -13,6 +14,15 @@ namespace {
 
 google::protobuf::Timestamp FromTime(absl::Time time) {
   return ToTimestamp(absl::ToUnixMicros(time));
+}
+
+std::string DisplayName(const std::vector<WorkerRow>& workers, const WorkerRow& worker) {
+  const std::string& host = worker.hello.host_name();
+  if (host.empty()) return worker.worker_id;
+  const auto on_host = std::count_if(workers.begin(), workers.end(), [&](const WorkerRow& other) {
+    return other.hello.host_name() == host;
+  });
+  return on_host == 1 ? host : absl::StrCat(host, "-", worker.worker_id.substr(0, 8));
 }
 
 // Job names by device, of one worker.
@@ -54,11 +64,13 @@ liger::v1::Worker ToWorker(const ReadView& view, const WorkerRow& row) {
 template <typename Entry>
 Entry WithPresence(Entry entry, const std::vector<WorkerRow>& workers,
                    bool (*has)(const WorkerRow&, const std::string&),
+                   std::string (*refusal)(const WorkerRow&, const std::string&),
                    const std::string& (liger::worker::v1::Hello::*root)() const) {
   std::string example_root;
   for (const WorkerRow& worker : workers) {
     if (worker.state == WorkerState::kLost) continue;
     if (has(worker, entry.uri())) entry.add_present_on(worker.worker_id);
+    if (entry.hint().empty()) entry.set_hint(refusal(worker, entry.uri()));
     if (example_root.empty()) example_root = (worker.hello.*root)();
   }
   if (entry.present_on_size() == 0 && entry.hint().empty()) {
@@ -81,9 +93,11 @@ grpc::ServerUnaryReactor* FineTuningService::ListWorkers(
       [fleet = b_.fleet](const ReadView& view) -> absl::StatusOr<liger::v1::ListWorkersResponse> {
         const std::map<std::string, Fleet::WorkerView> live = fleet->Workers();
         liger::v1::ListWorkersResponse list;
-        for (const WorkerRow& row : view.Workers()) {
+        const std::vector<WorkerRow> rows = view.Workers();
+        for (const WorkerRow& row : rows) {
           liger::v1::Worker* worker = list.add_workers();
           *worker = ToWorker(view, row);
+          worker->set_name(DisplayName(rows, row));
           const auto it = live.find(row.worker_id);
           if (it != live.end() && it->second.draining && row.state == WorkerState::kReady) {
             worker->set_state(WorkerStateName(WorkerState::kDraining));
@@ -109,7 +123,8 @@ grpc::ServerUnaryReactor* FineTuningService::ListModels(grpc::CallbackServerCont
         liger::v1::ListModelsResponse list;
         for (const liger::v1::CatalogModel& model : catalog->models()) {
           *list.add_models() =
-              WithPresence(model, workers, &HasModel, &liger::worker::v1::Hello::model_root);
+              WithPresence(model, workers, &HasModel, &ModelRefusal,
+                            &liger::worker::v1::Hello::model_root);
         }
         return list;
       },
@@ -128,7 +143,8 @@ grpc::ServerUnaryReactor* FineTuningService::ListDatasets(
         liger::v1::ListDatasetsResponse list;
         for (const liger::v1::CatalogDataset& dataset : catalog->datasets()) {
           *list.add_datasets() =
-              WithPresence(dataset, workers, &HasDataset, &liger::worker::v1::Hello::dataset_root);
+              WithPresence(dataset, workers, &HasDataset, &DatasetRefusal,
+                            &liger::worker::v1::Hello::dataset_root);
         }
         return list;
       },

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "common/file.h"
 #include "common/spec/spec.h"
+#include "common/spec/violations.h"
 #include "common/spec/yaml_proto.h"
 #include "liger/v1/catalog.pb.h"
 

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "common/spec/violations.h"
 #include "server/errors/errors.h"
 #include "server/jobs/failure_policy.h"
 
@@ -15,10 +15,7 @@ namespace {
 absl::Status WithoutResult(const liger::v1::Failure& failure) {
   if (failure.class_() == liger::v1::FAILURE_CLASS_CONFIG ||
       failure.class_() == liger::v1::FAILURE_CLASS_DATA) {
-    // The message of such a failure often begins with the field.
-    const absl::string_view message =
-        absl::StripPrefix(failure.message(), absl::StrCat(failure.field(), ": "));
-    return InvalidArgument(failure.field(), absl::StrCat(message, "; ", failure.action()));
+    return InvalidArgument(std::vector<liger::v1::Violation>{ToViolation(failure)});
   }
   return absl::UnavailableError(absl::StrCat("the check ended without a result",
                                              failure.message().empty() ? "" : ": ",

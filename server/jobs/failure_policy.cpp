@@ -5,7 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/spec/yaml_proto.h"
+#include "common/spec/violations.h"
 
 namespace liger::server {
 namespace {

@@ -4,6 +4,7 @@
 
 #include "common/file.h"
 #include "common/spec/spec.h"
+#include "common/spec/violations.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/errors/errors.h"
@@ -58,7 +59,7 @@ absl::Status JobService::Impl::CheckPresence(const ResolvedSpec& resolved) const
     const bool model = wait.reason == "ModelAbsent";
     if (!model && wait.reason != "DatasetAbsent") continue;
     return InvalidArgument(model ? "model.name" : "dataset.name",
-                           absl::StrCat(wait.message, "; ", wait.action));
+                           WithAction(wait.message, wait.action));
   }
   return absl::OkStatus();
 }

@@ -15,12 +15,26 @@ namespace {
 
 using liger::worker::v1::InventoryItem;
 
-bool InInventory(const WorkerRow& worker, absl::string_view kind, const std::string& root,
-                 const std::string& uri) {
+const InventoryItem* InInventory(const WorkerRow& worker, absl::string_view kind,
+                                 const std::string& root, const std::string& uri) {
   const auto& items = worker.hello.inventory();
-  return std::any_of(items.begin(), items.end(), [&](const InventoryItem& item) {
+  const auto found = std::find_if(items.begin(), items.end(), [&](const InventoryItem& item) {
     return item.kind() == kind && SameUri(item.uri(), uri, root);
   });
+  return found == items.end() ? nullptr : &*found;
+}
+
+const InventoryItem* Model(const WorkerRow& worker, const std::string& uri) {
+  return InInventory(worker, "model", worker.hello.model_root(), uri);
+}
+
+const InventoryItem* Dataset(const WorkerRow& worker, const std::string& uri) {
+  return InInventory(worker, "dataset", worker.hello.dataset_root(), uri);
+}
+
+std::string Refusal(const WorkerRow& worker, const InventoryItem* item) {
+  if (item == nullptr || item->refused().empty()) return "";
+  return absl::StrCat("worker ", worker.worker_id, " refuses it: ", item->refused());
 }
 
 const char* KindName(liger::v1::DeviceKind kind) {
@@ -131,9 +145,15 @@ class Pass {
   void WaitForFile(const Need& need, const std::string& reason, const std::string& name,
                    const std::string& uri, const std::string& root, const std::string& what) {
     const bool model = reason == "ModelAbsent";
+    std::string refusal;
+    for (const WorkerRow* worker : ready_) {
+      refusal = model ? ModelRefusal(*worker, uri) : DatasetRefusal(*worker, uri);
+      if (!refusal.empty()) break;
+    }
     Wait(need, reason,
          absl::StrCat("no worker", !model && IsCatalogued(need.model_uri) ? " with the model" : "",
-                      " has ", model ? "the model " : "the dataset ", name),
+                      " has ", model ? "the model " : "the dataset ", name,
+                      refusal.empty() ? "" : "; ", refusal),
          absl::StrCat("put ", what, " at ", JoinRoot(root, uri), " on a worker"), true);
   }
 
@@ -341,11 +361,21 @@ bool SameUri(const std::string& a, const std::string& b, const std::string& root
 }
 
 bool HasModel(const WorkerRow& worker, const std::string& uri) {
-  return InInventory(worker, "model", worker.hello.model_root(), uri);
+  const InventoryItem* item = Model(worker, uri);
+  return item != nullptr && item->refused().empty();
 }
 
 bool HasDataset(const WorkerRow& worker, const std::string& uri) {
-  return InInventory(worker, "dataset", worker.hello.dataset_root(), uri);
+  const InventoryItem* item = Dataset(worker, uri);
+  return item != nullptr && item->refused().empty();
+}
+
+std::string ModelRefusal(const WorkerRow& worker, const std::string& uri) {
+  return Refusal(worker, Model(worker, uri));
+}
+
+std::string DatasetRefusal(const WorkerRow& worker, const std::string& uri) {
+  return Refusal(worker, Dataset(worker, uri));
 }
 
 }  // namespace liger::server

@@ -80,9 +80,13 @@ ScheduleDecisions Schedule(const ScheduleSnapshot& snapshot);
 // `root`: "file://" and the root itself do not count.
 bool SameUri(const std::string& a, const std::string& b, const std::string& root);
 
-// The worker's inventory lists the model (or dataset) `uri`.
+// The worker's inventory lists the model (or dataset) `uri`, for jobs to use.
 bool HasModel(const WorkerRow& worker, const std::string& uri);
 bool HasDataset(const WorkerRow& worker, const std::string& uri);
+
+// That it lists it as one that jobs may not use, and why; else empty.
+std::string ModelRefusal(const WorkerRow& worker, const std::string& uri);
+std::string DatasetRefusal(const WorkerRow& worker, const std::string& uri);
 
 }  // namespace liger::server
 

@@ -100,6 +100,7 @@ void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel) {
         loop_.Post([this, items = std::move(items)]() mutable {
           inventory_ = std::move(items);
           inventory_changed_ = true;
+          next_heartbeat_ = absl::InfinitePast();  // it tells the coordinator
         });
       });
   session_ = std::make_unique<Session>(

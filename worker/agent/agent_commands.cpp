@@ -1,5 +1,8 @@
 // What the coordinator says, and what the agent does about it.
+#include <unistd.h>
+
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +16,15 @@ namespace liger::agent {
 
 using worker::v1::CoordinatorMessage;
 using worker::v1::WorkerMessage;
+
+namespace {
+
+std::string HostName() {
+  std::array<char, 256> name = {};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+}  // namespace
 
 void Agent::OnStreamOpened(int64_t stream_id) {
   stream_id_ = stream_id;
@@ -47,6 +59,7 @@ WorkerMessage Agent::MakeHello() const {
   hello->set_protocol_max(1);
   hello->set_build(kVersion);
   hello->set_advertise_address(options_.advertise_address);
+  hello->set_host_name(HostName());
   for (const auto& device : ledger_->devices()) *hello->add_devices() = device;
   hello->mutable_inventory()->Assign(inventory_.begin(), inventory_.end());
   for (auto& owned : tasks_->Owned()) *hello->add_owned() = std::move(owned);

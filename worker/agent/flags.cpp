@@ -77,7 +77,8 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--inventory-interval", d.inventory_seconds,
-                 "Seconds between looks at the model and data set roots")
+                 "Seconds between scans of the model and data set roots; a folder that changes is "
+                 "scanned at once")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   app.add_option("--hang-timeout", d.hang_seconds,

@@ -17,8 +17,10 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
   const mg_callbacks callbacks{};
   server->context_ = mg_start(&callbacks, nullptr, options);
   if (server->context_ == nullptr) {
-    return absl::UnavailableError(absl::StrCat(
-        "cannot listen on ", listen, ": is the port in use? Choose another --metrics-listen"));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", listen,
+                     ": is the port in use? Choose another --metrics-listen (of liger-cli up: "
+                     "--worker-metrics-listen)"));
   }
   for (auto& [path, handler] : server->pages_) {
     mg_set_request_handler(server->context_, path.c_str(), &HttpServer::Serve, &handler);

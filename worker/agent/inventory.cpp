@@ -22,14 +22,21 @@ namespace fs = std::filesystem;
 // Deep enough for <root>/<owner>/<model>/snapshots/<revision>.
 constexpr int kMaxDepth = 5;
 
-std::vector<fs::directory_entry> SortedChildren(const std::string& dir) {
+// file_time_type::min() when it is not there.
+fs::file_time_type ChangeTime(const std::string& dir) {
   std::error_code error;
-  std::vector<fs::directory_entry> children;
-  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
-    if (it->path().filename().string()[0] != '.') children.push_back(*it);
-  }
-  std::sort(children.begin(), children.end());
-  return children;
+  const fs::file_time_type time = fs::last_write_time(dir, error);
+  return error ? fs::file_time_type::min() : time;
+}
+
+// Why jobs may not use the child: what a job names is looked up in the same way
+// (input_policy.h). `refused` is that of its folder.
+std::string Refused(const fs::directory_entry& child, const Root& root,
+                    const std::string& refused) {
+  std::error_code error;
+  if (!refused.empty() || !child.is_symlink(error)) return refused;
+  const absl::Status checked = root.Check(child.path().string());
+  return absl::IsPermissionDenied(checked) ? std::string(checked.message()) : "";
 }
 
 // "name size mtime" of a regular file; empty for anything else.
@@ -68,8 +75,9 @@ std::string FileUri(const std::string& path) { return absl::StrCat("file://", pa
 
 std::vector<InventoryItem> Inventory::Scan(const std::vector<std::string>& catalog_uris) {
   std::vector<InventoryItem> items;
-  ScanModels(models_->path(), 0, items);
-  ScanDatasets(datasets_->path(), 0, items);
+  folders_.clear();
+  ScanModels(models_->path(), 0, "", items);
+  ScanDatasets(datasets_->path(), 0, "", items);
 
   std::map<std::string, const InventoryItem*> by_uri;
   for (const InventoryItem& item : items) by_uri[item.uri()] = &item;
@@ -95,27 +103,36 @@ std::vector<InventoryItem> Inventory::Scan(const std::vector<std::string>& catal
   return items;
 }
 
-void Inventory::ScanModels(const std::string& dir, int depth, std::vector<InventoryItem>& items) {
+bool Inventory::FoldersChanged() const {
+  return std::any_of(folders_.begin(), folders_.end(), [](const auto& folder) {
+    return ChangeTime(folder.first) != folder.second;
+  });
+}
+
+void Inventory::ScanModels(const std::string& dir, int depth, const std::string& refused,
+                           Items& items) {
   std::error_code error;
   if (fs::is_regular_file(dir + "/config.json", error)) {
-    items.push_back(Model(dir));
+    items.push_back(Model(dir, refused));
     return;
   }
   if (depth == kMaxDepth) return;
-  for (const fs::directory_entry& child : SortedChildren(dir)) {
-    if (child.is_directory(error)) ScanModels(child.path().string(), depth + 1, items);
+  for (const fs::directory_entry& child : Children(dir)) {
+    if (!child.is_directory(error)) continue;
+    ScanModels(child.path().string(), depth + 1, Refused(child, *models_, refused), items);
   }
 }
 
-void Inventory::ScanDatasets(const std::string& dir, int depth,
-                             std::vector<InventoryItem>& items) const {
+void Inventory::ScanDatasets(const std::string& dir, int depth, const std::string& refused,
+                             Items& items) {
   std::error_code error;
   // A root shared by both kinds: JSON files of a model are not data.
   if (fs::is_regular_file(dir + "/config.json", error)) return;
-  for (const fs::directory_entry& child : SortedChildren(dir)) {
+  for (const fs::directory_entry& child : Children(dir)) {
     const std::string path = child.path().string();
+    const std::string child_refused = Refused(child, *datasets_, refused);
     if (child.is_directory(error)) {
-      if (depth < kMaxDepth) ScanDatasets(path, depth + 1, items);
+      if (depth < kMaxDepth) ScanDatasets(path, depth + 1, child_refused, items);
       continue;
     }
     const std::string extension = child.path().extension();
@@ -125,16 +142,32 @@ void Inventory::ScanDatasets(const std::string& dir, int depth,
     item.set_kind("dataset");
     item.set_uri(FileUri(path));
     item.set_digest(Sha256(line));
+    item.set_refused(child_refused);
   }
 }
 
-InventoryItem Inventory::Model(const std::string& dir) {
+// In order, without the hidden ones.
+std::vector<fs::directory_entry> Inventory::Children(const std::string& dir) {
+  // Before it is read: what comes meanwhile counts as a change.
+  folders_[dir] = ChangeTime(dir);
+  std::error_code error;
+  std::vector<fs::directory_entry> children;
+  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().filename().string()[0] != '.') children.push_back(*it);
+  }
+  std::sort(children.begin(), children.end());
+  return children;
+}
+
+InventoryItem Inventory::Model(const std::string& dir, const std::string& refused) {
   std::string manifest;
-  for (const fs::directory_entry& child : SortedChildren(dir)) manifest += ManifestLine(child);
+  for (const fs::directory_entry& child : Children(dir)) manifest += ManifestLine(child);
   InventoryItem item;
   item.set_kind("model");
   item.set_uri(FileUri(dir));
   item.set_digest(Sha256(manifest));
+  item.set_refused(refused);
+  if (!refused.empty()) return item;
   const ModelFacts facts = Facts(dir, item.digest());
   item.set_architecture(facts.architecture);
   item.set_parameters(facts.parameters);

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_AGENT_INVENTORY_H_
 #define LIGER_WORKER_AGENT_INVENTORY_H_
 
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -11,7 +12,8 @@
 namespace liger::agent {
 
 // The models (folders with a config.json) and data sets (.json and .jsonl
-// files) below the worker's roots. Not thread-safe.
+// files) below the worker's roots, with those that jobs may not use since a link
+// leads out of the root. Not thread-safe.
 class Inventory {
  public:
   Inventory(const Root* models, const Root* datasets) : models_(models), datasets_(datasets) {}
@@ -22,20 +24,29 @@ class Inventory {
   // into a message is dropped with a warning.
   std::vector<worker::v1::InventoryItem> Scan(const std::vector<std::string>& catalog_uris);
 
+  // Something has appeared in or gone from a folder since the last Scan. Cheap:
+  // looks at the folders alone.
+  bool FoldersChanged() const;
+
  private:
   struct ModelFacts {
     std::string architecture;
     int64_t parameters = 0;
   };
-  void ScanModels(const std::string& dir, int depth, std::vector<worker::v1::InventoryItem>& items);
-  void ScanDatasets(const std::string& dir, int depth,
-                    std::vector<worker::v1::InventoryItem>& items) const;
-  worker::v1::InventoryItem Model(const std::string& dir);
+  using Items = std::vector<worker::v1::InventoryItem>;
+
+  // `refused`: why nothing at `dir` may be used, or empty.
+  void ScanModels(const std::string& dir, int depth, const std::string& refused, Items& items);
+  void ScanDatasets(const std::string& dir, int depth, const std::string& refused, Items& items);
+  std::vector<std::filesystem::directory_entry> Children(const std::string& dir);
+  worker::v1::InventoryItem Model(const std::string& dir, const std::string& refused);
   ModelFacts Facts(const std::string& dir, const std::string& digest);
 
   const Root* models_;
   const Root* datasets_;
   std::map<std::string, ModelFacts> facts_;  // by folder and digest
+  // When they last changed, as the last Scan saw it.
+  std::map<std::string, std::filesystem::file_time_type> folders_;
   size_t dropped_ = 0;
 };
 

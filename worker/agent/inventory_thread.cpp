@@ -1,16 +1,21 @@
 #include "worker/agent/inventory_thread.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace liger::agent {
 namespace {
 
+// Between two looks at the folders, while a whole scan is not due.
+constexpr absl::Duration kLookInterval = absl::Seconds(1);
+
 std::string Fingerprint(const InventoryThread::Items& items) {
   std::string fingerprint;
   for (const auto& item : items)
-    absl::StrAppend(&fingerprint, item.uri(), "\n", item.digest(), "\n");
+    absl::StrAppend(&fingerprint, item.uri(), "\n", item.digest(), item.refused(), "\n");
   return fingerprint;
 }
 
@@ -53,9 +58,26 @@ void InventoryThread::Run() {
       last = std::move(fingerprint);
       changed_(std::move(items));
     }
-    absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(this, &InventoryThread::Due), interval_);
-    if (stopping_) return;
+    AwaitChange();
+  }
+}
+
+void InventoryThread::AwaitChange() {
+  const absl::Time next_scan = absl::Now() + interval_;
+  absl::Duration look_takes;
+  while (absl::Now() < next_scan) {
+    {
+      // A slow file system is not looked at all the time.
+      const absl::Duration wait = std::max(kLookInterval, 10 * look_takes);
+      absl::MutexLock lock(&mutex_);
+      if (mutex_.AwaitWithTimeout(absl::Condition(this, &InventoryThread::Due),
+                                  std::min(wait, next_scan - absl::Now()))) {
+        return;
+      }
+    }
+    const absl::Time began = absl::Now();
+    if (inventory_.FoldersChanged()) return;
+    look_takes = absl::Now() - began;
   }
 }
 

@@ -13,8 +13,8 @@
 
 namespace liger::agent {
 
-// Scans again and again, away from the agent's thread: a model root on a slow
-// network file system must not delay a heartbeat.
+// Scans again and again, at once when a folder has changed, away from the agent's
+// thread: a model root on a slow network file system must not delay a heartbeat.
 class InventoryThread {
  public:
   using Items = std::vector<worker::v1::InventoryItem>;
@@ -30,6 +30,8 @@ class InventoryThread {
  private:
   bool Due() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || catalog_changed_; }
   void Run();
+  // Until the next scan is due.
+  void AwaitChange();
 
   Inventory inventory_;  // the thread's own
   const absl::Duration interval_;

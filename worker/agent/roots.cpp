@@ -1,9 +1,7 @@
 #include "worker/agent/roots.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -11,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/beneath.h"
 #include "common/file.h"
 
 namespace liger::agent {
@@ -18,17 +17,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-UniqueFd OpenAt2(int dir_fd, const std::string& path, int flags) {
-  open_how how{};
-  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-  return UniqueFd(static_cast<int>(syscall(SYS_openat2, dir_fd, path.c_str(), &how, sizeof(how))));
-}
-
 absl::Status OpenError(int error, const std::string& root, const std::string& path) {
-  if (error == EXDEV || error == ELOOP) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(path, " leads out of ", root, ": use a path below it"));
+  if (LeadsOut(error)) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        path, " leads out of ", root, ": use a path below it, with relative links only"));
   }
   return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", root, "/", path));
 }
@@ -66,7 +58,7 @@ absl::StatusOr<std::string> Root::Relative(const std::string& uri) const {
 }
 
 absl::StatusOr<UniqueFd> Root::OpenBeneath(const std::string& relative, int flags) const {
-  UniqueFd fd = OpenAt2(fd_.get(), relative, flags);
+  UniqueFd fd(liger::OpenBeneath(fd_.get(), relative, flags));
   if (!fd.valid()) return OpenError(errno, path_, relative);
   return fd;
 }

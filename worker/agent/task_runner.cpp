@@ -105,6 +105,9 @@ absl::Status TaskRunner::WriteLaunch() const {
     launch.add_input_roots(services_.dataset_root->path());
   }
   for (const Root* root : services_.allowed_roots) launch.add_input_roots(root->path());
+  const Root& outputs = *services_.output_root;
+  const auto output = outputs.Relative(launch.resolved_spec().output().uri());
+  if (output.ok()) launch.set_output_dir(absl::StrCat(outputs.path(), "/", *output));
   return WriteFileAtomically(folder_.launch(), launch.SerializeAsString());
 }
 

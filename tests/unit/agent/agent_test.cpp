@@ -141,6 +141,7 @@ TEST_F(AgentTest, RefusesADeviceThatIsHeldOrUnknown) {
   StartAgent();
   const std::string device = coordinator_->WaitForHello().devices(0).uuid();
   EXPECT_EQ(device, "CPU-" + coordinator_->WaitForHello().worker_id() + "-0");
+  EXPECT_FALSE(coordinator_->WaitForHello().host_name().empty());
   Run(ref_, {{"end", "wait"}});
   coordinator_->Prepare(MakeRef("job-b"), trainer::v1::TASK_KIND_TRAIN, {device});
   EXPECT_THAT(coordinator_->WaitForRefused(MakeRef("job-b")).reason(), HasSubstr("is held by"));

@@ -6,8 +6,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
 
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "worker/agent/inventory_thread.h"
 #include "worker/agent/text_util.h"
 
 namespace liger::agent {
@@ -78,6 +82,58 @@ TEST_F(InventoryTest, NamesThePresentOnesAsTheCatalogDoesToo) {
   Write("datasets/a.jsonl", "{}");
   EXPECT_THAT(Uris({"tiny", "a.jsonl", "absent", "s3://bucket/x", "../../etc"}),
               ElementsAre("/models/tiny", "/datasets/a.jsonl", "a.jsonl", "tiny"));
+}
+
+// As a job that names them is (roots_test).
+TEST_F(InventoryTest, WhatALinkLeadsOutOfTheRootToIsRefused) {
+  Write("elsewhere/config.json", "{}");
+  Write("elsewhere/rows.jsonl", "{}");
+  WriteModel("org/tiny");
+  fs::create_directory_symlink("org/tiny", dir_ + "/models/alias");
+  fs::create_directory_symlink(dir_ + "/elsewhere", dir_ + "/models/out");
+  Write("datasets/a.jsonl", "{}");
+  fs::create_symlink("../elsewhere/rows.jsonl", dir_ + "/datasets/out.jsonl");
+  std::map<std::string, std::string> refused;
+  for (const auto& item : Scan({"out"})) {
+    refused[fs::path(item.uri()).filename()] = item.refused();
+    const Root& root = item.kind() == "model" ? *models_ : *datasets_;
+    EXPECT_EQ(root.Check(item.uri()).message(), item.refused()) << item.uri();
+  }
+  EXPECT_EQ(refused["alias"], "");
+  EXPECT_EQ(refused["tiny"], "");
+  EXPECT_EQ(refused["a.jsonl"], "");
+  EXPECT_THAT(refused["out"], testing::HasSubstr("out leads out of " + dir_ + "/models"));
+  EXPECT_THAT(refused["out.jsonl"], testing::HasSubstr("leads out of"));
+}
+
+TEST_F(InventoryTest, AFolderThatComesOrGoesIsAChange) {
+  WriteModel("tiny");
+  Scan();
+  EXPECT_FALSE(inventory().FoldersChanged());
+  WriteModel("org/other");
+  EXPECT_TRUE(inventory().FoldersChanged());
+  Scan();
+  EXPECT_FALSE(inventory().FoldersChanged());
+  fs::remove(dir_ + "/models/tiny/config.json");
+  EXPECT_TRUE(inventory().FoldersChanged());
+}
+
+TEST_F(InventoryTest, WhatAppearsIsToldLongBeforeTheNextScan) {
+  absl::Mutex mutex;
+  size_t found = 0;
+  InventoryThread thread(Inventory(&*models_, &*datasets_), absl::Hours(1),
+                         [&](const InventoryThread::Items& items) {
+                           absl::MutexLock lock(&mutex);
+                           found = items.size();
+                         });
+  absl::SleepFor(absl::Milliseconds(200));
+  WriteModel("tiny");
+  const auto told = [&] {
+    mutex.AssertReaderHeld();
+    return found == 1;
+  };
+  absl::MutexLock lock(&mutex);
+  EXPECT_TRUE(mutex.AwaitWithTimeout(absl::Condition(&told), absl::Seconds(10)));
 }
 
 TEST_F(InventoryTest, FitsIntoAMessage) {

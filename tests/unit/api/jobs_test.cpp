@@ -210,11 +210,27 @@ TEST_F(JobsTest, WorkersShowTheirDevicesAndWhoHoldsThem) {
   ASSERT_EQ(response.workers_size(), 1);
   const liger::v1::Worker& worker = response.workers(0);
   EXPECT_EQ(worker.worker_id(), "w1");
+  EXPECT_EQ(worker.name(), "w1") << "it told no host";
   EXPECT_EQ(worker.state(), "READY");
   EXPECT_GT(worker.last_heartbeat_time().seconds(), 0);
   EXPECT_THAT(worker.job_names(), ElementsAre("job"));
   ASSERT_EQ(worker.devices_size(), 1);
   EXPECT_EQ(worker.devices(0).job_name(), "job");
+}
+
+TEST(WorkersTest, AreNamedByTheirHost) {
+  Cluster cluster;
+  auto alone = cluster.MakeWorker({.worker_id = "11111111-aaaa", .host_name = "node-1"});
+  auto first = cluster.MakeWorker({.worker_id = "22222222-aaaa", .host_name = "node-2"});
+  auto second = cluster.MakeWorker({.worker_id = "33333333-aaaa", .host_name = "node-2"});
+  for (auto* worker : {&alone, &first, &second}) ASSERT_TRUE((*worker)->Connect().ok());
+  liger::v1::ListWorkersResponse response;
+  grpc::ClientContext context;
+  ASSERT_TRUE(cluster.api().ListWorkers(&context, {}, &response).ok());
+  std::vector<std::string> names;
+  for (const auto& worker : response.workers()) names.push_back(worker.name());
+  EXPECT_THAT(names, ::testing::UnorderedElementsAre("node-1", "node-2-22222222",
+                                                     "node-2-33333333"));
 }
 
 TEST(CatalogTest, ListsWhereThingsAreOrWhereToPutThem) {
@@ -223,23 +239,30 @@ TEST(CatalogTest, ListsWhereThingsAreOrWhereToPutThem) {
   std::ofstream(path) << "models:\n"
                          "  - name: here\n    uri: models/here\n"
                          "  - name: absent\n    uri: models/absent\n"
+                         "  - name: linked\n    uri: models/linked\n"
                          "datasets:\n"
                          "  - name: rows\n    uri: data/rows.jsonl\n    default_for: [sft]\n";
   Cluster cluster([&](Cluster::Options* options) { options->catalog_file = path; });
   liger::worker::v1::InventoryItem item;
   item.set_kind("model");
   item.set_uri("models/here");
-  auto worker = cluster.MakeWorker({.inventory = {item}});
+  liger::worker::v1::InventoryItem linked = item;
+  linked.set_uri("models/linked");
+  linked.set_refused("models/linked leads out of /models");
+  auto worker = cluster.MakeWorker({.inventory = {item, linked}});
   ASSERT_TRUE(worker->Connect().ok());
 
   liger::v1::ListModelsResponse models;
   grpc::ClientContext models_context;
   ASSERT_TRUE(cluster.api().ListModels(&models_context, {}, &models).ok());
-  ASSERT_EQ(models.models_size(), 2);
+  ASSERT_EQ(models.models_size(), 3);
   for (const auto& model : models.models()) {
     if (model.name() == "here") {
       EXPECT_THAT(model.present_on(), ElementsAre("w1"));
       EXPECT_THAT(model.hint(), IsEmpty());
+    } else if (model.name() == "linked") {
+      EXPECT_THAT(model.present_on(), IsEmpty());
+      EXPECT_EQ(model.hint(), "worker w1 refuses it: models/linked leads out of /models");
     } else {
       EXPECT_THAT(model.present_on(), IsEmpty());
       EXPECT_THAT(model.hint(), HasSubstr("models/absent"));

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <functional>
 
+#include "common/bytes.h"
 #include "tests/unit/checkpoint/test_util.h"
 
 namespace liger::trainer {
@@ -164,8 +165,9 @@ TEST(OutputFolder, ADiskThatIsTooSmallIsToldBeforeWriting) {
   const int64_t too_much = int64_t{1} << 60;
   const auto failure = FailureOf([&] { OutputFolder(dir / "out", false, too_much); });
   EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_STORAGE);
-  EXPECT_THAT(failure.message(), AllOf(HasSubstr(dir / "out"), HasSubstr(std::to_string(too_much)),
-                                       HasSubstr("bytes are free there")));
+  EXPECT_THAT(failure.message(),
+              AllOf(HasSubstr(dir / "out"), HasSubstr("needs " + Bytes(too_much)),
+                    HasSubstr("are free there")));
   EXPECT_THAT(failure.action(), HasSubstr("Free space"));
   EXPECT_EQ(Entries(dir.path()), 0u);
 }
@@ -184,7 +186,7 @@ TEST(OutputFolder, AFailedWriteLeavesNothing) {
       folder.Commit();
     });
     EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_STORAGE);
-    EXPECT_THAT(failure.message(), AllOf(HasSubstr("big.bin"), HasSubstr("needs 1234 bytes")));
+    EXPECT_THAT(failure.message(), AllOf(HasSubstr("big.bin"), HasSubstr("needs 1.23 kB")));
     EXPECT_EQ(Entries(dir.path()), 0u);
   });
 }
@@ -201,7 +203,7 @@ TEST(OutputFolder, AFullDiskLeavesNothing) {
     });
     EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_STORAGE);
     EXPECT_THAT(failure.message(), AllOf(HasSubstr("big.bin: No space left on device"),
-                                         HasSubstr("bytes are free there")));
+                                         HasSubstr("are free there")));
     EXPECT_EQ(Entries(dir.path()), 0u);
     OutputFolder small(dir / "out", false, 1000);
     small.Write("a.txt", "fits");

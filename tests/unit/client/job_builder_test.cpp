@@ -5,7 +5,10 @@
 
 #include <filesystem>
 #include <fstream>
+#include <regex>
 
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "client/errors.h"
 #include "client/job_template.h"
 #include "common/spec/spec.h"
@@ -76,6 +79,9 @@ TEST(JobBuilderTest, MistakesNameFlagFileAndField) {
   SpecFlags trainer;
   trainer.trainer = "orp";
   EXPECT_THAT(ErrorOf(trainer), HasSubstr("did you mean 'orpo'?"));
+  trainer.trainer = "ppo";
+  EXPECT_THAT(ErrorOf(trainer),
+              HasSubstr("--trainer ppo: must be sft or orpo (dpo and kto come later)"));
   SpecFlags set;
   set.sets = {"training.max_steps"};
   EXPECT_THAT(ErrorOf(set), HasSubstr("must be KEY=VALUE"));
@@ -152,6 +158,43 @@ TEST(JobTemplateTest, TemplatesAndExamplesAreValidJobs) {
     EXPECT_THAT(ValidateSpec(spec), testing::IsEmpty()) << name;
   }
   EXPECT_THROW(JobTemplate("grpo"), CliError);
+}
+
+// As the coordinator resolves it.
+JobSpec Resolved(const std::string& text) {
+  JobSpec spec;
+  EXPECT_THAT(ParseYaml(text, "template", &spec), testing::IsEmpty()) << text;
+  FillDefaults(&spec);
+  // The rows decide it; the template says of which.
+  if (spec.has_sft()) spec.mutable_sft()->clear_completion_only_loss();
+  return spec;
+}
+
+TEST(JobTemplateTest, WhatItSaysOfDefaultsIsWhatIsResolved) {
+  for (const char* trainer : {"sft", "orpo"}) {
+    const std::string text = JobTemplate(trainer);
+    const std::string resolved = Resolved(text).DebugString();
+    int commented = 0;
+    int noted = 0;
+    const std::vector<std::string> lines = absl::StrSplit(text, '\n');
+    for (const std::string& line : lines) {
+      std::smatch match;
+      if (std::regex_match(line, match, std::regex("  # (\\w+: .*)"))) {
+        const std::string set = absl::StrReplaceAll(text, {{line, "  " + match[1].str()}});
+        EXPECT_EQ(Resolved(set).DebugString(), resolved) << line;
+        ++commented;
+      } else if (std::regex_match(line, match,
+                                  std::regex("(  \\w+: )\\S+ .*\\(default (\\S+)\\)"))) {
+        const std::string left_out = absl::StrReplaceAll(text, {{line, ""}});
+        const std::string set =
+            absl::StrReplaceAll(text, {{line, match[1].str() + match[2].str()}});
+        EXPECT_EQ(Resolved(set).DebugString(), Resolved(left_out).DebugString()) << line;
+        ++noted;
+      }
+    }
+    EXPECT_GE(commented, 11) << trainer;
+    EXPECT_GE(noted, 5) << trainer;
+  }
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ WatchJobsResponse Running(int64_t epoch, int64_t step) {
   progress->set_tokens_per_second(1234);
   progress->set_eta_seconds(3700);
   (*progress->mutable_values())["loss"] = 1.5 + static_cast<double>(step);
-  (*progress->mutable_peak_memory_bytes())["rss"] = int64_t{3} << 30;
+  (*progress->mutable_peak_memory_bytes())["rss"] = 3'000'000'000;
   return update;
 }
 
@@ -41,7 +41,7 @@ WatchJobsResponse In(JobStatus::State state, const std::string& message,
   return update;
 }
 
-TEST(ProgressLineTest, GivesUpSparklineThenPeakThenIsCut) {
+TEST(ProgressLineTest, GivesUpSparklineThenHalfTheBarThenPeakThenIsCut) {
   const std::vector<double> losses(20, 2.0);
   const auto job = Running(1, 500).job();
   const std::string whole = ProgressLine(job, losses, 0);
@@ -52,7 +52,9 @@ TEST(ProgressLineTest, GivesUpSparklineThenPeakThenIsCut) {
   }
   EXPECT_EQ(
       ProgressLine(job, losses, 90),
-      "[##########----------] 500/1000  loss 501.5  1234 tok/s  peak 3.00 GiB rss  ETA 1h01m");
+      "[##########----------] 500/1000  loss 501.5  1234 tok/s  peak 3.00 GB rss  ETA 1h01m");
+  EXPECT_EQ(ProgressLine(job, losses, 79),
+            "[#####-----] 500/1000  loss 501.5  1234 tok/s  peak 3.00 GB rss  ETA 1h01m");
   EXPECT_EQ(ProgressLine(job, losses, 70),
             "[##########----------] 500/1000  loss 501.5  1234 tok/s  ETA 1h01m");
   EXPECT_EQ(ProgressLine(job, losses, 30), "[##########----------] 500/100");
@@ -66,9 +68,9 @@ TEST(JobDisplayTest, ATerminalsLineIsRedrawnWithinItsWidth) {
   columns = 40;  // the window was resized
   display.Update(Running(1, 31));
   display.Finish();
-  EXPECT_THAT(out.str(), HasSubstr("\r\033[K["));
+  EXPECT_THAT(out.str(), HasSubstr("ETA 1h01m\033[K\r["));
   for (const auto drawn : absl::StrSplit(out.str(), absl::ByAnyChar("\r\n"))) {
-    const std::string text(absl::StripPrefix(drawn, "\033[K"));
+    const std::string text(absl::StripSuffix(drawn, "\033[K"));
     EXPECT_LT(Width(text), absl::StrContains(text, "31/1000") ? 40u : 80u) << text;
   }
 }
@@ -109,7 +111,52 @@ TEST(JobDisplayTest, TheEndsCauseIsLeftToTheOutcome) {
   const WatchJobsResponse end = In(JobStatus::FAILED, "the loss is NaN", "lower the rate");
   display.Update(end);
   EXPECT_EQ(out.str(), "FAILED\n");
-  EXPECT_THAT(Outcome(end.job()), HasSubstr("cause:  the loss is NaN\n  action: lower the rate\n"));
+  EXPECT_THAT(Outcome(end.job(), 0),
+              HasSubstr("cause:     the loss is NaN\n  action:    lower the rate\n"));
+}
+
+TEST(JobDisplayTest, WarningsOfEveryAttemptArePrintedOnce) {
+  std::ostringstream out;
+  JobDisplay display({out, [] { return 0; }});
+  WatchJobsResponse update = In(JobStatus::STARTING, "", "");
+  display.Update(update);
+  update.mutable_job()->mutable_status()->add_warnings()->set_message("3 rows were dropped");
+  display.Update(update);
+  update.mutable_job()->mutable_status()->add_warnings()->set_message("2 rows were cut");
+  display.Update(update);
+  update.mutable_job()->mutable_status()->clear_warnings();
+  display.Update(update);
+  update.mutable_job()->mutable_status()->add_warnings()->set_message("3 rows were dropped");
+  display.Update(update);
+  EXPECT_EQ(out.str(),
+            "STARTING\nwarning: 3 rows were dropped\nwarning: 2 rows were cut\n"
+            "warning: 3 rows were dropped\n");
+}
+
+TEST(JobDisplayTest, TheOutcomeTellsWhatTrainingBroughtWithinTheTerminal) {
+  auto job = In(JobStatus::SUCCEEDED, "", "").job();
+  job.set_name("job");
+  job.mutable_status()->set_output_uri("/out/job");
+  EXPECT_EQ(Outcome(job, 80), "job: SUCCEEDED\n  output:    /out/job\n");
+  for (const double loss : {2.5, 2.0, 1.5}) {
+    (*job.mutable_status()->add_evaluations()->mutable_values())["eval_loss"] = loss;
+  }
+  EXPECT_EQ(Outcome(job, 80),
+            "job: SUCCEEDED\n  eval loss: 2.5 before, 1.5 after\n  output:    /out/job\n");
+  job.mutable_status()->set_message("a cause that is longer than the terminal is wide");
+  for (const auto line : absl::StrSplit(Outcome(job, 40), '\n')) {
+    EXPECT_LE(Width(std::string(line)), 40u) << line;
+  }
+}
+
+TEST(JobDisplayTest, LongLinesAreWrappedOnATerminal) {
+  std::ostringstream out;
+  JobDisplay display({out, [] { return 40; }});
+  display.Update(In(JobStatus::QUEUED, "no worker that has the model and data has a GPU",
+                    "connect a worker with a GPU, or change resources.device_kind"));
+  for (const auto line : absl::StrSplit(out.str(), '\n')) {
+    EXPECT_LE(Width(std::string(line)), 40u) << line;
+  }
 }
 
 }  // namespace

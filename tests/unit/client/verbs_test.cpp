@@ -32,6 +32,8 @@ Job MakeJob(JobStatus::State state) {
   return job;
 }
 
+constexpr char kWorkerId[] = "0f8fad5b-d9cb-469f-a165-70867728950e";
+
 class ScriptedServer : public liger::v1::FineTuning::Service {
  public:
   grpc::Status CreateJob(grpc::ServerContext*, const liger::v1::CreateJobRequest* request,
@@ -50,11 +52,26 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     *response = MakeJob(end_state);
     response->mutable_status()->set_message("the loss is NaN at step 3");
     response->mutable_status()->set_action("lower the learning rate");
+    auto* attempt = response->mutable_status()->add_attempts();
+    attempt->set_epoch(1);
+    attempt->set_state("FAILED");
+    attempt->set_worker_id(kWorkerId);
     return grpc::Status::OK;
   }
   grpc::Status ListJobs(grpc::ServerContext*, const liger::v1::ListJobsRequest* request,
                         liger::v1::ListJobsResponse* response) override {
-    if (request->filter().empty()) *response->add_jobs() = MakeJob(JobStatus::RUNNING);
+    if (!request->filter().empty()) return grpc::Status::OK;
+    *response->add_jobs() = MakeJob(JobStatus::RUNNING);
+    response->mutable_jobs(0)->mutable_status()->set_message(
+        std::string("placed on worker ") + kWorkerId);
+    return grpc::Status::OK;
+  }
+  grpc::Status ListWorkers(grpc::ServerContext*, const liger::v1::ListWorkersRequest*,
+                           liger::v1::ListWorkersResponse* response) override {
+    auto* worker = response->add_workers();
+    worker->set_worker_id(kWorkerId);
+    worker->set_name("node-1");
+    worker->set_state("READY");
     return grpc::Status::OK;
   }
   grpc::Status ListArtifacts(grpc::ServerContext*, const liger::v1::ListArtifactsRequest*,
@@ -63,7 +80,8 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
   }
   grpc::Status CancelJob(grpc::ServerContext*, const liger::v1::CancelJobRequest*,
                          Job* response) override {
-    *response = MakeJob(JobStatus::CANCELLED);
+    absl::MutexLock lock(&mutex);
+    *response = MakeJob(cancelled_state);
     return grpc::Status::OK;
   }
   grpc::Status DeleteJob(grpc::ServerContext*, const liger::v1::DeleteJobRequest*,
@@ -125,6 +143,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
   grpc::Status create_status ABSL_GUARDED_BY(mutex);
   liger::v1::CreateJobRequest created ABSL_GUARDED_BY(mutex);
   JobStatus::State end_state ABSL_GUARDED_BY(mutex) = JobStatus::SUCCEEDED;
+  JobStatus::State cancelled_state ABSL_GUARDED_BY(mutex) = JobStatus::CANCELLED;
   int watches ABSL_GUARDED_BY(mutex) = 0;
   int tails ABSL_GUARDED_BY(mutex) = 0;
   bool restored ABSL_GUARDED_BY(mutex) = false;
@@ -173,6 +192,11 @@ class VerbsTest : public testing::Test {
     service_.end_state = state;
   }
 
+  void CancelLeaves(JobStatus::State state) {
+    absl::MutexLock lock(&service_.mutex);
+    service_.cancelled_state = state;
+  }
+
   ScriptedServer service_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
@@ -213,7 +237,7 @@ TEST_F(VerbsTest, ExitCodesTellHowAJobEnded) {
     EndWith(state);
     const Result result = Run("submit --model tiny --trainer orpo --wait");
     EXPECT_EQ(result.code, code) << result.text;
-    EXPECT_THAT(result.text, HasSubstr("output: /out/j1"));
+    EXPECT_THAT(result.text, HasSubstr("output:    /out/j1"));
   }
 }
 
@@ -274,7 +298,25 @@ TEST_F(VerbsTest, OutputFormatsAreForPrograms) {
   EXPECT_THAT(Run("list").text, HasSubstr("j1    RUNNING  orpo     tiny"));
   EXPECT_EQ(Run("version -o xml").code, 3);
   EXPECT_THAT(Run("list -o xml").text,
-              HasSubstr("-o xml: the output of list can be table, json, yaml, name"));
+              HasSubstr("-o xml: the output of list can be table, wide, json, yaml, name"));
+}
+
+TEST_F(VerbsTest, WorkersHaveNamesForPeopleAndIdsForPrograms) {
+  EXPECT_THAT(Run("list").text, HasSubstr("placed on worker node-1\n"));
+  EXPECT_THAT(Run("get j1").text, HasSubstr("FAILED on node-1\n"));
+  EXPECT_THAT(Run("workers").text, HasSubstr("node-1  READY"));
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.create_status = grpc::Status(grpc::StatusCode::FAILED_PRECONDITION,
+                                          std::string("worker ") + kWorkerId + " refuses it");
+  }
+  EXPECT_EQ(Run("submit --model tiny --trainer sft").text, "error: worker node-1 refuses it\n");
+  for (const char* verb : {"list", "get j1", "workers"}) {
+    EXPECT_THAT(Run(verb).text, Not(HasSubstr(kWorkerId))) << verb;
+    for (const char* output : {" -o json", " -o yaml", " -o wide"}) {
+      EXPECT_THAT(Run(std::string(verb) + output).text, HasSubstr(kWorkerId)) << verb << output;
+    }
+  }
 }
 
 TEST_F(VerbsTest, EveryVerbHonoursItsOutputOrRefusesIt) {
@@ -323,7 +365,39 @@ TEST_F(VerbsTest, NoServerAndBadUsageAreClear) {
   EXPECT_EQ(Run("lsit").code, 3);
   EXPECT_THAT(Run("lsit").text, HasSubstr("did you mean 'list'?"));
   EXPECT_EQ(Run("list --context lab").code, 3);
+  const Result address = Run("list --address nonsense");
+  EXPECT_EQ(address.code, 3);
+  EXPECT_THAT(address.text, HasSubstr("address 'nonsense' is not host:port"));
   EXPECT_EQ(Run("version").code, 0);
+}
+
+TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"submit --modle tiny", "error: '--modle' is not a flag of submit; did you mean '--model'?\n"
+                              "see liger-cli submit --help\n"},
+      {"submit --trianer=sft", "'--trianer' is not a flag of submit; did you mean '--trainer'?"},
+      {"list --adress x:1", "'--adress' is not a flag of list; did you mean '--address'?"},
+      {"get", "error: job is required\nsee liger-cli get --help\n"},
+      {"get j1 j2", "error: 'j2' is one argument too many for get\n"},
+      {"submit --model", "error: --model: 1 required TEXT missing\n"},
+      {"lsit", "error: 'lsit' is not a verb; did you mean 'list'?\nsee liger-cli --help\n"},
+      {"", "error: name a verb\nsee liger-cli --help\n"}};
+  for (const auto& [arguments, text] : cases) {
+    const Result result = Run(arguments);
+    EXPECT_EQ(result.code, 3) << arguments;
+    EXPECT_THAT(result.text, HasSubstr(text)) << arguments;
+  }
+  EXPECT_EQ(Run("--help").code, 0);
+  EXPECT_EQ(Run("submit --help").code, 0);
+}
+
+TEST_F(VerbsTest, CancelSaysWhatCameOfIt) {
+  EXPECT_EQ(Run("cancel j1").text, "j1: CANCELLED\n");
+  CancelLeaves(JobStatus::SUCCEEDED);
+  EXPECT_EQ(Run("cancel j1").text, "j1 is not cancelled: it had SUCCEEDED before\n");
+  EXPECT_EQ(Run("cancel j1").code, 0);
+  CancelLeaves(JobStatus::RUNNING);
+  EXPECT_EQ(Run("cancel j1").text, "j1 is not cancelled: its result exists already\n");
 }
 
 }  // namespace

@@ -16,5 +16,16 @@ TEST(IsLoopbackTest, KnowsLoopbackFromTheRest) {
   }
 }
 
+TEST(IsAddressTest, WantsHostAndPort) {
+  for (const char* address : {"127.0.0.1:80", "[::1]:80", "localhost:1", "gpu-box.lab:65535",
+                              "unix:/tmp/x", "dns:///gpu-box:7070"}) {
+    EXPECT_TRUE(IsAddress(address)) << address;
+  }
+  for (const char* address : {"", "nonsense", "host:", ":80", "host:port", "host:0", "host:65536",
+                              "::1:80", "http://host:80", "two words:80"}) {
+    EXPECT_FALSE(IsAddress(address)) << address;
+  }
+}
+
 }  // namespace
 }  // namespace liger

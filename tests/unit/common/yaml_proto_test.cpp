@@ -1,3 +1,4 @@
+#include "common/spec/violations.h"
 #include "common/spec/yaml_proto.h"
 
 #include <gmock/gmock.h>

@@ -43,6 +43,7 @@ Hello FakeWorker::MakeHello(const std::vector<OwnedTask>& owned) const {
   hello.set_protocol_max(1);
   hello.set_build("test");
   hello.set_advertise_address("127.0.0.1");
+  hello.set_host_name(options_.host_name);
   hello.set_model_root("/models");
   hello.set_dataset_root("/datasets");
   hello.set_output_root("/outputs");

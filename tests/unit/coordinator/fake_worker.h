@@ -23,6 +23,7 @@ std::unique_ptr<liger::worker::v1::Fleet::Stub> FleetStub(const std::string& add
 
 struct FakeWorkerOptions {
   std::string worker_id = "w1";
+  std::string host_name;
   int64_t incarnation = 1;
   int cpu_slots = 1;
   absl::Duration heartbeat = absl::Milliseconds(50);

@@ -628,7 +628,7 @@ TEST_F(DryRunTest, WhatTheUserCanMendIsAboutTheRequest) {
   ASSERT_THAT(results, SizeIs(1));
   EXPECT_EQ(results[0].status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(results[0].status().message(),
-            "output.uri: 'x' exists already; Choose another output.uri");
+            "output.uri: 'x' exists already; choose another output.uri");
 
   Validate();
   exited.mutable_exited()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_INFRA);

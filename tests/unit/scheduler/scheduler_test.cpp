@@ -170,6 +170,21 @@ TEST_F(SchedulerTest, AnAbsentModelSaysWhereToPutIt) {
   EXPECT_THAT(Schedule(snapshot).placements, SizeIs(1));
 }
 
+TEST_F(SchedulerTest, ARefusedModelSaysWhy) {
+  snapshot.catalog_uris = {"llama3-8b", "alpaca.json"};
+  WorkerRow& worker = AddWorker("w", 1);
+  AddItem(&worker, "dataset", "alpaca.json");
+  AddItem(&worker, "model", "file:///models/llama3-8b");
+  auto* model = worker.hello.mutable_inventory(worker.hello.inventory_size() - 1);
+  model->set_refused("llama3-8b leads out of /models");
+  AddQueued("a");
+  const ScheduleDecisions decisions = Schedule(snapshot);
+  EXPECT_THAT(decisions.placements, IsEmpty());
+  EXPECT_EQ(decisions.waits.at(0).message,
+            "no worker has the model llama3-8b; worker w refuses it: llama3-8b leads out of "
+            "/models");
+}
+
 TEST_F(SchedulerTest, OnlyReadyWorkersCount) {
   AddQueued("a");
   EXPECT_EQ(Reason(Schedule(snapshot), "a"), "NoWorker");

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "common/bytes.h"
 #include "worker/trainer/ticks.h"
 
 namespace liger::trainer {
@@ -33,14 +34,21 @@ int64_t FreeBytes(const std::string& path) {
   return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
 }
 
+void RequireFreeBytes(const std::string& path, int64_t bytes) {
+  const int64_t free = FreeBytes(path);
+  if (free >= 0 && free < bytes) throw StorageError("cannot save to", path, ENOSPC, bytes);
+}
+
 TrainerError StorageError(const std::string& what, const std::string& path, int error,
                           int64_t bytes_needed) {
   std::string message = what + " " + path + ": " + std::strerror(error);
   if (OutOfSpace(error)) {
     if (bytes_needed > 0) {
-      message += "; the save needs " + std::to_string(bytes_needed) + " bytes";
+      message += "; the save needs " + Bytes(bytes_needed);
     }
-    message += "; " + std::to_string(FreeBytes(path)) + " bytes are free there";
+    if (const int64_t free = FreeBytes(path); free >= 0) {
+      message += "; " + Bytes(free) + " are free there";
+    }
   }
   return TrainerError(liger::v1::FAILURE_CLASS_STORAGE, message,
                       OutOfSpace(error)

@@ -19,6 +19,9 @@ TrainerError StorageError(const std::string& what, const std::string& path, int 
 // nearest existing parent, lies; -1 when that cannot be told.
 int64_t FreeBytes(const std::string& path);
 
+// Throws STORAGE when there is less.
+void RequireFreeBytes(const std::string& path, int64_t bytes);
+
 struct FileDigest {
   int64_t bytes = 0;
   std::string sha256;  // hexadecimal

@@ -82,6 +82,12 @@ std::map<std::string, std::string> FilesToCopy(const std::string& source_dir) {
   return files;
 }
 
+std::map<std::string, std::string> Copies(const SaveModelRequest& request) {
+  std::map<std::string, std::string> copies = FilesToCopy(request.source_dir);
+  for (const auto& [name, path] : request.copy_files) copies[name] = path;
+  return copies;
+}
+
 std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors,
                                          const ordered_json& config) {
   std::vector<NamedTensor> kept = tensors;
@@ -117,12 +123,15 @@ std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
   return ReadJsonObject(path);
 }
 
+int64_t BytesToSave(const SaveModelRequest& request) {
+  const ordered_json config = SavedConfig(request.source_dir, request.dtype);
+  return BytesNeeded(WithoutTiedHead(request.tensors, config), request.dtype, Copies(request));
+}
+
 SavedFolder SaveModel(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
   const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
-  std::map<std::string, std::string> copies = FilesToCopy(request.source_dir);
-  for (const auto& [name, path] : request.copy_files) copies[name] = path;
-
+  const std::map<std::string, std::string> copies = Copies(request);
   OutputFolder folder(request.dir, request.overwrite, BytesNeeded(tensors, request.dtype, copies));
   WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
   folder.Write("config.json", config.dump(2) + "\n");

@@ -43,6 +43,9 @@ struct SaveModelRequest {
   std::map<std::string, std::string> copy_files;
 };
 
+// What SaveModel will take of the disk, rounded up.
+int64_t BytesToSave(const SaveModelRequest& request);
+
 // Writes the folder: into a temporary one beside it, every file and folder
 // synced, then renamed, so that it appears whole or not at all. manifest.json
 // lists each file's size and SHA-256 (output_folder.h).

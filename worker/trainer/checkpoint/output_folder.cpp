@@ -113,10 +113,7 @@ OutputFolder::OutputFolder(const std::string& dir, bool overwrite, int64_t bytes
   fs::create_directories(parent, error);
   if (error) throw StorageError("cannot create", parent, error.value(), bytes_needed_);
   RemoveLeftovers();
-  const int64_t free = FreeBytes(parent);
-  if (free >= 0 && free < bytes_needed_) {
-    throw StorageError("cannot save to", dir_, ENOSPC, bytes_needed_);
-  }
+  RequireFreeBytes(dir_, bytes_needed_);
   staging_ = StagingPath(dir_);
   fs::create_directory(staging_, error);
   if (error) {

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "common/spec/violations.h"
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/sample.h"
@@ -14,16 +15,6 @@ namespace liger::trainer {
 namespace {
 
 namespace tv1 = liger::trainer::v1;
-
-liger::v1::Violation ToViolation(const liger::v1::Failure& failure, const std::string& field) {
-  liger::v1::Violation violation;
-  violation.set_field(failure.field().empty() ? field : failure.field());
-  violation.set_message(failure.message() +
-                        (failure.action().empty() ? "" : "; " + failure.action()));
-  violation.set_file(failure.file());
-  violation.set_row(failure.row());
-  return violation;
-}
 
 // Runs checks by name and keeps what they find.
 class Checks {
@@ -38,8 +29,9 @@ class Checks {
       check();
       return true;
     } catch (...) {
-      *result_.add_violations() =
-          ToViolation(FailureFromException(std::current_exception()), field);
+      liger::v1::Failure failure = FailureFromException(std::current_exception());
+      if (failure.field().empty()) failure.set_field(field);
+      *result_.add_violations() = ToViolation(failure);
       return false;
     }
   }

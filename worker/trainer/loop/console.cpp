@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/bytes.h"
 
 namespace liger::trainer {
 namespace {
@@ -71,8 +72,8 @@ std::string Line(const tv1::Event& event) {
       return absl::StrCat("eval at step ", event.eval().step(), "  ",
                           Values(event.eval().values()));
     case tv1::Event::kMemory:
-      return absl::StrFormat("peak memory (%s) %.2f GB", event.memory().kind(),
-                             double(event.memory().peak_bytes()) / 1e9);
+      return absl::StrCat("peak memory (", event.memory().kind(), ") ",
+                          Bytes(event.memory().peak_bytes()));
     case tv1::Event::kSample:
       return absl::StrCat("sample at step ", event.sample().step(), "\n  > ",
                           event.sample().prompt(), "\n  ", event.sample().text());

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "worker/trainer/checkpoint/file_writer.h"
 #include "worker/trainer/checkpoint/model_card.h"
 #include "worker/trainer/checkpoint/model_folder.h"
 
@@ -24,19 +25,35 @@ std::string SpecJson(const liger::v1::JobSpec& spec) {
   return json;
 }
 
-}  // namespace
-
-liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableModel& trainable,
-                                     const PrecisionPlan& precision, const RunSummary& summary) {
+// The model alone, without what the run will tell about itself.
+SaveModelRequest ModelToSave(const Request& request, const TrainableModel& trainable,
+                             const PrecisionPlan& precision, const std::string& model_dir) {
   SaveModelRequest save;
   save.dir =
       request.alone()
           ? request.publish_to
           : (std::filesystem::path(request.launch.attempt_dir()) / kModelPublication).string();
   save.overwrite = request.alone() && request.spec().output().overwrite();
-  save.source_dir = summary.model_dir;
+  save.source_dir = model_dir;
   save.dtype = precision.storage;
   for (auto& [name, tensor] : StoredParameters(trainable)) save.tensors.push_back({name, tensor});
+  return save;
+}
+
+}  // namespace
+
+void RequireRoom(const Request& request, const TrainableModel& trainable,
+                 const PrecisionPlan& precision, const std::string& model_dir) {
+  const SaveModelRequest save = ModelToSave(request, trainable, precision, model_dir);
+  const int64_t bytes = BytesToSave(save);
+  RequireFreeBytes(save.dir, bytes);
+  const std::string& output = request.launch.output_dir();
+  if (!output.empty()) RequireFreeBytes(output, bytes);
+}
+
+liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableModel& trainable,
+                                     const PrecisionPlan& precision, const RunSummary& summary) {
+  SaveModelRequest save = ModelToSave(request, trainable, precision, summary.model_dir);
   save.model_card = MakeModelCard(request.spec(), summary.results);
   save.extra_files["resolved_spec.json"] = SpecJson(request.spec());
   save.copy_files["metrics.jsonl"] = summary.metrics_path;

@@ -21,6 +21,11 @@ struct RunSummary {
   std::vector<std::pair<std::string, double>> results;
 };
 
+// Before hours of training, not after: throws TrainerError (STORAGE) when the
+// model has no room where it will be written, or where an agent will publish it.
+void RequireRoom(const Request& request, const TrainableModel& trainable,
+                 const PrecisionPlan& precision, const std::string& model_dir);
+
 // Writes the output folder (weights in the storage dtype, config, tokenizer,
 // metrics.jsonl, resolved_spec.json, model card): below the attempt's folder
 // when an agent will publish it, else straight to its place by a rename.

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "common/file.h"
 #include "common/spec/spec.h"
+#include "common/spec/violations.h"
 #include "common/spec/yaml_proto.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/paths.h"

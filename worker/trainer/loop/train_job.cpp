@@ -71,6 +71,7 @@ void TrainJob::Load() {
     return LoadData(request_, paths_, config_, text_);
   });
   trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_);
+  RequireRoom(request_, trainable_, precision_, paths_.model_dir);
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
   dataset_ = data.get();
   WarnAboutInputs();

@@ -1,0 +1,44 @@
+#include "common/spec/violations.h"
+
+#include <gtest/gtest.h>
+
+namespace liger {
+namespace {
+
+liger::v1::Failure MakeFailure(const std::string& field, const std::string& file,
+                               const std::string& message, const std::string& action) {
+  liger::v1::Failure failure;
+  failure.set_field(field);
+  failure.set_file(file);
+  failure.set_message(message);
+  failure.set_action(action);
+  return failure;
+}
+
+TEST(ViolationsTest, FieldAndFileAreNamedOnce) {
+  const auto absent = MakeFailure("model.name", "/m", "model.name: '/m' does not exist", "");
+  EXPECT_EQ(ToViolation(absent).message(), "'/m' does not exist");
+  EXPECT_EQ(FormatViolation(ToViolation(absent)), "model.name: '/m' does not exist");
+  const auto bad_row = MakeFailure("dataset", "/d.jsonl", "/d.jsonl: row 17: no answer", "");
+  EXPECT_EQ(FormatViolation(ToViolation(bad_row)), "dataset: /d.jsonl: row 17: no answer");
+}
+
+TEST(ViolationsTest, AFileThatTheMessageDoesNotNameIsNamed) {
+  EXPECT_EQ(FormatViolation(ToViolation(MakeFailure("", "/d.jsonl", "it is empty", ""))),
+            "/d.jsonl: it is empty");
+  liger::v1::Violation violation;
+  violation.set_file("job");
+  violation.set_line(3);
+  violation.set_message("the job has no model");
+  EXPECT_EQ(FormatViolation(violation), "job:3: the job has no model");
+}
+
+TEST(ViolationsTest, AnActionGoesOnInLowerCase) {
+  EXPECT_EQ(WithAction("no template", "Use a model with one, or give plain text."),
+            "no template; use a model with one, or give plain text");
+  EXPECT_EQ(WithAction("no disk.", "NFS needs room"), "no disk; NFS needs room");
+  EXPECT_EQ(WithAction("no disk", ""), "no disk");
+}
+
+}  // namespace
+}  // namespace liger
