@@ -49,8 +49,8 @@ Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype) {
   TORCH_CHECK(std::ranges::find(kOpNames, op) != std::end(kOpNames), "PathFor: no op named '", op,
               "'");
 
-  const bool only_float = op == "linear";
-  if (only_float && dtype != c10::kFloat) return Path::kAten;
+  // cuBLAS is PyTorch's.
+  if (op == "linear") return device.is_cpu() && dtype == c10::kFloat ? Path::kCpu : Path::kAten;
   return PathOf(device, dtype);
 }
 

@@ -20,6 +20,19 @@ int SmsOf(c10::Device device) {
 
 }  // namespace
 
+bool Supports(c10::Device device) {
+  enum { kUnknown, kNo, kYes };
+  static std::array<std::atomic<int>, 64> known{};
+  const int index = device.has_index() ? device.index() : 0;
+  auto& answer = known[static_cast<size_t>(index) % known.size()];
+  int value = answer.load(std::memory_order_relaxed);
+  if (value == kUnknown) {
+    value = HasCodeFor(index) ? kYes : kNo;
+    answer.store(value, std::memory_order_relaxed);
+  }
+  return value == kYes;
+}
+
 // The stream comes through c10's device-independent interface: this library has no link to
 // libtorch_cuda, so that it loads on hosts without CUDA, too.
 Scope::Scope(const at::Tensor& t)

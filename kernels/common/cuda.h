@@ -16,10 +16,19 @@ inline constexpr bool kHasCuda = true;
 inline constexpr bool kHasCuda = false;
 #endif
 
+namespace cuda {
+// HasCodeFor, asked once a device. A device without an index is the first.
+bool Supports(c10::Device device);
+}  // namespace cuda
+
 // Whether our CUDA kernels take tensors like this one.
 inline bool HasCudaKernels(c10::Device device, c10::ScalarType dtype) {
-  return kHasCuda && device.is_cuda() &&
-         (dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf);
+  if constexpr (kHasCuda) {
+    return device.is_cuda() &&
+           (dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf) &&
+           cuda::Supports(device);
+  }
+  return false;
 }
 inline bool HasCudaKernels(const at::Tensor& t) {
   return HasCudaKernels(t.device(), t.scalar_type());

@@ -6,6 +6,8 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 
 #include "kernels/common/launch.h"
 
@@ -102,6 +104,43 @@ __device__ __forceinline__ __half FromFloat<__half>(float x) {
 template <>
 __device__ __forceinline__ __nv_bfloat16 FromFloat<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
+}
+
+// A pack as float32 and back, two 16-bit values at a time.
+template <typename T, int N>
+__device__ __forceinline__ void Unpack(const Pack<T, N>& pack, float (&out)[N]) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16> && N % 2 == 0) {
+    uint32_t words[N / 2];
+    memcpy(words, &pack, sizeof(pack));
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) {
+      out[2 * i] = __uint_as_float(words[i] << 16);
+      out[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) out[i] = ToFloat(pack.v[i]);
+  }
+}
+
+template <typename T, int N>
+__device__ __forceinline__ Pack<T, N> Packed(const float (&in)[N]) {
+  Pack<T, N> pack;
+  if constexpr (std::is_same_v<T, __nv_bfloat16> && N % 2 == 0) {
+    __nv_bfloat162 pairs[N / 2];
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) pairs[i] = __floats2bfloat162_rn(in[2 * i], in[2 * i + 1]);
+    memcpy(&pack, pairs, sizeof(pack));
+  } else if constexpr (std::is_same_v<T, __half> && N % 2 == 0) {
+    __half2 pairs[N / 2];
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) pairs[i] = __floats2half2_rn(in[2 * i], in[2 * i + 1]);
+    memcpy(&pack, pairs, sizeof(pack));
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) pack.v[i] = FromFloat<T>(in[i]);
+  }
+  return pack;
 }
 
 template <typename T>

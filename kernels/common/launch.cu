@@ -15,4 +15,13 @@ int CountSms() {
   return count;
 }
 
+bool HasCodeFor(int device) {
+  int major = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  return major >= 8;
+}
+
 }  // namespace liger::kernels::cuda

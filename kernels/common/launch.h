@@ -22,6 +22,9 @@ const char* ErrorName(Error error);
 // Number of multiprocessors of the current device; 0 when there is none.
 int CountSms();
 
+// Whether there is code for this device: compute capability 8.0 or above.
+bool HasCodeFor(int device);
+
 }  // namespace liger::kernels::cuda
 
 #endif  // LIGER_KERNELS_COMMON_LAUNCH_H_

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "kernels/common/check.h"
@@ -13,12 +14,15 @@ namespace liger::kernels {
 namespace {
 
 // Of the logits of a chunk. On a CPU, 32 MiB keep the head's share of the peak small while
-// each chunk's pass over dW (as large as the weight) is still paid for by its product; on a
-// GPU 2048 rows and more keep cuBLAS at its full rate.
+// each chunk's pass over dW (as large as the weight) is still paid for by its product. On a
+// GPU cuBLAS is at its full rate from 2048 rows, and each chunk reads and writes all of dW.
 constexpr int64_t kCpuChunkBytes = int64_t{32} << 20;
-constexpr int64_t kGpuChunkRows = 2048;
-// As ignore_index of a chunk, whose ignored rows are gone already.
-constexpr int64_t kNone = -1;
+constexpr int64_t kGpuChunkRows = 4096;
+constexpr int64_t kGpuChunkBytes = int64_t{900} << 20;
+constexpr int64_t kGpuRowMultiple = 256;
+// As ignore_index of a chunk, whose ignored rows are gone already: no target that somebody
+// might mean.
+constexpr int64_t kNone = std::numeric_limits<int64_t>::min();
 
 }  // namespace
 
@@ -40,11 +44,16 @@ LinearHead::LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Te
 
 int64_t LinearHead::ChunkRows() const {
   const int64_t M = num_valid(), V = weight_VH_.size(0);
-  if (!hidden_MH_.is_cpu()) return std::min(M, kGpuChunkRows);
-  const int64_t row_bytes = std::max<int64_t>(1, V * int64_t{sizeof(float)});
-  const int64_t most = std::max<int64_t>(32, kCpuChunkBytes / row_bytes);
-  const int64_t chunks = (M + most - 1) / most;
-  return (M + chunks - 1) / std::max<int64_t>(1, chunks);
+  const bool on_cpu = hidden_MH_.is_cpu();
+  const auto element = on_cpu ? sizeof(float) : hidden_MH_.element_size();
+  const int64_t row_bytes = std::max<int64_t>(1, V * static_cast<int64_t>(element));
+  const int64_t most =
+      on_cpu ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
+             : std::clamp(kGpuChunkBytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
+  const int64_t chunks = std::max<int64_t>(1, (M + most - 1) / most);
+  const int64_t rows = (M + chunks - 1) / chunks;
+  if (on_cpu || chunks == 1) return rows;
+  return (rows + kGpuRowMultiple - 1) / kGpuRowMultiple * kGpuRowMultiple;
 }
 
 void LinearHead::ForEachChunk(const ChunkFn& fn) const {

@@ -14,28 +14,28 @@ constexpr int kGradPacks = 4;
 
 constexpr float kLog2e = 1.44269504088896341f;
 
-// exp(z - m) of logits of type T, for one m and many z. Of 16-bit logits one multiply-add and
-// one ex2: off by 1e-7 times |z - m|, which their own rounding hides.
+// exp(z - m) of logits of type T, for one m and many z. Of 16-bit logits by ex2, without expf's
+// second half of log2(e): off by 2e-8 times |z - m|, which their own rounding hides.
 template <typename T>
 class ExpMinus {
  public:
-  __device__ explicit ExpMinus(float m) : high_(m), low_(0), scaled_(m * kLog2e) {}
   // m in double: its rounding to float would cost every result the same digits.
-  __device__ explicit ExpMinus(double m)
-      : high_(static_cast<float>(m)),
-        low_(static_cast<float>(m - double{high_})),
-        scaled_(static_cast<float>(m * double{kLog2e})) {}
+  __device__ explicit ExpMinus(double m) {
+    const double scaled = sizeof(T) == 2 ? m * double{kLog2e} : m;
+    high_ = static_cast<float>(scaled);
+    low_ = static_cast<float>(scaled - double{high_});
+  }
   __device__ __forceinline__ float operator()(float z) const {
     if constexpr (sizeof(T) == 2) {
       float e;
-      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(fmaf(z, kLog2e, -scaled_)));
+      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(fmaf(z, kLog2e, -high_) - low_));
       return e;
     }
     return expf((z - high_) - low_);
   }
 
  private:
-  float high_, low_, scaled_;
+  float high_, low_;
 };
 
 // Sums over logits z relative to their running maximum m, with e = exp(z - m).
@@ -44,7 +44,7 @@ struct Sums {
   float e = 0;        // sum e
   float weighted = 0; // sum e (z - m)
   float squares = 0;  // sum e^2
-  float z = 0;        // sum z
+  double z = 0;       // sum z
 };
 
 // Moves the sums to a new maximum. With m' = m + d: e (z - m') = e (z - m) - e d.
@@ -63,11 +63,9 @@ __device__ __forceinline__ void Rebase(F& e, F& weighted, F& squares, F old_max,
 template <bool kStats, typename T, int VEC>
 __device__ __forceinline__ void Add(const Pack<T, VEC>& pack, Sums& s) {
   float z[VEC], top = s.max;
+  Unpack(pack, z);
 #pragma unroll
-  for (int j = 0; j < VEC; ++j) {
-    z[j] = ToFloat(pack.v[j]);
-    top = fmaxf(top, z[j]);
-  }
+  for (int j = 0; j < VEC; ++j) top = fmaxf(top, z[j]);
   if (top > s.max) {
     Rebase<kStats>(s.e, s.weighted, s.squares, s.max, top);
     s.max = top;
@@ -78,7 +76,7 @@ __device__ __forceinline__ void Add(const Pack<T, VEC>& pack, Sums& s) {
     for (int j = 0; j < VEC; ++j) s.e += isnan(z[j]) ? z[j] : 0.0f;
     return;
   }
-  const ExpMinus<T> exp_minus(s.max);
+  const ExpMinus<T> exp_minus(double{s.max});
 #pragma unroll
   for (int j = 0; j < VEC; ++j) {
     const float e = exp_minus(z[j]);
@@ -86,8 +84,13 @@ __device__ __forceinline__ void Add(const Pack<T, VEC>& pack, Sums& s) {
     if constexpr (kStats) {
       s.weighted += e == 0 ? 0.0f : e * (z[j] - s.max);
       s.squares += e * e;
-      s.z += z[j];
     }
+  }
+  if constexpr (kStats) {
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) sum += z[j];
+    s.z += sum;
   }
 }
 
@@ -195,19 +198,20 @@ __global__ void __launch_bounds__(kGradThreads)
   for (int i = 0; i < kGradPacks; ++i) {
     const int64_t v = begin + (int64_t{i} * kGradThreads + threadIdx.x) * VEC;
     if (v >= shape.V) return;
-    Pack<D, VEC> packed;
-    if (ignored) {
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) packed.v[j] = FromFloat<D>(0.0f);
-    } else {
-      const Pack<T, VEC> in = LoadOnce<VEC>(row + v);
+    float dz[VEC] = {};
+    if (!ignored) {
+      float z[VEC];
+      Unpack(LoadOnce<VEC>(row + v), z);
+      // -1 where the target is not among them; a comparison of 64 bits each would cost more than
+      // the exponential.
+      const int hit = y >= v && y < v + VEC ? static_cast<int>(y - v) : -1;
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
-        const float p = softmax(ToFloat(in.v[j]));
-        packed.v[j] = FromFloat<D>(f * (v + j == y ? p - 1.0f : p));
+        const float p = softmax(z[j]);
+        dz[j] = f * (j == hit ? p - 1.0f : p);
       }
     }
-    Store<VEC>(out_row + v, packed);
+    Store<VEC>(out_row + v, Packed<D>(dz));
   }
 }
 
@@ -218,7 +222,7 @@ constexpr int kMaxCluster = 8;
 // One cluster a row; each block keeps its span of the row in registers between the sums and
 // the gradient.
 template <typename T, int PACKS, bool kStats>
-__global__ void __launch_bounds__(kReduceThreads, PACKS == 4 ? 3 : 2)
+__global__ void __launch_bounds__(kReduceThreads, 2)
     SinglePassKernel(T* logits, LogitsShape shape, int64_t span,
                      const int64_t* __restrict__ target, const float* __restrict__ factor,
                      LogitsResults out) {
@@ -290,26 +294,33 @@ __global__ void __launch_bounds__(kReduceThreads, PACKS == 4 ? 3 : 2)
   for (int i = 0; i < PACKS; ++i) {
     const int64_t v = begin + (int64_t{i} * kReduceThreads + threadIdx.x) * VEC;
     if (v >= end) break;
-    Pack<T, VEC> packed;
+    float z[VEC], dz[VEC];
+    Unpack(held[i], z);
+    const int hit = y >= v && y < v + VEC ? static_cast<int>(y - v) : -1;
 #pragma unroll
     for (int j = 0; j < VEC; ++j) {
-      const float p = softmax(ToFloat(held[i].v[j]));
-      packed.v[j] = FromFloat<T>(f * (v + j == y ? p - 1.0f : p));
+      const float p = softmax(z[j]);
+      dz[j] = f * (j == hit ? p - 1.0f : p);
     }
-    Store<VEC>(row + v, packed);
+    Store<VEC>(row + v, Packed<T>(dz));
   }
   cluster.barrier_wait(std::move(token));
+#else
+  __trap();
 #endif
 }
 
 int64_t ElementBytes(Dtype dtype) { return dtype == Dtype::kFloat ? 4 : 2; }
 
+// Whether the code that this GPU runs was compiled for clusters: not on an older one, and not
+// where the driver compiled the fallback, which knows none.
 bool HasClusters() {
-  int device = 0, major = 0;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) ==
-             cudaSuccess &&
-         major >= 9;
+  cudaFuncAttributes attributes;
+  if (cudaFuncGetAttributes(&attributes, SinglePassKernel<float, 4, false>) != cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  return attributes.ptxVersion >= 90;
 }
 
 }  // namespace
@@ -401,12 +412,10 @@ Error CrossEntropyGrad(const Queue& queue, const LogitsShape& shape, const void*
       constexpr int64_t kColumns = int64_t{kGradThreads} * vec() * kGradPacks;
       constexpr int64_t kMaxRows = 65535;
       for (int64_t c = 0; c < shape.C; c += kMaxRows) {
-        LogitsShape part = shape;
-        part.C = std::min(kMaxRows, shape.C - c);
         const dim3 blocks(static_cast<unsigned>((shape.V + kColumns - 1) / kColumns),
-                          static_cast<unsigned>(part.C));
+                          static_cast<unsigned>(std::min(kMaxRows, shape.C - c)));
         GradKernel<T, D, vec()><<<blocks, kGradThreads, 0, StreamOf(queue)>>>(
-            static_cast<const T*>(logits) + c * shape.stride, part, logsumexp + c, target + c,
+            static_cast<const T*>(logits) + c * shape.stride, shape, logsumexp + c, target + c,
             factor + c, out_stride, static_cast<D*>(out) + c * out_stride);
       }
     };

@@ -33,6 +33,7 @@ void CheckBackward(const at::Tensor& grad, const at::Tensor& logits, const at::T
   CheckShape(lse_arg, {logits.sym_size(0)}, "[T]");
   CheckSameDevice(lse_arg, logits_arg);
   CheckDim({kOp, "grad", grad}, 0);
+  CheckSameDevice({kOp, "grad", grad}, logits_arg);
 }
 
 LossAndLogsumexp Forward(const at::Tensor& logits, const at::Tensor& target, double scale,

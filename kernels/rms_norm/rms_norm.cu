@@ -1,3 +1,5 @@
+#include <cuda_pipeline.h>
+
 #include <algorithm>
 
 #include "kernels/common/column_sum.cuh"
@@ -7,69 +9,100 @@
 namespace liger::kernels::cuda {
 namespace {
 
-// A row is held in registers by the threads of a block: NV packs of VEC elements each. An
-// unaligned row takes VEC = 1; what does not fit into the registers is read again.
-constexpr int kMaxPacks = 4;
+// Blocks walk over rows. While a row is reduced, the next kStages - 1 are on their way into
+// shared memory: each thread fetches what it will use itself, so that nobody waits for others.
+constexpr int kStages = 3;
 constexpr int kMaxThreads = 512;
-// A row that fits into one pack a thread never takes more threads than this.
-constexpr int kFewThreads = 256;
-template <int NV>
-inline constexpr int kThreads = NV == 1 ? kFewThreads : kMaxThreads;
+constexpr int kMaxPacks = 4;
 
+// Packs of a row that a thread takes, and threads. Rows that are not whole packs, not aligned
+// or longer than that take the kernels for long rows.
 struct RowPlan {
-  int vec, packs, threads;
-  int64_t held() const { return int64_t{vec} * packs * threads; }
+  int packs = 0, threads = 0;
+  bool fits() const { return packs != 0; }
 };
 
-RowPlan PlanRow(int64_t H, int wide, bool aligned) {
-  RowPlan plan{.vec = aligned && H % wide == 0 ? wide : 1, .packs = 1, .threads = 32};
-  const int64_t packs = (H + plan.vec - 1) / plan.vec;
-  if (packs > kFewThreads) plan.packs = 2;
-  if (packs > 2 * kMaxThreads) plan.packs = kMaxPacks;
+RowPlan PlanRow(const RmsNormShape& shape, bool aligned) {
+  const int64_t wide = shape.dtype == Dtype::kFloat ? 4 : 8;
+  const int64_t packs = shape.H / wide;
+  if (!aligned || shape.H % wide != 0 || packs > kMaxPacks * kMaxThreads) return {};
+  RowPlan plan{.packs = packs <= 256 ? 1 : packs <= 2 * kMaxThreads ? 2 : kMaxPacks};
   const int64_t threads = (packs + plan.packs - 1) / plan.packs;
-  plan.threads = static_cast<int>(std::min<int64_t>(kMaxThreads, (threads + 31) / 32 * 32));
+  plan.threads = static_cast<int>((threads + 31) / 32 * 32);
   return plan;
 }
 
-// Blocks walk over rows; the next row is on its way while this one is reduced.
-template <typename T, typename W, int VEC, int NV>
-__global__ void __launch_bounds__(kThreads<NV>)
-    ForwardKernel(const T* __restrict__ x, const W* __restrict__ weight, int64_t rows, int64_t H,
-                  float eps, float offset, bool round_xhat, T* __restrict__ y,
-                  float* __restrict__ rstd) {
-  __shared__ float scratch[2][32];
-  const int step = static_cast<int>(blockDim.x) * VEC, first = static_cast<int>(threadIdx.x) * VEC;
-  Pack<T, VEC> held[NV], next[NV];
-  Pack<W, VEC> w[NV];
-  const auto fetch = [&](int64_t row) {
+// One operand's stages of one thread: pack i of stage s.
+template <typename T, int NV>
+class Stages {
+ public:
+  static constexpr int VEC = kWide<T>;
+  using P = Pack<T, VEC>;
+
+  __device__ Stages(void* shared, int H)
+      : own_(static_cast<uint4*>(shared) + threadIdx.x), row_(H / VEC), H_(H) {}
+
+  __device__ __forceinline__ void Fetch(const T* row, int stage) {
 #pragma unroll
     for (int i = 0; i < NV; ++i) {
-      if (first + i * step < H) next[i] = LoadOnce<VEC>(x + row * H + first + i * step);
+      const int h = Column(i);
+      if (h >= H_) break;
+      __pipeline_memcpy_async(own_ + stage * row_ + i * blockDim.x, row + h, 16);
     }
-  };
+  }
+  __device__ __forceinline__ P At(int i, int stage) const {
+    return FromRaw<P>(own_[stage * row_ + i * blockDim.x]);
+  }
+  __device__ __forceinline__ static int Column(int i) {
+    return (i * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * VEC;
+  }
+
+ private:
+  uint4* own_;
+  int row_, H_;
+};
+
+template <typename T, typename W, int NV>
+__global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads)
+    ForwardKernel(const T* __restrict__ x, const W* __restrict__ weight, int64_t rows, int H,
+                  float eps, float offset, bool round_xhat, T* __restrict__ y,
+                  float* __restrict__ rstd) {
+  constexpr int VEC = kWide<T>;
+  extern __shared__ uint4 shared[];
+  // A stage each: a block may be a row ahead of its slowest warp.
+  __shared__ float scratch[kStages][32];
+  Stages<T, NV> in(shared, H);
+  Pack<W, VEC> w[NV];
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
-    if (first + i * step < H) w[i] = Load<VEC>(weight + first + i * step);
+    if (in.Column(i) < H) w[i] = Load<VEC>(weight + in.Column(i));
   }
-  int64_t row = blockIdx.x;
-  if (row < rows) fetch(row);
-  for (int parity = 0; row < rows; row += gridDim.x, parity ^= 1) {
+  const int64_t step = gridDim.x;
+  const auto fetch = [&](int64_t row, int stage) {
+    if (row < rows) in.Fetch(x + row * H, stage);
+    __pipeline_commit();
+  };
 #pragma unroll
-    for (int i = 0; i < NV; ++i) held[i] = next[i];
-    if (row + gridDim.x < rows) fetch(row + gridDim.x);
+  for (int s = 0; s < kStages - 1; ++s) fetch(blockIdx.x + s * step, s);
+  int stage = 0, ahead = kStages - 1;
+  for (int64_t row = blockIdx.x; row < rows; row += step) {
+    fetch(row + (kStages - 1) * step, ahead);
+    __pipeline_wait_prior(kStages - 1);
+    Pack<T, VEC> held[NV];
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < NV; ++i) {
-      if (first + i * step >= H) break;
+      if (in.Column(i) >= H) break;
+      held[i] = in.At(i, stage);
 #pragma unroll
       for (int j = 0; j < VEC; ++j) sum += ToFloat(held[i].v[j]) * ToFloat(held[i].v[j]);
     }
-    sum = BlockSum(sum, scratch[parity]);
+    sum = BlockSum(sum, scratch[stage]);
     const float r = 1.0f / sqrtf(sum / static_cast<float>(H) + eps);
     if (threadIdx.x == 0) rstd[row] = r;
 #pragma unroll
     for (int i = 0; i < NV; ++i) {
-      if (first + i * step >= H) break;
+      if (in.Column(i) >= H) break;
       Pack<T, VEC> out;
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
@@ -77,12 +110,90 @@ __global__ void __launch_bounds__(kThreads<NV>)
         if (round_xhat) xhat = RoundTo<T>(xhat);
         out.v[j] = FromFloat<T>(xhat * (ToFloat(w[i].v[j]) + offset));
       }
-      Store<VEC>(y + row * H + first + i * step, out);
+      Store<VEC>(y + row * H + in.Column(i), out);
+    }
+    stage = stage + 1 == kStages ? 0 : stage + 1;
+    ahead = ahead + 1 == kStages ? 0 : ahead + 1;
+  }
+}
+
+// dw is summed in registers and goes to this block's row of `partial` at the end.
+template <typename T, typename W, int NV>
+__global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1 ? 4 : NV == 2 ? 2 : 1)
+    BackwardKernel(const T* __restrict__ dy, const T* __restrict__ x, const W* __restrict__ weight,
+                   const float* __restrict__ rstd, int64_t rows, int H, float offset,
+                   bool round_xhat, T* __restrict__ dx, float* __restrict__ partial) {
+  constexpr int VEC = kWide<T>;
+  extern __shared__ uint4 shared[];
+  // A stage each: a block may be a row ahead of its slowest warp.
+  __shared__ float scratch[kStages][32];
+  Stages<T, NV> in_dy(shared, H), in_x(shared + kStages * (H / VEC), H);
+  Pack<W, VEC> w[NV];
+#pragma unroll
+  for (int i = 0; i < NV; ++i) {
+    if (in_x.Column(i) < H) w[i] = Load<VEC>(weight + in_x.Column(i));
+  }
+  float dw[NV][VEC] = {};
+  const int64_t step = gridDim.x;
+  const auto fetch = [&](int64_t row, int stage) {
+    if (row < rows) {
+      in_dy.Fetch(dy + row * H, stage);
+      in_x.Fetch(x + row * H, stage);
+    }
+    __pipeline_commit();
+  };
+#pragma unroll
+  for (int s = 0; s < kStages - 1; ++s) fetch(blockIdx.x + s * step, s);
+  float next_r = blockIdx.x < rows ? rstd[blockIdx.x] : 0;
+  int stage = 0, ahead = kStages - 1;
+  for (int64_t row = blockIdx.x; row < rows; row += step) {
+    fetch(row + (kStages - 1) * step, ahead);
+    const float r = next_r;
+    if (row + step < rows) next_r = rstd[row + step];
+    __pipeline_wait_prior(kStages - 1);
+    float dot = 0;
+#pragma unroll
+    for (int i = 0; i < NV; ++i) {
+      if (in_x.Column(i) >= H) break;
+      const Pack<T, VEC> px = in_x.At(i, stage), pdy = in_dy.At(i, stage);
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) {
+        const float xhat = ToFloat(px.v[j]) * r, d = ToFloat(pdy.v[j]);
+        dot += d * (ToFloat(w[i].v[j]) + offset) * xhat;
+        dw[i][j] += d * (round_xhat ? RoundTo<T>(xhat) : xhat);
+      }
+    }
+    if (dx != nullptr) {
+      const float mean = BlockSum(dot, scratch[stage]) / static_cast<float>(H);
+#pragma unroll
+      for (int i = 0; i < NV; ++i) {
+        if (in_x.Column(i) >= H) break;
+        const Pack<T, VEC> px = in_x.At(i, stage), pdy = in_dy.At(i, stage);
+        Pack<T, VEC> out;
+#pragma unroll
+        for (int j = 0; j < VEC; ++j) {
+          const float xhat = ToFloat(px.v[j]) * r;
+          const float g = ToFloat(pdy.v[j]) * (ToFloat(w[i].v[j]) + offset);
+          out.v[j] = FromFloat<T>(r * (g - xhat * mean));
+        }
+        Store<VEC>(dx + row * H + in_x.Column(i), out);
+      }
+    }
+    stage = stage + 1 == kStages ? 0 : stage + 1;
+    ahead = ahead + 1 == kStages ? 0 : ahead + 1;
+  }
+  if (partial == nullptr) return;
+#pragma unroll
+  for (int i = 0; i < NV; ++i) {
+    if (in_x.Column(i) >= H) break;
+    float* out = partial + int64_t{blockIdx.x} * H + in_x.Column(i);
+#pragma unroll
+    for (int j = 0; j < VEC; j += 4) {
+      Store<4>(out + j, Pack<float, 4>{dw[i][j], dw[i][j + 1], dw[i][j + 2], dw[i][j + 3]});
     }
   }
 }
 
-// Rows too long for registers.
 template <typename T, typename W>
 __global__ void LongRowForwardKernel(const T* __restrict__ x, const W* __restrict__ weight,
                                      int64_t rows, int64_t H, float eps, float offset,
@@ -107,85 +218,6 @@ __global__ void LongRowForwardKernel(const T* __restrict__ x, const W* __restric
   }
 }
 
-// Blocks walk over rows; the next row is on its way while this one is reduced, as long as
-// both fit into the registers. dw is summed in registers and goes to this block's row of `partial` at the end.
-template <typename T, typename W, int VEC, int NV>
-__global__ void __launch_bounds__(kThreads<NV>)
-    BackwardKernel(const T* __restrict__ dy, const T* __restrict__ x, const W* __restrict__ weight,
-                   const float* __restrict__ rstd, int64_t rows, int64_t H, float offset,
-                   bool round_xhat, T* __restrict__ dx, float* __restrict__ partial) {
-  constexpr bool kPrefetch = NV < kMaxPacks;
-  __shared__ float scratch[2][32];
-  const int step = static_cast<int>(blockDim.x) * VEC, first = static_cast<int>(threadIdx.x) * VEC;
-  Pack<T, VEC> next_dy[NV], next_x[NV];
-  float next_r = 0;
-  Pack<W, VEC> w[NV];
-  float dw[NV][VEC] = {};
-  const auto fetch = [&](int64_t row) {
-    next_r = rstd[row];
-#pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      const int h = first + i * step;
-      if (h >= H) break;
-      next_dy[i] = LoadOnce<VEC>(dy + row * H + h);
-      next_x[i] = LoadOnce<VEC>(x + row * H + h);
-    }
-  };
-#pragma unroll
-  for (int i = 0; i < NV; ++i) {
-    const int h = first + i * step;
-    if (h < H) w[i] = Load<VEC>(weight + h);
-  }
-  int64_t row = blockIdx.x;
-  if (kPrefetch && row < rows) fetch(row);
-  for (int parity = 0; row < rows; row += gridDim.x, parity ^= 1) {
-    if (!kPrefetch) fetch(row);
-    const float r = next_r;
-    Pack<T, VEC> this_dy[NV], this_x[NV];
-#pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      this_dy[i] = next_dy[i];
-      this_x[i] = next_x[i];
-    }
-    if (kPrefetch && row + gridDim.x < rows) fetch(row + gridDim.x);
-    float dot = 0;
-#pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (first + i * step >= H) break;
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        const float xhat = ToFloat(this_x[i].v[j]) * r, d = ToFloat(this_dy[i].v[j]);
-        dot += d * (ToFloat(w[i].v[j]) + offset) * xhat;
-        dw[i][j] += d * (round_xhat ? RoundTo<T>(xhat) : xhat);
-      }
-    }
-    if (dx == nullptr) continue;
-    const float mean = BlockSum(dot, scratch[parity]) / static_cast<float>(H);
-#pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      const int h = first + i * step;
-      if (h >= H) break;
-      Pack<T, VEC> out;
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        const float xhat = ToFloat(this_x[i].v[j]) * r;
-        const float g = ToFloat(this_dy[i].v[j]) * (ToFloat(w[i].v[j]) + offset);
-        out.v[j] = FromFloat<T>(r * (g - xhat * mean));
-      }
-      Store<VEC>(dx + row * H + h, out);
-    }
-  }
-  if (partial == nullptr) return;
-#pragma unroll
-  for (int i = 0; i < NV; ++i) {
-    const int h = first + i * step;
-    if (h >= H) break;
-#pragma unroll
-    for (int j = 0; j < VEC; ++j) partial[int64_t{blockIdx.x} * H + h + j] = dw[i][j];
-  }
-}
-
-// Rows too long for registers.
 template <typename T, typename W>
 __global__ void LongRowBackwardKernel(const T* __restrict__ dy, const T* __restrict__ x,
                                       const W* __restrict__ weight,
@@ -228,22 +260,48 @@ void DispatchTypes(const RmsNormShape& shape, F&& f) {
   });
 }
 
+// Calls f with the number of packs as a constant.
 template <typename F>
-void DispatchPlan(const RowPlan& plan, int wide, F&& f) {
-  const auto packs = [&](auto vec) {
-    if (plan.packs == 1) return f(vec, std::integral_constant<int, 1>{});
-    if (plan.packs == 2) return f(vec, std::integral_constant<int, 2>{});
-    return f(vec, std::integral_constant<int, 4>{});
-  };
-  if (plan.vec == 1) return packs(std::integral_constant<int, 1>{});
-  if (wide == 4) return packs(std::integral_constant<int, 4>{});
-  packs(std::integral_constant<int, 8>{});
+void DispatchPacks(const RowPlan& plan, F&& f) {
+  if (plan.packs == 1) return f(std::integral_constant<int, 1>{});
+  if (plan.packs == 2) return f(std::integral_constant<int, 2>{});
+  f(std::integral_constant<int, kMaxPacks>{});
 }
 
-int Wide(Dtype dtype) { return dtype == Dtype::kFloat ? 4 : 8; }
+// Of shared memory, for `operands` rows in each stage.
+size_t StageBytes(const RmsNormShape& shape, int operands) {
+  const size_t element = shape.dtype == Dtype::kFloat ? 4 : 2;
+  return static_cast<size_t>(kStages * operands) * static_cast<size_t>(shape.H) * element;
+}
 
-RowPlan Plan(const RmsNormShape& shape, bool aligned) {
-  return PlanRow(shape.H, Wide(shape.dtype), aligned);
+// How many blocks of the kernel a multiprocessor takes; 0: it has less shared memory. The kernel
+// may then use all that there is: a limit for each call would be a race between threads.
+template <auto kKernel>
+int BlocksPerSm(int threads, size_t shared) {
+  struct Known {
+    int device = -1, threads = 0;
+    size_t shared = 0;
+    int blocks = 0;
+  };
+  thread_local Known known;
+  int device = 0, most = 0, blocks = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (known.device == device && known.threads == threads && known.shared == shared) {
+    return known.blocks;
+  }
+  cudaFuncAttributes attributes;
+  if (cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+          cudaSuccess ||
+      cudaFuncGetAttributes(&attributes, kKernel) != cudaSuccess ||
+      cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           most - static_cast<int>(attributes.sharedSizeBytes)) != cudaSuccess ||
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kKernel, threads, shared) !=
+          cudaSuccess) {
+    cudaGetLastError();
+    return 0;
+  }
+  known = {device, threads, shared, blocks};
+  return blocks;
 }
 
 }  // namespace
@@ -251,34 +309,35 @@ RowPlan Plan(const RmsNormShape& shape, bool aligned) {
 Error RmsNormForward(const Queue& queue, const RmsNormShape& shape, const void* x,
                      const void* weight, double eps, void* y, float* rstd) {
   if (shape.rows == 0 || shape.H == 0) return 0;
-  const bool aligned = IsAligned(x) && IsAligned(weight) && IsAligned(y);
-  const int wide = Wide(shape.dtype);
-  const RowPlan plan = Plan(shape, aligned);
-  // As many blocks as run at once, by threads: each keeps its weights and walks over rows.
-  const int64_t per_sm = 2048 / plan.threads;
-  const auto blocks = static_cast<unsigned>(std::min(shape.rows, per_sm * queue.num_sms));
+  const RowPlan plan = PlanRow(shape, IsAligned(x) && IsAligned(weight) && IsAligned(y));
   DispatchTypes(shape, [&](auto t, auto w) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
-    const auto run = [&](auto kernel, int threads) {
-      kernel<<<blocks, threads, 0, StreamOf(queue)>>>(
-          static_cast<const T*>(x), static_cast<const W*>(weight), shape.rows, shape.H,
+    const auto run = [&](auto kernel, int per_sm, int threads, size_t shared, auto H) {
+      const int64_t blocks = std::min(shape.rows, int64_t{per_sm} * queue.num_sms);
+      kernel<<<static_cast<unsigned>(blocks), threads, shared, StreamOf(queue)>>>(
+          static_cast<const T*>(x), static_cast<const W*>(weight), shape.rows, H,
           static_cast<float>(eps), shape.offset, shape.round_xhat, static_cast<T*>(y), rstd);
     };
-    if (plan.held() < shape.H) return run(LongRowForwardKernel<T, W>, kMaxThreads);
-    DispatchPlan(plan, wide, [&](auto vec, auto packs) {
-      if constexpr (vec() == 1 || vec() == kWide<T>) {
-        run(ForwardKernel<T, W, vec(), packs()>, plan.threads);
-      }
-    });
+    bool done = false;
+    if (plan.fits()) {
+      DispatchPacks(plan, [&](auto packs) {
+        constexpr auto kKernel = &ForwardKernel<T, W, packs()>;
+        const size_t shared = StageBytes(shape, 1);
+        const int per_sm = BlocksPerSm<kKernel>(plan.threads, shared);
+        if (per_sm == 0) return;
+        run(kKernel, per_sm, plan.threads, shared, static_cast<int>(shape.H));
+        done = true;
+      });
+    }
+    if (!done) run(LongRowForwardKernel<T, W>, 4, kMaxThreads, 0, shape.H);
   });
   return LaunchError();
 }
 
 int64_t RmsNormScratchRows(const Queue& queue, const RmsNormShape& shape) {
-  // Blocks that fit at once, by threads; more would only make more partial sums.
-  const RowPlan plan = Plan(shape, true);
-  const int64_t per_sm = std::max(1, 1024 / plan.threads);
+  const RowPlan plan = PlanRow(shape, true);
+  const int64_t per_sm = plan.fits() ? std::max(1, 1024 / plan.threads) : 2;
   return std::min<int64_t>(shape.rows, per_sm * queue.num_sms);
 }
 
@@ -288,27 +347,27 @@ Error RmsNormBackward(const Queue& queue, const RmsNormShape& shape, const void*
   if (shape.H == 0) return 0;
   const int64_t blocks = RmsNormScratchRows(queue, shape);
   const bool aligned = IsAligned(dy) && IsAligned(x) && IsAligned(weight) && IsAligned(dx);
-  const int wide = Wide(shape.dtype);
-  const RowPlan plan = Plan(shape, aligned);
+  const RowPlan plan = PlanRow(shape, aligned);
   float* partial = dweight == nullptr ? nullptr : scratch;
   DispatchTypes(shape, [&](auto t, auto w) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
-    const auto run = [&](auto kernel, int threads) {
-      if (blocks == 0) return;
-      kernel<<<static_cast<unsigned>(blocks), threads, 0, StreamOf(queue)>>>(
+    const auto run = [&](auto kernel, int threads, size_t shared, auto H) {
+      kernel<<<static_cast<unsigned>(blocks), threads, shared, StreamOf(queue)>>>(
           static_cast<const T*>(dy), static_cast<const T*>(x), static_cast<const W*>(weight), rstd,
-          shape.rows, shape.H, shape.offset, shape.round_xhat, static_cast<T*>(dx), partial);
+          shape.rows, H, shape.offset, shape.round_xhat, static_cast<T*>(dx), partial);
     };
-    if (plan.held() < shape.H) {
-      run(LongRowBackwardKernel<T, W>, kMaxThreads);
-    } else {
-      DispatchPlan(plan, wide, [&](auto vec, auto packs) {
-        if constexpr (vec() == 1 || vec() == kWide<T>) {
-          run(BackwardKernel<T, W, vec(), packs()>, plan.threads);
-        }
+    bool done = blocks == 0;
+    if (!done && plan.fits()) {
+      DispatchPacks(plan, [&](auto packs) {
+        constexpr auto kKernel = &BackwardKernel<T, W, packs()>;
+        const size_t shared = StageBytes(shape, 2);
+        if (BlocksPerSm<kKernel>(plan.threads, shared) == 0) return;
+        run(kKernel, plan.threads, shared, static_cast<int>(shape.H));
+        done = true;
       });
     }
+    if (!done) run(LongRowBackwardKernel<T, W>, kMaxThreads, 0, shape.H);
     if (dweight != nullptr) {
       ColumnSum(queue, scratch, blocks, shape.H, static_cast<W*>(dweight));
     }

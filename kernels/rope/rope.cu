@@ -6,7 +6,7 @@
 namespace liger::kernels::cuda {
 namespace {
 
-constexpr int kMaxThreads = 256;
+constexpr int kMaxThreads = 512;
 
 // N consecutive cosines or sines, in their own dtype until used: registers decide the speed. A
 // float32 table beside 16-bit heads takes two loads.
@@ -43,58 +43,39 @@ __device__ __forceinline__ Head<T> HeadOf(const RopeHeads& q, const RopeHeads& k
           static_cast<T*>(y) + t * y_token + head * y_head + d};
 }
 
-// Heads that a thread rotates with one set of cosines and sines: all are loaded before the first
-// is computed.
-constexpr int kHeads = 2;
-
-// A block takes blockDim.y tokens. Along x, its threads form lanes of VEC pairs of one head, for
-// groups of kHeads heads of q and then of k.
+// A block takes a token; each thread VEC pairs of one head, so that many loads are under way.
+// What a token's heads share of the tables comes from the L1 cache.
 template <typename T, typename C, int VEC>
-__global__ void __launch_bounds__(kMaxThreads, sizeof(C) * VEC > 16 ? 2 : 3)
-    RopeKernel(int64_t tokens, int64_t D, int64_t R, RopeHeads q, RopeHeads k,
-               const C* __restrict__ cos, const C* __restrict__ sin, bool backward, int lanes) {
-  const int64_t t = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (t >= tokens) return;
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const int group = static_cast<int>(threadIdx.x) / lanes;
-  const int groups = static_cast<int>(blockDim.x) / lanes;
-  const int64_t half = R / 2, heads = q.heads + k.heads;
-  for (int64_t d = int64_t{lane} * VEC; d < half; d += int64_t{lanes} * VEC) {
-    const Entries<C, VEC> c0(cos + t * R + d), c1(cos + t * R + half + d);
-    const Entries<C, VEC> s0(sin + t * R + d), s1(sin + t * R + half + d);
-    for (int64_t n0 = group; n0 < heads; n0 += int64_t{groups} * kHeads) {
-      Pack<T, VEC> a[kHeads], b[kHeads];
+__global__ void __launch_bounds__(kMaxThreads)
+    RopeKernel(int D, int R, RopeHeads q, RopeHeads k, const C* __restrict__ cos,
+               const C* __restrict__ sin, bool backward, int lanes) {
+  const int64_t t = blockIdx.x;
+  const int half = R / 2;
+  const int64_t items = (q.heads + k.heads) * lanes;
+  for (int64_t item = threadIdx.x; item < items; item += blockDim.x) {
+    const int d = static_cast<int>(item % lanes) * VEC;
+    const auto [x, y] = HeadOf<T>(q, k, t, item / lanes, d);
+    const Pack<T, VEC> a = LoadOnce<VEC>(x), b = LoadOnce<VEC>(x + half);
+    const C* c = cos + t * R + d;
+    const C* s = sin + t * R + d;
+    const Entries<C, VEC> c0(c), c1(c + half), s0(s), s1(s + half);
+    float fa[VEC], fb[VEC], first[VEC], second[VEC];
+    Unpack(a, fa);
+    Unpack(b, fb);
 #pragma unroll
-      for (int i = 0; i < kHeads; ++i) {
-        const int64_t n = n0 + int64_t{i} * groups;
-        if (n >= heads) break;
-        const T* x = HeadOf<T>(q, k, t, n, d).x;
-        a[i] = LoadOnce<VEC>(x);
-        b[i] = LoadOnce<VEC>(x + half);
-      }
-#pragma unroll
-      for (int i = 0; i < kHeads; ++i) {
-        const int64_t n = n0 + int64_t{i} * groups;
-        if (n >= heads) break;
-        Pack<T, VEC> first, second;
-#pragma unroll
-        for (int j = 0; j < VEC; ++j) {
-          const float fa = ToFloat(a[i].v[j]), fb = ToFloat(b[i].v[j]);
-          first.v[j] = FromFloat<T>(backward ? fa * c0[j] + fb * s1[j] : fa * c0[j] - fb * s0[j]);
-          second.v[j] = FromFloat<T>(backward ? fb * c1[j] - fa * s0[j] : fb * c1[j] + fa * s1[j]);
-        }
-        T* y = HeadOf<T>(q, k, t, n, d).y;
-        Store<VEC>(y, first);
-        Store<VEC>(y + half, second);
-      }
+    for (int j = 0; j < VEC; ++j) {
+      first[j] = backward ? fa[j] * c0[j] + fb[j] * s1[j] : fa[j] * c0[j] - fb[j] * s0[j];
+      second[j] = backward ? fb[j] * c1[j] - fa[j] * s0[j] : fb[j] * c1[j] + fa[j] * s1[j];
     }
+    Store<VEC>(y, Packed<T>(first));
+    Store<VEC>(y + half, Packed<T>(second));
   }
   if (R == D) return;
   // Elements that are not rotated.
-  for (int64_t n = group; n < heads; n += groups) {
+  for (int64_t n = 0; n < q.heads + k.heads; ++n) {
     const auto [x, y] = HeadOf<T>(q, k, t, n, 0);
     if (x == y) continue;
-    for (int64_t d = R + lane; d < D; d += lanes) y[d] = x[d];
+    for (int d = R + static_cast<int>(threadIdx.x); d < D; d += blockDim.x) y[d] = x[d];
   }
 }
 
@@ -116,16 +97,13 @@ Error Rope(const Queue& queue, Dtype dtype, Dtype table_dtype, int64_t T, int64_
     using E = typename decltype(t)::type;
     const auto run = [&](auto c, auto vec) {
       using C = typename decltype(c)::type;
-      const int lanes =
-          static_cast<int>(std::clamp<int64_t>((R / 2 + vec() - 1) / vec(), 1, kMaxThreads));
-      const int64_t wanted = (q.heads + k.heads + kHeads - 1) / kHeads;
-      const int groups = static_cast<int>(std::clamp<int64_t>(wanted, 1, kMaxThreads / lanes));
-      const int per_block = std::max(1, kMaxThreads / (lanes * groups));
-      const dim3 threads(static_cast<unsigned>(lanes * groups), static_cast<unsigned>(per_block));
-      RopeKernel<E, C, vec()>
-          <<<static_cast<unsigned>((T + per_block - 1) / per_block), threads, 0,
-             StreamOf(queue)>>>(T, D, R, q, k, static_cast<const C*>(cos),
-                                static_cast<const C*>(sin), backward, lanes);
+      const int lanes = static_cast<int>(R / 2 / vec());
+      const int64_t items = (q.heads + k.heads) * lanes;
+      const auto threads = static_cast<unsigned>(
+          std::clamp<int64_t>((items + 31) / 32 * 32, 32, kMaxThreads));
+      RopeKernel<E, C, vec()><<<static_cast<unsigned>(T), threads, 0, StreamOf(queue)>>>(
+          static_cast<int>(D), static_cast<int>(R), q, k, static_cast<const C*>(cos),
+          static_cast<const C*>(sin), backward, lanes);
     };
     const auto with_table = [&](auto c) {
       if (vectors) {

@@ -57,7 +57,12 @@ void RopeIntoCuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& co
                   const at::Tensor& sin_TR, RopeDirection direction, const at::Tensor& y_q,
                   const at::Tensor& y_k) {
   const cuda::Scope scope(q);
-  const at::Tensor cos = cos_TR.contiguous(), sin = sin_TR.to(cos_TR.scalar_type()).contiguous();
+  // One dtype for both: the wider of the two.
+  const bool widen = cos_TR.scalar_type() != sin_TR.scalar_type();
+  const auto table = [&](const at::Tensor& t) {
+    return (widen ? t.to(at::kFloat) : t).contiguous();
+  };
+  const at::Tensor cos = table(cos_TR), sin = table(sin_TR);
   const auto heads = [](const at::Tensor& x, const at::Tensor& y) -> cuda::RopeHeads {
     return {.x = x.const_data_ptr(),
             .y = y.mutable_data_ptr(),

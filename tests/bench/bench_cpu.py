@@ -7,8 +7,9 @@ batches of 4 Alpaca rows of at most 256 tokens in file order, tokenised once
 with the model's chat template, loss on the answers. Tokens are real tokens on
 both sides: transformers pads each batch to its longest row, as its collator
 does; this trainer does not pad. Each side runs in the environment that its
-users start it in: the plain one, and the agent's (huge pages for the heap). The second table gives both sides the same
-padded layout, so that it shows the kernels and the loop alone.
+users start it in: the plain one, and the agent's (huge pages for the heap). The
+second table gives both sides the agent's and the same padded layout, so that it
+shows the kernels and the loop alone.
 
 Memory is the process's peak resident set; CPU time is user + system of the
 measured steps. The last table is what each side's matrix products reach in
@@ -29,6 +30,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BATCH, MAX_LENGTH, LEARNING_RATE = 4, 256, 2e-5
 IGNORED = -100
+# As the agent and the installed launcher start a trainer.
+HUGE_PAGES = ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]
 
 
 # ---- The rows, tokenised once for everybody -------------------------------
@@ -197,9 +200,7 @@ def trainer_command(trainer, model_dir, rows_file, mode, steps, folder):
     }
     path = f"{folder}/{mode}.json"
     json.dump(spec, open(path, "w", encoding="utf-8"))
-    # As the agent and the installed launcher start it.
-    environment = ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]
-    return environment + [trainer, "--spec", path, "--output", output], f"{output}/metrics.jsonl"
+    return HUGE_PAGES + [trainer, "--spec", path, "--output", output], f"{output}/metrics.jsonl"
 
 
 def run_table(title, runs, rounds, warmup, steps, tokens):
@@ -255,17 +256,18 @@ def compare(arguments, folder):
         f"{real_tokens(padded(rows), arguments.warmup, arguments.steps) / tokens:.2f}x"
     )
 
-    def child():
-        command = [sys.executable, __file__, "--child", "transformers", "--model", arguments.model,
+    def transformers(layout):
+        command = HUGE_PAGES if layout == "padded" else []
+        command = command + [sys.executable, __file__, "--child", "transformers", "--model", arguments.model,
                    "--rows", files["unpadded"], "--steps", str(total)]  # fmt: skip
-        return command, None
+        return lambda: (command, None)
 
     def ours(mode, layout):
         return lambda: trainer_command(arguments.trainer, arguments.model, files[layout], mode, total, folder)
 
     result = {}
     for title, layout in (("As each side runs", "unpadded"), ("Same padded layout", "padded")):
-        runs = {"transformers": child, "LIGER": ours("LIGER", layout), "BASELINE": ours("BASELINE", layout)}
+        runs = {"transformers": transformers(layout), "LIGER": ours("LIGER", layout), "BASELINE": ours("BASELINE", layout)}
         result[layout] = run_table(title, runs, arguments.rounds, arguments.warmup, arguments.steps, tokens)
         ratios(result[layout])
     gemm = subprocess.run(

@@ -20,6 +20,7 @@
 
 #include <ATen/DeviceAccelerator.h>
 
+#include "kernels/adamw/adamw.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
@@ -209,6 +210,27 @@ void Losses(Bench& bench) {
               [&] { CrossEntropyAndGradInPlace(in_place, target, 1.0); });
 }
 
+// A 1B model's worth of parameters in bfloat16 with float32 states, and all in bfloat16.
+void Optimizer(Bench& bench) {
+  for (const auto state : {at::kFloat, at::kBFloat16}) {
+    std::vector<AdamWParameter> parameters;
+    double bytes = 0;
+    for (int i = 0; i < 64; ++i) {
+      const int64_t n = int64_t{1} << 24;
+      AdamWParameter p{.param = Randn({n}),
+                       .grad = Randn({n}),
+                       .exp_avg = at::zeros({n}, at::TensorOptions(kGpu).dtype(state)),
+                       .exp_avg_sq = at::zeros({n}, at::TensorOptions(kGpu).dtype(state))};
+      bytes += static_cast<double>(2 * p.param.nbytes() + p.grad.nbytes() +
+                                   2 * p.exp_avg.nbytes() + 2 * p.exp_avg_sq.nbytes());
+      parameters.push_back(std::move(p));
+    }
+    bench.Bytes(std::string("adamw 64x2^24 bf16, states ") + c10::toString(state), bytes, [&] {
+      AdamWStep(parameters, {0.1f, 0.99f, 0.01f, 1e-8f, 1e-5f, 1.0f, 1.0f}, true);
+    });
+  }
+}
+
 void Heads(Bench& bench, int64_t T) {
   const int64_t V = 128256, H = 4096, C = std::min<int64_t>(T, 2048);
   const std::string shape = " " + std::to_string(T) + "x" + std::to_string(H) + "x" + std::to_string(V);
@@ -264,6 +286,7 @@ int Main(int argc, char** argv) {
   Norms(bench);
   Elementwise(bench);
   Losses(bench);
+  Optimizer(bench);
   for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);
   if (!json.empty()) bench.WriteJson(json);
   return 0;

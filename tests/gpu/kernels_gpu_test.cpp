@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "kernels/adamw/adamw.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/path.h"
@@ -105,7 +106,7 @@ TEST(KernelsGpuTest, HeadsInOneTensorAndInPlace) {
 
 // A target outside the vocabulary is never read; the loss says that something is wrong.
 TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
-  for (const int64_t bad : {int64_t{-7}, int64_t{100}, int64_t{1} << 40}) {
+  for (const int64_t bad : {int64_t{-1}, int64_t{-7}, int64_t{100}, int64_t{1} << 40}) {
     const at::Tensor logits = Randn({5, 100}, at::kFloat);
     at::Tensor target = at::zeros({5}, at::TensorOptions(kGpu).dtype(at::kLong));
     target[3] = bad;
@@ -113,6 +114,69 @@ TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
     const at::Tensor weight = Randn({100, 16}, at::kFloat), hidden = Randn({5, 16}, at::kFloat);
     EXPECT_TRUE(std::isnan(FusedLinearCrossEntropy(hidden, weight, target).loss.item<double>()));
   }
+}
+
+// Several sizes, aligned and not, against the formula in double.
+TEST(KernelsGpuTest, AdamWOfManyTensors) {
+  torch::manual_seed(5);
+  const AdamWStepScalars s{0.1f, 0.99f, 0.01f, 1e-6f, 2e-3f, 1.7f, 0.5f};
+  for (const auto& [param_dtype, state_dtype] :
+       {std::pair(at::kFloat, at::kFloat), {at::kBFloat16, at::kFloat},
+        {at::kBFloat16, at::kBFloat16}}) {
+    std::vector<AdamWParameter> parameters;
+    std::vector<std::vector<at::Tensor>> before;
+    const at::Tensor shared = Randn({1 << 16}, param_dtype);
+    for (const int64_t n : {1, 7, 4096, 0, 16384, 40001, 100000}) {
+      AdamWParameter p{.param = Randn({n}, param_dtype),
+                       .compute = at::empty({n}, at::TensorOptions(kGpu).dtype(at::kBFloat16)),
+                       .grad = Randn({n}, param_dtype),
+                       .exp_avg = Randn({n}, state_dtype) * 0.1,
+                       .exp_avg_sq = Randn({n}, state_dtype).abs(),
+                       .decay = 0.999f};
+      before.push_back({p.param.clone(), p.exp_avg.clone(), p.exp_avg_sq.clone()});
+      parameters.push_back(p);
+    }
+    // Not 16 byte aligned.
+    parameters[5].param = shared.narrow(0, 1, 40001);
+    before[5][0] = parameters[5].param.clone();
+    AdamWStep(parameters, s, /*stochastic=*/false);
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const auto d = [](const at::Tensor& t) { return t.to(at::kDouble); };
+      const at::Tensor g = d(parameters[i].grad) * s.grad_scale;
+      const at::Tensor m = d(before[i][1]) + s.one_minus_beta1 * (g - d(before[i][1]));
+      const at::Tensor v = d(before[i][2]) * s.beta2 + s.one_minus_beta2 * g * g;
+      const at::Tensor p = d(before[i][0]) * 0.999f -
+                           s.step_size * m / (v.sqrt() * s.inv_sqrt_bias2 + s.epsilon);
+      if (g.numel() == 0) continue;
+      const double param_tolerance = param_dtype == at::kFloat ? 1e-6 : 4e-3;
+      const double state_tolerance = state_dtype == at::kFloat ? 1e-6 : 4e-3;
+      EXPECT_LT(RelativeError(parameters[i].param, p), param_tolerance) << i;
+      EXPECT_LT(RelativeError(parameters[i].exp_avg, m), state_tolerance) << i;
+      EXPECT_LT(RelativeError(parameters[i].exp_avg_sq, v), state_tolerance) << i;
+      EXPECT_LT(RelativeError(parameters[i].compute, p), 4e-3) << i;
+    }
+  }
+}
+
+// Steps far below half a unit in the last place move the mean all the same, and equal streams
+// give equal bits.
+TEST(KernelsGpuTest, AdamWRoundsStochastically) {
+  const int64_t n = 1 << 20;
+  const auto run = [&](uint64_t stream) {
+    const auto options = at::TensorOptions(kGpu).dtype(at::kBFloat16);
+    AdamWParameter p{.param = at::ones({n}, options),
+                     .grad = at::ones({n}, options),
+                     .exp_avg = at::ones({n}, options.dtype(at::kFloat)),
+                     .exp_avg_sq = at::ones({n}, options.dtype(at::kFloat)),
+                     .stream = stream};
+    AdamWStep({p}, {0.1f, 0.99f, 0.01f, 0.0f, 1e-4f, 1.0f, 1.0f}, /*stochastic=*/true);
+    return p.param;
+  };
+  const at::Tensor a = run(1), b = run(1), c = run(2);
+  EXPECT_TRUE(a.equal(b));
+  EXPECT_FALSE(a.equal(c));
+  // From 1 down by 1e-4; bfloat16's next value below 1 is 1 - 2^-8.
+  EXPECT_NEAR(1 - a.to(at::kDouble).mean().item<double>(), 1e-4, 2e-6);
 }
 
 // More than 2^31 logits: 17000 rows of 128256, whose last row counts like its first.

@@ -62,7 +62,7 @@ TEST(AdamWTest, IsTorchsAdamW) {
   }
 }
 
-// The ATen path that serves GPUs gives what the fused CPU pass gives.
+// The ATen path that serves devices without a kernel gives what the fused CPU pass gives.
 TEST(AdamWTest, DevicePathAgreesWithTheCpuPath) {
   AdamWScalars scalars{0.1f, 0.99f, 0.01f, 1e-6f, 2e-3f, 1.7f, 0.999f, 0.5f};
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "kernels/adamw/adamw.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/optim/adamw_cpu.h"
 
@@ -89,16 +90,25 @@ void AdamW::Step(const std::vector<at::Tensor>& grads, double learning_rate, dou
   without_decay.decay = 1;
 
   std::optional<at::Generator> generator;
+  std::vector<kernels::AdamWParameter> in_one_launch;
   for (size_t i = 0; i < entries.size(); ++i) {
     if (!grads[i].defined()) continue;
     const AdamWScalars& scalars = entries[i].decay ? with_decay : without_decay;
     const at::Tensor param = entries[i].storage.detach();
     const at::Tensor compute =
         entries[i].storage.is_same(entries[i].compute) ? param : entries[i].compute.detach();
-    if (param.is_cpu()) {
-      const uint64_t stream =
-          (seed_ * 0x9e3779b97f4a7c15ull + uint64_t(step_count_)) * 0xd1342543de82ef95ull +
-          uint64_t(i) * 0xa0761d6478bd642full;
+    const uint64_t stream =
+        (seed_ * 0x9e3779b97f4a7c15ull + uint64_t(step_count_)) * 0xd1342543de82ef95ull +
+        uint64_t(i) * 0xa0761d6478bd642full;
+    if (kernels::HasAdamWStep(param.device())) {
+      in_one_launch.push_back({.param = param,
+                               .compute = compute.is_same(param) ? at::Tensor() : compute,
+                               .grad = grads[i].contiguous(),
+                               .exp_avg = exp_avg_[i],
+                               .exp_avg_sq = exp_avg_sq_[i],
+                               .decay = scalars.decay,
+                               .stream = stream});
+    } else if (param.is_cpu()) {
       AdamWStepCpu(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, rounding_,
                    stream);
     } else {
@@ -108,6 +118,16 @@ void AdamW::Step(const std::vector<at::Tensor>& grads, double learning_rate, dou
       AdamWStepDevice(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, generator);
     }
   }
+  const AdamWScalars& s = with_decay;
+  kernels::AdamWStep(in_one_launch,
+                     {.one_minus_beta1 = s.one_minus_beta1,
+                      .beta2 = s.beta2,
+                      .one_minus_beta2 = s.one_minus_beta2,
+                      .epsilon = s.epsilon,
+                      .step_size = s.step_size,
+                      .inv_sqrt_bias2 = s.inv_sqrt_bias2,
+                      .grad_scale = s.grad_scale},
+                     rounding_ == Rounding::kStochastic);
 }
 
 std::map<std::string, at::Tensor> AdamW::StateDict() const {

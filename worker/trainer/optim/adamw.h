@@ -32,8 +32,8 @@ struct AdamWOptions {
 // Arithmetic is fp32 whatever the dtypes; results are rounded once, to nearest
 // or stochastically (Rounding). On a CPU one pass over memory reads the
 // gradient (scaled for clipping on the way), updates both states and the
-// parameter and writes the compute copy. On other devices: ATen's multi-tensor
-// ops.
+// parameter and writes the compute copy; on a GPU one launch does so for all
+// parameters (kernels/adamw). Elsewhere: ATen's ops.
 class AdamW {
  public:
   // `parameters` must outlive this. States start at zero, allocated at the

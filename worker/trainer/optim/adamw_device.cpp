@@ -1,4 +1,4 @@
-// AdamW's update from ATen ops, for devices other than the CPU.
+// AdamW's update from ATen ops, for devices that have no kernel of ours.
 #include <ATen/ATen.h>
 
 #include "worker/trainer/optim/adamw_cpu.h"
