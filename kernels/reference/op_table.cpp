@@ -47,7 +47,7 @@ const std::vector<OpShape>& HeadShapes() {
       {"all_ignored", 9, 16, 50, 0},    {"no_tokens", 0, 8, 20},
       {"three_chunks", 70, 3, 262147},
       // Rows of whole 16 byte packs: one block, several.
-      {"aligned", 29, 24, 2048, 3},     {"wide", 5, 16, 128256}};
+      {"aligned", 29, 24, 2048},        {"wide", 5, 16, 128256}};
   return shapes;
 }
 

@@ -274,13 +274,13 @@ TEST_F(AgentTest, ReplaysUnacknowledgedEventsOnTheNextSession) {
 
 TEST_F(AgentTest, ShipsWhatAnOutageHeldUp) {
   coordinator_->SetShip(false);
-  StartAgent({"--ship-timeout", "1"});
+  StartAgent({"--ship-timeout", "4"});
   Run(ref_, {{"steps", "5"}});
   coordinator_->WaitForExited(ref_);
   const int port = coordinator_->port();
   const FakeCoordinator::Memory memory = coordinator_->memory();
   coordinator_.reset();
-  absl::SleepFor(absl::Seconds(2));  // longer than the time for shipping
+  absl::SleepFor(absl::Seconds(5));  // longer than the time for shipping, a retry a second
   coordinator_ = std::make_unique<FakeCoordinator>(port, memory);
   EXPECT_TRUE(coordinator_->WaitUntil([&] { return coordinator_->Steps(ref_).size() == 5; },
                                       absl::Seconds(20)));
