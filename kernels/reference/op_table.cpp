@@ -46,8 +46,8 @@ const std::vector<OpShape>& HeadShapes() {
       {"some_ignored", 31, 24, 211, 3}, {"one_valid", 23, 16, 130, 1000},
       {"all_ignored", 9, 16, 50, 0},    {"no_tokens", 0, 8, 20},
       {"three_chunks", 70, 3, 262147},
-      // Rows of whole 16 byte packs: one block, several.
-      {"aligned", 29, 24, 2048},        {"wide", 5, 16, 128256}};
+      // Rows of whole 16 byte packs: one block of a cluster, eight.
+      {"aligned", 29, 24, 2048, 1, true}, {"wide", 5, 16, 128256, 1, true}};
   return shapes;
 }
 

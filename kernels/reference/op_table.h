@@ -24,6 +24,8 @@ struct OpShape {
   int64_t vocab;  // V, or the number of heads, or N of linear
   // Every `valid_every`-th target is not ignored; 0: all are ignored.
   int64_t valid_every = 1;
+  // For a path that only a GPU has.
+  bool gpu_only = false;
 };
 
 struct OpCase {
