@@ -110,12 +110,9 @@ __device__ __forceinline__ void RebaseTo(double top, Totals& t) {
   t.max = top;
 }
 
-// Over a block of kReduceThreads, in every thread. fmaxf drops NaN; the sums keep it.
-template <bool kStats>
-__device__ __forceinline__ Totals ReduceBlock(const Sums& s) {
+// The maximum over a block of kReduceThreads, in every thread. Drops NaN, which the sums keep.
+__device__ __forceinline__ float BlockMax(float top) {
   __shared__ float tops[kReduceThreads / 32];
-  __shared__ double scratch[4][32];
-  float top = s.max;
 #pragma unroll
   for (int offset = 16; offset > 0; offset /= 2) {
     top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, offset));
@@ -125,15 +122,34 @@ __device__ __forceinline__ Totals ReduceBlock(const Sums& s) {
   top = tops[0];
 #pragma unroll
   for (int i = 1; i < kReduceThreads / 32; ++i) top = fmaxf(top, tops[i]);
-  Totals t{s.max, s.e, s.weighted, s.squares, s.z};
-  RebaseTo<kStats>(top, t);
-  t.e = BlockSum(t.e, scratch[0]);
+  return top;
+}
+
+// Adds up sums that are relative to one maximum, over a block, in every thread.
+template <bool kStats>
+__device__ __forceinline__ Totals SumBlock(const Sums& s) {
+  __shared__ double scratch[4][32];
+  Totals t{s.max, BlockSum(double{s.e}, scratch[0]), 0, 0, 0};
   if constexpr (kStats) {
-    t.weighted = BlockSum(t.weighted, scratch[1]);
-    t.squares = BlockSum(t.squares, scratch[2]);
-    t.z = BlockSum(t.z, scratch[3]);
+    t.weighted = BlockSum(double{s.weighted}, scratch[1]);
+    t.squares = BlockSum(double{s.squares}, scratch[2]);
+    t.z = BlockSum(s.z, scratch[3]);
   }
   return t;
+}
+
+// Both, of sums that each thread has relative to its own maximum.
+template <bool kStats>
+__device__ __forceinline__ Totals ReduceBlock(Sums s) {
+  const float top = BlockMax(s.max);
+  if (s.max == -INFINITY && s.e == 0) {
+    s.weighted = s.squares = 0;
+  } else {
+    // In float32, whose rounding is one of the many that the sum averages.
+    Rebase<kStats>(s.e, s.weighted, s.squares, s.max, top);
+  }
+  s.max = top;
+  return SumBlock<kStats>(s);
 }
 
 template <bool kStats>
@@ -246,25 +262,52 @@ __global__ void __launch_bounds__(kReduceThreads, 2)
     return;
   }
   const bool in_range = y >= 0 && y < shape.V;
-  const bool leader = rank == 0 && threadIdx.x == 0;
   // Before any block overwrites it: they all wait for this one below.
-  const float at_target = leader && in_range ? ToFloat(row[y]) : NAN;
+  const float at_target =
+      rank == 0 && threadIdx.x == 0 && in_range ? ToFloat(row[y]) : NAN;
   const float f = factor[c];
   Pack<T, VEC> held[PACKS];
+  const int64_t first = begin + int64_t{threadIdx.x} * VEC;
+  constexpr int64_t kStep = int64_t{kReduceThreads} * VEC;
+#pragma unroll
+  for (int i = 0; i < PACKS; ++i) {
+    if (first + i * kStep < end) held[i] = LoadOnce<VEC>(row + first + i * kStep);
+  }
+  // Whose element the target is corrects it at the end.
+  const bool owner = y >= begin && y < end && (y - begin) / VEC % kReduceThreads == threadIdx.x;
+  const float own_target = owner ? ToFloat(row[y]) : 0;
   Sums s;
 #pragma unroll
   for (int i = 0; i < PACKS; ++i) {
-    const int64_t v = begin + (int64_t{i} * kReduceThreads + threadIdx.x) * VEC;
-    if (v < end) held[i] = LoadOnce<VEC>(row + v);
+    if (first + i * kStep >= end) break;
+    float z[VEC];
+    Unpack(held[i], z);
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) s.max = fmaxf(s.max, z[j]);
   }
+  s.max = BlockMax(s.max);
+  const ExpMinus<T> exp_minus(double{s.max == -INFINITY ? 0.0f : s.max});
 #pragma unroll
   for (int i = 0; i < PACKS; ++i) {
-    const int64_t v = begin + (int64_t{i} * kReduceThreads + threadIdx.x) * VEC;
-    if (v < end) Add<kStats>(held[i], s);
+    if (first + i * kStep >= end) break;
+    float z[VEC];
+    Unpack(held[i], z);
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      const float e = exp_minus(z[j]);
+      s.e += e;
+      if constexpr (kStats) {
+        s.weighted += e == 0 ? 0.0f : e * (z[j] - s.max);
+        s.squares += e * e;
+        sum += z[j];
+      }
+    }
+    s.z += sum;
   }
   __shared__ Totals mine;
-  __shared__ Totals whole;
-  const Totals block = ReduceBlock<kStats>(s);
+  __shared__ double row_lse;
+  const Totals block = SumBlock<kStats>(s);
   if (threadIdx.x == 0) mine = block;
   cluster.sync();
   if (threadIdx.x < 32) {
@@ -283,27 +326,25 @@ __global__ void __launch_bounds__(kReduceThreads, 2)
       t.squares = WarpSum(t.squares);
       t.z = WarpSum(t.z);
     }
-    if (lane == 0) whole = t;
+    if (lane == 0) {
+      row_lse = t.max + log(t.e);
+      if (rank == 0) WriteResults<kStats>(t, at_target, c, shape.V, out);
+    }
   }
   // Nobody leaves, or its shared memory with it, before all have read.
   auto token = cluster.barrier_arrive();
   __syncthreads();
-  const ExpMinus<T> softmax(whole.max + log(whole.e));
-  if (leader) WriteResults<kStats>(whole, at_target, c, shape.V, out);
+  const ExpMinus<T> softmax(row_lse);
 #pragma unroll
   for (int i = 0; i < PACKS; ++i) {
-    const int64_t v = begin + (int64_t{i} * kReduceThreads + threadIdx.x) * VEC;
-    if (v >= end) break;
+    if (first + i * kStep >= end) break;
     float z[VEC], dz[VEC];
     Unpack(held[i], z);
-    const int hit = y >= v && y < v + VEC ? static_cast<int>(y - v) : -1;
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) {
-      const float p = softmax(z[j]);
-      dz[j] = f * (j == hit ? p - 1.0f : p);
-    }
-    Store<VEC>(row + v, Packed<T>(dz));
+    for (int j = 0; j < VEC; ++j) dz[j] = f * softmax(z[j]);
+    Store<VEC>(row + first + i * kStep, Packed<T>(dz));
   }
+  if (owner) row[y] = FromFloat<T>(f * (softmax(own_target) - 1.0f));
   cluster.barrier_wait(std::move(token));
 #else
   __trap();
