@@ -7,7 +7,7 @@ MODEL = .cache/models/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-long test-asan test-tsan build setup model bench-cpu bench-service install lint format clean
+.PHONY: help demo test test-long test-gpu test-asan test-tsan build setup model bench-cpu bench-service install lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -23,6 +23,9 @@ test-long: build model  ## tests too long for every commit
 
 test-asan test-tsan: test-%: setup model  ## the tests under a sanitizer (tsan: server, agent, client)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset $* && cmake --build --preset $* -j$(JOBS) && ctest --preset $*
+
+test-gpu: setup  ## the tests that need a GPU (and nvcc), in a build folder of their own
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset cuda && cmake --build --preset cuda -j$(JOBS) && ctest --preset cuda
 
 build: setup  ## all programs, into $(BUILD)/bin
 	@[ -f $(BUILD)/build.ninja ] || PATH="$(CURDIR)/.venv/bin:$$PATH" $(CMAKE) -S . -B $(BUILD) -G Ninja
