@@ -94,7 +94,7 @@ struct HeadCase {
     const at::Tensor head_VD = model->HeadWeight().to(at::kDouble);
     at::Tensor exact_VD = at::zeros_like(head_VD);
     for (const Batch& batch : micro_batches) {
-      const at::Tensor hidden_TD = model->Hidden(ToModelInput(batch, at::kCPU)).to(at::kDouble);
+      const at::Tensor hidden_TD = model->Hidden(ToModelInput(batch, *model)).to(at::kDouble);
       const at::Tensor targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
       const at::Tensor valid = targets_T.ne(kIgnoredLabel).nonzero().view(-1);
       at::Tensor dz = hidden_TD.index_select(0, valid).matmul(head_VD.t()).softmax(-1);

@@ -17,7 +17,7 @@ namespace {
 at::Tensor FirstBatchLogits(CausalLM& model, const std::string& folder) {
   const Batch batch =
       golden::SftBatch(golden::ReadJson(folder + "/expected.json")["sft_batches"][0]);
-  return model.Logits(model.Hidden(ToModelInput(batch, at::kCPU)));
+  return model.Logits(model.Hidden(ToModelInput(batch, model)));
 }
 
 at::Tensor ExpectedLogits(const std::string& folder) {

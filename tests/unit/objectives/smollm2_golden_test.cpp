@@ -125,7 +125,7 @@ TEST_P(SmolLm2Test, LogitsAndGradients) {
   const Batch batch = golden::SftBatch(expected_["sft_batches"][0]);
   {
     const at::NoGradGuard no_grad;
-    ExpectClose(model->Logits(model->Hidden(ToModelInput(batch, at::kCPU))), tensors["logits"],
+    ExpectClose(model->Logits(model->Hidden(ToModelInput(batch, *model))), tensors["logits"],
                 "logits");
   }
   SftObjective objective;

@@ -11,12 +11,14 @@ namespace liger::trainer {
 // on the CPU each sequence goes through PyTorch's flash kernel, on a GPU bf16
 // and fp16 go through FlashAttention-2 with cu_seqlens (Dao 2023,
 // arXiv:2307.08691) and fp32 through the memory-efficient kernel a sequence at
-// a time. at::globalContext().deterministicAlgorithms() is obeyed.
+// a time. at::globalContext().deterministicAlgorithms() is obeyed. A sequence
+// whose prefix is shared sees the keys and values computed for it elsewhere.
 //
-// query_TNH [T, N, H], key_TKH and value_TKH [T, K, H], one floating dtype,
-// last dimension contiguous. Returns [T, N, H], contiguous.
-at::Tensor CausalAttention(const at::Tensor& query_TNH, const at::Tensor& key_TKH,
-                           const at::Tensor& value_TKH, const SequenceLayout& sequences);
+// query_UNH [U, N, H], key_UKH and value_UKH [U, K, H] of the computed tokens
+// (U = T unless sequences.shared), one floating dtype, last dimension
+// contiguous. Returns [U, N, H], contiguous.
+at::Tensor CausalAttention(const at::Tensor& query_UNH, const at::Tensor& key_UKH,
+                           const at::Tensor& value_UKH, const SequenceLayout& sequences);
 
 // The same for the newest T tokens of one sequence of C, whose keys and values
 // are all given. Without gradients; T is 1 or C.

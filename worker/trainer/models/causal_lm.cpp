@@ -27,6 +27,12 @@ void KeyValueCache::Layer::Append(const at::Tensor& keys_TKH, const at::Tensor& 
 CausalLM::CausalLM(ModelConfig config, KernelChoice kernels)
     : config_(std::move(config)), kernels_(kernels) {}
 
+at::Tensor CausalLM::Hidden(const ModelInput& input, KeyValueCache* cache) {
+  const at::Tensor hidden_UD = ComputedHidden(input, cache);
+  const SharedPrefixes* shared = input.sequences.shared.get();
+  return shared ? ToAllTokens(hidden_UD, *shared) : hidden_UD;
+}
+
 at::Tensor CausalLM::Logits(const at::Tensor& hidden_TD) {
   return kernels::Linear(hidden_TD, HeadWeight());
 }

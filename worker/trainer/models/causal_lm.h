@@ -9,11 +9,13 @@
 
 #include "worker/trainer/models/kernel_choice.h"
 #include "worker/trainer/models/model_config.h"
+#include "worker/trainer/models/shared_prefixes.h"
 
 namespace liger::trainer {
 
 // Legend of shape suffixes, here and in objectives/:
 //   T  tokens of the batch, all sequences one after the other (no padding)
+//   U  those of them that are computed: all, unless prefixes are shared
 //   S  sequences;  S1 = S + 1 offsets
 //   D  hidden size;  F  feed-forward size;  V  vocabulary
 //   N  query heads;  K  key/value heads;  H  head dimension;  R = H / 2
@@ -25,16 +27,18 @@ struct SequenceLayout {
   std::vector<int64_t> offsets_S1;  // on the host
   at::Tensor cu_seqlens_S1;         // the same, int32 on the compute device
   int64_t max_seqlen = 0;
+  std::shared_ptr<const SharedPrefixes> shared;  // or none
 
   // From offsets on any device; they start at 0 and rise.
   static SequenceLayout FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device);
   int64_t num_sequences() const { return static_cast<int64_t>(offsets_S1.size()) - 1; }
   int64_t num_tokens() const { return offsets_S1.back(); }
+  int64_t num_computed() const { return shared ? shared->num_computed() : num_tokens(); }
 };
 
 struct ModelInput {
-  at::Tensor input_ids_T;  // int64
-  at::Tensor positions_T;  // int64, from 0 in each sequence
+  at::Tensor input_ids_U;  // int64
+  at::Tensor positions_U;  // int64, from 0 in each sequence
   SequenceLayout sequences;
 };
 
@@ -65,10 +69,9 @@ class CausalLM : public torch::nn::Module {
  public:
   CausalLM(ModelConfig config, KernelChoice kernels);
 
-  // Hidden states after the final norm, [T, D]. With
-  // `cache`, the input is the continuation of the one cached sequence and is
-  // added to it.
-  virtual at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache = nullptr) = 0;
+  // Hidden states after the final norm, of every token: [T, D]. With `cache`,
+  // the input is the continuation of the one cached sequence and is added to it.
+  at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache = nullptr);
 
   // The output projection [V, D], a parameter: logits are hidden_TD @ head_VD^T,
   // and the caller decides whether they ever exist.
@@ -88,6 +91,9 @@ class CausalLM : public torch::nn::Module {
   void set_block_runner(BlockRunner runner) { block_runner_ = std::move(runner); }
 
  protected:
+  // Hidden, of the computed tokens: [U, D].
+  virtual at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache) = 0;
+
   at::Tensor RunBlock(int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD) const;
 
  private:

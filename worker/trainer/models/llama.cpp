@@ -29,19 +29,19 @@ class Attention : public torch::nn::Module {
     o_proj_ = AddModule<Linear>(*this, "o_proj", q_size, c.hidden_size, bias, options);
   }
 
-  at::Tensor forward(const at::Tensor& hidden_TD, const Context& context,
+  at::Tensor forward(const at::Tensor& hidden_UD, const Context& context,
                      KeyValueCache::Layer* cache) {
-    const int64_t tokens = hidden_TD.size(0);
-    at::Tensor q_TNH = q_proj_->forward(hidden_TD).view({tokens, -1, head_dim_});
-    at::Tensor k_TKH = k_proj_->forward(hidden_TD).view({tokens, -1, head_dim_});
-    const at::Tensor v_TKH = v_proj_->forward(hidden_TD).view({tokens, -1, head_dim_});
-    const auto& [cos_TH, sin_TH] = context.rope;
-    std::tie(q_TNH, k_TKH) = fused_rope_ ? kernels::Rope(q_TNH, k_TKH, cos_TH, sin_TH)
-                                         : kernels::baseline::Rope(q_TNH, k_TKH, cos_TH, sin_TH);
-    if (cache) cache->Append(k_TKH, v_TKH);
-    const at::Tensor out_TNH = cache ? CachedAttention(q_TNH, cache->keys_CKH, cache->values_CKH)
-                                     : CausalAttention(q_TNH, k_TKH, v_TKH, context.sequences);
-    return o_proj_->forward(out_TNH.flatten(1));
+    const int64_t tokens = hidden_UD.size(0);
+    at::Tensor q_UNH = q_proj_->forward(hidden_UD).view({tokens, -1, head_dim_});
+    at::Tensor k_UKH = k_proj_->forward(hidden_UD).view({tokens, -1, head_dim_});
+    const at::Tensor v_UKH = v_proj_->forward(hidden_UD).view({tokens, -1, head_dim_});
+    const auto& [cos_UH, sin_UH] = context.rope;
+    std::tie(q_UNH, k_UKH) = fused_rope_ ? kernels::Rope(q_UNH, k_UKH, cos_UH, sin_UH)
+                                         : kernels::baseline::Rope(q_UNH, k_UKH, cos_UH, sin_UH);
+    if (cache) cache->Append(k_UKH, v_UKH);
+    const at::Tensor out_UNH = cache ? CachedAttention(q_UNH, cache->keys_CKH, cache->values_CKH)
+                                     : CausalAttention(q_UNH, k_UKH, v_UKH, context.sequences);
+    return o_proj_->forward(out_UNH.flatten(1));
   }
 
  private:
@@ -60,11 +60,11 @@ class FeedForward : public torch::nn::Module {
     down_proj_ = AddModule<Linear>(*this, "down_proj", f, d, c.mlp_bias, options);
   }
 
-  at::Tensor forward(const at::Tensor& hidden_TD) {
-    const at::Tensor gate_TF = gate_proj_->forward(hidden_TD);
-    const at::Tensor up_TF = up_proj_->forward(hidden_TD);
-    return down_proj_->forward(fused_swiglu_ ? kernels::Swiglu(gate_TF, up_TF)
-                                             : kernels::baseline::Swiglu(gate_TF, up_TF));
+  at::Tensor forward(const at::Tensor& hidden_UD) {
+    const at::Tensor gate_UF = gate_proj_->forward(hidden_UD);
+    const at::Tensor up_UF = up_proj_->forward(hidden_UD);
+    return down_proj_->forward(fused_swiglu_ ? kernels::Swiglu(gate_UF, up_UF)
+                                             : kernels::baseline::Swiglu(gate_UF, up_UF));
   }
 
  private:
@@ -85,10 +85,10 @@ class Block : public torch::nn::Module {
     mlp_ = AddModule<FeedForward>(*this, "mlp", c, kernels, options);
   }
 
-  at::Tensor forward(const at::Tensor& in_TD, const Context& context, KeyValueCache::Layer* cache) {
-    const at::Tensor mid_TD =
-        in_TD + self_attn_->forward(input_layernorm_->forward(in_TD), context, cache);
-    return mid_TD + mlp_->forward(post_attention_layernorm_->forward(mid_TD));
+  at::Tensor forward(const at::Tensor& in_UD, const Context& context, KeyValueCache::Layer* cache) {
+    const at::Tensor mid_UD =
+        in_UD + self_attn_->forward(input_layernorm_->forward(in_UD), context, cache);
+    return mid_UD + mlp_->forward(post_attention_layernorm_->forward(mid_UD));
   }
 
  private:
@@ -128,22 +128,22 @@ class LlamaForCausalLM : public CausalLM {
     lm_head_ = AddModule<Linear>(*this, "lm_head", c.hidden_size, c.vocab_size, false, options);
   }
 
-  at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache) override {
-    at::Tensor hidden_TD = model_->embed_tokens->forward(input.input_ids_T);
-    rope_frequencies_R_ = rope_frequencies_R_.to(hidden_TD.device());
+  at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache) override {
+    at::Tensor hidden_UD = model_->embed_tokens->forward(input.input_ids_U);
+    rope_frequencies_R_ = rope_frequencies_R_.to(hidden_UD.device());
     auto context = std::make_shared<const Context>(
         input.sequences,
-        MakeRopeTables(rope_frequencies_R_, input.positions_T, hidden_TD.scalar_type()));
+        MakeRopeTables(rope_frequencies_R_, input.positions_U, hidden_UD.scalar_type()));
     if (cache) cache->layers.resize(model_->layers.size());
     for (size_t i = 0; i < model_->layers.size(); ++i) {
       KeyValueCache::Layer* layer_cache = cache ? &cache->layers[i] : nullptr;
       const auto block = [layer = model_->layers[i], context,
-                          layer_cache](const at::Tensor& in_TD) {
-        return layer->forward(in_TD, *context, layer_cache);
+                          layer_cache](const at::Tensor& in_UD) {
+        return layer->forward(in_UD, *context, layer_cache);
       };
-      hidden_TD = RunBlock(static_cast<int64_t>(i), block, hidden_TD);
+      hidden_UD = RunBlock(static_cast<int64_t>(i), block, hidden_UD);
     }
-    return model_->norm->forward(hidden_TD);
+    return model_->norm->forward(hidden_UD);
   }
 
   at::Tensor HeadWeight() override { return lm_head_ ? lm_head_->weight : EmbeddingWeight(); }

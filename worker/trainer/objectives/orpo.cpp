@@ -70,7 +70,7 @@ bool OrpoObjective::FusesHead(const CausalLM& model) const {
 
 LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   const at::Device device = model.device();
-  const ModelInput input = ToModelInput(batch, device);
+  const ModelInput input = ToModelInput(batch, model);
   const int64_t pairs = batch.num_rows;
   TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "ORPO needs two sequences a row");
   const PairTargets targets = MakePairTargets(batch, input.sequences);

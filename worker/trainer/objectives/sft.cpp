@@ -68,7 +68,7 @@ bool SftObjective::FusesHead(const CausalLM& model) const {
 }
 
 LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
-  const ModelInput input = ToModelInput(batch, model.device());
+  const ModelInput input = ToModelInput(batch, model);
   const at::Tensor targets_T =
       NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1).to(model.device());
   const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));

@@ -4,11 +4,17 @@
 
 namespace liger::trainer {
 
-ModelInput ToModelInput(const Batch& batch, at::Device device) {
-  const bool non_blocking = true;
-  return {batch.input_ids_T.to(device, at::kLong, non_blocking),
-          batch.positions_T.to(device, at::kLong, non_blocking),
-          SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, device)};
+ModelInput ToModelInput(const Batch& batch, const CausalLM& model) {
+  const at::Device device = model.device();
+  SequenceLayout sequences = SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, device);
+  if (model.kernels().shared_prefixes) {
+    sequences.shared = SharedPrefixes::Find(batch.input_ids_T, sequences.offsets_S1, device);
+  }
+  const auto computed = [&](const at::Tensor& x_T) {
+    const at::Tensor x_device_T = x_T.to(device, at::kLong, /*non_blocking=*/true);
+    return sequences.shared ? x_device_T.index_select(0, sequences.shared->owner_U) : x_device_T;
+  };
+  return {computed(batch.input_ids_T), computed(batch.positions_T), std::move(sequences)};
 }
 
 at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seqlens_S1) {

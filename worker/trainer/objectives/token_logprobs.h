@@ -7,8 +7,9 @@
 
 namespace liger::trainer {
 
-// A batch on the model's device.
-ModelInput ToModelInput(const Batch& batch, at::Device device);
+// A batch on the model's device; what its sequences begin with alike is to be
+// computed once, if the model's kernels say so.
+ModelInput ToModelInput(const Batch& batch, const CausalLM& model);
 
 // What each token is to predict [T]: the label of the token after it, and
 // kIgnoredLabel at the last token of each sequence. Works for labels_T and for
