@@ -64,8 +64,7 @@ TEST(KernelsGpuTest, RmsNormOfEveryLength) {
         const at::Tensor xd = x.detach().cpu().to(at::kDouble).requires_grad_();
         const at::Tensor wd = w.detach().cpu().to(at::kDouble).requires_grad_();
         const at::Tensor yd = RmsNorm(xd, wd, 1e-5);
-        const auto expected =
-            torch::autograd::grad({yd}, {xd, wd}, {dy.cpu().to(at::kDouble)});
+        const auto expected = torch::autograd::grad({yd}, {xd, wd}, {dy.cpu().to(at::kDouble)});
         const double tolerance = dtype == at::kFloat ? 2e-6 : 6e-3;
         EXPECT_LT(RelativeError(y, yd), tolerance) << H << " " << dtype;
         EXPECT_LT(RelativeError(grads[0], expected[0]), tolerance) << H << " " << dtype;
@@ -79,9 +78,7 @@ TEST(KernelsGpuTest, EqualRunsGiveEqualBits) {
   const at::Tensor x = Randn({1000, 1024}, at::kBFloat16).requires_grad_();
   const at::Tensor w = Randn({1024}, at::kBFloat16).requires_grad_();
   const at::Tensor dy = Randn({1000, 1024}, at::kBFloat16);
-  const auto run = [&] {
-    return torch::autograd::grad({RmsNorm(x, w, 1e-5)}, {x, w}, {dy});
-  };
+  const auto run = [&] { return torch::autograd::grad({RmsNorm(x, w, 1e-5)}, {x, w}, {dy}); };
   const auto a = run(), b = run();
   EXPECT_TRUE(a[0].equal(b[0]));
   EXPECT_TRUE(a[1].equal(b[1]));
@@ -120,9 +117,9 @@ TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
 TEST(KernelsGpuTest, AdamWOfManyTensors) {
   torch::manual_seed(5);
   const AdamWStepScalars s{0.1f, 0.99f, 0.01f, 1e-6f, 2e-3f, 1.7f, 0.5f};
-  for (const auto& [param_dtype, state_dtype] :
-       {std::pair(at::kFloat, at::kFloat), {at::kBFloat16, at::kFloat},
-        {at::kBFloat16, at::kBFloat16}}) {
+  for (const auto& [param_dtype, state_dtype] : {std::pair(at::kFloat, at::kFloat),
+                                                 {at::kBFloat16, at::kFloat},
+                                                 {at::kBFloat16, at::kBFloat16}}) {
     std::vector<AdamWParameter> parameters;
     std::vector<std::vector<at::Tensor>> before;
     const at::Tensor shared = Randn({1 << 16}, param_dtype);
@@ -145,8 +142,8 @@ TEST(KernelsGpuTest, AdamWOfManyTensors) {
       const at::Tensor g = d(parameters[i].grad) * s.grad_scale;
       const at::Tensor m = d(before[i][1]) + s.one_minus_beta1 * (g - d(before[i][1]));
       const at::Tensor v = d(before[i][2]) * s.beta2 + s.one_minus_beta2 * g * g;
-      const at::Tensor p = d(before[i][0]) * 0.999f -
-                           s.step_size * m / (v.sqrt() * s.inv_sqrt_bias2 + s.epsilon);
+      const at::Tensor p =
+          d(before[i][0]) * 0.999f - s.step_size * m / (v.sqrt() * s.inv_sqrt_bias2 + s.epsilon);
       if (g.numel() == 0) continue;
       const double param_tolerance = param_dtype == at::kFloat ? 1e-6 : 4e-3;
       const double state_tolerance = state_dtype == at::kFloat ? 1e-6 : 4e-3;

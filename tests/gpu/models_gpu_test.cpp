@@ -1,12 +1,17 @@
-// The same models and objectives on one GPU: attention against fp64, tiny Llamas against
+// The same models and objectives on one GPU: attention against fp64, tiny models against
 // transformers' fp32 fixtures.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
 
 #include "tests/unit/models/golden.h"
 #include "worker/trainer/models/activation_checkpoint.h"
 #include "worker/trainer/models/attention.h"
 #include "worker/trainer/models/generate.h"
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/models/weights.h"
 #include "worker/trainer/objectives/orpo.h"
 #include "worker/trainer/objectives/sft.h"
 
@@ -26,12 +31,13 @@ class GpuTest : public testing::Test {
 
 // Output and the gradients of query, key and value.
 std::vector<at::Tensor> Attention(const std::vector<at::Tensor>& qkvg, at::Device device,
-                                  at::ScalarType dtype) {
+                                  at::ScalarType dtype, AttentionOptions options = {}) {
+  options.scale = 1 / std::sqrt(static_cast<double>(qkvg[0].size(2)));
   const at::Tensor cu_seqlens = at::tensor({0, 7, 8, 300, 411}, at::kInt);
   std::vector<at::Tensor> x;
   for (const at::Tensor& t : qkvg) x.push_back(t.to(device, dtype).clone().requires_grad_());
   const at::Tensor out =
-      CausalAttention(x[0], x[1], x[2], SequenceLayout::FromCuSeqlens(cu_seqlens, device));
+      CausalAttention(x[0], x[1], x[2], SequenceLayout::FromCuSeqlens(cu_seqlens, device), options);
   auto results = torch::autograd::grad({out}, {x[0], x[1], x[2]}, {x[3].detach()});
   results.insert(results.begin(), out.detach());
   return results;
@@ -56,6 +62,60 @@ TEST_F(GpuTest, AttentionOfRaggedBatches) {
   }
 }
 
+TEST_F(GpuTest, AttentionWithWindowAndSoftcap) {
+  torch::manual_seed(2);
+  std::vector<at::Tensor> qkvg;
+  for (const int64_t heads : {8, 2, 2, 8}) qkvg.push_back(at::randn({411, heads, 64}, at::kDouble));
+  for (const AttentionOptions& options :
+       {AttentionOptions{.window = 50}, AttentionOptions{.softcap = 2},
+        AttentionOptions{.window = 50, .softcap = 2}}) {
+    const auto expected = Attention(qkvg, at::kCPU, at::kDouble, options);
+    for (const auto& [dtype, tolerance] :
+         {std::pair(at::kFloat, 2e-6), {at::kHalf, 1e-3}, {at::kBFloat16, 8e-3}}) {
+      const auto actual = Attention(qkvg, kGpu, dtype, options);
+      for (size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_LT(golden::RelativeError(actual[i].cpu(), expected[i]), tolerance)
+            << "tensor " << i << ", " << dtype << ", window " << options.window << ", softcap "
+            << options.softcap;
+      }
+    }
+  }
+}
+
+// Two answers to one prompt, computed once and twice.
+TEST_F(GpuTest, SharedPrefixesChangeNothing) {
+  ExampleSet set;
+  for (const std::vector<int32_t>& ids : std::vector<std::vector<int32_t>>{
+           {1, 2, 3, 4, 5, 6, 7}, {1, 2, 3, 4, 9, 9}, {8, 7, 6}, {1, 2, 3, 4, 9, 1, 1, 1}}) {
+    set.sequences.push_back({.input_ids = ids, .labels = ids});
+  }
+  const std::vector<int64_t> rows = {0, 1, 2, 3};
+  const Batch batch = MakeBatch(set, rows);
+  for (const auto& [dtype, tolerance] : {std::pair(at::kFloat, 1e-5), {at::kBFloat16, 2e-2}}) {
+    for (const char* name : {"gqa_tied_v5", "gemma2_v5", "mistral_window_v5"}) {
+      std::vector<std::map<std::string, at::Tensor>> results;
+      for (const bool shared : {false, true}) {
+        liger::v1::KernelSpec kernels = golden::Kernels("LIGER");
+        kernels.set_shared_prefixes(shared);
+        const std::string folder = golden::Folder(std::string("tiny/") + name);
+        const auto model = BuildModel(ModelConfig::FromFolder(folder), kernels);
+        LoadWeights(*model, folder);
+        model->to(kGpu, dtype);
+        SftObjective sft;
+        golden::WholeStep(sft, *model, batch).loss.backward();
+        auto& result = results.emplace_back();
+        for (const auto& item : model->named_parameters()) {
+          result[item.key()] = item.value().grad().cpu();
+        }
+      }
+      for (const auto& [key, expected] : results[0]) {
+        EXPECT_LT(golden::RelativeError(results[1][key], expected), tolerance)
+            << name << " " << key << " " << dtype;
+      }
+    }
+  }
+}
+
 TEST_F(GpuTest, DeterministicAttentionRepeatsItsBits) {
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
   std::vector<at::Tensor> qkvg;
@@ -68,8 +128,8 @@ TEST_F(GpuTest, DeterministicAttentionRepeatsItsBits) {
   at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
 }
 
-TEST_F(GpuTest, TinyLlamasAreTransformersInFp32) {
-  for (const std::string& name : golden::kTinyCases) {
+TEST_F(GpuTest, TinyModelsAreTransformersInFp32) {
+  for (const std::string& name : golden::TinyCases()) {
     const std::string folder = golden::Folder("tiny/" + name);
     const auto expected = golden::ReadJson(folder + "/expected.json");
     const auto tensors = SafetensorsFile::Open(folder + "/expected.safetensors");

@@ -1,5 +1,7 @@
 #include "tests/unit/models/golden.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <stdexcept>
@@ -12,6 +14,15 @@ namespace liger::trainer::golden {
 
 std::string Folder(const std::string& name) {
   return std::string(LIGER_SOURCE_DIR) + "/tests/golden/models/" + name;
+}
+
+std::vector<std::string> TinyCases() {
+  std::vector<std::string> cases;
+  for (const auto& entry : std::filesystem::directory_iterator(Folder("tiny"))) {
+    cases.push_back(entry.path().filename());
+  }
+  std::sort(cases.begin(), cases.end());
+  return cases;
 }
 
 nlohmann::json ReadJson(const std::string& path) {

@@ -107,16 +107,34 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Refused{R"({"model_type": "mamba"})", "model_type"},
         Refused{R"({"model_type": 3})", "model_type"},
-        Refused{R"({"hidden_act": "gelu"})", "hidden_act"},
+        Refused{R"({"hidden_act": "relu2"})", "hidden_act"},
         Refused{R"({"pretraining_tp": 2})", "pretraining_tp"},
         Refused{R"({"attention_dropout": 0.1})", "attention_dropout"},
         Refused{R"({"sliding_window": 4096})", "sliding_window"},
         Refused{R"({"quantization_config": {"bits": 4}})", "quantization_config"},
         Refused{R"({"auto_map": {"AutoModel": "m.M"}})", "auto_map"},
         Refused{R"({"layer_types": ["sliding_attention"]})", "layer_types"},
-        Refused{R"({"rope_scaling": {"type": "linear", "factor": 2.0}})", "rope_scaling.type"},
-        Refused{R"({"rope_scaling": {"rope_type": "yarn"}})", "rope_scaling.rope_type"},
-        Refused{R"({"rope_parameters": {"rope_type": "dynamic"}})", "rope_parameters.rope_type"},
+        Refused{R"({"rope_scaling": {"type": "mrope", "factor": 2.0}})", "rope_scaling.type"},
+        Refused{R"({"rope_scaling": {"rope_type": "yarn"}})", "rope_scaling.factor"},
+        Refused{R"({"rope_parameters": {"rope_type": "dynamic"}})", "rope_parameters.factor"},
+        Refused{
+            R"({"rope_parameters": {"rope_type": "longrope", "long_factor": [1, 1, 1, 1, 1, 1, 1, 1],
+                    "short_factor": [1, 1]}})",
+            "rope_parameters.short_factor"},
+        Refused{
+            R"({"model_type": "mixtral", "num_key_value_heads": 2, "output_router_logits": true})",
+            "output_router_logits"},
+        Refused{R"({"model_type": "mixtral", "num_key_value_heads": 2, "num_local_experts": 2,
+                    "num_experts_per_tok": 3})",
+                "num_experts_per_tok"},
+        Refused{R"({"model_type": "mistral", "num_key_value_heads": 2, "attention_bias": true})",
+                "attention_bias"},
+        Refused{R"({"model_type": "phi3", "partial_rotary_factor": 0.2})", "partial_rotary_factor"},
+        Refused{R"({"model_type": "phi3", "resid_pdrop": 0.1})", "resid_pdrop"},
+        Refused{R"({"model_type": "gemma2", "layer_types": ["full_attention"]})", "layer_types"},
+        Refused{
+            R"({"model_type": "gemma", "num_key_value_heads": 2, "use_bidirectional_attention": true})",
+            "use_bidirectional_attention"},
         Refused{R"({"rope_parameters": {"rope_type": "default", "mrope_section": [1]}})",
                 "rope_parameters.mrope_section"},
         Refused{R"({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}})",
@@ -138,6 +156,51 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{R"({"pad_token_id": -1})", "pad_token_id"},
         Refused{R"({"pad_token_id": 100})", "pad_token_id"},
         Refused{R"({"pad_token_id": [0]})", "pad_token_id"}));
+
+ModelConfig ParseType(const std::string& type, json patch) {
+  patch["model_type"] = type;
+  return Parse(patch);
+}
+
+// transformers leaves keys out of config.json, and then the family decides.
+TEST(ModelConfigTest, AbsentKeysMeanWhatTheFamilySays) {
+  const json few = {{"num_attention_heads", 32}, {"hidden_size", 128}};
+  EXPECT_EQ(ParseType("llama", few).num_key_value_heads, 32);
+  EXPECT_EQ(ParseType("mistral", few).num_key_value_heads, 8);
+  EXPECT_EQ(ParseType("gemma2", few).num_key_value_heads, 4);
+  EXPECT_EQ(ParseType("gemma2", few).head_dim, 256);
+  EXPECT_EQ(ParseType("phi3", {{"vocab_size", 32064}}).pad_token_id, 32000);
+  EXPECT_EQ(ParseType("phi3", {{"pad_token_id", nullptr}}).pad_token_id, std::nullopt);
+  EXPECT_TRUE(ParseType("gemma", few).tie_word_embeddings);
+  EXPECT_FALSE(ParseType("qwen2", few).tie_word_embeddings);
+  EXPECT_EQ(ParseType("mixtral", few).rope.theta, 1e6);
+  EXPECT_EQ(ParseType("mistral", few).sliding_windows, (std::vector<int64_t>{4096, 4096}));
+  EXPECT_EQ(ParseType("gemma2", few).sliding_windows, (std::vector<int64_t>{4096, 0}));
+  EXPECT_EQ(ParseType("qwen2", few).sliding_windows, (std::vector<int64_t>{0, 0}));
+  json sliding = few;
+  sliding["use_sliding_window"] = true;
+  sliding["max_window_layers"] = 1;
+  EXPECT_EQ(ParseType("qwen3", sliding).sliding_windows, (std::vector<int64_t>{0, 4096}));
+}
+
+TEST(ModelConfigTest, GeluMeansTanhInGemma) {
+  const json gelu = {{"hidden_act", "gelu"}, {"num_key_value_heads", 2}};
+  EXPECT_EQ(ParseType("gemma", gelu).activation, Activation::kGeluTanh);
+  EXPECT_EQ(ParseType("llama", gelu).activation, Activation::kGelu);
+}
+
+TEST(ModelConfigTest, PhiCallsLongRopeSuAndYarn) {
+  const std::vector<double> ones(8, 1.0);
+  for (const char* type : {"su", "yarn", "longrope"}) {
+    const json scaling = {{"type", type}, {"short_factor", ones}, {"long_factor", ones}};
+    const ModelConfig c = ParseType("phi3", {{"pad_token_id", nullptr},
+                                             {"max_position_embeddings", 131072},
+                                             {"original_max_position_embeddings", 4096},
+                                             {"rope_scaling", scaling}});
+    EXPECT_EQ(c.rope.type, RopeConfig::Type::kLongRope);
+    EXPECT_NEAR(c.rope.attention_factor, 1.1902380714238083, 1e-12);
+  }
+}
 
 TEST(KernelChoiceTest, ModeThenSwitches) {
   const KernelChoice all;

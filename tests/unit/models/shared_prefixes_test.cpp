@@ -125,10 +125,12 @@ TEST(SharedPrefixesTest, AttentionIsThatOfWholeSequences) {
     for (const int64_t heads : {4, 2, 2}) {
       inputs.push_back(at::randn({layout.num_computed(), heads, 8}, at::kDouble).requires_grad_());
     }
+    const AttentionOptions options = {
+        .scale = 0.4, .window = seed % 4 == 1 ? 3 : 0, .softcap = seed % 4 == 2 ? 1.5 : 0};
     const auto all = [&](int i) { return inputs[i].index_select(0, layout.shared->computed_T); };
-    const at::Tensor expected =
-        CausalAttention(all(0), all(1), all(2), whole).index_select(0, layout.shared->owner_U);
-    const at::Tensor actual = CausalAttention(inputs[0], inputs[1], inputs[2], layout);
+    const at::Tensor expected = CausalAttention(all(0), all(1), all(2), whole, options)
+                                    .index_select(0, layout.shared->owner_U);
+    const at::Tensor actual = CausalAttention(inputs[0], inputs[1], inputs[2], layout, options);
     EXPECT_LT(golden::RelativeError(actual, expected), 1e-12) << "seed " << seed;
     const at::Tensor grad = at::randn_like(expected);
     const auto expected_grads = torch::autograd::grad({expected}, inputs, {grad});

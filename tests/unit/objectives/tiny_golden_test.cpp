@@ -1,4 +1,4 @@
-// Tiny random Llamas against transformers and TRL in fp32 (tools/fixtures/model_fixtures.py).
+// Tiny random models of every family against transformers and TRL in fp32 (tools/fixtures/model_fixtures.py).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -83,7 +83,7 @@ TEST_P(TinyGoldenTest, TenOrpoSteps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, TinyGoldenTest,
-                         testing::Combine(testing::ValuesIn(golden::kTinyCases),
+                         testing::Combine(testing::ValuesIn(golden::TinyCases()),
                                           testing::Values("LIGER", "BASELINE", "cross_entropy",
                                                           "fused_linear_cross_entropy",
                                                           "fused_linear_logprob")));

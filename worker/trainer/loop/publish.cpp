@@ -7,6 +7,7 @@
 #include "worker/trainer/checkpoint/file_writer.h"
 #include "worker/trainer/checkpoint/model_card.h"
 #include "worker/trainer/checkpoint/model_folder.h"
+#include "worker/trainer/models/weights.h"
 
 namespace liger::trainer {
 namespace {
@@ -36,7 +37,10 @@ SaveModelRequest ModelToSave(const Request& request, const TrainableModel& train
   save.overwrite = request.alone() && request.spec().output().overwrite();
   save.source_dir = model_dir;
   save.dtype = precision.storage;
-  for (auto& [name, tensor] : StoredParameters(trainable)) save.tensors.push_back({name, tensor});
+  for (const auto& [name, tensor] : StoredParameters(trainable)) {
+    const auto pieces = CheckpointTensors(trainable.model->config(), name, tensor);
+    save.tensors.insert(save.tensors.end(), pieces.begin(), pieces.end());
+  }
   return save;
 }
 

@@ -34,7 +34,9 @@ at::Tensor CausalLM::Hidden(const ModelInput& input, KeyValueCache* cache) {
 }
 
 at::Tensor CausalLM::Logits(const at::Tensor& hidden_TD) {
-  return kernels::Linear(hidden_TD, HeadWeight());
+  const at::Tensor logits_TV = kernels::Linear(hidden_TD, HeadWeight());
+  const double cap = config_.final_logit_softcapping;
+  return cap == 0 ? logits_TV : (logits_TV / cap).tanh() * cap;
 }
 
 at::Device CausalLM::device() const { return parameters().front().device(); }

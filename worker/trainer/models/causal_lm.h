@@ -39,6 +39,7 @@ struct SequenceLayout {
 struct ModelInput {
   at::Tensor input_ids_U;  // int64
   at::Tensor positions_U;  // int64, from 0 in each sequence
+  int64_t num_positions;   // 1 + the largest of them
   SequenceLayout sequences;
 };
 
@@ -74,13 +75,14 @@ class CausalLM : public torch::nn::Module {
   at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache = nullptr);
 
   // The output projection [V, D], a parameter: logits are hidden_TD @ head_VD^T,
-  // and the caller decides whether they ever exist.
+  // (then capped by config().final_logit_softcapping), and the caller decides
+  // whether they ever exist.
   virtual at::Tensor HeadWeight() = 0;
 
   // The input embedding [V, D]; the same parameter when the head is tied.
   virtual at::Tensor EmbeddingWeight() = 0;
 
-  // [T, V].
+  // [T, V], with the config's final softcap.
   at::Tensor Logits(const at::Tensor& hidden_TD);
 
   const ModelConfig& config() const { return config_; }

@@ -13,7 +13,7 @@ ModelInput Continuation(std::span<const int32_t> ids, int64_t begin, at::Device 
   const at::Tensor ids_T = at::tensor(at::ArrayRef<int32_t>(ids.data(), ids.size()));
   return {ids_T.to(device, at::kLong),
           at::arange(begin, begin + count, at::TensorOptions(device).dtype(at::kLong)),
-          SequenceLayout::FromCuSeqlens(at::tensor({int64_t{0}, count}), device)};
+          begin + count, SequenceLayout::FromCuSeqlens(at::tensor({int64_t{0}, count}), device)};
 }
 
 }  // namespace

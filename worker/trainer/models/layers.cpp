@@ -25,14 +25,18 @@ at::Tensor Embedding::forward(const at::Tensor& ids_T) {
   return at::embedding(weight, ids_T, padding_idx_);
 }
 
-RmsNorm::RmsNorm(int64_t size, double eps, bool fused, const at::TensorOptions& options)
-    : eps_(eps), fused_(fused) {
+RmsNorm::RmsNorm(int64_t size, double eps, bool unit_offset, bool fused,
+                 const at::TensorOptions& options)
+    : eps_(eps), unit_offset_(unit_offset), fused_(fused) {
   weight = register_parameter("weight", at::empty({size}, options));
 }
 
 at::Tensor RmsNorm::forward(const at::Tensor& x_D) {
-  return fused_ ? kernels::RmsNorm(x_D, weight, eps_)
-                : kernels::baseline::RmsNorm(x_D, weight, eps_);
+  const double offset = unit_offset_ ? 1 : 0;
+  const auto casting =
+      unit_offset_ ? kernels::RmsNormCasting::kGemma : kernels::RmsNormCasting::kLlama;
+  return fused_ ? kernels::RmsNorm(x_D, weight, eps_, offset, casting)
+                : kernels::baseline::RmsNorm(x_D, weight, eps_, offset, casting);
 }
 
 }  // namespace liger::trainer

@@ -47,8 +47,9 @@ class Embedding : public torch::nn::Module {
 
 class RmsNorm : public torch::nn::Module {
  public:
-  // `fused`: the LIGER op or its baseline twin.
-  RmsNorm(int64_t size, double eps, bool fused, const at::TensorOptions& options);
+  // `unit_offset`: multiplies with 1 + weight in fp32, as Gemma. `fused`: the
+  // LIGER op or its baseline twin.
+  RmsNorm(int64_t size, double eps, bool unit_offset, bool fused, const at::TensorOptions& options);
   // [..., D] to [..., D].
   at::Tensor forward(const at::Tensor& x_D);
 
@@ -56,7 +57,7 @@ class RmsNorm : public torch::nn::Module {
 
  private:
   double eps_;
-  bool fused_;
+  bool unit_offset_, fused_;
 };
 
 }  // namespace liger::trainer

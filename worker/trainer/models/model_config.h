@@ -7,26 +7,16 @@
 #include <string>
 #include <vector>
 
+#include "worker/trainer/models/rope_config.h"
+
 namespace liger::trainer {
 
-// Rotary position embedding: how the frequencies are made.
-struct RopeConfig {
-  enum class Type {
-    kDefault,  // Su et al. 2021 (arXiv:2104.09864)
-    kLlama3,   // Llama 3.1's frequency-dependent interpolation
-  };
-  Type type = Type::kDefault;
-  double theta = 10000.0;
-  // kLlama3 only.
-  double factor = 1.0;
-  double low_freq_factor = 1.0;
-  double high_freq_factor = 1.0;
-  int64_t original_max_position_embeddings = 0;
-};
+enum class Activation { kSilu, kGelu, kGeluTanh };
 
 // The shape of a model, from config.json. Reads both spellings that are in
 // use: the hub's (rope_theta, rope_scaling, torch_dtype) and transformers 5's
-// (rope_parameters, dtype). Field names are Hugging Face's.
+// (rope_parameters, dtype). Field names are Hugging Face's where it has one for
+// the same thing.
 struct ModelConfig {
   std::string model_type;
   int64_t vocab_size = 0;
@@ -40,7 +30,7 @@ struct ModelConfig {
   double rms_norm_eps = 0;
   double initializer_range = 0;
   bool tie_word_embeddings = false;
-  bool attention_bias = false;
+  Activation activation = Activation::kSilu;
   bool mlp_bias = false;
   RopeConfig rope;
   // Row of the embedding that lookups give no gradient, and that random
@@ -48,6 +38,21 @@ struct ModelConfig {
   std::optional<int64_t> pad_token_id;
   // Ids that end a generation; config.json holds one or a list.
   std::vector<int64_t> eos_token_ids;
+
+  // Attention.
+  bool qkv_bias = false, out_bias = false;  // attention_bias, or what the family has
+  double attention_scale = 0;               // of the scores, before softcap
+  double attn_logit_softcapping = 0;        // 0: none
+  // By layer: how many tokens a token sees, itself included; 0: all before it.
+  std::vector<int64_t> sliding_windows;
+
+  double embedding_scale = 1;
+  double final_logit_softcapping = 0;  // 0: none
+  // Norms multiply with 1 + weight, in fp32 (Gemma).
+  bool unit_offset_norms = false;
+
+  // Mixture of experts; num_local_experts 0: none.
+  int64_t num_local_experts = 0, num_experts_per_tok = 0;
 
   // `file` is only for messages. Throws ConfigError, naming the key, for a
   // missing or ill-typed key and for every value that asks for something that
@@ -57,6 +62,37 @@ struct ModelConfig {
   // or not JSON.
   static ModelConfig FromFolder(const std::string& model_dir);
 };
+
+// Where families differ in what an absent key means, and in what they know.
+// The defaults here are those of transformers' LlamaConfig.
+struct ConfigDefaults {
+  int64_t num_key_value_heads = 0;  // 0: num_attention_heads
+  int64_t head_dim = 0;             // 0: hidden_size / num_attention_heads
+  int64_t max_position_embeddings = 2048;
+  double rms_norm_eps = 1e-6;
+  bool tie_word_embeddings = false;
+  std::optional<int64_t> pad_token_id;
+  const char* activation_key = "hidden_act";
+  const char* activation = "silu";
+  bool gelu_is_tanh = false;  // Gemma's first configs say gelu and mean tanh
+  RopeConfig::Family rope;
+};
+
+// What every family has, filled in; a family's own parser does the rest. Each
+// key that it asks the reader for counts as known.
+ModelConfig ParseCommonConfig(const ConfigReader& config, const ConfigDefaults& defaults);
+
+// The same window in `first` and every later layer.
+std::vector<int64_t> WindowsFrom(const ModelConfig& config, int64_t first,
+                                 std::optional<int64_t> window);
+// As layer_types says ("full_attention" or "sliding_attention" a layer); without
+// that key, `fallback`.
+std::vector<int64_t> WindowsByLayerType(const ConfigReader& config, const ModelConfig& parsed,
+                                        std::optional<int64_t> window,
+                                        std::vector<int64_t> fallback);
+
+// Qwen's: use_sliding_window, sliding_window, max_window_layers, layer_types.
+std::vector<int64_t> QwenWindows(const ConfigReader& config, const ModelConfig& parsed);
 
 // eos_token_id of config.json or generation_config.json: absent, an id or a list.
 // Throws ConfigError for anything else; `file` is for messages.

@@ -1,7 +1,7 @@
 #include "worker/trainer/models/registry.h"
 
 #include "worker/trainer/error.h"
-#include "worker/trainer/models/llama.h"
+#include "worker/trainer/models/families.h"
 #include "worker/trainer/models/vector_math.h"
 
 namespace liger::trainer {
@@ -9,15 +9,25 @@ namespace {
 
 // A tied checkpoint may carry its head all the same, and old ones the
 // frequencies of rope as a buffer.
-bool LlamaIgnoresWeight(const ModelConfig& config, std::string_view name) {
+bool IgnoresWeight(const ModelConfig& config, std::string_view name) {
   return (config.tie_word_embeddings && name == "lm_head.weight") ||
          name.ends_with(".self_attn.rotary_emb.inv_freq");
 }
 
-// One line a model_type. To add one: its model file, its line, its fixtures
-// (tools/fixtures/model_fixtures.py).
+constexpr KernelChoice kAll;  // of the ops that the family has
+
+// One line a model_type. To add one: its file, its line, its fixtures
+// (tools/fixtures/model_fixtures.py). Vision models (Llama 3.2 Vision "mllama",
+// "qwen2_vl") will stand here too.
 constexpr ModelType kModelTypes[] = {
-    {"llama", BuildLlama, KernelChoice{}, LlamaIgnoresWeight},
+    {"llama", ParseLlama, BuildLlama, kAll, nullptr, IgnoresWeight},
+    {"mistral", ParseMistral, BuildMistral, kAll, nullptr, IgnoresWeight},
+    {"mixtral", ParseMixtral, BuildMixtral, kAll, MixtralCheckpointTensors, IgnoresWeight},
+    {"gemma", ParseGemma, BuildGemma, kAll, nullptr, IgnoresWeight},
+    {"gemma2", ParseGemma2, BuildGemma2, kAll, nullptr, IgnoresWeight},
+    {"qwen2", ParseQwen2, BuildQwen2, kAll, nullptr, IgnoresWeight},
+    {"qwen3", ParseQwen3, BuildQwen3, kAll, nullptr, IgnoresWeight},
+    {"phi3", ParsePhi3, BuildPhi3, kAll, nullptr, IgnoresWeight},
 };
 
 }  // namespace

@@ -4,18 +4,26 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/models/config_reader.h"
 
 namespace liger::trainer {
 
 // What the trainer knows about a model_type of config.json.
 struct ModelType {
   std::string_view name;
+  ModelConfig (*parse)(const ConfigReader&);
   std::shared_ptr<CausalLM> (*build)(const ModelConfig&, const KernelChoice&,
                                      const at::TensorOptions&);
   // What kernels.mode LIGER means for it.
   KernelChoice default_kernels;
+  // A parameter as checkpoints hold it, under other names or in pieces (views);
+  // nullptr: as it is.
+  std::vector<NamedTensor> (*checkpoint_tensors)(const std::string& name,
+                                                 const at::Tensor& parameter);
   // Whether a checkpoint may hold this tensor although the model has no such
   // parameter.
   bool (*ignores_weight)(const ModelConfig&, std::string_view name);

@@ -17,10 +17,18 @@ IgnorablePredicate Ignorable(const CausalLM& model) {
 
 }  // namespace
 
+std::vector<NamedTensor> CheckpointTensors(const ModelConfig& config, const std::string& name,
+                                           const at::Tensor& parameter) {
+  const auto pieces = FindModelType(config.model_type).checkpoint_tensors;
+  return pieces ? pieces(name, parameter) : std::vector<NamedTensor>{{name, parameter}};
+}
+
 void LoadWeights(CausalLM& model, const std::string& model_dir) {
+  const at::NoGradGuard no_grad;  // the targets may be views of parameters
   std::vector<NamedTensor> targets;
   for (const auto& parameter : model.named_parameters()) {
-    targets.push_back({parameter.key(), parameter.value()});
+    const auto pieces = CheckpointTensors(model.config(), parameter.key(), parameter.value());
+    targets.insert(targets.end(), pieces.begin(), pieces.end());
   }
   WeightReader::Open(model_dir).LoadInto(targets, Ignorable(model));
 }
@@ -28,7 +36,10 @@ void LoadWeights(CausalLM& model, const std::string& model_dir) {
 void CheckWeights(const CausalLM& model, const std::string& model_dir) {
   std::vector<ExpectedTensor> expected;
   for (const auto& parameter : model.named_parameters()) {
-    expected.push_back({parameter.key(), parameter.value().sizes().vec()});
+    for (const NamedTensor& piece :
+         CheckpointTensors(model.config(), parameter.key(), parameter.value())) {
+      expected.push_back({piece.name, piece.tensor.sizes().vec()});
+    }
   }
   WeightReader::Open(model_dir).Check(expected, Ignorable(model));
 }
@@ -41,7 +52,7 @@ void InitializeWeights(CausalLM& model, uint64_t seed) {
     if (parameter.key().ends_with(".bias")) {
       value.zero_();
     } else if (value.dim() == 1) {
-      value.fill_(1);
+      value.fill_(model.config().unit_offset_norms ? 0 : 1);  // a norm's
     } else {
       value.normal_(0, model.config().initializer_range, generator);
     }

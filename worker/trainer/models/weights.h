@@ -3,10 +3,17 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/models/causal_lm.h"
 
 namespace liger::trainer {
+
+// A parameter, or what the optimizer stores for it, as checkpoints hold it: under
+// the family's name for it, or in pieces. The tensors are views.
+std::vector<NamedTensor> CheckpointTensors(const ModelConfig& config, const std::string& name,
+                                           const at::Tensor& parameter);
 
 // Fills the model's parameters from <model_dir>'s safetensors (one file or
 // sharded), converted to each parameter's dtype. Throws ConfigError naming the

@@ -64,9 +64,7 @@ StepCounts OrpoObjective::Count(const Batch& batch) const {
   return {batch.num_target_tokens, batch.num_rows};
 }
 
-bool OrpoObjective::FusesHead(const CausalLM& model) const {
-  return model.kernels().fused_linear_logprob;
-}
+bool OrpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
 
 LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   const at::Device device = model.device();

@@ -64,7 +64,8 @@ StepCounts SftObjective::Count(const Batch& batch) const {
 }
 
 bool SftObjective::FusesHead(const CausalLM& model) const {
-  return model.kernels().fused_linear_cross_entropy;
+  // The fused head knows no softcap yet.
+  return model.kernels().fused_linear_cross_entropy && model.config().final_logit_softcapping == 0;
 }
 
 LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {

@@ -14,7 +14,8 @@ ModelInput ToModelInput(const Batch& batch, const CausalLM& model) {
     const at::Tensor x_device_T = x_T.to(device, at::kLong, /*non_blocking=*/true);
     return sequences.shared ? x_device_T.index_select(0, sequences.shared->owner_U) : x_device_T;
   };
-  return {computed(batch.input_ids_T), computed(batch.positions_T), std::move(sequences)};
+  return {computed(batch.input_ids_T), computed(batch.positions_T), batch.max_seqlen,
+          std::move(sequences)};
 }
 
 at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seqlens_S1) {
@@ -26,13 +27,18 @@ at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seq
   return targets_T.index_fill_(0, last_S, kIgnoredLabel);
 }
 
+bool FusesLogprobs(const CausalLM& model) {
+  // The fused head knows no softcap yet.
+  return model.kernels().fused_linear_logprob && model.config().final_logit_softcapping == 0;
+}
+
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
                                    const at::Tensor& targets_T, const StepContext& context) {
   kernels::FusedLinearLogprobOptions options;
   options.ignore_index = kIgnoredLabel;
   options.token_stats = true;
   options.grad_weight_VH = context.head_gradient_VD;
-  const auto out = model.kernels().fused_linear_logprob
+  const auto out = FusesLogprobs(model)
                        ? kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets_T,
                                                      std::nullopt, options)
                        : kernels::baseline::Logprob(model.Logits(hidden_TD), targets_T, options);

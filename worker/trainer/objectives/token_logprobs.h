@@ -24,6 +24,9 @@ struct TokenLogprobs {
   at::Tensor mean_logit_T;  // mean over the vocabulary
 };
 
+// Whether ComputeTokenLogprobs takes the head and the loss in one.
+bool FusesLogprobs(const CausalLM& model);
+
 // LIGER: fused head, never holding the logits. BASELINE: logits, then
 // log-softmax and gather, as TRL.
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,

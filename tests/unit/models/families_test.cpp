@@ -24,12 +24,12 @@ at::Tensor ExpectedLogits(const std::string& folder) {
   return SafetensorsFile::Open(folder + "/expected.safetensors")->View("logits").clone();
 }
 
-class TinyLlamaTest : public testing::TestWithParam<std::string> {
+class TinyModelTest : public testing::TestWithParam<std::string> {
  protected:
   const std::string folder_ = golden::Folder("tiny/" + GetParam());
 };
 
-TEST_P(TinyLlamaTest, LogitsAreTransformers) {
+TEST_P(TinyModelTest, LogitsAreTransformers) {
   for (const char* kernels : {"LIGER", "BASELINE", "rope", "rms_norm", "swiglu"}) {
     const auto model = golden::LoadModel(folder_, kernels);
     EXPECT_LT(golden::RelativeError(FirstBatchLogits(*model, folder_), ExpectedLogits(folder_)),
@@ -38,7 +38,7 @@ TEST_P(TinyLlamaTest, LogitsAreTransformers) {
   }
 }
 
-TEST_P(TinyLlamaTest, GreedyAnswerIsTransformers) {
+TEST_P(TinyModelTest, GreedyAnswerIsTransformers) {
   const auto greedy = golden::ReadJson(folder_ + "/expected.json")["greedy"];
   const auto prompt = greedy["prompt"].get<std::vector<int32_t>>();
   const auto answer = greedy["answer"].get<std::vector<int32_t>>();
@@ -52,10 +52,10 @@ TEST_P(TinyLlamaTest, GreedyAnswerIsTransformers) {
             std::vector<int32_t>(answer.begin(), end));
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, TinyLlamaTest, testing::ValuesIn(golden::kTinyCases));
+INSTANTIATE_TEST_SUITE_P(Cases, TinyModelTest, testing::ValuesIn(golden::TinyCases()));
 
 // Each feature of a config must matter, or the comparisons above prove nothing.
-TEST(TinyLlamaFeatures, AWrongConfigGivesOtherLogits) {
+TEST(TinyModelFeatures, AWrongConfigGivesOtherLogits) {
   const std::string folder = golden::Folder("tiny/llama3_rope_tied_hub");
   const at::Tensor expected = ExpectedLogits(folder);
   const auto error_with = [&](auto change) {

@@ -1,0 +1,134 @@
+// Mixtral (Jiang et al. 2024, arXiv:2401.04088): Mistral with a mixture of experts
+// for a feed-forward layer.
+#include <string>
+
+#include "worker/trainer/models/decoder.h"
+#include "worker/trainer/models/families.h"
+
+// E experts, A = U x num_experts_per_tok assignments of a token to an expert.
+namespace liger::trainer {
+namespace {
+
+// Which experts a token goes to, and with what weight: the top of softmax(x W^T),
+// scaled to a sum of 1.
+class Router : public torch::nn::Module {
+ public:
+  explicit Router(const Build& build) : top_k_(build.config.num_experts_per_tok) {
+    const ModelConfig& c = build.config;
+    weight_ED_ = register_parameter("weight",
+                                    at::empty({c.num_local_experts, c.hidden_size}, build.options));
+  }
+
+  // fp32 weights [U, k] and expert numbers [U, k].
+  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& hidden_UD) {
+    const at::Tensor logits_UE = at::linear(hidden_UD, weight_ED_);
+    const bool is_double = logits_UE.scalar_type() == at::kDouble;
+    const auto [top, experts] =
+        logits_UE.softmax(-1, is_double ? at::kDouble : at::kFloat).topk(top_k_, -1);
+    return {top / top.sum(-1, /*keepdim=*/true), experts};
+  }
+
+ private:
+  int64_t top_k_;
+  at::Tensor weight_ED_;
+};
+
+// All experts' matrices in one tensor each, so that each product is one grouped
+// one over the tokens sorted by expert.
+class Experts : public torch::nn::Module {
+ public:
+  explicit Experts(const Build& build)
+      : activation_(build.config.activation), kernels_(build.kernels) {
+    const int64_t e = build.config.num_local_experts, d = build.config.hidden_size;
+    const int64_t f = build.config.intermediate_size;
+    gate_up_ = register_parameter("gate_up_proj", at::empty({e, 2 * f, d}, build.options));
+    down_ = register_parameter("down_proj", at::empty({e, d, f}, build.options));
+  }
+
+  // in_AD sorted by expert; expert e has the rows up to ends_E[e] (int32).
+  at::Tensor forward(const at::Tensor& in_AD, const at::Tensor& ends_E) {
+    const at::Tensor both = at::_grouped_mm(in_AD, gate_up_.transpose(1, 2), ends_E);
+    const auto parts = both.chunk(2, 1);
+    const at::Tensor inner_AF = GatedActivation(parts[0], parts[1], activation_, kernels_);
+    return at::_grouped_mm(inner_AF, down_.transpose(1, 2), ends_E);
+  }
+
+ private:
+  Activation activation_;
+  KernelChoice kernels_;
+  at::Tensor gate_up_, down_;
+};
+
+class SparseMoe : public torch::nn::Module {
+ public:
+  explicit SparseMoe(const Build& build) : num_experts_(build.config.num_local_experts) {
+    gate_ = AddModule<Router>(*this, "gate", build);
+    experts_ = AddModule<Experts>(*this, "experts", build);
+  }
+
+  at::Tensor forward(const at::Tensor& hidden_UD) {
+    const auto [weights, experts] = gate_->forward(hidden_UD);
+    const int64_t per_token = experts.size(1);
+    const at::Tensor expert_A = experts.flatten();
+    const at::Tensor order_A = expert_A.argsort(/*stable=*/true, /*dim=*/0);
+    const at::Tensor ends_E = at::one_hot(expert_A, num_experts_).sum(0).cumsum(0).to(at::kInt);
+    const at::Tensor token_A = order_A.div(per_token, "floor");
+    const at::Tensor out_AD = experts_->forward(hidden_UD.index_select(0, token_A), ends_E);
+    const at::Tensor weighted_AD = out_AD * weights.flatten().index_select(0, order_A).unsqueeze(1);
+    const at::Tensor by_token =
+        weighted_AD.index_select(0, order_A.argsort()).unflatten(0, {-1, per_token});  // [U, k, D]
+    return by_token.sum(1).to(hidden_UD.scalar_type());
+  }
+
+ private:
+  int64_t num_experts_;
+  std::shared_ptr<Router> gate_;
+  std::shared_ptr<Experts> experts_;
+};
+
+constexpr std::string_view kOurs = ".mlp.", kHub = ".block_sparse_moe.";
+
+}  // namespace
+
+ModelConfig ParseMixtral(const ConfigReader& config) {
+  ModelConfig c = ParseCommonConfig(config, {.num_key_value_heads = 8,
+                                             .max_position_embeddings = 4096 * 32,
+                                             .rms_norm_eps = 1e-5,
+                                             .rope = {.theta = 1e6}});
+  c.sliding_windows = WindowsFrom(c, 0, config.SizeOrNone("sliding_window", std::nullopt));
+  c.num_local_experts = config.Size("num_local_experts", 8, /*max=*/4096);
+  c.num_experts_per_tok = config.Size("num_experts_per_tok", 2, c.num_local_experts);
+  return c;
+}
+
+std::shared_ptr<CausalLM> BuildMixtral(const ModelConfig& config, const KernelChoice& kernels,
+                                       const at::TensorOptions& options) {
+  return BuildDecoder(config, kernels, options, [](const Build& build, int64_t layer) {
+    return std::make_shared<PreNormBlock<SparseMoe>>(build, layer, SelfAttention::Features(),
+                                                     std::make_shared<SparseMoe>(build));
+  });
+}
+
+std::vector<NamedTensor> MixtralCheckpointTensors(const std::string& name,
+                                                  const at::Tensor& parameter) {
+  const size_t at = name.find(kOurs);
+  if (at == std::string::npos) return {{name, parameter}};
+  const std::string prefix = name.substr(0, at) + std::string(kHub);
+  const std::string rest = name.substr(at + kOurs.size());
+  if (rest == "gate.weight") return {{prefix + rest, parameter}};
+  std::vector<NamedTensor> tensors;
+  for (int64_t e = 0; e < parameter.size(0); ++e) {
+    const std::string expert = prefix + "experts." + std::to_string(e);
+    const at::Tensor matrix = parameter.select(0, e);
+    if (rest == "experts.down_proj") {
+      tensors.push_back({expert + ".w2.weight", matrix});
+    } else {
+      const auto halves = matrix.chunk(2, 0);
+      tensors.push_back({expert + ".w1.weight", halves[0]});
+      tensors.push_back({expert + ".w3.weight", halves[1]});
+    }
+  }
+  return tensors;
+}
+
+}  // namespace liger::trainer
