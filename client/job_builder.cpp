@@ -29,21 +29,15 @@ std::string ReadInput(const std::string& file) {
 void SetTrainer(const std::string& trainer, JobSpec* spec) {
   const std::vector<std::string> trainable(std::begin(kTrainableMethods),
                                            std::end(kTrainableMethods));
-  std::vector<std::string> later;
-  const auto* oneof = JobSpec::descriptor()->FindOneofByName("method");
-  for (int i = 0; i < oneof->field_count(); ++i) {
-    const std::string& name = oneof->field(i)->name();
-    if (std::find(trainable.begin(), trainable.end(), name) == trainable.end()) {
-      later.push_back(name);
-    } else if (name == trainer) {
-      spec->GetReflection()->MutableMessage(spec, oneof->field(i));
-      return;
-    }
+  const auto* field = JobSpec::descriptor()->FindFieldByName(trainer);
+  if (field != nullptr &&
+      std::find(trainable.begin(), trainable.end(), trainer) != trainable.end()) {
+    spec->GetReflection()->MutableMessage(spec, field);
+    return;
   }
   throw CliError(kInvalidInput,
-                 absl::StrCat("--trainer ", trainer, ": must be ", absl::StrJoin(trainable, " or "),
-                              " (", absl::StrJoin(later, " and "), " come later)",
-                              DidYouMean(trainer, trainable)));
+                 absl::StrCat("--trainer ", trainer, ": must be one of ",
+                              absl::StrJoin(trainable, ", "), DidYouMean(trainer, trainable)));
 }
 
 void ApplySet(const std::string& assignment, const char* flag, const std::string& prefix,

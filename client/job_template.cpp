@@ -73,8 +73,32 @@ std::string JobTemplate(const std::string& trainer) {
                     {"@LR@", "8e-6"},
                     {"@DEFAULT_LR@", "1e-6"}});
   }
-  throw CliError(kInvalidInput,
-                 absl::StrCat("--trainer ", trainer, ": there are templates for sft and orpo"));
+  if (trainer == "dpo") {
+    return absl::StrReplaceAll(
+        kTemplate,
+        {{"@DATASET@", "dpo-en-demo"},
+         {"@METHOD@",
+          "# Direct preference optimisation, on pairs; keeps a frozen copy of the model.\n"
+          "dpo:\n"
+          "  beta: 0.1                     # pull towards the copy (default 0.1)\n"
+          "  # loss_type: sigmoid          # default; ipo, hinge, robust, ...\n"},
+         {"@LR@", "1e-6"},
+         {"@DEFAULT_LR@", "1e-6"}});
+  }
+  if (trainer == "kto") {
+    return absl::StrReplaceAll(
+        kTemplate, {{"@DATASET@", "kto-en-demo"},
+                    {"@METHOD@",
+                     "# Kahneman-Tversky optimisation, on answers labelled good or bad; keeps a\n"
+                     "# frozen copy of the model.\n"
+                     "kto:\n"
+                     "  beta: 0.1                     # pull towards the copy (default 0.1)\n"
+                     "  # desirable_weight: 1.0       # raise for the rarer label\n"},
+                    {"@LR@", "1e-6"},
+                    {"@DEFAULT_LR@", "1e-6"}});
+  }
+  throw CliError(kInvalidInput, absl::StrCat("--trainer ", trainer,
+                                             ": there are templates for sft, dpo, orpo and kto"));
 }
 
 }  // namespace liger::client

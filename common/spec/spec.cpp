@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
@@ -26,9 +27,19 @@ namespace {
 void FillMethod(JobSpec* spec) {
   if (spec->has_orpo()) LIGER_DEFAULT(spec->mutable_orpo(), beta, 0.1);
   if (spec->has_dpo()) {
-    LIGER_DEFAULT(spec->mutable_dpo(), beta, 0.1);
-    LIGER_DEFAULT(spec->mutable_dpo(), label_smoothing, 0.0);
-    if (spec->dpo().loss_type().empty()) spec->mutable_dpo()->set_loss_type("sigmoid");
+    auto* dpo = spec->mutable_dpo();
+    LIGER_DEFAULT(dpo, beta, 0.1);
+    if (dpo->loss_type().empty()) dpo->add_loss_type("sigmoid");
+    const auto& types = dpo->loss_type();
+    const bool exo = std::find(types.begin(), types.end(), "exo_pair") != types.end();
+    LIGER_DEFAULT(dpo, label_smoothing, exo ? 1e-3 : 0.0);
+    if (dpo->loss_weights().empty()) {
+      for (int i = 0; i < types.size(); ++i) dpo->add_loss_weights(1.0);
+    }
+    if (dpo->f_divergence_type().empty()) dpo->set_f_divergence_type("reverse_kl");
+    LIGER_DEFAULT(dpo, f_alpha_divergence_coef, 0.5);
+    LIGER_DEFAULT(dpo, use_weighting, false);
+    LIGER_DEFAULT(dpo, discopop_tau, 0.05);
   }
   if (spec->has_kto()) {
     LIGER_DEFAULT(spec->mutable_kto(), beta, 0.1);

@@ -13,7 +13,7 @@ namespace liger {
 std::string MethodName(const liger::v1::JobSpec& spec);
 
 // Those that can be trained; the spec has names for others that come later.
-inline constexpr const char* kTrainableMethods[] = {"sft", "orpo"};
+inline constexpr const char* kTrainableMethods[] = {"sft", "dpo", "orpo", "kto"};
 
 // Everything that can be said about a spec without seeing weights, data or the
 // fleet: required fields, ranges, exclusions, and features that are not there

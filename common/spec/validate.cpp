@@ -34,7 +34,14 @@ constexpr Range kRanges[] = {
     {"dataset.max_samples", 0, false, kInfinity, true},
     {"dataset.eval_fraction", 0, false, 1, true},
     {"dataset.max_eval_samples", 0, false, kInfinity, true},
+    {"dpo.beta", 0, true, kInfinity, true},
+    {"dpo.label_smoothing", 0, false, 0.5, true},
+    {"dpo.ld_alpha", 0, false, 1, false},
+    {"dpo.discopop_tau", 0, true, kInfinity, true},
     {"orpo.beta", 0, true, kInfinity, true},
+    {"kto.beta", 0, true, kInfinity, true},
+    {"kto.desirable_weight", 0, true, kInfinity, true},
+    {"kto.undesirable_weight", 0, true, kInfinity, true},
     {"training.learning_rate", 0, true, kInfinity, true},
     {"training.warmup_ratio", 0, false, 1, true},
     {"training.warmup_steps", 0, false, kInfinity, true},
@@ -54,6 +61,12 @@ constexpr Range kRanges[] = {
     {"training.sample_max_new_tokens", 1, false, kInfinity, true},
 };
 
+const std::vector<std::string> kDpoLosses = {"sigmoid",  "hinge",        "ipo",         "exo_pair",
+                                             "nca_pair", "robust",       "bco_pair",    "sppo_hard",
+                                             "aot",      "aot_unpaired", "apo_zero",    "apo_down",
+                                             "discopop", "sft",          "sigmoid_norm"};
+const std::vector<std::string> kDivergences = {"reverse_kl", "forward_kl", "js_divergence",
+                                               "alpha_divergence"};
 const std::vector<std::string> kSchedulers = {"linear", "cosine", "constant",
                                               "constant_with_warmup"};
 
@@ -64,6 +77,8 @@ class Checker {
   std::vector<Violation> Run() {
     CheckIdentity();
     CheckMethod();
+    if (spec_.has_dpo()) CheckDpo();
+    if (spec_.has_kto()) CheckKto();
     CheckInputs();
     for (const Range& range : kRanges) CheckRange(range);
     CheckTraining();
@@ -97,15 +112,66 @@ class Checker {
     }
   }
 
-  static std::string Trainable() { return absl::StrJoin(kTrainableMethods, " or "); }
+  static std::string Trainable() { return absl::StrJoin(kTrainableMethods, ", "); }
 
   void CheckMethod() {
     const std::string method = MethodName(spec_);
     if (method.empty()) {
-      Add("method", absl::StrCat("is not set; name a trainer: ", Trainable()));
+      Add("method", absl::StrCat("is not set; name a trainer, one of ", Trainable()));
     } else if (std::find(std::begin(kTrainableMethods), std::end(kTrainableMethods), method) ==
                std::end(kTrainableMethods)) {
-      Add(method, absl::StrCat("is not available in this version; use ", Trainable()));
+      Add(method, absl::StrCat("is not available in this version; use one of ", Trainable()));
+    }
+  }
+
+  void CheckOneOf(const std::string& field, const std::string& value,
+                  const std::vector<std::string>& known) {
+    if (std::find(known.begin(), known.end(), value) != known.end()) return;
+    Add(field, absl::StrCat("'", value, "' is not one of ", absl::StrJoin(known, ", ")));
+  }
+
+  // What TRL's DPOTrainer refuses too.
+  void CheckDpo() {
+    const auto& dpo = spec_.dpo();
+    const auto has = [&](std::initializer_list<const char*> types) {
+      return std::any_of(types.begin(), types.end(), [&](const char* type) {
+        return std::find(dpo.loss_type().begin(), dpo.loss_type().end(), type) !=
+               dpo.loss_type().end();
+      });
+    };
+    for (const std::string& type : dpo.loss_type()) CheckOneOf("dpo.loss_type", type, kDpoLosses);
+    if (!dpo.loss_weights().empty() &&
+        dpo.loss_weights_size() != std::max(dpo.loss_type_size(), 1)) {
+      Add("dpo.loss_weights", absl::StrCat("has ", dpo.loss_weights_size(), " weights for ",
+                                           std::max(dpo.loss_type_size(), 1), " loss types"));
+    }
+    if (!dpo.f_divergence_type().empty()) {
+      CheckOneOf("dpo.f_divergence_type", dpo.f_divergence_type(), kDivergences);
+      if (dpo.f_divergence_type() != "reverse_kl" &&
+          has({"nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero",
+               "apo_down"})) {
+        Add("dpo.f_divergence_type",
+            absl::StrCat("'", dpo.f_divergence_type(), "' has no meaning for dpo.loss_type ",
+                         absl::StrJoin(dpo.loss_type(), ", "), "; use reverse_kl"));
+      }
+    }
+    if (dpo.use_weighting() && has({"aot", "aot_unpaired"})) {
+      Add("dpo.use_weighting", "weights pairs, and aot compares no pairs; remove one of them");
+    }
+    if (dpo.has_label_smoothing() && dpo.label_smoothing() == 0 && has({"exo_pair"})) {
+      Add("dpo.label_smoothing", "must be above 0 for exo_pair, such as 1e-3");
+    }
+  }
+
+  void CheckKto() {
+    if (!spec_.kto().loss_type().empty()) {
+      CheckOneOf("kto.loss_type", spec_.kto().loss_type(), {"kto", "apo_zero_unpaired"});
+    }
+    const bool estimates_kl = spec_.kto().loss_type() != "apo_zero_unpaired";
+    if (estimates_kl && spec_.training().has_per_device_train_batch_size() &&
+        spec_.training().per_device_train_batch_size() == 1) {
+      Add("training.per_device_train_batch_size",
+          "= 1 leaves kto no other row's answer to estimate its KL term with; use at least 2");
     }
   }
 

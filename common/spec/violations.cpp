@@ -24,8 +24,8 @@ Violation ToViolation(const liger::v1::Failure& failure) {
   Violation violation;
   violation.set_field(failure.field());
   const std::string prefix = failure.field().empty() ? "" : failure.field() + ": ";
-  violation.set_message(WithAction(std::string(absl::StripPrefix(failure.message(), prefix)),
-                                   failure.action()));
+  violation.set_message(
+      WithAction(std::string(absl::StripPrefix(failure.message(), prefix)), failure.action()));
   violation.set_file(failure.file());
   violation.set_row(failure.row());
   return violation;

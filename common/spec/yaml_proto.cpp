@@ -201,6 +201,10 @@ void Reader::ReadField(const YAML::Node& node, const std::string& path, Message*
 void Reader::ReadRepeated(const YAML::Node& node, const std::string& path, Message* message,
                           const FieldDescriptor* field, int depth) {
   if (node.IsNull()) return;
+  // One value stands for a list of one.
+  if (node.IsScalar() && field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE) {
+    return ReadScalar(node, path, message, field);
+  }
   if (!node.IsSequence()) return AddViolation(node.Mark(), path, "must be a list");
   for (size_t i = 0; i < node.size(); ++i) {
     const std::string item_path = absl::StrCat(path, "[", i, "]");

@@ -144,7 +144,7 @@ TEST_F(GpuTest, TinyModelsAreTransformersInFp32) {
         model->to(kGpu);
         ApplyActivationCheckpointing(*model);
         const LossOutput out = golden::WholeStep(
-            objective, *model, pairs ? golden::OrpoBatch(rows) : golden::SftBatch(rows));
+            objective, *model, pairs ? golden::PairBatch(rows) : golden::SftBatch(rows));
         out.loss.backward();
         for (const auto& [metric, value] : expected[method][0].items()) {
           EXPECT_NEAR(out.metrics.Means().at(metric), value.get<double>(), 1e-5) << metric;

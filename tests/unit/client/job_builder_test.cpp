@@ -81,7 +81,7 @@ TEST(JobBuilderTest, MistakesNameFlagFileAndField) {
   EXPECT_THAT(ErrorOf(trainer), HasSubstr("did you mean 'orpo'?"));
   trainer.trainer = "ppo";
   EXPECT_THAT(ErrorOf(trainer),
-              HasSubstr("--trainer ppo: must be sft or orpo (dpo and kto come later)"));
+              HasSubstr("--trainer ppo: must be one of sft, dpo, orpo, kto"));
   SpecFlags set;
   set.sets = {"training.max_steps"};
   EXPECT_THAT(ErrorOf(set), HasSubstr("must be KEY=VALUE"));

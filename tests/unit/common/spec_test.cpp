@@ -29,7 +29,6 @@ TEST(SpecTest, AMinimalSpecIsValid) { EXPECT_THAT(Fields("{model: m, sft: }"), I
 TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields("{model: m}"), ElementsAre("method"));
   EXPECT_THAT(Fields("{sft: }"), ElementsAre("model"));
-  EXPECT_THAT(Fields("{model: m, dpo: }"), ElementsAre("dpo"));
   EXPECT_THAT(Fields("{model: m, sft: , name: Not_Ok}"), ElementsAre("name"));
   EXPECT_THAT(Fields("{model: m, sft: , priority: 3}"), ElementsAre("priority"));
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}}"), ElementsAre("resources.count"));
@@ -84,6 +83,39 @@ TEST(SpecTest, DefaultsAreThoseOfTheProtoComments) {
   EXPECT_EQ(sft.training().compute_dtype(), liger::v1::DTYPE_BF16);
   EXPECT_EQ(sft.training().storage_dtype(), liger::v1::DTYPE_FP32);
   EXPECT_EQ(sft.kernels().mode(), liger::v1::KERNEL_MODE_BASELINE);
+}
+
+TEST(SpecTest, DpoAndKtoAreFilledAndChecked) {
+  JobSpec dpo = Parse("{model: m, dpo: {loss_type: [exo_pair, sft]}}");
+  EXPECT_THAT(ValidateSpec(dpo), IsEmpty());
+  FillDefaults(&dpo);
+  EXPECT_EQ(dpo.dpo().beta(), 0.1);
+  EXPECT_EQ(dpo.dpo().label_smoothing(), 1e-3);
+  EXPECT_EQ(dpo.dpo().loss_weights_size(), 2);
+  EXPECT_EQ(dpo.dpo().f_divergence_type(), "reverse_kl");
+  EXPECT_THAT(ValidateSpec(dpo), IsEmpty());
+  // One value is a list of one.
+  EXPECT_EQ(Parse("{model: m, dpo: {loss_type: ipo}}").dpo().loss_type(0), "ipo");
+
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: sigmoidal}}"), ElementsAre("dpo.loss_type"));
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: [ipo, sft], loss_weights: [1]}}"),
+              ElementsAre("dpo.loss_weights"));
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: aot, use_weighting: true}}"),
+              ElementsAre("dpo.use_weighting"));
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: apo_zero, f_divergence_type: forward_kl}}"),
+              ElementsAre("dpo.f_divergence_type"));
+  EXPECT_THAT(Fields("{model: m, dpo: {f_divergence_type: kl}}"),
+              ElementsAre("dpo.f_divergence_type"));
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: exo_pair, label_smoothing: 0}}"),
+              ElementsAre("dpo.label_smoothing"));
+  EXPECT_THAT(Fields("{model: m, dpo: {label_smoothing: 0.5, beta: 0}}"),
+              testing::UnorderedElementsAre("dpo.label_smoothing", "dpo.beta"));
+  EXPECT_THAT(Fields("{model: m, kto: {loss_type: bco}}"), ElementsAre("kto.loss_type"));
+  EXPECT_THAT(Fields("{model: m, kto: , training: {per_device_train_batch_size: 1}}"),
+              ElementsAre("training.per_device_train_batch_size"));
+  EXPECT_THAT(Fields("{model: m, kto: {loss_type: apo_zero_unpaired}, "
+                     "training: {per_device_train_batch_size: 1}}"),
+              IsEmpty());
 }
 
 TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {

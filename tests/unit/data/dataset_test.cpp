@@ -1,9 +1,12 @@
 #include "worker/trainer/data/dataset.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <set>
 
 #include "tests/unit/data/test_util.h"
+#include "worker/trainer/data/batch.h"
 #include "worker/trainer/data/parallel_rows.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
@@ -229,11 +232,78 @@ TEST_F(DatasetTest, PromptsMustEndWhereAnAnswerCanFollow) {
   EXPECT_THAT(failure.message(), HasSubstr("ends with a message of role system"));
 }
 
-TEST_F(DatasetTest, MethodsWithoutAReaderAreRefused) {
+LoadOptions KtoOptions() {
   LoadOptions options;
   options.method = liger::v1::JobSpec::kKto;
-  const auto failure = FailureOf([&] { Load(Tokenised(3), {}, options); });
-  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_CONFIG);
+  return options;
+}
+
+TEST_F(DatasetTest, KtoReadsAnswersWithALabel) {
+  const std::string prompt = R"("prompt": "Hi", "completion": " a")";
+  const std::string messages =
+      R"("messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "a"}])";
+  const std::string sharegpt =
+      R"("conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "a"}])";
+  const std::string tokens = R"("input_ids": [1, 2, 3], "labels": [-100, 2, 3])";
+  for (const std::string& content : {prompt, messages, sharegpt, tokens}) {
+    for (const char* label : {"label", "kto_tag"}) {
+      const std::string rows = "{" + content + ", \"" + label + "\": true}\n{" + content + ", \"" +
+                               label + "\": false}\n";
+      const ExampleSet set = Load(rows, {}, KtoOptions()).train;
+      EXPECT_EQ(set.kind, RowKind::kLabelled);
+      EXPECT_THAT(set.desirable, ElementsAre(1, 0)) << content;
+      ASSERT_THAT(set.sequences, SizeIs(2)) << content;
+      EXPECT_EQ(set.sequences[0].labels.front(), kIgnoredLabel) << content;
+      EXPECT_NE(set.sequences[0].labels.back(), kIgnoredLabel) << content;
+    }
+  }
+}
+
+// Rows that are dropped take their labels with them.
+TEST_F(DatasetTest, KtoDropsALabelWithItsRow) {
+  LoadOptions options = KtoOptions();
+  options.max_length = 4;
+  const ExampleSet set = Load(R"({"input_ids": [1, 2], "labels": [-100, 2], "label": true}
+{"input_ids": [1, 2, 3, 4, 5], "labels": [-100, -100, -100, -100, 5], "label": true}
+{"input_ids": [1, 2], "labels": [-100, 2], "label": false})",
+                              {}, options)
+                             .train;
+  EXPECT_THAT(set.desirable, ElementsAre(1, 0));
+}
+
+TEST_F(DatasetTest, KtoNamesWhatIsWrongWithALabel) {
+  const auto message = [&](const std::string& rows) {
+    return FailureOf([&] { Load(rows, {}, KtoOptions()); }).message();
+  };
+  EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a"})"), HasSubstr("kto needs a label"));
+  EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": 1})"),
+              AllOf(HasSubstr("label"), HasSubstr("true or false")));
+  EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": true})"),
+              AllOf(HasSubstr("label: true"), HasSubstr("all 1 rows")));
+  EXPECT_THAT(message(R"({"text": "Hi", "label": true})"), HasSubstr("no answer to judge"));
+  EXPECT_THAT(message(R"({"messages": [{"role": "user", "content": "Hi"}], "label": true})"),
+              HasSubstr("assistant's answer"));
+}
+
+TEST(MakeBatchTest, MismatchedAnswersComeFromTheRowBefore) {
+  ExampleSet set;
+  set.kind = RowKind::kLabelled;
+  set.max_length = 4;
+  constexpr int32_t kNone = kIgnoredLabel;
+  set.sequences = {{{1, 2, 10}, {kNone, kNone, 10}},
+                   {{3, 20, 21, 22}, {kNone, 20, 21, 22}},
+                   {{4, 30}, {kNone, 30}}};
+  set.desirable = {1, 0, 1};
+  const std::vector<int64_t> rows = {2, 0, 1};
+  const Batch batch = MakeBatch(set, rows);
+  EXPECT_TRUE(batch.desirable_R.equal(at::tensor({true, true, false})));
+  ASSERT_NE(batch.mismatched, nullptr);
+  // 4 with 1's answer, cut to 4; 1, 2 with 2's; 3 with 0's.
+  EXPECT_TRUE(
+      batch.mismatched->input_ids_T.equal(at::tensor({4, 20, 21, 22, 1, 2, 30, 3, 10}, at::kLong)));
+  EXPECT_TRUE(batch.mismatched->labels_T.equal(
+      at::tensor({kNone, 20, 21, 22, kNone, kNone, 30, kNone, 10}, at::kLong)));
+  EXPECT_TRUE(batch.mismatched->cu_seqlens_S1.equal(at::tensor({0, 4, 7, 9}, at::kInt)));
 }
 
 TEST(ForEachRow, ThrowsTheLowestRowsException) {

@@ -72,12 +72,22 @@ Batch SftBatch(const nlohmann::json& sequences) {
   return AllRows(set);
 }
 
-Batch OrpoBatch(const nlohmann::json& pairs) {
+Batch PairBatch(const nlohmann::json& pairs) {
   ExampleSet set;
   set.kind = RowKind::kPair;
   for (const auto& pair : pairs) {
     set.sequences.push_back(ToExample(pair.at("chosen")));
     set.sequences.push_back(ToExample(pair.at("rejected")));
+  }
+  return AllRows(set);
+}
+
+Batch LabelledBatch(const nlohmann::json& rows) {
+  ExampleSet set;
+  set.kind = RowKind::kLabelled;
+  for (const auto& row : rows) {
+    set.sequences.push_back(ToExample(row));
+    set.desirable.push_back(row.at("label").get<bool>());
   }
   return AllRows(set);
 }

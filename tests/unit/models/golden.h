@@ -29,9 +29,11 @@ liger::v1::KernelSpec Kernels(const std::string& name);
 // Built from a Hugging Face folder with its weights, fp32.
 std::shared_ptr<CausalLM> LoadModel(const std::string& folder, const std::string& kernels);
 
-// From a list of {input_ids, labels}, or of {chosen, rejected} pairs of those.
+// From a list of {input_ids, labels}, of {chosen, rejected} pairs of those, or of
+// {input_ids, labels, label}.
 Batch SftBatch(const nlohmann::json& sequences);
-Batch OrpoBatch(const nlohmann::json& pairs);
+Batch PairBatch(const nlohmann::json& pairs);
+Batch LabelledBatch(const nlohmann::json& rows);
 
 // The batch as one whole optimizer step.
 LossOutput WholeStep(Objective& objective, CausalLM& model, const Batch& batch);

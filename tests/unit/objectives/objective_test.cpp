@@ -14,12 +14,20 @@
 namespace liger::trainer {
 namespace {
 
-TEST(MakeObjectiveTest, MethodsThatAreNotThereAreRefusedByName) {
+TEST(MakeObjectiveTest, OneAMethod) {
   liger::v1::JobSpec spec;
   spec.mutable_sft();
   EXPECT_NE(dynamic_cast<SftObjective*>(MakeObjective(spec).get()), nullptr);
   spec.mutable_orpo()->set_beta(0.2);
   EXPECT_NE(dynamic_cast<OrpoObjective*>(MakeObjective(spec).get()), nullptr);
+  EXPECT_FALSE(MakeObjective(spec)->NeedsReference());
+  spec.mutable_dpo();
+  EXPECT_TRUE(MakeObjective(spec)->NeedsReference());
+  spec.mutable_kto();
+  EXPECT_TRUE(MakeObjective(spec)->NeedsReference());
+}
+
+TEST(MakeObjectiveTest, WhatItCannotMakeIsRefusedByName) {
   const auto refused = [](const liger::v1::JobSpec& s) {
     try {
       MakeObjective(s);
@@ -28,11 +36,11 @@ TEST(MakeObjectiveTest, MethodsThatAreNotThereAreRefusedByName) {
     }
     return std::string("accepted");
   };
-  spec.mutable_dpo();
-  EXPECT_EQ(refused(spec), "dpo");
-  spec.mutable_kto();
-  EXPECT_EQ(refused(spec), "kto");
-  EXPECT_EQ(refused(liger::v1::JobSpec()), "method");
+  liger::v1::JobSpec spec;
+  EXPECT_EQ(refused(spec), "method");
+  spec.mutable_dpo()->add_loss_weights(1);
+  spec.mutable_dpo()->add_loss_weights(2);
+  EXPECT_EQ(refused(spec), "dpo.loss_weights");
 }
 
 TEST(NextTokenTargetsTest, ShiftWithinEachSequence) {
@@ -109,15 +117,15 @@ TEST_P(StepTest, HeadGradientBufferIsTheSameGradient) {
   const std::vector<Batch> rows = {golden::SftBatch(expected_["sft_batches"][0]),
                                    golden::SftBatch(expected_["sft_batches"][1])};
   ExpectSameStep(RunStep(sft, rows, GetParam(), true), RunStep(sft, rows, GetParam(), false));
-  const std::vector<Batch> pairs = {golden::OrpoBatch(expected_["orpo_batches"][0])};
+  const std::vector<Batch> pairs = {golden::PairBatch(expected_["orpo_batches"][0])};
   ExpectSameStep(RunStep(orpo, pairs, GetParam(), true), RunStep(orpo, pairs, GetParam(), false));
 }
 
 // TRL averages the micro-batches of an accumulated step.
 TEST_P(StepTest, OrpoOfEqualMicroBatchesIsTheirMean) {
   OrpoObjective objective(0.1);
-  const std::vector<Batch> batches = {golden::OrpoBatch(expected_["orpo_batches"][0]),
-                                      golden::OrpoBatch(expected_["orpo_batches"][1])};
+  const std::vector<Batch> batches = {golden::PairBatch(expected_["orpo_batches"][0]),
+                                      golden::PairBatch(expected_["orpo_batches"][1])};
   const Step both = RunStep(objective, batches, GetParam(), false);
   const double first = RunStep(objective, {batches[0]}, GetParam(), false).loss;
   const double second = RunStep(objective, {batches[1]}, GetParam(), false).loss;
@@ -130,7 +138,7 @@ TEST_P(StepTest, EvaluationGivesTheSameMetricsWithoutAGraph) {
   SftObjective sft;
   OrpoObjective orpo(0.1);
   const Batch rows = golden::SftBatch(expected_["sft_batches"][0]);
-  const Batch pairs = golden::OrpoBatch(expected_["orpo_batches"][0]);
+  const Batch pairs = golden::PairBatch(expected_["orpo_batches"][0]);
   for (const auto& [objective, batch] :
        {std::pair<Objective*, const Batch*>(&sft, &rows), {&orpo, &pairs}}) {
     const auto trained = golden::WholeStep(*objective, *model, *batch).metrics.Means();

@@ -94,7 +94,7 @@ class SmolLm2Test : public testing::TestWithParam<std::string> {
   void ExpectTraining(Objective& objective, const std::string& method) const {
     std::vector<Batch> batches;
     for (const auto& rows : expected_.at(method + "_batches")) {
-      batches.push_back(method == "sft" ? golden::SftBatch(rows) : golden::OrpoBatch(rows));
+      batches.push_back(method == "sft" ? golden::SftBatch(rows) : golden::PairBatch(rows));
     }
     const auto model = Model();
     const auto history =

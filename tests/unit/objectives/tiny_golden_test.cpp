@@ -1,4 +1,5 @@
-// Tiny random models of every family against transformers and TRL in fp32 (tools/fixtures/model_fixtures.py).
+// Tiny random models of every family against transformers and TRL in fp32
+// (tools/fixtures/model_fixtures.py).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -21,7 +22,7 @@ class TinyGoldenTest : public testing::TestWithParam<std::tuple<std::string, std
   std::vector<Batch> Batches(const std::string& method) const {
     std::vector<Batch> batches;
     for (const auto& rows : expected_.at(method + "_batches")) {
-      batches.push_back(method == "sft" ? golden::SftBatch(rows) : golden::OrpoBatch(rows));
+      batches.push_back(method == "sft" ? golden::SftBatch(rows) : golden::PairBatch(rows));
     }
     return batches;
   }

@@ -19,12 +19,9 @@ std::vector<const Example*> InBatchOrder(const ExampleSet& set, std::span<const 
   return sequences;
 }
 
-}  // namespace
-
-Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
-  const std::vector<const Example*> sequences = InBatchOrder(set, rows);
+Batch Concatenate(const std::vector<const Example*>& sequences, int64_t num_rows) {
   Batch batch;
-  batch.num_rows = static_cast<int64_t>(rows.size());
+  batch.num_rows = num_rows;
   for (const Example* s : sequences) batch.num_tokens += static_cast<int64_t>(s->input_ids.size());
 
   batch.input_ids_T = at::empty({batch.num_tokens}, at::kLong);
@@ -50,6 +47,51 @@ Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
     start += length;
     *cu_seqlens++ = static_cast<int32_t>(start);
   }
+  return batch;
+}
+
+// Where the answer of a row with a masked prompt begins.
+int64_t AnswerStart(const Example& example) {
+  const auto first = std::find_if(example.labels.begin(), example.labels.end(),
+                                  [](int32_t label) { return label != kIgnoredLabel; });
+  return first - example.labels.begin();
+}
+
+std::vector<Example> Mismatched(const std::vector<const Example*>& rows, int64_t max_length) {
+  std::vector<Example> mismatched;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Example& own = *rows[i];
+    const Example& other = *rows[(i + rows.size() - 1) % rows.size()];
+    const int64_t prompt = AnswerStart(own), answer = AnswerStart(other);
+    Example example = {{own.input_ids.begin(), own.input_ids.begin() + prompt},
+                       {own.labels.begin(), own.labels.begin() + prompt}};
+    example.input_ids.insert(example.input_ids.end(), other.input_ids.begin() + answer,
+                             other.input_ids.end());
+    example.labels.insert(example.labels.end(), other.labels.begin() + answer, other.labels.end());
+    const size_t most = static_cast<size_t>(max_length);
+    if (max_length > 0 && example.input_ids.size() > most) {
+      example.input_ids.resize(most);
+      example.labels.resize(most);
+    }
+    mismatched.push_back(std::move(example));
+  }
+  return mismatched;
+}
+
+}  // namespace
+
+Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
+  const std::vector<const Example*> sequences = InBatchOrder(set, rows);
+  Batch batch = Concatenate(sequences, static_cast<int64_t>(rows.size()));
+  if (set.kind != RowKind::kLabelled) return batch;
+
+  batch.desirable_R = at::empty({batch.num_rows}, at::kBool);
+  bool* desirable = batch.desirable_R.data_ptr<bool>();
+  for (const int64_t row : rows) *desirable++ = set.desirable.at(row) != 0;
+  const std::vector<Example> mismatched = Mismatched(sequences, set.max_length);
+  std::vector<const Example*> pointers;
+  for (const Example& example : mismatched) pointers.push_back(&example);
+  batch.mismatched = std::make_shared<const Batch>(Concatenate(pointers, batch.num_rows));
   return batch;
 }
 

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "worker/trainer/data/example.h"
@@ -24,6 +25,12 @@ struct Batch {
   // Tokens that are predicted: labels that are not ignored, less those at a
   // sequence's first token, which nothing predicts.
   int64_t num_target_tokens = 0;
+
+  // Rows of RowKind::kLabelled only.
+  at::Tensor desirable_R;  // bool, one a row
+  // Each row's prompt with the answer of the row before it (of the last row for
+  // the first), what KTO estimates its KL term with; cut like the rows.
+  std::shared_ptr<const Batch> mismatched;
 };
 
 // Concatenates the given rows of `set` in the given order. An empty list gives

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -71,6 +72,7 @@ class FileLoader {
                [&](int64_t i) { tokenized[i] = TokenizeRow(indices[i]); });
     Split split;
     split.examples.kind = Kind(options_.method);
+    split.examples.max_length = options_.max_length;
     for (size_t i = 0; i < indices.size(); ++i) Append(indices[i], &tokenized[i], &split);
     Warn(name, split.stats, warnings);
     return split;
@@ -84,6 +86,7 @@ class FileLoader {
   }
 
   static RowKind Kind(JobSpec::MethodCase method) {
+    if (method == JobSpec::kKto) return RowKind::kLabelled;
     return method == JobSpec::kSft ? RowKind::kSequence : RowKind::kPair;
   }
 
@@ -123,6 +126,9 @@ class FileLoader {
       ++stats.dropped_rows;
       if (stats.first_dropped.size() < kNamedRows) stats.first_dropped.push_back(index + 1);
       return;
+    }
+    if (split->examples.kind == RowKind::kLabelled) {
+      split->examples.desirable.push_back(row->desirable);
     }
     stats.truncated_rows += row->truncated;
     stats.boundary_merges += row->boundary_merge;
@@ -192,24 +198,22 @@ std::vector<int64_t> TakeEvalRows(const DatasetSpec& spec, uint64_t seed,
   return eval;
 }
 
-void CheckMethod(const LoadOptions& options) {
-  switch (options.method) {
-    case JobSpec::kSft:
-    case JobSpec::kDpo:
-    case JobSpec::kOrpo:
-      return;
-    default:
-      throw ConfigError("this trainer has no dataset reader for the job's method",
-                        "Use sft, dpo or orpo.")
-          .Field("method");
-  }
+// KTO learns from the difference between wanted and unwanted answers.
+void RequireBothLabels(const ExampleSet& set, const std::string& path) {
+  const auto& labels = set.desirable;
+  const bool all_same = std::adjacent_find(labels.begin(), labels.end(),
+                                           std::not_equal_to<uint8_t>()) == labels.end();
+  if (set.kind != RowKind::kLabelled || !all_same) return;
+  throw DataError(path + ": all " + std::to_string(labels.size()) + " rows left to train on have " +
+                      "label: " + (labels.front() ? "true" : "false"),
+                  "kto needs rows of both labels; use sft for wanted answers alone.")
+      .File(path);
 }
 
 }  // namespace
 
 Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const Tokenizer& tokenizer,
                     const ChatTemplate* chat_template) {
-  CheckMethod(options);
   const std::string train_uri = spec.uri().empty() ? spec.name() : spec.uri();
   const FileLoader train(LocalPath(options.train_path, train_uri), spec, options, tokenizer,
                          chat_template);
@@ -232,6 +236,7 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
   }
   Split training = train.Load("training", train_rows, &dataset.warnings);
   if (training.examples.sequences.empty()) throw train.AllDropped(training.stats);
+  RequireBothLabels(training.examples, LocalPath(options.train_path, train_uri));
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);

@@ -28,12 +28,15 @@ struct PairExample {
 enum class RowKind {
   kSequence,  // SFT: one sequence
   kPair,      // DPO, ORPO: a chosen and a rejected sequence
+  kLabelled,  // KTO: one sequence, whose answer is desirable or not
 };
 
 // Tokenised rows. A pair lies in two neighbouring sequences, chosen first.
 struct ExampleSet {
   RowKind kind = RowKind::kSequence;
   std::vector<Example> sequences;
+  std::vector<uint8_t> desirable;  // one a row of kLabelled; 0 or 1
+  int64_t max_length = 0;          // that sequences were cut to; 0: none
 
   int64_t sequences_per_row() const { return kind == RowKind::kPair ? 2 : 1; }
   int64_t num_rows() const { return static_cast<int64_t>(sequences.size()) / sequences_per_row(); }

@@ -42,6 +42,8 @@ struct Row {
   // Variables for the chat template besides the messages: tools and what the
   // row's chat_template_kwargs names. An object.
   nlohmann::ordered_json template_variables = nlohmann::ordered_json::object();
+  // KTO's label.
+  bool desirable = false;
 };
 
 }  // namespace liger::trainer

@@ -59,6 +59,14 @@ std::string RowColumns::String(const std::string& column) const {
   return value.get<std::string>();
 }
 
+bool RowColumns::Bool(const std::string& column) const {
+  const ordered_json& value = At(column);
+  if (!value.is_boolean()) {
+    throw Fail(column, "must be true or false, not " + TypeName(value), "Correct the row.");
+  }
+  return value.get<bool>();
+}
+
 std::string RowColumns::OptionalString(const std::string& column) const {
   return Has(column) ? String(column) : "";
 }

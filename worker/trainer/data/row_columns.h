@@ -25,6 +25,7 @@ class RowColumns {
   const nlohmann::ordered_json& At(const std::string& column) const;
 
   std::string String(const std::string& column) const;
+  bool Bool(const std::string& column) const;
   // "" when absent.
   std::string OptionalString(const std::string& column) const;
   // Token ids in [lowest, limit).

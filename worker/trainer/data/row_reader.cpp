@@ -202,6 +202,9 @@ PairExample ReadTokenPair(const RowColumns& row, int64_t vocab_size) {
           Joined(prompt, row.TokenIds("rejected_ids", 0, vocab_size))};
 }
 
+// LLaMA-Factory's name for it in Alpaca and ShareGPT files is kto_tag.
+std::string LabelColumn(const RowColumns& row) { return row.Has("kto_tag") ? "kto_tag" : "label"; }
+
 // Where a format can only serve the other kind of method.
 void CheckKind(const RowColumns& row, const RowReaderOptions& options) {
   const bool pair_columns = (row.Has("chosen") && row.Has("rejected")) || row.Has("chosen_ids");
@@ -218,10 +221,17 @@ void CheckKind(const RowColumns& row, const RowReaderOptions& options) {
     throw row.Fail("chosen", "sft cannot train on preference rows",
                    "Use dpo or orpo, or a dataset with prompt and completion.");
   }
+  if (options.kind == RowKind::kLabelled && !row.Has(LabelColumn(row))) {
+    throw row.Fail("label", "kto needs a label in each row; it has: " + row.Names(),
+                   "Give prompt, completion (or messages) and label: true or false, or train on "
+                   "pairs with dpo or orpo.");
+  }
 }
 
 void CheckCompletionOnly(const RowColumns& row, const RowReaderOptions& options) {
-  if (!options.completion_only_loss.value_or(false) || options.kind == RowKind::kPair) return;
+  if (!options.completion_only_loss.value_or(false) || options.kind != RowKind::kSequence) {
+    return;
+  }
   const bool language_modelling =
       options.format == liger::v1::DATASET_FORMAT_TEXT ||
       options.format == liger::v1::DATASET_FORMAT_SHAREGPT ||
@@ -268,6 +278,33 @@ Row ReadSequence(const RowColumns& row, const RowReaderOptions& options) {
   }
 }
 
+// A conversation's prompt and its answer, the last message.
+PromptCompletionRow SplitAnswer(const RowColumns& row, const std::string& column,
+                                const ordered_json& messages) {
+  if (messages.size() < 2 || messages.back().value("role", "") != "assistant") {
+    throw row.Fail(column, "does not end with an assistant's answer to a message before it",
+                   "kto judges that answer; complete or remove the row.");
+  }
+  return {ordered_json(ordered_json::array_t(messages.begin(), messages.end() - 1)),
+          ordered_json::array({messages.back()})};
+}
+
+// The same rows as SFT's, each with its label.
+Row ReadLabelled(const RowColumns& row, const RowReaderOptions& options) {
+  Row out = ReadSequence(row, options);
+  if (auto* text = std::get_if<TextRow>(&out.content)) {
+    const char* column =
+        options.format == liger::v1::DATASET_FORMAT_SHAREGPT ? "conversations" : "messages";
+    if (!IsConversation(text->text)) {
+      throw row.Fail("text", "has no prompt and no answer to judge",
+                     "Give prompt and completion, or messages.");
+    }
+    out.content = SplitAnswer(row, column, std::get<ordered_json>(text->text));
+  }
+  out.desirable = row.Bool(LabelColumn(row));
+  return out;
+}
+
 }  // namespace
 
 RowReader::RowReader(const JsonRows& rows, const RowReaderOptions& options)
@@ -281,8 +318,9 @@ RowReader::RowReader(const JsonRows& rows, const RowReaderOptions& options)
 
 Row RowReader::Read(int64_t index) const {
   const RowColumns columns(rows_, index);
-  Row row = options_.kind == RowKind::kPair ? ReadPair(columns, options_)
-                                            : ReadSequence(columns, options_);
+  Row row = options_.kind == RowKind::kPair       ? ReadPair(columns, options_)
+            : options_.kind == RowKind::kLabelled ? ReadLabelled(columns, options_)
+                                                  : ReadSequence(columns, options_);
   row.template_variables = columns.TemplateVariables();
   return row;
 }

@@ -71,6 +71,7 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
     const auto& token_pair = std::get<PairExample>(row.content);
     out.sequences = {token_pair.chosen, token_pair.rejected};
   }
+  out.desirable = row.desirable;
   Finish(&out);
   return out;
 }

@@ -22,6 +22,7 @@ struct TokenizedRow {
   bool boundary_merge = false;
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
+  bool desirable = false;  // KTO's label
 };
 
 // Tokenises rows as the trainers of TRL 1.16.0 do, each in its own way:
@@ -30,6 +31,7 @@ struct TokenizedRow {
 //   SFT    rendered; no EOS, no BOS added     EOS appended as text unless there;
 //                                             the tokenizer's special tokens
 //   DPO    as SFT                             as SFT, on both answers
+//   KTO    as SFT                             as SFT
 //   ORPO   rendered as text, then as text     ids of prompt and of prompt + answer
 //                                             without special tokens; BOS put before,
 //                                             EOS behind, each unless there

@@ -31,6 +31,20 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
   return result;
 }
 
+std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec, const CausalLM& model) {
+  const at::NoGradGuard no_grad;
+  const auto source = model.named_parameters();
+  const at::TensorOptions options = source[0].value().options().requires_grad(false);
+  const auto reference = BuildModel(model.config(), spec.kernels(), options);
+  for (const auto& item : reference->named_parameters()) {
+    at::Tensor parameter = item.value();
+    parameter.copy_(source[item.key()]);
+    parameter.requires_grad_(false);
+  }
+  reference->eval();
+  return reference;
+}
+
 std::vector<std::pair<std::string, at::Tensor>> StoredParameters(const TrainableModel& trainable) {
   std::map<std::string, at::Tensor> stored;
   for (const auto& entry : trainable.parameters->entries()) stored[entry.name] = entry.storage;

@@ -26,6 +26,10 @@ struct TrainableModel {
 TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
                                   const PrecisionPlan& precision, const Device& device);
 
+// A frozen copy of the model as it is now, on its device and in its compute
+// dtype: what preference objectives compare with.
+std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec, const CausalLM& model);
+
 // The model's parameters with their Hugging Face names, as TrainableParameters
 // takes them.
 std::vector<std::pair<std::string, at::Tensor>> NamedLeaves(const CausalLM& model);

@@ -93,6 +93,9 @@ void TrainJob::WarnAboutInputs() {
 
 void TrainJob::PrepareTraining() {
   objective_ = MakeObjective(request_.spec());
+  if (objective_->NeedsReference()) {
+    objective_->SetReference(MakeReference(request_.spec(), *trainable_.model));
+  }
   optimizer_ = std::make_unique<AdamW>(*trainable_.parameters, AdamWOptions::FromSpec(training()),
                                        precision_, static_cast<uint64_t>(training().seed()));
   const RankInfo& rank = strategy_->rank();

@@ -15,6 +15,7 @@ KernelChoice KernelChoice::FromSpec(const liger::v1::KernelSpec& spec,
     choice.fused_linear_cross_entropy = spec.fused_linear_cross_entropy();
   }
   if (spec.has_fused_linear_logprob()) choice.fused_linear_logprob = spec.fused_linear_logprob();
+  if (spec.has_geglu()) choice.geglu = spec.geglu();
   if (spec.has_shared_prefixes()) choice.shared_prefixes = spec.shared_prefixes();
   return choice;
 }

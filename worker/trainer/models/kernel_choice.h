@@ -17,6 +17,7 @@ struct KernelChoice {
   // cross_entropy then has no effect, and of the preference objectives.
   bool fused_linear_cross_entropy = true;
   bool fused_linear_logprob = true;
+  bool geglu = true;
   // What several sequences of a batch begin with is computed once.
   bool shared_prefixes = true;
 
@@ -25,7 +26,9 @@ struct KernelChoice {
   // Mode first, then the per-op switches on top of it; CUSTOM starts from
   // all-off. `defaults` (a model type's patches) is what LIGER mode means.
   static KernelChoice FromSpec(const liger::v1::KernelSpec& spec, const KernelChoice& defaults);
-  static KernelChoice Baseline() { return {false, false, false, false, false, false, false}; }
+  static KernelChoice Baseline() {
+    return {false, false, false, false, false, false, false, false};
+  }
 };
 
 }  // namespace liger::trainer

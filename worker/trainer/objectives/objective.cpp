@@ -1,6 +1,8 @@
 #include "worker/trainer/objectives/objective.h"
 
 #include "worker/trainer/error.h"
+#include "worker/trainer/objectives/dpo.h"
+#include "worker/trainer/objectives/kto.h"
 #include "worker/trainer/objectives/orpo.h"
 #include "worker/trainer/objectives/sft.h"
 
@@ -17,32 +19,41 @@ std::unique_ptr<Objective> MakeOrpo(const JobSpec& spec) {
                                                                 : kDefaultBeta);
 }
 
+std::unique_ptr<Objective> MakeDpo(const JobSpec& spec) {
+  return std::make_unique<DpoObjective>(DpoOptions::FromSpec(spec.dpo()));
+}
+
+std::unique_ptr<Objective> MakeKto(const JobSpec& spec) {
+  return std::make_unique<KtoObjective>(KtoOptions::FromSpec(spec.kto()));
+}
+
 struct Method {
   JobSpec::MethodCase method;
-  const char* field;
-  // nullptr: not available yet.
   std::unique_ptr<Objective> (*make)(const JobSpec&);
 };
 
 // Every method of JobSpec. Each new objective is a file beside sft.cpp and its
 // line here.
 constexpr Method kMethods[] = {
-    {JobSpec::kSft, "sft", MakeSft},
-    {JobSpec::kOrpo, "orpo", MakeOrpo},
-    {JobSpec::kDpo, "dpo", nullptr},
-    {JobSpec::kKto, "kto", nullptr},
+    {JobSpec::kSft, MakeSft},
+    {JobSpec::kOrpo, MakeOrpo},
+    {JobSpec::kDpo, MakeDpo},
+    {JobSpec::kKto, MakeKto},
 };
 
 }  // namespace
 
+CausalLM& Objective::reference() const {
+  TORCH_CHECK(reference_, "the objective compares with a reference, and none was set");
+  return *reference_;
+}
+
 std::unique_ptr<Objective> MakeObjective(const JobSpec& resolved_spec) {
   for (const Method& method : kMethods) {
     if (method.method != resolved_spec.method_case()) continue;
-    if (method.make) return method.make(resolved_spec);
-    throw ConfigError(std::string(method.field) + " is not available yet", "Use sft or orpo.")
-        .Field(method.field);
+    return method.make(resolved_spec);
   }
-  throw ConfigError("the job names no method", "Set one of sft, orpo.").Field("method");
+  throw ConfigError("the job names no method", "Set one of sft, dpo, orpo, kto.").Field("method");
 }
 
 }  // namespace liger::trainer

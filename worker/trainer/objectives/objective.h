@@ -20,7 +20,7 @@ struct StepContext {
   // Sums of the micro-batches' StepCounts over all micro-batches and ranks of
   // the step. Known before the first forward pass.
   int64_t loss_tokens = 0;
-  int64_t rows = 0;  // SFT rows or pairs
+  int64_t rows = 0;  // SFT rows, KTO rows or pairs
   // Optional, for objectives whose FusesHead: the trainer's fp32 buffer [V, D]
   // for the head's gradient (TrainableParameters::DirectGradient), which fused
   // heads then add into instead of handing autograd a tensor of that size.
@@ -59,10 +59,20 @@ class Objective {
 
   // Counts of one micro-batch; host only.
   virtual StepCounts Count(const Batch& batch) const = 0;
+
+  // Whether Forward compares with the model as it was before training. Then
+  // SetReference comes before Forward: a frozen copy on the same device.
+  virtual bool NeedsReference() const { return false; }
+  void SetReference(std::shared_ptr<CausalLM> reference) { reference_ = std::move(reference); }
+
+ protected:
+  CausalLM& reference() const;
+
+ private:
+  std::shared_ptr<CausalLM> reference_;
 };
 
-// The objective that the spec's method names. Throws ConfigError for a method
-// that is known but not available yet.
+// The objective that the spec's method names.
 std::unique_ptr<Objective> MakeObjective(const liger::v1::JobSpec& resolved_spec);
 
 }  // namespace liger::trainer

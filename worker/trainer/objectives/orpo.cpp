@@ -1,6 +1,5 @@
 #include "worker/trainer/objectives/orpo.h"
 
-#include "worker/trainer/error.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -38,18 +37,12 @@ PairTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences)
   PairTargets out;
   out.chosen_tokens = sequences.offsets_S1[pairs];
   out.nll_targets = out.chosen_tokens - pairs;
-  const at::Tensor answers_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
+  const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
   const at::Tensor all_T = NextTokenTargets(batch.input_ids_T, batch.cu_seqlens_S1);
   out.targets_T = at::cat({all_T.slice(0, 0, out.chosen_tokens),  //
-                           answers_T.slice(0, out.chosen_tokens)});
-  out.answer_T = answers_T.ne(kIgnoredLabel);
-  SequenceLayout host = sequences;
-  host.cu_seqlens_S1 = batch.cu_seqlens_S1;
-  out.answer_counts_S = SumBySequence(out.answer_T.to(at::kDouble), host);
-  if (out.answer_counts_S.numel() > 0 && out.answer_counts_S.min().item<double>() == 0) {
-    throw DataError("a pair has an answer without a token",
-                    "Raise training.max_length or remove pairs with empty answers.");
-  }
+                           answers.targets_T.slice(0, out.chosen_tokens)});
+  out.answer_T = answers.targets_T.ne(kIgnoredLabel);
+  out.answer_counts_S = answers.counts_S;
   return out;
 }
 

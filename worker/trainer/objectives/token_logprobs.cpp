@@ -1,6 +1,7 @@
 #include "worker/trainer/objectives/token_logprobs.h"
 
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
+#include "worker/trainer/error.h"
 
 namespace liger::trainer {
 
@@ -42,7 +43,25 @@ TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
                        ? kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets_T,
                                                      std::nullopt, options)
                        : kernels::baseline::Logprob(model.Logits(hidden_TD), targets_T, options);
-  return {out.logp_T, out.mean_logit_T};
+  return {out.logp_T, out.mean_logit_T, out.entropy_T, out.log_sum_sq_T, out.is_top1_T};
+}
+
+at::Tensor ReferenceLogprobs(CausalLM& reference, const ModelInput& input,
+                             const at::Tensor& targets_T) {
+  const at::NoGradGuard no_grad;
+  return ComputeTokenLogprobs(reference, reference.Hidden(input), targets_T, {}).logp_T;
+}
+
+AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row) {
+  AnswerTargets out;
+  out.targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
+  const SequenceLayout host = SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, at::kCPU);
+  out.counts_S = SumBySequence(out.targets_T.ne(kIgnoredLabel).to(at::kDouble), host);
+  if (out.counts_S.numel() > 0 && out.counts_S.min().item<double>() == 0) {
+    throw DataError(std::string(row) + " has an answer without a token",
+                    "Raise training.max_length or remove rows with empty answers.");
+  }
+  return out;
 }
 
 at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences) {

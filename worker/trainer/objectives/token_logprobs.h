@@ -22,6 +22,9 @@ at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seq
 struct TokenLogprobs {
   at::Tensor logp_T;
   at::Tensor mean_logit_T;  // mean over the vocabulary
+  at::Tensor entropy_T;     // nats
+  at::Tensor log_sum_sq_T;  // log of the sum over the vocabulary of p^2
+  at::Tensor is_top1_T;     // 1 where the target has the highest logit
 };
 
 // Whether ComputeTokenLogprobs takes the head and the loss in one.
@@ -31,6 +34,19 @@ bool FusesLogprobs(const CausalLM& model);
 // log-softmax and gather, as TRL.
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
                                    const at::Tensor& targets_T, const StepContext& context);
+
+// logp_T under a frozen model, with its own kernels; detached.
+at::Tensor ReferenceLogprobs(CausalLM& reference, const ModelInput& input,
+                             const at::Tensor& targets_T);
+
+// The targets of a batch's answers (what its labels name), and how many each of
+// its sequences has. Throws DataError when one has none; `row` is what messages
+// call a sequence's row.
+struct AnswerTargets {
+  at::Tensor targets_T;  // on the host
+  at::Tensor counts_S;   // fp64, on the host
+};
+AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row);
 
 // Sum over the S sequences' tokens: [T] to [S].
 at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences);

@@ -1,0 +1,102 @@
+#include "worker/trainer/objectives/kto.h"
+
+#include <ATen/ATen.h>
+
+#include "worker/trainer/objectives/token_logprobs.h"
+
+namespace liger::trainer {
+namespace {
+
+// Log-ratios of a batch's answers to the reference, [R] fp64, with what the
+// metrics need.
+struct AnswerRatios {
+  at::Tensor logp_R, reference_R, counts_R;
+  TokenLogprobs tokens;
+  SequenceLayout sequences;
+
+  at::Tensor ratio_R() const { return logp_R - reference_R; }
+};
+
+AnswerRatios Compare(CausalLM& model, CausalLM& reference, const Batch& batch,
+                     const StepContext& context) {
+  const ModelInput input = ToModelInput(batch, model);
+  const AnswerTargets answers = MakeAnswerTargets(batch, "a row");
+  const at::Tensor targets_T = answers.targets_T.to(model.device());
+  AnswerRatios out;
+  out.sequences = input.sequences;
+  out.counts_R = answers.counts_S.to(model.device());
+  out.reference_R = SumBySequence(ReferenceLogprobs(reference, input, targets_T).to(at::kDouble),
+                                  input.sequences);
+  out.tokens = ComputeTokenLogprobs(model, model.Hidden(input), targets_T, context);
+  out.logp_R = SumBySequence(out.tokens.logp_T.to(at::kDouble), input.sequences);
+  return out;
+}
+
+}  // namespace
+
+KtoOptions KtoOptions::FromSpec(const liger::v1::KtoMethod& spec) {
+  KtoOptions options;
+  if (spec.has_beta()) options.beta = spec.beta();
+  if (spec.has_desirable_weight()) options.desirable_weight = spec.desirable_weight();
+  if (spec.has_undesirable_weight()) options.undesirable_weight = spec.undesirable_weight();
+  options.estimate_kl = spec.loss_type() != "apo_zero_unpaired";
+  return options;
+}
+
+StepCounts KtoObjective::Count(const Batch& batch) const {
+  return {batch.num_target_tokens, batch.num_rows};
+}
+
+bool KtoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
+
+at::Tensor KtoObjective::EstimateKl(CausalLM& model, const Batch& batch) const {
+  const at::NoGradGuard no_grad;
+  TORCH_CHECK(batch.mismatched, "KTO needs mismatched answers");
+  return Compare(model, reference(), *batch.mismatched, {}).ratio_R().mean().clamp_min(0);
+}
+
+LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
+  TORCH_CHECK(batch.desirable_R.defined(), "KTO needs a label a row");
+  const at::Device device = model.device();
+  const at::Tensor kl = options_.estimate_kl
+                            ? EstimateKl(model, batch)
+                            : at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
+  const AnswerRatios answers = Compare(model, reference(), batch, context);
+  const at::Tensor desirable_R = batch.desirable_R.to(device);
+  const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);
+  const at::Tensor weight_R =
+      at::where(desirable_R, options_.desirable_weight, options_.undesirable_weight);
+  const at::Tensor ratio_R = answers.ratio_R();
+  const at::Tensor loss_R = weight_R * (1 - (options_.beta * sign_R * (ratio_R - kl)).sigmoid());
+
+  LossOutput out;
+  const double rows = static_cast<double>(batch.num_rows);
+  out.loss = (loss_R.sum() / static_cast<double>(context.rows)).to(at::kFloat);
+  out.num_tokens = batch.num_tokens;
+  out.metrics.Add("loss", loss_R.detach().sum(), rows);
+  out.metrics.Add("kl", kl * rows, rows);
+  out.metrics.Add("entropy", answers.tokens.entropy_T.sum(), answers.counts_R.sum());
+  const at::Tensor logits_R =
+      SumBySequence(answers.tokens.mean_logit_T.to(at::kDouble), answers.sequences);
+  const at::Tensor wanted_R = desirable_R.to(at::kDouble), unwanted_R = 1 - wanted_R;
+  const at::Tensor reward_R = options_.beta * ratio_R.detach();
+  // Of the classes' means, where the micro-batch has both; as TRL.
+  const at::Tensor both = wanted_R.any().logical_and(unwanted_R.any()).to(at::kDouble);
+  const auto mean = [&](const at::Tensor& own_R) {
+    return (reward_R * own_R).sum() / own_R.sum().clamp_min(1);
+  };
+  out.metrics.Add("rewards/margins", (mean(wanted_R) - mean(unwanted_R)) * both, both);
+  for (const bool wanted : {true, false}) {
+    const std::string side = wanted ? "chosen" : "rejected";
+    const at::Tensor& own_R = wanted ? wanted_R : unwanted_R;
+    const auto add = [&](const char* name, const at::Tensor& values_R, const at::Tensor& weight) {
+      out.metrics.Add(name + side, (values_R.detach() * own_R).sum(), weight.sum());
+    };
+    add("rewards/", reward_R, own_R);
+    add("logps/", answers.logp_R, own_R);
+    add("logits/", logits_R, answers.counts_R * own_R);
+  }
+  return out;
+}
+
+}  // namespace liger::trainer
