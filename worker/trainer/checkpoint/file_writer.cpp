@@ -31,6 +31,7 @@ int64_t FreeBytes(const std::string& path) {
     if (errno != ENOENT || at == at.root_path()) return -1;
     at = at.parent_path();
   }
+  if (status.f_blocks == 0) return -1;  // file systems that do not count (FUSE, procfs)
   return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
 }
 
