@@ -95,6 +95,12 @@ std::map<std::string, Fleet::WorkerView> Fleet::Workers() const {
   return views;
 }
 
+WorkerState Fleet::StateOf(const WorkerRow& row, const std::map<std::string, WorkerView>& live) {
+  const auto it = live.find(row.worker_id);
+  const bool draining = it != live.end() && it->second.draining;
+  return draining && row.state == WorkerState::kReady ? WorkerState::kDraining : row.state;
+}
+
 std::optional<absl::Duration> Fleet::IdleTime(const liger::trainer::v1::Ref& ref) const {
   const std::string key = KeyOf(ref);
   absl::MutexLock lock(&mutex_);
