@@ -221,6 +221,9 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
   CoordinatorMessage ack;
   ack.mutable_heartbeat_ack()->set_seq(heartbeat.seq());
   link->Send(ack);
+  std::vector<liger::trainer::v1::Ref> tasks;
+  for (const liger::worker::v1::TaskStatus& task : heartbeat.tasks()) tasks.push_back(task.ref());
+  jobs_->OnHeartbeat(worker_id, std::move(tasks));
   if (heartbeat.inventory_changed()) {
     jobs_->OnInventory(worker_id, incarnation,
                        {std::make_move_iterator(heartbeat.mutable_inventory()->begin()),

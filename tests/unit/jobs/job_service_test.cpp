@@ -438,6 +438,44 @@ TEST_F(JobServiceTest, AnUnansweredRequestMayComeBeforeTheReplay) {
   EXPECT_EQ(Job(uid).status().state(), JobStatus::SUCCEEDED);
 }
 
+TEST_F(JobServiceTest, AHeartbeatThatListsWhatNobodyKnowsHasItStopped) {
+  Hello("w");
+  const std::string uid = Running();
+  const liger::trainer::v1::Ref running = fleet.starts.back().ref;
+  liger::trainer::v1::Ref stale = running;
+  stale.set_epoch(running.epoch() + 1);
+  liger::trainer::v1::Ref check;
+  check.set_job_uid(uid);
+  check.set_task_id("never heard of");
+  liger::trainer::v1::Ref dry_run;
+  dry_run.set_task_id("its own business");
+  service->OnHeartbeat("w", {running, stale, check, dry_run});
+  EXPECT_EQ(fleet.stops.size(), 2u);
+  service->OnHeartbeat("w", {stale});
+  EXPECT_EQ(fleet.stops.size(), 2u) << "not at every heartbeat";
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+}
+
+TEST_F(JobServiceTest, HeartbeatsThatLackATaskForLongEndTheSession) {
+  Hello("w");
+  Running();
+  const std::vector<liger::trainer::v1::Ref> all = {fleet.starts.back().ref};
+  const auto beat_for = [&](int seconds, const std::vector<liger::trainer::v1::Ref>& tasks) {
+    for (int i = 0; i < seconds; i += 2) {
+      clock.Advance(absl::Seconds(2));
+      service->OnHeartbeat("w", tasks);
+    }
+  };
+  beat_for(300, all);
+  beat_for(80, {});
+  beat_for(20, all);
+  beat_for(80, {});
+  EXPECT_THAT(fleet.disconnects, IsEmpty()) << "it may be on its way";
+  beat_for(40, {});
+  EXPECT_EQ(fleet.disconnects.size(), 1u);
+  EXPECT_THAT(fleet.stops, IsEmpty());
+}
+
 TEST_F(JobServiceTest, AReportThatCanNeverBeStoredEndsTheSession) {
   Hello("w");
   const std::string uid = Running();
@@ -521,6 +559,29 @@ TEST_F(JobServiceTest, AnInventoryThatTheDiskRefusedIsStoredLater) {
   service->OnInventory("w", 1, {item("a"), item("b"), item("c")});
   service->Tick();
   EXPECT_EQ(stored(), 3) << "a retry stores what is known by then";
+}
+
+TEST_F(JobServiceTest, WhileTheDiskIsFullOneInventoryAWorkerWaits) {
+  Hello("w");
+  service->Tick();  // what is due at the start
+  constexpr int kMany = 1000;
+  FailCommits(kMany);
+  for (int i = 1; i <= 10; ++i) {
+    liger::worker::v1::InventoryItem item;
+    item.set_kind("model");
+    item.set_uri(absl::StrCat("model-", i));
+    service->OnInventory("w", 1, {item});
+  }
+  EXPECT_EQ(failing_commits, kMany - 1) << "the others wait for it";
+  service->Tick();
+  EXPECT_EQ(failing_commits, kMany - 2);
+  failing_commits = 0;
+  service->Tick();
+  EXPECT_EQ(
+      *store->ReadAndWait<std::string>([](const ReadView& view) -> absl::StatusOr<std::string> {
+        return view.Worker("w")->hello.inventory(0).uri();
+      }),
+      "model-10");
 }
 
 TEST_F(JobServiceTest, ARefusalThatTheDiskRefusedIsNotForgotten) {
