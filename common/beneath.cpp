@@ -27,6 +27,11 @@ int Fail(int error) {
   return -1;
 }
 
+bool Refuse(int error) {
+  errno = error;
+  return false;
+}
+
 // One look-up. Nothing is opened by a name of more than one part, and ".." goes
 // back to a folder that the walk came through.
 class Walk {
@@ -84,7 +89,7 @@ class Walk {
     if (size < 0) return false;
     const fs::path path(std::string(target, static_cast<size_t>(size)));
     if (path.is_absolute()) return Enter(path);
-    if (++links_ > kMaxLinks) return Fail(ELOOP) == 0;
+    if (++links_ > kMaxLinks) return Refuse(ELOOP);
     Prepend(path);
     return true;
   }
@@ -92,12 +97,12 @@ class Walk {
   // Goes on from the root to an absolute path, if that leads to below it. Whatever
   // it says, and however it changes, only names below the root are opened.
   bool Enter(const fs::path& path) {
-    if (++links_ > kMaxLinks) return Fail(ELOOP) == 0;
+    if (++links_ > kMaxLinks) return Refuse(ELOOP);
     const std::string root = PathOfFd(root_);
     std::error_code error;
     const fs::path real = fs::weakly_canonical(path, error);
     const fs::path relative = error ? fs::path() : real.lexically_relative(root);
-    if (root.empty() || relative.empty() || *relative.begin() == "..") return Fail(EXDEV) == 0;
+    if (root.empty() || relative.empty() || *relative.begin() == "..") return Refuse(EXDEV);
     folders_.clear();
     Prepend(relative);
     return true;
