@@ -4,18 +4,14 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/jobs/dry_runs.h"
+#include "server/jobs/task_key.h"
 #include "server/store/attempts.h"
 
 namespace liger::server {
 namespace {
 
 using liger::trainer::v1::Ref;
-
-std::string Key(const Ref& ref) {
-  return absl::StrCat(ref.job_uid(), "/", ref.epoch(), "/", ref.task_id());
-}
 
 // That the worker should let go of it. What has ended and is only still being
 // told stays.
@@ -41,13 +37,13 @@ TaskDifferences CompareTasks(const ReadView& view, const std::string& worker_id,
                              const std::vector<Ref>& listed) {
   TaskDifferences differences;
   for (const MemberRow& member : view.UnreleasedMembers(worker_id)) {
-    differences.missing.insert(Key(TrainRef(member.job_uid, member.epoch)));
+    differences.missing.insert(KeyOf(TrainRef(member.job_uid, member.epoch)));
   }
   for (const TaskRow& task : view.RunningTasks()) {
-    if (task.worker_id == worker_id) differences.missing.insert(Key(CheckRef(task)));
+    if (task.worker_id == worker_id) differences.missing.insert(KeyOf(CheckRef(task)));
   }
   for (const Ref& ref : listed) {
-    differences.missing.erase(Key(ref));
+    differences.missing.erase(KeyOf(ref));
     if (!DryRuns::IsDryRun(ref) && IsUnknown(view, worker_id, ref)) {
       differences.unknown.push_back(ref);
     }
