@@ -7,7 +7,7 @@ MODEL = .cache/models/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-long test-gpu test-asan test-tsan build setup model bench-cpu bench-service install lint format clean
+.PHONY: tsan-abseil help demo test test-long test-gpu test-asan test-tsan build setup model bench-cpu bench-service install lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -20,6 +20,11 @@ test: build model  ## every test that needs no GPU
 
 test-long: build model  ## tests too long for every commit
 	$(CTEST) -L long
+
+test-tsan: tsan-abseil
+
+tsan-abseil: setup
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" tools/tsan_abseil build-tsan/abseil
 
 test-asan test-tsan: test-%: setup model  ## the tests under a sanitizer (tsan: server, agent, client)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset $* && cmake --build --preset $* -j$(JOBS) && ctest --preset $*

@@ -20,11 +20,17 @@ class WorkerNames {
   // Asks the coordinator; without an answer the ids stay.
   static WorkerNames Of(Connection& connection);
 
-  // In every string of the message.
+  // In the fields that hold ids, and in sentences that say "worker <id>". What
+  // people named (jobs, labels, paths) stays, whatever it looks like.
   void PutInto(google::protobuf::Message* message) const;
+  // A sentence.
   std::string PutInto(const std::string& text) const;
 
  private:
+  enum class Holds { kNeither, kId, kSentence };
+  static Holds What(const google::protobuf::FieldDescriptor& field);
+  std::string Renamed(Holds what, const std::string& text) const;
+
   std::vector<std::pair<std::string, std::string>> names_;  // by id
 };
 

@@ -5,12 +5,13 @@
 
 namespace liger {
 
-// True for 127.0.0.0/8, ::1, localhost and Unix sockets, of "host:port",
-// "[::1]:0" or "unix:/path": what only this machine can reach.
+// True for 127.0.0.0/8, ::1, localhost and Unix sockets, of an address as below or
+// "host:0": what only this machine can reach. Of several addresses, when all are.
 bool IsLoopback(const std::string& address);
 
-// "host:port" with a port from 1 to 65535, an IPv6 literal in brackets, or a
-// name that gRPC has a scheme for ("unix:/path", "dns:...").
+// "host:port" with a port from 1 to 65535, an IPv6 literal in brackets, or what
+// gRPC has a scheme for: "unix:/path", "unix-abstract:name", "dns:host:port" and
+// "dns://server/host:port", "ipv4:1.2.3.4:5,..." and "ipv6:[::1]:5,...".
 bool IsAddress(const std::string& address);
 
 }  // namespace liger

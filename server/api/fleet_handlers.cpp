@@ -40,7 +40,6 @@ std::map<std::string, std::string> Holders(const ReadView& view, const std::stri
 liger::v1::Worker ToWorker(const ReadView& view, const WorkerRow& row) {
   liger::v1::Worker worker;
   worker.set_worker_id(row.worker_id);
-  worker.set_state(WorkerStateName(row.state));
   worker.set_advertise_address(row.hello.advertise_address());
   worker.set_version(row.hello.build());
   const std::map<std::string, std::string> holders = Holders(view, row.worker_id);
@@ -98,10 +97,8 @@ grpc::ServerUnaryReactor* FineTuningService::ListWorkers(
           liger::v1::Worker* worker = list.add_workers();
           *worker = ToWorker(view, row);
           worker->set_name(DisplayName(rows, row));
+          worker->set_state(WorkerStateName(Fleet::StateOf(row, live)));
           const auto it = live.find(row.worker_id);
-          if (it != live.end() && it->second.draining && row.state == WorkerState::kReady) {
-            worker->set_state(WorkerStateName(WorkerState::kDraining));
-          }
           if (it != live.end() && it->second.last_heartbeat != absl::InfinitePast()) {
             *worker->mutable_last_heartbeat_time() = FromTime(it->second.last_heartbeat);
           }
@@ -122,9 +119,8 @@ grpc::ServerUnaryReactor* FineTuningService::ListModels(grpc::CallbackServerCont
         const std::vector<WorkerRow> workers = view.Workers();
         liger::v1::ListModelsResponse list;
         for (const liger::v1::CatalogModel& model : catalog->models()) {
-          *list.add_models() =
-              WithPresence(model, workers, &HasModel, &ModelRefusal,
-                            &liger::worker::v1::Hello::model_root);
+          *list.add_models() = WithPresence(model, workers, &HasModel, &ModelRefusal,
+                                            &liger::worker::v1::Hello::model_root);
         }
         return list;
       },
@@ -142,9 +138,8 @@ grpc::ServerUnaryReactor* FineTuningService::ListDatasets(
         const std::vector<WorkerRow> workers = view.Workers();
         liger::v1::ListDatasetsResponse list;
         for (const liger::v1::CatalogDataset& dataset : catalog->datasets()) {
-          *list.add_datasets() =
-              WithPresence(dataset, workers, &HasDataset, &DatasetRefusal,
-                            &liger::worker::v1::Hello::dataset_root);
+          *list.add_datasets() = WithPresence(dataset, workers, &HasDataset, &DatasetRefusal,
+                                              &liger::worker::v1::Hello::dataset_root);
         }
         return list;
       },

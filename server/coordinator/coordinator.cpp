@@ -174,7 +174,7 @@ void Coordinator::TickLoop() {
     }
     if (now - last_metrics >= kMetricsInterval) {
       last_metrics = now;
-      feed_->Refresh();
+      feed_->Refresh(*fleet_);
     }
   }
 }

@@ -18,7 +18,7 @@ struct Counts {
   std::map<std::string, int> gpus;
 };
 
-Counts ReadCounts(const ReadView& view) {
+Counts ReadCounts(const ReadView& view, const std::map<std::string, Fleet::WorkerView>& live) {
   Counts counts;
   for (const auto& [state, count] : view.CountJobs()) counts.jobs[state] = static_cast<int>(count);
   std::set<std::string> occupied;
@@ -26,7 +26,7 @@ Counts ReadCounts(const ReadView& view) {
     occupied.insert(member.device_uuids.begin(), member.device_uuids.end());
   }
   for (const WorkerRow& worker : view.Workers()) {
-    ++counts.workers[WorkerStateName(worker.state)];
+    ++counts.workers[WorkerStateName(Fleet::StateOf(worker, live))];
     for (const liger::worker::v1::DeviceInfo& device : worker.hello.devices()) {
       if (device.kind() != liger::v1::DEVICE_KIND_CUDA) continue;
       ++counts.gpus[worker.state == WorkerState::kLost ? "lost"
@@ -92,15 +92,17 @@ void MetricsFeed::OnChanges(const std::vector<JobChange>& changes) {
   }
 }
 
-void MetricsFeed::Refresh() {
+void MetricsFeed::Refresh(const Fleet& fleet) {
   jobs_->Sweep(absl::Now());
   store_->Read<Counts>(
-      [](const ReadView& view) -> absl::StatusOr<Counts> { return ReadCounts(view); },
-      [fleet = fleet_](const absl::StatusOr<Counts>& counts) {
+      [live = fleet.Workers()](const ReadView& view) -> absl::StatusOr<Counts> {
+        return ReadCounts(view, live);
+      },
+      [metrics = fleet_](const absl::StatusOr<Counts>& counts) {
         if (!counts.ok()) return;
-        fleet->SetJobs(counts->jobs);
-        fleet->SetWorkers(counts->workers);
-        fleet->SetGpus(counts->gpus);
+        metrics->SetJobs(counts->jobs);
+        metrics->SetWorkers(counts->workers);
+        metrics->SetGpus(counts->gpus);
       });
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/fleet/fleet.h"
 #include "server/metrics/fleet_metrics.h"
 #include "server/metrics/job_metrics.h"
 #include "server/store/store.h"
@@ -32,7 +33,7 @@ class MetricsFeed {
 
   // Counts of jobs, workers and GPUs, and series whose time is over. Call
   // every second or so.
-  void Refresh();
+  void Refresh(const Fleet& fleet);
 
  private:
   // Step by step, so that a long history is never held whole.

@@ -66,6 +66,8 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     absl::Time last_heartbeat = absl::InfinitePast();  // wall clock
   };
   std::map<std::string, WorkerView> Workers() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The worker's state for people: of those that are READY in the store, some drain.
+  static WorkerState StateOf(const WorkerRow& row, const std::map<std::string, WorkerView>& live);
   // Since this task last got on, by its worker's last heartbeat; nullopt: none
   // has told of it.
   std::optional<absl::Duration> IdleTime(const liger::trainer::v1::Ref& ref) const

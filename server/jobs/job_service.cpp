@@ -133,6 +133,11 @@ void JobService::OnHello(const liger::worker::v1::Hello& hello,
                          std::function<void(absl::StatusOr<HelloAnswer>)> done) {
   impl_->OnHello(hello, std::move(done));
 }
+void JobService::OnHeartbeat(const std::string& worker_id,
+                             std::vector<liger::trainer::v1::Ref> tasks) {
+  impl_->OnHeartbeat(worker_id, std::move(tasks));
+}
+
 void JobService::OnInventory(const std::string& worker_id, int64_t incarnation,
                              std::vector<liger::worker::v1::InventoryItem> inventory) {
   impl_->OnInventory({worker_id, incarnation, std::move(inventory)});

@@ -115,7 +115,11 @@ class JobService {
   // (STALE_INCARNATION) closes the session.
   void OnHello(const liger::worker::v1::Hello& hello,
                std::function<void(absl::StatusOr<HelloAnswer>)> done);
-  // A heartbeat with inventory_changed. Other heartbeats do not come here.
+  // Every heartbeat, with the tasks that it lists. Compared with the store now and
+  // then: what nobody knows is stopped, and a session whose heartbeats lack a task
+  // for long ends, as the next Hello settles that.
+  void OnHeartbeat(const std::string& worker_id, std::vector<liger::trainer::v1::Ref> tasks);
+  // A heartbeat with inventory_changed.
   void OnInventory(const std::string& worker_id, int64_t incarnation,
                    std::vector<liger::worker::v1::InventoryItem> inventory);
   // reassign_seconds without a heartbeat. A closed session alone is nothing. A

@@ -19,6 +19,7 @@
 #include "server/jobs/schedule_loop.h"
 #include "server/jobs/service_state.h"
 #include "server/jobs/spec_resolver.h"
+#include "server/jobs/task_audit.h"
 
 namespace liger::server {
 
@@ -45,6 +46,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
               std::function<void(absl::StatusOr<DeleteJob::Result>)> done);
   void OnHello(const liger::worker::v1::Hello& hello,
                std::function<void(absl::StatusOr<HelloAnswer>)> done);
+  void OnHeartbeat(const std::string& worker_id, std::vector<liger::trainer::v1::Ref> tasks);
   void OnInventory(UpdateInventory command);
   void OnWorkerLost(LoseWorker command);
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
@@ -87,8 +89,11 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void StartAgain(const std::string& worker_id, const liger::trainer::v1::Ref& ref);
   void Reconnect(const std::string& worker_id, const std::string& reason);
   bool IsConnected(const std::string& worker_id);
-  // The worker's inventory as it is known now.
-  void StoreInventory(const std::string& worker_id);
+  void OnCompared(const std::string& worker_id, const TaskDifferences& differences);
+  // The worker's inventory as it is known now, until it is stored.
+  void StoreInventory(const std::string& worker_id) ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnInventoryStored(const std::string& worker_id, const absl::Status& status)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void RetryUnstored();
   void FlushReports(int64_t now);
   void EndOverdueCancels(int64_t now);
@@ -102,6 +107,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   WorkerDirectory& workers_ = state_->workers;
   DryRuns& dry_runs_ = state_->dry_runs;
   const std::shared_ptr<ScheduleLoop> loop_;
+  TaskAudit audit_;
 
   // Held while a dry run is placed, so that two do not take one slot.
   absl::Mutex placing_mutex_;
@@ -110,6 +116,9 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   ReportBuffer buffer_ ABSL_GUARDED_BY(mutex_);
   // What Insist has to apply again.
   std::vector<std::function<void()>> unstored_ ABSL_GUARDED_BY(mutex_);
+  // Workers whose inventory is being stored, or waits for it in unstored_; true
+  // when a newer list has come since the store was given one.
+  std::map<std::string, bool> storing_inventory_ ABSL_GUARDED_BY(mutex_);
   int64_t last_flush_us_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t last_expiry_us_ ABSL_GUARDED_BY(mutex_) = 0;
   // When a CANCELLING job ends whatever its worker does, by {uid, epoch}.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "server/jobs/job_service_impl.h"
 #include "server/jobs/task_starts.h"
 
@@ -20,6 +21,7 @@ void JobService::Impl::OnHello(const Hello& hello,
     absl::MutexLock lock(&mutex_);
     buffer_.ForgetWorker(hello.worker_id());
   }
+  audit_.Forget(hello.worker_id());
   auto reconciled = [self = shared_from_this(), hello,
                      done = std::move(done)](absl::StatusOr<ReconcileWorker::Result> result) {
     if (!result.ok()) return done(result.status());
@@ -72,20 +74,74 @@ void JobService::Impl::StartAgain(const std::string& worker_id, const Ref& ref) 
       });
 }
 
+void JobService::Impl::OnHeartbeat(const std::string& worker_id, std::vector<Ref> tasks) {
+  if (!audit_.Due(worker_id, NowUs())) return;
+  store_.Read<TaskDifferences>(
+      [worker_id, tasks = std::move(tasks)](const ReadView& view)
+          -> absl::StatusOr<TaskDifferences> { return CompareTasks(view, worker_id, tasks); },
+      [self = shared_from_this(), worker_id](const absl::StatusOr<TaskDifferences>& differences) {
+        if (differences.ok()) self->OnCompared(worker_id, *differences);
+      });
+}
+
+void JobService::Impl::OnCompared(const std::string& worker_id,
+                                  const TaskDifferences& differences) {
+  std::vector<TaskStop> stops;
+  for (const Ref& ref : differences.unknown) stops.push_back({worker_id, ref});
+  StopTasks(stops, "STALE_EPOCH");
+  if (audit_.Lasts(worker_id, differences.missing, NowUs())) {
+    Reconnect(worker_id, absl::StrCat("its heartbeats do not tell of ",
+                                      absl::StrJoin(differences.missing, ", ")));
+  }
+}
+
 void JobService::Impl::OnInventory(UpdateInventory command) {
   workers_.OnInventory(command.worker_id, command.incarnation, command.inventory);
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto [it, idle] = storing_inventory_.try_emplace(command.worker_id, false);
+    if (!idle) {
+      it->second = true;
+      return;
+    }
+  }
   StoreInventory(command.worker_id);
 }
 
-// The worker tells a change once. What is stored later is what is known then:
-// a newer list may have come meanwhile.
+// The worker tells a change once. What is stored is what is known then: one list
+// of a worker at a time is under way, however many come while the disk is full.
 void JobService::Impl::StoreInventory(const std::string& worker_id) {
+  {
+    absl::MutexLock lock(&mutex_);
+    storing_inventory_[worker_id] = false;
+  }
   const std::optional<WorkerRow> worker = workers_.Find(worker_id);
-  if (!worker.has_value()) return;
+  if (!worker.has_value()) return OnInventoryStored(worker_id, absl::OkStatus());
   const auto& inventory = worker->hello.inventory();
-  Insist<UpdateInventory>(WorkerActor(worker_id),
-                          {worker_id, worker->incarnation, {inventory.begin(), inventory.end()}},
-                          {}, [this, worker_id] { StoreInventory(worker_id); });
+  store_.Apply<UpdateInventory>(
+      NowUs(), WorkerActor(worker_id),
+      {worker_id, worker->incarnation, {inventory.begin(), inventory.end()}},
+      [self = shared_from_this(), worker_id](const auto& result) {
+        self->OnInventoryStored(worker_id, result.status());
+      });
+}
+
+void JobService::Impl::OnInventoryStored(const std::string& worker_id, const absl::Status& status) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (IsStorageError(status)) {
+      unstored_.push_back([this, worker_id] { StoreInventory(worker_id); });
+      return;
+    }
+    const auto it = storing_inventory_.find(worker_id);
+    if (!it->second) {
+      storing_inventory_.erase(it);
+    } else {
+      // By the next tick, not from the store's own callback.
+      unstored_.push_back([this, worker_id] { StoreInventory(worker_id); });
+    }
+  }
+  loop_->Request();
 }
 
 void JobService::Impl::OnWorkerLost(LoseWorker command) {

@@ -85,7 +85,9 @@ void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) 
       if (other.uid == job.uid) continue;
       for (const ArtifactRow& old : tables.Artifacts(other.tenant, other.uid)) {
         const bool same_place = old.worker_id == artifact.worker_id && old.uri == artifact.uri;
-        if (same_place) tables.DropArtifact(old.id);
+        // An exit may come late, when the place was granted to the next already.
+        const bool newer = old.created_us > artifact.created_us;
+        if (same_place && !newer) tables.DropArtifact(old.id);
       }
     }
   }

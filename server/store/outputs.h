@@ -26,7 +26,7 @@ absl::Status CheckNewJob(const ReadView& view, const JobRow& job);
 // must not take it for what lies there now.
 void PrepareOutput(Tables& tables, const ArtifactRow& artifact);
 
-// The artifact is there: what lay there is gone.
+// The artifact is there: what lay there before is gone.
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);
 
 }  // namespace liger::server

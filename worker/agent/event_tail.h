@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "common/framing.h"
 #include "liger/trainer/v1/trainer.pb.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 

@@ -29,6 +29,7 @@ std::string DescribeHang(const RankOutcome& rank) {
   if (rank.phase != trainer::v1::PHASE_UNSPECIFIED) {
     absl::StrAppend(&text, " (", absl::StripPrefix(trainer::v1::Phase_Name(rank.phase), "PHASE_"));
     if (rank.step > 0) absl::StrAppend(&text, ", after step ", rank.step);
+    if (rank.in_slow_call) absl::StrAppend(&text, ", waiting for a disk");
     absl::StrAppend(&text, ")");
   }
   return text;
@@ -55,7 +56,7 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
         v1::FAILURE_CLASS_HANG, absl::StrCat(who, " ", DescribeHang(rank), " and was killed"),
         "The attempt is run again; if it hangs again, see the job's log and look at the worker's "
         "devices and storage (or, where single operations take so long, raise liger-worker "
-        "--stall-timeout)");
+        "--stall-timeout or --io-timeout)");
     failure.set_step(rank.step);
     return failure;
   }

@@ -28,6 +28,7 @@ struct RankOutcome {
   // As last heard.
   trainer::v1::Phase phase = trainer::v1::PHASE_UNSPECIFIED;
   int64_t step = 0;
+  bool in_slow_call = false;
   // Order in which the ranks ended: lower is earlier.
   int order = 0;
 

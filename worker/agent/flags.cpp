@@ -30,7 +30,7 @@ std::string Sibling(const std::string& name) {
 // Durations as the command line gives them.
 struct Durations {
   double stop_grace_seconds, keep_failed_hours, inventory_seconds, hang_seconds, stall_seconds,
-      ship_seconds;
+      io_seconds, ship_seconds;
 };
 
 void Declare(CLI::App& app, Options& o, Durations& d) {
@@ -90,6 +90,10 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
                  "is killed, however alive it is")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_option("--io-timeout", d.io_seconds,
+                 "The same while it waits for the disk to take what it saves, if that is longer")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--ship-timeout", d.ship_seconds,
                  "Seconds with a coordinator that the log of a finished task gets to reach it")
       ->capture_default_str()
@@ -111,11 +115,13 @@ void FillDefaults(Options& o) {
 std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   Options options;
   options.data_dir = HomeFolder() + "/.liger/worker";
-  Durations durations{
-      absl::ToDoubleSeconds(options.stop_grace), absl::ToDoubleHours(options.keep_failed_for),
-      absl::ToDoubleSeconds(options.inventory_interval),
-      absl::ToDoubleSeconds(options.hang_timeout), absl::ToDoubleSeconds(options.stall_timeout),
-      absl::ToDoubleSeconds(options.ship_timeout)};
+  Durations durations{absl::ToDoubleSeconds(options.stop_grace),
+                      absl::ToDoubleHours(options.keep_failed_for),
+                      absl::ToDoubleSeconds(options.inventory_interval),
+                      absl::ToDoubleSeconds(options.hang_timeout),
+                      absl::ToDoubleSeconds(options.stall_timeout),
+                      absl::ToDoubleSeconds(options.io_timeout),
+                      absl::ToDoubleSeconds(options.ship_timeout)};
   CLI::App app{"liger-worker: runs the coordinator's training tasks on this host."};
   Declare(app, options, durations);
   try {
@@ -129,6 +135,7 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   options.inventory_interval = absl::Seconds(durations.inventory_seconds);
   options.hang_timeout = absl::Seconds(durations.hang_seconds);
   options.stall_timeout = absl::Seconds(durations.stall_seconds);
+  options.io_timeout = absl::Seconds(durations.io_seconds);
   options.ship_timeout = absl::Seconds(durations.ship_seconds);
   FillDefaults(options);
   if (access(options.trainer.c_str(), X_OK) != 0) {

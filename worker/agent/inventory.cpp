@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -29,14 +30,36 @@ fs::file_time_type ChangeTime(const std::string& dir) {
   return error ? fs::file_time_type::min() : time;
 }
 
-// Why jobs may not use the child: what a job names is looked up in the same way
-// (input_policy.h). `refused` is that of its folder.
-std::string Refused(const fs::directory_entry& child, const Root& root,
-                    const std::string& refused) {
+std::string FileUri(const std::string& path) { return absl::StrCat("file://", path); }
+
+InventoryItem Item(const char* kind, const std::string& path, const std::string& digest) {
+  InventoryItem item;
+  item.set_kind(kind);
+  item.set_uri(FileUri(path));
+  item.set_digest(digest);
+  return item;
+}
+
+// The item that `path` is when jobs may not use it: what they name is looked up in
+// the same way (input_policy.h).
+std::optional<InventoryItem> Refused(const char* kind, const std::string& path, const Root& root) {
+  const absl::Status checked = root.Check(path);
+  if (!absl::IsPermissionDenied(checked)) return std::nullopt;
+  const std::string why(checked.message());
+  InventoryItem item = Item(kind, path, Sha256(why));
+  item.set_refused(why);
+  return item;
+}
+
+std::optional<InventoryItem> RefusedLink(const char* kind, const fs::directory_entry& child,
+                                         const Root& root) {
   std::error_code error;
-  if (!refused.empty() || !child.is_symlink(error)) return refused;
-  const absl::Status checked = root.Check(child.path().string());
-  return absl::IsPermissionDenied(checked) ? std::string(checked.message()) : "";
+  if (!child.is_symlink(error)) return std::nullopt;
+  return Refused(kind, child.path().string(), root);
+}
+
+bool IsDataFile(const fs::path& path) {
+  return path.extension() == ".json" || path.extension() == ".jsonl";
 }
 
 // "name size mtime" of a regular file; empty for anything else.
@@ -69,30 +92,34 @@ size_t Bound(std::vector<InventoryItem>& items) {
   return all - items.size();
 }
 
-std::string FileUri(const std::string& path) { return absl::StrCat("file://", path); }
-
 }  // namespace
 
 std::vector<InventoryItem> Inventory::Scan(const std::vector<std::string>& catalog_uris) {
   std::vector<InventoryItem> items;
   folders_.clear();
-  ScanModels(models_->path(), 0, "", items);
-  ScanDatasets(datasets_->path(), 0, "", items);
+  ScanModels(models_->path(), 0, items);
+  ScanDatasets(datasets_->path(), 0, items);
 
   std::map<std::string, const InventoryItem*> by_uri;
   for (const InventoryItem& item : items) by_uri[item.uri()] = &item;
   std::vector<InventoryItem> aliases;
   for (const std::string& uri : std::set<std::string>(catalog_uris.begin(), catalog_uris.end())) {
     if (by_uri.contains(uri)) continue;
+    std::optional<InventoryItem> alias;
     for (const Root* root : {models_, datasets_}) {
       absl::StatusOr<std::string> relative = root->Relative(uri);
       if (!relative.ok()) continue;
-      auto it = by_uri.find(FileUri(absl::StrCat(root->path(), "/", *relative)));
-      if (it == by_uri.end()) continue;
-      aliases.push_back(*it->second);
-      aliases.back().set_uri(uri);
-      break;
+      const std::string path = absl::StrCat(root->path(), "/", *relative);
+      if (auto it = by_uri.find(FileUri(path)); it != by_uri.end()) {
+        alias = *it->second;
+        break;
+      }
+      // Behind a link that was not followed.
+      if (!alias) alias = Refused(root == models_ ? "model" : "dataset", path, *root);
     }
+    if (!alias) continue;
+    alias->set_uri(uri);
+    aliases.push_back(*std::move(alias));
   }
   items.insert(items.end(), aliases.begin(), aliases.end());
   const size_t dropped = Bound(items);
@@ -104,45 +131,42 @@ std::vector<InventoryItem> Inventory::Scan(const std::vector<std::string>& catal
 }
 
 bool Inventory::FoldersChanged() const {
-  return std::any_of(folders_.begin(), folders_.end(), [](const auto& folder) {
-    return ChangeTime(folder.first) != folder.second;
-  });
+  return std::any_of(folders_.begin(), folders_.end(),
+                     [](const auto& folder) { return ChangeTime(folder.first) != folder.second; });
 }
 
-void Inventory::ScanModels(const std::string& dir, int depth, const std::string& refused,
-                           Items& items) {
+void Inventory::ScanModels(const std::string& dir, int depth, Items& items) {
   std::error_code error;
   if (fs::is_regular_file(dir + "/config.json", error)) {
-    items.push_back(Model(dir, refused));
+    items.push_back(Model(dir));
     return;
   }
   if (depth == kMaxDepth) return;
   for (const fs::directory_entry& child : Children(dir)) {
     if (!child.is_directory(error)) continue;
-    ScanModels(child.path().string(), depth + 1, Refused(child, *models_, refused), items);
+    if (auto refused = RefusedLink("model", child, *models_)) {
+      items.push_back(*std::move(refused));
+    } else {
+      ScanModels(child.path().string(), depth + 1, items);
+    }
   }
 }
 
-void Inventory::ScanDatasets(const std::string& dir, int depth, const std::string& refused,
-                             Items& items) {
+void Inventory::ScanDatasets(const std::string& dir, int depth, Items& items) {
   std::error_code error;
   // A root shared by both kinds: JSON files of a model are not data.
   if (fs::is_regular_file(dir + "/config.json", error)) return;
   for (const fs::directory_entry& child : Children(dir)) {
     const std::string path = child.path().string();
-    const std::string child_refused = Refused(child, *datasets_, refused);
-    if (child.is_directory(error)) {
-      if (depth < kMaxDepth) ScanDatasets(path, depth + 1, child_refused, items);
-      continue;
+    const bool folder = child.is_directory(error);
+    if (!folder && !IsDataFile(path)) continue;
+    if (auto refused = RefusedLink("dataset", child, *datasets_)) {
+      items.push_back(*std::move(refused));
+    } else if (folder) {
+      if (depth < kMaxDepth) ScanDatasets(path, depth + 1, items);
+    } else if (const std::string line = ManifestLine(child); !line.empty()) {
+      items.push_back(Item("dataset", path, Sha256(line)));
     }
-    const std::string extension = child.path().extension();
-    const std::string line = ManifestLine(child);
-    if (line.empty() || (extension != ".json" && extension != ".jsonl")) continue;
-    InventoryItem& item = items.emplace_back();
-    item.set_kind("dataset");
-    item.set_uri(FileUri(path));
-    item.set_digest(Sha256(line));
-    item.set_refused(child_refused);
   }
 }
 
@@ -159,15 +183,10 @@ std::vector<fs::directory_entry> Inventory::Children(const std::string& dir) {
   return children;
 }
 
-InventoryItem Inventory::Model(const std::string& dir, const std::string& refused) {
+InventoryItem Inventory::Model(const std::string& dir) {
   std::string manifest;
   for (const fs::directory_entry& child : Children(dir)) manifest += ManifestLine(child);
-  InventoryItem item;
-  item.set_kind("model");
-  item.set_uri(FileUri(dir));
-  item.set_digest(Sha256(manifest));
-  item.set_refused(refused);
-  if (!refused.empty()) return item;
+  InventoryItem item = Item("model", dir, Sha256(manifest));
   const ModelFacts facts = Facts(dir, item.digest());
   item.set_architecture(facts.architecture);
   item.set_parameters(facts.parameters);

@@ -12,8 +12,8 @@
 namespace liger::agent {
 
 // The models (folders with a config.json) and data sets (.json and .jsonl
-// files) below the worker's roots, with those that jobs may not use since a link
-// leads out of the root. Not thread-safe.
+// files) below the worker's roots. A link that leads out of its root is listed as
+// refused and not followed: jobs may not use what lies behind it. Not thread-safe.
 class Inventory {
  public:
   Inventory(const Root* models, const Root* datasets) : models_(models), datasets_(datasets) {}
@@ -35,11 +35,10 @@ class Inventory {
   };
   using Items = std::vector<worker::v1::InventoryItem>;
 
-  // `refused`: why nothing at `dir` may be used, or empty.
-  void ScanModels(const std::string& dir, int depth, const std::string& refused, Items& items);
-  void ScanDatasets(const std::string& dir, int depth, const std::string& refused, Items& items);
+  void ScanModels(const std::string& dir, int depth, Items& items);
+  void ScanDatasets(const std::string& dir, int depth, Items& items);
   std::vector<std::filesystem::directory_entry> Children(const std::string& dir);
-  worker::v1::InventoryItem Model(const std::string& dir, const std::string& refused);
+  worker::v1::InventoryItem Model(const std::string& dir);
   ModelFacts Facts(const std::string& dir, const std::string& digest);
 
   const Root* models_;

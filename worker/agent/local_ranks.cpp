@@ -33,6 +33,7 @@ void LocalRank::Hear(const trainer::v1::Event& event) {
     case trainer::v1::Event::kAlive:
       outcome.phase = event.alive().phase();
       outcome.step = event.alive().step();
+      outcome.in_slow_call = event.alive().in_slow_call();
       if (event.alive().progress() == progress) return;
       progress = event.alive().progress();
       break;
@@ -132,22 +133,23 @@ void LocalRanks::Kill() {
   }
 }
 
-void LocalRanks::KillHung(absl::Duration passed, absl::Duration silence_limit,
-                          absl::Duration idle_limit) {
+void LocalRanks::KillHung(absl::Duration passed, const HangLimits& limits) {
   for (LocalRank& rank : ranks_) {
     if (rank.gone) continue;
     rank.silent += passed;
     rank.idle += passed;
     if (rank.outcome.hung()) continue;
-    if (rank.silent > silence_limit) {
+    const absl::Duration idle_limit =
+        rank.outcome.in_slow_call ? std::max(limits.slow_call, limits.idleness) : limits.idleness;
+    if (rank.silent > limits.silence) {
       rank.outcome.silent_for = rank.silent;
     } else if (rank.idle > idle_limit) {
       rank.outcome.idle_for = rank.idle;
     } else {
       continue;
     }
-    LogWarning("rank ", rank.outcome.rank, " of ", folder_.path(), " ",
-               DescribeHang(rank.outcome), ": killed");
+    LogWarning("rank ", rank.outcome.rank, " of ", folder_.path(), " ", DescribeHang(rank.outcome),
+               ": killed");
     kill(-rank.process.pid, SIGKILL);
   }
 }

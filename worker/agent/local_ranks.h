@@ -15,9 +15,17 @@
 #include "worker/agent/exit_classifier.h"
 #include "worker/agent/oom_watch.h"
 #include "worker/agent/spawner.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
+
+// How long a rank may go on before it counts as hung: without a word, without
+// progress, and without progress while it waits for a disk.
+struct HangLimits {
+  absl::Duration silence;
+  absl::Duration idleness;
+  absl::Duration slow_call;
+};
 
 // One trainer process of this worker and what it has said so far.
 struct LocalRank {
@@ -55,7 +63,7 @@ class LocalRanks {
   void Kill();
   // Adds `passed` to each running rank's silence and idleness, and kills those
   // that are over a limit.
-  void KillHung(absl::Duration passed, absl::Duration silence_limit, absl::Duration idle_limit);
+  void KillHung(absl::Duration passed, const HangLimits& limits);
   // Notes the ranks that have ended since the last call.
   void Reap(absl::Time now);
   // Kills what the trainers left behind; true when nothing carries the mark.

@@ -39,6 +39,8 @@ struct Options {
   // One whose work does not get on for so long, however alive it is, hangs too.
   // Longer than any single operation (a micro-batch) on a slow host.
   absl::Duration stall_timeout = absl::Minutes(30);
+  // While it waits for a sync to its disk, which cannot tell how far it is.
+  absl::Duration io_timeout = absl::Hours(2);
   // After its exit is acknowledged, a task's log gets this long to follow it.
   absl::Duration ship_timeout = absl::Seconds(30);
 };

@@ -13,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "worker/agent/steady_time.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 namespace {

@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 #include "liger/worker/v1/worker.pb.h"
 #include "worker/agent/devices.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 absl::Status OpenError(int error, const std::string& root, const std::string& path) {
   if (LeadsOut(error)) {
     return absl::PermissionDeniedError(absl::StrCat(
-        path, " leads out of ", root, ": use a path below it, with relative links only"));
+        path, " leads out of ", root, ": use a path below it, and links to places below it only"));
   }
   return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", root, "/", path));
 }

@@ -6,13 +6,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 
 // A folder that URIs from the network may not leave: every look-up goes
-// through openat2(RESOLVE_BENEATH), so neither ".." nor a symbolic link gets
-// out of it, also when the tree changes meanwhile.
+// through common/beneath.h, so neither ".." nor a symbolic link gets out of it,
+// also when the tree changes meanwhile.
 class Root {
  public:
   // Makes the folder when it does not exist.

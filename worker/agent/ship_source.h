@@ -10,7 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "liger/worker/v1/worker.pb.h"
 #include "worker/agent/event_tail.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 

@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "worker/agent/process.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 namespace {

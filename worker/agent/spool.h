@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "liger/worker/v1/agent_state.pb.h"
 #include "liger/worker/v1/worker.pb.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 

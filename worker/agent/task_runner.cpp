@@ -125,7 +125,8 @@ void TaskRunner::Tick(absl::Time now, bool connected) {
   ReadEvents(now);
   FillSpool(now);
   publications_->Tick(now);
-  ranks_.KillHung(passed, services_.options->hang_timeout, services_.options->stall_timeout);
+  const Options& options = *services_.options;
+  ranks_.KillHung(passed, {options.hang_timeout, options.stall_timeout, options.io_timeout});
   EnforceStop(now);
   if (state_ == State::kRunning && ranks_.AllGone()) OnAllGone();
   if (state_ == State::kEnded) TryExit(now);

@@ -100,9 +100,7 @@ std::vector<worker::v1::OwnedTask> TaskTable::Owned() const {
 
 std::vector<worker::v1::TaskStatus> TaskTable::Statuses(absl::Time now) const {
   std::vector<worker::v1::TaskStatus> statuses;
-  for (const auto& [key, entry] : tasks_) {
-    if (entry.task->running()) statuses.push_back(entry.task->Status(now));
-  }
+  for (const auto& [key, entry] : tasks_) statuses.push_back(entry.task->Status(now));
   return statuses;
 }
 

@@ -234,6 +234,15 @@ TEST_F(AgentTest, KillsATrainerThatLivesAndGetsNoFurther) {
   EXPECT_EQ(exited.local_ranks(0).signal(), SIGKILL);
 }
 
+TEST_F(AgentTest, ATrainerThatWaitsForItsDiskGetsLonger) {
+  StartAgent({"--stall-timeout", "1", "--io-timeout", "3"});
+  Run(ref_, {{"steps", "2"}, {"end", "sync"}});
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_HANG);
+  EXPECT_THAT(exited.failure().message(),
+              HasSubstr("made no progress for 3s (TRAINING, after step 2, waiting for a disk)"));
+}
+
 TEST_F(AgentTest, ATrainerThatIsDoneAndDoesNotEndIsKilledAndWasDone) {
   StartAgent({"--hang-timeout", "1"});
   Run(ref_, {{"end", "linger"}});

@@ -9,6 +9,7 @@
 //      =torn        half a frame, then SIGKILL
 //      =hang        neither ends nor reads its commands
 //      =stall       sends Alive on and on without progress
+//      =sync        the same, and says that it waits for its disk
 //      =linger      Done, and then as hang
 //      =saved       saves a result, then as wait
 //      =wait        runs until it is told to stop
@@ -103,7 +104,7 @@ class FakeTrainer {
     if (end == "exit") return 7;
     if (end == "torn") Tear();
     if (end == "hang") Hang();
-    if (end == "stall") return Stall();
+    if (end == "stall" || end == "sync") return Stall(/*in_slow_call=*/end == "sync");
     if (end == "wait") return Sleep(3600 * 1000) ? 0 : 2;
     if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_CHECK) SendCheckResult();
     if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_TRAIN) Save();
@@ -132,12 +133,13 @@ class FakeTrainer {
     raise(SIGKILL);
   }
 
-  int Stall() {
+  int Stall(bool in_slow_call) {
     do {
       Event alive;
       alive.mutable_alive()->set_phase(liger::trainer::v1::PHASE_TRAINING);
       alive.mutable_alive()->set_step(atoi(Label("steps", "3").c_str()));
       alive.mutable_alive()->set_progress(7);
+      alive.mutable_alive()->set_in_slow_call(in_slow_call);
       Send(alive);
     } while (Sleep(100));
     return 2;

@@ -106,6 +106,21 @@ TEST_F(InventoryTest, WhatALinkLeadsOutOfTheRootToIsRefused) {
   EXPECT_THAT(refused["out.jsonl"], testing::HasSubstr("leads out of"));
 }
 
+// However much lies there.
+TEST_F(InventoryTest, ARefusedLinkIsNotFollowed) {
+  Write("elsewhere/org/a/config.json", "{}");
+  Write("elsewhere/org/b/config.json", "{}");
+  Write("elsewhere/rows/a.jsonl", "{}");
+  Write("elsewhere/rows/b.jsonl", "{}");
+  fs::create_directories(dir_ + "/models");
+  fs::create_directories(dir_ + "/datasets");
+  fs::create_directory_symlink(dir_ + "/elsewhere/org", dir_ + "/models/hub");
+  fs::create_directory_symlink(dir_ + "/elsewhere/rows", dir_ + "/datasets/rows");
+  const std::vector<std::string> catalog = {"hub/a"};
+  EXPECT_THAT(Uris(catalog), ElementsAre("/models/hub", "/datasets/rows", "hub/a"));
+  for (const auto& item : Scan(catalog)) EXPECT_THAT(item.refused(), testing::HasSubstr("leads out of"));
+}
+
 TEST_F(InventoryTest, AFolderThatComesOrGoesIsAChange) {
   WriteModel("tiny");
   Scan();

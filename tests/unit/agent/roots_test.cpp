@@ -41,6 +41,8 @@ TEST_F(RootsTest, FindsWhatLiesBelow) {
     EXPECT_EQ(root_->Relative(uri).value(), "models/tiny") << uri;
   }
   EXPECT_TRUE(root_->Check("alias").ok()) << "a link that stays below";
+  fs::create_directory_symlink(dir_ / "root/models", dir_ / "root/absolute");
+  EXPECT_TRUE(root_->Check("absolute/tiny").ok()) << "an absolute one, too";
   EXPECT_TRUE(absl::IsNotFound(root_->Check("models/none")));
 }
 

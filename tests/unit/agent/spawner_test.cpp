@@ -16,7 +16,7 @@
 #include "absl/time/clock.h"
 #include "common/file.h"
 #include "worker/agent/process.h"
-#include "worker/agent/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace liger::agent {
 namespace {

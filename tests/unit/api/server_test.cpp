@@ -230,6 +230,17 @@ TEST(ServerTest, MetricsFollowTheJobsAndTheRpcs) {
                               "grpc_service=\"liger.v1.FineTuning\"} 1"));
 }
 
+TEST(ServerTest, AWorkerThatDrainsIsCountedAsSuch) {
+  Cluster cluster(ServeMetrics);
+  auto worker = cluster.MakeWorker();
+  ASSERT_TRUE(worker->Connect().ok());
+  worker->Drain();
+  absl::SleepFor(absl::Milliseconds(1300));
+  const std::string text = Scrape(cluster.coordinator().metrics_address());
+  EXPECT_THAT(text, HasSubstr("liger_workers{state=\"DRAINING\"} 1"));
+  EXPECT_THAT(text, Not(HasSubstr("liger_workers{state=\"READY\"} 1")));
+}
+
 TEST(ServerTest, CountersResumeFromTheStore) {
   Cluster cluster(ServeMetrics);
   auto worker = cluster.MakeWorker();

@@ -172,6 +172,12 @@ TEST(OutputFolder, ADiskThatIsTooSmallIsToldBeforeWriting) {
   EXPECT_EQ(Entries(dir.path()), 0u);
 }
 
+// As procfs, and some FUSE file systems that take files.
+TEST(OutputFolder, AFileSystemThatDoesNotCountRefusesNothing) {
+  EXPECT_EQ(FreeBytes("/proc"), -1);
+  EXPECT_NO_THROW(RequireFreeBytes("/proc", int64_t{1} << 60));
+}
+
 // A file that may not grow further, in mid-write: EFBIG takes ENOSPC's path.
 TEST(OutputFolder, AFailedWriteLeavesNothing) {
   const TempDir dir;

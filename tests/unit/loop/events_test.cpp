@@ -9,6 +9,7 @@
 #include "common/framing.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/reporter.h"
+#include "worker/trainer/ticks.h"
 
 namespace liger::trainer {
 namespace {
@@ -83,6 +84,30 @@ TEST_F(EventFileTest, AMessageThatQuotesAnotherEncodingStaysReadable) {
   const auto events = ReadEvents(path_);
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].failed().message(), "row 17: last read: '\"caf\xEF\xBF\xBD'");
+}
+
+class AliveSink : public EventSink {
+ public:
+  bool Emit(Event event) override {
+    events.push_back(event.alive());
+    return true;
+  }
+  std::vector<liger::trainer::v1::Alive> events;
+};
+
+TEST(ReporterTest, AliveTellsOfASlowCallWhichIsProgressAtBothEnds) {
+  AliveSink sink;
+  Reporter reporter({&sink});
+  reporter.Alive();
+  {
+    const SlowCall sync;
+    reporter.Alive();
+  }
+  reporter.Alive();
+  ASSERT_EQ(sink.events.size(), 3u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(sink.events[i].in_slow_call(), i == 1) << i;
+  EXPECT_LT(sink.events[0].progress(), sink.events[1].progress());
+  EXPECT_LT(sink.events[1].progress(), sink.events[2].progress());
 }
 
 TEST(ReporterTest, PhaseIsToldOnce) {

@@ -177,6 +177,36 @@ TEST_P(StoreJobs, AModelIsReplacedWhenTheNextIsThereAndNotBefore) {
   EXPECT_EQ(models(), std::vector<std::string>{"u3"});
 }
 
+// The exit of a worker that was lost after its grant comes when it is back.
+TEST_P(StoreJobs, ALateExitLeavesANewerModelListed) {
+  AddWorker("w1", 2);
+  const int64_t late = driver->RunJob("u1", "w1");
+  driver->PublishModel("u1", "w1", late, 2);
+  driver->Do(LoseWorker{"w1", 1});
+  ASSERT_EQ(driver->State("u1"), liger::v1::JobStatus::SUCCEEDED);
+  liger::worker::v1::Hello back = NewHello("w1", 1, 2);
+  Own(&back, "u1", late, "train", /*running=*/true, 2);
+  driver->Do(ReconcileWorker{back});
+
+  CreateJob next = NewJob("u2", "job-u2");
+  next.job.resolved_spec.mutable_output()->set_uri("job-u1");
+  next.job.resolved_spec.mutable_output()->set_overwrite(true);
+  driver->Do(next);
+  driver->PassCheck("u2", "w1");
+  const int64_t epoch = driver->Place("u2", "w1", /*slot=*/1);
+  driver->Begin("u2", "w1", epoch);
+  EXPECT_TRUE(driver->PublishModel("u2", "w1", epoch, 2).publish->granted);
+  const auto listed = [&](const std::string& uid) {
+    return driver->Read<size_t>(
+        [&](const ReadView& view) { return view.Artifacts("default", uid).size(); });
+  };
+  driver->Exit("u1", "w1", late, 3, Succeeded());
+  EXPECT_EQ(listed("u2"), 1u) << "granted after it";
+  driver->Exit("u2", "w1", epoch, 3, Succeeded());
+  EXPECT_EQ(listed("u1"), 0u);
+  EXPECT_EQ(listed("u2"), 1u);
+}
+
 TEST_P(StoreJobs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {
   AddWorker("w1", 1);
   const auto pending = [&](const std::string& worker_id) {

@@ -20,6 +20,11 @@ namespace {
 // the bytes are still in the cache.
 constexpr size_t kChunk = size_t{4} << 20;
 
+int Sync(int fd) {
+  const SlowCall slow;
+  return fsync(fd);
+}
+
 bool OutOfSpace(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
 
 }  // namespace
@@ -31,6 +36,7 @@ int64_t FreeBytes(const std::string& path) {
     if (errno != ENOENT || at == at.root_path()) return -1;
     at = at.parent_path();
   }
+  if (status.f_blocks == 0) return -1;  // file systems that do not count (FUSE, procfs)
   return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
 }
 
@@ -85,7 +91,7 @@ void FileWriter::Write(std::string_view bytes) {
 
 FileDigest FileWriter::Close() {
   // Some file systems report a full disk only here.
-  if (fsync(fd_) != 0) throw StorageError("cannot write", path_, errno, bytes_needed_);
+  if (Sync(fd_) != 0) throw StorageError("cannot write", path_, errno, bytes_needed_);
   const int result = close(std::exchange(fd_, -1));
   if (result != 0) throw StorageError("cannot write", path_, errno, bytes_needed_);
   return {bytes_, sha256_.Hex()};
@@ -93,7 +99,7 @@ FileDigest FileWriter::Close() {
 
 void SyncFolder(const std::string& dir) {
   const int fd = open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const bool ok = fd >= 0 && fsync(fd) == 0;
+  const bool ok = fd >= 0 && Sync(fd) == 0;
   const int error = errno;
   if (fd >= 0) close(fd);
   // EINVAL: file systems that cannot sync a folder need not.

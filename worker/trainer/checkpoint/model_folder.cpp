@@ -7,8 +7,8 @@
 #include <string_view>
 
 #include "worker/trainer/chat_template_files.h"
-#include "worker/trainer/checkpoint/json_file.h"
 #include "worker/trainer/checkpoint/safetensors_writer.h"
+#include "worker/trainer/json_file.h"
 
 namespace liger::trainer {
 namespace {

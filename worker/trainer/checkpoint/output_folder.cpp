@@ -15,8 +15,8 @@
 #include <utility>
 #include <vector>
 
-#include "worker/trainer/checkpoint/json_file.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/json_file.h"
 #include "worker/trainer/ticks.h"
 
 namespace liger::trainer {

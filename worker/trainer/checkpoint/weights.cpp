@@ -6,9 +6,9 @@
 #include <set>
 #include <utility>
 
-#include "worker/trainer/checkpoint/json_file.h"
 #include "worker/trainer/checkpoint/safetensors_header.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/json_file.h"
 #include "worker/trainer/ticks.h"
 
 namespace liger::trainer {

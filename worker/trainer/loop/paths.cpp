@@ -1,15 +1,15 @@
 #include "worker/trainer/loop/paths.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <system_error>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_join.h"
 #include "common/beneath.h"
+#include "common/unique_fd.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -17,38 +17,41 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The file that a descriptor stands for, by its real name.
-std::string PathOf(int fd) {
-  std::error_code error;
-  return fs::read_symlink("/proc/self/fd/" + std::to_string(fd), error).string();
-}
-
 // What a path comes to below one root.
 struct LookUp {
-  std::string real;  // empty: not there
-  bool outside = false;
+  std::string real;  // empty: cannot be opened
+  int error = 0;     // why not
 };
 
 // As the agent looks (worker/agent/roots.h), so that both accept the same.
 LookUp LookBelow(const std::string& root, const fs::path& path) {
-  const int root_fd = open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (root_fd < 0) return {};
-  const absl::Cleanup close_root = [root_fd] { close(root_fd); };
+  const UniqueFd folder(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return {.error = errno};
   const fs::path normal = path.lexically_normal();
   const fs::path relative =
-      path.is_absolute() ? normal.lexically_relative(PathOf(root_fd)) : normal;
-  if (relative.empty() || *relative.begin() == "..") return {.outside = true};
-  const int fd = OpenBeneath(root_fd, relative, O_PATH);
-  if (fd < 0) return {.outside = LeadsOut(errno)};
-  const absl::Cleanup close_fd = [fd] { close(fd); };
-  return {.real = PathOf(fd)};
+      path.is_absolute() ? normal.lexically_relative(PathOfFd(folder.get())) : normal;
+  if (relative.empty() || *relative.begin() == "..") return {.error = EXDEV};
+  const UniqueFd fd(OpenBeneath(folder.get(), relative, O_PATH));
+  if (!fd.valid()) return {.error = errno};
+  return {.real = PathOfFd(fd.get())};
 }
+
+bool Missing(int error) { return error == ENOENT || error == ENOTDIR; }
 
 TrainerError NotFound(const std::string& path, const std::vector<std::string>& roots,
                       const std::string& field) {
   const std::string where = roots.empty() ? "" : " below " + absl::StrJoin(roots, ", ");
   return ConfigError(field + ": '" + path + "' does not exist" + where,
                      "check the path as this host sees it")
+      .Field(field)
+      .File(path);
+}
+
+TrainerError CannotOpen(const std::string& path, const std::string& root, int error,
+                        const std::string& field) {
+  return ConfigError(field + ": '" + path + "' cannot be opened below " + root + ": " +
+                         std::strerror(error),
+                     "check that the worker may read it")
       .Field(field)
       .File(path);
 }
@@ -80,7 +83,11 @@ std::string ResolveInput(const std::string& uri, const std::string& name,
   for (const std::string& root : roots) {
     const LookUp found = LookBelow(root, path);
     if (!found.real.empty()) return found.real;
-    if (found.outside) ++outside;
+    if (LeadsOut(found.error)) {
+      ++outside;
+    } else if (!Missing(found.error)) {
+      throw CannotOpen(path, root, found.error, field);
+    }
   }
   // An absolute path is outside of all roots but its own anyway.
   const bool missing = fs::path(path).is_absolute() ? outside < roots.size() : outside == 0;

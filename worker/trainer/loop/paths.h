@@ -10,8 +10,8 @@ namespace liger::trainer {
 // no URI. `file://` is taken off; a relative path resolves below the first
 // root that has it, or against the working folder when there are no roots.
 // With roots, the path must lie below one of them after symbolic links are
-// followed. Throws TrainerError (CONFIG) naming `field` when nothing is there,
-// when the scheme is not file, or when the path leaves the roots.
+// followed. Throws TrainerError (CONFIG) naming `field` when nothing is there or
+// it cannot be opened, when the scheme is not file, or when the path leaves the roots.
 std::string ResolveInput(const std::string& uri, const std::string& name,
                          const std::vector<std::string>& roots, const std::string& field);
 

@@ -35,6 +35,7 @@ void Reporter::Alive() {
   event.mutable_alive()->set_phase(static_cast<tv1::Phase>(phase_.load()));
   event.mutable_alive()->set_step(step_);
   event.mutable_alive()->set_progress(Ticks());
+  event.mutable_alive()->set_in_slow_call(InSlowCall());
   Emit(event);
 }
 

@@ -4,12 +4,12 @@
 #include <filesystem>
 
 #include "worker/trainer/chat_template_files.h"
+#include "worker/trainer/json_file.h"
 #include "worker/trainer/text/config_node.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/interpreter.h"
 #include "worker/trainer/text/jinja/parser.h"
 #include "worker/trainer/text/special_tokens.h"
-#include "worker/trainer/text/tokenizer_file.h"
 #include "worker/trainer/text/unicode.h"
 
 namespace liger::trainer {

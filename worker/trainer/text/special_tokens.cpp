@@ -2,8 +2,8 @@
 
 #include <filesystem>
 
+#include "worker/trainer/json_file.h"
 #include "worker/trainer/text/config_node.h"
-#include "worker/trainer/text/tokenizer_file.h"
 
 namespace liger::trainer {
 namespace {

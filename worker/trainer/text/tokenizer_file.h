@@ -20,13 +20,6 @@ struct TokenizerFile {
 // column), or has a model that is not implemented.
 TokenizerFile ReadTokenizerFile(const std::string& path);
 
-// A JSON file of a model folder; throws TrainerError naming line and column
-// when it is malformed. REQUIRES: it exists.
-nlohmann::json ReadJsonFile(const std::string& path);
-
-// The whole file; throws TrainerError when it cannot be read.
-std::string ReadTextFile(const std::string& path);
-
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_TEXT_TOKENIZER_FILE_H_

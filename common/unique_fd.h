@@ -1,11 +1,11 @@
-#ifndef LIGER_WORKER_AGENT_UNIQUE_FD_H_
-#define LIGER_WORKER_AGENT_UNIQUE_FD_H_
+#ifndef LIGER_COMMON_UNIQUE_FD_H_
+#define LIGER_COMMON_UNIQUE_FD_H_
 
 #include <unistd.h>
 
 #include <utility>
 
-namespace liger::agent {
+namespace liger {
 
 // Owns a file descriptor.
 class UniqueFd {
@@ -21,6 +21,8 @@ class UniqueFd {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  // The caller's from now on.
+  int release() { return std::exchange(fd_, -1); }
   void reset(int fd = -1) {
     if (fd_ >= 0) close(fd_);
     fd_ = fd;
@@ -30,6 +32,6 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-}  // namespace liger::agent
+}  // namespace liger
 
-#endif  // LIGER_WORKER_AGENT_UNIQUE_FD_H_
+#endif  // LIGER_COMMON_UNIQUE_FD_H_

@@ -1,0 +1,163 @@
+#include "tests/unit/jobs/job_service_fixture.h"
+
+namespace liger::server {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class DryRunTest : public JobServiceTest {
+ protected:
+  void SetUp() override {
+    JobServiceTest::SetUp();
+    Hello("w");
+  }
+  void TearDown() override { service.reset(); }  // answers into `results`
+  std::function<void()> Validate() {
+    return service->Validate(
+        {.tenant = "default", .actor = "user", .spec = Spec()},
+        [this](absl::StatusOr<JobService::SubmitResult> r) { results.push_back(std::move(r)); });
+  }
+  std::vector<absl::StatusOr<JobService::SubmitResult>> results;
+};
+
+TEST_F(JobServiceTest, ADryRunMakesNothing) {
+  auto no_worker = Submit(Spec(), true);
+  ASSERT_TRUE(no_worker.ok());
+  EXPECT_THAT(no_worker->checks_skipped, ElementsAre("model", "data"));
+
+  Hello("w");
+  absl::StatusOr<JobService::SubmitResult> out = absl::UnknownError("no answer");
+  const auto validate = [&] {
+    service->Validate({.tenant = "default", .actor = "user", .spec = Spec()},
+                      [&out](absl::StatusOr<JobService::SubmitResult> result) { out = result; });
+  };
+  validate();
+  ASSERT_THAT(fleet.starts, SizeIs(1));
+  EXPECT_EQ(fleet.starts[0].check_max_rows, options.validate_max_rows);
+  auto good = Event(1);
+  good.mutable_check_result()->add_checks_run("model");
+  Send(good);
+  ASSERT_TRUE(out.ok()) << out.status();
+  EXPECT_THAT(out->checks_run, ElementsAre("spec", "catalog", "model"));
+  EXPECT_EQ(out->job.uid(), "");
+
+  validate();
+  auto bad = Event(1);
+  auto* violation = bad.mutable_check_result()->add_violations();
+  violation->set_field("dataset.uri");
+  violation->set_message("row 17 is not JSON");
+  Send(bad);
+  EXPECT_THAT(out.status().message(), HasSubstr("row 17 is not JSON"));
+
+  validate();
+  LoseWorker("w");
+  EXPECT_EQ(out.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(store
+                ->ReadAndWait<size_t>([](const ReadView& v) -> absl::StatusOr<size_t> {
+                  return v.ActiveJobs().size();
+                })
+                .value(),
+            0u);
+}
+
+TEST_F(JobServiceTest, ADryRunWithoutAnAnswerEnds) {
+  Hello("w");
+  absl::Status status;
+  service->Validate({.tenant = "default", .actor = "user", .spec = Spec()},
+                    [&](absl::StatusOr<JobService::SubmitResult> r) { status = r.status(); });
+  clock.Advance(absl::Seconds(61));
+  service->Tick();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(fleet.stops, ElementsAre("w TIMED_OUT"));
+}
+
+TEST_F(DryRunTest, WhatTheUserCanMendIsAboutTheRequest) {
+  Validate();
+  auto exited = Event(1);
+  auto* failure = exited.mutable_exited()->mutable_failure();
+  failure->set_class_(liger::v1::FAILURE_CLASS_CONFIG);
+  failure->set_field("output.uri");
+  failure->set_message("output.uri: 'x' exists already");
+  failure->set_action("Choose another output.uri");
+  Send(exited);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(results[0].status().message(),
+            "output.uri: 'x' exists already; choose another output.uri");
+
+  Validate();
+  exited.mutable_exited()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_INFRA);
+  *exited.mutable_ref() = fleet.starts.back().ref;
+  Send(exited);
+  EXPECT_EQ(results.at(1).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {
+  for (int i = 0; i < 3; ++i) Validate();
+  EXPECT_THAT(fleet.starts, SizeIs(2));
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->checks_skipped, ElementsAre("model", "data"));
+  EXPECT_THAT(results[0]->notices, Contains(HasSubstr("not checked on a worker")));
+  const std::string uid = Submit(Spec())->job.uid();
+  EXPECT_EQ(Job(uid).status().reason(), "CheckSlotsBusy");
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);
+  EXPECT_THAT(fleet.starts, SizeIs(3)) << "the job's check";
+}
+
+TEST_F(DryRunTest, TheyLeaveTheSlotsOfJobsChecksAlone) {
+  ASSERT_TRUE(Submit(Spec()).ok());
+  ASSERT_TRUE(Submit(Spec()).ok());
+  ASSERT_THAT(fleet.starts, SizeIs(2)) << "both slots of the worker";
+  Validate();
+  EXPECT_THAT(fleet.starts, SizeIs(2));
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->checks_skipped, ElementsAre("model", "data"));
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);
+  const size_t before = fleet.starts.size();
+  Validate();
+  EXPECT_EQ(fleet.starts.size(), before + 1) << "a slot is free again";
+}
+
+TEST_F(DryRunTest, AClientThatGoesTakesItsCheckAlong) {
+  const auto give_up = Validate();
+  give_up();
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(fleet.stops, ElementsAre("w CANCELLED"));
+  give_up();
+  EXPECT_THAT(fleet.stops, SizeIs(1));
+}
+
+TEST_F(DryRunTest, AWorkerThatComesBackWithoutItEndsIt) {
+  Validate();
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("w");
+  hello.set_incarnation(1);
+  *hello.add_owned()->mutable_ref() = fleet.starts.back().ref;
+  Hello(hello);
+  EXPECT_THAT(results, IsEmpty()) << "it goes on";
+  hello.clear_owned();
+  Hello(hello);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DryRunTest, StopAnswersThoseUnderWayAndThoseToCome) {
+  Validate();
+  service->Stop();
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kUnavailable);
+  Validate();
+  EXPECT_THAT(results, SizeIs(2));
+}
+
+}  // namespace
+}  // namespace liger::server

@@ -1,0 +1,183 @@
+// What workers report to a JobService.
+#include "tests/unit/jobs/job_service_fixture.h"
+
+namespace liger::server {
+namespace {
+
+using liger::v1::JobStatus;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+TEST_F(JobServiceTest, ProgressIsWrittenOnceASecondAndAcknowledged) {
+  Hello("w");
+  const std::string uid = Running();
+  service->Tick();
+  const int64_t before = Job(uid).revision();
+  for (int i = 1; i <= 50; ++i) {
+    auto event = Event(1 + i);
+    auto* step = event.mutable_progress()->mutable_step();
+    step->set_step(i);
+    step->set_max_steps(100);
+    step->set_tokens_total(i * 200);
+    step->set_step_seconds(0.5);
+    Send(event);
+  }
+  EXPECT_EQ(Job(uid).revision(), before) << "nothing written yet";
+  clock.Advance(absl::Seconds(1));
+  service->Tick();
+  const liger::v1::Job job = Job(uid);
+  EXPECT_EQ(job.revision(), before + 1);
+  EXPECT_EQ(job.status().progress().step(), 50);
+  EXPECT_DOUBLE_EQ(job.status().progress().mean_tokens_per_second(), 400);
+  EXPECT_DOUBLE_EQ(job.status().progress().eta_seconds(), 25);
+  EXPECT_EQ(fleet.acks.back(), 51);
+  EXPECT_EQ(job.status().kernels_ran(0).op(), "rope");
+}
+
+TEST_F(JobServiceTest, PublishAndExitAreAnsweredAtOnce) {
+  Hello("w");
+  const std::string uid = Running();
+  auto publish = Event(2);
+  auto* saved = publish.mutable_publish_request()->mutable_saved();
+  saved->set_publication_id("final");
+  saved->set_kind("model");
+  saved->set_manifest_digest("sha256:1");
+  Send(publish);
+  ASSERT_THAT(fleet.answers, SizeIs(1));
+  EXPECT_TRUE(fleet.answers[0].granted);
+  EXPECT_THAT(fleet.answers[0].output_uri, HasSubstr("file:///out/smollm2-135m-sft-"));
+  auto exited = Event(3);
+  exited.mutable_exited();
+  Send(exited);
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::SUCCEEDED);
+  EXPECT_EQ(fleet.acks.back(), 3);
+
+  service->Delete("default", "user", uid, /*delete_output=*/true,
+                  [](absl::StatusOr<DeleteJob::Result> result) { EXPECT_TRUE(result.ok()); });
+  ASSERT_THAT(fleet.reclaimed, ElementsAre(HasSubstr("w file:///out/")));
+  EXPECT_THAT(fleet.reclaimed[0], HasSubstr(" sha256:1"));
+  // The worker may have been away: it is asked again until it answers.
+  Hello("w");
+  ASSERT_THAT(fleet.reclaimed, SizeIs(2));
+  EXPECT_EQ(fleet.reclaimed[1], fleet.reclaimed[0]);
+  service->OnReclaimed("w", {{"w", fleet.answers[0].output_uri, "sha256:1"}});
+  Hello("w");
+  EXPECT_THAT(fleet.reclaimed, SizeIs(2));
+}
+
+TEST_F(JobServiceTest, AnEventThatIsMissingEndsTheSession) {
+  Hello("w");
+  Running();
+  auto late = Event(4);
+  late.mutable_started();
+  Send(late);
+  EXPECT_THAT(fleet.disconnects, ElementsAre("w events 2 to 3 are missing"));
+}
+
+TEST_F(JobServiceTest, AnUnansweredRequestMayComeBeforeTheReplay) {
+  Hello("w");
+  const std::string uid = Running();
+  auto publish = Event(2);
+  auto* saved = publish.mutable_publish_request()->mutable_saved();
+  saved->set_publication_id("final");
+  saved->set_kind("model");
+  saved->set_manifest_digest("sha256:1");
+  Send(publish);
+  auto warning = Event(3);
+  warning.mutable_warning()->set_code("Late");
+  Send(warning);
+  clock.Advance(absl::Seconds(1));
+  service->Tick();
+  EXPECT_EQ(fleet.acks.back(), 3);
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("w");
+  hello.set_incarnation(1);
+  *hello.add_owned()->mutable_ref() = fleet.starts.back().ref;
+  Hello(hello);
+  Send(publish);  // its answer was lost
+  auto exited = Event(4);
+  exited.mutable_exited();
+  Send(exited);
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::SUCCEEDED);
+}
+
+TEST_F(JobServiceTest, AHeartbeatThatListsWhatNobodyKnowsHasItStopped) {
+  Hello("w");
+  const std::string uid = Running();
+  const liger::trainer::v1::Ref running = fleet.starts.back().ref;
+  liger::trainer::v1::Ref stale = running;
+  stale.set_epoch(running.epoch() + 1);
+  liger::trainer::v1::Ref check;
+  check.set_job_uid(uid);
+  check.set_task_id("never heard of");
+  liger::trainer::v1::Ref dry_run;
+  dry_run.set_task_id("its own business");
+  service->OnHeartbeat("w", {running, stale, check, dry_run});
+  EXPECT_EQ(fleet.stops.size(), 2u);
+  service->OnHeartbeat("w", {stale});
+  EXPECT_EQ(fleet.stops.size(), 2u) << "not at every heartbeat";
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+}
+
+TEST_F(JobServiceTest, HeartbeatsThatLackATaskForLongEndTheSession) {
+  Hello("w");
+  Running();
+  const std::vector<liger::trainer::v1::Ref> all = {fleet.starts.back().ref};
+  const auto beat_for = [&](int seconds, const std::vector<liger::trainer::v1::Ref>& tasks) {
+    for (int i = 0; i < seconds; i += 2) {
+      clock.Advance(absl::Seconds(2));
+      service->OnHeartbeat("w", tasks);
+    }
+  };
+  beat_for(300, all);
+  beat_for(80, {});
+  beat_for(20, all);
+  beat_for(80, {});
+  EXPECT_THAT(fleet.disconnects, IsEmpty()) << "it may be on its way";
+  beat_for(40, {});
+  EXPECT_EQ(fleet.disconnects.size(), 1u);
+  EXPECT_THAT(fleet.stops, IsEmpty());
+}
+
+TEST_F(JobServiceTest, AReportThatCanNeverBeStoredEndsTheSession) {
+  Hello("w");
+  const std::string uid = Running();
+  FailCommits(1, absl::InternalError("no transition"));
+  auto exited = Event(2);
+  exited.mutable_exited()->set_cancelled(true);
+  Send(exited);
+  EXPECT_THAT(fleet.disconnects, ElementsAre("w no transition"));
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+  // The next session replays it.
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("w");
+  hello.set_incarnation(1);
+  auto* owned = hello.add_owned();
+  *owned->mutable_ref() = fleet.starts.back().ref;
+  owned->set_last_event_seq(2);
+  Hello(hello);
+  Send(exited);
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RECOVERING);
+}
+
+TEST_F(JobServiceTest, AWorkerThatCameBackInTimeIsNotLost) {
+  Hello("w");
+  const std::string uid = Running();
+  service->OnWorkerLost("w", 1);  // its Hello overtook this
+  EXPECT_EQ(Job(uid).status().state(), JobStatus::RUNNING);
+  EXPECT_THAT(fleet.disconnects, IsEmpty());
+  // It comes while the loss is on its way to the store: it must say Hello again.
+  fleet.connected.clear();
+  int asked = 0;
+  fleet.on_is_connected = [&] {
+    if (++asked == 2) fleet.connected.insert("w");
+  };
+  service->OnWorkerLost("w", 1);
+  EXPECT_THAT(fleet.disconnects, ElementsAre(HasSubstr("w ")));
+}
+
+}  // namespace
+}  // namespace liger::server
