@@ -74,7 +74,7 @@ TEST(YamlProtoTest, EachMistakeNamesFieldAndLine) {
   EXPECT_THAT(Mistakes("model: [1]"), testing::ElementsAre(HasSubstr("must be a mapping")));
   EXPECT_THAT(Mistakes("dataset: {shuffle: perhaps}"),
               testing::ElementsAre(HasSubstr("must be true or false")));
-  EXPECT_THAT(Mistakes("training: {sample_prompts: hi}"),
+  EXPECT_THAT(Mistakes("training: {sample_prompts: {a: hi}}"),
               testing::ElementsAre(HasSubstr("must be a list")));
 }
 
