@@ -73,7 +73,7 @@ LIGER_INLINE float Exp(float x) {
   return x < -87.3f ? 0.0f : y;
 }
 
-// The normal distribution's Phi(x), within 1.5e-7. erf on [0, 4] as x P(x^2) / Q(x^2), the odd
+// The normal distribution's Phi(x), within 2e-7. erf on [0, 4] as x P(x^2) / Q(x^2), the odd
 // rational function that Eigen uses; it is 1 beyond.
 LIGER_INLINE float NormalCdf(float x) {
   float t = x * 0.70710678118654752440f;
