@@ -44,6 +44,10 @@ inline constexpr std::string_view kOpNames[] = {
     "cross_entropy",
     "fused_linear_cross_entropy",
     "fused_linear_logprob",
+    "geglu",
+    "fused_add_rms_norm",
+    "layer_norm",
+    "embedding",
 };
 
 }  // namespace liger::kernels

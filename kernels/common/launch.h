@@ -8,6 +8,13 @@ namespace liger::kernels::cuda {
 
 enum class Dtype { kFloat, kHalf, kBfloat16 };
 
+// Rows of H contiguous elements, and a weight of H elements.
+struct RowsShape {
+  Dtype dtype;         // of the rows
+  Dtype weight_dtype;  // the same, or kFloat
+  int64_t rows, H;
+};
+
 // Where to launch: a cudaStream_t of the current device.
 struct Queue {
   void* stream;

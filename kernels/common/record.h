@@ -14,6 +14,10 @@ enum class Op {
   kCrossEntropy,
   kFusedLinearCrossEntropy,
   kFusedLinearLogprob,
+  kGeglu,
+  kFusedAddRmsNorm,
+  kLayerNorm,
+  kEmbedding,
 };
 
 // Notes that this path of the op ran. One relaxed load when it already has.

@@ -4,8 +4,6 @@
 #include <torch/torch.h>
 
 #include "kernels/common/autograd.h"
-#include "kernels/common/check.h"
-#include "kernels/common/cpu.h"
 #include "kernels/common/path_of.h"
 #include "kernels/rms_norm/rms_norm_impl.h"
 
@@ -14,89 +12,41 @@ namespace {
 
 constexpr char kOp[] = "rms_norm";
 
-RmsNormCasting ParseCasting(c10::string_view mode) {
-  if (mode == "llama") return RmsNormCasting::kLlama;
-  TORCH_CHECK_VALUE(mode == "gemma", kOp, ": casting_mode is '", mode,
-                    "', expected 'llama' or 'gemma'");
-  return RmsNormCasting::kGemma;
-}
+using ForwardResult = std::tuple<at::Tensor, at::Tensor>;  // y, rstd
 
-const char* CastingName(RmsNormCasting casting) {
-  return casting == RmsNormCasting::kLlama ? "llama" : "gemma";
-}
-
-void Check(const at::Tensor& x, const at::Tensor& weight) {
-  const Arg x_arg{kOp, "x", x}, weight_arg{kOp, "weight", weight};
-  CheckFloating(x_arg);
-  CheckAtLeastDim(x_arg, 1);
-  CheckShape(weight_arg, {x.sym_size(-1)}, "[H]");
-  CheckSameDtypeOrFloat(weight_arg, x_arg);
-  CheckSameDevice(weight_arg, x_arg);
-}
-
-void CheckForward(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  Check(x, weight);
-  TORCH_CHECK_VALUE(eps > 0, kOp, ": eps is ", eps, ", expected a positive number");
-}
-
-void CheckBackward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
-                   const at::Tensor& rstd) {
-  Check(x, weight);
-  const Arg x_arg{kOp, "x", x}, dy_arg{kOp, "grad", dy}, rstd_arg{kOp, "rstd", rstd};
-  CheckShape(dy_arg, x.sym_sizes(), "x's shape");
-  CheckSameDtype(dy_arg, x_arg);
-  CheckSameDevice(dy_arg, x_arg);
-  CheckShape(rstd_arg, x.sym_sizes().slice(0, x.dim() - 1), "x's shape without H");
-  CheckDtype(rstd_arg, ComputeDtype(x));
-  CheckSameDevice(rstd_arg, x_arg);
-}
-
-RmsNormForwardResult Forward(const at::Tensor& x, const at::Tensor& weight, double eps,
-                             double offset, c10::string_view casting_mode) {
-  CheckForward(x, weight, eps);
-  const RmsNormCasting casting = ParseCasting(casting_mode);
+ForwardResult Forward(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
+                      c10::string_view casting_mode) {
+  CheckRmsNormForward(kOp, x, weight, eps);
+  const RmsNormCasting casting = ParseRmsNormCasting(kOp, casting_mode);
   RecordPath(Op::kRmsNorm, PathOf(x));
-  if constexpr (kHasCuda) {
-    if (HasCudaKernels(x)) return RmsNormForwardCuda(x, weight, eps, offset, casting);
-  }
-  return HasCpuLoops(x) ? RmsNormForwardCpu(x, weight, eps, offset, casting)
-                        : RmsNormForwardAten(x, weight, eps, offset, casting);
+  RmsNormOutput out = RmsNormForward(kOp, x, std::nullopt, weight, eps, offset, casting);
+  return {out.y, out.rstd};
 }
 
-RmsNormForwardResult ForwardMeta(const at::Tensor& x, const at::Tensor& weight, double eps, double,
-                                 c10::string_view casting_mode) {
-  CheckForward(x, weight, eps);
-  ParseCasting(casting_mode);
-  return {
-      at::empty_symint(x.sym_sizes(), x.options()),
-      at::empty_symint(x.sym_sizes().slice(0, x.dim() - 1), x.options().dtype(ComputeDtype(x)))};
+ForwardResult ForwardMeta(const at::Tensor& x, const at::Tensor& weight, double eps, double,
+                          c10::string_view casting_mode) {
+  CheckRmsNormForward(kOp, x, weight, eps);
+  ParseRmsNormCasting(kOp, casting_mode);
+  return {at::empty_symint(x.sym_sizes(), x.options()), RmsNormRstdMeta(x)};
 }
 
 RmsNormBackwardResult Backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& rstd, double offset, c10::string_view casting_mode,
                                bool need_dx, bool need_dweight) {
-  CheckBackward(dy, x, weight, rstd);
-  const RmsNormCasting casting = ParseCasting(casting_mode);
-  if constexpr (kHasCuda) {
-    if (HasCudaKernels(x)) {
-      return RmsNormBackwardCuda(dy, x, weight, rstd, offset, casting, need_dx, need_dweight);
-    }
-  }
-  const auto run = HasCpuLoops(x) ? RmsNormBackwardCpu : RmsNormBackwardAten;
-  return run(dy, x, weight, rstd, offset, casting, need_dx, need_dweight);
+  CheckRmsNormBackward(kOp, "x", dy, x, weight, rstd);
+  return RmsNormBackward(kOp, dy, std::nullopt, x, weight, rstd, offset,
+                         ParseRmsNormCasting(kOp, casting_mode), need_dx, need_dweight);
 }
 
 RmsNormBackwardResult BackwardMeta(const at::Tensor& dy, const at::Tensor& x,
                                    const at::Tensor& weight, const at::Tensor& rstd, double,
                                    c10::string_view, bool need_dx, bool need_dweight) {
-  CheckBackward(dy, x, weight, rstd);
-  return {need_dx ? at::empty_symint(x.sym_sizes(), x.options()) : at::empty({0}, x.options()),
-          need_dweight ? at::empty_symint(weight.sym_sizes(), weight.options())
-                       : at::empty({0}, weight.options())};
+  CheckRmsNormBackward(kOp, "x", dy, x, weight, rstd);
+  return RmsNormBackwardMeta(x, weight, need_dx, need_dweight);
 }
 
-RmsNormForwardResult CallForward(const at::Tensor& x, const at::Tensor& weight, double eps,
-                                 double offset, c10::string_view casting_mode) {
+ForwardResult CallForward(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
+                          c10::string_view casting_mode) {
   static const auto op = FindOp<decltype(Forward)>("liger::rms_norm_forward");
   return op.call(x, weight, eps, offset, casting_mode);
 }
@@ -169,7 +119,7 @@ TORCH_LIBRARY_IMPL(liger, Meta, m) {
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
                    RmsNormCasting casting) {
   static const auto op = FindOp<decltype(WithoutAutograd)>("liger::rms_norm");
-  return op.call(x, weight, eps, offset, CastingName(casting));
+  return op.call(x, weight, eps, offset, RmsNormCastingName(casting));
 }
 
 }  // namespace liger::kernels

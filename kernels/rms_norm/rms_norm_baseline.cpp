@@ -1,13 +1,13 @@
 #include <ATen/ATen.h>
 
 #include "kernels/common/record.h"
-#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 
 namespace liger::kernels::baseline {
+namespace {
 
-at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
-                   RmsNormCasting casting) {
-  RecordPath(Op::kRmsNorm, Path::kBaseline);
+at::Tensor Norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
+                RmsNormCasting casting) {
   const auto dtype = x.scalar_type();
   const auto compute = dtype == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor xc = x.to(compute);
@@ -15,6 +15,22 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, do
   const at::Tensor xhat = xc * at::rsqrt(variance + eps);
   if (casting == RmsNormCasting::kGemma) return (xhat * (offset + weight.to(compute))).to(dtype);
   return (offset == 0.0 ? weight : weight + offset) * xhat.to(dtype);
+}
+
+}  // namespace
+
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
+                   RmsNormCasting casting) {
+  RecordPath(Op::kRmsNorm, Path::kBaseline);
+  return Norm(x, weight, eps, offset, casting);
+}
+
+std::pair<at::Tensor, at::Tensor> FusedAddRmsNorm(const at::Tensor& x, const at::Tensor& residual,
+                                                  const at::Tensor& weight, double eps,
+                                                  double offset, RmsNormCasting casting) {
+  RecordPath(Op::kFusedAddRmsNorm, Path::kBaseline);
+  const at::Tensor sum = residual + x;
+  return {Norm(sum, weight, eps, offset, casting), sum};
 }
 
 }  // namespace liger::kernels::baseline

@@ -14,18 +14,21 @@ struct RmsNormShape {
   bool round_xhat;
 };
 
-// y [rows, H], rstd [rows].
+// y [rows, H], rstd [rows]. With a residual (else null) x + residual is normalised, rounded to
+// dtype, and stored in `added`.
 Error RmsNormForward(const Queue& queue, const RmsNormShape& shape, const void* x,
-                     const void* weight, double eps, void* y, float* rstd);
+                     const void* residual, const void* weight, double eps, void* y, void* added,
+                     float* rstd);
 
 // Rows of the float32 scratch [ScratchRows, H] that the weight's gradient is summed in.
 int64_t RmsNormScratchRows(const Queue& queue, const RmsNormShape& shape);
 
-// dx [rows, H] and dweight [H] (weight_dtype), each left out when null. The weight's
+// dx [rows, H] and dweight [H] (weight_dtype), each left out when null. dadded (or null) is
+// added to dx. The weight's
 // gradient is summed in a fixed order: equal inputs give equal bits on one kind of GPU.
 Error RmsNormBackward(const Queue& queue, const RmsNormShape& shape, const void* dy, const void* x,
-                      const void* weight, const float* rstd, void* dx, void* dweight,
-                      float* scratch);
+                      const void* weight, const float* rstd, const void* dadded, void* dx,
+                      void* dweight, float* scratch);
 
 }  // namespace liger::kernels::cuda
 

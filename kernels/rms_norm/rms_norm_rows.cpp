@@ -24,16 +24,24 @@ LIGER_INLINE float Forward(const T* x, const float* w, int64_t H, double eps, bo
 
 template <typename T>
 LIGER_INLINE void Backward(const T* dy, const T* x, const float* w, float rstd, int64_t H,
-                           bool round_xhat, T* dx, float* dw) {
+                           bool round_xhat, const T* dsum, T* dx, float* dw) {
   if (dx != nullptr) {
     float dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (int64_t h = 0; h < H; ++h) dot += ToFloat(dy[h]) * w[h] * ToFloat(x[h]);
     // dot * rstd / H is the mean of dy w xhat.
     const float c = static_cast<float>(static_cast<double>(dot) * rstd * rstd / H);
+    if (dsum != nullptr) {
 #pragma omp simd
-    for (int64_t h = 0; h < H; ++h) {
-      dx[h] = FromFloat<T>(rstd * (ToFloat(dy[h]) * w[h] - c * ToFloat(x[h])));
+      for (int64_t h = 0; h < H; ++h) {
+        const float through = rstd * (ToFloat(dy[h]) * w[h] - c * ToFloat(x[h]));
+        dx[h] = FromFloat<T>(through + ToFloat(dsum[h]));
+      }
+    } else {
+#pragma omp simd
+      for (int64_t h = 0; h < H; ++h) {
+        dx[h] = FromFloat<T>(rstd * (ToFloat(dy[h]) * w[h] - c * ToFloat(x[h])));
+      }
     }
   }
   if (dw != nullptr && round_xhat) {
@@ -45,7 +53,20 @@ LIGER_INLINE void Backward(const T* dy, const T* x, const float* w, float rstd, 
   }
 }
 
+template <typename T>
+LIGER_INLINE void Add(const T* a, const T* b, int64_t H, T* out) {
+#pragma omp simd
+  for (int64_t h = 0; h < H; ++h) out[h] = FromFloat<T>(ToFloat(a[h]) + ToFloat(b[h]));
+}
+
 }  // namespace
+
+LIGER_VECTOR_CLONES void AddRow(const float* a, const float* b, int64_t H, float* out) {
+  Add(a, b, H, out);
+}
+LIGER_VECTOR_CLONES void AddRow(const Bf16* a, const Bf16* b, int64_t H, Bf16* out) {
+  Add(a, b, H, out);
+}
 
 LIGER_VECTOR_CLONES float RmsNormRow(const float* x, const float* w, int64_t H, double eps,
                                      bool round_xhat, float* y) {
@@ -57,14 +78,14 @@ LIGER_VECTOR_CLONES float RmsNormRow(const Bf16* x, const float* w, int64_t H, d
 }
 
 LIGER_VECTOR_CLONES void RmsNormBackwardRow(const float* dy, const float* x, const float* w,
-                                            float rstd, int64_t H, bool round_xhat, float* dx,
-                                            float* dw) {
-  Backward(dy, x, w, rstd, H, round_xhat, dx, dw);
+                                            float rstd, int64_t H, bool round_xhat,
+                                            const float* dsum, float* dx, float* dw) {
+  Backward(dy, x, w, rstd, H, round_xhat, dsum, dx, dw);
 }
 LIGER_VECTOR_CLONES void RmsNormBackwardRow(const Bf16* dy, const Bf16* x, const float* w,
-                                            float rstd, int64_t H, bool round_xhat, Bf16* dx,
-                                            float* dw) {
-  Backward(dy, x, w, rstd, H, round_xhat, dx, dw);
+                                            float rstd, int64_t H, bool round_xhat,
+                                            const Bf16* dsum, Bf16* dx, float* dw) {
+  Backward(dy, x, w, rstd, H, round_xhat, dsum, dx, dw);
 }
 
 }  // namespace liger::kernels

@@ -4,54 +4,35 @@
 #include <torch/torch.h>
 
 #include "kernels/common/autograd.h"
-#include "kernels/common/check.h"
-#include "kernels/common/cpu.h"
+#include "kernels/common/gated.h"
 #include "kernels/common/path_of.h"
-#include "kernels/swiglu/swiglu_impl.h"
 
 namespace liger::kernels {
 namespace {
 
 constexpr char kOp[] = "swiglu";
 
-void Check(const at::Tensor& gate, const at::Tensor& up) {
-  const Arg gate_arg{kOp, "gate", gate}, up_arg{kOp, "up", up};
-  CheckFloating(gate_arg);
-  CheckShape(up_arg, gate.sym_sizes(), "gate's shape");
-  CheckSameDtype(up_arg, gate_arg);
-  CheckSameDevice(up_arg, gate_arg);
-}
-
-void CheckBackward(const at::Tensor& dy, const at::Tensor& gate, const at::Tensor& up) {
-  Check(gate, up);
-  const Arg gate_arg{kOp, "gate", gate}, dy_arg{kOp, "grad", dy};
-  CheckShape(dy_arg, gate.sym_sizes(), "gate's shape");
-  CheckSameDtype(dy_arg, gate_arg);
-  CheckSameDevice(dy_arg, gate_arg);
-}
-
 at::Tensor Forward(const at::Tensor& gate, const at::Tensor& up) {
-  Check(gate, up);
+  CheckGated(kOp, gate, up);
   RecordPath(Op::kSwiglu, PathOf(gate));
-  return SwigluForward(gate, up);
+  return GatedForward(kOp, Activation::kSilu, gate, up);
 }
 
 at::Tensor ForwardMeta(const at::Tensor& gate, const at::Tensor& up) {
-  Check(gate, up);
-  return at::empty_symint(gate.sym_sizes(), gate.options());
+  CheckGated(kOp, gate, up);
+  return GatedMeta(gate);
 }
 
 std::tuple<at::Tensor, at::Tensor> Backward(const at::Tensor& dy, const at::Tensor& gate,
                                             const at::Tensor& up) {
-  CheckBackward(dy, gate, up);
-  return SwigluBackward(dy, gate, up);
+  CheckGatedBackward(kOp, dy, gate, up);
+  return GatedBackward(kOp, Activation::kSilu, dy, gate, up);
 }
 
 std::tuple<at::Tensor, at::Tensor> BackwardMeta(const at::Tensor& dy, const at::Tensor& gate,
                                                 const at::Tensor& up) {
-  CheckBackward(dy, gate, up);
-  return {at::empty_symint(gate.sym_sizes(), gate.options()),
-          at::empty_symint(gate.sym_sizes(), gate.options())};
+  CheckGatedBackward(kOp, dy, gate, up);
+  return {GatedMeta(gate), GatedMeta(gate)};
 }
 
 class Function : public torch::autograd::Function<Function> {

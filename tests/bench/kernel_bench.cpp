@@ -22,8 +22,12 @@
 
 #include "kernels/adamw/adamw.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
+#include "kernels/geglu/geglu.h"
+#include "kernels/layer_norm/layer_norm.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/swiglu/swiglu.h"
@@ -171,6 +175,23 @@ void Norms(Bench& bench) {
     });
     const at::Tensor y = RmsNorm(x, w, 1e-5);
     bench.Bytes("rms_norm bwd" + shape, 3 * pass, [&] { Grad(y, {x, w}, dy); });
+    const at::Tensor residual = Leaf(Randn({T, H})), dsum = Randn({T, H});
+    bench.Bytes("fused_add_rms_norm fwd" + shape, 4 * pass, [&] {
+      const torch::NoGradGuard no_grad;
+      FusedAddRmsNorm(x, residual, w, 1e-5);
+    });
+    const auto added = FusedAddRmsNorm(x, residual, w, 1e-5);
+    bench.Bytes("fused_add_rms_norm bwd" + shape, 4 * pass, [&] {
+      torch::autograd::grad({added.first, added.second}, {x, residual, w}, {dy, dsum},
+                            /*retain_graph=*/true);
+    });
+    const at::Tensor b = Leaf(Randn({H}));
+    bench.Bytes("layer_norm fwd" + shape, 2 * pass, [&] {
+      const torch::NoGradGuard no_grad;
+      LayerNorm(x, w, b, 1e-5);
+    });
+    const at::Tensor normed = LayerNorm(x, w, b, 1e-5);
+    bench.Bytes("layer_norm bwd" + shape, 3 * pass, [&] { Grad(normed, {x, w, b}, dy); });
   }
 }
 
@@ -181,6 +202,14 @@ void Elementwise(Bench& bench) {
     const double pass = static_cast<double>(g.nbytes());
     bench.Bytes("swiglu full 16384x14336", 8 * pass, [&] {
       const at::Tensor y = Swiglu(g, u);
+      torch::autograd::grad({y}, {g, u}, {dy});
+    });
+    bench.Bytes("geglu tanh full 16384x14336", 8 * pass, [&] {
+      const at::Tensor y = Geglu(g, u, GeluApproximate::kTanh);
+      torch::autograd::grad({y}, {g, u}, {dy});
+    });
+    bench.Bytes("geglu exact full 16384x14336", 8 * pass, [&] {
+      const at::Tensor y = Geglu(g, u);
       torch::autograd::grad({y}, {g, u}, {dy});
     });
   }
@@ -195,6 +224,18 @@ void Elementwise(Bench& bench) {
       torch::autograd::grad({a, b}, {q, k}, {dq, dk});
     });
   }
+}
+
+// The gradient is dense: V rows are written once, T are read.
+void Embeddings(Bench& bench) {
+  const int64_t T = 16384, V = 128256, H = 4096;
+  const at::Tensor weight = Leaf(Randn({V, H})), ids = Targets(T, V), dy = Randn({T, H});
+  const double pass = static_cast<double>(dy.nbytes());
+  bench.Bytes("embedding full 16384x128256x4096",
+              3 * pass + static_cast<double>(weight.nbytes()), [&] {
+                const at::Tensor y = Embedding(ids, weight);
+                torch::autograd::grad({y}, {weight}, {dy});
+              });
 }
 
 void Losses(Bench& bench) {
@@ -285,6 +326,7 @@ int Main(int argc, char** argv) {
   Bench bench(filter);
   Norms(bench);
   Elementwise(bench);
+  Embeddings(bench);
   Losses(bench);
   Optimizer(bench);
   for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);

@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "gpu_test.h"
 #include "kernels/adamw/adamw.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
@@ -17,8 +18,6 @@
 namespace liger::kernels {
 namespace {
 
-const at::Device kGpu(LIGER_TEST_DEVICE);
-
 // The program links libtorch_cpu only, as liger-trainer does.
 class CudaEnvironment : public testing::Environment {
  public:
@@ -28,15 +27,6 @@ class CudaEnvironment : public testing::Environment {
   }
 };
 const auto* const kEnvironment = testing::AddGlobalTestEnvironment(new CudaEnvironment);
-
-double RelativeError(const at::Tensor& value, const at::Tensor& expected) {
-  const at::Tensor e = expected.to(at::kCPU, at::kDouble), v = value.to(at::kCPU, at::kDouble);
-  return ((v - e).norm() / e.norm()).item<double>();
-}
-
-at::Tensor Randn(at::IntArrayRef shape, at::ScalarType dtype) {
-  return at::randn(shape, at::TensorOptions(kGpu).dtype(at::kFloat)).to(dtype);
-}
 
 TEST(KernelsGpuTest, OurKernelsRun) {
   ClearPathsRan();

@@ -1,13 +1,12 @@
 // Wrong arguments end in one message that names the op, the argument and its shape.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
-#include <cstdlib>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "bad_input.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
@@ -18,34 +17,6 @@
 
 namespace liger::kernels {
 namespace {
-
-using ::testing::HasSubstr;
-
-at::Tensor Zeros(at::IntArrayRef shape, c10::ScalarType dtype = at::kFloat) {
-  return at::zeros(shape, dtype);
-}
-at::Tensor OnMeta(at::IntArrayRef shape) {
-  return at::zeros(shape, at::TensorOptions().device(at::kMeta));
-}
-at::Tensor Target(std::vector<int64_t> values) { return at::tensor(values, at::kLong); }
-
-struct BadCall {
-  std::function<void()> call;
-  std::vector<std::string> message;
-};
-
-void ExpectMessages(const std::vector<BadCall>& calls) {
-  for (size_t i = 0; i < calls.size(); ++i) {
-    try {
-      calls[i].call();
-      ADD_FAILURE() << "call " << i << " was accepted, expected: " << calls[i].message[0];
-    } catch (const c10::Error& error) {
-      for (const auto& part : calls[i].message) {
-        EXPECT_THAT(error.what_without_backtrace(), HasSubstr(part)) << "call " << i;
-      }
-    }
-  }
-}
 
 TEST(BadInputTest, Linear) {
   ExpectMessages({

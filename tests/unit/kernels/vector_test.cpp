@@ -37,6 +37,17 @@ TEST(VectorTest, ExpAtTheEdges) {
   EXPECT_NEAR(Sigmoid(-100.0f), 0.0f, 1e-30f);
 }
 
+TEST(VectorTest, NormalCdfIsWithinItsBound) {
+  double worst = 0;
+  for (float x = -9.0f; x <= 9.0f; x += 1.0f / 1024) {
+    const double exact = 0.5 * std::erfc(-static_cast<double>(x) * std::sqrt(0.5));
+    worst = std::max(worst, std::abs(NormalCdf(x) - exact));
+  }
+  EXPECT_LT(worst, 2e-7);
+  EXPECT_EQ(NormalCdf(0.0f), 0.5f);
+  EXPECT_TRUE(std::isnan(NormalCdf(std::nanf(""))));
+}
+
 TEST(VectorTest, Bf16RoundsAsC10Does) {
   std::mt19937 random(1);
   for (int i = 0; i < 1000000; ++i) {

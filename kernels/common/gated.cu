@@ -1,0 +1,124 @@
+#include <type_traits>
+
+#include "kernels/common/device.cuh"
+#include "kernels/common/gated_launch.h"
+
+namespace liger::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+template <Activation A>
+__device__ __forceinline__ ValueAndSlope Activate(float z) {
+  if constexpr (A == Activation::kSilu) {
+    const float s = Sigmoid(z);
+    return {z * s, s * (1.0f + z * (1.0f - s))};
+  } else if constexpr (A == Activation::kGeluTanh) {
+    // s = sigmoid(2 u), and 1 - s as e s: a difference would lose the digits of a small one. e
+    // stays finite; a NaN comes through z.
+    const float e = expf(fminf(-2.0f * kGeluA * (z + kGeluB * z * z * z), 80.0f));
+    const float s = 1.0f / (1.0f + e);
+    const float du = kGeluA * (1.0f + 3.0f * kGeluB * z * z);
+    return {z * s, s + 2.0f * z * du * s * (e * s)};
+  } else {
+    const float phi = normcdff(z);
+    return {z * phi, phi + z * kInvSqrt2Pi * expf(-0.5f * z * z)};
+  }
+}
+
+template <Activation A, typename T, int VEC>
+__global__ void __launch_bounds__(kThreads)
+    ForwardKernel(const T* gate, const T* up, int64_t n, T* y) {
+  const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * VEC;
+  if (i >= n) return;
+  const Pack<T, VEC> g = LoadOnce<VEC>(gate + i), u = LoadOnce<VEC>(up + i);
+  Pack<T, VEC> out;
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) {
+    out.v[j] = FromFloat<T>(Activate<A>(ToFloat(g.v[j])).value * ToFloat(u.v[j]));
+  }
+  Store<VEC>(y + i, out);
+}
+
+template <Activation A, typename T, int VEC>
+__global__ void __launch_bounds__(kThreads)
+    BackwardKernel(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup) {
+  const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * VEC;
+  if (i >= n) return;
+  const Pack<T, VEC> d = LoadOnce<VEC>(dy + i);
+  const Pack<T, VEC> g = LoadOnce<VEC>(gate + i), u = LoadOnce<VEC>(up + i);
+  Pack<T, VEC> out_gate, out_up;
+#pragma unroll
+  for (int j = 0; j < VEC; ++j) {
+    const float dj = ToFloat(d.v[j]);
+    const ValueAndSlope act = Activate<A>(ToFloat(g.v[j]));
+    out_gate.v[j] = FromFloat<T>(dj * ToFloat(u.v[j]) * act.slope);
+    out_up.v[j] = FromFloat<T>(dj * act.value);
+  }
+  Store<VEC>(dgate + i, out_gate);
+  Store<VEC>(dup + i, out_up);
+}
+
+// Calls f with the activation as a constant.
+template <typename F>
+void DispatchActivation(Activation activation, F&& f) {
+  switch (activation) {
+    case Activation::kSilu:
+      return f(std::integral_constant<Activation, Activation::kSilu>{});
+    case Activation::kGelu:
+      return f(std::integral_constant<Activation, Activation::kGelu>{});
+    case Activation::kGeluTanh:
+      return f(std::integral_constant<Activation, Activation::kGeluTanh>{});
+  }
+}
+
+// Calls f(TypeTag<T>, VEC) with the widest loads that n and the pointers allow.
+template <typename F>
+void Dispatch(Dtype dtype, int64_t n, bool aligned, F&& f) {
+  DispatchDtype(dtype, [&](auto t) {
+    using T = typename decltype(t)::type;
+    if (aligned && n % kWide<T> == 0) {
+      f(t, std::integral_constant<int, kWide<T>>{});
+    } else {
+      f(t, std::integral_constant<int, 1>{});
+    }
+  });
+}
+
+unsigned Blocks(int64_t n, int vec) {
+  const int64_t elements = int64_t{kThreads} * vec;
+  return static_cast<unsigned>((n + elements - 1) / elements);
+}
+
+}  // namespace
+
+Error GatedForward(const Queue& queue, Activation activation, Dtype dtype, int64_t n,
+                   const void* gate, const void* up, void* y) {
+  if (n == 0) return 0;
+  Dispatch(dtype, n, IsAligned(gate) && IsAligned(up) && IsAligned(y), [&](auto t, auto vec) {
+    using T = typename decltype(t)::type;
+    DispatchActivation(activation, [&](auto act) {
+      ForwardKernel<act(), T, vec()><<<Blocks(n, vec()), kThreads, 0, StreamOf(queue)>>>(
+          static_cast<const T*>(gate), static_cast<const T*>(up), n, static_cast<T*>(y));
+    });
+  });
+  return LaunchError();
+}
+
+Error GatedBackward(const Queue& queue, Activation activation, Dtype dtype, int64_t n,
+                    const void* dy, const void* gate, const void* up, void* dgate, void* dup) {
+  if (n == 0) return 0;
+  const bool aligned =
+      IsAligned(dy) && IsAligned(gate) && IsAligned(up) && IsAligned(dgate) && IsAligned(dup);
+  Dispatch(dtype, n, aligned, [&](auto t, auto vec) {
+    using T = typename decltype(t)::type;
+    DispatchActivation(activation, [&](auto act) {
+      BackwardKernel<act(), T, vec()><<<Blocks(n, vec()), kThreads, 0, StreamOf(queue)>>>(
+          static_cast<const T*>(dy), static_cast<const T*>(gate), static_cast<const T*>(up), n,
+          static_cast<T*>(dgate), static_cast<T*>(dup));
+    });
+  });
+  return LaunchError();
+}
+
+}  // namespace liger::kernels::cuda

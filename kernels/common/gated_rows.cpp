@@ -1,0 +1,88 @@
+#include "kernels/common/gated_rows.h"
+
+namespace liger::kernels {
+namespace {
+
+template <Activation A>
+LIGER_INLINE ValueAndSlope Activate(float z) {
+  if constexpr (A == Activation::kSilu) {
+    const float s = Sigmoid(z);
+    return {z * s, s * (1.0f + z * (1.0f - s))};
+  } else if constexpr (A == Activation::kGeluTanh) {
+    // s = sigmoid(2 u), and 1 - s as e s: a difference would lose the digits of a small one.
+    const float e = Exp(-2.0f * kGeluA * (z + kGeluB * z * z * z));
+    const float s = 1.0f / (1.0f + e);
+    const float du = kGeluA * (1.0f + 3.0f * kGeluB * z * z);
+    return {z * s, s + 2.0f * z * du * s * (e * s)};
+  } else {
+    const float phi = NormalCdf(z);
+    return {z * phi, phi + z * kInvSqrt2Pi * Exp(-0.5f * z * z)};
+  }
+}
+
+template <Activation A, typename T>
+LIGER_INLINE void Forward(const T* gate, const T* up, int64_t n, T* y) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    y[i] = FromFloat<T>(Activate<A>(ToFloat(gate[i])).value * ToFloat(up[i]));
+  }
+}
+
+template <Activation A, typename T>
+LIGER_INLINE void Backward(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const float d = ToFloat(dy[i]);
+    const ValueAndSlope act = Activate<A>(ToFloat(gate[i]));
+    dgate[i] = FromFloat<T>(d * ToFloat(up[i]) * act.slope);
+    dup[i] = FromFloat<T>(d * act.value);
+  }
+}
+
+template <typename T>
+LIGER_INLINE void Forward(Activation activation, const T* gate, const T* up, int64_t n, T* y) {
+  switch (activation) {
+    case Activation::kSilu:
+      return Forward<Activation::kSilu>(gate, up, n, y);
+    case Activation::kGelu:
+      return Forward<Activation::kGelu>(gate, up, n, y);
+    case Activation::kGeluTanh:
+      return Forward<Activation::kGeluTanh>(gate, up, n, y);
+  }
+}
+
+template <typename T>
+LIGER_INLINE void Backward(Activation activation, const T* dy, const T* gate, const T* up,
+                           int64_t n, T* dgate, T* dup) {
+  switch (activation) {
+    case Activation::kSilu:
+      return Backward<Activation::kSilu>(dy, gate, up, n, dgate, dup);
+    case Activation::kGelu:
+      return Backward<Activation::kGelu>(dy, gate, up, n, dgate, dup);
+    case Activation::kGeluTanh:
+      return Backward<Activation::kGeluTanh>(dy, gate, up, n, dgate, dup);
+  }
+}
+
+}  // namespace
+
+LIGER_VECTOR_CLONES void GatedSpan(Activation activation, const float* gate, const float* up,
+                                   int64_t n, float* y) {
+  Forward(activation, gate, up, n, y);
+}
+LIGER_VECTOR_CLONES void GatedSpan(Activation activation, const Bf16* gate, const Bf16* up,
+                                   int64_t n, Bf16* y) {
+  Forward(activation, gate, up, n, y);
+}
+
+LIGER_VECTOR_CLONES void GatedBackwardSpan(Activation activation, const float* dy,
+                                           const float* gate, const float* up, int64_t n,
+                                           float* dgate, float* dup) {
+  Backward(activation, dy, gate, up, n, dgate, dup);
+}
+LIGER_VECTOR_CLONES void GatedBackwardSpan(Activation activation, const Bf16* dy, const Bf16* gate,
+                                           const Bf16* up, int64_t n, Bf16* dgate, Bf16* dup) {
+  Backward(activation, dy, gate, up, n, dgate, dup);
+}
+
+}  // namespace liger::kernels

@@ -1,0 +1,147 @@
+#include "kernels/embedding/embedding_impl.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "kernels/common/cpu.h"
+#include "kernels/common/cuda.h"
+#include "kernels/embedding/embedding_launch.h"
+#include "kernels/embedding/embedding_rows.h"
+
+namespace liger::kernels {
+namespace {
+
+constexpr char kOp[] = "embedding";
+
+std::vector<int64_t> OutputShape(const at::Tensor& ids, const at::Tensor& weight) {
+  std::vector<int64_t> shape = ids.sizes().vec();
+  shape.push_back(weight.size(1));
+  return shape;
+}
+
+void CheckRange(const at::Tensor& ids, int64_t V) {
+  const auto* id = Data<int64_t>(ids);
+  for (int64_t t = 0; t < ids.numel(); ++t) {
+    TORCH_CHECK_INDEX(id[t] >= 0 && id[t] < V, kOp, ": ids has ", id[t], " at position ", t,
+                      ", expected a value in [0, ", V, ")");
+  }
+}
+
+// The positions of each id in ascending order, as the rows of the gradient take them: id v's are
+// order[starts[v]] to order[starts[v + 1]].
+struct Positions {
+  std::vector<int64_t> starts, order;
+};
+
+// Counting sort, which is stable; the padding's positions are left out.
+Positions PositionsOf(const at::Tensor& ids, int64_t V, int64_t padding_idx) {
+  const auto* id = Data<int64_t>(ids);
+  Positions out{.starts = std::vector<int64_t>(static_cast<size_t>(V + 1)), .order = {}};
+  for (int64_t t = 0; t < ids.numel(); ++t) {
+    if (id[t] != padding_idx) ++out.starts[static_cast<size_t>(id[t] + 1)];
+  }
+  for (size_t v = 0; v < static_cast<size_t>(V); ++v) out.starts[v + 1] += out.starts[v];
+  out.order.resize(static_cast<size_t>(out.starts.back()));
+  std::vector<int64_t> next(out.starts.begin(), out.starts.end() - 1);
+  for (int64_t t = 0; t < ids.numel(); ++t) {
+    if (id[t] == padding_idx) continue;
+    out.order[static_cast<size_t>(next[static_cast<size_t>(id[t])]++)] = t;
+  }
+  return out;
+}
+
+at::Tensor ForwardCpu(const at::Tensor& ids_in, const at::Tensor& weight_in) {
+  const at::Tensor ids = ids_in.contiguous(), weight = weight_in.contiguous();
+  at::Tensor y = at::empty(OutputShape(ids, weight), weight.options());
+  const int64_t H = weight.size(1);
+  DispatchCpuDtype(weight.scalar_type(), [&](auto t) {
+    using T = decltype(t);
+    const auto* id = Data<int64_t>(ids);
+    const T* pw = Data<T>(weight);
+    T* py = MutableData<T>(y);
+    at::parallel_for(0, ids.numel(), RowGrain(H), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) std::copy_n(pw + id[r] * H, H, py + r * H);
+    });
+  });
+  return y;
+}
+
+at::Tensor BackwardCpu(const at::Tensor& dy_in, const at::Tensor& ids, const at::Tensor& weight,
+                       int64_t padding_idx) {
+  const at::Tensor dy = dy_in.contiguous();
+  const int64_t V = weight.size(0), H = weight.size(1);
+  const Positions positions = PositionsOf(ids.contiguous(), V, padding_idx);
+  at::Tensor dweight = at::empty(weight.sizes(), weight.options());
+  DispatchCpuDtype(weight.scalar_type(), [&](auto t) {
+    using T = decltype(t);
+    const T* pdy = Data<T>(dy);
+    T* pdw = MutableData<T>(dweight);
+    at::parallel_for(0, V, RowGrain(H), [&](int64_t begin, int64_t end) {
+      std::vector<float> sum(static_cast<size_t>(H));
+      for (int64_t v = begin; v < end; ++v) {
+        const int64_t first = positions.starts[static_cast<size_t>(v)];
+        const int64_t last = positions.starts[static_cast<size_t>(v + 1)];
+        SumRows(pdy, positions.order.data() + first, last - first, H, sum.data(), pdw + v * H);
+      }
+    });
+  });
+  return dweight;
+}
+
+at::Tensor ForwardCuda(const at::Tensor& ids_in, const at::Tensor& weight_in) {
+  const cuda::Scope scope(weight_in);
+  const at::Tensor ids = ids_in.contiguous(), weight = weight_in.contiguous();
+  at::Tensor y = at::empty(OutputShape(ids, weight), weight.options());
+  cuda::CheckLaunch(kOp, cuda::EmbeddingForward(scope.queue(), cuda::DtypeOf(weight), ids.numel(),
+                                                weight.size(0), weight.size(1), Data<int64_t>(ids),
+                                                weight.const_data_ptr(), y.mutable_data_ptr()));
+  return y;
+}
+
+at::Tensor BackwardCuda(const at::Tensor& dy_in, const at::Tensor& ids_in, const at::Tensor& weight,
+                        int64_t padding_idx) {
+  const cuda::Scope scope(weight);
+  const at::Tensor dy = dy_in.contiguous(), ids = ids_in.contiguous();
+  const int64_t T = ids.numel(), V = weight.size(0), H = weight.size(1);
+  TORCH_CHECK(V < std::numeric_limits<int32_t>::max(), kOp, ": weight has shape ", weight.sizes(),
+              ", expected fewer than 2^31 - 1 rows");
+  const at::Tensor keys = at::empty({T}, ids.options().dtype(at::kInt));
+  cuda::CheckLaunch(kOp, cuda::EmbeddingKeys(scope.queue(), T, V, padding_idx, Data<int64_t>(ids),
+                                             MutableData<int32_t>(keys)));
+  const auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+  const at::Tensor starts = at::empty({V + 1}, ids.options());
+  at::Tensor dweight = at::empty(weight.sizes(), weight.options());
+  cuda::CheckLaunch(
+      kOp, cuda::EmbeddingBackward(scope.queue(), cuda::DtypeOf(weight), T, V, H,
+                                   dy.const_data_ptr(), Data<int32_t>(sorted), Data<int64_t>(order),
+                                   MutableData<int64_t>(starts), dweight.mutable_data_ptr()));
+  return dweight;
+}
+
+}  // namespace
+
+at::Tensor EmbeddingForward(const at::Tensor& ids, const at::Tensor& weight) {
+  if (ids.device().is_cpu()) CheckRange(ids.contiguous(), weight.size(0));
+  if (HasCpuLoops(weight)) return ForwardCpu(ids, weight);
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(weight)) return ForwardCuda(ids, weight);
+  }
+  return at::embedding(weight, ids).contiguous();
+}
+
+at::Tensor EmbeddingBackward(const at::Tensor& dy, const at::Tensor& ids, const at::Tensor& weight,
+                             int64_t padding_idx) {
+  if (ids.device().is_cpu()) CheckRange(ids.contiguous(), weight.size(0));
+  if (HasCpuLoops(weight)) return BackwardCpu(dy, ids, weight, padding_idx);
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(weight)) return BackwardCuda(dy, ids, weight, padding_idx);
+  }
+  return at::embedding_dense_backward(dy.to(ComputeDtype(weight)), ids, weight.size(0), padding_idx,
+                                      /*scale_grad_by_freq=*/false)
+      .to(weight.scalar_type());
+}
+
+}  // namespace liger::kernels

@@ -1,0 +1,26 @@
+#ifndef LIGER_KERNELS_EMBEDDING_EMBEDDING_LAUNCH_H_
+#define LIGER_KERNELS_EMBEDDING_EMBEDDING_LAUNCH_H_
+
+#include "kernels/common/launch.h"
+
+namespace liger::kernels::cuda {
+
+// y [T, H] = weight [V, H] at ids [T]; NaN where an id is outside [0, V).
+Error EmbeddingForward(const Queue& queue, Dtype dtype, int64_t T, int64_t V, int64_t H,
+                       const int64_t* ids, const void* weight, void* y);
+
+// keys[t] = ids[t], or V where the id is outside [0, V) or is `padding` (-1: none). Half as wide
+// as the ids, so that their sort is twice as fast. REQUIRES: V < 2^31.
+Error EmbeddingKeys(const Queue& queue, int64_t T, int64_t V, int64_t padding, const int64_t* ids,
+                    int32_t* keys);
+
+// dweight [V, H]: row v is the sum of dy [T, H] over the positions of key v, in the order in which
+// `order` has them. sorted [T] are the keys in ascending order, order [T] the positions they came
+// from; `starts` [V + 1] is scratch.
+Error EmbeddingBackward(const Queue& queue, Dtype dtype, int64_t T, int64_t V, int64_t H,
+                        const void* dy, const int32_t* sorted, const int64_t* order,
+                        int64_t* starts, void* dweight);
+
+}  // namespace liger::kernels::cuda
+
+#endif  // LIGER_KERNELS_EMBEDDING_EMBEDDING_LAUNCH_H_

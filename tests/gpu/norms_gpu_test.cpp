@@ -1,0 +1,156 @@
+// As kernels_gpu_test.cpp, for norms, gates and the embedding.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <functional>
+#include <vector>
+
+#include "gpu_test.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
+#include "kernels/geglu/geglu.h"
+#include "kernels/layer_norm/layer_norm.h"
+#include "kernels/path.h"
+
+namespace liger::kernels {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+using OpFn = std::function<Tensors(const Tensors&)>;
+
+at::Tensor Ids(at::IntArrayRef values) { return at::tensor(values, at::kLong).to(kGpu); }
+
+// Outputs and gradients of all inputs, with these upstream gradients.
+Tensors RunOp(const OpFn& op, const Tensors& inputs, const Tensors& upstream) {
+  Tensors leaves;
+  for (const at::Tensor& t : inputs) leaves.push_back(t.detach().clone().requires_grad_());
+  Tensors results = op(leaves);
+  for (const at::Tensor& g : torch::autograd::grad(results, leaves, upstream)) {
+    results.push_back(g);
+  }
+  return results;
+}
+
+// Against the float64 run on the CPU.
+void ExpectClose(const OpFn& op, const Tensors& inputs, const Tensors& upstream, double tolerance) {
+  const auto exact = [](const Tensors& in) {
+    Tensors out;
+    for (const at::Tensor& t : in) out.push_back(t.to(at::kCPU, at::kDouble));
+    return out;
+  };
+  const Tensors ours = RunOp(op, inputs, upstream);
+  const Tensors expected = RunOp(op, exact(inputs), exact(upstream));
+  for (size_t i = 0; i < ours.size(); ++i) {
+    EXPECT_LT(RelativeError(ours[i].detach(), expected[i].detach()), tolerance)
+        << "result " << i << " of row length " << inputs[0].size(-1) << ", "
+        << inputs[0].scalar_type() << ", weight " << inputs.back().scalar_type();
+  }
+}
+
+// Rows that fill registers, that do not fit, that are not whole packs; float32 weights.
+void ForEveryLength(const std::function<void(int64_t H, at::ScalarType, at::ScalarType)>& check) {
+  torch::manual_seed(3);
+  for (const int64_t H : {8, 33, 576, 1000, 2048, 4096, 4104, 8192, 16384, 20000, 70001}) {
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      check(H, dtype, dtype);
+      if (dtype != at::kFloat) check(H, dtype, at::kFloat);
+    }
+  }
+}
+
+double Tolerance(at::ScalarType dtype) { return dtype == at::kFloat ? 3e-6 : 6e-3; }
+
+TEST(NormsGpuTest, OurKernelsRun) {
+  ClearPathsRan();
+  const at::Tensor x = Randn({4, 64}, at::kBFloat16), w = Randn({64}, at::kBFloat16);
+  Geglu(x, x);
+  FusedAddRmsNorm(x, x, w, 1e-5);
+  LayerNorm(x, w, w, 1e-5);
+  Embedding(Ids({0, 3}), x);
+  for (const PathRan& ran : PathsRan()) EXPECT_EQ(ran.path, Path::kCuda) << ran.op;
+  EXPECT_EQ(PathsRan().size(), 4u);
+}
+
+TEST(NormsGpuTest, LayerNormOfEveryLength) {
+  ForEveryLength([](int64_t H, at::ScalarType dtype, at::ScalarType weight_dtype) {
+    const OpFn op = [](const Tensors& in) -> Tensors {
+      return {LayerNorm(in[0], in[1], in[2], 1e-5)};
+    };
+    ExpectClose(op, {Randn({37, H}, dtype), Randn({H}, weight_dtype), Randn({H}, weight_dtype)},
+                {Randn({37, H}, dtype)}, Tolerance(dtype));
+  });
+}
+
+TEST(NormsGpuTest, FusedAddRmsNormOfEveryLength) {
+  ForEveryLength([](int64_t H, at::ScalarType dtype, at::ScalarType weight_dtype) {
+    const OpFn op = [](const Tensors& in) -> Tensors {
+      auto [y, sum] = FusedAddRmsNorm(in[0], in[1], in[2], 1e-5);
+      return {y, sum};
+    };
+    ExpectClose(op, {Randn({37, H}, dtype), Randn({37, H}, dtype), Randn({H}, weight_dtype)},
+                {Randn({37, H}, dtype), Randn({37, H}, dtype)}, Tolerance(dtype));
+  });
+}
+
+// More rows than blocks, so that every stage of the pipeline is used again.
+TEST(NormsGpuTest, EqualRunsGiveEqualBits) {
+  const at::Tensor x = Randn({5000, 1024}, at::kBFloat16), dy = Randn({5000, 1024}, at::kBFloat16);
+  const at::Tensor w = Randn({1024}, at::kBFloat16), b = Randn({1024}, at::kBFloat16);
+  const at::Tensor ids = at::randint(50, {5000}, at::TensorOptions(kGpu).dtype(at::kLong));
+  const std::vector<std::function<Tensors()>> runs = {
+      [&] {
+        return RunOp(
+            [](const Tensors& in) -> Tensors { return {LayerNorm(in[0], in[1], in[2], 1e-5)}; },
+            {x, w, b}, {dy});
+      },
+      [&] {
+        return RunOp(
+            [](const Tensors& in) -> Tensors {
+              auto [y, sum] = FusedAddRmsNorm(in[0], in[1], in[2], 1e-5);
+              return {y, sum};
+            },
+            {x, dy, w}, {dy, x});
+      },
+      [&] {
+        return RunOp([&](const Tensors& in) -> Tensors { return {Embedding(ids, in[0])}; },
+                     {x.narrow(0, 0, 50)}, {dy});
+      }};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const Tensors a = runs[i](), b_run = runs[i]();
+    for (size_t j = 0; j < a.size(); ++j) EXPECT_TRUE(a[j].equal(b_run[j])) << i << " " << j;
+  }
+}
+
+// Ids that come often, never, and the padding; rows that are whole packs and that are not.
+TEST(NormsGpuTest, EmbeddingGradientOfSkewedIds) {
+  for (const int64_t H : {1, 24, 77, 4096}) {
+    const int64_t T = 3000, V = 1000;
+    at::Tensor ids = at::randint(V, {T}, at::TensorOptions(kGpu).dtype(at::kLong));
+    ids.narrow(0, 0, T / 2).fill_(7);
+    ids.narrow(0, T / 2, 100).fill_(3);
+    const at::Tensor weight = Randn({V, H}, at::kBFloat16).requires_grad_();
+    const at::Tensor dy = Randn({T, H}, at::kBFloat16);
+    const at::Tensor grad =
+        torch::autograd::grad({Embedding(ids, weight, /*padding_idx=*/3)}, {weight}, {dy})[0];
+    at::Tensor expected = at::zeros({V, H}, at::kDouble);
+    expected.index_add_(0, ids.cpu(), dy.to(at::kCPU, at::kDouble));
+    expected[3].zero_();
+    EXPECT_LT(RelativeError(grad, expected), 3e-3) << H;
+    EXPECT_EQ(grad[3].abs().sum().item<float>(), 0);
+  }
+}
+
+// An id outside the table is never read: its row is NaN, and no gradient comes from it.
+TEST(NormsGpuTest, IdOutOfRange) {
+  const at::Tensor weight = Randn({10, 16}, at::kFloat).requires_grad_();
+  const at::Tensor ids = Ids({2, -1, 10, int64_t{1} << 40, (int64_t{1} << 32) + 5, 2});
+  const at::Tensor y = Embedding(ids, weight);
+  EXPECT_TRUE(y.narrow(0, 1, 4).isnan().all().item<bool>());
+  EXPECT_TRUE(y[0].equal(weight[2]));
+  const at::Tensor grad = torch::autograd::grad({y}, {weight}, {at::ones_like(y)})[0];
+  EXPECT_EQ(grad.sum().item<float>(), 32);
+  EXPECT_EQ(grad[2].sum().item<float>(), 32);
+}
+
+}  // namespace
+}  // namespace liger::kernels
