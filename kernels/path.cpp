@@ -3,6 +3,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <iterator>
@@ -15,35 +16,36 @@ namespace {
 constexpr size_t kNumPaths = 4;
 constexpr std::string_view kPathNames[kNumPaths] = {"cpu", "cuda", "aten", "baseline"};
 
-// Bit op * kNumPaths + path.
-std::atomic<uint32_t> g_ran{0};
-static_assert(std::size(kOpNames) * kNumPaths <= 32);
+// Of each op, a bit for each path.
+std::array<std::atomic<uint8_t>, std::size(kOpNames)> g_ran{};
+static_assert(kNumPaths <= 8);
 
-uint32_t Bit(size_t op, size_t path) { return uint32_t{1} << (op * kNumPaths + path); }
+uint8_t Bit(size_t path) { return static_cast<uint8_t>(1u << path); }
 
 }  // namespace
 
 void RecordPath(Op op, Path path) {
-  const uint32_t bit = Bit(static_cast<size_t>(op), static_cast<size_t>(path));
-  if (!(g_ran.load(std::memory_order_relaxed) & bit)) {
-    g_ran.fetch_or(bit, std::memory_order_relaxed);
-  }
+  auto& ran = g_ran[static_cast<size_t>(op)];
+  const uint8_t bit = Bit(static_cast<size_t>(path));
+  if (!(ran.load(std::memory_order_relaxed) & bit)) ran.fetch_or(bit, std::memory_order_relaxed);
 }
 
 std::string_view PathName(Path path) { return kPathNames[static_cast<size_t>(path)]; }
 
 std::vector<PathRan> PathsRan() {
-  const uint32_t ran = g_ran.load(std::memory_order_relaxed);
   std::vector<PathRan> out;
   for (size_t op = 0; op < std::size(kOpNames); ++op) {
+    const uint8_t ran = g_ran[op].load(std::memory_order_relaxed);
     for (size_t path = 0; path < kNumPaths; ++path) {
-      if (ran & Bit(op, path)) out.push_back({kOpNames[op], static_cast<Path>(path)});
+      if (ran & Bit(path)) out.push_back({kOpNames[op], static_cast<Path>(path)});
     }
   }
   return out;
 }
 
-void ClearPathsRan() { g_ran.store(0, std::memory_order_relaxed); }
+void ClearPathsRan() {
+  for (auto& ran : g_ran) ran.store(0, std::memory_order_relaxed);
+}
 
 Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype) {
   TORCH_CHECK(std::ranges::find(kOpNames, op) != std::end(kOpNames), "PathFor: no op named '", op,
