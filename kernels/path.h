@@ -44,6 +44,9 @@ inline constexpr std::string_view kOpNames[] = {
     "cross_entropy",
     "fused_linear_cross_entropy",
     "fused_linear_logprob",
+    "kl_div",
+    "jsd",
+    "tvd",
 };
 
 }  // namespace liger::kernels

@@ -14,6 +14,9 @@ enum class Op {
   kCrossEntropy,
   kFusedLinearCrossEntropy,
   kFusedLinearLogprob,
+  kKlDiv,
+  kJsd,
+  kTvd,
 };
 
 // Notes that this path of the op ran. One relaxed load when it already has.

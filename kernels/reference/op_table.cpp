@@ -2,21 +2,20 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 #include "kernels/linear/linear.h"
+#include "kernels/reference/op_table_parts.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/swiglu/swiglu.h"
 
 namespace liger::kernels {
-namespace {
 
-constexpr double kEps = 1e-5;
-constexpr double kScale = 1.0 / 7;
-
-at::Tensor Randn(at::IntArrayRef shape, c10::ScalarType dtype, double scale = 1) {
+at::Tensor Randn(at::IntArrayRef shape, c10::ScalarType dtype, double scale) {
   return (at::randn(shape, at::kFloat) * scale).to(dtype);
 }
 
@@ -42,14 +41,23 @@ const std::vector<OpShape>& RowShapes() {
 
 const std::vector<OpShape>& HeadShapes() {
   static const std::vector<OpShape> shapes = {
-      {"one_token", 1, 16, 33},         {"ragged", 29, 24, 517},
-      {"some_ignored", 31, 24, 211, 3}, {"one_valid", 23, 16, 130, 1000},
-      {"all_ignored", 9, 16, 50, 0},    {"no_tokens", 0, 8, 20},
+      {"one_token", 1, 16, 33},
+      {"ragged", 29, 24, 517},
+      {"some_ignored", 31, 24, 211, 3},
+      {"one_valid", 23, 16, 130, 1000},
+      {"all_ignored", 9, 16, 50, 0},
+      {"no_tokens", 0, 8, 20},
       {"three_chunks", 70, 3, 262147},
       // Rows of whole 16 byte packs: one block of a cluster, eight.
-      {"aligned", 29, 24, 2048, 1, true}, {"wide", 5, 16, 128256, 1, true}};
+      {"aligned", 29, 24, 2048, 1, true},
+      {"wide", 5, 16, 128256, 1, true}};
   return shapes;
 }
+
+namespace {
+
+constexpr double kEps = 1e-5;
+constexpr double kScale = 1.0 / 7;
 
 OpCase LinearCase() {
   return {
@@ -214,18 +222,22 @@ OpCase FusedLinearLogprobCase(const std::string& name, bool frozen_head) {
 }  // namespace
 
 const std::vector<OpCase>& OpTable() {
-  static const std::vector<OpCase> table = {
-      LinearCase(),
-      RmsNormCase("rms_norm", RmsNormCasting::kLlama, 0),
-      RmsNormCase("rms_norm_gemma", RmsNormCasting::kGemma, 1),
-      RopeCase("rope", [](int64_t D) { return D; }),
-      RopeCase("rope_partial", [](int64_t D) { return D / 4 * 2; }),
-      SwigluCase(),
-      CrossEntropyCase(),
-      FusedLinearCrossEntropyCase(),
-      FusedLinearLogprobCase("fused_linear_logprob", false),
-      FusedLinearLogprobCase("fused_linear_logprob_frozen_head", true),
-  };
+  static const std::vector<OpCase> table = [] {
+    std::vector<OpCase> cases = {
+        LinearCase(),
+        RmsNormCase("rms_norm", RmsNormCasting::kLlama, 0),
+        RmsNormCase("rms_norm_gemma", RmsNormCasting::kGemma, 1),
+        RopeCase("rope", [](int64_t D) { return D; }),
+        RopeCase("rope_partial", [](int64_t D) { return D / 4 * 2; }),
+        SwigluCase(),
+        CrossEntropyCase(),
+        FusedLinearCrossEntropyCase(),
+        FusedLinearLogprobCase("fused_linear_logprob", false),
+        FusedLinearLogprobCase("fused_linear_logprob_frozen_head", true),
+    };
+    for (OpCase& c : LossCases()) cases.push_back(std::move(c));
+    return cases;
+  }();
   return table;
 }
 

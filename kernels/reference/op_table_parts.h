@@ -1,0 +1,22 @@
+#ifndef LIGER_KERNELS_REFERENCE_OP_TABLE_PARTS_H_
+#define LIGER_KERNELS_REFERENCE_OP_TABLE_PARTS_H_
+
+#include <vector>
+
+#include "kernels/reference/op_table.h"
+
+// What the files that hold the table's rows share.
+namespace liger::kernels {
+
+// Normal numbers of float32, rounded to dtype.
+at::Tensor Randn(at::IntArrayRef shape, c10::ScalarType dtype, double scale = 1);
+
+// Random targets of the shape's tokens, some of them ignored as the shape says.
+at::Tensor Targets(const OpShape& shape);
+
+// Cross entropy with options and the divergences.
+std::vector<OpCase> LossCases();
+
+}  // namespace liger::kernels
+
+#endif  // LIGER_KERNELS_REFERENCE_OP_TABLE_PARTS_H_
