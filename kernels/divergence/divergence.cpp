@@ -14,7 +14,7 @@ namespace {
 
 using divergence::Kind;
 using OptionalTensor = std::optional<at::Tensor>;
-// The loss, and the gradient for an upstream gradient of 1, up to UnitFactor; [0] unless needed.
+// The loss, and the gradient for an upstream gradient of 1; [0] unless needed.
 using ForwardResult = std::tuple<at::Tensor, at::Tensor>;
 
 constexpr struct {
@@ -83,10 +83,6 @@ at::Tensor Norm(const Call& call, const at::Tensor& input, const OptionalTensor&
   return (rows * columns).clamp_min_(1).reciprocal_();
 }
 
-// float16 would lose a gradient divided by rows and columns alone: there the division waits for
-// the upstream gradient.
-bool DividesLate(const at::Tensor& input) { return input.scalar_type() == at::kHalf; }
-
 ForwardResult Forward(const at::Tensor& input_in, const at::Tensor& target_in,
                       const OptionalTensor& label_in, int64_t kind, double parameter,
                       c10::string_view reduction, int64_t ignore_index, bool need_grad) {
@@ -101,7 +97,7 @@ ForwardResult Forward(const at::Tensor& input_in, const at::Tensor& target_in,
   const at::Tensor terms = per_term ? at::empty_like(input) : at::Tensor();
   const at::Tensor grad = need_grad ? at::empty_like(input) : at::Tensor();
   divergence::Run({call.kind, parameter, input, target, label, ignore_index}, row_sums, terms, grad,
-                  DividesLate(input) ? at::Tensor() : norm);
+                  norm);
   return {per_term ? terms : (row_sums.sum() * norm).to(ComputeDtype(input)),
           need_grad ? grad : at::empty({0}, input.options())};
 }
@@ -118,27 +114,34 @@ ForwardResult ForwardMeta(const at::Tensor& input, const at::Tensor& target,
 }
 
 // unit_grad, as Forward returned it, becomes the gradient for the upstream one.
-void Scale(at::Tensor& unit_grad, const at::Tensor& upstream, const OptionalTensor& label,
-           int64_t kind, c10::string_view reduction, int64_t ignore_index) {
-  const Call call = Check(kind, 0, reduction, unit_grad, unit_grad, label);
-  const Arg arg{NamesOf(call.kind).name, "grad", upstream};
-  CheckSameDevice(arg, {arg.op, "unit_grad", unit_grad});
-  CheckContiguous({arg.op, "unit_grad", unit_grad});
+void Backward(at::Tensor& unit_grad, const at::Tensor& upstream, const at::Tensor& input,
+              const at::Tensor& target, const OptionalTensor& label_in, int64_t kind,
+              double parameter, c10::string_view reduction, int64_t ignore_index) {
+  const Call call = Check(kind, parameter, reduction, input, target, label_in);
+  const char* op = NamesOf(call.kind).name;
+  const Arg unit_arg{op, "unit_grad", unit_grad}, arg{op, "grad", upstream};
+  CheckSameDtype(unit_arg, {op, NamesOf(call.kind).input, input});
+  CheckShape(unit_arg, input.sym_sizes(), "[N, V]");
+  CheckContiguous(unit_arg);
+  CheckSameDevice(unit_arg, {op, NamesOf(call.kind).input, input});
+  CheckSameDevice(arg, unit_arg);
   if (call.reduction == Reduction::kNone) {
-    CheckShape(arg, unit_grad.sym_sizes(), "[N, V]");
+    CheckShape(arg, input.sym_sizes(), "[N, V]");
     unit_grad.mul_(upstream);
     return;
   }
   CheckDim(arg, 0);
-  const at::Tensor factor = upstream.to(at::kDouble);
-  divergence::ScaleInPlace(unit_grad, DividesLate(unit_grad)
-                                          ? factor * Norm(call, unit_grad, label, ignore_index)
-                                          : factor);
+  const OptionalTensor label =
+      label_in.has_value() ? OptionalTensor(label_in->contiguous()) : std::nullopt;
+  const at::Tensor x = input.contiguous(), y = target.contiguous();
+  divergence::Multiply({call.kind, parameter, x, y, label, ignore_index}, unit_grad,
+                       Norm(call, x, label, ignore_index), upstream.to(at::kDouble));
 }
 
-void ScaleMeta(at::Tensor& unit_grad, const at::Tensor&, const OptionalTensor& label, int64_t kind,
-               c10::string_view reduction, int64_t) {
-  Check(kind, 0, reduction, unit_grad, unit_grad, label);
+void BackwardMeta(at::Tensor&, const at::Tensor&, const at::Tensor& input, const at::Tensor& target,
+                  const OptionalTensor& label, int64_t kind, double parameter,
+                  c10::string_view reduction, int64_t) {
+  Check(kind, parameter, reduction, input, target, label);
 }
 
 ForwardResult CallForward(const at::Tensor& input, const at::Tensor& target,
@@ -169,10 +172,11 @@ class Function : public torch::autograd::Function<Function> {
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  torch::autograd::variable_list grads) {
-    static const auto op = FindOp<decltype(Scale)>("liger::divergence_scale_");
+    static const auto op = FindOp<decltype(Backward)>("liger::divergence_backward_");
     auto& data = ctx->saved_data;
     const int64_t kind = data["kind"].toInt(), ignore_index = data["ignore_index"].toInt();
     CheckFirstDerivative(NamesOf(static_cast<Kind>(kind)).name);
+    const double parameter = data["parameter"].toDouble();
     const std::string reduction = data["reduction"].toStringRef();
     const auto saved = ctx->get_saved_variables();
     const OptionalTensor label = saved[2].defined() ? OptionalTensor(saved[2]) : std::nullopt;
@@ -186,7 +190,7 @@ class Function : public torch::autograd::Function<Function> {
           std::get<1>(CallForward(saved[0], saved[1], label, kind, data["parameter"].toDouble(),
                                   reduction, ignore_index, true));
     }
-    op.call(out[0], grads[0], label, kind, reduction, ignore_index);
+    op.call(out[0], grads[0], saved[0], saved[1], label, kind, parameter, reduction, ignore_index);
     return out;
   }
 };
@@ -247,15 +251,15 @@ TORCH_LIBRARY_FRAGMENT(liger, m) {
       "divergence_forward(Tensor input, Tensor target, Tensor? label, int kind, float parameter, "
       "str reduction, int ignore_index, bool need_grad) -> (Tensor loss, Tensor unit_grad)");
   m.def(
-      "divergence_scale_(Tensor(a!) unit_grad, Tensor grad, Tensor? label, int kind, "
-      "str reduction, int ignore_index) -> ()");
+      "divergence_backward_(Tensor(a!) unit_grad, Tensor grad, Tensor input, Tensor target, "
+      "Tensor? label, int kind, float parameter, str reduction, int ignore_index) -> ()");
 }
 TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) {
   m.impl("kl_div", KlDivOp<WithoutAutograd>);
   m.impl("jsd", JsdOp<WithoutAutograd>);
   m.impl("tvd", TvdOp<WithoutAutograd>);
   m.impl("divergence_forward", Forward);
-  m.impl("divergence_scale_", Scale);
+  m.impl("divergence_backward_", Backward);
 }
 TORCH_LIBRARY_IMPL(liger, Autograd, m) {
   m.impl("kl_div", KlDivOp<WithAutograd>);
@@ -264,7 +268,7 @@ TORCH_LIBRARY_IMPL(liger, Autograd, m) {
 }
 TORCH_LIBRARY_IMPL(liger, Meta, m) {
   m.impl("divergence_forward", ForwardMeta);
-  m.impl("divergence_scale_", ScaleMeta);
+  m.impl("divergence_backward_", BackwardMeta);
 }
 
 }  // namespace

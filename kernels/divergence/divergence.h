@@ -19,8 +19,9 @@
 //
 // While a gradient is needed, the forward call reads both inputs once and writes the gradient
 // beside the sums (as Hsu et al. 2024, arXiv:2410.10989, sec. 3.2, do for cross entropy): memory
-// of one more [N, V]. Backward multiplies it with the upstream gradient, in place, and touches
-// nothing where that is 1. Throws c10::Error that names the argument and its shape.
+// of one more [N, V]. Backward hands that out where the upstream gradient is 1, as of a loss on
+// its own, and computes it again where it is not, so that it is rounded once (for kNone it
+// multiplies). Throws c10::Error that names the argument and its shape.
 namespace liger::kernels {
 
 struct KlDivOptions {

@@ -35,7 +35,7 @@ void RunRows(const Inputs& in, const F& term, const at::Tensor& row_sums, const 
   const int64_t* label = in.label.has_value() ? Data<int64_t>(*in.label) : nullptr;
   double* sums = MutableData<double>(row_sums);
   T *to_terms = MutableOrNull<T>(terms), *to_grad = MutableOrNull<T>(grad);
-  const double factor = scale.defined() ? *Data<double>(scale) : 1;
+  const double factor = *Data<double>(scale);
   const auto at_row = [&](T* p, int64_t n) { return p == nullptr ? nullptr : p + n * V; };
   at::parallel_for(0, N, RowGrain(V), [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n) {
@@ -79,7 +79,7 @@ void RunAten(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& ter
              const at::Tensor& grad, const at::Tensor& scale) {
   const auto compute = ComputeDtype(in.input);
   auto [loss, d] = TermsAten(in.kind, in.parameter, in.input.to(compute), in.target.to(compute));
-  if (scale.defined()) d = d * scale.to(compute);
+  d = d * scale.to(compute);
   if (in.label.has_value()) {
     const at::Tensor ignored = (*in.label == in.ignore_index).unsqueeze(1);
     loss = loss.masked_fill(ignored, 0);
@@ -91,7 +91,7 @@ void RunAten(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& ter
 }
 
 void RunCuda(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& terms,
-             const at::Tensor& grad, const at::Tensor& scale) {
+             const at::Tensor& grad, const at::Tensor& scale, const double* upstream) {
   const cuda::Scope scope(in.input);
   const cuda::DivergenceIn from{.dtype = cuda::DtypeOf(in.input),
                                 .N = in.input.size(0),
@@ -103,7 +103,8 @@ void RunCuda(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& ter
   const cuda::DivergenceOut to{.row_sums = MutableData<double>(row_sums),
                                .terms = terms.defined() ? terms.mutable_data_ptr() : nullptr,
                                .grad = grad.defined() ? grad.mutable_data_ptr() : nullptr,
-                               .scale = scale.defined() ? Data<double>(scale) : nullptr};
+                               .scale = Data<double>(scale),
+                               .upstream = upstream};
   cuda::CheckLaunch("divergence", cuda::Divergence(scope.queue(), in.kind, in.parameter, from, to));
 }
 
@@ -112,7 +113,7 @@ void RunCuda(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& ter
 void Run(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& terms,
          const at::Tensor& grad, const at::Tensor& scale) {
   if constexpr (kHasCuda) {
-    if (HasCudaKernels(in.input)) return RunCuda(in, row_sums, terms, grad, scale);
+    if (HasCudaKernels(in.input)) return RunCuda(in, row_sums, terms, grad, scale, nullptr);
   }
   if (!HasCpuLoops(in.input)) return RunAten(in, row_sums, terms, grad, scale);
   DispatchCpuDtype(in.input.scalar_type(), [&](auto t) {
@@ -121,18 +122,16 @@ void Run(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& terms,
   });
 }
 
-void ScaleInPlace(const at::Tensor& x, const at::Tensor& factor) {
-  const auto compute = ComputeDtype(x);
-  const at::Tensor f = factor.to(compute);
+void Multiply(const Inputs& in, const at::Tensor& grad, const at::Tensor& scale,
+              const at::Tensor& upstream) {
+  const at::Tensor row_sums = at::empty({in.input.size(0)}, scale.options());
   if constexpr (kHasCuda) {
-    if (HasCudaKernels(x)) {
-      const cuda::Scope scope(x);
-      return cuda::CheckLaunch("divergence",
-                               cuda::ScaleInPlace(scope.queue(), cuda::DtypeOf(x), x.numel(),
-                                                  Data<float>(f), x.mutable_data_ptr()));
+    if (HasCudaKernels(in.input)) {
+      return RunCuda(in, row_sums, at::Tensor(), grad, scale, Data<double>(upstream));
     }
   }
-  x.copy_(x.to(compute) * f);
+  if (upstream.is_cpu() && *Data<double>(upstream) == 1) return;
+  Run(in, row_sums, at::Tensor(), grad, scale * upstream);
 }
 
 }  // namespace liger::kernels::divergence

@@ -20,12 +20,14 @@ struct Inputs {
 };
 
 // Writes row sums (float64 [N]) and, where defined, the terms and d term / d input times `scale`
-// (float64 scalar tensor, undefined: 1), both [N, V] in the inputs' dtype.
+// (a float64 scalar tensor), both [N, V] in the inputs' dtype.
 void Run(const Inputs& in, const at::Tensor& row_sums, const at::Tensor& terms,
          const at::Tensor& grad, const at::Tensor& scale);
 
-// x *= factor, a scalar tensor; rounded once.
-void ScaleInPlace(const at::Tensor& x, const at::Tensor& factor);
+// `grad` as Run wrote it becomes that times `upstream`, a float64 scalar tensor: as it is where
+// that is 1, without asking the GPU, and else computed again, so that it is rounded once.
+void Multiply(const Inputs& in, const at::Tensor& grad, const at::Tensor& scale,
+              const at::Tensor& upstream);
 
 }  // namespace liger::kernels::divergence
 

@@ -20,15 +20,14 @@ struct DivergenceIn {
 struct DivergenceOut {
   double* row_sums;     // [N]
   void* terms;          // [N, V], the inputs' dtype
-  void* grad;           // [N, V], the inputs' dtype: d term / d input times *grad_scale
-  const double* scale;  // of grad; null: 1
+  void* grad;           // [N, V], the inputs' dtype: d term / d input times *scale
+  const double* scale;  // of grad
+  // Where given and 1, nothing at all is done: what was written before is right.
+  const double* upstream;
 };
 
 Error Divergence(const Queue& queue, divergence::Kind kind, double parameter,
                  const DivergenceIn& in, const DivergenceOut& out);
-
-// x[i] *= *factor over n contiguous elements; nothing is touched where that is 1.
-Error ScaleInPlace(const Queue& queue, Dtype dtype, int64_t n, const float* factor, void* x);
 
 }  // namespace liger::kernels::cuda
 
