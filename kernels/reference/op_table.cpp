@@ -30,6 +30,11 @@ at::Tensor Targets(const OpShape& shape) {
   return target;
 }
 
+namespace {
+
+constexpr double kEps = 1e-5;
+constexpr double kScale = 1.0 / 7;
+
 const std::vector<OpShape>& RowShapes() {
   static const std::vector<OpShape> shapes = {{"one_row", 1, 64, 3},
                                               {"ragged", 37, 77, 5},
@@ -41,23 +46,14 @@ const std::vector<OpShape>& RowShapes() {
 
 const std::vector<OpShape>& HeadShapes() {
   static const std::vector<OpShape> shapes = {
-      {"one_token", 1, 16, 33},
-      {"ragged", 29, 24, 517},
-      {"some_ignored", 31, 24, 211, 3},
-      {"one_valid", 23, 16, 130, 1000},
-      {"all_ignored", 9, 16, 50, 0},
-      {"no_tokens", 0, 8, 20},
+      {"one_token", 1, 16, 33},         {"ragged", 29, 24, 517},
+      {"some_ignored", 31, 24, 211, 3}, {"one_valid", 23, 16, 130, 1000},
+      {"all_ignored", 9, 16, 50, 0},    {"no_tokens", 0, 8, 20},
       {"three_chunks", 70, 3, 262147},
       // Rows of whole 16 byte packs: one block of a cluster, eight.
-      {"aligned", 29, 24, 2048, 1, true},
-      {"wide", 5, 16, 128256, 1, true}};
+      {"aligned", 29, 24, 2048, 1, true}, {"wide", 5, 16, 128256, 1, true}};
   return shapes;
 }
-
-namespace {
-
-constexpr double kEps = 1e-5;
-constexpr double kScale = 1.0 / 7;
 
 OpCase LinearCase() {
   return {
