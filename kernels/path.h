@@ -48,6 +48,9 @@ inline constexpr std::string_view kOpNames[] = {
     "fused_add_rms_norm",
     "layer_norm",
     "embedding",
+    "kl_div",
+    "jsd",
+    "tvd",
 };
 
 }  // namespace liger::kernels

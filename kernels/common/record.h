@@ -18,6 +18,9 @@ enum class Op {
   kFusedAddRmsNorm,
   kLayerNorm,
   kEmbedding,
+  kKlDiv,
+  kJsd,
+  kTvd,
 };
 
 // Notes that this path of the op ran. One relaxed load when it already has.

@@ -94,6 +94,22 @@ LIGER_INLINE float NormalCdf(float x) {
   return 0.5f + 0.5f * (t * p / q);
 }
 
+// tanh(x) within 2 ulp; NaN stays NaN. Cephes' tanhf: an odd polynomial near 0, where the other
+// form would cancel.
+LIGER_INLINE float Tanh(float x) {
+  const float a = x < 0.0f ? -x : x;
+  const float x2 = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * x2 + 2.06390887954e-2f;
+  p = p * x2 - 5.37397155531e-2f;
+  p = p * x2 + 1.33314422036e-1f;
+  p = p * x2 - 3.33332819422e-1f;
+  const float near_zero = x + x * x2 * p;
+  const float magnitude = 1.0f - 2.0f / (Exp(2.0f * a) + 1.0f);
+  const float far = x < 0.0f ? -magnitude : magnitude;
+  return a < 0.625f ? near_zero : far;
+}
+
 LIGER_INLINE float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
 
 }  // namespace liger::kernels

@@ -3,6 +3,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
+
+#include "kernels/reduction.h"
+
 namespace liger::kernels {
 
 // Target value of a token that carries no loss.
@@ -29,7 +33,60 @@ at::Tensor CrossEntropy(const at::Tensor& logits_TV, const at::Tensor& target_T,
 at::Tensor CrossEntropyAndGradInPlace(at::Tensor& logits_TV, const at::Tensor& target_T,
                                       double scale = 1.0, int64_t ignore_index = kIgnoreIndex);
 
+struct CrossEntropyOptions {
+  // kMean divides by the targets that are not ignored, or, with class weights, by the sum of their
+  // weights; z_loss always by their number. With no such target the mean is 0 (PyTorch: NaN).
+  Reduction reduction = Reduction::kMean;
+  // Factor on the loss and its gradient.
+  double scale = 1.0;
+  int64_t ignore_index = kIgnoreIndex;
+  // In [0, 1].
+  double label_smoothing = 0;
+  // Bounds the logits, as Gemma 2 does; 0: not.
+  double softcap = 0;
+  // Factor of the squared logsumexp in the loss; 0: none. Chowdhery et al. 2022
+  // (arXiv:2204.02311, sec. 5) use 1e-4.
+  double lse_square_scale = 0;
+  // Float32 or the logits' dtype, [V]; gets no gradient.
+  std::optional<at::Tensor> class_weight_V;
+  // Also compute entropy_T and argmax_T.
+  bool token_stats = false;
+};
+
+struct CrossEntropyOutput {
+  // Scalar, or [T] for Reduction::kNone; float32 (float64 for float64 logits). Differentiable;
+  // z_loss is in it.
+  at::Tensor loss;
+  at::Tensor z_loss;       // its share of loss, shaped alike
+  at::Tensor logsumexp_T;  // of the capped logits, float32; 0 where ignored
+  at::Tensor entropy_T;    // of their softmax, float32, nats; 0 where ignored
+  at::Tensor argmax_T;     // int64, the lowest index of the highest logit; 0 where ignored
+};
+
+// Cross entropy with the options of torch.nn.functional.cross_entropy, a cap on the logits and
+// a z-loss. Dispatcher op `liger::cross_entropy_with_options`, differentiable in logits.
+//   z = softcap tanh(logits / softcap), or logits;  w = class_weight, or 1;  e = label_smoothing
+//   loss[t] = (1 - e) w[y] (lse - z[t, y]) + e / V sum_v w[v] (lse - z[t, v])
+//             + lse_square_scale lse^2,   y = target[t] != ignore_index, lse = logsumexp(z[t])
+//   d loss[t] / d z[t, v] = ((1 - e) w[y] + e / V sum w + 2 lse_square_scale lse) softmax(z[t])[v]
+//                           - (1 - e) w[y] [v == y] - e / V w[v]
+//   and d z / d logits = 1 - (z / softcap)^2
+// Shapes, errors and what is saved are CrossEntropy's; on a GPU the loss reads the logits once,
+// and the gradient reads and writes them once.
+CrossEntropyOutput CrossEntropyWithOptions(const at::Tensor& logits_TV, const at::Tensor& target_T,
+                                           const CrossEntropyOptions& options);
+
+// The same, and in the place of the logits the gradient of loss.sum(). No autograd, as
+// CrossEntropyAndGradInPlace. Dispatcher op `liger::cross_entropy_with_options_and_grad_`.
+CrossEntropyOutput CrossEntropyWithOptionsAndGradInPlace(at::Tensor& logits_TV,
+                                                         const at::Tensor& target_T,
+                                                         const CrossEntropyOptions& options);
+
 namespace baseline {
+// logits.float(), the cap as transformers' Gemma 2 writes it, torch's cross_entropy, and
+// logsumexp squared.
+CrossEntropyOutput CrossEntropyWithOptions(const at::Tensor& logits_TV, const at::Tensor& target_T,
+                                           const CrossEntropyOptions& options);
 // As transformers' ForCausalLMLoss: logits.float(), cross_entropy with reduction "sum".
 at::Tensor CrossEntropy(const at::Tensor& logits_TV, const at::Tensor& target_T, double scale = 1.0,
                         int64_t ignore_index = kIgnoreIndex);

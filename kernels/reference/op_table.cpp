@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
@@ -17,11 +19,6 @@ at::Tensor Randn(at::IntArrayRef shape, c10::ScalarType dtype, double scale) {
   return (at::randn(shape, at::kFloat) * scale).to(dtype);
 }
 
-namespace {
-
-constexpr double kEps = 1e-5;
-constexpr double kScale = 1.0 / 7;
-
 at::Tensor Targets(const OpShape& shape) {
   at::Tensor target = at::randint(shape.vocab, {shape.tokens}, at::kLong);
   int64_t* y = target.data_ptr<int64_t>();
@@ -33,8 +30,6 @@ at::Tensor Targets(const OpShape& shape) {
   return target;
 }
 
-}  // namespace
-
 const std::vector<OpShape>& RowShapes() {
   static const std::vector<OpShape> shapes = {{"one_row", 1, 64, 3},
                                               {"ragged", 37, 77, 5},
@@ -45,6 +40,9 @@ const std::vector<OpShape>& RowShapes() {
 }
 
 namespace {
+
+constexpr double kEps = 1e-5;
+constexpr double kScale = 1.0 / 7;
 
 const std::vector<OpShape>& HeadShapes() {
   static const std::vector<OpShape> shapes = {
@@ -238,6 +236,7 @@ const std::vector<OpCase>& OpTable() {
         FusedLinearLogprobCase("fused_linear_logprob_frozen_head", true),
     };
     for (OpCase& c : NormCases()) cases.push_back(std::move(c));
+    for (OpCase& c : LossCases()) cases.push_back(std::move(c));
     return cases;
   }();
   return table;

@@ -14,8 +14,14 @@ at::Tensor Randn(at::IntArrayRef shape, c10::ScalarType dtype, double scale = 1)
 // One row, ragged, one column, a model's, none.
 const std::vector<OpShape>& RowShapes();
 
+// Random targets of the shape's tokens, some of them ignored as the shape says.
+at::Tensor Targets(const OpShape& shape);
+
 // Norms, activations and embedding beyond those of op_table.cpp itself.
 std::vector<OpCase> NormCases();
+
+// Cross entropy with options and the divergences.
+std::vector<OpCase> LossCases();
 
 }  // namespace liger::kernels
 

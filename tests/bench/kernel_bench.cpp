@@ -6,6 +6,7 @@
 // Memory-bound ops: bytes each must move (every input read once, every output written once) over
 // time, as a fraction of the copy's rate. Linear heads: time over the time of their own matrix
 // products through cuBLAS at the same chunks. Times are of CUDA events over repeats, p20/p50/p80.
+#include <ATen/DeviceAccelerator.h>
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
@@ -18,10 +19,9 @@
 #include <string>
 #include <vector>
 
-#include <ATen/DeviceAccelerator.h>
-
 #include "kernels/adamw/adamw.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "kernels/divergence/divergence.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
@@ -85,9 +85,7 @@ Quantiles Time(const Fn& fn) {
 int64_t PeakBytes(const Fn& fn) {
   at::accelerator::synchronizeDevice(0);
   at::accelerator::resetPeakStats(0);
-  const auto current = [&] {
-    return at::accelerator::getDeviceStats(0).allocated_bytes[0];
-  };
+  const auto current = [&] { return at::accelerator::getDeviceStats(0).allocated_bytes[0]; };
   const int64_t before = current().current;
   fn();
   at::accelerator::synchronizeDevice(0);
@@ -112,7 +110,8 @@ class Bench {
     gemm_flops_per_ms_ = 2.0 * 8192 * 8192 * 8192 / Time([&] { at::mm_out(out, m, n); }).p50;
     std::printf("copy %.0f GB/s, bf16 GEMM %.0f TFLOP/s\n", copy_bytes_per_ms_ / 1e6,
                 gemm_flops_per_ms_ / 1e9);
-    std::printf("%-44s %9s %9s %9s  %-7s %9s\n", "op", "p20 ms", "p50 ms", "p80 ms", "of", "extra MB");
+    std::printf("%-44s %9s %9s %9s  %-7s %9s\n", "op", "p20 ms", "p50 ms", "p80 ms", "of",
+                "extra MB");
   }
 
   bool Wants(const std::string& name) const { return name.find(filter_) != std::string::npos; }
@@ -132,9 +131,9 @@ class Bench {
     for (size_t i = 0; i < rows_.size(); ++i) {
       const Row& r = rows_[i];
       out << (i ? ",\n" : "\n") << "{\"op\": \"" << r.name << "\", \"p20_ms\": " << r.ms.p20
-          << ", \"p50_ms\": " << r.ms.p50 << ", \"p80_ms\": " << r.ms.p80 << ", \"ideal_ms\": "
-          << r.ideal_ms << ", \"ceiling\": \"" << r.ceiling << "\", \"extra_mb\": " << r.extra_mb
-          << "}";
+          << ", \"p50_ms\": " << r.ms.p50 << ", \"p80_ms\": " << r.ms.p80
+          << ", \"ideal_ms\": " << r.ideal_ms << ", \"ceiling\": \"" << r.ceiling
+          << "\", \"extra_mb\": " << r.extra_mb << "}";
     }
     out << "\n]}\n";
   }
@@ -231,8 +230,8 @@ void Embeddings(Bench& bench) {
   const int64_t T = 16384, V = 128256, H = 4096;
   const at::Tensor weight = Leaf(Randn({V, H})), ids = Targets(T, V), dy = Randn({T, H});
   const double pass = static_cast<double>(dy.nbytes());
-  bench.Bytes("embedding full 16384x128256x4096",
-              3 * pass + static_cast<double>(weight.nbytes()), [&] {
+  bench.Bytes("embedding full 16384x128256x4096", 3 * pass + static_cast<double>(weight.nbytes()),
+              [&] {
                 const at::Tensor y = Embedding(ids, weight);
                 torch::autograd::grad({y}, {weight}, {dy});
               });
@@ -251,6 +250,52 @@ void Losses(Bench& bench) {
               [&] { CrossEntropyAndGradInPlace(in_place, target, 1.0); });
 }
 
+void LossOptions(Bench& bench) {
+  const int64_t T = 8192, V = 128256;
+  const at::Tensor logits = Leaf(Randn({T, V})), target = Targets(T, V);
+  const double passes = 2.0 * static_cast<double>(logits.nbytes());
+  const auto full = [&](const std::string& name, const CrossEntropyOptions& options) {
+    bench.Bytes("cross_entropy " + name + " full 8192x128256", passes, [&] {
+      const at::Tensor loss = CrossEntropyWithOptions(logits, target, options).loss;
+      torch::autograd::grad({loss}, {logits});
+    });
+  };
+  full("smoothed", {.label_smoothing = 0.1});
+  full("z-loss", {.lse_square_scale = 1e-4});
+  full("softcap", {.softcap = 30});
+  const at::Tensor weight = at::ones({V}, at::TensorOptions(kGpu).dtype(at::kFloat));
+  const CrossEntropyOptions all{.label_smoothing = 0.1,
+                                .softcap = 30,
+                                .lse_square_scale = 1e-4,
+                                .class_weight_V = weight,
+                                .token_stats = true};
+  full("all options", all);
+  at::Tensor in_place = logits.detach().clone();
+  bench.Bytes("cross_entropy all options in place 8192x128256", passes,
+              [&] { CrossEntropyWithOptionsAndGradInPlace(in_place, target, all); });
+}
+
+// Loss and gradient of divergences; bytes as three passes over one of the tensors.
+void Divergences(Bench& bench) {
+  const auto run = [&](const std::string& name, int64_t N, int64_t V, at::ScalarType dtype,
+                       const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>& op) {
+    const std::string full =
+        name + " full " + std::to_string(N) + "x" + std::to_string(V) + " " + c10::toString(dtype);
+    if (!bench.Wants(full)) return;
+    const at::Tensor x = Leaf(at::log_softmax(Randn({N, V}, dtype), 1));
+    const at::Tensor y = at::log_softmax(Randn({N, V}, dtype), 1);
+    bench.Bytes(full, 3.0 * static_cast<double>(x.nbytes()),
+                [&] { torch::autograd::grad({op(x, y)}, {x}); });
+  };
+  for (const auto dtype : {at::kBFloat16, at::kFloat}) {
+    run("kl_div", 8192, 32064, dtype,
+        [](const auto& x, const auto& y) { return KlDiv(x, y, {.log_target = true}); });
+    // The values do not matter: any numbers take the same time.
+    run("tvd", 8192, 32064, dtype, [](const auto& x, const auto& y) { return Tvd(x, y); });
+    run("jsd", 4096, 64128, dtype, [](const auto& x, const auto& y) { return Jsd(x, y); });
+  }
+}
+
 // A 1B model's worth of parameters in bfloat16 with float32 states, and all in bfloat16.
 void Optimizer(Bench& bench) {
   for (const auto state : {at::kFloat, at::kBFloat16}) {
@@ -262,8 +307,8 @@ void Optimizer(Bench& bench) {
                        .grad = Randn({n}),
                        .exp_avg = at::zeros({n}, at::TensorOptions(kGpu).dtype(state)),
                        .exp_avg_sq = at::zeros({n}, at::TensorOptions(kGpu).dtype(state))};
-      bytes += static_cast<double>(2 * p.param.nbytes() + p.grad.nbytes() +
-                                   2 * p.exp_avg.nbytes() + 2 * p.exp_avg_sq.nbytes());
+      bytes += static_cast<double>(2 * p.param.nbytes() + p.grad.nbytes() + 2 * p.exp_avg.nbytes() +
+                                   2 * p.exp_avg_sq.nbytes());
       parameters.push_back(std::move(p));
     }
     bench.Bytes(std::string("adamw 64x2^24 bf16, states ") + c10::toString(state), bytes, [&] {
@@ -274,7 +319,8 @@ void Optimizer(Bench& bench) {
 
 void Heads(Bench& bench, int64_t T) {
   const int64_t V = 128256, H = 4096, C = std::min<int64_t>(T, 2048);
-  const std::string shape = " " + std::to_string(T) + "x" + std::to_string(H) + "x" + std::to_string(V);
+  const std::string shape =
+      " " + std::to_string(T) + "x" + std::to_string(H) + "x" + std::to_string(V);
   const at::Tensor hidden = Leaf(Randn({T, H}) * 0.02), weight = Leaf(Randn({V, H}));
   const at::Tensor target = Targets(T, V);
   at::Tensor acc = at::zeros({V, H}, at::TensorOptions(kGpu).dtype(at::kFloat));
@@ -292,17 +338,21 @@ void Heads(Bench& bench, int64_t T) {
   };
   FusedLinearCrossEntropyOptions options{.scale = 1.0 / static_cast<double>(T)};
   options.grad_weight_VH = acc;
-  bench.Products("fused_linear_cross_entropy" + shape, [&] { products(1); }, [&] {
-    const auto out = FusedLinearCrossEntropy(hidden, weight, target, {}, options);
-    torch::autograd::grad({out.loss}, {hidden});
-  });
+  bench.Products(
+      "fused_linear_cross_entropy" + shape, [&] { products(1); },
+      [&] {
+        const auto out = FusedLinearCrossEntropy(hidden, weight, target, {}, options);
+        torch::autograd::grad({out.loss}, {hidden});
+      });
   FusedLinearLogprobOptions logprob;
   logprob.grad_weight_VH = acc;
   const at::Tensor upstream = Randn({T}, at::kFloat);
-  bench.Products("fused_linear_logprob" + shape, [&] { products(2); }, [&] {
-    const auto out = FusedLinearLogprob(hidden, weight, target, {}, logprob);
-    torch::autograd::grad({out.logp_T}, {hidden}, {upstream});
-  });
+  bench.Products(
+      "fused_linear_logprob" + shape, [&] { products(2); },
+      [&] {
+        const auto out = FusedLinearLogprob(hidden, weight, target, {}, logprob);
+        torch::autograd::grad({out.logp_T}, {hidden}, {upstream});
+      });
 }
 
 int Main(int argc, char** argv) {
@@ -328,6 +378,8 @@ int Main(int argc, char** argv) {
   Elementwise(bench);
   Embeddings(bench);
   Losses(bench);
+  LossOptions(bench);
+  Divergences(bench);
   Optimizer(bench);
   for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);
   if (!json.empty()) bench.WriteJson(json);

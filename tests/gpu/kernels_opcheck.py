@@ -23,6 +23,9 @@ def cases(device, dtype):
         x = torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype).to(device)
         return x.requires_grad_(grad)
 
+    def log_probs(grad=True):
+        return randn(9, 33, grad=False).log_softmax(-1).requires_grad_(grad)
+
     target = torch.randint(0, 33, (9,), generator=g)
     target[2:4] = IGNORE
     target = target.to(device)
@@ -47,6 +50,14 @@ def cases(device, dtype):
         (ops.embedding, (target.clamp(min=0).view(3, 3), randn(33, 8), 0)),
         (ops.geglu, (randn(9, 8), randn(9, 8), "tanh")),
         (ops.cross_entropy, (randn(9, 33), target, 0.25)),
+        (ops.cross_entropy_with_options, (randn(9, 33), target)),
+        (ops.cross_entropy_with_options, (randn(9, 33), target, randn(33, grad=False).abs(), "none",
+                                          0.5, IGNORE, 0.1, 2.0, 1e-2, True)),
+        (ops.kl_div, (log_probs(), log_probs(grad=False).exp())),
+        (ops.kl_div, (log_probs(), log_probs(grad=False), "none", True)),
+        (ops.jsd, (log_probs(), log_probs(grad=False), target, 0.3)),
+        (ops.tvd, (log_probs().detach().exp().requires_grad_(), log_probs(grad=False).exp(), target,
+                   "mean")),
         (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target, randn(33), 0.25,
                                           IGNORE, True)),
         (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target)),

@@ -48,6 +48,23 @@ TEST(VectorTest, NormalCdfIsWithinItsBound) {
   EXPECT_TRUE(std::isnan(NormalCdf(std::nanf(""))));
 }
 
+TEST(VectorTest, TanhIsWithinTwoUlp) {
+  double worst = 0;
+  for (float x = 1.0f / 4096; x <= 20.0f; x += 1.0f / 4096) {
+    const double exact = std::tanh(static_cast<double>(x));
+    const float rounded = static_cast<float>(exact);
+    const double ulp = std::nextafter(rounded, std::numeric_limits<float>::infinity()) - rounded;
+    worst = std::max(worst, std::abs(Tanh(x) - exact) / ulp);
+    ASSERT_EQ(Tanh(-x), -Tanh(x));
+  }
+  EXPECT_LT(worst, 2.0);
+  EXPECT_EQ(Tanh(0.0f), 0.0f);
+  const float inf = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(Tanh(inf), 1.0f);
+  EXPECT_EQ(Tanh(-inf), -1.0f);
+  EXPECT_TRUE(std::isnan(Tanh(std::nanf(""))));
+}
+
 TEST(VectorTest, Bf16RoundsAsC10Does) {
   std::mt19937 random(1);
   for (int i = 0; i < 1000000; ++i) {

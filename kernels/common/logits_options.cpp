@@ -1,0 +1,205 @@
+#include "kernels/common/logits_options.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "kernels/common/cpu.h"
+#include "kernels/common/cuda.h"
+#include "kernels/common/logits_options_launch.h"
+#include "kernels/common/logits_options_rows.h"
+
+namespace liger::kernels {
+namespace {
+
+template <typename T>
+T* MutableOrNull(const at::Tensor& t) {
+  return t.defined() ? MutableData<T>(t) : nullptr;
+}
+
+LogitsSums EmptySums(const at::Tensor& logits, const LogitsOptions& options) {
+  const int64_t C = logits.size(0);
+  const auto wide = logits.options().dtype(at::kDouble);
+  LogitsSums out{.logsumexp = at::empty({C}, wide),
+                 .logp = at::empty({C}, wide),
+                 .weighted_sum = at::zeros({C}, wide)};
+  if (options.token_stats) {
+    out.entropy = at::empty({C}, wide.dtype(ComputeDtype(logits)));
+    out.argmax = at::empty({C}, wide.dtype(at::kLong));
+  }
+  return out;
+}
+
+const float* WeightOf(const LogitsOptions& options) {
+  return options.class_weight_V.defined() ? Data<float>(options.class_weight_V) : nullptr;
+}
+
+RowOptions RowOptionsOf(const LogitsOptions& options) {
+  return {.softcap = static_cast<float>(options.softcap), .weight = WeightOf(options)};
+}
+
+template <typename T>
+void SumRows(const at::Tensor& logits, const at::Tensor& target, const LogitsOptions& options,
+             LogitsSums& out) {
+  const int64_t C = logits.size(0), V = logits.size(1), stride = logits.stride(0);
+  const RowOptions row_options = RowOptionsOf(options);
+  const T* z = Data<T>(logits);
+  const int64_t* y = Data<int64_t>(target);
+  double *lse = MutableData<double>(out.logsumexp), *logp = MutableData<double>(out.logp);
+  double* weighted_sum = MutableData<double>(out.weighted_sum);
+  float* entropy = MutableOrNull<float>(out.entropy);
+  int64_t* argmax = MutableOrNull<int64_t>(out.argmax);
+  at::parallel_for(0, C, RowGrain(V), [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      const T* row = z + c * stride;
+      const bool ignored = y[c] == options.ignore_index;
+      const RowSums r = ignored ? RowSums{} : SumRow(row, row_options, V);
+      lse[c] = r.logsumexp;
+      logp[c] = ignored ? 0 : CappedLogit(ToFloat(row[y[c]]), row_options.softcap) - r.logsumexp;
+      if (options.weighted_sum) weighted_sum[c] = r.weighted_sum;
+      if (!options.token_stats) continue;
+      entropy[c] = static_cast<float>(r.entropy);
+      argmax[c] = r.argmax;
+    }
+  });
+}
+
+at::Tensor CappedAten(const at::Tensor& logits, double softcap) {
+  const at::Tensor z = logits.to(ComputeDtype(logits));
+  return softcap == 0 ? z : (z / softcap).tanh_().mul_(softcap);
+}
+
+LogitsSums SumAten(const at::Tensor& logits, const at::Tensor& target,
+                   const LogitsOptions& options) {
+  const at::Tensor z = CappedAten(logits, options.softcap);
+  const at::Tensor ignored = target == options.ignore_index;
+  const auto masked = [&](const at::Tensor& t) { return t.masked_fill(ignored, 0); };
+  const at::Tensor safe_target = target.masked_fill(ignored, 0).unsqueeze(1);
+  const at::Tensor lse = at::logsumexp(z, {1}).to(at::kDouble);
+  const at::Tensor at_target = z.gather(1, safe_target).squeeze(1).to(at::kDouble);
+  LogitsSums out{.logsumexp = masked(lse), .logp = masked(at_target - lse)};
+  const at::Tensor& w = options.class_weight_V;
+  out.weighted_sum = options.weighted_sum
+                         ? masked((w.defined() ? z * w : z).sum(1, false, at::kDouble))
+                         : at::zeros_like(lse);
+  if (options.token_stats) {
+    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1), p = logp.exp();
+    out.entropy = masked(-at::where(p > 0, p * logp, at::zeros_like(p)).sum(1));
+    out.argmax = masked(logits.argmax(1));
+  }
+  return out;
+}
+
+template <typename T>
+void GradRows(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
+              const LogitsCoefficients& coefficients, const LogitsOptions& options,
+              const at::Tensor& out) {
+  const int64_t C = logits.size(0), V = logits.size(1);
+  const int64_t z_stride = logits.stride(0), out_stride = out.stride(0);
+  const RowOptions row_options = RowOptionsOf(options);
+  const T* z = Data<T>(logits);
+  const double* lse = Data<double>(logsumexp);
+  const int64_t* y = Data<int64_t>(target);
+  const float *softmax = Data<float>(coefficients.softmax),
+              *onehot = Data<float>(coefficients.onehot),
+              *smooth = Data<float>(coefficients.smooth);
+  T* dz = MutableData<T>(out);
+  at::parallel_for(0, C, RowGrain(V), [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      T* row = dz + c * out_stride;
+      if (y[c] == options.ignore_index) {
+        std::fill_n(row, V, FromFloat<T>(0.0f));
+      } else {
+        MixedGradRow(z + c * z_stride, row_options, lse[c], y[c],
+                     {softmax[c], onehot[c], smooth[c]}, V, row);
+      }
+    }
+  });
+}
+
+void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
+              const LogitsCoefficients& k, const LogitsOptions& options, const at::Tensor& out) {
+  const at::Tensor z = CappedAten(logits, options.softcap);
+  const at::Tensor ignored = target == options.ignore_index;
+  at::Tensor dz = (z - logsumexp.to(z.scalar_type()).unsqueeze(1)).exp_();
+  dz.mul_(k.softmax.unsqueeze(1));
+  dz.scatter_add_(1, target.masked_fill(ignored, 0).unsqueeze(1), k.onehot.neg().unsqueeze(1));
+  const at::Tensor smooth = k.smooth.unsqueeze(1);
+  dz.sub_(options.class_weight_V.defined() ? smooth * options.class_weight_V : smooth);
+  if (options.softcap != 0) dz.mul_(1 - (z / options.softcap).square());
+  // 0 * inf or NaN of an ignored row stays out of the result.
+  dz.masked_fill_(ignored.unsqueeze(1), 0);
+  at::Tensor destination = out;
+  destination.copy_(dz);
+}
+
+cuda::LogitsShape ShapeOf(const at::Tensor& logits, const LogitsOptions& options) {
+  return {.dtype = cuda::DtypeOf(logits),
+          .C = logits.size(0),
+          .V = logits.size(1),
+          .stride = logits.stride(0),
+          .ignore_index = options.ignore_index};
+}
+
+cuda::LogitsMap MapOf(const LogitsOptions& options) {
+  return {.softcap = static_cast<float>(options.softcap), .class_weight = WeightOf(options)};
+}
+
+LogitsSums SumCuda(const at::Tensor& logits, const at::Tensor& target,
+                   const LogitsOptions& options) {
+  const cuda::Scope scope(logits);
+  LogitsSums out = EmptySums(logits, options);
+  const cuda::LogitsSumsOut results{
+      .logsumexp = MutableData<double>(out.logsumexp),
+      .logp = MutableData<double>(out.logp),
+      .weighted_sum = options.weighted_sum ? MutableData<double>(out.weighted_sum) : nullptr,
+      .entropy = MutableOrNull<float>(out.entropy),
+      .argmax = MutableOrNull<int64_t>(out.argmax)};
+  cuda::CheckLaunch("cross_entropy",
+                    cuda::SumLogits(scope.queue(), ShapeOf(logits, options), MapOf(options),
+                                    logits.const_data_ptr(), Data<int64_t>(target), results));
+  return out;
+}
+
+void GradCuda(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
+              const LogitsCoefficients& k, const LogitsOptions& options, const at::Tensor& out) {
+  const cuda::Scope scope(logits);
+  cuda::CheckLaunch(
+      "cross_entropy",
+      cuda::MixedLogitsGrad(scope.queue(), ShapeOf(logits, options), MapOf(options),
+                            logits.const_data_ptr(), Data<double>(logsumexp), Data<int64_t>(target),
+                            {Data<float>(k.softmax), Data<float>(k.onehot), Data<float>(k.smooth)},
+                            out.stride(0), out.mutable_data_ptr()));
+}
+
+}  // namespace
+
+LogitsSums SumLogits(const at::Tensor& logits, const at::Tensor& target,
+                     const LogitsOptions& options) {
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(logits)) return SumCuda(logits, target, options);
+  }
+  if (!HasCpuLoops(logits)) return SumAten(logits, target, options);
+  LogitsSums out = EmptySums(logits, options);
+  DispatchCpuDtype(logits.scalar_type(),
+                   [&](auto t) { SumRows<decltype(t)>(logits, target, options, out); });
+  return out;
+}
+
+void MixedLogitsGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
+                     const at::Tensor& target, const LogitsCoefficients& coefficients,
+                     const LogitsOptions& options, const at::Tensor& out) {
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(logits)) {
+      return GradCuda(logits, logsumexp, target, coefficients, options, out);
+    }
+  }
+  if (!HasCpuLoops(logits)) {
+    return GradAten(logits, logsumexp, target, coefficients, options, out);
+  }
+  DispatchCpuDtype(logits.scalar_type(), [&](auto t) {
+    GradRows<decltype(t)>(logits, logsumexp, target, coefficients, options, out);
+  });
+}
+
+}  // namespace liger::kernels
