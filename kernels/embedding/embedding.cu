@@ -86,8 +86,12 @@ __global__ void __launch_bounds__(kThreads)
         Pack<T, VEC> packs[kInFlight];
 #pragma unroll
         for (int k = 0; k < kInFlight; ++k) packs[k] = LoadOnce<VEC>(dy + order[t + k] * H + h);
+        // Summed apart: the rounding of a long sum grows with its terms.
+        float part[VEC] = {};
 #pragma unroll
-        for (int k = 0; k < kInFlight; ++k) AddPack(packs[k], sum);
+        for (int k = 0; k < kInFlight; ++k) AddPack(packs[k], part);
+#pragma unroll
+        for (int j = 0; j < VEC; ++j) sum[j] += part[j];
       }
       for (; t < end; ++t) AddPack(LoadOnce<VEC>(dy + order[t] * H + h), sum);
       Store<VEC>(dweight + (first + row) * H + h, Packed<T>(sum));

@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1 ? 3 : 1)
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
         const float xhat = (ToFloat(px.v[j]) - mean) * r, d = ToFloat(pdy.v[j]);
-        const float g = d * ToFloat(w[i].v[j]);
+        const float g = __fmul_rn(d, ToFloat(w[i].v[j]));
         sums += Pair{g, g * xhat};
         dw[i][j] += d * xhat;
         db[i][j] += d;
@@ -190,7 +190,8 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1 ? 3 : 1)
 #pragma unroll
         for (int j = 0; j < VEC; ++j) {
           const float xhat = (ToFloat(px.v[j]) - mean) * r;
-          const float g = ToFloat(pdy.v[j]) * ToFloat(w[i].v[j]);
+          // Rounded as in the sums, so that a constant g cancels exactly.
+          const float g = __fmul_rn(ToFloat(pdy.v[j]), ToFloat(w[i].v[j]));
           out[j] = r * (g - mean_g - xhat * mean_gx);
         }
         Store<VEC>(dx + row * H + in_x.Column(i), Packed<T>(out));
@@ -252,7 +253,7 @@ __global__ void LongRowBackwardKernel(const T* __restrict__ dy, const T* __restr
     Pair sums = {0, 0};
     for (int64_t h = threadIdx.x; h < H; h += blockDim.x) {
       const float xhat = (ToFloat(x[row * H + h]) - mean) * r, d = ToFloat(dy[row * H + h]);
-      const float g = d * ToFloat(weight[h]);
+      const float g = __fmul_rn(d, ToFloat(weight[h]));
       sums += Pair{g, g * xhat};
       if (dw != nullptr) dw[h] += d * xhat;
       if (db != nullptr) db[h] += d;
@@ -262,7 +263,7 @@ __global__ void LongRowBackwardKernel(const T* __restrict__ dy, const T* __restr
     const float mean_g = sums.a / static_cast<float>(H), mean_gx = sums.b / static_cast<float>(H);
     for (int64_t h = threadIdx.x; h < H; h += blockDim.x) {
       const float xhat = (ToFloat(x[row * H + h]) - mean) * r;
-      const float g = ToFloat(dy[row * H + h]) * ToFloat(weight[h]);
+      const float g = __fmul_rn(ToFloat(dy[row * H + h]), ToFloat(weight[h]));
       dx[row * H + h] = FromFloat<T>(r * (g - mean_g - xhat * mean_gx));
     }
   }

@@ -1,5 +1,6 @@
 #include "worker/trainer/models/decoder.h"
 
+#include "kernels/geglu/geglu.h"
 #include "kernels/rope/rope.h"
 #include "kernels/swiglu/swiglu.h"
 
@@ -134,12 +135,15 @@ at::Tensor SelfAttention::forward(const at::Tensor& hidden_UD, const DecoderCont
 }
 
 at::Tensor GatedActivation(const at::Tensor& gate_UF, const at::Tensor& up_UF,
-                           Activation activation, const KernelChoice& kernels) {
+                           Activation activation, const KernelChoice& choice) {
   if (activation == Activation::kSilu) {
-    return kernels.swiglu ? kernels::Swiglu(gate_UF, up_UF)
-                          : kernels::baseline::Swiglu(gate_UF, up_UF);
+    return choice.swiglu ? kernels::Swiglu(gate_UF, up_UF)
+                         : kernels::baseline::Swiglu(gate_UF, up_UF);
   }
-  return at::gelu(gate_UF, activation == Activation::kGeluTanh ? "tanh" : "none") * up_UF;
+  const auto approximate = activation == Activation::kGeluTanh ? kernels::GeluApproximate::kTanh
+                                                               : kernels::GeluApproximate::kNone;
+  return choice.geglu ? kernels::Geglu(gate_UF, up_UF, approximate)
+                      : kernels::baseline::Geglu(gate_UF, up_UF, approximate);
 }
 
 FeedForward::FeedForward(const Build& build, bool fused)

@@ -66,7 +66,7 @@ class SelfAttention : public torch::nn::Module {
 
 // activation(gate) * up of the config's activation, by the fused op or its twin.
 at::Tensor GatedActivation(const at::Tensor& gate_UF, const at::Tensor& up_UF,
-                           Activation activation, const KernelChoice& kernels);
+                           Activation activation, const KernelChoice& choice);
 
 // Gated feed-forward layer.
 class FeedForward : public torch::nn::Module {
@@ -98,9 +98,10 @@ class PreNormBlock : public DecoderBlock {
 
   at::Tensor forward(const at::Tensor& in_UD, const DecoderContext& context,
                      KeyValueCache::Layer* cache) override {
-    const at::Tensor mid_UD =
-        in_UD + self_attn_->forward(input_layernorm_->forward(in_UD), context, cache);
-    return mid_UD + mlp_->forward(post_attention_layernorm_->forward(mid_UD));
+    const at::Tensor attended_UD =
+        self_attn_->forward(input_layernorm_->forward(in_UD), context, cache);
+    const auto [normed_UD, mid_UD] = post_attention_layernorm_->AddThenNorm(attended_UD, in_UD);
+    return mid_UD + mlp_->forward(normed_UD);
   }
 
  private:

@@ -26,9 +26,9 @@ class Gemma2Block : public DecoderBlock {
                      KeyValueCache::Layer* cache) override {
     const at::Tensor attended_UD =
         self_attn_->forward(input_layernorm_->forward(in_UD), context, cache);
-    const at::Tensor mid_UD = in_UD + post_attention_layernorm_->forward(attended_UD);
-    const at::Tensor fed_UD = mlp_->forward(pre_feedforward_layernorm_->forward(mid_UD));
-    return mid_UD + post_feedforward_layernorm_->forward(fed_UD);
+    const auto [normed_UD, mid_UD] = pre_feedforward_layernorm_->AddThenNorm(
+        post_attention_layernorm_->forward(attended_UD), in_UD);
+    return mid_UD + post_feedforward_layernorm_->forward(mlp_->forward(normed_UD));
   }
 
  private:

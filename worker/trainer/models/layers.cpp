@@ -1,7 +1,7 @@
 #include "worker/trainer/models/layers.h"
 
+#include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/linear/linear.h"
-#include "kernels/rms_norm/rms_norm.h"
 
 namespace liger::trainer {
 
@@ -32,11 +32,15 @@ RmsNorm::RmsNorm(int64_t size, double eps, bool unit_offset, bool fused,
 }
 
 at::Tensor RmsNorm::forward(const at::Tensor& x_D) {
-  const double offset = unit_offset_ ? 1 : 0;
-  const auto casting =
-      unit_offset_ ? kernels::RmsNormCasting::kGemma : kernels::RmsNormCasting::kLlama;
-  return fused_ ? kernels::RmsNorm(x_D, weight, eps_, offset, casting)
-                : kernels::baseline::RmsNorm(x_D, weight, eps_, offset, casting);
+  return fused_ ? kernels::RmsNorm(x_D, weight, eps_, offset(), casting())
+                : kernels::baseline::RmsNorm(x_D, weight, eps_, offset(), casting());
+}
+
+std::pair<at::Tensor, at::Tensor> RmsNorm::AddThenNorm(const at::Tensor& x_D,
+                                                       const at::Tensor& residual_D) {
+  return fused_ ? kernels::FusedAddRmsNorm(x_D, residual_D, weight, eps_, offset(), casting())
+                : kernels::baseline::FusedAddRmsNorm(x_D, residual_D, weight, eps_, offset(),
+                                                     casting());
 }
 
 }  // namespace liger::trainer

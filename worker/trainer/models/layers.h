@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "kernels/rms_norm/rms_norm.h"
+
 namespace liger::trainer {
 
 // The layers that models are made of. Parameters are left uninitialised, since
@@ -52,10 +54,18 @@ class RmsNorm : public torch::nn::Module {
   RmsNorm(int64_t size, double eps, bool unit_offset, bool fused, const at::TensorOptions& options);
   // [..., D] to [..., D].
   at::Tensor forward(const at::Tensor& x_D);
+  // {norm(x + residual), x + residual}, fused in one pass.
+  std::pair<at::Tensor, at::Tensor> AddThenNorm(const at::Tensor& x_D,
+                                                const at::Tensor& residual_D);
 
   at::Tensor weight;  // [D]
 
  private:
+  double offset() const { return unit_offset_ ? 1 : 0; }
+  kernels::RmsNormCasting casting() const {
+    return unit_offset_ ? kernels::RmsNormCasting::kGemma : kernels::RmsNormCasting::kLlama;
+  }
+
   double eps_;
   bool unit_offset_, fused_;
 };
