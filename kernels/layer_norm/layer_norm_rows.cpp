@@ -5,17 +5,31 @@
 namespace liger::kernels {
 namespace {
 
+// Sums of more than so many terms are taken in double: rounding grows with a
+// float sum's length.
+constexpr int64_t kChunk = 1024;
+
 template <typename T>
 LIGER_INLINE LayerNormStats Forward(const T* x, const float* w, const float* b, int64_t H,
                                     double eps, T* y) {
-  float sum = 0, squares = 0;
+  double total = 0, squares = 0;
+  for (int64_t first = 0; first < H; first += kChunk) {
+    const int64_t last = first + kChunk < H ? first + kChunk : H;
+    float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t h = 0; h < H; ++h) sum += ToFloat(x[h]);
-  const float mean = sum / static_cast<float>(H);
-#pragma omp simd reduction(+ : squares)
-  for (int64_t h = 0; h < H; ++h) {
-    const float centred = ToFloat(x[h]) - mean;
-    squares += centred * centred;
+    for (int64_t h = first; h < last; ++h) sum += ToFloat(x[h]);
+    total += static_cast<double>(sum);
+  }
+  const float mean = static_cast<float>(total / static_cast<double>(H));
+  for (int64_t first = 0; first < H; first += kChunk) {
+    const int64_t last = first + kChunk < H ? first + kChunk : H;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t h = first; h < last; ++h) {
+      const float centred = ToFloat(x[h]) - mean;
+      sum += centred * centred;
+    }
+    squares += static_cast<double>(sum);
   }
   const float rstd = static_cast<float>(1.0 / std::sqrt(squares / static_cast<double>(H) + eps));
 #pragma omp simd
@@ -30,14 +44,21 @@ LIGER_INLINE void Backward(const T* dy, const T* x, const float* w, LayerNormSta
                            T* dx, float* dw, float* db) {
   const float mean = stats.mean, rstd = stats.rstd;
   if (dx != nullptr) {
-    float sum_g = 0, sum_gx = 0;
+    double total_g = 0, total_gx = 0;
+    for (int64_t first = 0; first < H; first += kChunk) {
+      const int64_t last = first + kChunk < H ? first + kChunk : H;
+      float sum_g = 0, sum_gx = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gx)
-    for (int64_t h = 0; h < H; ++h) {
-      const float g = ToFloat(dy[h]) * w[h];
-      sum_g += g;
-      sum_gx += g * ((ToFloat(x[h]) - mean) * rstd);
+      for (int64_t h = first; h < last; ++h) {
+        const float g = ToFloat(dy[h]) * w[h];
+        sum_g += g;
+        sum_gx += g * ((ToFloat(x[h]) - mean) * rstd);
+      }
+      total_g += static_cast<double>(sum_g);
+      total_gx += static_cast<double>(sum_gx);
     }
-    const float mean_g = sum_g / static_cast<float>(H), mean_gx = sum_gx / static_cast<float>(H);
+    const float mean_g = static_cast<float>(total_g / static_cast<double>(H));
+    const float mean_gx = static_cast<float>(total_gx / static_cast<double>(H));
 #pragma omp simd
     for (int64_t h = 0; h < H; ++h) {
       const float xhat = (ToFloat(x[h]) - mean) * rstd;
