@@ -116,6 +116,20 @@ std::string PairRows() {
   return rows;
 }
 
+std::string LabelledRows() {
+  std::string rows;
+  for (int i = 0; i < 32; ++i) {
+    const bool wanted = i % 2 == 0;
+    rows +=
+        nlohmann::json({{"prompt", "say yes " + std::to_string(i) + ": "},
+                        {"completion", (wanted ? "yes" : "no, never") + std::string(i % 3, '.')},
+                        {"label", wanted}})
+            .dump() +
+        "\n";
+  }
+  return rows;
+}
+
 }  // namespace
 
 tv1::Event RecordingSink::Last(tv1::Event::EventCase kind) const {
@@ -142,6 +156,7 @@ TinyJob::TinyJob() {
             R"({"eos_token": "<|endoftext|>", "bos_token": "<|endoftext|>"})");
   WriteFile("sft.jsonl", SftRows());
   WriteFile("pairs.jsonl", PairRows());
+  WriteFile("labelled.jsonl", LabelledRows());
 }
 
 TinyJob::~TinyJob() {
@@ -187,6 +202,26 @@ Request TinyJob::Orpo() const {
   auto* spec = request.launch.mutable_resolved_spec();
   spec->mutable_orpo();
   spec->mutable_dataset()->set_uri(Path("pairs.jsonl"));
+  FillDefaults(spec);
+  return request;
+}
+
+Request TinyJob::Dpo() const {
+  Request request = Base();
+  auto* spec = request.launch.mutable_resolved_spec();
+  spec->mutable_dpo();
+  spec->mutable_dataset()->set_uri(Path("pairs.jsonl"));
+  spec->mutable_dataset()->set_eval_fraction(0.25);
+  FillDefaults(spec);
+  return request;
+}
+
+Request TinyJob::Kto() const {
+  Request request = Base();
+  auto* spec = request.launch.mutable_resolved_spec();
+  spec->mutable_kto();
+  spec->mutable_dataset()->set_uri(Path("labelled.jsonl"));
+  spec->mutable_dataset()->set_eval_fraction(0.25);
   FillDefaults(spec);
   return request;
 }

@@ -36,6 +36,8 @@ class TinyJob {
   // with an evaluation share and one sample prompt.
   Request Sft() const;
   Request Orpo() const;
+  Request Dpo() const;
+  Request Kto() const;
 
   const std::string& dir() const { return dir_; }
   std::string Path(const std::string& name) const { return dir_ + "/" + name; }

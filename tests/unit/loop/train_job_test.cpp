@@ -236,6 +236,27 @@ TEST(TrainJobTest, OrpoReportsRewards) {
   EXPECT_EQ(StepValues(outcome.sink, "rewards/accuracies").size(), 8u);
 }
 
+// At the first step the model is its own reference; then the wanted answers draw ahead.
+TEST(TrainJobTest, DpoAndKtoMoveAwayFromTheirReference) {
+  const TinyJob job;
+  for (const Request& request : {job.Dpo(), job.Kto()}) {
+    const bool kto = request.spec().has_kto();
+    const TaskOutcome outcome = RunRecorded(request);
+    ASSERT_EQ(outcome.exit_code, kExitOk) << outcome.sink.Last(Event::kFailed).ShortDebugString();
+    const auto losses = StepValues(outcome.sink, "loss");
+    EXPECT_NEAR(losses.front(), kto ? 0.5 : std::log(2), 1e-6);
+    EXPECT_LT(losses.back(), losses.front());
+    const auto margins = StepValues(outcome.sink, "rewards/margins");
+    EXPECT_NEAR(margins.front(), 0, 1e-6);
+    EXPECT_GT(margins.back(), 0.1);
+    const auto evals = outcome.sink.All(Event::kEval);
+    ASSERT_EQ(evals.size(), 2u);
+    EXPECT_LT(evals.back().eval().values().at("eval_loss"),
+              evals.front().eval().values().at("eval_loss"));
+    std::filesystem::remove_all(job.Path("attempt"));
+  }
+}
+
 TEST(TrainJobTest, LossThatIsNotFiniteFailsTheJobWithItsStep) {
   const TinyJob job;
   Request request = job.Sft();
