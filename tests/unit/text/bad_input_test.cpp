@@ -64,8 +64,8 @@ constexpr const char* kModel =
 
 TEST_F(BadInput, MissingTokenizer) {
   EXPECT_THAT(LoadError(), HasSubstr("has no tokenizer.json"));
-  Write("tokenizer.model", "x");
-  EXPECT_THAT(LoadError(), HasSubstr("tokenizer.model, a format that is not implemented"));
+  Write("vocab.txt", "x");
+  EXPECT_THAT(LoadError(), HasSubstr("vocab.txt, a format that is not implemented"));
   EXPECT_THAT(ErrorOf([] { Tokenizer::FromFolder("/nowhere"); }),
               HasSubstr("no model folder /nowhere"));
 }

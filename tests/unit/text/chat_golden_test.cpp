@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/unit/text/corpus.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/text/chat_template.h"
@@ -81,10 +83,14 @@ TEST_P(ChatGolden, EqualsTransformers) {
 INSTANTIATE_TEST_SUITE_P(Templates, ChatGolden,
                          testing::Values("smollm2.jinja", "llama3_style.jinja", "qwen_style.jinja",
                                          "mistral_style.jinja", "gemma_style.jinja",
-                                         "phi_style.jinja", "features.jinja"),
+                                         "phi_style.jinja", "features.jinja",
+                                         "shipped_qwen2.5.jinja", "shipped_qwen3.jinja",
+                                         "shipped_phi3.5.jinja", "shipped_mistral_v3.jinja"),
                          [](const auto& info) {
-                           const std::string name = info.param;
-                           return name.substr(0, name.find('.'));
+                           std::string name = info.param;
+                           name.erase(name.rfind('.'));
+                           std::replace(name.begin(), name.end(), '.', '_');
+                           return name;
                          });
 
 }  // namespace

@@ -1,5 +1,6 @@
-// Ids and decoded text equal those of the PyPI package `tokenizers`, for one
-// tokenizer of each pipeline, over the corpus of tools/fixtures/text_fixtures.py.
+// Ids and decoded text equal those of the PyPI package `tokenizers` (for a
+// tokenizer.model: of `sentencepiece` and `tiktoken`), for one tokenizer of
+// each pipeline, over the corpus of tools/fixtures/text_fixtures.py.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -112,8 +113,10 @@ INSTANTIATE_TEST_SUITE_P(Pipelines, TokenizerGolden,
                          testing::Values(Case{"smollm2", 10000, 1}, Case{"llama3", 5000, 5},
                                          Case{"qwen2", 5000, 5}, Case{"gpt2", 5000, 5},
                                          Case{"digits", 5000, 5}, Case{"cased", 5000, 5},
-                                         Case{"llama2", 5000, 5}, Case{"mistral", 5000, 5},
-                                         Case{"gemma", 5000, 5}),
+                                         Case{"llama2", 5000, 5}, Case{"phi3", 5000, 5},
+                                         Case{"mistral", 5000, 5}, Case{"gemma", 5000, 5},
+                                         Case{"spm_mistral", 5000, 5}, Case{"spm_gemma", 5000, 5},
+                                         Case{"tiktoken", 5000, 5}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -17,6 +17,8 @@ uint64_t PairKey(int32_t left, int32_t right) {
   return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
 }
 
+bool HasLowerRank(uint64_t a, uint64_t b) { return a >> 32 < b >> 32; }
+
 int32_t JoinedId(uint64_t merge) { return static_cast<int32_t>(merge & 0xFFFFFFFF); }
 
 // A symbol in the doubly linked list of MergeLong.
@@ -36,6 +38,18 @@ struct Candidate {
 
 }  // namespace
 
+void BpeConfig::AddSplits(std::string_view token, int32_t rank) {
+  const int32_t joined = *vocabulary.Find(token);
+  const char* const begin = token.data();
+  const char* const end = begin + token.size();
+  for (const char* p = begin + unicode::Utf8Length(*begin); p < end; p += unicode::Utf8Length(*p)) {
+    const auto left = vocabulary.Find(std::string_view(begin, p - begin));
+    if (!left) continue;
+    const auto right = vocabulary.Find(std::string_view(p, end - p));
+    if (right) merges.push_back({*left, *right, joined, rank});
+  }
+}
+
 struct BpeModel::Scratch : ModelScratch {
   WordCache cache;
   std::vector<int32_t> symbols;
@@ -45,9 +59,9 @@ struct BpeModel::Scratch : ModelScratch {
 
 BpeModel::BpeModel(BpeConfig config) : config_(std::move(config)) {
   merges_.reserve(config_.merges.size());
-  for (size_t rank = 0; rank < config_.merges.size(); ++rank) {
-    const BpeConfig::Merge& m = config_.merges[rank];
-    merges_[PairKey(m.left, m.right)] = uint64_t{rank} << 32 | static_cast<uint32_t>(m.joined);
+  for (const BpeConfig::Merge& m : config_.merges) {
+    merges_[PairKey(m.left, m.right)] =
+        uint64_t{static_cast<uint32_t>(m.rank)} << 32 | static_cast<uint32_t>(m.joined);
   }
   for (char32_t c = 0; c < low_characters_.size(); ++c) {
     std::string character;
@@ -149,8 +163,8 @@ void BpeModel::MergeShort(Scratch* scratch) const {
     merges.push_back(FindMerge(symbols[i], symbols[i + 1]));
   }
   while (!merges.empty()) {
-    // The first of equal ranks, as min_element gives it: equal ranks are equal pairs.
-    const auto best = std::min_element(merges.begin(), merges.end());
+    // The leftmost of equal ranks, as min_element gives it.
+    const auto best = std::min_element(merges.begin(), merges.end(), HasLowerRank);
     if (*best == kNoMerge) break;
     const size_t i = best - merges.begin();
     symbols[i] = JoinedId(*best);

@@ -15,12 +15,20 @@
 
 namespace liger::trainer {
 
-// tokenizer.json's "model" of type BPE, as read.
+// A BPE model as read from its file.
 struct BpeConfig {
+  // Adds a merge of `rank` for every way to make `token` of two tokens: how
+  // SentencePiece and tiktoken, which rank tokens and not pairs, come to be BPE
+  // over pairs. REQUIRES: the vocabulary is complete and has `token`; it is no
+  // longer than kMaxSplitBytes (the work is quadratic).
+  void AddSplits(std::string_view token, int32_t rank);
+  static constexpr size_t kMaxSplitBytes = 4096;
+
   Vocabulary vocabulary;
-  // In order of rank, each a pair of vocabulary ids and the id of the joined token.
+  // A pair of vocabulary ids and the id of the joined token; the lowest rank is
+  // joined first, and of equal ranks the leftmost. Pairs may share a rank.
   struct Merge {
-    int32_t left, right, joined;
+    int32_t left, right, joined, rank;
   };
   std::vector<Merge> merges;
   std::optional<int32_t> unk_id;

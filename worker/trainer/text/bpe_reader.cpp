@@ -96,7 +96,8 @@ class BpeReader {
     const size_t prefix = config_.continuing_subword_prefix.size();
     if (right.size() < prefix) FailMerge("has a right part shorter than the subword prefix");
     joined_.append(right.substr(prefix));
-    config_.merges.push_back({IdOf(left), IdOf(right), IdOf(joined_)});
+    config_.merges.push_back(
+        {IdOf(left), IdOf(right), IdOf(joined_), static_cast<int32_t>(config_.merges.size())});
   }
 
   int32_t IdOf(std::string_view token) {

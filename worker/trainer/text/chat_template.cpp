@@ -79,8 +79,23 @@ std::vector<Source> FromFiles(const std::string& model_dir) {
   return sources;
 }
 
-// transformers drops the keys whose value is null from each message.
-nlohmann::ordered_json WithoutNulls(const nlohmann::ordered_json& messages) {
+// A message's reasoning has three names in data sets. As in transformers (5.23),
+// a template finds it as `reasoning_content`, and gpt-oss's as `thinking`.
+void AliasReasoning(nlohmann::ordered_json* message) {
+  for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
+    if (!message->contains(name)) continue;
+    const nlohmann::ordered_json reasoning = (*message)[name];
+    // First, as there: templates that print the whole message show the order.
+    nlohmann::ordered_json aliased = {{"thinking", reasoning}};
+    aliased.update(*message);
+    aliased["reasoning_content"] = reasoning;
+    *message = std::move(aliased);
+    return;
+  }
+}
+
+// As transformers hands messages to a template: without keys whose value is null.
+nlohmann::ordered_json Prepared(const nlohmann::ordered_json& messages) {
   if (!messages.is_array() || messages.empty()) {
     throw DataError("a conversation must be an array of at least one message",
                     "Drop the row, or give it messages.");
@@ -96,6 +111,7 @@ nlohmann::ordered_json WithoutNulls(const nlohmann::ordered_json& messages) {
     for (const auto& [key, value] : message.items()) {
       if (!value.is_null()) kept[key] = value;
     }
+    AliasReasoning(&kept);
     out.push_back(std::move(kept));
   }
   return out;
@@ -176,7 +192,7 @@ RenderedChat ChatTemplate::RenderWithSpans(const nlohmann::ordered_json& message
   for (const nlohmann::ordered_json* source : {&impl_->variables, &extra}) {
     for (const auto& [key, value] : source->items()) variables[key] = value;
   }
-  variables["messages"] = WithoutNulls(messages);
+  variables["messages"] = Prepared(messages);
   variables["add_generation_prompt"] = add_generation_prompt;
   for (const char* name : {"tools", "documents"}) {
     if (!variables.contains(name)) variables[name] = nullptr;

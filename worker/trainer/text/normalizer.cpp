@@ -15,8 +15,9 @@ namespace {
 
 using Ptr = std::unique_ptr<Normalizer>;
 
-// Code points that utf8proc decomposes and `tokenizers`, with its Unicode 12,
-// does not. All are starters, so that a text can be cut at them.
+// Code points that utf8proc decomposes or reorders (newer combining marks) and
+// `tokenizers`, with its older Unicode, does not. There all are starters that
+// compose with nothing, so that a text can be cut at them.
 constexpr char32_t kLate[] = {
 #include "worker/trainer/text/unicode_late.inc"
 };

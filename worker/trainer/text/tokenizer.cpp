@@ -11,6 +11,7 @@
 #include "worker/trainer/text/pre_tokenizer.h"
 #include "worker/trainer/text/special_tokens.h"
 #include "worker/trainer/text/tokenizer_file.h"
+#include "worker/trainer/text/tokenizer_model_file.h"
 #include "worker/trainer/text/unicode.h"
 
 namespace liger::trainer {
@@ -54,16 +55,18 @@ void CheckVersion(const ConfigNode& root) {
   }
 }
 
-std::string PathOfTokenizer(const std::string& model_dir) {
+// tokenizer.json, or else tokenizer.model.
+TokenizerFile ReadTokenizer(const std::string& model_dir) {
   namespace fs = std::filesystem;
   const fs::path dir(model_dir), path = dir / "tokenizer.json";
-  if (fs::exists(path)) return path.string();
+  if (fs::exists(path)) return ReadTokenizerFile(path.string());
+  if (fs::exists(dir / "tokenizer.model")) return ReadTokenizerModelFile(model_dir);
   if (!fs::is_directory(dir)) {
     throw ConfigError("there is no model folder " + model_dir, "Check the model's path.")
         .File(model_dir);
   }
   std::string what = "the model folder " + model_dir + " has no tokenizer.json";
-  for (const char* other : {"tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"}) {
+  for (const char* other : {"vocab.json", "vocab.txt", "spiece.model"}) {
     if (fs::exists(dir / other)) {
       what += std::string(" (it has ") + other + ", a format that is not implemented)";
       break;
@@ -126,7 +129,7 @@ Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Tokenizer::~Tokenizer() = default;
 
 std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
-  TokenizerFile file = ReadTokenizerFile(PathOfTokenizer(model_dir));
+  TokenizerFile file = ReadTokenizer(model_dir);
   const ConfigNode root(file.config, file.path, "");
   CheckVersion(root);
   auto impl = std::make_unique<Impl>();
@@ -138,8 +141,12 @@ std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
   static const nlohmann::json none = nlohmann::json::array();
   impl->added = std::make_unique<AddedTokens>(
       root.Has("added_tokens") ? root.At("added_tokens") : ConfigNode(none, file.path, ""),
-      impl->model->vocabulary(), impl->normalizer.get());
+      impl->model->vocabulary(),
+      file.added_tokens_are_normalized ? nullptr : impl->normalizer.get());
   impl->special_tokens = ReadSpecialTokens(model_dir);
+  for (const auto& [role, token] : file.roles.items()) {
+    if (!impl->special_tokens.contains(role)) impl->special_tokens[role] = token;
+  }
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
 

@@ -12,7 +12,9 @@
 namespace liger::trainer {
 
 // A Hugging Face tokenizer, read from tokenizer.json. It gives the ids that the
-// PyPI package `tokenizers` gives for the same file and text.
+// PyPI package `tokenizers` gives for the same file and text. A folder without
+// one may have a tokenizer.model of SentencePiece or tiktoken, which comes to
+// the same pipeline (tokenizer_model_file.h).
 //
 // The pipeline is normalizer -> added tokens -> pre-tokenizer -> model ->
 // post-processor, and a decoder for the way back; each is one small class made
@@ -24,11 +26,12 @@ namespace liger::trainer {
 // threads at once.
 class Tokenizer {
  public:
-  // Reads MODEL_DIR/tokenizer.json, and MODEL_DIR/tokenizer_config.json and
-  // special_tokens_map.json, where they exist, for the special tokens' roles.
-  // tokenizer_config.json's add_bos_token and add_eos_token are not applied:
-  // beside a tokenizer.json transformers 5 ignores them too, and the
-  // post-processor decides.
+  // Reads MODEL_DIR/tokenizer.json, else tokenizer.model, and
+  // MODEL_DIR/tokenizer_config.json and special_tokens_map.json, where they
+  // exist, for the special tokens' roles. tokenizer_config.json's add_bos_token
+  // and add_eos_token are applied beside a tokenizer.model only: beside a
+  // tokenizer.json transformers 5 ignores them too, and the post-processor
+  // decides.
   // Throws TrainerError naming the file, the place in it and the feature when
   // the file is missing, malformed, or asks for what is not implemented.
   static std::unique_ptr<Tokenizer> FromFolder(const std::string& model_dir);

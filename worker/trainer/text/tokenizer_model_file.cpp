@@ -1,0 +1,108 @@
+#include "worker/trainer/text/tokenizer_model_file.h"
+
+#include <filesystem>
+#include <map>
+
+#include "worker/trainer/text/config_node.h"
+#include "worker/trainer/text/sentencepiece_file.h"
+#include "worker/trainer/text/tiktoken_file.h"
+
+namespace liger::trainer {
+namespace {
+
+using nlohmann::json;
+
+// A SentencePiece model begins with the tag of its first piece. It is a line
+// feed, which no file of tiktoken's begins with.
+constexpr char kFirstPiece = 0x0A;
+
+// added_tokens_decoder's tokens behind those that the model has; {"32000": {...}}.
+void AppendAddedTokens(const ConfigNode& decoder, const std::string& path, TokenizerFile* file) {
+  std::map<int64_t, json> by_id;
+  for (const auto& [key, token] : decoder.Object()) {
+    if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != key.npos) {
+      token.Fail("is not under a token id");
+    }
+    by_id[std::stoll(key)] = token.json();
+  }
+  const Vocabulary& vocabulary = file->model->vocabulary();
+  json& added = file->config["added_tokens"];
+  // Ids follow the vocabulary in the order of the list (AddedTokens).
+  std::map<std::string, int64_t> known;
+  int64_t next = vocabulary.size();
+  for (const json& token : added) {
+    known[token["content"]] = token["id"];
+    next = std::max(next, token["id"].get<int64_t>() + 1);
+  }
+  for (const auto& [id, token] : by_id) {
+    const ConfigNode node(token, path, "added_tokens_decoder." + std::to_string(id));
+    const std::string content = node.String("content");
+    const std::optional<int32_t> in_model = vocabulary.Find(content);
+    const auto it = known.find(content);
+    const int64_t expected = it != known.end() ? it->second : in_model ? *in_model : next++;
+    if (id != expected) node.Fail("is the token that tokenizer.model gives another id");
+    added.push_back(token);
+  }
+}
+
+// The template of one sequence: [BOS] A [EOS].
+json Framing(const FramingTokens& tokens, const ConfigNode& config) {
+  json single = json::array(), special = json::object();
+  const auto add = [&](int32_t id, const char* name) {
+    single.push_back({{"SpecialToken", {{"id", name}}}});
+    special[name]["ids"] = json::array({id});
+  };
+  if (tokens.bos_id >= 0 && config.Bool("add_bos_token", true)) add(tokens.bos_id, "bos");
+  single.push_back({{"Sequence", {{"id", "A"}}}});
+  if (tokens.eos_id >= 0 && config.Bool("add_eos_token", false)) add(tokens.eos_id, "eos");
+  return pipeline::Component("TemplateProcessing",
+                             {{"single", single}, {"special_tokens", special}});
+}
+
+json Roles(const FramingTokens& tokens, const TokenizerFile& file) {
+  json roles = json::object();
+  for (const json& token : file.config["added_tokens"]) {
+    if (token["id"] == tokens.bos_id) roles["bos_token"] = token["content"];
+    if (token["id"] == tokens.eos_id) roles["eos_token"] = token["content"];
+  }
+  return roles;
+}
+
+}  // namespace
+
+namespace pipeline {
+
+json Component(const char* type, json fields) {
+  fields["type"] = type;
+  return fields;
+}
+
+json Sequence(const char* steps_key, std::vector<json> steps) {
+  return Component("Sequence", {{steps_key, std::move(steps)}});
+}
+
+json AddedToken(int32_t id, const std::string& content, bool special) {
+  return {{"id", id}, {"content", content}, {"special", special}, {"normalized", !special}};
+}
+
+}  // namespace pipeline
+
+TokenizerFile ReadTokenizerModelFile(const std::string& model_dir) {
+  const std::filesystem::path dir(model_dir);
+  const std::string path = (dir / "tokenizer.model").string();
+  const std::string bytes = ReadTextFile(path);
+  ModelFileContents contents =
+      bytes.starts_with(kFirstPiece) ? ReadSentencePiece(bytes, path) : ReadTiktoken(bytes, path);
+  const std::string config_path = (dir / "tokenizer_config.json").string();
+  json config = json::object();
+  if (std::filesystem::exists(config_path)) config = ReadJsonFile(config_path);
+  const ConfigNode node(config, config_path, "");
+  contents.file.roles = Roles(contents.framing, contents.file);
+  contents.file.config["post_processor"] = Framing(contents.framing, node);
+  if (node.Has("added_tokens_decoder")) {
+    AppendAddedTokens(node.At("added_tokens_decoder"), config_path, &contents.file);
+  }
+  return std::move(contents.file);
+}
+
+}  // namespace liger::trainer
