@@ -7,7 +7,7 @@ MODEL = .cache/models/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
-.PHONY: tsan-abseil help demo test test-long test-gpu test-asan test-tsan build setup model bench-cpu bench-service install lint format clean
+.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build setup model bench-cpu bench-service install lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -31,6 +31,10 @@ test-asan test-tsan: test-%: setup model  ## the tests under a sanitizer (tsan: 
 
 test-gpu: setup  ## the tests that need a GPU (and nvcc), in a build folder of their own
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset cuda && cmake --build --preset cuda -j$(JOBS) && ctest --preset cuda
+
+fuzz: setup  ## clang's libFuzzer, 5 minutes for each target of the text library
+	@command -v clang++ > /dev/null || { echo "fuzz: needs clang and its libFuzzer: apt-get install clang" >&2; exit 1; }
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset fuzz && cmake --build --preset fuzz -j$(JOBS) && ctest --preset fuzz
 
 build: setup  ## all programs, into $(BUILD)/bin
 	@[ -f $(BUILD)/build.ninja ] || PATH="$(CURDIR)/.venv/bin:$$PATH" $(CMAKE) -S . -B $(BUILD) -G Ninja
