@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 
+#include "worker/trainer/json_file.h"
 #include "worker/trainer/text/config_node.h"
 #include "worker/trainer/text/sentencepiece_file.h"
 #include "worker/trainer/text/tiktoken_file.h"
