@@ -296,7 +296,7 @@ TEST(MakeBatchTest, MismatchedAnswersComeFromTheRowBefore) {
   set.desirable = {1, 0, 1};
   const std::vector<int64_t> rows = {2, 0, 1};
   const Batch batch = MakeBatch(set, rows);
-  EXPECT_TRUE(batch.desirable_R.equal(at::tensor({true, true, false})));
+  EXPECT_TRUE(batch.desirable_R.equal(at::tensor({1, 1, 0}).to(at::kBool)));
   ASSERT_NE(batch.mismatched, nullptr);
   // 4 with 1's answer, cut to 4; 1, 2 with 2's; 3 with 0's.
   EXPECT_TRUE(
