@@ -77,6 +77,7 @@ void MoveWorkerTo(const SmallDisk& disk, Cluster& cluster) {
   cluster.client().WaitForReadyWorkers(1);
 }
 
+// Also: one that finds the disk full already does not begin to train.
 TEST(DiskFullTest, AJobThatCannotSaveFailsAndTheNextOneIsNotHurt) {
   SmallDisk disk;
   if (!disk.mounted()) GTEST_SKIP() << "NOT TESTED: needs root or user namespaces to mount a disk";
@@ -104,6 +105,15 @@ TEST(DiskFullTest, AJobThatCannotSaveFailsAndTheNextOneIsNotHurt) {
   spec.mutable_training()->set_max_steps(2);
   cluster.client().Create(spec);
   ExpectSucceeded(cluster, cluster.client().WaitForEnd("next", absl::Minutes(3)), 2);
+  cluster.ExpectIdle();
+
+  disk.Fill(/*left=*/1 << 20);
+  spec.set_name("late");
+  cluster.client().Create(spec);
+  const v1::Job untrained = cluster.client().WaitForEnd("late", absl::Minutes(3));
+  ExpectFailed(untrained, v1::FAILURE_CLASS_STORAGE);
+  EXPECT_THAT(untrained.status().message(), HasSubstr("the save needs"));
+  EXPECT_EQ(untrained.status().progress().step(), 0);
   cluster.ExpectIdle();
 }
 

@@ -221,6 +221,7 @@ Request TinyJob::Kto() const {
   auto* spec = request.launch.mutable_resolved_spec();
   spec->mutable_kto();
   spec->mutable_dataset()->set_uri(Path("labelled.jsonl"));
+  spec->mutable_training()->set_per_device_train_batch_size(12);  // so that each has both labels
   spec->mutable_dataset()->set_eval_fraction(0.25);
   FillDefaults(spec);
   return request;

@@ -70,20 +70,6 @@ TEST(TotalStepsTest, MaxStepsOrEpochsRoundedUp) {
   EXPECT_EQ(TotalSteps(training, 3), 2);
 }
 
-TEST(TrainJobTest, AnOutputWithoutRoomIsToldBeforeTraining) {
-  const TinyJob job;
-  Request request = job.Sft();
-  request.launch.set_output_dir("/proc/out");  // a file system that has no space, for anyone
-  const TaskOutcome outcome = RunRecorded(request);
-  EXPECT_EQ(outcome.exit_code, kExitFailed);
-  const liger::v1::Failure failure = outcome.sink.Last(Event::kFailed).failed();
-  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_STORAGE);
-  EXPECT_THAT(failure.message(), testing::MatchesRegex("cannot save to /proc/out: .*; the save "
-                                                       "needs [0-9.]+ MB; 0 B are free there"));
-  EXPECT_TRUE(outcome.sink.All(Event::kStep).empty());
-  EXPECT_TRUE(outcome.sink.All(Event::kEval).empty());
-}
-
 TEST(TrainJobTest, LearnsAndReportsInOrder) {
   const TinyJob job;
   const TaskOutcome outcome = RunRecorded(job.Sft());
@@ -132,7 +118,8 @@ TEST(TrainJobTest, WritesOnlyBelowItsAttemptFolder) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(job.dir()))
     names.push_back(entry.path().filename());
-  EXPECT_THAT(names, testing::UnorderedElementsAre("attempt", "model", "pairs.jsonl", "sft.jsonl"));
+  EXPECT_THAT(names, testing::UnorderedElementsAre("attempt", "labelled.jsonl", "model",
+                                                   "pairs.jsonl", "sft.jsonl"));
 }
 
 TEST(TrainJobTest, MetricsLogHasOneObjectALine) {
