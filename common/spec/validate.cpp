@@ -37,6 +37,7 @@ constexpr Range kRanges[] = {
     {"dpo.beta", 0, true, kInfinity, true},
     {"dpo.label_smoothing", 0, false, 0.5, true},
     {"dpo.ld_alpha", 0, false, 1, false},
+    {"dpo.f_alpha_divergence_coef", -kInfinity, true, kInfinity, true},
     {"dpo.discopop_tau", 0, true, kInfinity, true},
     {"orpo.beta", 0, true, kInfinity, true},
     {"kto.beta", 0, true, kInfinity, true},
@@ -144,6 +145,11 @@ class Checker {
         dpo.loss_weights_size() != std::max(dpo.loss_type_size(), 1)) {
       Add("dpo.loss_weights", absl::StrCat("has ", dpo.loss_weights_size(), " weights for ",
                                            std::max(dpo.loss_type_size(), 1), " loss types"));
+    }
+    for (const double weight : dpo.loss_weights()) {
+      if (!std::isfinite(weight) || weight < 0) {
+        Add("dpo.loss_weights", absl::StrCat(weight, " is not a finite number of at least 0"));
+      }
     }
     if (!dpo.f_divergence_type().empty()) {
       CheckOneOf("dpo.f_divergence_type", dpo.f_divergence_type(), kDivergences);

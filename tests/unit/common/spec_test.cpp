@@ -100,6 +100,10 @@ TEST(SpecTest, DpoAndKtoAreFilledAndChecked) {
   EXPECT_THAT(Fields("{model: m, dpo: {loss_type: sigmoidal}}"), ElementsAre("dpo.loss_type"));
   EXPECT_THAT(Fields("{model: m, dpo: {loss_type: [ipo, sft], loss_weights: [1]}}"),
               ElementsAre("dpo.loss_weights"));
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: [ipo, sft], loss_weights: [1, -1]}}"),
+              ElementsAre("dpo.loss_weights"));
+  EXPECT_THAT(Fields("{model: m, dpo: {f_alpha_divergence_coef: nan}}"),
+              ElementsAre("dpo.f_alpha_divergence_coef"));
   EXPECT_THAT(Fields("{model: m, dpo: {loss_type: aot, use_weighting: true}}"),
               ElementsAre("dpo.use_weighting"));
   EXPECT_THAT(Fields("{model: m, dpo: {loss_type: apo_zero, f_divergence_type: forward_kl}}"),

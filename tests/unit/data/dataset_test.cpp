@@ -281,6 +281,9 @@ TEST_F(DatasetTest, KtoNamesWhatIsWrongWithALabel) {
   EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": true})"),
               AllOf(HasSubstr("label: true"), HasSubstr("all 1 rows")));
   EXPECT_THAT(message(R"({"text": "Hi", "label": true})"), HasSubstr("no answer to judge"));
+  EXPECT_THAT(message(R"({"input_ids": [1, 2], "label": true})"), HasSubstr("needs this column"));
+  EXPECT_THAT(message(R"({"input_ids": [1, 2], "labels": [1, 2], "label": true})"),
+              HasSubstr("no prompt"));
   EXPECT_THAT(message(R"({"messages": [{"role": "user", "content": "Hi"}], "label": true})"),
               HasSubstr("assistant's answer"));
 }
@@ -304,6 +307,9 @@ TEST(MakeBatchTest, MismatchedAnswersComeFromTheRowBefore) {
   EXPECT_TRUE(batch.mismatched->labels_T.equal(
       at::tensor({kNone, 20, 21, 22, kNone, kNone, 30, kNone, 10}, at::kLong)));
   EXPECT_TRUE(batch.mismatched->cu_seqlens_S1.equal(at::tensor({0, 4, 7, 9}, at::kInt)));
+  // A batch of one takes the answer of the data set's row before.
+  const std::vector<int64_t> one = {0};
+  EXPECT_TRUE(MakeBatch(set, one).mismatched->input_ids_T.equal(at::tensor({1, 2, 30}, at::kLong)));
 }
 
 TEST(ForEachRow, ThrowsTheLowestRowsException) {

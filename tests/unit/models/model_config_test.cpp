@@ -130,7 +130,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{R"({"model_type": "mistral", "num_key_value_heads": 2, "attention_bias": true})",
                 "attention_bias"},
         Refused{R"({"model_type": "phi3", "partial_rotary_factor": 0.2})", "partial_rotary_factor"},
-        Refused{R"({"model_type": "phi3", "resid_pdrop": 0.1})", "resid_pdrop"},
+        Refused{R"({"model_type": "phi3", "pad_token_id": null, "resid_pdrop": 0.1})",
+                "resid_pdrop"},
+        Refused{R"({"model_type": "phi3"})", "pad_token_id"},  // 32000 of 100
+        Refused{R"({"model_type": "mixtral", "num_key_value_heads": 2, "intermediate_size": 30})",
+                "intermediate_size"},
         Refused{R"({"model_type": "gemma2", "layer_types": ["full_attention"]})", "layer_types"},
         Refused{
             R"({"model_type": "gemma", "num_key_value_heads": 2, "use_bidirectional_attention": true})",

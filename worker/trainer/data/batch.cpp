@@ -57,11 +57,13 @@ int64_t AnswerStart(const Example& example) {
   return first - example.labels.begin();
 }
 
-std::vector<Example> Mismatched(const std::vector<const Example*>& rows, int64_t max_length) {
+// Each of `rows` with the answer of its partner in `others`.
+std::vector<Example> Mismatched(const std::vector<const Example*>& rows,
+                                const std::vector<const Example*>& others, int64_t max_length) {
   std::vector<Example> mismatched;
   for (size_t i = 0; i < rows.size(); ++i) {
     const Example& own = *rows[i];
-    const Example& other = *rows[(i + rows.size() - 1) % rows.size()];
+    const Example& other = *others[i];
     const int64_t prompt = AnswerStart(own), answer = AnswerStart(other);
     Example example = {{own.input_ids.begin(), own.input_ids.begin() + prompt},
                        {own.labels.begin(), own.labels.begin() + prompt}};
@@ -88,7 +90,13 @@ Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
   batch.desirable_R = at::empty({batch.num_rows}, at::kBool);
   bool* desirable = batch.desirable_R.data_ptr<bool>();
   for (const int64_t row : rows) *desirable++ = set.desirable.at(row) != 0;
-  const std::vector<Example> mismatched = Mismatched(sequences, set.max_length);
+  std::vector<const Example*> others = sequences;
+  if (!others.empty()) std::rotate(others.begin(), others.end() - 1, others.end());
+  // A batch of one has no row before it, the data set has.
+  if (rows.size() == 1) {
+    others[0] = &set.sequences.at((rows[0] + set.num_rows() - 1) % set.num_rows());
+  }
+  const std::vector<Example> mismatched = Mismatched(sequences, others, set.max_length);
   std::vector<const Example*> pointers;
   for (const Example& example : mismatched) pointers.push_back(&example);
   batch.mismatched = std::make_shared<const Batch>(Concatenate(pointers, batch.num_rows));

@@ -173,6 +173,9 @@ Example ReadTokens(const RowColumns& row, const RowReaderOptions& options) {
             "Correct the row.");
       }
     }
+  } else if (options.kind == RowKind::kLabelled) {
+    throw row.Fail("labels", "kto needs this column in tokenised rows",
+                   "Give labels, with -100 on the prompt.");
   } else if (options.completion_only_loss.value_or(false)) {
     throw row.Fail("labels", "completion_only_loss needs this column in tokenised rows",
                    "Give labels, with -100 on the prompt, or leave completion_only_loss out.");
@@ -184,6 +187,11 @@ Example ReadTokens(const RowColumns& row, const RowReaderOptions& options) {
                    "has " + std::to_string(example.labels.size()) + " entries and input_ids " +
                        std::to_string(example.input_ids.size()),
                    "Both must be of one length.");
+  }
+  if (options.kind == RowKind::kLabelled && !example.labels.empty() &&
+      example.labels.front() != kIgnoredLabel) {
+    throw row.Fail("labels[0]", "is a target, so the row has no prompt",
+                   "kto compares answers to prompts: give the prompt's tokens the label -100.");
   }
   return example;
 }

@@ -33,6 +33,23 @@ class Router : public torch::nn::Module {
   at::Tensor weight_ED_;
 };
 
+// The weights themselves; in the backward pass, no gradient for experts without a
+// token, whose part of a grouped product's gradient some GPUs leave unwritten
+// (pytorch#172439).
+class ZeroEmpty : public torch::autograd::Function<ZeroEmpty> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& weight,
+                            const at::Tensor& empty_E) {
+    ctx->save_for_backward({empty_E});
+    return weight.view_as(weight);
+  }
+  static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* ctx,
+                                               const torch::autograd::tensor_list& grads) {
+    const at::Tensor empty_E11 = ctx->get_saved_variables()[0].view({-1, 1, 1});
+    return {grads[0].masked_fill(empty_E11, 0), at::Tensor()};
+  }
+};
+
 // All experts' matrices in one tensor each, so that each product is one grouped
 // one over the tokens sorted by expert.
 class Experts : public torch::nn::Module {
@@ -47,10 +64,14 @@ class Experts : public torch::nn::Module {
 
   // in_AD sorted by expert; expert e has the rows up to ends_E[e] (int32).
   at::Tensor forward(const at::Tensor& in_AD, const at::Tensor& ends_E) {
-    const at::Tensor both = at::_grouped_mm(in_AD, gate_up_.transpose(1, 2), ends_E);
+    const at::Tensor empty_E = ends_E.diff(1, 0, at::zeros({1}, ends_E.options())).eq(0);
+    const auto weight = [&](const at::Tensor& parameter) {
+      return ZeroEmpty::apply(parameter, empty_E).transpose(1, 2);
+    };
+    const at::Tensor both = at::_grouped_mm(in_AD, weight(gate_up_), ends_E);
     const auto parts = both.chunk(2, 1);
     const at::Tensor inner_AF = GatedActivation(parts[0], parts[1], activation_, kernels_);
-    return at::_grouped_mm(inner_AF, down_.transpose(1, 2), ends_E);
+    return at::_grouped_mm(inner_AF, weight(down_), ends_E);
   }
 
  private:
@@ -98,6 +119,13 @@ ModelConfig ParseMixtral(const ConfigReader& config) {
   c.sliding_windows = WindowsFrom(c, 0, config.SizeOrNone("sliding_window", std::nullopt));
   c.num_local_experts = config.Size("num_local_experts", 8, /*max=*/4096);
   c.num_experts_per_tok = config.Size("num_experts_per_tok", 2, c.num_local_experts);
+  // Grouped products take rows of whole 16 bytes.
+  for (const auto& [key, size] : {std::pair<const char*, int64_t>{"hidden_size", c.hidden_size},
+                                  {"intermediate_size", c.intermediate_size}}) {
+    if (size % 4 != 0) {
+      config.Fail(key, "= " + std::to_string(size) + " is not a multiple of 4, as experts need it");
+    }
+  }
   return c;
 }
 

@@ -74,7 +74,14 @@ void RefuseUnimplemented(const ConfigReader& config) {
 std::optional<int64_t> ParsePadId(const ConfigReader& config, int64_t vocab_size,
                                   std::optional<int64_t> absent) {
   const Json* value = config.Find("pad_token_id");
-  if (!value) return config.Contains("pad_token_id") ? std::nullopt : absent;
+  if (!value) {
+    if (config.Contains("pad_token_id") || !absent) return std::nullopt;
+    if (*absent < vocab_size) return absent;
+    config.Fail("pad_token_id",
+                "is absent, and the family's " + std::to_string(*absent) + " is not an id in [0, " +
+                    std::to_string(vocab_size) + ")",
+                "Set it in config.json; null stands for a model without one.");
+  }
   const bool inside = value->is_number_integer() && *value >= 0 && *value < vocab_size;
   if (inside) return value->get<int64_t>();
   config.Fail("pad_token_id",

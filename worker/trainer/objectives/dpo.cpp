@@ -53,11 +53,13 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const at::Tensor answer_T = targets_T.ne(kIgnoredLabel);
   const at::Tensor counts_S = answers.counts_S.to(device);
 
-  const at::Tensor reference_logp_T = ReferenceLogprobs(reference(), input, targets_T);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, model.Hidden(input), targets_T, context);
+  // All that comes from the host before the device is busy.
   const at::Tensor weight_T = options_.ld_alpha
                                   ? LengthWeights(answers, sequences, *options_.ld_alpha).to(device)
                                   : at::Tensor();
+
+  const at::Tensor reference_logp_T = DetachedLogprobs(reference(), input, targets_T);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, model.Hidden(input), targets_T, context);
   const auto sums_S = [&](const at::Tensor& logp_T) {
     const at::Tensor exact_T = logp_T.to(at::kDouble);
     return SumBySequence(weight_T.defined() ? exact_T * weight_T : exact_T, sequences);

@@ -7,30 +7,26 @@
 namespace liger::trainer {
 namespace {
 
-// Log-ratios of a batch's answers to the reference, [R] fp64, with what the
-// metrics need.
-struct AnswerRatios {
-  at::Tensor logp_R, reference_R, counts_R;
-  TokenLogprobs tokens;
-  SequenceLayout sequences;
+// A batch on the device.
+struct Answers {
+  ModelInput input;
+  at::Tensor targets_T, counts_R;
 
-  at::Tensor ratio_R() const { return logp_R - reference_R; }
+  Answers(const Batch& batch, const CausalLM& model, const char* row)
+      : input(ToModelInput(batch, model)) {
+    const AnswerTargets answers = MakeAnswerTargets(batch, row);
+    targets_T = answers.targets_T.to(model.device());
+    counts_R = answers.counts_S.to(model.device());
+  }
+
+  at::Tensor Sum(const at::Tensor& x_T) const {
+    return SumBySequence(x_T.to(at::kDouble), input.sequences);
+  }
+  // Of the answers' log-probabilities, [R] fp64, without gradients.
+  at::Tensor DetachedLogp(CausalLM& model) const {
+    return Sum(DetachedLogprobs(model, input, targets_T));
+  }
 };
-
-AnswerRatios Compare(CausalLM& model, CausalLM& reference, const Batch& batch,
-                     const StepContext& context) {
-  const ModelInput input = ToModelInput(batch, model);
-  const AnswerTargets answers = MakeAnswerTargets(batch, "a row");
-  const at::Tensor targets_T = answers.targets_T.to(model.device());
-  AnswerRatios out;
-  out.sequences = input.sequences;
-  out.counts_R = answers.counts_S.to(model.device());
-  out.reference_R = SumBySequence(ReferenceLogprobs(reference, input, targets_T).to(at::kDouble),
-                                  input.sequences);
-  out.tokens = ComputeTokenLogprobs(model, model.Hidden(input), targets_T, context);
-  out.logp_R = SumBySequence(out.tokens.logp_T.to(at::kDouble), input.sequences);
-  return out;
-}
 
 }  // namespace
 
@@ -49,24 +45,27 @@ StepCounts KtoObjective::Count(const Batch& batch) const {
 
 bool KtoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
 
-at::Tensor KtoObjective::EstimateKl(CausalLM& model, const Batch& batch) const {
-  const at::NoGradGuard no_grad;
-  TORCH_CHECK(batch.mismatched, "KTO needs mismatched answers");
-  return Compare(model, reference(), *batch.mismatched, {}).ratio_R().mean().clamp_min(0);
-}
-
 LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
-  TORCH_CHECK(batch.desirable_R.defined(), "KTO needs a label a row");
+  TORCH_CHECK(batch.desirable_R.defined() && batch.mismatched, "KTO needs a label a row");
   const at::Device device = model.device();
-  const at::Tensor kl = options_.estimate_kl
-                            ? EstimateKl(model, batch)
-                            : at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
-  const AnswerRatios answers = Compare(model, reference(), batch, context);
+  // All that comes from the host before the device is busy.
   const at::Tensor desirable_R = batch.desirable_R.to(device);
+  const Answers answers(batch, model, "a row");
+  at::Tensor kl = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
+  if (options_.estimate_kl) {
+    const Answers mismatched(*batch.mismatched, model, nullptr);
+    const at::Tensor ratio_R =
+        mismatched.DetachedLogp(model) - mismatched.DetachedLogp(reference());
+    kl = ratio_R.mean().clamp_min(0);
+  }
+  const at::Tensor reference_R = answers.DetachedLogp(reference());
+  const TokenLogprobs tokens =
+      ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets_T, context);
+  const at::Tensor logp_R = answers.Sum(tokens.logp_T);
+  const at::Tensor ratio_R = logp_R - reference_R;
   const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);
   const at::Tensor weight_R =
       at::where(desirable_R, options_.desirable_weight, options_.undesirable_weight);
-  const at::Tensor ratio_R = answers.ratio_R();
   const at::Tensor loss_R = weight_R * (1 - (options_.beta * sign_R * (ratio_R - kl)).sigmoid());
 
   LossOutput out;
@@ -75,9 +74,8 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   out.num_tokens = batch.num_tokens;
   out.metrics.Add("loss", loss_R.detach().sum(), rows);
   out.metrics.Add("kl", kl * rows, rows);
-  out.metrics.Add("entropy", answers.tokens.entropy_T.sum(), answers.counts_R.sum());
-  const at::Tensor logits_R =
-      SumBySequence(answers.tokens.mean_logit_T.to(at::kDouble), answers.sequences);
+  out.metrics.Add("entropy", tokens.entropy_T.sum(), answers.counts_R.sum());
+  const at::Tensor logits_R = answers.Sum(tokens.mean_logit_T);
   const at::Tensor wanted_R = desirable_R.to(at::kDouble), unwanted_R = 1 - wanted_R;
   const at::Tensor reward_R = options_.beta * ratio_R.detach();
   // Of the classes' means, where the micro-batch has both; as TRL.
@@ -93,7 +91,7 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
       out.metrics.Add(name + side, (values_R.detach() * own_R).sum(), weight.sum());
     };
     add("rewards/", reward_R, own_R);
-    add("logps/", answers.logp_R, own_R);
+    add("logps/", logp_R, own_R);
     add("logits/", logits_R, answers.counts_R * own_R);
   }
   return out;

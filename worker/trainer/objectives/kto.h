@@ -36,9 +36,6 @@ class KtoObjective : public Objective {
   bool NeedsReference() const override { return true; }
 
  private:
-  // The KL term of a micro-batch, fp64 scalar.
-  at::Tensor EstimateKl(CausalLM& model, const Batch& batch) const;
-
   const KtoOptions options_;
 };
 

@@ -70,10 +70,15 @@ bool SftObjective::FusesHead(const CausalLM& model) const {
 
 LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   const ModelInput input = ToModelInput(batch, model);
-  const at::Tensor targets_T =
-      NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1).to(model.device());
+  at::Tensor targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1).to(model.device());
   const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));
-  const at::Tensor hidden_TD = model.Hidden(input);
+  at::Tensor hidden_TD = model.Hidden(input);
+  if (model.kernels().fused_linear_cross_entropy && !FusesHead(model)) {
+    // A capped head at least does without the rows that have no target.
+    const at::Tensor rows_M = TargetRows(targets_T);
+    hidden_TD = hidden_TD.index_select(0, rows_M);
+    targets_T = targets_T.index_select(0, rows_M);
+  }
   const NllOutput nll = FusesHead(model)
                             ? FusedNll(model, hidden_TD, targets_T, 1 / step_tokens, context)
                             : LogitsNll(model, hidden_TD, targets_T, 1 / step_tokens);

@@ -33,12 +33,40 @@ bool FusesLogprobs(const CausalLM& model) {
   return model.kernels().fused_linear_logprob && model.config().final_logit_softcapping == 0;
 }
 
+at::Tensor TargetRows(const at::Tensor& targets_T) {
+  return targets_T.ne(kIgnoredLabel).nonzero().view(-1);
+}
+
+namespace {
+
+// The plain head, which knows a softcap, over the rows that have a target alone.
+TokenLogprobs CappedLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
+                             const at::Tensor& targets_T,
+                             const kernels::FusedLinearLogprobOptions& options) {
+  const at::Tensor rows_M = TargetRows(targets_T);
+  const auto out = kernels::baseline::Logprob(model.Logits(hidden_TD.index_select(0, rows_M)),
+                                              targets_T.index_select(0, rows_M), options);
+  const auto back = [&](const at::Tensor& x_M) {
+    if (!x_M.defined()) return x_M;
+    return at::zeros({targets_T.size(0)}, x_M.options()).index_copy(0, rows_M, x_M);
+  };
+  return {back(out.logp_T), back(out.mean_logit_T), back(out.entropy_T), back(out.log_sum_sq_T),
+          back(out.is_top1_T)};
+}
+
+}  // namespace
+
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
-                                   const at::Tensor& targets_T, const StepContext& context) {
+                                   const at::Tensor& targets_T, const StepContext& context,
+                                   bool stats) {
   kernels::FusedLinearLogprobOptions options;
   options.ignore_index = kIgnoredLabel;
-  options.token_stats = true;
+  options.token_stats = stats;
   options.grad_weight_VH = context.head_gradient_VD;
+  const bool capped = model.config().final_logit_softcapping > 0;
+  if (capped && model.kernels().fused_linear_logprob) {
+    return CappedLogprobs(model, hidden_TD, targets_T, options);
+  }
   const auto out = FusesLogprobs(model)
                        ? kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets_T,
                                                      std::nullopt, options)
@@ -46,10 +74,9 @@ TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
   return {out.logp_T, out.mean_logit_T, out.entropy_T, out.log_sum_sq_T, out.is_top1_T};
 }
 
-at::Tensor ReferenceLogprobs(CausalLM& reference, const ModelInput& input,
-                             const at::Tensor& targets_T) {
+at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const at::Tensor& targets_T) {
   const at::NoGradGuard no_grad;
-  return ComputeTokenLogprobs(reference, reference.Hidden(input), targets_T, {}).logp_T;
+  return ComputeTokenLogprobs(model, model.Hidden(input), targets_T, {}, /*stats=*/false).logp_T;
 }
 
 AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row) {
@@ -57,7 +84,7 @@ AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row) {
   out.targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
   const SequenceLayout host = SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, at::kCPU);
   out.counts_S = SumBySequence(out.targets_T.ne(kIgnoredLabel).to(at::kDouble), host);
-  if (out.counts_S.numel() > 0 && out.counts_S.min().item<double>() == 0) {
+  if (row != nullptr && out.counts_S.numel() > 0 && out.counts_S.min().item<double>() == 0) {
     throw DataError(std::string(row) + " has an answer without a token",
                     "Raise training.max_length or remove rows with empty answers.");
   }

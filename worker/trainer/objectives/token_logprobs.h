@@ -32,16 +32,20 @@ bool FusesLogprobs(const CausalLM& model);
 
 // LIGER: fused head, never holding the logits. BASELINE: logits, then
 // log-softmax and gather, as TRL.
+// Without `stats` only logp_T is there.
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
-                                   const at::Tensor& targets_T, const StepContext& context);
+                                   const at::Tensor& targets_T, const StepContext& context,
+                                   bool stats = true);
 
-// logp_T under a frozen model, with its own kernels; detached.
-at::Tensor ReferenceLogprobs(CausalLM& reference, const ModelInput& input,
-                             const at::Tensor& targets_T);
+// logp_T without gradients, as of a frozen reference.
+at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const at::Tensor& targets_T);
+
+// Which of the targets are not ignored, [M].
+at::Tensor TargetRows(const at::Tensor& targets_T);
 
 // The targets of a batch's answers (what its labels name), and how many each of
 // its sequences has. Throws DataError when one has none; `row` is what messages
-// call a sequence's row.
+// call a sequence's row; nullptr: none is fine.
 struct AnswerTargets {
   at::Tensor targets_T;  // on the host
   at::Tensor counts_S;   // fp64, on the host
