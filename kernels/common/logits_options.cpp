@@ -8,14 +8,10 @@
 #include "kernels/common/cuda.h"
 #include "kernels/common/logits_options_launch.h"
 #include "kernels/common/logits_options_rows.h"
+#include "kernels/common/optional_output.h"
 
 namespace liger::kernels {
 namespace {
-
-template <typename T>
-T* MutableOrNull(const at::Tensor& t) {
-  return t.defined() ? MutableData<T>(t) : nullptr;
-}
 
 LogitsSums EmptySums(const at::Tensor& logits, const LogitsOptions& options) {
   const int64_t C = logits.size(0);

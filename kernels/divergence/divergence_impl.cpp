@@ -4,15 +4,11 @@
 
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
+#include "kernels/common/optional_output.h"
 #include "kernels/divergence/divergence_launch.h"
 
 namespace liger::kernels::divergence {
 namespace {
-
-template <typename T>
-T* MutableOrNull(const at::Tensor& t) {
-  return t.defined() ? MutableData<T>(t) : nullptr;
-}
 
 // In double: logarithms have no vectorised form here, and the C library's takes as long in float.
 template <typename T, typename F>

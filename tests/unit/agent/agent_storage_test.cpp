@@ -47,8 +47,8 @@ TEST_F(AgentStorageTest, AGrantThatCannotBeUsedIsReported) {
   EXPECT_THAT(Outputs(), ElementsAre("job-a"));
   // The result is kept for whoever looks into it.
   ASSERT_TRUE(coordinator_->WaitUntil([&] { return agent_.Folders("failed").size() == 1; }));
-  EXPECT_TRUE(fs::exists(agent_.dir() + "/data/failed/" + agent_.Folders("failed")[0] +
-                         "/work/model/model.safetensors"));
+  EXPECT_TRUE(fs::exists(fs::path(agent_.dir()) / "data" / "failed" / agent_.Folders("failed")[0] /
+                         "work" / "model" / "model.safetensors"));
 }
 
 TEST_F(AgentStorageTest, AFileInTheWayOfTheOutputEndsTheTask) {

@@ -53,7 +53,7 @@ class BeneathTest : public testing::Test {
 
 TEST_F(BeneathTest, FollowsLinksToPlacesBelow) {
   Link("model", "relative");
-  Link("../root/model", "over_the_top");
+  Link(fs::path("..") / "root" / "model", "over_the_top");
   Link(dir_ / "root/model", "absolute");
   Link(dir_ / "root/absolute/deep", "chain");
   Link(dir_ / "root", "itself");
