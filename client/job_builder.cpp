@@ -53,12 +53,6 @@ void ApplySet(const std::string& assignment, const char* flag, const std::string
   }
 }
 
-// Whether `name` can only be a path, as the catalog sees it.
-bool IsPath(const std::string& name) {
-  return name.find('/') != std::string::npos || name.starts_with('.') || name.ends_with(".json") ||
-         name.ends_with(".jsonl");
-}
-
 // A path that exists here is what the user means by it; anything else is for
 // the catalog or the worker to resolve. A plain name has to be `such` a thing as
 // the field wants, too.
@@ -67,9 +61,9 @@ void MakeAbsolute(const char* field, bool (*such)(const fs::path&), std::string*
   std::error_code error;
   const bool is_uri = name->find("://") != std::string::npos;
   if (name->empty() || is_uri || !fs::exists(*name, error)) return;
-  if (!IsPath(*name) && !such(*name)) return;
+  if (!LooksLikePath(*name) && !such(*name)) return;
   const std::string path = fs::absolute(*name).lexically_normal().string();
-  if (!IsPath(*name)) {
+  if (!LooksLikePath(*name)) {
     notes->push_back(absl::StrCat(field, " ", *name, ": taking ", path, ", which exists here"));
   }
   *name = path;

@@ -17,7 +17,7 @@ constexpr char kTemplate[] = R"(# A fine-tuning job. Submit it: liger-cli submit
 # A name of `liger-cli models`, or the path of a Hugging Face folder on the worker.
 model: smollm2-135m
 
-# A name of `liger-cli datasets`, or the path of a .json or .jsonl file.
+# A name of `liger-cli datasets`, or the path of a .json, .jsonl or .csv file.
 dataset:
   name: @DATASET@
   eval_fraction: 0.1            # share of the rows held out for evaluation (default 0)

@@ -72,7 +72,8 @@ Action DeclareSubmit(CLI::App* app) {
   app->add_option("-f,--file", spec.file, "Job file (YAML or JSON; - for standard input)");
   app->add_option("--model", spec.model, "Catalog name, or path of a Hugging Face folder");
   app->add_option("--trainer", spec.trainer, "sft, dpo, orpo or kto");
-  app->add_option("--dataset", spec.dataset, "Catalog name, or path of a .json or .jsonl file");
+  app->add_option("--dataset", spec.dataset,
+                  "Catalog name, or path of a .json, .jsonl or .csv file");
   app->add_option("--kernels", spec.kernels, "liger (default) or baseline");
   app->add_option("--device", spec.device, "cpu or cuda (default: cuda when a worker has one)");
   app->add_option("--name", spec.name, "Name of the job");

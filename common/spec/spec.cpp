@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "common/file.h"
@@ -16,6 +17,16 @@ std::string MethodName(const JobSpec& spec) {
   const auto* oneof = JobSpec::descriptor()->FindOneofByName("method");
   const auto* field = spec.GetReflection()->GetOneofFieldDescriptor(spec, oneof);
   return field == nullptr ? "" : field->name();
+}
+
+bool LooksLikePath(std::string_view name) {
+  constexpr std::string_view kDataFiles[] = {".json", ".jsonl", ".csv"};
+  std::string_view file = name;
+  if (file.ends_with(".gz")) file.remove_suffix(3);
+  return name.find('/') != std::string_view::npos || name.starts_with('.') ||
+         name.starts_with('~') ||
+         std::any_of(std::begin(kDataFiles), std::end(kDataFiles),
+                     [file](std::string_view end) { return file.ends_with(end); });
 }
 
 namespace {
@@ -76,6 +87,7 @@ void FillSteps(TrainingSpec* training) {
   LIGER_DEFAULT(training, per_device_eval_batch_size, training->per_device_train_batch_size());
   LIGER_DEFAULT(training, gradient_accumulation_steps, 1);
   LIGER_DEFAULT(training, max_length, 1024);
+  if (training->truncation_mode().empty()) training->set_truncation_mode("keep_start");
 }
 
 void FillTraining(TrainingSpec* training, bool sft, bool cuda) {
@@ -91,6 +103,7 @@ void FillTraining(TrainingSpec* training, bool sft, bool cuda) {
   LIGER_DEFAULT(training, deterministic, false);
   FillDtypes(training, cuda);
   LIGER_DEFAULT(training, gradient_checkpointing, false);
+  LIGER_DEFAULT(training, gradient_checkpointing_every, 1);
   LIGER_DEFAULT(training, logging_steps, 1);
   LIGER_DEFAULT(training, eval_steps, 0);
   LIGER_DEFAULT(training, sample_max_new_tokens, 64);

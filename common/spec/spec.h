@@ -2,6 +2,7 @@
 #define LIGER_COMMON_SPEC_SPEC_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "liger/v1/job.pb.h"
@@ -14,6 +15,10 @@ std::string MethodName(const liger::v1::JobSpec& spec);
 
 // Those that can be trained; the spec has names for others that come later.
 inline constexpr const char* kTrainableMethods[] = {"sft", "dpo", "orpo", "kto"};
+
+// Whether a model's or a dataset's name can only be a path: it holds a slash,
+// begins with "." or "~", or ends as a file of data does.
+bool LooksLikePath(std::string_view name);
 
 // Everything that can be said about a spec without seeing weights, data or the
 // fleet: required fields, ranges, exclusions, and features that are not there

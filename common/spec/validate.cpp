@@ -2,6 +2,7 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <map>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -57,6 +58,16 @@ constexpr Range kRanges[] = {
     {"training.adam_epsilon", 0, true, kInfinity, true},
     {"training.weight_decay", 0, false, kInfinity, true},
     {"training.max_grad_norm", 0, false, kInfinity, true},
+    {"training.gradient_checkpointing_every", 1, false, kInfinity, true},
+    {"training.lr_scheduler_kwargs.min_lr", 0, false, kInfinity, true},
+    {"training.lr_scheduler_kwargs.min_lr_rate", 0, false, 1, false},
+    {"training.lr_scheduler_kwargs.num_cycles", 0, true, kInfinity, true},
+    {"training.lr_scheduler_kwargs.lr_end", 0, false, kInfinity, true},
+    {"training.lr_scheduler_kwargs.power", 0, true, kInfinity, true},
+    {"training.lr_scheduler_kwargs.timescale", 1, false, kInfinity, true},
+    {"training.lr_scheduler_kwargs.num_decay_steps", 0, false, kInfinity, true},
+    {"training.lr_scheduler_kwargs.num_stable_steps", 0, false, kInfinity, true},
+    {"training.lr_scheduler_kwargs.min_lr_ratio", 0, false, 1, false},
     {"training.logging_steps", 1, false, kInfinity, true},
     {"training.eval_steps", 0, false, kInfinity, true},
     {"training.sample_max_new_tokens", 1, false, kInfinity, true},
@@ -68,8 +79,28 @@ const std::vector<std::string> kDpoLosses = {"sigmoid",  "hinge",        "ipo", 
                                              "discopop", "sft",          "sigmoid_norm"};
 const std::vector<std::string> kDivergences = {"reverse_kl", "forward_kl", "js_divergence",
                                                "alpha_divergence"};
-const std::vector<std::string> kSchedulers = {"linear", "cosine", "constant",
-                                              "constant_with_warmup"};
+const std::vector<std::string> kSchedulers = {
+    "linear",       "cosine",   "cosine_with_min_lr",   "polynomial",
+    "inverse_sqrt", "constant", "constant_with_warmup", "warmup_stable_decay"};
+// Parameters by the schedules that have them.
+const std::map<std::string, std::vector<std::string>> kSchedulerKwargs = {
+    {"cosine", {"num_cycles"}},
+    {"cosine_with_min_lr", {"min_lr", "min_lr_rate", "num_cycles"}},
+    {"polynomial", {"lr_end", "power"}},
+    {"inverse_sqrt", {"timescale"}},
+    {"warmup_stable_decay",
+     {"num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio",
+      "num_cycles"}}};
+const std::vector<std::string> kRampTypes = {"linear", "cosine", "1-sqrt"};
+const std::vector<std::string> kRoles = {"system", "developer", "user", "assistant", "tool"};
+// Every column that some format reads (worker/trainer/data/row_reader.h).
+const std::vector<std::string> kColumns = {"instruction",  "input",         "output",
+                                           "system",       "history",       "messages",
+                                           "prompt",       "completion",    "chosen",
+                                           "rejected",     "label",         "kto_tag",
+                                           "text",         "tools",         "input_ids",
+                                           "labels",       "prompt_ids",    "chosen_ids",
+                                           "rejected_ids", "conversations", "chat_template_kwargs"};
 
 class Checker {
  public:
@@ -81,8 +112,10 @@ class Checker {
     if (spec_.has_dpo()) CheckDpo();
     if (spec_.has_kto()) CheckKto();
     CheckInputs();
+    CheckNames();
     for (const Range& range : kRanges) CheckRange(range);
     CheckTraining();
+    CheckScheduleKwargs();
     CheckDtypes();
     CheckResources();
     return std::move(violations_);
@@ -201,6 +234,61 @@ class Checker {
     }
   }
 
+  void CheckNames() {
+    for (const auto& [name, in_file] : spec_.dataset().columns()) {
+      if (std::find(kColumns.begin(), kColumns.end(), name) == kColumns.end()) {
+        Add(absl::StrCat("dataset.columns.", name),
+            absl::StrCat("'", name, "' is a column of no format", DidYouMean(name, kColumns),
+                         "; write the format's name first, as in prompt: question"));
+      }
+      if (in_file.empty()) Add(absl::StrCat("dataset.columns.", name), "names no column");
+    }
+    for (const auto& [in_file, role] : spec_.dataset().roles()) {
+      CheckOneOf(absl::StrCat("dataset.roles.", in_file), role, kRoles);
+    }
+  }
+
+  // A parameter that the schedule does not have would be silently without effect.
+  void CheckScheduleKwargs() {
+    const auto& training = spec_.training();
+    const auto& kwargs = training.lr_scheduler_kwargs();
+    const std::string& schedule = training.lr_scheduler_type();
+    std::vector<const FieldDescriptor*> given;
+    kwargs.GetReflection()->ListFields(kwargs, &given);
+    const auto known = kSchedulerKwargs.find(schedule);
+    const std::string prefix = "training.lr_scheduler_kwargs.";
+    for (const FieldDescriptor* field : given) {
+      const std::string name(field->name());
+      if (known != kSchedulerKwargs.end() &&
+          std::find(known->second.begin(), known->second.end(), name) != known->second.end()) {
+        continue;
+      }
+      Add(prefix + name, absl::StrCat("is no parameter of lr_scheduler_type ",
+                                      schedule.empty() ? "linear" : schedule));
+    }
+    if (schedule == "cosine_with_min_lr" && kwargs.has_min_lr() == kwargs.has_min_lr_rate()) {
+      Add("training.lr_scheduler_kwargs",
+          "needs exactly one of min_lr and min_lr_rate for lr_scheduler_type cosine_with_min_lr");
+    }
+    if (schedule == "warmup_stable_decay" && !kwargs.has_num_decay_steps()) {
+      Add("training.lr_scheduler_kwargs",
+          "needs num_decay_steps for lr_scheduler_type " + schedule);
+    }
+    const double peak = training.has_learning_rate() ? training.learning_rate() : 1e-6;
+    const double end = kwargs.has_lr_end() ? kwargs.lr_end() : 1e-7;
+    if (schedule == "polynomial" && end >= peak) {
+      Add(prefix + "lr_end", absl::StrCat(end, " is not below the learning rate, ", peak));
+    }
+    if (kwargs.has_min_lr() && kwargs.min_lr() > peak) {
+      Add(prefix + "min_lr", absl::StrCat(kwargs.min_lr(), " is above the learning rate, ", peak));
+    }
+    for (const auto& [name, type] :
+         {std::pair<const char*, std::string>{"warmup_type", kwargs.warmup_type()},
+          {"decay_type", kwargs.decay_type()}}) {
+      if (!type.empty()) CheckOneOf(prefix + name, type, kRampTypes);
+    }
+  }
+
   void CheckRange(const Range& range);
 
   void CheckTraining() {
@@ -214,6 +302,16 @@ class Checker {
     }
     if (training.has_warmup_ratio() && training.warmup_ratio() > 0 && training.warmup_steps() > 0) {
       Add("training.warmup_ratio", "cannot be given together with warmup_steps; keep one");
+    }
+    if (training.warmup_steps() >= 1 &&
+        training.warmup_steps() != std::floor(training.warmup_steps())) {
+      Add("training.warmup_steps", absl::StrCat(training.warmup_steps(),
+                                                " is neither a whole number of steps nor a share "
+                                                "of them below 1"));
+    }
+    if (!training.truncation_mode().empty()) {
+      CheckOneOf("training.truncation_mode", training.truncation_mode(),
+                 {"keep_start", "keep_end"});
     }
     // transformers would ignore it.
     if (schedule == "constant" && (training.warmup_ratio() > 0 || training.warmup_steps() > 0)) {

@@ -23,6 +23,13 @@ void WarnOfEvaluation(const JobSpec& spec, std::vector<Warning>* warnings) {
   if (spec.dataset().max_eval_samples() > 0) Warn("dataset.max_eval_samples", kNoSet, warnings);
 }
 
+void WarnOfTraining(const JobSpec& spec, std::vector<Warning>* warnings) {
+  if (spec.training().gradient_checkpointing_every() > 1 &&
+      !spec.training().gradient_checkpointing()) {
+    Warn("training.gradient_checkpointing_every", "gradient_checkpointing is off", warnings);
+  }
+}
+
 void WarnOfKernels(const JobSpec& spec, std::vector<Warning>* warnings) {
   const KernelSpec& kernels = spec.kernels();
   if (spec.has_sft()) {
@@ -52,6 +59,7 @@ void WarnOfKernels(const JobSpec& spec, std::vector<Warning>* warnings) {
 std::vector<Warning> SpecWarnings(const JobSpec& spec) {
   std::vector<Warning> warnings;
   WarnOfEvaluation(spec, &warnings);
+  WarnOfTraining(spec, &warnings);
   WarnOfKernels(spec, &warnings);
   return warnings;
 }

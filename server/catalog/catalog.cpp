@@ -190,10 +190,4 @@ CatalogResolution Catalog::Resolve(liger::v1::JobSpec* spec) const {
   return resolution;
 }
 
-bool LooksLikePath(absl::string_view name) {
-  return absl::StrContains(name, '/') || absl::StartsWith(name, ".") ||
-         absl::StartsWith(name, "~") || absl::EndsWith(name, ".json") ||
-         absl::EndsWith(name, ".jsonl");
-}
-
 }  // namespace liger::server

@@ -53,10 +53,6 @@ class Catalog {
   std::set<std::string> uris_;
 };
 
-// A path or URI rather than a catalog name: has a '/', starts with '.' or '~',
-// or ends in .json or .jsonl.
-bool LooksLikePath(absl::string_view name);
-
 // Up to three of `candidates` that are close to `name` (edit distance, or one
 // contains the other), nearest first.
 std::vector<std::string> NearMatches(absl::string_view name,

@@ -119,14 +119,5 @@ TEST(CatalogFile, AMissingFileIsNotFound) {
             absl::StatusCode::kNotFound);
 }
 
-TEST(LooksLikePath, TellsPathsFromNames) {
-  for (const char* path : {"a/b", "./a", "../a", "~/a", "file:///a", "a.json", "a.jsonl"}) {
-    EXPECT_TRUE(LooksLikePath(path)) << path;
-  }
-  for (const char* name : {"llama3-8b", "qwen2.5-0.5b", "json"}) {
-    EXPECT_FALSE(LooksLikePath(name)) << name;
-  }
-}
-
 }  // namespace
 }  // namespace liger::server

@@ -199,5 +199,57 @@ TEST(SpecTest, HashIgnoresWhatDoesNotChangeTheRun) {
   EXPECT_NE(SpecHash(spec), SpecHash(changed));
 }
 
+TEST(LooksLikePath, TellsPathsFromNames) {
+  for (const char* path :
+       {"a/b", "./a", "../a", "~/a", "file:///a", "a.json", "a.jsonl", "a.csv", "a.jsonl.gz"}) {
+    EXPECT_TRUE(LooksLikePath(path)) << path;
+  }
+  for (const char* name : {"llama3-8b", "qwen2.5-0.5b", "json", "a.gz"}) {
+    EXPECT_FALSE(LooksLikePath(name)) << name;
+  }
+}
+
+std::vector<std::string> TrainingFields(const std::string& training) {
+  return Fields("{model: m, sft: , training: {" + training + "}}");
+}
+
+TEST(SpecTest, ScheduleParametersGoWithTheirSchedule) {
+  const std::string kwargs = "training.lr_scheduler_kwargs";
+  EXPECT_THAT(TrainingFields("lr_scheduler_kwargs: {power: 2}"), ElementsAre(kwargs + ".power"));
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: polynomial, lr_scheduler_kwargs: {power: 2}"),
+              IsEmpty());
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: polynomial, learning_rate: 1e-3, "
+                             "lr_scheduler_kwargs: {lr_end: 1e-2}"),
+              ElementsAre(kwargs + ".lr_end"));
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: cosine_with_min_lr"), ElementsAre(kwargs));
+  EXPECT_THAT(
+      TrainingFields("lr_scheduler_type: cosine_with_min_lr, lr_scheduler_kwargs: {min_lr: 1e-9}"),
+      IsEmpty());
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: cosine_with_min_lr, "
+                             "lr_scheduler_kwargs: {min_lr: 1e-9, min_lr_rate: 0.1}"),
+              ElementsAre(kwargs));
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: warmup_stable_decay"), ElementsAre(kwargs));
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: warmup_stable_decay, "
+                             "lr_scheduler_kwargs: {num_decay_steps: 5, decay_type: sqrt}"),
+              ElementsAre(kwargs + ".decay_type"));
+}
+
+TEST(SpecTest, WarmupStepsAreStepsOrAShare) {
+  for (const char* fine : {"0", "0.1", "1", "20"}) {
+    EXPECT_THAT(TrainingFields(std::string("warmup_steps: ") + fine), IsEmpty()) << fine;
+  }
+  EXPECT_THAT(TrainingFields("warmup_steps: 2.5"), ElementsAre("training.warmup_steps"));
+}
+
+TEST(SpecTest, NamesOfColumnsAndRolesAreKnownOnes) {
+  EXPECT_THAT(Fields("{model: m, sft: , dataset: {columns: {prompt: question}, "
+                     "roles: {agent: assistant}}}"),
+              IsEmpty());
+  EXPECT_THAT(Fields("{model: m, sft: , dataset: {columns: {promt: question}, "
+                     "roles: {agent: robot}}}"),
+              ElementsAre("dataset.columns.promt", "dataset.roles.agent"));
+  EXPECT_THAT(TrainingFields("truncation_mode: middle"), ElementsAre("training.truncation_mode"));
+}
+
 }  // namespace
 }  // namespace liger

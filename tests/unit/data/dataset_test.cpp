@@ -77,6 +77,21 @@ TEST_F(DatasetTest, DropsAndCountsRowsThatAreAllPrompt) {
   EXPECT_EQ(dataset.train_stats.tokens, tokens);
 }
 
+TEST_F(DatasetTest, KeepEndCutsTheStart) {
+  LoadOptions options;
+  options.max_length = 3;
+  options.keep_end = true;
+  const Dataset dataset = Load(R"([
+      {"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, 7, 8, 9]},
+      {"input_ids": [5, 6], "labels": [-100, 6]}])",
+                               {}, options);
+  EXPECT_EQ(dataset.train_stats.truncated_rows, 1);
+  EXPECT_THAT(dataset.train.sequences[0].input_ids, ElementsAre(7, 8, 9));
+  // Nothing predicts the first token that is left.
+  EXPECT_THAT(dataset.train.sequences[0].labels, ElementsAre(kIgnoredLabel, 8, 9));
+  EXPECT_THAT(dataset.train.sequences[1].input_ids, ElementsAre(5, 6));
+}
+
 TEST_F(DatasetTest, StrictRefusesSuchARow) {
   DatasetSpec spec;
   spec.set_strict(true);

@@ -1,6 +1,7 @@
 #include "worker/trainer/data/row_reader.h"
 
 #include "tests/unit/data/test_util.h"
+#include "worker/trainer/data/json_rows.h"
 
 namespace liger::trainer {
 namespace {
@@ -227,6 +228,29 @@ TEST(RowReader, LaterRowsMustFitTheFirst) {
   EXPECT_EQ(failure.row(), 2);
   EXPECT_THAT(failure.message(), HasSubstr("column text: the column is missing; the row has: "
                                            "prompt, completion"));
+}
+
+TEST(RowReader, ColumnsAndRolesTakeTheNamesOfTheFile) {
+  RowReaderOptions options = kSft;
+  options.names.columns = {{"prompt", "question"}, {"completion", "prompt"}};
+  const Row row = ReadOne(R"({"question": "q", "prompt": "a", "completion": "unused"})", options);
+  const auto& content = std::get<PromptCompletionRow>(row.content);
+  EXPECT_EQ(Dump(content.prompt), "q");
+  EXPECT_EQ(Dump(content.completion), "a");
+
+  const auto missing = ReadFailure(R"({"query": "q", "prompt": "a"})", options);
+  EXPECT_THAT(missing.message(),
+              AllOf(HasSubstr("row 1"), HasSubstr("column question"), HasSubstr("query, prompt")));
+  EXPECT_EQ(missing.field(), "dataset.columns.prompt");
+  EXPECT_THAT(ReadFailure(R"({"question": 5, "prompt": "a"})", options).message(),
+              HasSubstr("column question (read as prompt): must be a string"));
+
+  options.names = {{}, {{"agent", "assistant"}, {"customer", "user"}}};
+  const Row talk = ReadOne(
+      R"({"conversations": [{"from": "customer", "value": "q"}, {"from": "agent", "value": "a"}]})",
+      options);
+  EXPECT_EQ(Dump(std::get<TextRow>(talk.content).text),
+            R"([{"role":"user","content":"q"},{"role":"assistant","content":"a"}])");
 }
 
 }  // namespace

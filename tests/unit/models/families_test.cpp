@@ -122,12 +122,13 @@ TEST(LlamaWeights, RandomOnesAreSeededAndScaled) {
 
 // ---- Activation checkpointing ----
 
-std::map<std::string, at::Tensor> Gradients(bool checkpointed, bool frozen_embeddings) {
+// checkpoint_every: 0 checkpoints nothing.
+std::map<std::string, at::Tensor> Gradients(int64_t checkpoint_every, bool frozen_embeddings) {
   const std::string folder = golden::Folder("tiny/mha_untied_hub");
   const auto model = golden::LoadModel(folder, "LIGER");
   if (frozen_embeddings)
     model->named_parameters()["model.embed_tokens.weight"].requires_grad_(false);
-  if (checkpointed) ApplyActivationCheckpointing(*model);
+  if (checkpoint_every > 0) ApplyActivationCheckpointing(*model, checkpoint_every);
   FirstBatchLogits(*model, folder).square().mean().backward();
   std::map<std::string, at::Tensor> grads;
   for (const auto& item : model->named_parameters()) {
@@ -138,11 +139,13 @@ std::map<std::string, at::Tensor> Gradients(bool checkpointed, bool frozen_embed
 
 TEST(ActivationCheckpoint, GivesTheSameGradients) {
   for (const bool frozen : {false, true}) {
-    const auto expected = Gradients(/*checkpointed=*/false, frozen);
-    const auto actual = Gradients(/*checkpointed=*/true, frozen);
-    ASSERT_EQ(actual.size(), expected.size()) << "some parameters got no gradient";
-    for (const auto& [name, grad] : expected) {
-      EXPECT_TRUE(actual.at(name).equal(grad)) << name;
+    const auto expected = Gradients(0, frozen);
+    for (const int64_t every : {1, 2}) {
+      const auto actual = Gradients(every, frozen);
+      ASSERT_EQ(actual.size(), expected.size()) << "some parameters got no gradient";
+      for (const auto& [name, grad] : expected) {
+        EXPECT_TRUE(actual.at(name).equal(grad)) << name << " every " << every;
+      }
     }
   }
 }

@@ -6,9 +6,9 @@
 #include <numeric>
 #include <utility>
 
-#include "worker/trainer/data/json_rows.h"
 #include "worker/trainer/data/parallel_rows.h"
 #include "worker/trainer/data/random.h"
+#include "worker/trainer/data/row_file.h"
 #include "worker/trainer/data/row_reader.h"
 #include "worker/trainer/data/tokenize_row.h"
 #include "worker/trainer/error.h"
@@ -54,14 +54,15 @@ class FileLoader {
              const Tokenizer& tokenizer, const ChatTemplate* chat_template)
       : spec_(spec),
         options_(options),
-        rows_(path, options.max_rows),
-        reader_(rows_, ReaderOptions(spec, options, tokenizer, chat_template)),
+        rows_(OpenRows(path, options.max_rows)),
+        reader_(*rows_, ReaderOptions(spec, options, tokenizer, chat_template)),
         tokenizer_(tokenizer, chat_template,
                    {.method = options.method,
                     .completion_only_loss = options.completion_only_loss,
-                    .max_length = options.max_length}) {}
+                    .max_length = options.max_length,
+                    .keep_end = options.keep_end}) {}
 
-  int64_t num_rows() const { return rows_.size(); }
+  int64_t num_rows() const { return rows_->size(); }
   liger::v1::DatasetFormat format() const { return reader_.format(); }
 
   // `name` is the split's, for messages. The split may end up empty.
@@ -79,10 +80,10 @@ class FileLoader {
   }
 
   TrainerError AllDropped(const DataStats& stats) const {
-    return DataError(rows_.path() + ": no rows are left: in all " + std::to_string(stats.rows) +
+    return DataError(rows_->path() + ": no rows are left: in all " + std::to_string(stats.rows) +
                          " " + Cause(),
                      kKeepRows)
-        .File(rows_.path());
+        .File(rows_->path());
   }
 
   static RowKind Kind(JobSpec::MethodCase method) {
@@ -94,12 +95,14 @@ class FileLoader {
   static RowReaderOptions ReaderOptions(const DatasetSpec& spec, const LoadOptions& options,
                                         const Tokenizer& tokenizer,
                                         const ChatTemplate* chat_template) {
-    return {.format = spec.format(),
-            .kind = Kind(options.method),
-            .completion_only_loss = options.completion_only_loss,
-            .has_chat_template = chat_template != nullptr,
-            .vocab_size =
-                options.vocab_size > 0 ? options.vocab_size : int64_t{tokenizer.max_id()} + 1};
+    return {
+        .format = spec.format(),
+        .kind = Kind(options.method),
+        .completion_only_loss = options.completion_only_loss,
+        .has_chat_template = chat_template != nullptr,
+        .vocab_size = options.vocab_size > 0 ? options.vocab_size : int64_t{tokenizer.max_id()} + 1,
+        .names = {{spec.columns().begin(), spec.columns().end()},
+                  {spec.roles().begin(), spec.roles().end()}}};
   }
 
   TokenizedRow TokenizeRow(int64_t index) const {
@@ -109,12 +112,12 @@ class FileLoader {
       tokenized = tokenizer_.Tokenize(row);
     } catch (const TrainerError& e) {
       if (e.failure().row() != 0) throw;
-      throw rows_.Fail(index, e.what(), e.failure().action());
+      throw rows_->Fail(index, e.what(), e.failure().action());
     }
     if (tokenized.nothing_to_train && spec_.strict()) {
-      throw rows_.Fail(index, "nothing is left to train on: " + Cause(),
-                       "Raise training.max_length, shorten or complete the row, or set "
-                       "dataset.strict: false to drop such rows.");
+      throw rows_->Fail(index, "nothing is left to train on: " + Cause(),
+                        "Raise training.max_length, shorten or complete the row, or set "
+                        "dataset.strict: false to drop such rows.");
     }
     return tokenized;
   }
@@ -149,13 +152,14 @@ class FileLoader {
             std::vector<std::string>* warnings) const {
     const std::string of_rows = " of " + std::to_string(stats.rows) + " " + split + " rows ";
     if (stats.dropped_rows > 0) {
-      warnings->push_back(rows_.path() + ": " + std::to_string(stats.dropped_rows) + of_rows +
+      warnings->push_back(rows_->path() + ": " + std::to_string(stats.dropped_rows) + of_rows +
                           (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
                           RowList(stats.first_dropped, stats.dropped_rows) + "): " + Cause() +
                           ". " + kKeepRows);
     }
     if (stats.boundary_merges > 0) {
-      warnings->push_back(rows_.path() + ": in " + std::to_string(stats.boundary_merges) + of_rows +
+      warnings->push_back(rows_->path() + ": in " + std::to_string(stats.boundary_merges) +
+                          of_rows +
                           "tokens merge across the end of the prompt, so the model trains on "
                           "another context than it answers in; end prompts on a token boundary");
     }
@@ -163,7 +167,7 @@ class FileLoader {
 
   const DatasetSpec& spec_;
   const LoadOptions& options_;
-  JsonRows rows_;
+  std::unique_ptr<const RowFile> rows_;
   RowReader reader_;
   RowTokenizer tokenizer_;
 };

@@ -20,8 +20,9 @@ struct LoadOptions {
   liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
   // SFT: unset takes TRL's default, true for prompt/completion rows only.
   std::optional<bool> completion_only_loss;
-  // Most tokens of a sequence; the end is cut.
+  // Most tokens of a sequence; the end is cut, or with keep_end the start.
   int64_t max_length = 1024;
+  bool keep_end = false;
   // Seed of the evaluation split.
   uint64_t data_seed = 42;
   // CHECK tasks: read at most this many rows of each file; 0 reads all.

@@ -1,6 +1,6 @@
 #include "worker/trainer/data/json_rows.h"
 
-#include <system_error>
+#include <algorithm>
 
 #include "worker/trainer/json_location.h"
 #include "worker/trainer/json_parse.h"
@@ -9,7 +9,6 @@ namespace liger::trainer {
 namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
-constexpr char kUtf8Bom[] = "\xEF\xBB\xBF";
 constexpr char kFixRow[] = "Correct the row, or remove it.";
 
 size_t SkipSpace(std::string_view text, size_t at) {
@@ -47,39 +46,28 @@ size_t ValueEnd(std::string_view text, size_t at) {
   return std::string_view::npos;
 }
 
-std::unique_ptr<const MappedFile> Map(const std::string& path) {
-  try {
-    return std::make_unique<MappedFile>(path);
-  } catch (const std::system_error& e) {
-    throw DataError("cannot read " + path + ": " + e.code().message(),
-                    "Check dataset.uri, and that the worker may read the file.")
-        .File(path);
-  }
-}
-
 }  // namespace
 
-JsonRows::JsonRows(const std::string& path, int64_t max_rows) : path_(path), file_(Map(path)) {
-  size_t at = text().starts_with(kUtf8Bom) ? 3 : 0;
-  at = SkipSpace(text(), at);
+JsonRows::JsonRows(const std::string& path, int64_t max_rows) : RowFile(path) {
+  const size_t at = SkipSpace(text(), 0);
   if (at == text().size()) {
-    throw DataError(path_ + ": the file is empty",
+    throw DataError(path + ": the file is empty",
                     "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
-        .File(path_);
+        .File(path);
   }
   if (text()[at] == '[') {
     SplitArray(at + 1, max_rows);
   } else if (text()[at] == '{') {
     SplitLines(at, max_rows);
   } else {
-    throw DataError(path_ + ": neither a JSON array nor JSON lines: it begins with '" +
+    throw DataError(path + ": neither a JSON array nor JSON lines: it begins with '" +
                         std::string(text().substr(at, 1)) + "'",
                     "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
-        .File(path_);
+        .File(path);
   }
   if (rows_.empty()) {
-    throw DataError(path_ + ": the array holds no rows", "Give a file with at least one row.")
-        .File(path_);
+    throw DataError(path + ": the array holds no rows", "Give a file with at least one row.")
+        .File(path);
   }
 }
 
@@ -113,7 +101,7 @@ void JsonRows::SplitArray(size_t at, int64_t max_rows) {
 nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   const Span& span = rows_.at(index);
   nlohmann::ordered_json row;
-  file_->RequireWhole();
+  text_.RequireWhole();
   try {
     row = ParseJson<nlohmann::ordered_json>(text().substr(span.begin, span.end - span.begin));
   } catch (const JsonTextError& e) {
@@ -126,21 +114,11 @@ nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   return row;
 }
 
-TrainerError JsonRows::Fail(int64_t index, const std::string& what,
-                            const std::string& action) const {
-  const int64_t line = Locate(text(), rows_.at(index).begin).line;
-  return DataError(path_ + ": row " + std::to_string(index + 1) + " (line " + std::to_string(line) +
-                       "): " + what,
-                   action)
-      .File(path_)
-      .Row(index + 1);
-}
-
 TrainerError JsonRows::SyntaxError(int64_t index, size_t offset, const std::string& what) const {
-  return DataError(path_ + ": row " + std::to_string(index + 1) + " (" +
+  return DataError(path() + ": row " + std::to_string(index + 1) + " (" +
                        Locate(text(), std::min(offset, text().size())).ToString() + "): " + what,
                    kFixRow)
-      .File(path_)
+      .File(path())
       .Row(index + 1);
 }
 

@@ -37,6 +37,41 @@ std::string TypeName(const ordered_json& value) {
 
 }  // namespace
 
+RowColumns::RowColumns(const RowFile& rows, int64_t index, const RowNames& names)
+    : rows_(rows), index_(index), names_(names) {
+  row_ = rows.Parse(index);
+  if (names.columns.empty()) return;
+  ordered_json renamed = ordered_json::object();
+  for (const auto& [name, in_file] : names.columns) {
+    if (const auto it = row_.find(in_file); it != row_.end()) renamed[name] = *it;
+  }
+  for (const auto& [name, in_file] : names.columns) {
+    row_.erase(name);
+    row_.erase(in_file);
+  }
+  row_.update(renamed);
+}
+
+void RowColumns::RequireMappedColumns() const {
+  static const RowNames kAsInTheFile;
+  for (const auto& [name, in_file] : names_.columns) {
+    if (row_.contains(name)) continue;
+    const std::string names = RowColumns(rows_, index_, kAsInTheFile).Names();
+    throw rows_
+        .Fail(index_, "column " + in_file + ": the column is missing; the row has: " + names,
+              "Correct dataset.columns." + name + ", which names it.")
+        .Field("dataset.columns." + name);
+  }
+}
+
+std::string RowColumns::Described(const std::string& column) const {
+  // Fields inside of a column are addressed as "messages[2].content".
+  const std::string name = column.substr(0, column.find_first_of("[."));
+  const auto it = names_.columns.find(name);
+  if (it == names_.columns.end()) return column;
+  return it->second + column.substr(name.size()) + " (read as " + name + ")";
+}
+
 bool RowColumns::Has(const std::string& column) const {
   const auto it = row_.find(column);
   return it != row_.end() && !it->is_null();
@@ -61,6 +96,19 @@ std::string RowColumns::String(const std::string& column) const {
 
 bool RowColumns::Bool(const std::string& column) const {
   const ordered_json& value = At(column);
+  if (rows_.all_text()) {
+    for (const auto& [text, truth] : {std::pair{"true", true},
+                                      {"True", true},
+                                      {"TRUE", true},
+                                      {"1", true},
+                                      {"false", false},
+                                      {"False", false},
+                                      {"FALSE", false},
+                                      {"0", false}}) {
+      if (value == text) return truth;
+    }
+    throw Fail(column, "must be true or false, not " + value.dump(), "Correct the row.");
+  }
   if (!value.is_boolean()) {
     throw Fail(column, "must be true or false, not " + TypeName(value), "Correct the row.");
   }
@@ -145,11 +193,13 @@ std::string RowColumns::Role(const std::string& where, const ordered_json& messa
     throw Fail(where, "the message has no role", "Give it a role (or ShareGPT's from).");
   }
   const std::string& role = it->get_ref<const std::string&>();
+  if (const auto it = names_.roles.find(role); it != names_.roles.end()) return it->second;
   for (const auto& [written, known] : kRoles) {
     if (role == written) return std::string(known);
   }
   throw Fail(where + "." + key, "unknown role \"" + role + "\"",
-             "Use system, developer, user, assistant or tool (ShareGPT: human, gpt, observation).");
+             "Use system, developer, user, assistant or tool (ShareGPT: human, gpt, observation), "
+             "or say in dataset.roles which of these it is.");
 }
 
 void RowColumns::CheckContent(const std::string& where, const ordered_json& message) const {
@@ -209,8 +259,8 @@ std::string RowColumns::Names() const {
 
 TrainerError RowColumns::Fail(const std::string& column, const std::string& what,
                               const std::string& action) const {
-  TrainerError error =
-      rows_.Fail(index_, (column.empty() ? "" : "column " + column + ": ") + what, action);
+  TrainerError error = rows_.Fail(
+      index_, (column.empty() ? "" : "column " + Described(column) + ": ") + what, action);
   error.Field(column);
   return error;
 }

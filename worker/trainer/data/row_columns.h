@@ -2,22 +2,31 @@
 #define LIGER_WORKER_TRAINER_DATA_ROW_COLUMNS_H_
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "worker/trainer/data/json_rows.h"
 #include "worker/trainer/data/row.h"
+#include "worker/trainer/data/row_file.h"
 
 namespace liger::trainer {
+
+// What a file calls things (DatasetSpec.columns and roles).
+struct RowNames {
+  std::map<std::string, std::string> columns;  // name in the file by the format's name
+  std::map<std::string, std::string> roles;    // role by name in the file
+};
 
 // Typed access to the columns of one parsed row. Everything here throws
 // TrainerError (DATA) that names the row and the column.
 class RowColumns {
  public:
-  RowColumns(const JsonRows& rows, int64_t index) : rows_(rows), index_(index) {
-    row_ = rows.Parse(index);
-  }
+  // All three must outlive this.
+  RowColumns(const RowFile& rows, int64_t index, const RowNames& names);
+
+  // Throws when the row lacks a column that names.columns maps to.
+  void RequireMappedColumns() const;
 
   // A column that is null counts as absent.
   bool Has(const std::string& column) const;
@@ -52,8 +61,12 @@ class RowColumns {
   std::string Role(const std::string& where, const nlohmann::ordered_json& message) const;
   void CheckContent(const std::string& where, const nlohmann::ordered_json& message) const;
 
-  const JsonRows& rows_;
+  // "prompt", or "question (read as prompt)".
+  std::string Described(const std::string& column) const;
+
+  const RowFile& rows_;
   const int64_t index_;
+  const RowNames& names_;
   nlohmann::ordered_json row_;
 };
 

@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "worker/trainer/data/row_columns.h"
 #include "worker/trainer/data/text_prefix.h"
 
 namespace liger::trainer {
@@ -315,9 +314,10 @@ Row ReadLabelled(const RowColumns& row, const RowReaderOptions& options) {
 
 }  // namespace
 
-RowReader::RowReader(const JsonRows& rows, const RowReaderOptions& options)
+RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
     : rows_(rows), options_(options) {
-  const RowColumns first(rows, 0);
+  const RowColumns first(rows, 0, options_.names);
+  first.RequireMappedColumns();
   if (options_.format == liger::v1::DATASET_FORMAT_AUTO)
     options_.format = DetectFormat(first, options.kind);
   CheckKind(first, options_);
@@ -325,7 +325,7 @@ RowReader::RowReader(const JsonRows& rows, const RowReaderOptions& options)
 }
 
 Row RowReader::Read(int64_t index) const {
-  const RowColumns columns(rows_, index);
+  const RowColumns columns(rows_, index, options_.names);
   Row row = options_.kind == RowKind::kPair       ? ReadPair(columns, options_)
             : options_.kind == RowKind::kLabelled ? ReadLabelled(columns, options_)
                                                   : ReadSequence(columns, options_);

@@ -5,8 +5,9 @@
 #include <optional>
 
 #include "liger/v1/job_spec.pb.h"
-#include "worker/trainer/data/json_rows.h"
 #include "worker/trainer/data/row.h"
+#include "worker/trainer/data/row_columns.h"
+#include "worker/trainer/data/row_file.h"
 
 namespace liger::trainer {
 
@@ -21,6 +22,7 @@ struct RowReaderOptions {
   bool has_chat_template = false;
   // Token ids of tokenised rows must be below this.
   int64_t vocab_size = 0;
+  RowNames names;
 };
 
 // Turns the rows of one file into Row, by the format that the spec names or, for
@@ -49,7 +51,7 @@ class RowReader {
  public:
   // Throws TrainerError (DATA): the columns fit no format, or the format does
   // not serve the method. `rows` must outlive this.
-  RowReader(const JsonRows& rows, const RowReaderOptions& options);
+  RowReader(const RowFile& rows, const RowReaderOptions& options);
 
   liger::v1::DatasetFormat format() const { return options_.format; }
 
@@ -58,7 +60,7 @@ class RowReader {
   Row Read(int64_t index) const;
 
  private:
-  const JsonRows& rows_;
+  const RowFile& rows_;
   RowReaderOptions options_;
 };
 

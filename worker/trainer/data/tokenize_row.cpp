@@ -211,13 +211,21 @@ std::string RowTokenizer::WithEos(const std::string& text) const {
   return eos_token_.empty() || text.ends_with(eos_token_) ? text : text + eos_token_;
 }
 
+bool RowTokenizer::Truncate(Example* sequence) const {
+  const int64_t excess = static_cast<int64_t>(sequence->input_ids.size()) - options_.max_length;
+  if (excess <= 0) return false;
+  for (std::vector<int32_t>* row : {&sequence->input_ids, &sequence->labels}) {
+    const auto cut = options_.keep_end ? row->begin() : row->end() - excess;
+    row->erase(cut, cut + excess);
+  }
+  // Nothing is left to predict the first token from, and an answer needs a prompt.
+  if (options_.keep_end) sequence->labels.front() = kIgnoredLabel;
+  return true;
+}
+
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
-    if (static_cast<int64_t>(sequence.input_ids.size()) > options_.max_length) {
-      sequence.input_ids.resize(options_.max_length);
-      sequence.labels.resize(options_.max_length);
-      row->truncated = true;
-    }
+    row->truncated |= Truncate(&sequence);
     // Nothing predicts a sequence's first token.
     const bool has_target = sequence.labels.size() > 1 &&
                             std::any_of(sequence.labels.begin() + 1, sequence.labels.end(),

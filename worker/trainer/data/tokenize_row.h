@@ -39,7 +39,8 @@ struct TokenizedRow {
 // Where the answer starts: SFT and DPO, where the ids of the prompt (rendered
 // with its generation prompt) and those of prompt + answer diverge; ORPO
 // (trl.experimental.orpo, tokenize_row), after the prompt's ids, or one earlier
-// when they are no prefix. Truncation keeps the first max_length tokens.
+// when they are no prefix. Truncation keeps the first max_length tokens, or with
+// keep_end the last ones.
 //
 // Not as TRL: ORPO does not cut a prompt longer than max_length and keeps rows
 // with an empty answer, whose mean log-probability is 0/0: here such rows have
@@ -54,6 +55,7 @@ class RowTokenizer {
     liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
     std::optional<bool> completion_only_loss;  // see LoadOptions
     int64_t max_length = 1024;
+    bool keep_end = false;  // of rows longer than that
   };
 
   // chat_template may be null. Both must outlive this.
@@ -87,6 +89,8 @@ class RowTokenizer {
   std::string RenderPrompt(const nlohmann::ordered_json& messages,
                            const nlohmann::ordered_json& variables) const;
   std::string WithEos(const std::string& text) const;
+  // True when something was cut off.
+  bool Truncate(Example* sequence) const;
   void Finish(TokenizedRow* row) const;
 
   const Tokenizer& tokenizer_;

@@ -18,6 +18,7 @@ LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
     options.completion_only_loss = spec.sft().completion_only_loss();
   }
   options.max_length = spec.training().max_length();
+  options.keep_end = spec.training().truncation_mode() == "keep_end";
   options.data_seed = static_cast<uint64_t>(spec.training().data_seed());
   options.max_rows = request.launch.check_max_rows();
   options.train_path = paths.train_path;

@@ -1,5 +1,6 @@
 #include "worker/trainer/loop/model_setup.h"
 
+#include <algorithm>
 #include <map>
 
 #include "worker/trainer/models/activation_checkpoint.h"
@@ -27,7 +28,11 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
   if (device.on_gpu()) result.model->to(device.torch());
   result.model->train();
   result.parameters = std::make_unique<TrainableParameters>(NamedLeaves(*result.model), precision);
-  if (spec.training().gradient_checkpointing()) ApplyActivationCheckpointing(*result.model);
+  if (spec.training().gradient_checkpointing()) {
+    // Specs stored by an older coordinator do not have the field.
+    const int64_t every = std::max(1, spec.training().gradient_checkpointing_every());
+    ApplyActivationCheckpointing(*result.model, every);
+  }
   return result;
 }
 

@@ -86,9 +86,9 @@ at::Tensor CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD) {
   return Checkpoint::apply(hidden_TD, anchor, block);
 }
 
-void ApplyActivationCheckpointing(CausalLM& model) {
-  model.set_block_runner([](int64_t, const BlockFn& block, const at::Tensor& hidden_TD) {
-    return CheckpointedCall(block, hidden_TD);
+void ApplyActivationCheckpointing(CausalLM& model, int64_t every) {
+  model.set_block_runner([every](int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD) {
+    return layer % every == 0 ? CheckpointedCall(block, hidden_TD) : block(hidden_TD);
   });
 }
 

@@ -14,8 +14,8 @@ namespace liger::trainer {
 // is fine. Without grad mode it is a plain call.
 at::Tensor CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD);
 
-// Checkpoints every block of `model`.
-void ApplyActivationCheckpointing(CausalLM& model);
+// Checkpoints every n-th block of `model`, from the first; `every` >= 1.
+void ApplyActivationCheckpointing(CausalLM& model, int64_t every = 1);
 
 }  // namespace liger::trainer
 

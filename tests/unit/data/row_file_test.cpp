@@ -1,0 +1,95 @@
+#include "worker/trainer/data/row_file.h"
+
+#include <zlib.h>
+
+#include "tests/unit/data/test_util.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// As `gzip` writes it.
+std::string Gzip(std::string text) {
+  z_stream stream = {};
+  EXPECT_EQ(deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  std::string packed(deflateBound(&stream, text.size()), 0);
+  stream.next_in = reinterpret_cast<Bytef*>(text.data());
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
+std::string Rows(const std::string& content, const std::string& name) {
+  const TempFile file(content, name);
+  const auto rows = OpenRows(file.path(), 0);
+  std::string text;
+  for (int64_t i = 0; i < rows->size(); ++i) text += rows->Parse(i).dump();
+  return text;
+}
+
+liger::v1::Failure ReadFailure(const std::string& content, const std::string& name) {
+  return FailureOf([&] { Rows(content, name); });
+}
+
+TEST(CsvRows, ReadsRfc4180) {
+  EXPECT_EQ(Rows("\xEF\xBB\xBFprompt,\"the, answer\"\r\n"
+                 "plain, spaced \r\n\r\n"
+                 "\"a \"\"quoted\"\" word\",\"two\nlines\"\n"
+                 "5\" disk,\n"
+                 "é,\"\"\"\"",
+                 "rows.csv"),
+            R"({"prompt":"plain","the, answer":" spaced "})"
+            R"({"prompt":"a \"quoted\" word","the, answer":"two\nlines"})"
+            R"({"prompt":"5\" disk","the, answer":null})"
+            R"({"prompt":"é","the, answer":"\""})");
+}
+
+TEST(CsvRows, BreaksAreNamedByRowAndLine) {
+  EXPECT_THAT(ReadFailure("a,b\n1,\"x\ny\"\n1,2,3\n", "rows.csv").message(),
+              HasSubstr("row 2 (line 4): has 3 fields, and the header names 2 columns"));
+  EXPECT_THAT(ReadFailure("a,b\n1,\"x\n", "rows.csv").message(),
+              AllOf(HasSubstr("row 1 (line 2)"), HasSubstr("never closed")));
+  EXPECT_THAT(ReadFailure("a,b\n1,\"x\"y\n", "rows.csv").message(),
+              HasSubstr("row 1 (line 2): text follows the closing quote of field 2"));
+  EXPECT_THAT(ReadFailure("a\n\xFF\n", "rows.csv").message(), HasSubstr("column a: is not UTF-8"));
+  EXPECT_THAT(ReadFailure("a,a\n1,2\n", "rows.csv").message(), HasSubstr("column \"a\" twice"));
+  EXPECT_THAT(ReadFailure("a,b\n", "rows.csv").message(), HasSubstr("no rows"));
+  EXPECT_THAT(ReadFailure("", "rows.csv").message(), HasSubstr("the file is empty"));
+}
+
+TEST(CsvRows, ReadsNoMoreRowsThanAsked) {
+  const TempFile file("a\n1\n2\n\"3\n", "rows.csv");
+  EXPECT_EQ(OpenRows(file.path(), 2)->size(), 2);
+}
+
+TEST(DataText, UnpacksGzipWhateverTheName) {
+  const std::string big(3'000'000, ' ');  // more than a piece
+  for (const char* name : {"rows.jsonl.gz", "rows.json"}) {
+    EXPECT_EQ(Rows(Gzip(big + "{\"a\": 1}\n"), name), "{\"a\":1}") << name;
+  }
+  EXPECT_EQ(Rows(Gzip("a\n1\n") + Gzip("2\n"), "rows.csv.gz"), R"({"a":"1"}{"a":"2"})");
+}
+
+TEST(DataText, GzipThatIsCutOrDamagedIsRefused) {
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += "{\"a\": " + std::to_string(i * i) + "}\n";
+  const std::string packed = Gzip(text);
+  for (const size_t length : {size_t{2}, size_t{12}, packed.size() / 2, packed.size() - 1}) {
+    EXPECT_THAT(ReadFailure(packed.substr(0, length), "rows.jsonl.gz").message(),
+                AllOf(HasSubstr("rows.jsonl.gz: byte "), HasSubstr("cut short")))
+        << length;
+  }
+  std::string damaged = packed;
+  damaged[packed.size() / 2] ^= 0x40;
+  EXPECT_THAT(ReadFailure(damaged, "rows.jsonl.gz").message(), HasSubstr("is damaged"));
+  EXPECT_THAT(ReadFailure(packed + "tail", "rows.jsonl.gz").message(), HasSubstr("is damaged"));
+}
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,135 @@
+#include "worker/trainer/data/csv_rows.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "worker/trainer/text/unicode.h"
+
+namespace liger::trainer {
+namespace {
+
+constexpr char kFixRow[] = "Correct the row, or remove it.";
+
+// The end of the record that begins at `at`: its line break, or the text's end;
+// npos when a quote is left open.
+size_t RecordEnd(std::string_view text, size_t at) {
+  bool quoted = false;
+  bool field_start = true;
+  for (; at < text.size(); ++at) {
+    const char c = text[at];
+    if (quoted) {
+      if (c == '"') quoted = false;  // a doubled quote opens again at once
+    } else if (c == '"' && (field_start || text[at - 1] == '"')) {
+      quoted = true;
+    } else if (c == '\n') {
+      return at;
+    }
+    field_start = !quoted && c == ',';
+  }
+  return quoted ? std::string_view::npos : text.size();
+}
+
+std::string_view WithoutLineEnd(std::string_view record) {
+  if (record.ends_with('\r')) record.remove_suffix(1);
+  return record;
+}
+
+// The fields of one record; false when text follows a closing quote.
+bool SplitRecord(std::string_view record, std::vector<std::string>* fields) {
+  size_t at = 0;
+  while (true) {
+    std::string& field = fields->emplace_back();
+    if (at < record.size() && record[at] == '"') {
+      while (true) {
+        const size_t quote = record.find('"', ++at);
+        if (quote == std::string_view::npos) return false;
+        field += record.substr(at, quote - at);
+        at = quote + 1;
+        if (at >= record.size() || record[at] != '"') break;
+        field += '"';
+      }
+      if (at < record.size() && record[at] != ',') return false;
+    } else {
+      const size_t comma = std::min(record.find(',', at), record.size());
+      field = record.substr(at, comma - at);
+      at = comma;
+    }
+    if (at >= record.size()) return true;
+    ++at;  // the comma
+  }
+}
+
+}  // namespace
+
+CsvRows::CsvRows(const std::string& path, int64_t max_rows) : RowFile(path) {
+  const std::string_view text = text_.view();
+  size_t at = 0;
+  while (at < text.size() && (max_rows == 0 || columns_.empty() || size() < max_rows)) {
+    const size_t end = RecordEnd(text, at);
+    if (end == std::string_view::npos) {
+      if (columns_.empty()) throw NotCsv("a quote in the header line is left open");
+      begins_.push_back(at);
+      throw Fail(size() - 1, "a quote that opens here or later is never closed",
+                 "Close it; quotes inside of a quoted field are written twice.");
+    }
+    if (!WithoutLineEnd(text.substr(at, end - at)).empty()) {
+      if (columns_.empty()) {
+        ReadHeader(end);
+      } else {
+        begins_.push_back(at);
+      }
+    }
+    at = end + 1;
+  }
+  if (columns_.empty()) throw NotCsv("the file is empty");
+  if (begins_.empty()) throw NotCsv("the file has a header line and no rows");
+}
+
+void CsvRows::ReadHeader(size_t end) {
+  // Empty lines may stand before it, and they hold nothing.
+  std::string_view header = WithoutLineEnd(text_.view().substr(0, end));
+  header.remove_prefix(std::min(header.find_first_not_of("\r\n"), header.size()));
+  if (!SplitRecord(header, &columns_)) throw NotCsv("text follows a quoted name in the header");
+  std::vector<std::string> names = columns_;
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice != names.end()) throw NotCsv("the header names column \"" + *twice + "\" twice");
+  for (const std::string& name : columns_) {
+    if (!unicode::IsValidUtf8(name)) throw NotCsv("the header line is not UTF-8");
+  }
+}
+
+nlohmann::ordered_json CsvRows::Parse(int64_t index) const {
+  text_.RequireWhole();
+  const size_t begin = begins_.at(index);
+  const size_t end = RecordEnd(text_.view(), begin);
+  std::vector<std::string> fields;
+  if (!SplitRecord(WithoutLineEnd(text_.view().substr(begin, end - begin)), &fields)) {
+    throw Fail(index, "text follows the closing quote of field " + std::to_string(fields.size()),
+               "Write quotes inside of a quoted field twice.");
+  }
+  if (fields.size() != columns_.size()) {
+    throw Fail(index,
+               "has " + std::to_string(fields.size()) + " fields, and the header names " +
+                   std::to_string(columns_.size()) + " columns",
+               "Put fields that hold commas or line breaks in double quotes.");
+  }
+  nlohmann::ordered_json row = nlohmann::ordered_json::object();
+  for (size_t i = 0; i < fields.size(); ++i) {
+    if (!unicode::IsValidUtf8(fields[i])) {
+      throw Fail(index, "column " + columns_[i] + ": is not UTF-8", "Save the file as UTF-8.");
+    }
+    auto& value = row[columns_[i]];  // null
+    if (!fields[i].empty()) value = std::move(fields[i]);
+  }
+  return row;
+}
+
+TrainerError CsvRows::NotCsv(const std::string& what) const {
+  return DataError(path() + ": " + what,
+                   "Give a .csv file whose first line names the columns, such as "
+                   "prompt,completion.")
+      .File(path());
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,103 @@
+#include "worker/trainer/data/data_text.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <limits>
+#include <system_error>
+
+#include "worker/trainer/error.h"
+
+namespace liger::trainer {
+namespace {
+
+constexpr std::string_view kUtf8Bom = "\xEF\xBB\xBF";
+constexpr std::string_view kGzipMagic = "\x1F\x8B";
+constexpr size_t kPiece = size_t{1} << 20;
+
+std::unique_ptr<const MappedFile> Map(const std::string& path) {
+  try {
+    return std::make_unique<MappedFile>(path);
+  } catch (const std::system_error& e) {
+    throw DataError("cannot read " + path + ": " + e.code().message(),
+                    "Check dataset.uri, and that the worker may read the file.")
+        .File(path);
+  }
+}
+
+class Inflater {
+ public:
+  explicit Inflater(const MappedFile& file) : file_(file), packed_(file.bytes()) {
+    constexpr int kGzipOnly = 16 + MAX_WBITS;
+    if (inflateInit2(&stream_, kGzipOnly) != Z_OK) throw std::bad_alloc();
+  }
+  ~Inflater() { inflateEnd(&stream_); }
+  Inflater(const Inflater&) = delete;
+  Inflater& operator=(const Inflater&) = delete;
+
+  std::string Run() {
+    std::string text;
+    while (true) {
+      const int status = Piece(&text);
+      if (status == Z_STREAM_END && at() == packed_.size()) return text;
+      if (status == Z_STREAM_END) {  // several members are one text
+        if (inflateReset(&stream_) != Z_OK) throw Damaged("cannot go on");
+      } else if (status == Z_BUF_ERROR || (status == Z_OK && Starved())) {
+        throw Damaged("the gzip stream is cut short");
+      } else if (status == Z_MEM_ERROR) {
+        throw std::bad_alloc();
+      } else if (status != Z_OK) {
+        throw Damaged(std::string("the gzip stream is damaged: ") +
+                      (stream_.msg == nullptr ? "not gzip" : stream_.msg));
+      }
+    }
+  }
+
+ private:
+  size_t at() const { return next_ - stream_.avail_in; }
+  bool Starved() const { return stream_.avail_in == 0 && next_ == packed_.size() && !full_; }
+
+  // Unpacks up to kPiece more bytes behind `text`.
+  int Piece(std::string* text) {
+    if (stream_.avail_in == 0) {
+      const size_t take = std::min(packed_.size() - next_, kPiece);
+      file_.RequireWhole();
+      // zlib does not write through this pointer.
+      stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed_.data() + next_));
+      stream_.avail_in = static_cast<uInt>(take);
+      next_ += take;
+    }
+    const size_t old_size = text->size();
+    text->resize(old_size + kPiece);
+    stream_.next_out = reinterpret_cast<Bytef*>(text->data() + old_size);
+    stream_.avail_out = kPiece;
+    const int status = inflate(&stream_, Z_NO_FLUSH);
+    full_ = stream_.avail_out == 0;
+    text->resize(text->size() - stream_.avail_out);
+    return status;
+  }
+
+  TrainerError Damaged(const std::string& what) const {
+    return DataError(file_.path() + ": byte " + std::to_string(at()) + ": " + what,
+                     "Copy the file again from where it came from.")
+        .File(file_.path());
+  }
+
+  const MappedFile& file_;
+  const std::string_view packed_;
+  z_stream stream_ = {};
+  size_t next_ = 0;  // what has been given to zlib
+  bool full_ = false;
+};
+
+}  // namespace
+
+DataText::DataText(const std::string& path) : file_(Map(path)), view_(file_->bytes()) {
+  if (view_.starts_with(kGzipMagic)) {
+    unpacked_ = Inflater(*file_).Run();
+    view_ = unpacked_;
+  }
+  if (view_.starts_with(kUtf8Bom)) view_.remove_prefix(kUtf8Bom.size());
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,36 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_DATA_TEXT_H_
+#define LIGER_WORKER_TRAINER_DATA_DATA_TEXT_H_
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "worker/trainer/mapped_file.h"
+
+namespace liger::trainer {
+
+// The text of a file of data: mapped, or unpacked into memory when its content
+// is gzip's (RFC 1952, several members too), whatever its name.
+class DataText {
+ public:
+  // Throws TrainerError (DATA): the file cannot be read, or its gzip stream is
+  // cut short or damaged (with the byte).
+  explicit DataText(const std::string& path);
+
+  const std::string& path() const { return file_->path(); }
+  // Without a UTF-8 byte order mark.
+  std::string_view view() const { return view_; }
+  // See MappedFile.
+  void RequireWhole() const {
+    if (unpacked_.empty()) file_->RequireWhole();
+  }
+
+ private:
+  std::unique_ptr<const MappedFile> file_;
+  std::string unpacked_;
+  std::string_view view_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_DATA_TEXT_H_

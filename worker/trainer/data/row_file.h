@@ -1,0 +1,49 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_ROW_FILE_H_
+#define LIGER_WORKER_TRAINER_DATA_ROW_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "worker/trainer/data/data_text.h"
+#include "worker/trainer/error.h"
+
+namespace liger::trainer {
+
+// The rows of a file of data, each an object of columns. The file is split
+// when it is opened; each row is parsed when asked for, from any thread.
+class RowFile {
+ public:
+  virtual ~RowFile() = default;
+
+  const std::string& path() const { return text_.path(); }
+  virtual int64_t size() const = 0;
+
+  // Row `index` (0-based), an object whose keys keep their order. Throws
+  // TrainerError (DATA) with the row and place of what is wrong.
+  virtual nlohmann::ordered_json Parse(int64_t index) const = 0;
+
+  // Every value is text, and so are numbers and truth values.
+  virtual bool all_text() const { return false; }
+
+  // An error about the row: "FILE: row 17 (line 230): WHAT".
+  TrainerError Fail(int64_t index, const std::string& what, const std::string& action) const;
+
+ protected:
+  explicit RowFile(const std::string& path) : text_(path) {}
+
+  // Where the row begins in the text.
+  virtual size_t Begin(int64_t index) const = 0;
+
+  DataText text_;
+};
+
+// A .csv file by its name (also .csv.gz), else JSON by its content. Reads at
+// most max_rows rows; 0 reads all. Throws TrainerError (DATA): the file cannot
+// be read, is none of these, holds no rows, or is broken between two rows.
+std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_ROW_FILE_H_
