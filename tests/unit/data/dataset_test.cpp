@@ -146,6 +146,21 @@ TEST_F(DatasetTest, PairsAreDroppedWhereEitherAnswerIsGone) {
   EXPECT_THAT(dataset.train_stats.first_dropped, ElementsAre(2, 3));
 }
 
+TEST_F(DatasetTest, PairsWithEqualAnswersAreCountedAndKept) {
+  LoadOptions options;
+  options.method = liger::v1::JobSpec::kDpo;
+  options.max_length = 4;
+  const Dataset dataset = Load(R"([
+      {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [5]},
+      {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [3, 4]},
+      {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": [3, 4, 6]}])",
+                               {}, options);
+  EXPECT_EQ(dataset.train.num_rows(), 3);
+  EXPECT_EQ(dataset.train_stats.equal_pairs, 2);
+  EXPECT_THAT(dataset.warnings,
+              ElementsAre(HasSubstr("in 2 of 3 training rows chosen and rejected are the same")));
+}
+
 TEST_F(DatasetTest, TheFirstBrokenRowIsToldWhateverTheThreads) {
   std::string rows = Tokenised(400);
   std::string broken;

@@ -135,6 +135,8 @@ class FileLoader {
     }
     stats.truncated_rows += row->truncated;
     stats.boundary_merges += row->boundary_merge;
+    stats.equal_pairs +=
+        row->sequences.size() == 2 && row->sequences[0].input_ids == row->sequences[1].input_ids;
     for (Example& sequence : row->sequences) {
       stats.tokens += static_cast<int64_t>(sequence.input_ids.size());
       stats.target_tokens += std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
@@ -156,6 +158,11 @@ class FileLoader {
                           (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
                           RowList(stats.first_dropped, stats.dropped_rows) + "): " + Cause() +
                           ". " + kKeepRows);
+    }
+    if (stats.equal_pairs > 0) {
+      warnings->push_back(rows_->path() + ": in " + std::to_string(stats.equal_pairs) + of_rows +
+                          "chosen and rejected are the same tokens, so they teach nothing; "
+                          "remove them, or raise training.max_length if they differ further on");
     }
     if (stats.boundary_merges > 0) {
       warnings->push_back(rows_->path() + ": in " + std::to_string(stats.boundary_merges) +

@@ -47,6 +47,8 @@ struct DataStats {
   // Rows whose tokenised prompt is not a prefix of the tokenised prompt +
   // answer: the answer starts where they diverge, as in TRL.
   int64_t boundary_merges = 0;
+  // Kept pairs whose two answers are the same tokens: nothing tells them apart.
+  int64_t equal_pairs = 0;
   // 1-based rows dropped, the first few, for messages.
   std::vector<int64_t> first_dropped;
 };
