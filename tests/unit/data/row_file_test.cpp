@@ -42,11 +42,13 @@ TEST(CsvRows, ReadsRfc4180) {
                  "plain, spaced \r\n\r\n"
                  "\"a \"\"quoted\"\" word\",\"two\nlines\"\n"
                  "5\" disk,\n"
+                 "say \"\"hi\"\" now,x\n"
                  "é,\"\"\"\"",
                  "rows.csv"),
             R"({"prompt":"plain","the, answer":" spaced "})"
             R"({"prompt":"a \"quoted\" word","the, answer":"two\nlines"})"
             R"({"prompt":"5\" disk","the, answer":null})"
+            R"({"prompt":"say \"\"hi\"\" now","the, answer":"x"})"
             R"({"prompt":"é","the, answer":"\""})");
 }
 

@@ -15,11 +15,17 @@ constexpr char kFixRow[] = "Correct the row, or remove it.";
 size_t RecordEnd(std::string_view text, size_t at) {
   bool quoted = false;
   bool field_start = true;
+  size_t closed = std::string_view::npos;  // the last closing quote
   for (; at < text.size(); ++at) {
     const char c = text[at];
     if (quoted) {
-      if (c == '"') quoted = false;  // a doubled quote opens again at once
-    } else if (c == '"' && (field_start || text[at - 1] == '"')) {
+      if (c == '"') {
+        quoted = false;
+        closed = at;
+      }
+    } else if (c == '"' &&
+               (field_start || (closed != std::string_view::npos && closed + 1 == at))) {
+      // A field's first character, or the second of a doubled quote inside it.
       quoted = true;
     } else if (c == '\n') {
       return at;
