@@ -1,0 +1,100 @@
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/spec/checks.h"
+#include "common/spec/spec.h"
+
+namespace liger {
+namespace {
+
+constexpr Checks::Range kRanges[] = {
+    {"dpo.beta", 0, true, Checks::kInfinity, true},
+    {"dpo.label_smoothing", 0, false, 0.5, true},
+    {"dpo.ld_alpha", 0, false, 1, false},
+    {"dpo.f_alpha_divergence_coef", -Checks::kInfinity, true, Checks::kInfinity, true},
+    {"dpo.discopop_tau", 0, true, Checks::kInfinity, true},
+    {"orpo.beta", 0, true, Checks::kInfinity, true},
+    {"kto.beta", 0, true, Checks::kInfinity, true},
+    {"kto.desirable_weight", 0, true, Checks::kInfinity, true},
+    {"kto.undesirable_weight", 0, true, Checks::kInfinity, true},
+};
+
+const std::vector<std::string> kDpoLosses = {"sigmoid",  "hinge",        "ipo",         "exo_pair",
+                                             "nca_pair", "robust",       "bco_pair",    "sppo_hard",
+                                             "aot",      "aot_unpaired", "apo_zero",    "apo_down",
+                                             "discopop", "sft",          "sigmoid_norm"};
+const std::vector<std::string> kDivergences = {"reverse_kl", "forward_kl", "js_divergence",
+                                               "alpha_divergence"};
+
+std::string Trainable() { return absl::StrJoin(kTrainableMethods, ", "); }
+
+void CheckMethod(Checks& checks) {
+  const std::string method = MethodName(checks.spec());
+  if (method.empty()) {
+    checks.Add("method", absl::StrCat("is not set; name a trainer, one of ", Trainable()));
+  } else if (std::find(std::begin(kTrainableMethods), std::end(kTrainableMethods), method) ==
+             std::end(kTrainableMethods)) {
+    checks.Add(method, absl::StrCat("is not available in this version; use one of ", Trainable()));
+  }
+}
+
+// What TRL's DPOTrainer refuses too.
+void CheckDpo(Checks& checks) {
+  const auto& dpo = checks.spec().dpo();
+  const auto has = [&](std::initializer_list<const char*> types) {
+    return std::any_of(types.begin(), types.end(), [&](const char* type) {
+      return std::find(dpo.loss_type().begin(), dpo.loss_type().end(), type) !=
+             dpo.loss_type().end();
+    });
+  };
+  for (const std::string& type : dpo.loss_type()) checks.OneOf("dpo.loss_type", type, kDpoLosses);
+  if (!dpo.loss_weights().empty() && dpo.loss_weights_size() != std::max(dpo.loss_type_size(), 1)) {
+    checks.Add("dpo.loss_weights", absl::StrCat("has ", dpo.loss_weights_size(), " weights for ",
+                                                std::max(dpo.loss_type_size(), 1), " loss types"));
+  }
+  for (const double weight : dpo.loss_weights()) {
+    if (!std::isfinite(weight) || weight < 0) {
+      checks.Add("dpo.loss_weights", absl::StrCat(weight, " is not a finite number of at least 0"));
+    }
+  }
+  if (!dpo.f_divergence_type().empty()) {
+    checks.OneOf("dpo.f_divergence_type", dpo.f_divergence_type(), kDivergences);
+    if (dpo.f_divergence_type() != "reverse_kl" &&
+        has({"nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down"})) {
+      checks.Add("dpo.f_divergence_type",
+                 absl::StrCat("'", dpo.f_divergence_type(), "' has no meaning for dpo.loss_type ",
+                              absl::StrJoin(dpo.loss_type(), ", "), "; use reverse_kl"));
+    }
+  }
+  if (dpo.use_weighting() && has({"aot", "aot_unpaired"})) {
+    checks.Add("dpo.use_weighting", "weights pairs, and aot compares no pairs; remove one of them");
+  }
+  if (dpo.has_label_smoothing() && dpo.label_smoothing() == 0 && has({"exo_pair"})) {
+    checks.Add("dpo.label_smoothing", "must be above 0 for exo_pair, such as 1e-3");
+  }
+}
+
+void CheckKto(Checks& checks) {
+  if (!checks.spec().kto().loss_type().empty()) {
+    checks.OneOf("kto.loss_type", checks.spec().kto().loss_type(), {"kto", "apo_zero_unpaired"});
+  }
+  const bool estimates_kl = checks.spec().kto().loss_type() != "apo_zero_unpaired";
+  if (estimates_kl && checks.spec().training().has_per_device_train_batch_size() &&
+      checks.spec().training().per_device_train_batch_size() == 1) {
+    checks.Add("training.per_device_train_batch_size",
+               "= 1 leaves kto no other row's answer to estimate its KL term with; use at least 2");
+  }
+}
+
+}  // namespace
+
+void CheckMethods(Checks& checks) {
+  CheckMethod(checks);
+  if (checks.spec().has_dpo()) CheckDpo(checks);
+  if (checks.spec().has_kto()) CheckKto(checks);
+  checks.InRanges(kRanges);
+}
+
+}  // namespace liger
