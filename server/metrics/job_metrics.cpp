@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/spec/spec.h"
 #include "prometheus/counter.h"
 #include "prometheus/family.h"
 #include "prometheus/gauge.h"
@@ -25,22 +26,6 @@ bool HasEnded(liger::v1::JobStatus::State state) {
          state == liger::v1::JobStatus::CANCELLED;
 }
 
-const char* TrainerName(const liger::v1::JobSpec& spec) {
-  switch (spec.method_case()) {
-    case liger::v1::JobSpec::kSft:
-      return "sft";
-    case liger::v1::JobSpec::kDpo:
-      return "dpo";
-    case liger::v1::JobSpec::kOrpo:
-      return "orpo";
-    case liger::v1::JobSpec::kKto:
-      return "kto";
-    case liger::v1::JobSpec::METHOD_NOT_SET:
-      break;
-  }
-  return "";
-}
-
 Labels InfoLabels(const liger::v1::Job& job) {
   const liger::v1::JobSpec& spec = job.has_resolved_spec() ? job.resolved_spec() : job.spec();
   const auto experiment = spec.labels().find("experiment");
@@ -48,7 +33,7 @@ Labels InfoLabels(const liger::v1::Job& job) {
   return {{"job_name", job.name()},
           {"job_uid", job.uid()},
           {"model", spec.model().name()},
-          {"trainer", TrainerName(spec)},
+          {"trainer", MethodName(spec)},
           {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},
           {"dataset", spec.dataset().name()},
           {"experiment", experiment == spec.labels().end() ? "" : experiment->second}};
