@@ -53,6 +53,8 @@ Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype) {
 
   // cuBLAS is PyTorch's.
   if (op == "linear") return device.is_cpu() && dtype == c10::kFloat ? Path::kCpu : Path::kAten;
+  // All backends are PyTorch's kernels.
+  if (op == "attention") return Path::kAten;
   return PathOf(device, dtype);
 }
 

@@ -51,6 +51,7 @@ inline constexpr std::string_view kOpNames[] = {
     "kl_div",
     "jsd",
     "tvd",
+    "attention",
 };
 
 }  // namespace liger::kernels

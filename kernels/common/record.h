@@ -21,6 +21,7 @@ enum class Op {
   kKlDiv,
   kJsd,
   kTvd,
+  kAttention,
 };
 
 // Notes that this path of the op ran. One relaxed load when it already has.

@@ -23,6 +23,8 @@ std::vector<OpCase> NormCases();
 // Cross entropy with options and the divergences.
 std::vector<OpCase> LossCases();
 
+std::vector<OpCase> AttentionCases();
+
 }  // namespace liger::kernels
 
 #endif  // LIGER_KERNELS_REFERENCE_OP_TABLE_PARTS_H_

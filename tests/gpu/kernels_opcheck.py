@@ -63,6 +63,10 @@ def cases(device, dtype):
         (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target)),
         (ops.fused_linear_logprob, (randn(9, 8), randn(33, 8), target, randn(33), IGNORE, True)),
         (ops.fused_linear_logprob, (randn(9, 8), frozen, target)),
+        (ops.attention, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 2, 8), [0, 3, 9], [0, 3, 9],
+                         0.3)),
+        (ops.attention, (randn(7, 4, 8), randn(9, 2, 8), randn(9, 2, 8), [0, 3, 7], [0, 3, 9],
+                         0.3, 4, 2.0)),
     ]
 
 

@@ -1,0 +1,157 @@
+#include "kernels/attention/attention.h"
+
+#include <torch/library.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "kernels/attention/backends.h"
+#include "kernels/common/autograd.h"
+#include "kernels/common/check.h"
+#include "kernels/common/record.h"
+
+namespace liger::kernels {
+
+int64_t AttentionSpans::Length(const std::vector<int64_t>& offsets, int64_t s) {
+  const auto i = static_cast<size_t>(s);
+  return offsets[i + 1] - offsets[i];
+}
+
+int64_t AttentionSpans::Longest(const std::vector<int64_t>& offsets) {
+  int64_t longest = 0;
+  for (size_t i = 1; i < offsets.size(); ++i) {
+    longest = std::max(longest, offsets[i] - offsets[i - 1]);
+  }
+  return longest;
+}
+
+namespace {
+
+constexpr const char* kOp = kAttention;
+
+struct Backend {
+  AttentionBackend id;
+  std::string_view name;
+  bool (*takes)(const AttentionCall&);
+  at::Tensor (*run)(const AttentionCall&);
+};
+
+bool TakesAll(const AttentionCall&) { return true; }
+
+// Fastest first.
+constexpr std::array<Backend, 5> kBackends = {{
+    {AttentionBackend::kCudnn, "cudnn", CudnnTakes, CudnnAttention},
+    {AttentionBackend::kFlash, "flash", FlashTakes, FlashAttention},
+    {AttentionBackend::kMemoryEfficient, "efficient", MemoryEfficientTakes,
+     MemoryEfficientAttention},
+    {AttentionBackend::kCpuFlash, "cpu_flash", CpuFlashTakes, CpuFlashAttention},
+    {AttentionBackend::kPlain, "plain", TakesAll, PlainAttention},
+}};
+constexpr std::string_view kAutoName = "auto";
+
+const Backend& Choose(const AttentionCall& call, std::string_view name) {
+  for (const Backend& backend : kBackends) {
+    if (name == kAutoName ? backend.takes(call) : backend.name == name) {
+      TORCH_CHECK(backend.takes(call), kOp, ": backend '", backend.name, "' does not take ",
+                  call.query_QNH.scalar_type(), " on ", call.query_QNH.device(), " with head size ",
+                  call.query_QNH.size(2), ", window ", call.options.window, ", softcap ",
+                  call.options.softcap, " and these sequences; use 'auto'");
+      return backend;
+    }
+  }
+  TORCH_CHECK_VALUE(false, kOp, ": backend is '", name,
+                    "', expected auto, cudnn, flash, efficient, cpu_flash or plain");
+}
+
+void CheckOffsets(const char* name, const std::vector<int64_t>& offsets, const Arg& tokens) {
+  TORCH_CHECK(!offsets.empty() && offsets.front() == 0, kOp, ": ", name, " must begin with 0");
+  TORCH_CHECK(std::ranges::is_sorted(offsets), kOp, ": ", name, " must not fall: ", offsets);
+  TORCH_CHECK(offsets.back() == tokens.tensor.size(0), kOp, ": ", tokens.name, " has shape ",
+              tokens.tensor.sizes(), ", but ", name, " ends at ", offsets.back());
+}
+
+void CheckSpans(const AttentionCall& call) {
+  const AttentionSpans& spans = call.spans;
+  CheckOffsets("query_offsets", spans.query_offsets, {kOp, "query", call.query_QNH});
+  CheckOffsets("key_offsets", spans.key_offsets, {kOp, "key", call.key_TKH});
+  TORCH_CHECK(spans.query_offsets.size() == spans.key_offsets.size(), kOp, ": query_offsets has ",
+              spans.query_offsets.size(), " entries, key_offsets ", spans.key_offsets.size());
+  for (int64_t s = 0; s < spans.size(); ++s) {
+    TORCH_CHECK(spans.num_queries(s) <= spans.num_keys(s), kOp, ": sequence ", s, " has ",
+                spans.num_queries(s), " queries and only ", spans.num_keys(s), " keys");
+  }
+}
+
+void Check(const AttentionCall& call) {
+  const Arg query{kOp, "query", call.query_QNH}, key{kOp, "key", call.key_TKH},
+      value{kOp, "value", call.value_TKH};
+  CheckFloating(query);
+  for (const Arg& arg : {query, key, value}) {
+    CheckDim(arg, 3);
+    CheckSameDtype(arg, query);
+    CheckSameDevice(arg, query);
+  }
+  CheckShape(value, call.key_TKH.sym_sizes(), "key's shape");
+  const int64_t heads = call.query_QNH.size(1), key_heads = call.key_TKH.size(1);
+  TORCH_CHECK(call.key_TKH.size(2) == call.query_QNH.size(2), kOp, ": key has shape ",
+              call.key_TKH.sizes(), ", query ", call.query_QNH.sizes(),
+              "; the last dimensions differ");
+  TORCH_CHECK(key_heads > 0 && heads % key_heads == 0, kOp, ": query has ", heads,
+              " heads, which is no multiple of key's ", key_heads);
+  CheckSpans(call);
+  TORCH_CHECK_VALUE(std::isfinite(call.options.scale), kOp, ": scale is ", call.options.scale);
+  TORCH_CHECK_VALUE(call.options.window >= 0, kOp, ": window is ", call.options.window);
+  TORCH_CHECK_VALUE(call.options.softcap >= 0 && std::isfinite(call.options.softcap), kOp,
+                    ": softcap is ", call.options.softcap);
+}
+
+at::Tensor Run(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+               at::IntArrayRef query_offsets, at::IntArrayRef key_offsets, double scale,
+               int64_t window, double softcap, c10::string_view backend,
+               const std::optional<at::Tensor>& query_cu_seqlens,
+               const std::optional<at::Tensor>& key_cu_seqlens) {
+  AttentionSpans spans{query_offsets.vec(), key_offsets.vec(),
+                       query_cu_seqlens.value_or(at::Tensor()),
+                       key_cu_seqlens.value_or(at::Tensor())};
+  AttentionOptions options{scale, window, softcap};
+  const AttentionCall call{query, key, value, spans, options};
+  Check(call);
+  // A window that hides nothing is none.
+  if (options.window >= spans.max_keys()) options.window = 0;
+  RecordPath(Op::kAttention, Path::kAten);
+  if (query.size(0) == 0) return (query + 0 * (key.sum() + value.sum())).contiguous();
+  return Choose(call, std::string_view(backend.data(), backend.size())).run(call);
+}
+
+// A composition: every backend has a gradient of its own, and shapes follow from PyTorch's.
+TORCH_LIBRARY_FRAGMENT(liger, m) {
+  m.def(
+      "attention(Tensor query, Tensor key, Tensor value, int[] query_offsets, int[] key_offsets, "
+      "float scale, int window=0, float softcap=0.0, str backend='auto', "
+      "Tensor? query_cu_seqlens=None, Tensor? key_cu_seqlens=None) -> Tensor",
+      {at::Tag::pt2_compliant_tag});
+}
+TORCH_LIBRARY_IMPL(liger, CompositeImplicitAutograd, m) { m.impl("attention", Run); }
+
+std::string_view NameOf(AttentionBackend id) {
+  const auto* found = std::ranges::find(kBackends, id, &Backend::id);
+  return found == kBackends.end() ? kAutoName : found->name;
+}
+
+}  // namespace
+
+at::Tensor Attention(const at::Tensor& query_QNH, const at::Tensor& key_TKH,
+                     const at::Tensor& value_TKH, const AttentionSpans& spans,
+                     const AttentionOptions& options, AttentionBackend backend) {
+  static const auto op = FindOp<decltype(Run)>("liger::attention");
+  const auto given = [](const at::Tensor& t) {
+    return t.defined() ? std::optional(t) : std::nullopt;
+  };
+  const std::string_view name = NameOf(backend);
+  return op.call(query_QNH, key_TKH, value_TKH, spans.query_offsets, spans.key_offsets,
+                 options.scale, options.window, options.softcap, {name.data(), name.size()},
+                 given(spans.query_cu_seqlens), given(spans.key_cu_seqlens));
+}
+
+}  // namespace liger::kernels

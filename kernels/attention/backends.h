@@ -1,0 +1,44 @@
+#ifndef LIGER_KERNELS_ATTENTION_BACKENDS_H_
+#define LIGER_KERNELS_ATTENTION_BACKENDS_H_
+
+#include "kernels/attention/attention.h"
+
+// The implementations behind Attention, a file each. All are differentiable.
+namespace liger::kernels {
+
+inline constexpr char kAttention[] = "attention";  // in messages
+
+struct AttentionCall {
+  const at::Tensor &query_QNH, &key_TKH, &value_TKH;
+  const AttentionSpans& spans;
+  const AttentionOptions& options;
+};
+
+bool CudnnTakes(const AttentionCall& call);
+at::Tensor CudnnAttention(const AttentionCall& call);
+
+bool FlashTakes(const AttentionCall& call);
+at::Tensor FlashAttention(const AttentionCall& call);
+
+bool MemoryEfficientTakes(const AttentionCall& call);
+at::Tensor MemoryEfficientAttention(const AttentionCall& call);
+
+bool CpuFlashTakes(const AttentionCall& call);
+at::Tensor CpuFlashAttention(const AttentionCall& call);
+
+at::Tensor PlainAttention(const AttentionCall& call);
+
+// Queries [first, first + Q) of a sequence, counted from its first key, against its keys
+// [key_first, key_first + L), by plain operations: all Q x L scores at once.
+at::Tensor PlainRows(const at::Tensor& query_QNH, int64_t first, const at::Tensor& key_LKH,
+                     const at::Tensor& value_LKH, int64_t key_first,
+                     const AttentionOptions& options);
+
+// Tokens [begin, end) as the [1, heads, L, H] that PyTorch's attention takes.
+inline at::Tensor HeadsFirst(const at::Tensor& x_TNH, int64_t begin, int64_t end) {
+  return x_TNH.slice(0, begin, end).transpose(0, 1).unsqueeze(0);
+}
+
+}  // namespace liger::kernels
+
+#endif  // LIGER_KERNELS_ATTENTION_BACKENDS_H_
