@@ -31,6 +31,7 @@
 #include "kernels/geglu/geglu.h"
 #include "kernels/group_norm/group_norm.h"
 #include "kernels/layer_norm/layer_norm.h"
+#include "kernels/matmul_int2xint8/matmul_int2xint8.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
 #include "kernels/softmax/softmax.h"
@@ -401,6 +402,22 @@ void Heads(Bench& bench, int64_t T) {
       });
 }
 
+// Ternary weights beside a bfloat16 product of the same sizes.
+void Int2Products(Bench& bench) {
+  const int64_t K = 4096, N = 14336;
+  const auto integers = at::TensorOptions(kGpu);
+  const at::Tensor packed = at::randint(0, 171, {K / 4, N}, integers.dtype(at::kByte));
+  const at::Tensor weight = Randn({K, N});
+  for (const int64_t M : {1, 16, 512, 8192}) {
+    const at::Tensor x = at::randint(-128, 128, {M, K}, integers.dtype(at::kChar));
+    const at::Tensor in = Randn({M, K});
+    at::Tensor out = at::empty({M, N}, in.options());
+    bench.Products(
+        "matmul_int2xint8 " + std::to_string(M) + "x4096x14336",
+        [&] { at::mm_out(out, in, weight); }, [&] { MatmulInt2xInt8(x, packed); });
+  }
+}
+
 // A student and a teacher of twice its width.
 void DistillationHead(Bench& bench) {
   const int64_t T = 8192, V = 128256, H = 2048, K = 4096, C = 4096;
@@ -456,6 +473,7 @@ int Main(int argc, char** argv) {
   Optimizer(bench);
   for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);
   DistillationHead(bench);
+  Int2Products(bench);
   if (!json.empty()) bench.WriteJson(json);
   return 0;
 }

@@ -31,7 +31,12 @@ def cases(device, dtype):
     target = target.to(device)
     frozen = randn(33, 8, grad=False)
     ops = torch.ops.liger
+    int8 = torch.randint(-128, 128, (9, 12), generator=g, dtype=torch.int8).to(device)
+    packed = torch.randint(0, 256, (3, 5), generator=g, dtype=torch.uint8).to(device)
     return [
+        (ops.matmul_int2xint8, (int8, packed)),
+        (ops.pack_int2, (int8.view(12, 9).clamp(-1, 1),)),
+        (ops.unpack_int2, (packed,)),
         (ops.linear, (randn(3, 9, 8), randn(5, 8), randn(5))),
         (ops.linear, (randn(9, 8), randn(5, 8))),
         (ops.rms_norm, (randn(9, 8), randn(8), 1e-5)),
@@ -81,8 +86,9 @@ def run(op, args):
               if isinstance(a, torch.Tensor) else a for a in args]
     out = op(*leaves)
     out = out if isinstance(out, (tuple, list)) else (out,)
-    loss = sum(o.to(torch.float64).square().sum() for o in out if o.requires_grad)
-    loss.backward()
+    differentiable = [o for o in out if o.requires_grad]
+    if differentiable:
+        sum(o.to(torch.float64).square().sum() for o in differentiable).backward()
     grads = [a.grad for a in leaves if isinstance(a, torch.Tensor) and a.requires_grad]
     return [t.detach().to("cpu", torch.float64) for t in [*out, *grads]]
 
