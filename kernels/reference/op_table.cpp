@@ -253,6 +253,7 @@ const std::vector<OpCase>& OpTable() {
         LinearCase(),
         RmsNormCase("rms_norm", RmsNormCasting::kLlama, 0),
         RmsNormCase("rms_norm_gemma", RmsNormCasting::kGemma, 1),
+        RmsNormCase("rms_norm_plain", RmsNormCasting::kNone, 0),
         RopeCase("rope", [](int64_t D) { return D; }),
         RopeCase("rope_partial", [](int64_t D) { return D / 4 * 2; }),
         SwigluCase(),

@@ -41,6 +41,7 @@ def cases(device, dtype):
         (ops.linear, (randn(9, 8), randn(5, 8))),
         (ops.rms_norm, (randn(9, 8), randn(8), 1e-5)),
         (ops.rms_norm, (randn(2, 9, 8), randn(8), 1e-5, 1.0, "gemma")),
+        (ops.rms_norm, (randn(9, 8), randn(8), 1e-5, 0.0, "none")),
         (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 8, grad=False),
                     randn(9, 8, grad=False))),
         (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 4, grad=False),

@@ -1,6 +1,4 @@
 // Wrong arguments end in one message that names the op, the argument and its shape.
-#include "bad_input.h"
-
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -8,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bad_input.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"

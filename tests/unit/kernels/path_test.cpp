@@ -43,7 +43,8 @@ TEST(PathTest, BaselineReportsItself) {
 
 TEST(PathTest, CudaTensorsGoToOurKernelsOrToAten) {
   // By the build and by the GPU, of which a test on a CPU knows nothing.
-  EXPECT_THAT(PathFor("rope", at::kCUDA, at::kBFloat16), testing::AnyOf(Path::kCuda, Path::kAten));
+  EXPECT_THAT(PathFor("rope", at::kCUDA, at::kBFloat16),
+              testing::AnyOf(Path::kCuda, Path::kAten));
   EXPECT_EQ(PathFor("rope", at::kCUDA, at::kDouble), Path::kAten);
   EXPECT_EQ(PathFor("linear", at::kCUDA, at::kFloat), Path::kAten);
   EXPECT_EQ(PathName(Path::kAten), "aten");
