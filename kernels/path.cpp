@@ -55,6 +55,7 @@ Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype) {
   if (op == "linear") return device.is_cpu() && dtype == c10::kFloat ? Path::kCpu : Path::kAten;
   // All backends are PyTorch's kernels.
   if (op == "attention") return Path::kAten;
+  if (op == "matmul_int2xint8") return IntegerPathOf(device);
   return PathOf(device, dtype);
 }
 

@@ -52,6 +52,11 @@ inline constexpr std::string_view kOpNames[] = {
     "jsd",
     "tvd",
     "attention",
+    "group_norm",
+    "fused_linear_jsd",
+    "softmax",
+    "dyt",
+    "matmul_int2xint8",
 };
 
 }  // namespace liger::kernels

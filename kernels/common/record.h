@@ -22,6 +22,11 @@ enum class Op {
   kJsd,
   kTvd,
   kAttention,
+  kGroupNorm,
+  kFusedLinearJsd,
+  kSoftmax,
+  kDyt,
+  kMatmulInt2xInt8,
 };
 
 // Notes that this path of the op ran. One relaxed load when it already has.
