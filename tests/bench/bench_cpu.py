@@ -28,7 +28,7 @@ import tempfile
 import time
 
 from bench_env import ROOT
-from step_runs import HUGE_PAGES, IGNORED, Run, RunFailed, summary, trainer_command, write_rows
+from step_runs import HUGE_PAGES, IGNORED, Run, RunFailed, summary, trainer_run, write_rows
 
 BATCH, MAX_LENGTH, LEARNING_RATE = 4, 256, 2e-5
 
@@ -177,7 +177,7 @@ def compare(arguments, folder):
 
     def ours(mode, layout):
         spec = job(arguments.model, files[layout], mode, total)
-        return lambda: Run(*trainer_command([arguments.trainer], mode, spec, folder))
+        return lambda: trainer_run([arguments.trainer], mode, spec, folder)
 
     result = {}
     for title, layout in (("As each side runs", "unpadded"), ("Same padded layout", "padded")):

@@ -33,7 +33,7 @@ class Op:
     flops: float = 0.0  # of the products, instead of passes
     products: Callable | None = None  # the tensors -> a function that runs the products alone
     check_rows: int = 512
-    frozen: tuple = ()  # upstream gradients, targets: never differentiated
+    compiled: bool = True  # show torch.compile as well
 
 
 def randn(*shape, device, dtype=torch.bfloat16, scale=1.0):
@@ -229,6 +229,8 @@ class Table:
         op.impls = {OURS: ours, LIGER: liger if self.liger else None, LIGER_FP32: liger_fp32 if self.liger else None,
                     TRL: trl if self.trl else None, TORCH: op.plain, COMPILE: op.plain}  # fmt: skip
         op.impls = {name: call for name, call in op.impls.items() if call is not None}
+        if not op.compiled:
+            op.impls.pop(COMPILE)
         self.ops.append(op)
 
     def norms(self):
@@ -398,6 +400,7 @@ class Table:
 
         def op(name, rows, plain, forwards):
             return Op(f"{name} {rows}x{width}x{vocabulary}", tensors, rows, ("hidden", "weight"), plain, {},
+                      compiled=rows == self.size(16384, 48),
                       flops=2.0 * rows * width * vocabulary * (forwards + 2), unit="hidden",
                       products=self.products(forwards), passes={"full": 0})  # fmt: skip
 
@@ -430,7 +433,7 @@ class Table:
             name = f"{kind}_head {batch}x{length}x{width}x{vocabulary}"
             self.add(
                 Op(name, tensors, batch, ("hidden", "weight"), preference(kind, plain_logprob), {}, {"full": 0},
-                   "hidden", flops=2.0 * batch * length * width * vocabulary * (forwards + 2),
+                   "hidden", compiled=False, flops=2.0 * batch * length * width * vocabulary * (forwards + 2),
                    products=self.products(forwards), check_rows=2),
                 ours=preference(kind, our_logprob), liger=liger_preference(kind) if self.liger else None,
                 trl=preference(kind, trl_head(self.trl)),

@@ -11,6 +11,7 @@ Variants:
   Liger's chunked ones, as TRL used them before 1.16;
 - trl: the model patched by liger-kernel, the losses by TRL 1.16's chunked log-probabilities.
 
+On a CPU (a smoke test) the model is not patched: Liger's layers are Triton's.
 Prints `ready` once everything is imported and waits for a line; then `step N/... loss L` after each step. The recipe is
 Trainer's: fused AdamW in the parameters' dtype, clipping at 1.0, linear decay, batches padded to their longest row.
 """
@@ -216,7 +217,7 @@ def load(job):
 
 def prepare(job):
     """(model, loss): patched and loaded."""
-    if job["variant"] != "plain":
+    if job["variant"] != "plain" and job["device"] == "cuda":  # Liger's layers are Triton's
         from liger_kernel.transformers import apply_liger_kernel_to_llama
 
         # TRL's losses take the hidden states; only SFT's own loss runs through the patched forward.

@@ -17,7 +17,7 @@ import time
 
 import bench_env
 import bench_models
-from step_runs import Run, RunFailed, summary, trainer_command, write_rows
+from step_runs import Run, RunFailed, summary, trainer_run, write_rows
 
 OURS = ("LIGER", "BASELINE")
 VARIANTS = {"transformers": "plain", "transformers+liger": "liger", "transformers+trl": "trl"}
@@ -98,9 +98,8 @@ class Bench:
     def make_run(self, case, program, rows_file):
         model = str(self.model(case))
         if program in OURS:
-            command, metrics = trainer_command(
-                shlex.split(self.arguments.trainer), program, self.job(case, program, model, rows_file), self.folder)  # fmt: skip
-            return Run(command, metrics, ends_early=True)
+            job = self.job(case, program, model, rows_file)
+            return trainer_run(shlex.split(self.arguments.trainer), program, job, self.folder, ends_early=True)
         job = {
             "model": model, "rows": rows_file, "steps": self.total, "batch": case.batch, "objective": case.objective,
             "variant": VARIANTS[program], "dtype": "bfloat16" if self.device == "cuda" else "float32",
@@ -141,6 +140,8 @@ class Bench:
     def samples(self, case, rows_file):
         wanted = self.arguments.programs.split(",") if self.arguments.programs else case.programs
         programs = [name for name in case.programs if name in wanted]
+        if self.device == "cpu" and case.objective == "sft" and "transformers+liger" in programs:
+            programs.remove("transformers+liger")  # its loss is a Triton kernel
         order = [name for _ in range(self.arguments.rounds) for name in programs]
         samples, failed = {name: [] for name in programs}, {}
         runs = [None] * len(order)

@@ -32,14 +32,14 @@ def read_rows(path):
         return [json.loads(line) for line in lines]
 
 
-def trainer_command(trainer, name, spec, folder):
-    """liger-trainer on a job (a JobSpec as a dictionary); the command, and the metrics file it leaves."""
+def trainer_run(trainer, name, spec, folder, ends_early=False):
+    """A run of liger-trainer (a command) on a job (a JobSpec as a dictionary)."""
     output = f"{folder}/out"
     shutil.rmtree(output, ignore_errors=True)
     path = f"{folder}/{name}.json"
     with open(path, "w", encoding="utf-8") as out:
         json.dump(spec, out)
-    return [*HUGE_PAGES, *trainer, "--spec", path, "--output", output], f"{output}/metrics.jsonl"
+    return Run([*HUGE_PAGES, *trainer, "--spec", path, "--output", output], output=output, ends_early=ends_early)
 
 
 class RunFailed(Exception):
@@ -55,13 +55,13 @@ def cpu_seconds(pid):
 class Run:
     """One run of a program.
 
-    metrics: a file with the losses to all digits; else they are read from the lines.
+    output: liger-trainer's folder, whose metrics.jsonl has the losses to all digits; else they are read from the lines.
     waits: the program prints `ready` and goes on at a line of its standard input, so that its imports can happen
     while another runs. ends_early: it is killed after its last step's lines (what it saves then is not measured).
     """
 
     command: list
-    metrics: str | None = None
+    output: str | None = None
     waits: bool = False
     ends_early: bool = False
     process: subprocess.Popen | None = None
@@ -100,8 +100,8 @@ class Run:
         if (status != 0 and not killed) or warmup + steps not in marks:
             self.errors.seek(0)
             raise RunFailed("".join(log[-20:]) + self.errors.read()[-4000:] + f"\nfailed: {' '.join(self.command)}")
-        if self.metrics is not None and not killed:
-            losses = [line["loss"] for line in read_rows(self.metrics) if "loss" in line]
+        if self.output is not None:
+            losses = self.logged_losses()
         wall, cpu = (marks[warmup + steps][i] - marks[warmup][i] for i in range(2))
         return {"wall": wall, "cpu": cpu, "rss": usage.ru_maxrss * 1024, "memory": memory, "first_step": first_step,
                 "losses": losses}  # fmt: skip
@@ -110,6 +110,14 @@ class Run:
         if self.process.stdout.readline().strip() == "ready":
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
+
+    def logged_losses(self):
+        """From the result, or from the attempt's folder of a run that did not come to its end."""
+        attempt = f"{self.output}.attempt-{self.process.pid}"
+        folder = self.output if os.path.exists(f"{self.output}/metrics.jsonl") else attempt
+        losses = [line["loss"] for line in read_rows(f"{folder}/metrics.jsonl") if "loss" in line]
+        shutil.rmtree(attempt, ignore_errors=True)
+        return losses
 
     def abandon(self):
         if self.process is not None and self.process.returncode is None:
