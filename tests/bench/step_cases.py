@@ -72,6 +72,7 @@ def add_arguments(parser):
     parser.add_argument("--trainer", default=bench_env.build_path("bin/liger-trainer"), help="command of liger-trainer")
     parser.add_argument("--scratch", help="folder for weights and rows (default: a temporary one)")
     parser.add_argument("--tiny", action="store_true", help="a tiny model on the CPU, as a smoke test")
+    parser.add_argument("--fail", action="store_true", help="exit 1 when a program failed, or the first losses differ")
     parser.add_argument("--list", action="store_true", help="list the cases and end")
     parser.add_argument("--json", help="write the result here as well")
 
@@ -178,6 +179,12 @@ def reason(text):
     return (lines or text.strip().split("\n"))[-1][:300]
 
 
+def first_losses_apart(result):
+    """That the programs take the same step: the relative spread of their first losses."""
+    firsts = [row["losses"][0] for row in result.values() if "losses" in row]
+    return (max(firsts) - min(firsts)) / abs(firsts[0]) if firsts else 0.0
+
+
 def print_table(result):
     print(f"{'':20}{'tokens/s':>10}{'spread':>20}{'peak GB':>9}{'of +liger':>10}{'first s':>9}{'first loss':>12}{'last':>10}")
     base = result.get("transformers+liger", {}).get("tokens_per_second")
@@ -193,9 +200,7 @@ def print_table(result):
     if "peak_bytes" in plain and "peak_bytes" in ours:
         speed, memory = (ours[key] / plain[key] for key in ("tokens_per_second", "peak_bytes"))
         print(f"BASELINE over plain transformers: {speed:.3f} of the speed, {memory:.3f} of the memory (goal: within 5 %)")
-    firsts = [row["losses"][0] for row in result.values() if "losses" in row]
-    if len(firsts) > 1:
-        print(f"losses of the first step differ by {(max(firsts) - min(firsts)) / abs(firsts[0]):.1e} of themselves")
+    print(f"losses of the first step differ by {first_losses_apart(result):.1e} of themselves")
 
 
 def main(description, make_cases, extend=None):
@@ -218,6 +223,10 @@ def main(description, make_cases, extend=None):
         for case in cases:
             result["cases"][case.name] = bench.run(case)
             bench_env.write_json(arguments.json, result)  # after each: a run that is cut short leaves what it had
+        rows = [row for case in result["cases"].values() for row in case.values()]
+        apart = max(first_losses_apart(case) for case in result["cases"].values())
+        if arguments.fail and (any("failed" in row for row in rows) or apart > 1e-5):
+            raise SystemExit(f"a program failed, or first losses differ by {apart:.1e}")
     finally:
         if not arguments.scratch:
             shutil.rmtree(folder, ignore_errors=True)
