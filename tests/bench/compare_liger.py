@@ -51,13 +51,16 @@ class Case:
         result = {name: tensor.detach() for name, tensor in self.leaves.items()}
         for name in self.op.grads:
             result[name].requires_grad_()
+        self.grads = [grad.clone() for grad in self.upstream]  # written into by some, too
         return result
 
+    def given(self):
+        """The storages that an implementation is handed."""
+        return {tensor.untyped_storage().data_ptr() for tensor in [*self.leaves.values(), *self.grads]}
+
     def backward(self, outs, leaves):
-        # Implementations may write into the upstream gradient, too.
-        pairs = [(out, grad.to(out.dtype)) for out, grad in zip(outs, self.upstream, strict=True) if out.requires_grad]
-        return torch.autograd.grad(
-            [out for out, _ in pairs], [leaves[name] for name in self.op.grads], [grad for _, grad in pairs])  # fmt: skip
+        grads = [grad.to(out.dtype) for out, grad in zip(outs, self.grads, strict=True)]
+        return torch.autograd.grad(outs, [leaves[name] for name in self.op.grads], grads)
 
     def full(self, call, leaves):
         # A view between leaf and op, as in a model: ops that write in place may not write into leaves.
@@ -77,15 +80,9 @@ class Case:
 
         def prepare():
             leaves = self.restored()
-            outs = as_tuple(call(**{name: tensor.view_as(tensor) for name, tensor in leaves.items()}))
-            self.grads = [grad.clone() for grad in self.upstream]
-            return outs, leaves
+            return as_tuple(call(**{name: tensor.view_as(tensor) for name, tensor in leaves.items()})), leaves
 
-        def backward(state):
-            outs, leaves = state
-            return torch.autograd.grad(outs, [leaves[name] for name in self.op.grads], self.grads)
-
-        return prepare, backward
+        return prepare, lambda state: self.backward(*state)
 
 
 def errors(op, calls, device):
@@ -98,9 +95,8 @@ def errors(op, calls, device):
     exact = {name: double(tensor).detach() for name, tensor in case.masters.items()}
     for name in op.grads:
         exact[name].requires_grad_()
-    upstream, case.upstream = case.upstream, [grad.double() for grad in case.upstream]
+    case.grads = [grad.double() for grad in case.upstream]
     expected = [tensor.detach() for tensor in case.full(op.plain, exact)]
-    case.upstream = upstream
     result = {}
     for name, call in calls.items():
         if name == COMPILE:  # a compilation for these rows alone would cost more time than it tells
@@ -110,6 +106,7 @@ def errors(op, calls, device):
             got = case.full(call, case.restored())
         except Exception as error:
             result[name] = first_line(error)
+            release(device)
             continue
         result[name] = max(
             ((ours.double() - ref).norm() / ref.norm().clamp(min=1e-30)).item()
@@ -119,11 +116,17 @@ def errors(op, calls, device):
     return result
 
 
+def release(device):
+    """Hands cached memory back, so that the next one is not short of it."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
 def first_line(error):
     return f"{type(error).__name__}: {str(error).strip()}".split("\n")[0][:160]
 
 
-def extra_bytes(prepare, timed, given):
+def extra_bytes(case, prepare, timed):
     """Most memory that a run takes beyond its inputs and results."""
     state = prepare()
     torch.cuda.synchronize()
@@ -132,6 +135,7 @@ def extra_bytes(prepare, timed, given):
     results = timed(state)
     torch.cuda.synchronize()
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in results}
+    given = case.given()
     kept = sum(size for pointer, size in storages.items() if pointer not in given)
     return max(0, torch.cuda.max_memory_allocated() - before - kept)
 
@@ -162,45 +166,45 @@ class Comparison:
         for name in [name for name, error in wrong.items() if isinstance(error, str)]:
             calls.pop(name)
             self.report({"op": op.name, "mode": "-", "implementation": name, "failed": wrong[name]})
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
+        release(self.device)
         case = Case(op, op.rows)
         for mode in op.passes:
             self.time_mode(op, case, mode, calls, wrong)
+        self.state = None
         del case
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
+        release(self.device)
 
     def time_mode(self, op, case, mode, calls, wrong):
         runs, first = {}, {}
         for name, call in calls.items():
             prepare, timed = case.runner(mode, call)
             try:
-                for _ in range(2):
-                    first[name] = self.timer.once(lambda: timed(self.state))[0] if self.prepared(prepare) else 0
+                first[name] = min(self.time_once(prepare, timed) for _ in range(2))
                 runs[name] = (prepare, timed)
             except Exception as error:
+                self.state = None
+                release(self.device)
                 self.report({"op": op.name, "mode": mode, "implementation": name, "failed": first_line(error)})
         least, most, budget = (3, 10, 60) if self.arguments.quick else (7, 60, 400)
         times = {name: [] for name in runs}
         counts = {name: repeats(first[name], budget, least, most) for name in runs}
         for turn in range(max(counts.values(), default=0)):
             for name, (prepare, timed) in runs.items():
-                if turn < counts[name] and self.prepared(prepare):
-                    times[name].append(self.timer.once(lambda: timed(self.state))[0])
+                if turn < counts[name]:
+                    times[name].append(self.time_once(prepare, timed))
         products = self.products_ms(op, case)
+        release(self.device)
         for name, (prepare, timed) in runs.items():
             extra = None
             if self.device == "cuda":
                 self.state = None
-                given = {tensor.untyped_storage().data_ptr() for tensor in case.leaves.values()}
-                extra = extra_bytes(prepare, timed, given)
+                extra = extra_bytes(case, prepare, timed)
             self.report(self.row(op, case, mode, name, times[name], products, extra, wrong[name]))
 
-    def prepared(self, prepare):
+    def time_once(self, prepare, timed):
         self.state = None  # before the next one is made
         self.state = prepare()
-        return True
+        return self.timer.once(lambda: timed(self.state))[0]
 
     def products_ms(self, op, case):
         if op.products is None:
