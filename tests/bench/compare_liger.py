@@ -162,6 +162,8 @@ class Comparison:
             self.left_out.append(op.name)
             return
         calls = self.calls(op)
+        if OURS not in calls:
+            print(f"{op.name:44} not in our library", flush=True)
         wrong = errors(op, calls, self.device)
         for name in [name for name, error in wrong.items() if isinstance(error, str)]:
             calls.pop(name)
@@ -217,8 +219,9 @@ class Comparison:
     def row(self, op, case, mode, name, times, products, extra, error):
         row = {"op": op.name, "mode": mode, "implementation": name, **quantiles(times), "runs": len(times)}
         if op.flops:
-            row["gemm_share"] = op.flops / self.ceilings.flops_per_ms / row["p50_ms"]
-            row["over_products"] = row["p50_ms"] / products
+            row["gemm_share"] = op.passes[mode] * op.flops / self.ceilings.flops_per_ms / row["p50_ms"]
+            if products:
+                row["over_products"] = row["p50_ms"] / products
         else:
             bytes_ = op.passes[mode] * case.masters[op.unit].nbytes
             row["copy_share"] = bytes_ / self.ceilings.bytes_per_ms / row["p50_ms"]

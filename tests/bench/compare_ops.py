@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import bench_env
+import compare_attention
 from compare_formulas import (
     BETA,
     EPS,
@@ -41,7 +42,7 @@ class Op:
     impls: dict
     passes: dict = dataclasses.field(default_factory=dict)  # mode: bytes per byte of the tensors' `unit`
     unit: str = ""
-    flops: float = 0.0  # of the products, instead of passes
+    flops: float = 0.0  # of the products in mode fwd or full, where those are the ceiling; passes: then factors of it
     products: Callable | None = None  # the tensors -> a function that runs the products alone
     check_rows: int = 512
     compiled: bool = True  # show torch.compile as well
@@ -126,9 +127,12 @@ class Table:
         self.trl = bench_env.trl_logprob() if bench_env.version("trl") else None
         self.own = torch.ops.liger
         self.ops = []
-        for build in (self.norms, self.group_norm, self.rope, self.gates, self.embedding, self.losses,
-                      self.divergences, self.heads, self.preferences, self.linear_jsd):  # fmt: skip
+        for build in (self.norms, self.rope, self.gates, self.embedding, self.losses, self.heads, self.divergences,
+                      self.linear_jsd, self.preferences, self.attention, self.group_norm, self.others):  # fmt: skip
             build()
+
+    def attention(self):
+        self.ops.extend(compare_attention.ops(self, Op))
 
     def size(self, full, tiny):
         return tiny if self.tiny else full
@@ -251,6 +255,29 @@ class Table:
             ours=lambda ids, weight, **_: self.own.embedding(ids, weight), liger=liger_embedding,
         )  # fmt: skip
 
+    def others(self):
+        own, liger = self.own, self.liger
+        rows, width = self.size((4096, 32064), (16, 128))
+        self.add(
+            Op(f"softmax {rows}x{width}", lambda count: {"x": self.rand(count, width)}, rows, ("x",),
+               lambda x, **_: x.softmax(-1), {}, {"fwd": 2, "bwd": 3}, "x"),
+            ours=(lambda x, **_: own.softmax(x)) if self.has("softmax") else None,
+            liger=lambda x, **_: liger.liger_softmax(x),
+        )  # fmt: skip
+        rows, width = self.size((16384, 4096), (16, 128))
+
+        def tensors(count):
+            return {"x": self.rand(count, width), "alpha": self.rand(1), "gamma": self.rand(width),
+                    "beta": self.rand(width)}  # fmt: skip
+
+        self.add(
+            Op(f"dyt {rows}x{width}", tensors, rows, ("x", "alpha", "gamma", "beta"),
+               lambda x, alpha, gamma, beta, **_: gamma * torch.tanh(alpha * x) + beta, {},
+               {"fwd": 2, "bwd": 3}, "x"),
+            ours=(lambda x, alpha, gamma, beta, **_: own.dyt(x, alpha, gamma, beta)) if self.has("dyt") else None,
+            liger=lambda x, alpha, gamma, beta, **_: liger.liger_dyt(x, alpha, gamma, beta),
+        )  # fmt: skip
+
     def losses(self):
         rows, vocabulary = self.size(8192, 32), self.size(128256, 999)
 
@@ -320,7 +347,7 @@ class Table:
             return Op(f"{name} {rows}x{width}x{vocabulary}", tensors, rows, ("hidden", "weight"), plain, {},
                       compiled=rows == self.size(16384, 48),
                       flops=2.0 * rows * width * vocabulary * (forwards + 2), unit="hidden",
-                      products=self.products(forwards), passes={"full": 0})  # fmt: skip
+                      products=self.products(forwards), passes={"full": 1})  # fmt: skip
 
         for rows in self.size((16384, 4096, 1024), (48, 16)):
             self.add(
@@ -350,7 +377,7 @@ class Table:
         for kind, forwards in (("dpo", 2), ("orpo", 1), ("kto", 2)):
             name = f"{kind}_head {batch}x{length}x{width}x{vocabulary}"
             self.add(
-                Op(name, tensors, batch, ("hidden", "weight"), preference(kind, plain_logprob), {}, {"full": 0},
+                Op(name, tensors, batch, ("hidden", "weight"), preference(kind, plain_logprob), {}, {"full": 1},
                    "hidden", compiled=False, flops=2.0 * batch * length * width * vocabulary * (forwards + 2),
                    products=self.products(forwards), check_rows=2),
                 ours=preference(kind, our_logprob), liger=liger_preference(kind) if self.liger else None,
@@ -380,7 +407,7 @@ class Table:
 
         self.add(
             Op(f"fused_linear_jsd {rows}x{width}/{teacher_width}x{vocabulary}", tensors, rows, ("hidden", "weight"),
-               plain_linear_jsd, {}, {"full": 0}, "hidden",
+               plain_linear_jsd, {}, {"full": 1}, "hidden",
                flops=2.0 * rows * vocabulary * (3 * width + teacher_width), products=products),
             ours=(lambda hidden, weight, teacher_hidden, teacher_weight, **_: self.own.fused_linear_jsd(
                 hidden, weight, teacher_hidden, teacher_weight)) if self.has("fused_linear_jsd") else None,
