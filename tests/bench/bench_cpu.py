@@ -27,11 +27,10 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from bench_env import ROOT
+from step_runs import HUGE_PAGES, IGNORED, Run, RunFailed, summary, trainer_run, write_rows
+
 BATCH, MAX_LENGTH, LEARNING_RATE = 4, 256, 2e-5
-IGNORED = -100
-# As the agent and the installed launcher start a trainer.
-HUGE_PAGES = ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]
 
 
 # ---- The rows, tokenised once for everybody -------------------------------
@@ -71,49 +70,6 @@ def padded(rows):
     return result
 
 
-def write_rows(path, rows):
-    with open(path, "w", encoding="utf-8") as out:
-        for row in rows:
-            out.write(json.dumps(row) + "\n")
-
-
-# ---- The transformers side (a process of its own) ---------------------------
-
-
-def transformers_child(model_dir, rows_file, steps):
-    """Prints a line after each step. The recipe is Trainer's: fused AdamW, clip 1.0, linear decay."""
-    import torch
-    from transformers import AutoModelForCausalLM, get_scheduler
-
-    rows = [json.loads(line) for line in open(rows_file, encoding="utf-8")]
-    torch.manual_seed(42)
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    model.config.use_cache = False
-    model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
-    scheduler = get_scheduler("linear", optimizer, 0, steps)
-    print("start", flush=True)
-    for step in range(steps):
-        batch = rows[step * BATCH : (step + 1) * BATCH]
-        longest = max(len(row["input_ids"]) for row in batch)
-        ids = torch.zeros(BATCH, longest, dtype=torch.long)
-        mask = torch.zeros(BATCH, longest, dtype=torch.long)
-        labels = torch.full((BATCH, longest), IGNORED)
-        for i, row in enumerate(batch):
-            length = len(row["input_ids"])
-            ids[i, :length] = torch.tensor(row["input_ids"])
-            mask[i, :length] = 1
-            labels[i, :length] = torch.tensor(row["labels"])
-        targets = (labels[:, 1:] != IGNORED).sum()
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels, num_items_in_batch=targets).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        print(f"step {step + 1}/{steps} loss {loss.item():.9g}", flush=True)
-
-
 # ---- The matrix products of both sides in one process -----------------------
 
 
@@ -148,46 +104,8 @@ def gemm_child(model_dir, library):
 # ---- Measuring a run ----------------------------------------------------------
 
 
-def cpu_seconds(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def measure(command, warmup, steps, metrics=None):
-    """Runs a program that prints a line `step N/...` after each step; times steps after warm-up.
-
-    Losses are in those lines, or, to all digits, in the file `metrics` that the program leaves.
-    """
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    start = time.perf_counter()
-    marks, losses, first_step, log = {}, [], None, []
-    for line in process.stdout:
-        log.append(line)
-        if not line.startswith("step "):
-            continue
-        step = int(line.split()[1].split("/")[0])
-        marks[step] = (time.perf_counter(), cpu_seconds(process.pid))
-        words = line.split()
-        if metrics is None:
-            losses.append(float(words[words.index("loss") + 1]))
-        first_step = first_step or time.perf_counter() - start
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = status
-    if status != 0 or warmup + steps not in marks:
-        raise SystemExit("".join(log[-20:]) + errors + f"\nfailed: {' '.join(command)}")
-    if metrics is not None:
-        lines = [json.loads(line) for line in open(metrics, encoding="utf-8")]
-        losses = [line["loss"] for line in lines if "loss" in line]
-    wall = marks[warmup + steps][0] - marks[warmup][0]
-    cpu = marks[warmup + steps][1] - marks[warmup][1]
-    return {"wall": wall, "cpu": cpu, "rss": usage.ru_maxrss * 1024, "first_step": first_step, "losses": losses}
-
-
-def trainer_command(trainer, model_dir, rows_file, mode, steps, folder):
-    output = f"{folder}/out"
-    shutil.rmtree(output, ignore_errors=True)
-    spec = {
+def job(model_dir, rows_file, mode, steps):
+    return {
         "model": {"name": str(model_dir)},
         "dataset": {"uri": rows_file, "format": "TOKENIZED", "shuffle": False},
         "sft": {},
@@ -197,10 +115,7 @@ def trainer_command(trainer, model_dir, rows_file, mode, steps, folder):
             "learning_rate": LEARNING_RATE, "precision": "FP32",
         },
         "resources": {"device_kind": "CPU"},
-    }
-    path = f"{folder}/{mode}.json"
-    json.dump(spec, open(path, "w", encoding="utf-8"))
-    return HUGE_PAGES + [trainer, "--spec", path, "--output", output], f"{output}/metrics.jsonl"
+    }  # fmt: skip
 
 
 def run_table(title, runs, rounds, warmup, steps, tokens):
@@ -208,24 +123,20 @@ def run_table(title, runs, rounds, warmup, steps, tokens):
     samples = {name: [] for name in runs}
     for _ in range(rounds):
         for name, make in runs.items():
-            command, metrics = make()
-            samples[name].append(measure(command, warmup, steps, metrics))
+            try:
+                samples[name].append(make().measure(warmup, steps))
+            except RunFailed as error:
+                raise SystemExit(str(error)) from None
     result = {}
     print(f"\n{title}: {tokens} real tokens in {steps} steps, {rounds} rounds")
     print(f"{'':14}{'tokens/s':>10}{'spread':>18}{'peak GB':>9}{'CPU s/step':>12}{'first step s':>14}{'last loss':>11}")
     for name, list_ in samples.items():
-        rates = sorted(tokens / sample["wall"] for sample in list_)
-        row = {
-            "tokens_per_second": statistics.median(rates),
-            "spread": [rates[0], rates[-1]],
-            "peak_bytes": max(sample["rss"] for sample in list_),
-            "cpu_seconds_per_step": statistics.median(sample["cpu"] for sample in list_) / steps,
-            "first_step_seconds": statistics.median(sample["first_step"] for sample in list_),
-            "losses": list_[0]["losses"],
-        }
+        row = summary(list_, tokens)
+        row["cpu_seconds_per_step"] = statistics.median(sample["cpu"] for sample in list_) / steps
         result[name] = row
+        least, most = row["spread"]
         print(
-            f"{name:14}{row['tokens_per_second']:10.1f}{rates[0]:9.1f}-{rates[-1]:<8.1f}{row['peak_bytes'] / 1e9:9.2f}"
+            f"{name:14}{row['tokens_per_second']:10.1f}{least:9.1f}-{most:<8.1f}{row['peak_bytes'] / 1e9:9.2f}"
             f"{row['cpu_seconds_per_step']:12.2f}{row['first_step_seconds']:14.1f}{row['losses'][-1]:11.4f}"
         )
     return result
@@ -257,13 +168,16 @@ def compare(arguments, folder):
     )
 
     def transformers(layout):
-        command = HUGE_PAGES if layout == "padded" else []
-        command = command + [sys.executable, __file__, "--child", "transformers", "--model", arguments.model,
-                   "--rows", files["unpadded"], "--steps", str(total)]  # fmt: skip
-        return lambda: (command, None)
+        prefix = HUGE_PAGES if layout == "padded" else []
+        child = {"model": arguments.model, "rows": files["unpadded"], "steps": total, "batch": BATCH,
+                 "objective": "sft", "variant": "plain", "dtype": "float32", "learning_rate": LEARNING_RATE,
+                 "gradient_checkpointing": False, "device": "cpu"}  # fmt: skip
+        program = str(pathlib.Path(__file__).with_name("hf_steps.py"))
+        return lambda: Run([*prefix, sys.executable, program, json.dumps(child)], waits=True)
 
     def ours(mode, layout):
-        return lambda: trainer_command(arguments.trainer, arguments.model, files[layout], mode, total, folder)
+        spec = job(arguments.model, files[layout], mode, total)
+        return lambda: trainer_run([arguments.trainer], mode, spec, folder)
 
     result = {}
     for title, layout in (("As each side runs", "unpadded"), ("Same padded layout", "padded")):
@@ -291,11 +205,8 @@ def main():
     parser.add_argument("--trainer", default=str(build / "bin/liger-trainer"))
     parser.add_argument("--library", default=str(build / "lib/libliger_kernels.so"))
     parser.add_argument("--json", help="write the result here as well")
-    parser.add_argument("--child", choices=["transformers", "gemm"], help=argparse.SUPPRESS)
-    parser.add_argument("--rows", help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["gemm"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child == "transformers":
-        return transformers_child(arguments.model, arguments.rows, arguments.steps)
     if arguments.child == "gemm":
         return gemm_child(arguments.model, arguments.library)
     folder = tempfile.mkdtemp(prefix="liger-bench-")

@@ -1,0 +1,165 @@
+// All fused kernels on against all off, over a few optimizer steps of a small Llama: the same
+// losses, and parameters that move apart no further than a change of the attention's
+// implementation moves them. On the CPU in small, and on a GPU (LIGER_TEST_DEVICE) at the size
+// that Liger's own convergence tests have.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <iterator>
+
+#include "tests/unit/models/golden.h"
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/models/weights.h"
+#include "worker/trainer/objectives/sft.h"
+
+namespace liger::trainer {
+namespace {
+
+const at::Device kDevice(LIGER_TEST_DEVICE);
+
+struct Size {
+  int64_t hidden, layers, vocabulary, rows, length, steps;
+};
+const Size kSize =
+    kDevice.is_cuda() ? Size{1024, 4, 32000, 4, 512, 32} : Size{64, 2, 500, 2, 48, 16};
+constexpr double kLearningRate = 3e-4;
+
+enum class Scores { kFused, kPlain };
+
+// A softcap so large that it changes no score, and a power of two, so that dividing and
+// multiplying by it round nothing: what it changes is that attention then runs as plain
+// operations ("eager").
+constexpr double kNoCap = 1 << 20;
+
+ModelConfig Config(Scores scores) {
+  const nlohmann::json json = {{"model_type", "llama"},
+                               {"hidden_size", kSize.hidden},
+                               {"intermediate_size", 3 * kSize.hidden},
+                               {"num_hidden_layers", kSize.layers},
+                               {"num_attention_heads", 8},
+                               {"num_key_value_heads", 2},
+                               {"vocab_size", kSize.vocabulary},
+                               {"max_position_embeddings", 4096},
+                               {"hidden_act", "silu"},
+                               {"rms_norm_eps", 1e-5},
+                               {"rope_theta", 10000.0},
+                               {"initializer_range", 0.02},
+                               {"tie_word_embeddings", false},
+                               {"bos_token_id", 1},
+                               {"eos_token_id", 2}};
+  ModelConfig config = ModelConfig::FromJson(json, "convergence_test");
+  if (scores == Scores::kPlain) config.attn_logit_softcapping = kNoCap;
+  return config;
+}
+
+// A batch a step; the bytes of a text are its tokens.
+std::vector<Batch> Batches() {
+  std::ifstream file(std::string(LIGER_SOURCE_DIR) + "/tests/data/wiki_demo.txt");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const size_t needed = kSize.steps * kSize.rows * kSize.length;
+  if (text.size() < needed) throw std::runtime_error("tests/data/wiki_demo.txt is too short");
+  std::vector<Batch> batches;
+  size_t at = 0;
+  for (int64_t step = 0; step < kSize.steps; ++step) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (int64_t row = 0; row < kSize.rows; ++row, at += kSize.length) {
+      std::vector<int32_t> ids;
+      for (int64_t i = 0; i < kSize.length; ++i) {
+        ids.push_back(3 + static_cast<unsigned char>(text[at + i]));
+      }
+      rows.push_back({{"input_ids", ids}, {"labels", ids}});
+    }
+    batches.push_back(golden::SftBatch(rows));
+  }
+  return batches;
+}
+
+struct Outcome {
+  std::vector<double> losses;
+  std::vector<at::Tensor> movement;  // of each parameter, in double
+};
+
+Outcome Train(const std::string& kernels, Scores scores, liger::v1::Precision preset) {
+  liger::v1::TrainingSpec training;
+  training.set_precision(preset);
+  const PrecisionPlan plan = ResolvePrecision(training, kDevice.is_cuda());
+  const auto model = BuildModel(Config(scores), golden::Kernels(kernels), plan.storage);
+  InitializeWeights(*model, /*seed=*/42);
+  model->to(kDevice);
+  model->train();
+  SftObjective sft;
+  golden::Trainee trainee(sft, *model, {}, plan);
+  const at::NoGradGuard no_grad;
+  Outcome outcome;
+  for (const auto& entry : trainee.parameters().entries()) {
+    outcome.movement.push_back(entry.storage.to(at::kDouble, false, /*copy=*/true));
+  }
+  for (const Batch& batch : Batches()) {
+    const at::AutoGradMode with_grad(true);
+    outcome.losses.push_back(trainee.Step({batch}, kLearningRate, /*max_grad_norm=*/0).loss);
+  }
+  size_t i = 0;
+  for (const auto& entry : trainee.parameters().entries()) {
+    at::Tensor& moved = outcome.movement[i++];
+    moved = entry.storage.to(at::kDouble) - moved;
+  }
+  return outcome;
+}
+
+double Norm(const std::vector<at::Tensor>& tensors) {
+  double sum = 0;
+  for (const at::Tensor& t : tensors) sum += t.square().sum().item<double>();
+  return std::sqrt(sum);
+}
+
+// ||a - b|| / ||b|| over all parameters.
+double Apart(const Outcome& a, const Outcome& b) {
+  std::vector<at::Tensor> difference;
+  for (size_t i = 0; i < a.movement.size(); ++i) {
+    difference.push_back(a.movement[i] - b.movement[i]);
+  }
+  return Norm(difference) / Norm(b.movement);
+}
+
+class ConvergenceTest : public testing::TestWithParam<liger::v1::Precision> {
+ protected:
+  static void SetUpTestSuite() {
+    if (!kDevice.is_cuda()) return;
+    // The program links libtorch_cpu only, as liger-trainer does.
+    ASSERT_NE(dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL), nullptr) << dlerror();
+    ASSERT_TRUE(at::globalContext().hasCUDA());
+  }
+};
+
+TEST_P(ConvergenceTest, KernelsOnIsKernelsOff) {
+  const Outcome off = Train("BASELINE", Scores::kFused, GetParam());
+  const Outcome on = Train("LIGER", Scores::kFused, GetParam());
+  const Outcome eager = Train("BASELINE", Scores::kPlain, GetParam());
+
+  double worst_loss = 0;
+  for (size_t i = 0; i < off.losses.size(); ++i) {
+    worst_loss = std::max(worst_loss, std::abs(on.losses[i] / off.losses[i] - 1));
+  }
+  const double kernels = Apart(on, off), attention = Apart(eager, off);
+  std::printf(
+      "%s: losses %.4f to %.4f, on against off within %.1e; movement %.2e, by attention %.2e\n",
+      liger::v1::Precision_Name(GetParam()).c_str(), off.losses.front(), off.losses.back(),
+      worst_loss, kernels, attention);
+  if (GetParam() == liger::v1::PRECISION_FP32) {
+    EXPECT_LT(worst_loss, 1e-5);
+  }
+  EXPECT_GT(attention, 0);  // the two attentions are two
+  EXPECT_LE(kernels, 2 * attention);
+  EXPECT_LT(on.losses.back(), 0.9 * on.losses.front());
+  EXPECT_LT(off.losses.back(), 0.9 * off.losses.front());
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, ConvergenceTest,
+                         testing::Values(liger::v1::PRECISION_FP32, liger::v1::PRECISION_BF16_MIXED,
+                                         liger::v1::PRECISION_BF16_NEAREST),
+                         [](const auto& info) { return liger::v1::Precision_Name(info.param); });
+
+}  // namespace
+}  // namespace liger::trainer
