@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "kernels/common/check.h"
@@ -20,22 +19,24 @@ constexpr int64_t kCpuChunkBytes = int64_t{32} << 20;
 constexpr int64_t kGpuChunkRows = 4096;
 constexpr int64_t kGpuChunkBytes = int64_t{900} << 20;
 constexpr int64_t kGpuRowMultiple = 256;
-// As ignore_index of a chunk, whose ignored rows are gone already: no target that somebody
-// might mean.
-constexpr int64_t kNone = std::numeric_limits<int64_t>::min();
 
 }  // namespace
 
 LinearHead::LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
                        const at::Tensor& target_T, const std::optional<at::Tensor>& bias_V,
-                       int64_t ignore_index)
+                       int64_t ignore_index, const std::optional<at::Tensor>& valid_rows_M)
     : weight_VH_(weight_VH.contiguous()),
       bias_V_(bias_V),
       num_tokens_(hidden_TH.size(0)),
       hidden_MH_(hidden_TH.contiguous()),
       target_M_(target_T.contiguous()) {
   if (target_T.is_cpu()) CheckTargetRange(op, target_T, weight_VH.size(0), ignore_index);
-  const at::Tensor rows = at::nonzero(target_T != ignore_index).view(-1);
+  const bool look_up = !valid_rows_M.has_value() || target_T.is_cpu();
+  const at::Tensor rows =
+      look_up ? at::nonzero(target_T != ignore_index).view(-1) : valid_rows_M->contiguous();
+  TORCH_CHECK_INDEX(!valid_rows_M.has_value() || !look_up || rows.equal(*valid_rows_M), op,
+                    ": valid_rows of shape ", valid_rows_M->sizes(),
+                    " are not where target differs from ", ignore_index);
   if (rows.size(0) == num_tokens_) return;
   rows_M_ = rows;
   hidden_MH_ = hidden_MH_.index_select(0, rows);
@@ -47,9 +48,9 @@ int64_t LinearHead::ChunkRows() const {
   const bool on_cpu = hidden_MH_.is_cpu();
   const auto element = on_cpu ? sizeof(float) : hidden_MH_.element_size();
   const int64_t row_bytes = std::max<int64_t>(1, V * static_cast<int64_t>(element));
-  const int64_t most =
-      on_cpu ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
-             : std::clamp(kGpuChunkBytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
+  const int64_t most = on_cpu
+                           ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
+                           : std::clamp(kGpuChunkBytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
   const int64_t chunks = std::max<int64_t>(1, (M + most - 1) / most);
   const int64_t rows = (M + chunks - 1) / chunks;
   if (on_cpu || chunks == 1) return rows;
@@ -65,8 +66,7 @@ void LinearHead::ForEachChunk(const ChunkFn& fn) const {
     const int64_t C = std::min(rows, M - begin);
     at::Tensor logits = buffer.narrow(0, 0, C);
     const at::Tensor hidden = hidden_MH_.narrow(0, begin, C);
-    if (bias_V_.has_value() &&
-        (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
+    if (bias_V_.has_value() && (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
       // The product's accumulator takes the bias: added later it would round logits twice.
       at::addmm_out(logits, *bias_V_, hidden, weight_VH_.t());
     } else {
@@ -100,8 +100,8 @@ LinearHeadGradients::LinearHeadGradients(const LinearHead& head, bool need_hidde
   if (!need_hidden) return;
   const at::Tensor& hidden = head.hidden_MH_;
   const bool given = hidden_dtype != at::ScalarType::Undefined;
-  grad_hidden_MH_ = at::empty(
-      hidden.sizes(), hidden.options().dtype(given ? hidden_dtype : hidden.scalar_type()));
+  grad_hidden_MH_ = at::empty(hidden.sizes(),
+                              hidden.options().dtype(given ? hidden_dtype : hidden.scalar_type()));
 }
 
 bool LinearHeadGradients::Widens(const at::Tensor& logits) const {
@@ -109,28 +109,53 @@ bool LinearHeadGradients::Widens(const at::Tensor& logits) const {
 }
 
 LogitsStats LinearHeadGradients::ReduceAndAdd(int64_t begin, at::Tensor& logits,
-                                              const at::Tensor& target, bool stats) {
-  if (!any()) return ReduceLogits(logits, target, kNone, stats);
+                                              const at::Tensor& target, const at::Tensor& weight,
+                                              bool stats) {
+  if (!any()) return ReduceLogits(logits, target, kNoIgnoreIndex, stats);
   const at::Tensor factor =
-      at::full({logits.size(0)}, factor_, logits.options().dtype(ComputeDtype(logits)));
+      weight.defined()
+          ? weight * factor_
+          : at::full({logits.size(0)}, factor_, logits.options().dtype(ComputeDtype(logits)));
   if (Widens(logits)) {
-    LogitsStats out = ReduceLogits(logits, target, kNone, stats);
+    LogitsStats out = ReduceLogits(logits, target, kNoIgnoreIndex, stats);
     AddChunk(begin, logits, out.logsumexp, target, factor);
     return out;
   }
-  LogitsStats out = CrossEntropyInPlace(logits, target, factor, kNone, stats);
+  LogitsStats out = CrossEntropyInPlace(logits, target, factor, kNoIgnoreIndex, stats);
   AddProducts(begin, logits);
   return out;
 }
 
 void LinearHeadGradients::AddChunk(int64_t begin, at::Tensor& logits, const at::Tensor& logsumexp,
-                                   const at::Tensor& target, const at::Tensor& factor) {
+                                   const at::Tensor& target, const at::Tensor& factor,
+                                   const HeadMap& map) {
+  AddGradient(begin, logits, [&](const at::Tensor& dz) {
+    if (map.identity())
+      return CrossEntropyGrad(logits, logsumexp, target, factor, kNoIgnoreIndex, dz);
+    MixedLogitsGrad(logits, logsumexp, target, {factor, factor, at::zeros_like(factor)},
+                    map.ToLogitsOptions(kNoIgnoreIndex, /*token_stats=*/false), dz);
+  });
+}
+
+void LinearHeadGradients::AddMixedChunk(int64_t begin, at::Tensor& logits,
+                                        const at::Tensor& logsumexp, const at::Tensor& target,
+                                        LogitsCoefficients coefficients,
+                                        const LogitsOptions& options) {
+  for (at::Tensor* k : {&coefficients.softmax, &coefficients.onehot, &coefficients.smooth}) {
+    *k = k->mul(factor_).to(ComputeDtype(logits));
+  }
+  AddGradient(begin, logits, [&](const at::Tensor& dz) {
+    MixedLogitsGrad(logits, logsumexp, target, coefficients, options, dz);
+  });
+}
+
+void LinearHeadGradients::AddGradient(int64_t begin, at::Tensor& logits, const WriteFn& write) {
   if (!Widens(logits)) {
-    CrossEntropyGrad(logits, logsumexp, target, factor, kNone, logits);
+    write(logits);
     return AddProducts(begin, logits);
   }
-  const at::Tensor dz = at::empty(logits.sizes(), factor.options());
-  CrossEntropyGrad(logits, logsumexp, target, factor, kNone, dz);
+  const at::Tensor dz = at::empty(logits.sizes(), logits.options().dtype(ComputeDtype(logits)));
+  write(dz);
   if (grad_weight_VH_.has_value()) {
     gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, dz.size(0)), *grad_weight_VH_);
   }

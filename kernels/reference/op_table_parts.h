@@ -23,6 +23,9 @@ std::vector<OpCase> NormCases();
 // Cross entropy with options and the divergences.
 std::vector<OpCase> LossCases();
 
+// The fused heads with their options.
+std::vector<OpCase> HeadOptionCases();
+
 }  // namespace liger::kernels
 
 #endif  // LIGER_KERNELS_REFERENCE_OP_TABLE_PARTS_H_
