@@ -166,11 +166,11 @@ class FileLoader {
                           ". " + kKeepRows);
     }
     if (stats.without_response_template > 0) {
-      warnings->push_back(rows_->path() + ": " + std::to_string(stats.without_response_template) +
-                          of_rows + "do not hold the tokens of sft.response_template '" +
-                          options_.sft_loss.response_template +
-                          "'; a tokenizer may cut it otherwise in its place than alone: try it "
-                          "with the line break before it, or without");
+      warnings->push_back(
+          rows_->path() + ": in " + std::to_string(stats.without_response_template) + of_rows +
+          "the tokens of sft.response_template '" + options_.sft_loss.response_template +
+          "' are not; a text may be cut into other tokens inside a row than alone: "
+          "try it with the line break before it, or without");
     }
     if (stats.equal_pairs > 0) {
       warnings->push_back(rows_->path() + ": in " + std::to_string(stats.equal_pairs) + of_rows +
