@@ -95,6 +95,36 @@ TEST(HeadOptionsTest, RowsHandedInGiveTheSameBits) {
   EXPECT_TRUE(with_rows.logp_T.equal(logp.logp_T));
 }
 
+// Over several chunks of tokens the loss and its gradients are those of the tokens apart.
+TEST(HeadOptionsTest, ChunksAddUp) {
+  torch::manual_seed(3);
+  constexpr int64_t kTokens = 70, kVocab = 262147;
+  const at::Tensor hidden = at::randn({kTokens, 3}), weight = at::randn({kVocab, 3});
+  const at::Tensor target = at::randint(kVocab, {kTokens}, at::kLong);
+  const at::Tensor token_weight = at::rand({kTokens}) + 0.5;
+  const auto run = [&](int64_t begin, int64_t end, const at::Tensor& grad_weight) {
+    const at::Tensor own = hidden.slice(0, begin, end).clone().requires_grad_();
+    const at::Tensor loss =
+        FusedLinearCrossEntropy(own, weight, target.slice(0, begin, end), std::nullopt,
+                                {.grad_weight_VH = grad_weight,
+                                 .token_weight_T = token_weight.slice(0, begin, end),
+                                 .softcap = 3,
+                                 .temperature = 0.8,
+                                 .label_smoothing = 0.1,
+                                 .lse_square_scale = 1e-2})
+            .loss;
+    loss.backward();
+    return std::pair(loss.item<double>(), own.grad());
+  };
+  const at::Tensor whole_weight = at::zeros({kVocab, 3}), parts_weight = at::zeros({kVocab, 3});
+  const auto [loss, grad] = run(0, kTokens, whole_weight);
+  const auto [first, first_grad] = run(0, 20, parts_weight);
+  const auto [second, second_grad] = run(20, kTokens, parts_weight);
+  EXPECT_NEAR(loss, first + second, 1e-5 * loss);
+  EXPECT_LT(RelativeError(grad, at::cat({first_grad, second_grad})), 1e-5);
+  EXPECT_LT(RelativeError(whole_weight, parts_weight), 1e-5);
+}
+
 // A row of weight 0 is a row without loss.
 TEST(HeadOptionsTest, WeightZeroIsIgnored) {
   const Head a = MakeHead(), b = MakeHead();

@@ -61,7 +61,7 @@ struct DpoObjective::Answers {
   Targets targets;
   at::Tensor weight_T;  // of tokens in the sums; undefined: all 1
 
-  // All that comes from the host before the device is busy.
+  // All that comes from the host, before the device is busy.
   Answers(const Batch& batch, const CausalLM& model, const DpoOptions& options)
       : input(ToModelInput(batch, model)),
         host(MakeAnswerTargets(batch, "a pair")),
@@ -76,11 +76,14 @@ struct DpoObjective::Answers {
     const at::Tensor exact_T = logp_T.to(at::kDouble);
     return SumBySequence(weight_T.defined() ? exact_T * weight_T : exact_T, input.sequences);
   }
+  at::Tensor ReferenceLogps(CausalLM& reference) const {
+    return Sum(DetachedLogprobs(reference, input, targets));
+  }
 };
 
 at::Tensor DpoObjective::ReferenceLogps(CausalLM& reference, const Batch& batch) const {
   const Answers answers(batch, reference, options_);
-  return answers.Sum(DetachedLogprobs(reference, answers.input, answers.targets));
+  return answers.ReferenceLogps(reference);
 }
 
 void DpoObjective::AfterStep(const CausalLM& model, int64_t step) {
@@ -95,7 +98,9 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const at::Tensor answer_T = answers.targets.targets_T.ne(kIgnoredLabel);
   const at::Tensor counts_S = answers.host.counts_S.to(model.device());
 
-  const at::Tensor reference_S = Objective::ReferenceLogps(batch, model.device());
+  const at::Tensor reference_S = batch.reference_logp_A.defined()
+                                     ? batch.reference_logp_A.to(model.device())
+                                     : answers.ReferenceLogps(reference());
   const TokenLogprobs tokens =
       ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets, context);
   const auto chosen = [&](const at::Tensor& x_S) { return x_S.slice(0, 0, pairs); };

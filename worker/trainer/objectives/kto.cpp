@@ -62,15 +62,17 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   // All that comes from the host before the device is busy.
   const at::Tensor desirable_R = batch.desirable_R.to(device);
   const Answers answers(batch, model, "a row");
-  const at::Tensor reference_A = Objective::ReferenceLogps(batch, device);
-  const at::Tensor reference_R = reference_A.slice(0, 0, batch.num_rows);
+  const at::Tensor cached_A =
+      batch.reference_logp_A.defined() ? batch.reference_logp_A.to(device) : at::Tensor();
   at::Tensor kl = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
   if (options_.estimate_kl) {
     const Answers mismatched(*batch.mismatched, model, nullptr);
-    const at::Tensor ratio_R =
-        mismatched.DetachedLogp(model) - reference_A.slice(0, batch.num_rows);
-    kl = ratio_R.mean().clamp_min(0);
+    const at::Tensor reference_R = cached_A.defined() ? cached_A.slice(0, batch.num_rows)
+                                                      : mismatched.DetachedLogp(reference());
+    kl = (mismatched.DetachedLogp(model) - reference_R).mean().clamp_min(0);
   }
+  const at::Tensor reference_R =
+      cached_A.defined() ? cached_A.slice(0, 0, batch.num_rows) : answers.DetachedLogp(reference());
   const TokenLogprobs tokens =
       ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets, context);
   const at::Tensor logp_R = answers.Sum(tokens.logp_T);

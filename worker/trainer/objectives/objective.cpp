@@ -57,11 +57,6 @@ at::Tensor Objective::ReferenceLogps(CausalLM&, const Batch&) const {
   TORCH_CHECK(false, "the objective compares with no reference");
 }
 
-at::Tensor Objective::ReferenceLogps(const Batch& batch, at::Device device) const {
-  if (batch.reference_logp_A.defined()) return batch.reference_logp_A.to(device);
-  return ReferenceLogps(reference(), batch);
-}
-
 std::unique_ptr<Objective> MakeObjective(const JobSpec& resolved_spec) {
   for (const Method& method : kMethods) {
     if (method.method != resolved_spec.method_case()) continue;

@@ -76,8 +76,6 @@ class Objective {
 
  protected:
   CausalLM& reference() const;
-  // What the batch brings, or what the reference says now; on the model's device.
-  at::Tensor ReferenceLogps(const Batch& batch, at::Device device) const;
 
  private:
   std::shared_ptr<CausalLM> reference_;
