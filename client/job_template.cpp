@@ -97,8 +97,21 @@ std::string JobTemplate(const std::string& trainer) {
                     {"@LR@", "1e-6"},
                     {"@DEFAULT_LR@", "1e-6"}});
   }
-  throw CliError(kInvalidInput, absl::StrCat("--trainer ", trainer,
-                                             ": there are templates for sft, dpo, orpo and kto"));
+  if (trainer == "cpo") {
+    return absl::StrReplaceAll(
+        kTemplate, {{"@DATASET@", "dpo-en-demo"},
+                    {"@METHOD@",
+                     "# Contrastive preference optimisation, or SimPO, on pairs; no frozen copy.\n"
+                     "cpo:\n"
+                     "  beta: 0.1                     # scale of the margin (default 0.1)\n"
+                     "  # loss_type: sigmoid          # default; hinge, ipo, simpo\n"
+                     "  # cpo_alpha: 1.0              # of the chosen answers' NLL; 0 for SimPO\n"},
+                    {"@LR@", "1e-6"},
+                    {"@DEFAULT_LR@", "1e-6"}});
+  }
+  throw CliError(
+      kInvalidInput,
+      absl::StrCat("--trainer ", trainer, ": there are templates for sft, dpo, orpo, kto and cpo"));
 }
 
 }  // namespace liger::client

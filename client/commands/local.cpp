@@ -37,7 +37,8 @@ Action DeclareInit(CLI::App* app) {
   auto options = std::make_shared<Options>();
   app->add_option("--file", options->file, "File to write; - for standard output")
       ->capture_default_str();
-  app->add_option("--trainer", options->trainer, "sft, dpo, orpo or kto")->capture_default_str();
+  app->add_option("--trainer", options->trainer, "sft, dpo, orpo, kto or cpo")
+      ->capture_default_str();
   return [options](Session&) {
     const std::string content = JobTemplate(options->trainer);
     if (options->file == "-") {

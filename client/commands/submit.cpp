@@ -71,7 +71,7 @@ Action DeclareSubmit(CLI::App* app) {
   SpecFlags& spec = options->spec;
   app->add_option("-f,--file", spec.file, "Job file (YAML or JSON; - for standard input)");
   app->add_option("--model", spec.model, "Catalog name, or path of a Hugging Face folder");
-  app->add_option("--trainer", spec.trainer, "sft, dpo, orpo or kto");
+  app->add_option("--trainer", spec.trainer, "sft, dpo, orpo, kto or cpo");
   app->add_option("--dataset", spec.dataset,
                   "Catalog name, or path of a .json, .jsonl or .csv file");
   app->add_option("--kernels", spec.kernels, "liger (default) or baseline");

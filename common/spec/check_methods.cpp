@@ -15,6 +15,15 @@ constexpr Checks::Range kRanges[] = {
     {"dpo.ld_alpha", 0, false, 1, false},
     {"dpo.f_alpha_divergence_coef", -Checks::kInfinity, true, Checks::kInfinity, true},
     {"dpo.discopop_tau", 0, true, Checks::kInfinity, true},
+    {"dpo.ref_model_mixup_alpha", 0, true, 1, false},
+    {"dpo.ref_model_sync_steps", 1, false, Checks::kInfinity, true},
+    {"cpo.beta", 0, true, Checks::kInfinity, true},
+    {"cpo.label_smoothing", 0, false, 0.5, true},
+    {"cpo.cpo_alpha", 0, false, Checks::kInfinity, true},
+    {"cpo.simpo_gamma", 0, false, Checks::kInfinity, true},
+    {"sft.label_smoothing_factor", 0, false, 1, true},
+    {"sft.z_loss_weight", 0, false, Checks::kInfinity, true},
+    {"sft.neftune_noise_alpha", 0, false, Checks::kInfinity, true},
     {"orpo.beta", 0, true, Checks::kInfinity, true},
     {"kto.beta", 0, true, Checks::kInfinity, true},
     {"kto.desirable_weight", 0, true, Checks::kInfinity, true},
@@ -74,6 +83,37 @@ void CheckDpo(Checks& checks) {
   if (dpo.has_label_smoothing() && dpo.label_smoothing() == 0 && has({"exo_pair"})) {
     checks.Add("dpo.label_smoothing", "must be above 0 for exo_pair, such as 1e-3");
   }
+  if (dpo.precompute_ref_log_probs() && dpo.sync_ref_model()) {
+    checks.Add("dpo.precompute_ref_log_probs",
+               "computes the reference's log-probabilities once, and sync_ref_model moves the "
+               "reference; remove one of them");
+  }
+  if (dpo.sync_ref_model() && checks.spec().has_lora()) {
+    checks.Add("dpo.sync_ref_model",
+               "needs a reference of its own, and with lora it is the model without its adapter; "
+               "remove one of them");
+  }
+}
+
+void CheckCpo(Checks& checks) {
+  const auto& cpo = checks.spec().cpo();
+  if (!cpo.loss_type().empty()) {
+    checks.OneOf("cpo.loss_type", cpo.loss_type(), {"sigmoid", "hinge", "ipo", "simpo"});
+  }
+}
+
+// Which tokens have a loss is said once.
+void CheckSft(Checks& checks) {
+  const auto& sft = checks.spec().sft();
+  if (!sft.instruction_template().empty() && sft.response_template().empty()) {
+    checks.Add("sft.instruction_template", "needs sft.response_template beside it");
+  }
+  if (sft.response_template().empty()) return;
+  for (const auto& [set, field] :
+       {std::pair(sft.completion_only_loss(), "sft.completion_only_loss"),
+        std::pair(sft.assistant_only_loss(), "sft.assistant_only_loss")}) {
+    if (set) checks.Add(field, "cannot be given together with sft.response_template; keep one");
+  }
 }
 
 void CheckKto(Checks& checks) {
@@ -94,6 +134,8 @@ void CheckMethods(Checks& checks) {
   CheckMethod(checks);
   if (checks.spec().has_dpo()) CheckDpo(checks);
   if (checks.spec().has_kto()) CheckKto(checks);
+  if (checks.spec().has_cpo()) CheckCpo(checks);
+  if (checks.spec().has_sft()) CheckSft(checks);
   checks.InRanges(kRanges);
 }
 

@@ -37,6 +37,21 @@ namespace {
 
 void FillMethod(JobSpec* spec) {
   if (spec->has_orpo()) LIGER_DEFAULT(spec->mutable_orpo(), beta, 0.1);
+  if (spec->has_sft()) {
+    auto* sft = spec->mutable_sft();
+    LIGER_DEFAULT(sft, assistant_only_loss, false);
+    LIGER_DEFAULT(sft, label_smoothing_factor, 0.0);
+    LIGER_DEFAULT(sft, z_loss_weight, 0.0);
+    LIGER_DEFAULT(sft, neftune_noise_alpha, 0.0);
+  }
+  if (spec->has_cpo()) {
+    auto* cpo = spec->mutable_cpo();
+    LIGER_DEFAULT(cpo, beta, 0.1);
+    if (cpo->loss_type().empty()) cpo->set_loss_type("sigmoid");
+    LIGER_DEFAULT(cpo, label_smoothing, 0.0);
+    LIGER_DEFAULT(cpo, cpo_alpha, 1.0);
+    LIGER_DEFAULT(cpo, simpo_gamma, 0.5);
+  }
   if (spec->has_dpo()) {
     auto* dpo = spec->mutable_dpo();
     LIGER_DEFAULT(dpo, beta, 0.1);
@@ -51,12 +66,17 @@ void FillMethod(JobSpec* spec) {
     LIGER_DEFAULT(dpo, f_alpha_divergence_coef, 0.5);
     LIGER_DEFAULT(dpo, use_weighting, false);
     LIGER_DEFAULT(dpo, discopop_tau, 0.05);
+    LIGER_DEFAULT(dpo, precompute_ref_log_probs, false);
+    LIGER_DEFAULT(dpo, sync_ref_model, false);
+    LIGER_DEFAULT(dpo, ref_model_mixup_alpha, 0.6);
+    LIGER_DEFAULT(dpo, ref_model_sync_steps, 512);
   }
   if (spec->has_kto()) {
     LIGER_DEFAULT(spec->mutable_kto(), beta, 0.1);
     LIGER_DEFAULT(spec->mutable_kto(), desirable_weight, 1.0);
     LIGER_DEFAULT(spec->mutable_kto(), undesirable_weight, 1.0);
     if (spec->kto().loss_type().empty()) spec->mutable_kto()->set_loss_type("kto");
+    LIGER_DEFAULT(spec->mutable_kto(), precompute_ref_log_probs, false);
   }
 }
 

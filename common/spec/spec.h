@@ -10,11 +10,11 @@
 
 namespace liger {
 
-// "sft", "dpo", "orpo", "kto", or "" when no method is set.
+// "sft", "dpo", "orpo", "kto", "cpo", or "" when no method is set.
 std::string MethodName(const liger::v1::JobSpec& spec);
 
 // Those that can be trained; the spec has names for others that come later.
-inline constexpr const char* kTrainableMethods[] = {"sft", "dpo", "orpo", "kto"};
+inline constexpr const char* kTrainableMethods[] = {"sft", "dpo", "orpo", "kto", "cpo"};
 
 // Whether a model's or a dataset's name can only be a path: it holds a slash,
 // begins with "." or "~", or ends as a file of data does.

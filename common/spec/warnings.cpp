@@ -30,6 +30,24 @@ void WarnOfTraining(const JobSpec& spec, std::vector<Warning>* warnings) {
   }
 }
 
+void WarnOfMethods(const JobSpec& spec, std::vector<Warning>* warnings) {
+  const auto& cpo = spec.cpo();
+  if (cpo.label_smoothing() > 0 && (cpo.loss_type() == "hinge" || cpo.loss_type() == "ipo")) {
+    Warn("cpo.label_smoothing", "cpo.loss_type " + cpo.loss_type() + " has none", warnings);
+  }
+  if (cpo.has_simpo_gamma() && cpo.simpo_gamma() != 0.5 && cpo.loss_type() != "simpo") {
+    Warn("cpo.simpo_gamma", "it is of cpo.loss_type simpo", warnings);
+  }
+  const auto& dpo = spec.dpo();
+  if (dpo.sync_ref_model()) return;
+  if (dpo.has_ref_model_mixup_alpha() && dpo.ref_model_mixup_alpha() != 0.6) {
+    Warn("dpo.ref_model_mixup_alpha", "sync_ref_model is off", warnings);
+  }
+  if (dpo.has_ref_model_sync_steps() && dpo.ref_model_sync_steps() != 512) {
+    Warn("dpo.ref_model_sync_steps", "sync_ref_model is off", warnings);
+  }
+}
+
 void WarnOfKernels(const JobSpec& spec, std::vector<Warning>* warnings) {
   const KernelSpec& kernels = spec.kernels();
   if (spec.has_sft()) {
@@ -60,6 +78,7 @@ std::vector<Warning> SpecWarnings(const JobSpec& spec) {
   std::vector<Warning> warnings;
   WarnOfEvaluation(spec, &warnings);
   WarnOfTraining(spec, &warnings);
+  WarnOfMethods(spec, &warnings);
   WarnOfKernels(spec, &warnings);
   return warnings;
 }

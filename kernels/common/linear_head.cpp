@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "kernels/common/check.h"
@@ -20,22 +19,25 @@ constexpr int64_t kCpuChunkBytes = int64_t{32} << 20;
 constexpr int64_t kGpuChunkRows = 4096;
 constexpr int64_t kGpuChunkBytes = int64_t{900} << 20;
 constexpr int64_t kGpuRowMultiple = 256;
-// As ignore_index of a chunk, whose ignored rows are gone already: no target that somebody
-// might mean.
-constexpr int64_t kNone = std::numeric_limits<int64_t>::min();
 
 }  // namespace
 
 LinearHead::LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
                        const at::Tensor& target_T, const std::optional<at::Tensor>& bias_V,
-                       int64_t ignore_index)
+                       int64_t ignore_index, const std::optional<at::Tensor>& valid_rows_M)
     : weight_VH_(weight_VH.contiguous()),
       bias_V_(bias_V),
       num_tokens_(hidden_TH.size(0)),
       hidden_MH_(hidden_TH.contiguous()),
       target_M_(target_T.contiguous()) {
   if (target_T.is_cpu()) CheckTargetRange(op, target_T, weight_VH.size(0), ignore_index);
-  KeepRows(at::nonzero(target_T != ignore_index).view(-1));
+  const bool look_up = !valid_rows_M.has_value() || target_T.is_cpu();
+  const at::Tensor rows =
+      look_up ? at::nonzero(target_T != ignore_index).view(-1) : valid_rows_M->contiguous();
+  TORCH_CHECK_INDEX(!valid_rows_M.has_value() || !look_up || rows.equal(*valid_rows_M), op,
+                    ": valid_rows of shape ", valid_rows_M->sizes(),
+                    " are not where target differs from ", ignore_index);
+  KeepRows(rows);
 }
 
 LinearHead::LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
@@ -119,28 +121,53 @@ bool LinearHeadGradients::Widens(const at::Tensor& logits) const {
 }
 
 LogitsStats LinearHeadGradients::ReduceAndAdd(int64_t begin, at::Tensor& logits,
-                                              const at::Tensor& target, bool stats) {
-  if (!any()) return ReduceLogits(logits, target, kNone, stats);
+                                              const at::Tensor& target, const at::Tensor& weight,
+                                              bool stats) {
+  if (!any()) return ReduceLogits(logits, target, kNoIgnoreIndex, stats);
   const at::Tensor factor =
-      at::full({logits.size(0)}, factor_, logits.options().dtype(ComputeDtype(logits)));
+      weight.defined()
+          ? weight * factor_
+          : at::full({logits.size(0)}, factor_, logits.options().dtype(ComputeDtype(logits)));
   if (Widens(logits)) {
-    LogitsStats out = ReduceLogits(logits, target, kNone, stats);
+    LogitsStats out = ReduceLogits(logits, target, kNoIgnoreIndex, stats);
     AddChunk(begin, logits, out.logsumexp, target, factor);
     return out;
   }
-  LogitsStats out = CrossEntropyInPlace(logits, target, factor, kNone, stats);
+  LogitsStats out = CrossEntropyInPlace(logits, target, factor, kNoIgnoreIndex, stats);
   AddProducts(begin, logits);
   return out;
 }
 
 void LinearHeadGradients::AddChunk(int64_t begin, at::Tensor& logits, const at::Tensor& logsumexp,
-                                   const at::Tensor& target, const at::Tensor& factor) {
+                                   const at::Tensor& target, const at::Tensor& factor,
+                                   const HeadMap& map) {
+  WriteGradient(begin, logits, [&](const at::Tensor& dz) {
+    if (map.identity())
+      return CrossEntropyGrad(logits, logsumexp, target, factor, kNoIgnoreIndex, dz);
+    MixedLogitsGrad(logits, logsumexp, target, {factor, factor, at::zeros_like(factor)},
+                    map.ToLogitsOptions(kNoIgnoreIndex, /*token_stats=*/false), dz);
+  });
+}
+
+void LinearHeadGradients::AddMixedChunk(int64_t begin, at::Tensor& logits,
+                                        const at::Tensor& logsumexp, const at::Tensor& target,
+                                        LogitsCoefficients coefficients,
+                                        const LogitsOptions& options) {
+  for (at::Tensor* k : {&coefficients.softmax, &coefficients.onehot, &coefficients.smooth}) {
+    *k = k->mul(factor_).to(ComputeDtype(logits));
+  }
+  WriteGradient(begin, logits, [&](const at::Tensor& dz) {
+    MixedLogitsGrad(logits, logsumexp, target, coefficients, options, dz);
+  });
+}
+
+void LinearHeadGradients::WriteGradient(int64_t begin, at::Tensor& logits, const WriteFn& write) {
   if (!Widens(logits)) {
-    CrossEntropyGrad(logits, logsumexp, target, factor, kNone, logits);
+    write(logits);
     return AddProducts(begin, logits);
   }
-  const at::Tensor dz = at::empty(logits.sizes(), factor.options());
-  CrossEntropyGrad(logits, logsumexp, target, factor, kNone, dz);
+  const at::Tensor dz = at::empty(logits.sizes(), logits.options().dtype(ComputeDtype(logits)));
+  write(dz);
   AddWideProducts(begin, dz, logits);
 }
 

@@ -4,20 +4,28 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <limits>
 #include <optional>
 
+#include "kernels/common/head_options.h"
 #include "kernels/common/logits.h"
 
 namespace liger::kernels {
+
+// As ignore_index of a chunk, whose ignored rows are gone already: no target that somebody
+// might mean.
+inline constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
 
 // A linear head over the tokens whose target is not ignored, a chunk of them at a time, so
 // that of the logits only [chunk, V] exists. M is the number of those tokens.
 class LinearHead {
  public:
   // REQUIRES: CheckLinearHead passed. Throws on a CPU target that is out of range.
+  // valid_rows_M: where the target is not ignored, ascending; left out it is looked up, for which
+  // a GPU makes the host wait. On a CPU it is compared with the target.
   LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
              const at::Tensor& target_T, const std::optional<at::Tensor>& bias_V,
-             int64_t ignore_index);
+             int64_t ignore_index, const std::optional<at::Tensor>& valid_rows_M = std::nullopt);
   // Of the tokens that valid_T (bool [T]) marks, or of all, without targets.
   LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
              const std::optional<at::Tensor>& valid_T);
@@ -62,13 +70,19 @@ class LinearHeadGradients {
                       at::ScalarType hidden_dtype = at::ScalarType::Undefined);
 
   // ReduceLogits of a chunk; its gradient through the products, too, if any() is needed.
+  // weight_C: of each row's loss, in the compute dtype; undefined: all 1.
   LogitsStats ReduceAndAdd(int64_t begin, at::Tensor& logits_CV, const at::Tensor& target_C,
-                           bool stats);
+                           const at::Tensor& weight_C, bool stats);
 
   // The chunk's gradient factor * (softmax - onehot), which overwrites its logits, through
   // the three products.
   void AddChunk(int64_t begin, at::Tensor& logits_CV, const at::Tensor& logsumexp_C,
-                const at::Tensor& target_C, const at::Tensor& factor_C);
+                const at::Tensor& target_C, const at::Tensor& factor_C, const HeadMap& map = {});
+
+  // The same of MixedLogitsGrad; the coefficients, of any dtype, are multiplied by `scale`.
+  void AddMixedChunk(int64_t begin, at::Tensor& logits_CV, const at::Tensor& logsumexp_C,
+                     const at::Tensor& target_C, LogitsCoefficients coefficients,
+                     const LogitsOptions& options);
 
   // The chunk's d loss / d logits, from which `scale` is still missing, through the products. dz
   // is the logits themselves, or stands beside them in the compute dtype; both are overwritten.
@@ -82,6 +96,9 @@ class LinearHeadGradients {
   bool sums_head() const { return grad_weight_VH_.has_value() || grad_bias_V_.has_value(); }
   // Low precision on the CPU: dW takes gradients of the logits that are not rounded yet.
   bool Widens(const at::Tensor& logits) const;
+  // `write` puts the logits' gradient into its argument, which may be the logits.
+  using WriteFn = std::function<void(const at::Tensor& dz_CV)>;
+  void WriteGradient(int64_t begin, at::Tensor& logits_CV, const WriteFn& write);
   void AddProducts(int64_t begin, const at::Tensor& dz_CV);
   // The same of a dz in the compute dtype; the logits' buffer takes it rounded.
   void AddWideProducts(int64_t begin, const at::Tensor& dz_CV, at::Tensor& logits_CV);

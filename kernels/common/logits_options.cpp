@@ -20,8 +20,12 @@ LogitsSums EmptySums(const at::Tensor& logits, const LogitsOptions& options) {
                  .logp = at::empty({C}, wide),
                  .weighted_sum = at::zeros({C}, wide)};
   if (options.token_stats) {
-    out.entropy = at::empty({C}, wide.dtype(ComputeDtype(logits)));
+    const auto plain = wide.dtype(ComputeDtype(logits));
     out.argmax = at::empty({C}, wide.dtype(at::kLong));
+    out.entropy = at::empty({C}, plain);
+    out.log_sum_sq = at::empty({C}, plain);
+    out.mean_logit = at::empty({C}, plain);
+    out.is_top1 = at::empty({C}, plain);
   }
   return out;
 }
@@ -31,7 +35,9 @@ const float* WeightOf(const LogitsOptions& options) {
 }
 
 RowOptions RowOptionsOf(const LogitsOptions& options) {
-  return {.softcap = static_cast<float>(options.softcap), .weight = WeightOf(options)};
+  return {.softcap = static_cast<float>(options.softcap),
+          .scale = static_cast<float>(options.scale),
+          .weight = WeightOf(options)};
 }
 
 template <typename T>
@@ -43,31 +49,40 @@ void SumRows(const at::Tensor& logits, const at::Tensor& target, const LogitsOpt
   const int64_t* y = Data<int64_t>(target);
   double *lse = MutableData<double>(out.logsumexp), *logp = MutableData<double>(out.logp);
   double* weighted_sum = MutableData<double>(out.weighted_sum);
-  float* entropy = MutableOrNull<float>(out.entropy);
   int64_t* argmax = MutableOrNull<int64_t>(out.argmax);
+  float *entropy = MutableOrNull<float>(out.entropy),
+        *log_sum_sq = MutableOrNull<float>(out.log_sum_sq);
+  float *mean_logit = MutableOrNull<float>(out.mean_logit),
+        *is_top1 = MutableOrNull<float>(out.is_top1);
   at::parallel_for(0, C, RowGrain(V), [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
       const T* row = z + c * stride;
       const bool ignored = y[c] == options.ignore_index;
       const RowSums r = ignored ? RowSums{} : SumRow(row, row_options, V);
+      const float at_target = ignored ? 0 : ToFloat(row[y[c]]);
       lse[c] = r.logsumexp;
-      logp[c] = ignored ? 0 : CappedLogit(ToFloat(row[y[c]]), row_options.softcap) - r.logsumexp;
+      logp[c] = ignored ? 0 : MappedLogit(at_target, row_options) - r.logsumexp;
       if (options.weighted_sum) weighted_sum[c] = r.weighted_sum;
       if (!options.token_stats) continue;
-      entropy[c] = static_cast<float>(r.entropy);
       argmax[c] = r.argmax;
+      entropy[c] = static_cast<float>(r.entropy);
+      log_sum_sq[c] = static_cast<float>(r.log_sum_sq);
+      mean_logit[c] = static_cast<float>(r.mean_logit);
+      is_top1[c] = !ignored && at_target >= ToFloat(row[r.argmax]) ? 1.0f : 0.0f;
     }
   });
 }
 
-at::Tensor CappedAten(const at::Tensor& logits, double softcap) {
+at::Tensor MappedAten(const at::Tensor& logits, const LogitsOptions& options) {
   const at::Tensor z = logits.to(ComputeDtype(logits));
-  return softcap == 0 ? z : (z / softcap).tanh_().mul_(softcap);
+  const double cap = options.softcap, scale = options.scale;
+  if (cap == 0) return scale == 1 ? z : z * scale;
+  return (z / cap).tanh_().mul_(cap * scale);
 }
 
 LogitsSums SumAten(const at::Tensor& logits, const at::Tensor& target,
                    const LogitsOptions& options) {
-  const at::Tensor z = CappedAten(logits, options.softcap);
+  const at::Tensor z = MappedAten(logits, options);
   const at::Tensor ignored = target == options.ignore_index;
   const auto masked = [&](const at::Tensor& t) { return t.masked_fill(ignored, 0); };
   const at::Tensor safe_target = target.masked_fill(ignored, 0).unsqueeze(1);
@@ -81,12 +96,16 @@ LogitsSums SumAten(const at::Tensor& logits, const at::Tensor& target,
   if (options.token_stats) {
     const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1), p = logp.exp();
     out.entropy = masked(-at::where(p > 0, p * logp, at::zeros_like(p)).sum(1));
+    out.log_sum_sq = masked(p.square().sum(1).log());
+    out.mean_logit = masked(z.mean(1));
     out.argmax = masked(logits.argmax(1));
+    const at::Tensor raw_at_target = logits.gather(1, safe_target).squeeze(1);
+    out.is_top1 = masked((raw_at_target >= logits.amax(1)).to(z.scalar_type()));
   }
   return out;
 }
 
-template <typename T>
+template <typename T, typename D>
 void GradRows(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
               const LogitsCoefficients& coefficients, const LogitsOptions& options,
               const at::Tensor& out) {
@@ -99,12 +118,12 @@ void GradRows(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
   const float *softmax = Data<float>(coefficients.softmax),
               *onehot = Data<float>(coefficients.onehot),
               *smooth = Data<float>(coefficients.smooth);
-  T* dz = MutableData<T>(out);
+  D* dz = MutableData<D>(out);
   at::parallel_for(0, C, RowGrain(V), [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c) {
-      T* row = dz + c * out_stride;
+      D* row = dz + c * out_stride;
       if (y[c] == options.ignore_index) {
-        std::fill_n(row, V, FromFloat<T>(0.0f));
+        std::fill_n(row, V, FromFloat<D>(0.0f));
       } else {
         MixedGradRow(z + c * z_stride, row_options, lse[c], y[c],
                      {softmax[c], onehot[c], smooth[c]}, V, row);
@@ -115,14 +134,15 @@ void GradRows(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
 
 void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
               const LogitsCoefficients& k, const LogitsOptions& options, const at::Tensor& out) {
-  const at::Tensor z = CappedAten(logits, options.softcap);
+  const at::Tensor z = MappedAten(logits, options);
   const at::Tensor ignored = target == options.ignore_index;
   at::Tensor dz = (z - logsumexp.to(z.scalar_type()).unsqueeze(1)).exp_();
   dz.mul_(k.softmax.unsqueeze(1));
   dz.scatter_add_(1, target.masked_fill(ignored, 0).unsqueeze(1), k.onehot.neg().unsqueeze(1));
   const at::Tensor smooth = k.smooth.unsqueeze(1);
   dz.sub_(options.class_weight_V.defined() ? smooth * options.class_weight_V : smooth);
-  if (options.softcap != 0) dz.mul_(1 - (z / options.softcap).square());
+  if (options.softcap != 0) dz.mul_(1 - (z / (options.softcap * options.scale)).square());
+  if (options.scale != 1) dz.mul_(options.scale);
   // 0 * inf or NaN of an ignored row stays out of the result.
   dz.masked_fill_(ignored.unsqueeze(1), 0);
   at::Tensor destination = out;
@@ -138,7 +158,9 @@ cuda::LogitsShape ShapeOf(const at::Tensor& logits, const LogitsOptions& options
 }
 
 cuda::LogitsMap MapOf(const LogitsOptions& options) {
-  return {.softcap = static_cast<float>(options.softcap), .class_weight = WeightOf(options)};
+  return {.softcap = static_cast<float>(options.softcap),
+          .scale = static_cast<float>(options.scale),
+          .class_weight = WeightOf(options)};
 }
 
 LogitsSums SumCuda(const at::Tensor& logits, const at::Tensor& target,
@@ -149,8 +171,11 @@ LogitsSums SumCuda(const at::Tensor& logits, const at::Tensor& target,
       .logsumexp = MutableData<double>(out.logsumexp),
       .logp = MutableData<double>(out.logp),
       .weighted_sum = options.weighted_sum ? MutableData<double>(out.weighted_sum) : nullptr,
+      .argmax = MutableOrNull<int64_t>(out.argmax),
       .entropy = MutableOrNull<float>(out.entropy),
-      .argmax = MutableOrNull<int64_t>(out.argmax)};
+      .log_sum_sq = MutableOrNull<float>(out.log_sum_sq),
+      .mean_logit = MutableOrNull<float>(out.mean_logit),
+      .is_top1 = MutableOrNull<float>(out.is_top1)};
   cuda::CheckLaunch("cross_entropy",
                     cuda::SumLogits(scope.queue(), ShapeOf(logits, options), MapOf(options),
                                     logits.const_data_ptr(), Data<int64_t>(target), results));
@@ -193,9 +218,13 @@ void MixedLogitsGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
   if (!HasCpuLoops(logits)) {
     return GradAten(logits, logsumexp, target, coefficients, options, out);
   }
-  DispatchCpuDtype(logits.scalar_type(), [&](auto t) {
-    GradRows<decltype(t)>(logits, logsumexp, target, coefficients, options, out);
-  });
+  if (logits.scalar_type() == at::kFloat) {
+    GradRows<float, float>(logits, logsumexp, target, coefficients, options, out);
+  } else if (out.scalar_type() == at::kFloat) {
+    GradRows<Bf16, float>(logits, logsumexp, target, coefficients, options, out);
+  } else {
+    GradRows<Bf16, Bf16>(logits, logsumexp, target, coefficients, options, out);
+  }
 }
 
 }  // namespace liger::kernels

@@ -11,21 +11,25 @@ constexpr int kGradThreads = 256;
 constexpr int kGradPacks = 4;
 
 // z' of a logit, and its derivative.
-class Cap {
+class Mapping {
  public:
-  __device__ explicit Cap(float softcap) : cap_(softcap), inverse_(1.0f / softcap) {}
+  __device__ explicit Mapping(const LogitsMap& map)
+      : scale_(map.scale),
+        inverse_cap_(map.softcap == 0 ? 0 : 1.0f / map.softcap),
+        bound_(map.softcap * map.scale),
+        inverse_bound_(1.0f / bound_) {}
   __device__ __forceinline__ float operator()(float z) const {
-    return cap_ == 0 ? z : cap_ * tanhf(z * inverse_);
+    return bound_ == 0 ? scale_ * z : bound_ * tanhf(z * inverse_cap_);
   }
-  // Of z' itself: 1 - (z' / cap)^2.
-  __device__ __forceinline__ float Derivative(float capped) const {
-    if (cap_ == 0) return 1.0f;
-    const float t = capped * inverse_;
-    return (1.0f - t) * (1.0f + t);
+  // Given z' itself: scale (1 - (z' / bound)^2).
+  __device__ __forceinline__ float Derivative(float mapped) const {
+    if (bound_ == 0) return scale_;
+    const float t = mapped * inverse_bound_;
+    return scale_ * (1.0f - t) * (1.0f + t);
   }
 
  private:
-  float cap_, inverse_;
+  float scale_, inverse_cap_, bound_, inverse_bound_;
 };
 
 // The highest logit and the lowest place where it stands.
@@ -61,8 +65,19 @@ __device__ __forceinline__ Best BlockBest(Best best) {
 __device__ void WriteIgnored(int64_t c, const LogitsSumsOut& out) {
   out.logsumexp[c] = out.logp[c] = 0;
   if (out.weighted_sum != nullptr) out.weighted_sum[c] = 0;
-  if (out.entropy != nullptr) out.entropy[c] = 0;
-  if (out.argmax != nullptr) out.argmax[c] = 0;
+  if (out.entropy == nullptr) return;
+  out.argmax[c] = 0;
+  out.entropy[c] = out.log_sum_sq[c] = out.mean_logit[c] = out.is_top1[c] = 0;
+}
+
+__device__ void WriteStats(const Totals& t, double log_e, const Best& best, float at_target,
+                           int64_t c, int64_t V, const LogitsSumsOut& out) {
+  out.entropy[c] = static_cast<float>(log_e - t.weighted / t.e);
+  out.log_sum_sq[c] = static_cast<float>(log(t.squares) - 2 * log_e);
+  out.mean_logit[c] = static_cast<float>(t.z / static_cast<double>(V));
+  out.is_top1[c] = at_target >= best.z ? 1.0f : 0.0f;
+  // A row of nothing but NaN has no best.
+  out.argmax[c] = best.v == LLONG_MAX ? 0 : best.v;
 }
 
 template <typename T, int VEC, bool kStats>
@@ -76,7 +91,7 @@ __global__ void __launch_bounds__(kReduceThreads)
     return;
   }
   const T* row = logits + c * shape.stride;
-  const Cap cap(map.softcap);
+  const Mapping mapped(map);
   const bool weighs = out.weighted_sum != nullptr;
   Sums s;
   Best best;
@@ -89,7 +104,7 @@ __global__ void __launch_bounds__(kReduceThreads)
       for (int j = 0; j < VEC; ++j) best.Take(z[j], v + j);
     }
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) z[j] = cap(z[j]);
+    for (int j = 0; j < VEC; ++j) z[j] = mapped(z[j]);
     if (weighs) {
       float sum = 0;
 #pragma unroll
@@ -108,15 +123,11 @@ __global__ void __launch_bounds__(kReduceThreads)
   if constexpr (kStats) best = BlockBest(best);
   if (threadIdx.x != 0) return;
   const double log_e = log(t.e), lse = t.max + log_e;
-  const bool in_range = y >= 0 && y < shape.V;
+  const float at_target = y >= 0 && y < shape.V ? ToFloat(row[y]) : NAN;
   out.logsumexp[c] = lse;
-  out.logp[c] = in_range ? double{cap(ToFloat(row[y]))} - lse : double{NAN};
+  out.logp[c] = double{mapped(at_target)} - lse;
   if (weighs) out.weighted_sum[c] = weighted_sum;
-  if constexpr (kStats) {
-    out.entropy[c] = static_cast<float>(log_e - t.weighted / t.e);
-    // A row of nothing but NaN has no best.
-    out.argmax[c] = best.v == LLONG_MAX ? 0 : best.v;
-  }
+  if constexpr (kStats) WriteStats(t, log_e, best, at_target, c, shape.V, out);
 }
 
 template <typename T, int VEC>
@@ -133,7 +144,7 @@ __global__ void __launch_bounds__(kGradThreads)
   const float of_softmax = ignored ? 0 : coefficients.softmax[c];
   const float of_onehot = ignored ? 0 : coefficients.onehot[c];
   const float of_weight = ignored ? 0 : coefficients.smooth[c];
-  const Cap cap(map.softcap);
+  const Mapping mapping(map);
   // Not read where its factor is 0.
   const float* weight = of_weight == 0 ? nullptr : map.class_weight;
   const int64_t begin = int64_t{blockIdx.x} * (kGradThreads * VEC * kGradPacks);
@@ -148,10 +159,10 @@ __global__ void __launch_bounds__(kGradThreads)
       const int hit = y >= v && y < v + VEC ? static_cast<int>(y - v) : -1;
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
-        const float capped = cap(z[j]);
+        const float mapped = mapping(z[j]);
         const float smooth = of_weight * (weight == nullptr ? 1.0f : weight[v + j]);
         const float rest = j == hit ? of_onehot + smooth : smooth;
-        dz[j] = (of_softmax * softmax(capped) - rest) * cap.Derivative(capped);
+        dz[j] = (of_softmax * softmax(mapped) - rest) * mapping.Derivative(mapped);
       }
     }
     Store<VEC>(out_row + v, Packed<T>(dz));
@@ -201,8 +212,8 @@ Error MixedLogitsGrad(const Queue& queue, const LogitsShape& shape, const Logits
                           static_cast<unsigned>(std::min(kMaxRows, shape.C - c)));
         const LogitsCoefficientsIn from_c{k.softmax + c, k.onehot + c, k.smooth + c};
         GradKernel<T, vec()><<<blocks, kGradThreads, 0, StreamOf(queue)>>>(
-            static_cast<const T*>(logits) + c * shape.stride, shape, map, logsumexp + c,
-            target + c, from_c, out_stride, static_cast<T*>(out) + c * out_stride);
+            static_cast<const T*>(logits) + c * shape.stride, shape, map, logsumexp + c, target + c,
+            from_c, out_stride, static_cast<T*>(out) + c * out_stride);
       }
     };
     constexpr int kVec = kWide<T>;

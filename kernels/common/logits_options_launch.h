@@ -8,17 +8,21 @@ namespace liger::kernels::cuda {
 // See LogitsOptions. class_weight may be null: all 1.
 struct LogitsMap {
   float softcap;
+  float scale;
   const float* class_weight;
 };
 
-// All [C]. weighted_sum may be null, and so may entropy and argmax together. A target outside
+// All [C]. weighted_sum may be null, and so may the last five together. A target outside
 // [0, V) that is not ignore_index is never read: its logp, and so the loss, is NaN.
 struct LogitsSumsOut {
   double* logsumexp;
   double* logp;
   double* weighted_sum;
-  float* entropy;
   int64_t* argmax;
+  float* entropy;
+  float* log_sum_sq;
+  float* mean_logit;
+  float* is_top1;
 };
 
 Error SumLogits(const Queue& queue, const LogitsShape& shape, const LogitsMap& map,

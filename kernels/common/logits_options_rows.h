@@ -7,10 +7,11 @@
 
 namespace liger::kernels {
 
-// One row of logits z[0..V) whose softmax is of z' = softcap tanh(z / softcap), or of z where
-// softcap is 0. `weight` [V] may be null: all 1.
+// One row of logits z[0..V) whose softmax is of z' = scale softcap tanh(z / softcap), or of
+// scale z where softcap is 0. `weight` [V] may be null: all 1.
 struct RowOptions {
   float softcap;
+  float scale;
   const float* weight;
 };
 
@@ -18,7 +19,9 @@ struct RowSums {
   double logsumexp;
   double weighted_sum;  // sum weight z'
   double entropy;
-  int64_t argmax;  // the lowest v of the highest z
+  double log_sum_sq;  // log sum p^2
+  double mean_logit;  // of z'
+  int64_t argmax;     // the lowest v of the highest z
 };
 
 // Sums run in float32 over blocks of 1024 and in float64 over blocks.
@@ -26,7 +29,7 @@ RowSums SumRow(const float* z, const RowOptions& options, int64_t V);
 RowSums SumRow(const Bf16* z, const RowOptions& options, int64_t V);
 
 // The z' that SumRow saw.
-float CappedLogit(float z, float softcap);
+float MappedLogit(float z, const RowOptions& options);
 
 struct RowCoefficients {
   float softmax, onehot, smooth;
@@ -37,6 +40,8 @@ void MixedGradRow(const float* z, const RowOptions& options, double logsumexp, i
                   const RowCoefficients& coefficients, int64_t V, float* dz);
 void MixedGradRow(const Bf16* z, const RowOptions& options, double logsumexp, int64_t target,
                   const RowCoefficients& coefficients, int64_t V, Bf16* dz);
+void MixedGradRow(const Bf16* z, const RowOptions& options, double logsumexp, int64_t target,
+                  const RowCoefficients& coefficients, int64_t V, float* dz);
 
 }  // namespace liger::kernels
 

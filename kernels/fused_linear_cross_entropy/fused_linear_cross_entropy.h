@@ -24,6 +24,19 @@ struct FusedLinearCrossEntropyOptions {
   std::optional<at::Tensor> grad_weight_VH;
   // The same for the bias, float32 [V].
   std::optional<at::Tensor> grad_bias_V;
+  // Factor of each token's loss, float32 [T] (float64 for float64 inputs); gets no gradient.
+  std::optional<at::Tensor> token_weight_T;
+  // Where target is not ignore_index, int64 [M], ascending, on hidden's device. Without it the
+  // op looks it up, for which the host waits for a GPU. Must be right: compared on a CPU only.
+  std::optional<at::Tensor> valid_rows_M;
+  // Bounds the logits, as Gemma 2 does; 0: not.
+  double softcap = 0;
+  // Divides them, after the cap; > 0.
+  double temperature = 1;
+  // In [0, 1].
+  double label_smoothing = 0;
+  // Factor of the squared logsumexp in the loss; 0: none.
+  double lse_square_scale = 0;
 };
 
 struct FusedLinearCrossEntropyOutput {
@@ -34,6 +47,10 @@ struct FusedLinearCrossEntropyOutput {
 
 // Linear head and cross entropy in one op that never holds [T, V]:
 //   loss = scale * sum_t (logsumexp(z[t]) - z[t, target[t]]),  z = hidden W^T + b
+// or with the options, where e = label_smoothing and lse = logsumexp(z[t]):
+//   z = softcap tanh((hidden W^T + b) / softcap) / temperature
+//   loss = scale * sum_t token_weight[t] ((1 - e) (lse - z[t, target[t]])
+//          + e (lse - mean_v z[t, v]) + lse_square_scale lse^2)
 // over tokens whose target is not ignore_index (other rows cost nothing). Gradients are
 // computed in the forward call, chunk of tokens by chunk, from the logits at hand: 3
 // matrix products, instead of 4 with recomputation, and 1 while gradients are off or not needed.

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include "kernels/common/baseline_map.h"
 #include "kernels/common/record.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 
@@ -8,7 +9,7 @@ namespace liger::kernels::baseline {
 FusedLinearLogprobOutput Logprob(const at::Tensor& head, const at::Tensor& target,
                                  const FusedLinearLogprobOptions& options) {
   RecordPath(Op::kFusedLinearLogprob, Path::kBaseline);
-  const at::Tensor logits = head.scalar_type() == at::kDouble ? head : head.to(at::kFloat);
+  const at::Tensor logits = MapLogits(head, options.softcap, options.temperature);
   const at::Tensor ignored = target == options.ignore_index;
   const at::Tensor index = target.masked_fill(ignored, 0).unsqueeze(-1);
   const at::Tensor logp = logits.gather(-1, index).squeeze(-1) - at::logsumexp(logits, {-1});

@@ -4,8 +4,8 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
-#include "kernels/common/path_of.h"
 #include "kernels/common/linear_head.h"
+#include "kernels/common/path_of.h"
 
 namespace liger::kernels::fllp {
 namespace {
@@ -42,20 +42,41 @@ void CheckBuffer(const char* name, const OptionalTensor& buffer, const at::Tenso
   CheckContiguous(arg);
 }
 
+// Of z as the head's options map it.
+LogitsStats Reduce(const at::Tensor& logits, const at::Tensor& target, const HeadMap& map,
+                   bool token_stats) {
+  if (map.identity()) return ReduceLogits(logits, target, kNoIgnoreIndex, token_stats);
+  const LogitsSums sums =
+      SumLogits(logits, target, map.ToLogitsOptions(kNoIgnoreIndex, token_stats));
+  return {.logsumexp = sums.logsumexp,
+          .logp = sums.logp,
+          .entropy = sums.entropy,
+          .log_sum_sq = sums.log_sum_sq,
+          .mean_logit = sums.mean_logit,
+          .is_top1 = sums.is_top1};
+}
+
+void CheckOptions(const at::Tensor& hidden, const HeadOptions& options) {
+  CheckHeadMap(kOp, options.map);
+  CheckValidRows(kOp, options.valid_rows_M, hidden);
+}
+
 // Head gradients are added into grad_weight and grad_bias where given.
 at::Tensor RunBackward(const at::Tensor& grad_logp, const at::Tensor& hidden,
                        const at::Tensor& weight, const at::Tensor& target,
                        const OptionalTensor& bias, const at::Tensor& logsumexp,
                        const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                       int64_t ignore_index, bool need_hidden) {
-  const LinearHead head(kOp, hidden, weight, target, bias, ignore_index);
+                       const HeadOptions& options, bool need_hidden) {
+  const LinearHead head(kOp, hidden, weight, target, bias, options.ignore_index,
+                        options.valid_rows_M);
   LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias);
   // d logp / d z = e_y - p, the negative of cross entropy's.
   const at::Tensor factor = head.ToValidTokens(grad_logp).neg();
   const at::Tensor lse = head.ToValidTokens(logsumexp).contiguous();
   head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor& y) {
     const int64_t C = logits.size(0);
-    gradients.AddChunk(begin, logits, lse.narrow(0, begin, C), y, factor.narrow(0, begin, C));
+    gradients.AddChunk(begin, logits, lse.narrow(0, begin, C), y, factor.narrow(0, begin, C),
+                       options.map);
   });
   return gradients.grad_hidden_TH();
 }
@@ -63,11 +84,13 @@ at::Tensor RunBackward(const at::Tensor& grad_logp, const at::Tensor& hidden,
 }  // namespace
 
 ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& target,
-                      const OptionalTensor& bias, int64_t ignore_index, bool token_stats,
+                      const OptionalTensor& bias, const HeadOptions& head_options, bool token_stats,
                       bool keep_unit_grad) {
   CheckLinearHead(kOp, hidden, weight, target, bias);
+  CheckOptions(hidden, head_options);
   RecordPath(Op::kFusedLinearLogprob, PathOf(hidden));
-  const LinearHead head(kOp, hidden, weight, target, bias, ignore_index);
+  const LinearHead head(kOp, hidden, weight, target, bias, head_options.ignore_index,
+                        head_options.valid_rows_M);
   LinearHeadGradients unit_gradient(head, keep_unit_grad, std::nullopt, std::nullopt);
   const auto options = Compute(hidden);
   const int64_t M = head.num_valid(), S = token_stats ? M : 0;
@@ -78,7 +101,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   const at::Tensor mean_logit = at::empty({S}, options), is_top1 = at::empty({S}, options);
   head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor& y) {
     const int64_t C = logits.size(0);
-    const LogitsStats stats = ReduceLogits(logits, y, ignore_index, token_stats);
+    const LogitsStats stats = Reduce(logits, y, head_options.map, token_stats);
     const auto store = [&](const at::Tensor& all, const at::Tensor& chunk) {
       all.narrow(0, begin, C).copy_(chunk);
     };
@@ -91,7 +114,8 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
       store(is_top1, stats.is_top1);
     }
     if (keep_unit_grad) {
-      unit_gradient.AddChunk(begin, logits, stats.logsumexp, y, minus_one.narrow(0, begin, C));
+      unit_gradient.AddChunk(begin, logits, stats.logsumexp, y, minus_one.narrow(0, begin, C),
+                             head_options.map);
     }
   });
   const auto stat = [&](const at::Tensor& t) { return token_stats ? head.ToAllTokens(t) : t; };
@@ -107,13 +131,15 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
 BackwardResult Backward(const at::Tensor& grad_logp, const at::Tensor& hidden,
                         const at::Tensor& weight, const at::Tensor& target,
                         const OptionalTensor& bias, const at::Tensor& logsumexp,
-                        int64_t ignore_index, bool need_hidden, bool need_weight, bool need_bias) {
+                        const HeadOptions& options, bool need_hidden, bool need_weight,
+                        bool need_bias) {
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  CheckOptions(hidden, options);
   OptionalTensor grad_weight, grad_bias;
   if (need_weight) grad_weight = at::zeros(weight.sizes(), Compute(hidden));
   if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
   const at::Tensor grad_hidden = RunBackward(grad_logp, hidden, weight, target, bias, logsumexp,
-                                             grad_weight, grad_bias, ignore_index, need_hidden);
+                                             grad_weight, grad_bias, options, need_hidden);
   return {grad_hidden,
           grad_weight.has_value() ? grad_weight->to(weight.scalar_type()) : None(hidden),
           grad_bias.has_value() ? grad_bias->to(weight.scalar_type()) : None(hidden)};
@@ -123,18 +149,20 @@ at::Tensor BackwardAccumulate(const at::Tensor& grad_logp, const at::Tensor& hid
                               const at::Tensor& weight, const at::Tensor& target,
                               const OptionalTensor& bias, const at::Tensor& logsumexp,
                               const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                              int64_t ignore_index, bool need_hidden) {
+                              const HeadOptions& options, bool need_hidden) {
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  CheckOptions(hidden, options);
   CheckBuffer("grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
   CheckBuffer("grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
   return RunBackward(grad_logp, hidden, weight, target, bias, logsumexp, grad_weight, grad_bias,
-                     ignore_index, need_hidden);
+                     options, need_hidden);
 }
 
 ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
-                          const at::Tensor& target, const OptionalTensor& bias, int64_t,
-                          bool token_stats, bool keep_unit_grad) {
+                          const at::Tensor& target, const OptionalTensor& bias,
+                          const HeadOptions& head_options, bool token_stats, bool keep_unit_grad) {
   CheckLinearHead(kOp, hidden, weight, target, bias);
+  CheckOptions(hidden, head_options);
   const auto options = Compute(hidden);
   const auto per_token = [&](bool wanted, c10::ScalarType dtype) {
     return wanted ? at::empty_symint({hidden.sym_size(0)}, options.dtype(dtype))
@@ -152,9 +180,11 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
 
 BackwardResult BackwardMeta(const at::Tensor& grad_logp, const at::Tensor& hidden,
                             const at::Tensor& weight, const at::Tensor& target,
-                            const OptionalTensor& bias, const at::Tensor& logsumexp, int64_t,
-                            bool need_hidden, bool need_weight, bool need_bias) {
+                            const OptionalTensor& bias, const at::Tensor& logsumexp,
+                            const HeadOptions& options, bool need_hidden, bool need_weight,
+                            bool need_bias) {
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  CheckOptions(hidden, options);
   return {need_hidden ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden),
           need_weight ? at::empty_symint(weight.sym_sizes(), weight.options()) : None(hidden),
           need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), bias->options())
@@ -164,9 +194,10 @@ BackwardResult BackwardMeta(const at::Tensor& grad_logp, const at::Tensor& hidde
 at::Tensor BackwardAccumulateMeta(const at::Tensor& grad_logp, const at::Tensor& hidden,
                                   const at::Tensor& weight, const at::Tensor& target,
                                   const OptionalTensor& bias, const at::Tensor& logsumexp,
-                                  const OptionalTensor&, const OptionalTensor&, int64_t,
-                                  bool need_hidden) {
+                                  const OptionalTensor&, const OptionalTensor&,
+                                  const HeadOptions& options, bool need_hidden) {
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
+  CheckOptions(hidden, options);
   return need_hidden ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden);
 }
 

@@ -266,6 +266,7 @@ const std::vector<OpCase>& OpTable() {
     for (OpCase& c : NormCases()) cases.push_back(std::move(c));
     for (OpCase& c : LossCases()) cases.push_back(std::move(c));
     for (OpCase& c : AttentionCases()) cases.push_back(std::move(c));
+    for (OpCase& c : HeadOptionCases()) cases.push_back(std::move(c));
     return cases;
   }();
   return table;

@@ -25,6 +25,9 @@ std::vector<OpCase> LossCases();
 
 std::vector<OpCase> AttentionCases();
 
+// The fused heads with their options.
+std::vector<OpCase> HeadOptionCases();
+
 }  // namespace liger::kernels
 
 #endif  // LIGER_KERNELS_REFERENCE_OP_TABLE_PARTS_H_

@@ -22,7 +22,8 @@ using liger::v1::CatalogDataset;
 using liger::v1::CatalogModel;
 using liger::v1::Violation;
 
-const std::vector<std::string> kTrainers = {"sft", "dpo", "orpo", "kto"};
+const std::vector<std::string> kTrainers(std::begin(kTrainableMethods),
+                                         std::end(kTrainableMethods));
 
 // Collects what is wrong with a file that has the right fields.
 class CatalogChecker {

@@ -36,7 +36,7 @@ class Catalog {
   // nullptr when unknown.
   const liger::v1::CatalogModel* FindModel(absl::string_view name) const;
   const liger::v1::CatalogDataset* FindDataset(absl::string_view name) const;
-  // `method`: "sft", "dpo", "orpo" or "kto".
+  // `method`: one of kTrainableMethods.
   const liger::v1::CatalogDataset* DefaultDataset(absl::string_view method) const;
 
   // URIs of every entry, for Welcome.catalog_uris.

@@ -23,7 +23,7 @@ struct JobRow {
   JobState state = liger::v1::JobStatus::STATE_UNSPECIFIED;
   std::string reason;
   int32_t priority = 0;
-  std::string method;  // sft, dpo, orpo, kto
+  std::string method;  // sft, dpo, orpo, kto, cpo
   std::string model;   // spec.model.name, for the list filter
   liger::v1::JobSpec spec;
   liger::v1::JobSpec resolved_spec;

@@ -385,12 +385,21 @@ void Heads(Bench& bench, int64_t T) {
   };
   FusedLinearCrossEntropyOptions options{.scale = 1.0 / static_cast<double>(T)};
   options.grad_weight_VH = acc;
-  bench.Products(
-      "fused_linear_cross_entropy" + shape, [&] { products(1); },
-      [&] {
-        const auto out = FusedLinearCrossEntropy(hidden, weight, target, {}, options);
-        torch::autograd::grad({out.loss}, {hidden});
-      });
+  const auto cross_entropy = [&](const std::string& name, const auto& with) {
+    bench.Products(
+        "fused_linear_cross_entropy" + name + shape, [&] { products(1); },
+        [&] {
+          const auto out = FusedLinearCrossEntropy(hidden, weight, target, {}, with);
+          torch::autograd::grad({out.loss}, {hidden});
+        });
+  };
+  cross_entropy("", options);
+  FusedLinearCrossEntropyOptions capped = options, smoothed = options;
+  capped.softcap = 30;
+  smoothed.label_smoothing = 0.1;
+  smoothed.lse_square_scale = 1e-4;
+  cross_entropy(" softcap", capped);
+  cross_entropy(" smoothing z-loss", smoothed);
   FusedLinearLogprobOptions logprob;
   logprob.grad_weight_VH = acc;
   const at::Tensor upstream = Randn({T}, at::kFloat);

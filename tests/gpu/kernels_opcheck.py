@@ -30,6 +30,8 @@ def cases(device, dtype):
     target[2:4] = IGNORE
     target = target.to(device)
     frozen = randn(33, 8, grad=False)
+    # Of float32, or of float64 with float64 inputs.
+    token_weight = torch.rand(9, generator=g).to(device)
     ops = torch.ops.liger
     int8 = torch.randint(-128, 128, (9, 12), generator=g, dtype=torch.int8).to(device)
     packed = torch.randint(0, 256, (3, 5), generator=g, dtype=torch.uint8).to(device)
@@ -82,6 +84,12 @@ def cases(device, dtype):
                          0.3)),
         (ops.attention, (randn(7, 4, 8), randn(9, 2, 8), randn(9, 2, 8), [0, 3, 7], [0, 3, 9],
                          0.3, 4, 2.0)),
+        # Weights of tokens, valid rows, softcap, temperature, smoothing, z-loss.
+        (ops.fused_linear_cross_entropy, (
+            randn(9, 8), randn(33, 8), target, randn(33), 0.25, IGNORE, True,
+            token_weight, (target != IGNORE).nonzero().view(-1), 5.0, 1.3, 0.1, 1e-2)),
+        (ops.fused_linear_logprob, (randn(9, 8), randn(33, 8), target, randn(33), IGNORE, True,
+                                    (target != IGNORE).nonzero().view(-1), 5.0, 1.3)),
     ]
 
 
@@ -96,6 +104,26 @@ def run(op, args):
         sum(o.to(torch.float64).square().sum() for o in differentiable).backward()
     grads = [a.grad for a in leaves if isinstance(a, torch.Tensor) and a.requires_grad]
     return [t.detach().to("cpu", torch.float64) for t in [*out, *grads]]
+
+
+def check_no_sync():
+    """With the rows that have a target at hand, the fused heads never make the host wait."""
+    g = torch.Generator().manual_seed(1)
+    target = torch.randint(0, 33, (9,), generator=g)
+    target[2:4] = IGNORE
+    rows = (target != IGNORE).nonzero().view(-1).cuda()
+    target, hidden, weight = target.cuda(), torch.randn(9, 8).cuda(), torch.randn(33, 8).cuda()
+    hidden.requires_grad_()
+    weight.requires_grad_()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for softcap in (0.0, 5.0):
+            torch.ops.liger.fused_linear_cross_entropy(
+                hidden, weight, target, valid_rows=rows, softcap=softcap)[0].backward()
+            torch.ops.liger.fused_linear_logprob(
+                hidden, weight, target, valid_rows=rows, softcap=softcap)[0].sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def check_values(op, args, tolerance):
@@ -125,6 +153,13 @@ def main():
             except Exception as error:  # every op is tried, then the exit code says
                 failed += 1
                 print("FAIL", name, "\n", str(error)[:3000])
+    if options.device.startswith("cuda"):
+        try:
+            check_no_sync()
+            print("ok   fused heads without waiting")
+        except Exception as error:
+            failed += 1
+            print("FAIL fused heads without waiting\n", str(error)[:3000])
     print(f"{failed} failed")
     return 1 if failed else 0
 

@@ -122,6 +122,46 @@ TEST(SpecTest, DpoAndKtoAreFilledAndChecked) {
               IsEmpty());
 }
 
+TEST(SpecTest, CpoIsFilledAndChecked) {
+  JobSpec cpo = Parse("{model: m, cpo: {loss_type: simpo}}");
+  EXPECT_THAT(ValidateSpec(cpo), IsEmpty());
+  FillDefaults(&cpo);
+  EXPECT_EQ(cpo.cpo().beta(), 0.1);
+  EXPECT_EQ(cpo.cpo().cpo_alpha(), 1);
+  EXPECT_EQ(cpo.cpo().simpo_gamma(), 0.5);
+  EXPECT_EQ(cpo.training().learning_rate(), 1e-6);
+  EXPECT_THAT(ValidateSpec(cpo), IsEmpty());
+  EXPECT_THAT(Fields("{model: m, cpo: {loss_type: kto_pair}}"), ElementsAre("cpo.loss_type"));
+  EXPECT_THAT(Fields("{model: m, cpo: {beta: 0, label_smoothing: 0.5, cpo_alpha: -1}}"),
+              testing::UnorderedElementsAre("cpo.beta", "cpo.label_smoothing", "cpo.cpo_alpha"));
+}
+
+TEST(SpecTest, SftLossOptionsAreChecked) {
+  const auto fields = [](const std::string& sft) {
+    return Fields("{model: m, sft: {" + sft + "}}");
+  };
+  EXPECT_THAT(fields("label_smoothing_factor: 0.1, z_loss_weight: 1e-4, neftune_noise_alpha: 5"),
+              IsEmpty());
+  EXPECT_THAT(fields("label_smoothing_factor: 1"), ElementsAre("sft.label_smoothing_factor"));
+  EXPECT_THAT(fields("z_loss_weight: -1"), ElementsAre("sft.z_loss_weight"));
+  EXPECT_THAT(fields("neftune_noise_alpha: -1"), ElementsAre("sft.neftune_noise_alpha"));
+  EXPECT_THAT(fields("response_template: 'A:', instruction_template: 'Q:'"), IsEmpty());
+  EXPECT_THAT(fields("instruction_template: 'Q:'"), ElementsAre("sft.instruction_template"));
+  EXPECT_THAT(fields("response_template: 'A:', completion_only_loss: true"),
+              ElementsAre("sft.completion_only_loss"));
+  EXPECT_THAT(fields("response_template: 'A:', assistant_only_loss: true"),
+              ElementsAre("sft.assistant_only_loss"));
+}
+
+TEST(SpecTest, AReferenceThatMovesIsNotPrecomputed) {
+  EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}}"), IsEmpty());
+  EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true, precompute_ref_log_probs: true}}"),
+              ElementsAre("dpo.precompute_ref_log_probs"));
+  EXPECT_THAT(
+      Fields("{model: m, dpo: {ref_model_mixup_alpha: 0, ref_model_sync_steps: 0}}"),
+      testing::UnorderedElementsAre("dpo.ref_model_mixup_alpha", "dpo.ref_model_sync_steps"));
+}
+
 TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {
   JobSpec spec = Parse(
       "{model: m, sft: , training: {learning_rate: 1, seed: 7, max_grad_norm: 0, "
@@ -184,6 +224,17 @@ TEST(SpecTest, WarnsOfKernelSwitchesThatTheMethodDoesNotUse) {
   EXPECT_THAT(warned("orpo", "fused_linear_logprob: false, rope: false"), IsEmpty());
   EXPECT_THAT(warned("orpo", "cross_entropy: true, fused_linear_cross_entropy: true"),
               ElementsAre("kernels.cross_entropy", "kernels.fused_linear_cross_entropy"));
+}
+
+TEST(SpecTest, WarnsOfMethodOptionsWithoutEffect) {
+  EXPECT_THAT(Warned("{model: m, cpo: {loss_type: ipo, label_smoothing: 0.1}}"),
+              ElementsAre("cpo.label_smoothing"));
+  EXPECT_THAT(Warned("{model: m, cpo: {simpo_gamma: 1}}"), ElementsAre("cpo.simpo_gamma"));
+  EXPECT_THAT(Warned("{model: m, cpo: {loss_type: simpo, simpo_gamma: 1}}"), IsEmpty());
+  EXPECT_THAT(Warned("{model: m, dpo: {ref_model_sync_steps: 5}}"),
+              ElementsAre("dpo.ref_model_sync_steps"));
+  EXPECT_THAT(Warned("{model: m, dpo: {sync_ref_model: true, ref_model_sync_steps: 5}}"),
+              IsEmpty());
 }
 
 TEST(SpecTest, HashIgnoresWhatDoesNotChangeTheRun) {

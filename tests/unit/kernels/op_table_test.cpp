@@ -106,12 +106,12 @@ std::optional<OpRun> RunBaselineOnValidTokens(const OpCase& c, const Tensors& in
   const auto is_per_token = [&](const at::Tensor& t, int64_t n) {
     return t.dim() > 0 && t.size(0) == n;
   };
-  // The first input and the target are of tokens, and so are gradients of their length.
+  // Inputs and gradients of the target's length are of tokens.
   Tensors compact = inputs, compact_upstream = upstream;
-  compact[0] = inputs[0].index_select(0, rows);
-  compact[static_cast<size_t>(c.target)] = target.index_select(0, rows);
-  for (at::Tensor& g : compact_upstream) {
-    if (is_per_token(g, T)) g = g.index_select(0, rows);
+  for (Tensors* list : {&compact, &compact_upstream}) {
+    for (at::Tensor& t : *list) {
+      if (is_per_token(t, T)) t = t.index_select(0, rows);
+    }
   }
   OpRun run = RunOp(c, c.baseline, compact, compact_upstream);
   const auto expand = [&](at::Tensor& t) {

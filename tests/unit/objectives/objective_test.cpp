@@ -25,6 +25,11 @@ TEST(MakeObjectiveTest, OneAMethod) {
   EXPECT_TRUE(MakeObjective(spec)->NeedsReference());
   spec.mutable_kto();
   EXPECT_TRUE(MakeObjective(spec)->NeedsReference());
+  EXPECT_FALSE(MakeObjective(spec)->PrecomputesReference());
+  spec.mutable_kto()->set_precompute_ref_log_probs(true);
+  EXPECT_TRUE(MakeObjective(spec)->PrecomputesReference());
+  spec.mutable_cpo();
+  EXPECT_FALSE(MakeObjective(spec)->NeedsReference());
 }
 
 TEST(MakeObjectiveTest, WhatItCannotMakeIsRefusedByName) {
@@ -41,6 +46,8 @@ TEST(MakeObjectiveTest, WhatItCannotMakeIsRefusedByName) {
   spec.mutable_dpo()->add_loss_weights(1);
   spec.mutable_dpo()->add_loss_weights(2);
   EXPECT_EQ(refused(spec), "dpo.loss_weights");
+  spec.mutable_cpo()->set_loss_type("simple");
+  EXPECT_EQ(refused(spec), "cpo.loss_type");
 }
 
 TEST(NextTokenTargetsTest, ShiftWithinEachSequence) {

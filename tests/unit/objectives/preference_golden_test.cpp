@@ -1,4 +1,4 @@
-// DPO's and KTO's losses against TRL in fp32 (tools/fixtures/preference_fixtures.py).
+// DPO's, KTO's and CPO's losses against TRL in fp32 (tools/fixtures/preference_fixtures.py).
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
@@ -26,7 +26,7 @@ struct Case {
 
 std::vector<Case> Cases() {
   std::vector<Case> cases;
-  for (const char* method : {"dpo", "kto"}) {
+  for (const char* method : {"dpo", "kto", "cpo"}) {
     for (const auto& [name, value] : Expected().at(method).items()) {
       for (const char* kernels : {"LIGER", "BASELINE"}) cases.push_back({method, name, kernels});
     }
@@ -55,15 +55,17 @@ class PreferenceGoldenTest : public testing::TestWithParam<Case> {
     const auto status = google::protobuf::util::JsonStringToMessage(json.dump(), &spec);
     EXPECT_TRUE(status.ok()) << status.ToString();
     auto objective = MakeObjective(spec);
-    objective->SetReference(
-        golden::LoadModel(golden::Folder("preference/reference"), GetParam().kernels));
+    if (objective->NeedsReference()) {
+      objective->SetReference(
+          golden::LoadModel(golden::Folder("preference/reference"), GetParam().kernels));
+    }
     return objective;
   }
 
   std::vector<Batch> Batches() const {
     std::vector<Batch> batches;
-    const bool pairs = GetParam().method == "dpo";
-    for (const auto& rows : Expected().at(GetParam().method + "_batches")) {
+    const bool pairs = GetParam().method != "kto";
+    for (const auto& rows : Expected().at(pairs ? "dpo_batches" : "kto_batches")) {
       batches.push_back(pairs ? golden::PairBatch(rows) : golden::LabelledBatch(rows));
     }
     return batches;

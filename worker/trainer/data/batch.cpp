@@ -85,16 +85,24 @@ std::vector<Example> Mismatched(const std::vector<const Example*>& rows,
 Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
   const std::vector<const Example*> sequences = InBatchOrder(set, rows);
   Batch batch = Concatenate(sequences, static_cast<int64_t>(rows.size()));
-  if (set.kind != RowKind::kLabelled) return batch;
+  if (set.kind == RowKind::kSequence) return batch;
+  for (const int64_t row : rows) batch.answers.push_back({row, AnswerKey::kChosen});
+  if (set.kind == RowKind::kPair) {
+    for (const int64_t row : rows) batch.answers.push_back({row, AnswerKey::kRejected});
+    return batch;
+  }
 
   batch.desirable_R = at::empty({batch.num_rows}, at::kBool);
   bool* desirable = batch.desirable_R.data_ptr<bool>();
   for (const int64_t row : rows) *desirable++ = set.desirable.at(row) != 0;
-  std::vector<const Example*> others = sequences;
-  if (!others.empty()) std::rotate(others.begin(), others.end() - 1, others.end());
+  std::vector<int64_t> other_rows(rows.begin(), rows.end());
+  if (!rows.empty()) std::rotate(other_rows.begin(), other_rows.end() - 1, other_rows.end());
   // A batch of one has no row before it, the data set has.
-  if (rows.size() == 1) {
-    others[0] = &set.sequences.at((rows[0] + set.num_rows() - 1) % set.num_rows());
+  if (rows.size() == 1) other_rows[0] = (rows[0] + set.num_rows() - 1) % set.num_rows();
+  std::vector<const Example*> others;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    others.push_back(&set.sequences.at(other_rows[i]));
+    batch.answers.push_back({rows[i], other_rows[i]});
   }
   const std::vector<Example> mismatched = Mismatched(sequences, others, set.max_length);
   std::vector<const Example*> pointers;

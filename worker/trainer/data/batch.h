@@ -3,13 +3,24 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "worker/trainer/data/example.h"
 
 namespace liger::trainer {
+
+// An answer of a set: that of row `row`, `which` being kChosen (an only answer,
+// too), kRejected, or the row whose answer is put behind `row`'s prompt.
+struct AnswerKey {
+  static constexpr int64_t kChosen = -1, kRejected = -2;
+  int64_t row = 0, which = kChosen;
+
+  auto operator<=>(const AnswerKey&) const = default;
+};
 
 // Unpadded sequences of one forward pass, concatenated, on the host.
 // T: tokens of all sequences; S: sequences (rows, or 2 x rows for pairs: every
@@ -31,6 +42,14 @@ struct Batch {
   // Each row's prompt with the answer of the row before it (of the last row for
   // the first), what KTO estimates its KL term with; cut like the rows.
   std::shared_ptr<const Batch> mismatched;
+
+  // Rows of kPair and kLabelled: what a reference is asked about, in the order of
+  // reference_logp_A. Of pairs, each chosen answer, then each rejected one; of
+  // labelled rows, each row's answer, then each mismatched one.
+  std::vector<AnswerKey> answers;
+  // Log-probabilities of those answers under the reference, fp64, on the host;
+  // undefined: they are to be computed.
+  at::Tensor reference_logp_A;
 };
 
 // Concatenates the given rows of `set` in the given order. An empty list gives

@@ -60,7 +60,8 @@ class FileLoader {
                    {.method = options.method,
                     .completion_only_loss = options.completion_only_loss,
                     .max_length = options.max_length,
-                    .keep_end = options.keep_end}) {}
+                    .keep_end = options.keep_end,
+                    .sft = options.sft_loss}) {}
 
   int64_t num_rows() const { return rows_->size(); }
   liger::v1::DatasetFormat format() const { return reader_.format(); }
@@ -125,6 +126,7 @@ class FileLoader {
   void Append(int64_t index, TokenizedRow* row, Split* split) const {
     DataStats& stats = split->stats;
     ++stats.rows;
+    stats.without_response_template += row->no_response_template;
     if (row->nothing_to_train) {
       ++stats.dropped_rows;
       if (stats.first_dropped.size() < kNamedRows) stats.first_dropped.push_back(index + 1);
@@ -147,7 +149,11 @@ class FileLoader {
 
   // Why rows are dropped.
   std::string Cause() const {
-    return "the prompt fills " + MaxLengthText(options_) + ", or there is no answer";
+    const std::string& response = options_.sft_loss.response_template;
+    return "the prompt fills " + MaxLengthText(options_) + ", or there is no answer" +
+           (response.empty()
+                ? ""
+                : ", or sft.response_template '" + response + "' is not among the row's tokens");
   }
 
   void Warn(const std::string& split, const DataStats& stats,
@@ -158,6 +164,13 @@ class FileLoader {
                           (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
                           RowList(stats.first_dropped, stats.dropped_rows) + "): " + Cause() +
                           ". " + kKeepRows);
+    }
+    if (stats.without_response_template > 0) {
+      warnings->push_back(
+          rows_->path() + ": in " + std::to_string(stats.without_response_template) + of_rows +
+          "the tokens of sft.response_template '" + options_.sft_loss.response_template +
+          "' are not; a text may be cut into other tokens inside a row than alone: "
+          "try it with the line break before it, or without");
     }
     if (stats.equal_pairs > 0) {
       warnings->push_back(rows_->path() + ": in " + std::to_string(stats.equal_pairs) + of_rows +

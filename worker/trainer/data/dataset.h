@@ -8,6 +8,7 @@
 
 #include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/data/example.h"
+#include "worker/trainer/data/sft_loss_options.h"
 
 namespace liger::trainer {
 
@@ -20,6 +21,7 @@ struct LoadOptions {
   liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
   // SFT: unset takes TRL's default, true for prompt/completion rows only.
   std::optional<bool> completion_only_loss;
+  SftLossOptions sft_loss;
   // Most tokens of a sequence; the end is cut, or with keep_end the start.
   int64_t max_length = 1024;
   bool keep_end = false;
@@ -49,6 +51,8 @@ struct DataStats {
   int64_t boundary_merges = 0;
   // Kept pairs whose two answers are the same tokens: nothing tells them apart.
   int64_t equal_pairs = 0;
+  // Dropped rows that sft.response_template is not in.
+  int64_t without_response_template = 0;
   // 1-based rows dropped, the first few, for messages.
   std::vector<int64_t> first_dropped;
 };

@@ -226,12 +226,12 @@ void CheckKind(const RowColumns& row, const RowReaderOptions& options) {
                           (options.format == liger::v1::DATASET_FORMAT_SHAREGPT && pair_columns);
   if (options.kind == RowKind::kSequence && only_pairs) {
     throw row.Fail("chosen", "sft cannot train on preference rows",
-                   "Use dpo or orpo, or a dataset with prompt and completion.");
+                   "Use dpo, orpo or cpo, or a dataset with prompt and completion.");
   }
   if (options.kind == RowKind::kLabelled && !row.Has(LabelColumn(row))) {
     throw row.Fail("label", "kto needs a label in each row; it has: " + row.Names(),
                    "Give prompt, completion (or messages) and label: true or false, or train on "
-                   "pairs with dpo or orpo.");
+                   "pairs with dpo, orpo or cpo.");
   }
 }
 

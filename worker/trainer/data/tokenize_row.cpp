@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "worker/trainer/data/loss_masks.h"
 #include "worker/trainer/data/text_prefix.h"
 #include "worker/trainer/error.h"
 
@@ -41,6 +42,28 @@ std::string TrimEnd(std::string text) {
   return text;
 }
 
+void RequireGenerationBlocks(const ChatTemplate* chat_template) {
+  if (chat_template != nullptr && chat_template->MarksGeneration()) return;
+  throw ConfigError(
+      std::string("sft.assistant_only_loss needs a chat template that marks the assistant's turns "
+                  "with {% generation %}, and the model's has ") +
+          (chat_template == nullptr ? "no chat template" : "no such block"),
+      "Put {% generation %} and {% endgeneration %} around the assistant's content and its end of "
+      "turn in chat_template.jinja, or use prompt/completion rows.")
+      .Field("sft.assistant_only_loss");
+}
+
+std::vector<int32_t> EncodeTemplate(const Tokenizer& tokenizer, const char* field,
+                                    const std::string& text) {
+  std::vector<int32_t> ids = tokenizer.Encode(text, false);
+  if (!text.empty() && ids.empty()) {
+    throw ConfigError(std::string(field) + " '" + text + "' is no token of the model's tokenizer",
+                      "Use a text that the rows hold.")
+        .Field(field);
+  }
+  return ids;
+}
+
 }  // namespace
 
 struct RowTokenizer::PairText {
@@ -53,6 +76,11 @@ RowTokenizer::RowTokenizer(const Tokenizer& tokenizer, const ChatTemplate* chat_
   if (tokenizer.eos_id().has_value()) {
     eos_token_ = tokenizer.IdToToken(*tokenizer.eos_id()).value_or("");
   }
+  const SftLossOptions& sft = options.sft;
+  if (sft.assistant_only_loss) RequireGenerationBlocks(chat_template);
+  response_template_ = EncodeTemplate(tokenizer, "sft.response_template", sft.response_template);
+  instruction_template_ =
+      EncodeTemplate(tokenizer, "sft.instruction_template", sft.instruction_template);
 }
 
 TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
@@ -63,8 +91,9 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
   } else if (const auto* completion = std::get_if<PromptCompletionRow>(&row.content)) {
     out = FromPromptCompletion(*completion, variables);
   } else if (const auto* pair = std::get_if<PreferenceRow>(&row.content)) {
-    out = options_.method == liger::v1::JobSpec::kOrpo ? FromOrpoPair(*pair, variables)
-                                                       : FromDpoPair(*pair, variables);
+    const bool apart =
+        options_.method == liger::v1::JobSpec::kOrpo || options_.method == liger::v1::JobSpec::kCpo;
+    out = apart ? FromOrpoPair(*pair, variables) : FromDpoPair(*pair, variables);
   } else if (const auto* tokens = std::get_if<Example>(&row.content)) {
     out.sequences = {*tokens};
   } else {
@@ -77,6 +106,7 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
 }
 
 TokenizedRow RowTokenizer::FromText(const TextRow& row, const ordered_json& variables) const {
+  if (options_.sft.assistant_only_loss) return {.sequences = {EncodeTurns(row.text, variables)}};
   const Passage passage =
       IsConversation(row.text) ? row.text : Passage(WithEos(std::get<std::string>(row.text)));
   return {.sequences = {MaskPrompt(Encode(passage, false, variables), 0)}};
@@ -88,10 +118,15 @@ TokenizedRow RowTokenizer::FromPromptCompletion(const PromptCompletionRow& row,
                                  ? row.completion
                                  : Passage(WithEos(std::get<std::string>(row.completion)));
   const Ids prompt = Encode(row.prompt, true, variables);
-  Ids whole = Encode(Joined(row.prompt, completion), false, variables);
-  const int64_t shared = CommonPrefixLength(prompt, whole);
-  const bool mask = options_.completion_only_loss.value_or(true);
-  return {.sequences = {MaskPrompt(std::move(whole), mask ? shared : 0)},
+  const Passage joined = Joined(row.prompt, completion);
+  Example whole = options_.sft.assistant_only_loss
+                      ? EncodeTurns(joined, variables)
+                      : MaskPrompt(Encode(joined, false, variables), 0);
+  const int64_t shared = CommonPrefixLength(prompt, whole.input_ids);
+  // A response template says itself where the loss begins.
+  const bool mask = options_.completion_only_loss.value_or(response_template_.empty());
+  if (mask) std::fill_n(whole.labels.begin(), shared, kIgnoredLabel);
+  return {.sequences = {std::move(whole)},
           .boundary_merge = shared < static_cast<int64_t>(prompt.size())};
 }
 
@@ -198,6 +233,18 @@ RowTokenizer::Ids RowTokenizer::Encode(const Passage& passage, bool add_generati
       Render(std::get<ordered_json>(passage), add_generation_prompt, variables), false);
 }
 
+Example RowTokenizer::EncodeTurns(const Passage& passage, const ordered_json& variables) const {
+  if (!IsConversation(passage)) {
+    throw DataError("sft.assistant_only_loss is for conversations, and the row is text",
+                    "Use messages, or set sft.assistant_only_loss: false.");
+  }
+  const RenderedChat chat =
+      chat_template_->RenderWithSpans(std::get<ordered_json>(passage), false, variables);
+  Example example = MaskPrompt(tokenizer_.Encode(chat.text, false), 0);
+  KeepGenerated(tokenizer_, chat, &example);
+  return example;
+}
+
 std::string RowTokenizer::Render(const ordered_json& messages, bool add_generation_prompt,
                                  const ordered_json& variables) const {
   if (chat_template_ == nullptr) {
@@ -226,6 +273,10 @@ bool RowTokenizer::Truncate(Example* sequence) const {
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
     row->truncated |= Truncate(&sequence);
+    if (!response_template_.empty()) {
+      row->no_response_template |=
+          !KeepResponses(response_template_, instruction_template_, &sequence);
+    }
     // Nothing predicts a sequence's first token.
     const bool has_target = sequence.labels.size() > 1 &&
                             std::any_of(sequence.labels.begin() + 1, sequence.labels.end(),

@@ -9,6 +9,7 @@
 #include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/data/example.h"
 #include "worker/trainer/data/row.h"
+#include "worker/trainer/data/sft_loss_options.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
 
@@ -23,6 +24,8 @@ struct TokenizedRow {
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
   bool desirable = false;  // KTO's label
+  // sft.response_template is not in the row (nothing_to_train is set, too).
+  bool no_response_template = false;
 };
 
 // Tokenises rows as the trainers of TRL 1.16.0 do, each in its own way:
@@ -32,8 +35,8 @@ struct TokenizedRow {
 //                                             the tokenizer's special tokens
 //   DPO    as SFT                             as SFT, on both answers
 //   KTO    as SFT                             as SFT
-//   ORPO   rendered as text, then as text     ids of prompt and of prompt + answer
-//                                             without special tokens; BOS put before,
+//   ORPO,  rendered as text, then as text     ids of prompt and of prompt + answer
+//   CPO                                       without special tokens; BOS put before,
 //                                             EOS behind, each unless there
 //
 // Where the answer starts: SFT and DPO, where the ids of the prompt (rendered
@@ -56,9 +59,12 @@ class RowTokenizer {
     std::optional<bool> completion_only_loss;  // see LoadOptions
     int64_t max_length = 1024;
     bool keep_end = false;  // of rows longer than that
+    SftLossOptions sft;
   };
 
-  // chat_template may be null. Both must outlive this.
+  // chat_template may be null. Both must outlive this. Throws ConfigError when the
+  // chat template marks no assistant's turns for assistant_only_loss, or a template
+  // of the loss is no token.
   RowTokenizer(const Tokenizer& tokenizer, const ChatTemplate* chat_template,
                const Options& options);
 
@@ -88,6 +94,8 @@ class RowTokenizer {
   PairText RenderPair(const PreferenceRow& row, const nlohmann::ordered_json& variables) const;
   std::string RenderPrompt(const nlohmann::ordered_json& messages,
                            const nlohmann::ordered_json& variables) const;
+  // Of a conversation, with the labels that assistant_only_loss leaves.
+  Example EncodeTurns(const Passage& passage, const nlohmann::ordered_json& variables) const;
   std::string WithEos(const std::string& text) const;
   // True when something was cut off.
   bool Truncate(Example* sequence) const;
@@ -96,7 +104,8 @@ class RowTokenizer {
   const Tokenizer& tokenizer_;
   const ChatTemplate* const chat_template_;
   const Options options_;
-  std::string eos_token_;  // "" when the tokenizer has none
+  std::string eos_token_;                         // "" when the tokenizer has none
+  Ids response_template_, instruction_template_;  // empty: not given
 };
 
 }  // namespace liger::trainer

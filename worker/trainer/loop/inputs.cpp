@@ -17,6 +17,9 @@ LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
   if (spec.has_sft() && spec.sft().has_completion_only_loss()) {
     options.completion_only_loss = spec.sft().completion_only_loss();
   }
+  options.sft_loss = {.assistant_only_loss = spec.sft().assistant_only_loss(),
+                      .response_template = spec.sft().response_template(),
+                      .instruction_template = spec.sft().instruction_template()};
   options.max_length = spec.training().max_length();
   options.keep_end = spec.training().truncation_mode() == "keep_end";
   options.data_seed = static_cast<uint64_t>(spec.training().data_seed());

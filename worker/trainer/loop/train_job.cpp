@@ -93,7 +93,7 @@ void TrainJob::WarnAboutInputs() {
 
 void TrainJob::PrepareTraining() {
   objective_ = MakeObjective(request_.spec());
-  if (objective_->NeedsReference()) {
+  if (objective_->NeedsReference() && !objective_->PrecomputesReference()) {
     objective_->SetReference(MakeReference(request_.spec(), *trainable_.model));
   }
   optimizer_ = std::make_unique<AdamW>(*trainable_.parameters, AdamWOptions::FromSpec(training()),
@@ -111,6 +111,26 @@ void TrainJob::PrepareTraining() {
   max_steps_ =
       TotalSteps(training(), batches_->steps_per_epoch(training().gradient_accumulation_steps()));
   schedule_ = LrSchedule::FromSpec(training(), max_steps_);
+  if (objective_->PrecomputesReference()) PrecomputeReference();
+}
+
+void TrainJob::PrecomputeReference() {
+  const std::shared_ptr<CausalLM> reference = MakeReference(request_.spec(), *trainable_.model);
+  const at::NoGradGuard no_grad;
+  ReferenceLogpCache of_eval;
+  for (Batch& batch : eval_batches_) {
+    stop_.Check();
+    of_eval.Compute(*objective_, *reference, batch);
+    of_eval.Attach(&batch);
+  }
+  // The batches to come, and no others: KTO's mismatched answers depend on them.
+  BatchIterator batches = *batches_;
+  for (int64_t step = 1; step <= max_steps_; ++step) {
+    for (const Batch& batch : batches.NextStep(training().gradient_accumulation_steps())) {
+      stop_.Check();
+      reference_logps_.Compute(*objective_, *reference, batch);
+    }
+  }
 }
 
 StepParts TrainJob::parts() {
@@ -143,11 +163,14 @@ void TrainJob::RequireFiniteParameters() const {
 
 void TrainJob::TrainOneStep(int64_t step) {
   const absl::Time start = absl::Now();
-  const std::vector<Batch> micro_batches =
-      batches_->NextStep(training().gradient_accumulation_steps());
+  std::vector<Batch> micro_batches = batches_->NextStep(training().gradient_accumulation_steps());
+  if (objective_->PrecomputesReference()) {
+    for (Batch& batch : micro_batches) reference_logps_.Attach(&batch);
+  }
   const double learning_rate = schedule_->LearningRate(step - 1);
   const StepResult result =
       RunStep(parts(), micro_batches, step, learning_rate, training().max_grad_norm());
+  objective_->AfterStep(*trainable_.model, step);
   device_->Synchronize();
   progress_.AddStep(result, learning_rate, absl::Now() - start);
 }

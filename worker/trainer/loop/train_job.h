@@ -17,6 +17,7 @@
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/loop/stop.h"
+#include "worker/trainer/objectives/precompute.h"
 #include "worker/trainer/optim/schedule.h"
 #include "worker/trainer/parallel/strategy.h"
 
@@ -36,6 +37,8 @@ class TrainJob {
   // computes.
   void Load();
   void PrepareTraining();
+  // Asks the reference about every answer that the run will see, and frees it.
+  void PrecomputeReference();
   void WarnAboutInputs();
 
   void Train();
@@ -70,6 +73,7 @@ class TrainJob {
   std::unique_ptr<AdamW> optimizer_;
 
   std::unique_ptr<BatchIterator> batches_;
+  ReferenceLogpCache reference_logps_;  // of the training rows, where precomputed
   std::vector<Batch> eval_batches_;
   std::optional<LrSchedule> schedule_;
   std::unique_ptr<MetricsLog> metrics_log_;

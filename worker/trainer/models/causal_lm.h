@@ -41,6 +41,8 @@ struct ModelInput {
   at::Tensor positions_U;  // int64, from 0 in each sequence
   int64_t num_positions;   // 1 + the largest of them
   SequenceLayout sequences;
+  // Added to the embeddings as they leave the table, [U, D]; undefined: nothing.
+  at::Tensor embedding_noise_UD;
 };
 
 // Keys and values of one sequence, for decoding a token at a time. Only

@@ -41,6 +41,7 @@ class Decoder : public CausalLM {
 
   at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache) override {
     at::Tensor hidden_UD = model_->embed_tokens->forward(input.input_ids_U);
+    if (input.embedding_noise_UD.defined()) hidden_UD = hidden_UD + input.embedding_noise_UD;
     if (const double scale = config().embedding_scale; scale != 1) {
       // Rounded to the dtype first, as transformers does.
       hidden_UD = hidden_UD * at::scalar_tensor(scale, hidden_UD.options());

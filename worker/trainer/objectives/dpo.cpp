@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -34,6 +35,18 @@ at::Tensor PairWeights(const TokenLogprobs& tokens, const at::Tensor& answer_T,
   return weights_S.slice(0, 0, pairs) * weights_S.slice(0, pairs);
 }
 
+// reference = alpha * model + (1 - alpha) * reference, in fp32 (TR-DPO, Gorbatovski
+// et al. 2024, arXiv:2404.09656).
+void MixInto(CausalLM& reference, const CausalLM& model, double alpha) {
+  const at::NoGradGuard no_grad;
+  const auto source = model.named_parameters();
+  for (const auto& item : reference.named_parameters()) {
+    at::Tensor target = item.value();
+    const at::Tensor from = source[item.key()];
+    target.copy_(at::lerp(target.to(at::kFloat), from.to(at::kFloat), alpha));
+  }
+}
+
 }  // namespace
 
 StepCounts DpoObjective::Count(const Batch& batch) const {
@@ -42,31 +55,57 @@ StepCounts DpoObjective::Count(const Batch& batch) const {
 
 bool DpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
 
-LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
-  const at::Device device = model.device();
-  const ModelInput input = ToModelInput(batch, model);
-  const SequenceLayout& sequences = input.sequences;
-  const int64_t pairs = batch.num_rows;
-  TORCH_CHECK(sequences.num_sequences() == 2 * pairs, "DPO needs two sequences a row");
-  const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
-  const at::Tensor targets_T = answers.targets_T.to(device);
-  const at::Tensor answer_T = targets_T.ne(kIgnoredLabel);
-  const at::Tensor counts_S = answers.counts_S.to(device);
+struct DpoObjective::Answers {
+  ModelInput input;
+  AnswerTargets host;
+  Targets targets;
+  at::Tensor weight_T;  // of tokens in the sums; undefined: all 1
 
-  // All that comes from the host before the device is busy.
-  const at::Tensor weight_T = options_.ld_alpha
-                                  ? LengthWeights(answers, sequences, *options_.ld_alpha).to(device)
-                                  : at::Tensor();
+  // All that comes from the host, before the device is busy.
+  Answers(const Batch& batch, const CausalLM& model, const DpoOptions& options)
+      : input(ToModelInput(batch, model)),
+        host(MakeAnswerTargets(batch, "a pair")),
+        targets(Targets::ToDevice(host.targets_T, model.device())) {
+    TORCH_CHECK(input.sequences.num_sequences() == 2 * batch.num_rows,
+                "DPO needs two sequences a row");
+    if (!options.ld_alpha) return;
+    weight_T = LengthWeights(host, input.sequences, *options.ld_alpha).to(model.device());
+  }
 
-  const at::Tensor reference_logp_T = DetachedLogprobs(reference(), input, targets_T);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, model.Hidden(input), targets_T, context);
-  const auto sums_S = [&](const at::Tensor& logp_T) {
+  at::Tensor Sum(const at::Tensor& logp_T) const {
     const at::Tensor exact_T = logp_T.to(at::kDouble);
-    return SumBySequence(weight_T.defined() ? exact_T * weight_T : exact_T, sequences);
-  };
+    return SumBySequence(weight_T.defined() ? exact_T * weight_T : exact_T, input.sequences);
+  }
+  at::Tensor ReferenceLogps(CausalLM& reference) const {
+    return Sum(DetachedLogprobs(reference, input, targets));
+  }
+};
+
+at::Tensor DpoObjective::ReferenceLogps(CausalLM& reference, const Batch& batch) const {
+  const Answers answers(batch, reference, options_);
+  return answers.ReferenceLogps(reference);
+}
+
+void DpoObjective::AfterStep(const CausalLM& model, int64_t step) {
+  if (options_.sync_steps == 0 || step % options_.sync_steps != 0) return;
+  MixInto(reference(), model, options_.mixup_alpha);
+}
+
+LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
+  const int64_t pairs = batch.num_rows;
+  const Answers answers(batch, model, options_);
+  const SequenceLayout& sequences = answers.input.sequences;
+  const at::Tensor answer_T = answers.targets.targets_T.ne(kIgnoredLabel);
+  const at::Tensor counts_S = answers.host.counts_S.to(model.device());
+
+  const at::Tensor reference_S = batch.reference_logp_A.defined()
+                                     ? batch.reference_logp_A.to(model.device())
+                                     : answers.ReferenceLogps(reference());
+  const TokenLogprobs tokens =
+      ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets, context);
   const auto chosen = [&](const at::Tensor& x_S) { return x_S.slice(0, 0, pairs); };
   const auto rejected = [&](const at::Tensor& x_S) { return x_S.slice(0, pairs); };
-  const at::Tensor logp_S = sums_S(tokens.logp_T), reference_S = sums_S(reference_logp_T);
+  const at::Tensor logp_S = answers.Sum(tokens.logp_T);
   const at::Tensor plain_S = SumBySequence(tokens.logp_T.to(at::kDouble), sequences);
 
   DpoInput in = {chosen(logp_S),        rejected(logp_S), chosen(reference_S),
@@ -80,22 +119,11 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
   out.num_tokens = batch.num_tokens;
   out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
-  const at::Tensor chosen_reward_P =
-      options_.beta * (in.chosen_logp_P - in.ref_chosen_logp_P).detach();
-  const at::Tensor rejected_reward_P =
-      options_.beta * (in.rejected_logp_P - in.ref_rejected_logp_P).detach();
-  const auto add_mean = [&](const char* name, const at::Tensor& values_P) {
-    out.metrics.Add(name, values_P.detach().sum(), num_pairs);
-  };
-  add_mean("rewards/chosen", chosen_reward_P);
-  add_mean("rewards/rejected", rejected_reward_P);
-  add_mean("rewards/accuracies", chosen_reward_P.gt(rejected_reward_P));
-  add_mean("rewards/margins", chosen_reward_P - rejected_reward_P);
-  add_mean("logps/chosen", in.chosen_logp_P);
-  add_mean("logps/rejected", in.rejected_logp_P);
-  const at::Tensor logits_S = SumBySequence(tokens.mean_logit_T.to(at::kDouble), sequences);
-  out.metrics.Add("logits/chosen", chosen(logits_S).sum(), chosen(counts_S).sum());
-  out.metrics.Add("logits/rejected", rejected(logits_S).sum(), rejected(counts_S).sum());
+  AddPairMetrics({options_.beta * (in.chosen_logp_P - in.ref_chosen_logp_P),
+                  options_.beta * (in.rejected_logp_P - in.ref_rejected_logp_P)},
+                 {in.chosen_logp_P, in.rejected_logp_P}, out.metrics);
+  AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble), sequences), counts_S,
+                  out.metrics);
   out.metrics.Add("entropy", tokens.entropy_T.sum(), counts_S.sum());
   const at::Tensor top1_S = SumBySequence(tokens.is_top1_T.to(at::kDouble), sequences);
   out.metrics.Add("mean_token_accuracy", chosen(top1_S).sum(), chosen(counts_S).sum());

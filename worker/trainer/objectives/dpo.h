@@ -22,8 +22,13 @@ class DpoObjective : public Objective {
   bool FusesHead(const CausalLM& model) const override;
   StepCounts Count(const Batch& batch) const override;
   bool NeedsReference() const override { return true; }
+  bool PrecomputesReference() const override { return options_.precompute_reference; }
+  at::Tensor ReferenceLogps(CausalLM& reference, const Batch& batch) const override;
+  void AfterStep(const CausalLM& model, int64_t step) override;
 
  private:
+  struct Answers;
+
   const DpoOptions options_;
 };
 

@@ -160,6 +160,11 @@ DpoOptions DpoOptions::FromSpec(const liger::v1::DpoMethod& spec) {
   if (spec.has_ld_alpha()) options.ld_alpha = spec.ld_alpha();
   options.use_weighting = spec.use_weighting();
   if (spec.has_discopop_tau()) options.discopop_tau = spec.discopop_tau();
+  options.precompute_reference = spec.precompute_ref_log_probs();
+  if (spec.has_ref_model_mixup_alpha()) options.mixup_alpha = spec.ref_model_mixup_alpha();
+  if (spec.sync_ref_model()) {
+    options.sync_steps = spec.has_ref_model_sync_steps() ? spec.ref_model_sync_steps() : 512;
+  }
   return options;
 }
 

@@ -21,6 +21,10 @@ struct DpoOptions {
   std::optional<double> ld_alpha;  // length desensitisation
   bool use_weighting = false;      // WPO
   double discopop_tau = 0.05;
+  bool precompute_reference = false;
+  // Steps between moves of the reference towards the model by mixup_alpha; 0: none.
+  int64_t sync_steps = 0;
+  double mixup_alpha = 0.6;
 
   static DpoOptions FromSpec(const liger::v1::DpoMethod& spec);
 };

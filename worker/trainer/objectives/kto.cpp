@@ -10,12 +10,13 @@ namespace {
 // A batch on the device.
 struct Answers {
   ModelInput input;
-  at::Tensor targets_T, counts_R;
+  Targets targets;
+  at::Tensor counts_R;
 
   Answers(const Batch& batch, const CausalLM& model, const char* row)
       : input(ToModelInput(batch, model)) {
     const AnswerTargets answers = MakeAnswerTargets(batch, row);
-    targets_T = answers.targets_T.to(model.device());
+    targets = Targets::ToDevice(answers.targets_T, model.device());
     counts_R = answers.counts_S.to(model.device());
   }
 
@@ -24,7 +25,7 @@ struct Answers {
   }
   // Of the answers' log-probabilities, [R] fp64, without gradients.
   at::Tensor DetachedLogp(CausalLM& model) const {
-    return Sum(DetachedLogprobs(model, input, targets_T));
+    return Sum(DetachedLogprobs(model, input, targets));
   }
 };
 
@@ -36,6 +37,7 @@ KtoOptions KtoOptions::FromSpec(const liger::v1::KtoMethod& spec) {
   if (spec.has_desirable_weight()) options.desirable_weight = spec.desirable_weight();
   if (spec.has_undesirable_weight()) options.undesirable_weight = spec.undesirable_weight();
   options.estimate_kl = spec.loss_type() != "apo_zero_unpaired";
+  options.precompute_reference = spec.precompute_ref_log_probs();
   return options;
 }
 
@@ -45,22 +47,34 @@ StepCounts KtoObjective::Count(const Batch& batch) const {
 
 bool KtoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
 
+at::Tensor KtoObjective::ReferenceLogps(CausalLM& reference, const Batch& batch) const {
+  const Answers own(batch, reference, "a row");
+  const at::Tensor own_R = own.DetachedLogp(reference);
+  // Nobody asks about mismatched answers then.
+  if (!options_.estimate_kl) return at::cat({own_R, at::zeros_like(own_R)});
+  const Answers mismatched(*batch.mismatched, reference, nullptr);
+  return at::cat({own_R, mismatched.DetachedLogp(reference)});
+}
+
 LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   TORCH_CHECK(batch.desirable_R.defined() && batch.mismatched, "KTO needs a label a row");
   const at::Device device = model.device();
   // All that comes from the host before the device is busy.
   const at::Tensor desirable_R = batch.desirable_R.to(device);
   const Answers answers(batch, model, "a row");
+  const at::Tensor cached_A =
+      batch.reference_logp_A.defined() ? batch.reference_logp_A.to(device) : at::Tensor();
   at::Tensor kl = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
   if (options_.estimate_kl) {
     const Answers mismatched(*batch.mismatched, model, nullptr);
-    const at::Tensor ratio_R =
-        mismatched.DetachedLogp(model) - mismatched.DetachedLogp(reference());
-    kl = ratio_R.mean().clamp_min(0);
+    const at::Tensor reference_R = cached_A.defined() ? cached_A.slice(0, batch.num_rows)
+                                                      : mismatched.DetachedLogp(reference());
+    kl = (mismatched.DetachedLogp(model) - reference_R).mean().clamp_min(0);
   }
-  const at::Tensor reference_R = answers.DetachedLogp(reference());
+  const at::Tensor reference_R =
+      cached_A.defined() ? cached_A.slice(0, 0, batch.num_rows) : answers.DetachedLogp(reference());
   const TokenLogprobs tokens =
-      ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets_T, context);
+      ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets, context);
   const at::Tensor logp_R = answers.Sum(tokens.logp_T);
   const at::Tensor ratio_R = logp_R - reference_R;
   const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);

@@ -9,6 +9,7 @@ struct KtoOptions {
   double beta = 0.1;
   double desirable_weight = 1, undesirable_weight = 1;
   bool estimate_kl = true;  // kto; false: apo_zero_unpaired
+  bool precompute_reference = false;
 
   static KtoOptions FromSpec(const liger::v1::KtoMethod& spec);
 };
@@ -34,6 +35,8 @@ class KtoObjective : public Objective {
   bool FusesHead(const CausalLM& model) const override;
   StepCounts Count(const Batch& batch) const override;
   bool NeedsReference() const override { return true; }
+  bool PrecomputesReference() const override { return options_.precompute_reference; }
+  at::Tensor ReferenceLogps(CausalLM& reference, const Batch& batch) const override;
 
  private:
   const KtoOptions options_;

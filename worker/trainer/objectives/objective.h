@@ -63,7 +63,16 @@ class Objective {
   // Whether Forward compares with the model as it was before training. Then
   // SetReference comes before Forward: a frozen copy on the same device.
   virtual bool NeedsReference() const { return false; }
+  // Or nullptr, to free it, once every batch has its reference_logp_A.
   void SetReference(std::shared_ptr<CausalLM> reference) { reference_ = std::move(reference); }
+
+  // Whether the reference is asked once, before the first step (PrecomputeReference).
+  virtual bool PrecomputesReference() const { return false; }
+  // Batch::reference_logp_A under `reference`: [A], fp64, without gradients.
+  virtual at::Tensor ReferenceLogps(CausalLM& reference, const Batch& batch) const;
+
+  // After optimizer step `step` (from 1): moves the reference where the spec says so.
+  virtual void AfterStep(const CausalLM& model, int64_t step) {}
 
  protected:
   CausalLM& reference() const;

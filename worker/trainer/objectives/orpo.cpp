@@ -1,5 +1,6 @@
 #include "worker/trainer/objectives/orpo.h"
 
+#include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -66,8 +67,8 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
   TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "ORPO needs two sequences a row");
   const PairTargets targets = MakePairTargets(batch, input.sequences);
 
-  const TokenLogprobs tokens =
-      ComputeTokenLogprobs(model, model.Hidden(input), targets.targets_T.to(device), context);
+  const Targets on_device = Targets::ToDevice(targets.targets_T, device);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, model.Hidden(input), on_device, context);
   const at::Tensor answer_T = targets.answer_T.to(device);
   const at::Tensor logp_T = tokens.logp_T.to(at::kDouble);
   const at::Tensor answer_counts_S = targets.answer_counts_S.to(device);
@@ -93,18 +94,10 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
   out.metrics.Add("nll_loss", nll.detach() * num_pairs, num_pairs);
   add_mean("log_odds_ratio", odds.log_sigmoid_P);
   add_mean("log_odds_chosen", odds.log_odds_P);
-  add_mean("rewards/chosen", beta_ * chosen_logp_P);
-  add_mean("rewards/rejected", beta_ * rejected_logp_P);
-  add_mean("rewards/accuracies", chosen_logp_P.gt(rejected_logp_P));
-  add_mean("rewards/margins", beta_ * (chosen_logp_P - rejected_logp_P));
-  add_mean("logps/chosen", chosen_logp_P);
-  add_mean("logps/rejected", rejected_logp_P);
-  const at::Tensor logit_sums_S =
-      SumBySequence(tokens.mean_logit_T.to(at::kDouble) * answer_T, input.sequences);
-  out.metrics.Add("logits/chosen", logit_sums_S.slice(0, 0, pairs).sum(),
-                  answer_counts_S.slice(0, 0, pairs).sum());
-  out.metrics.Add("logits/rejected", logit_sums_S.slice(0, pairs).sum(),
-                  answer_counts_S.slice(0, pairs).sum());
+  AddPairMetrics({beta_ * chosen_logp_P, beta_ * rejected_logp_P}, {chosen_logp_P, rejected_logp_P},
+                 out.metrics);
+  AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble) * answer_T, input.sequences),
+                  answer_counts_S, out.metrics);
   return out;
 }
 

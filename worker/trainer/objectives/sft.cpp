@@ -4,6 +4,7 @@
 
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
+#include "worker/trainer/objectives/neftune.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -15,15 +16,19 @@ struct NllOutput {
 };
 
 // Head and loss in one; the logits never exist.
-NllOutput FusedNll(CausalLM& model, const at::Tensor& hidden_TD, const at::Tensor& targets_T,
-                   double scale, const StepContext& context) {
+NllOutput FusedNll(CausalLM& model, const at::Tensor& hidden_TD, const Targets& targets,
+                   double scale, const SftOptions& sft, const StepContext& context) {
   kernels::FusedLinearCrossEntropyOptions options;
   options.scale = scale;
   options.ignore_index = kIgnoredLabel;
   options.token_stats = true;
   options.grad_weight_VH = context.head_gradient_VD;
-  const auto out = kernels::FusedLinearCrossEntropy(hidden_TD, model.HeadWeight(), targets_T,
-                                                    std::nullopt, options);
+  options.valid_rows_M = targets.rows_M;
+  options.softcap = model.config().final_logit_softcapping;
+  options.label_smoothing = sft.label_smoothing;
+  options.lse_square_scale = sft.z_loss_weight;
+  const auto out = kernels::FusedLinearCrossEntropy(hidden_TD, model.HeadWeight(),
+                                                    targets.targets_T, std::nullopt, options);
   return {out.loss, out.entropy_T.sum(), out.is_top1_T.sum()};
 }
 
@@ -44,44 +49,63 @@ void AddLogitStats(const at::Tensor& logits_TV, const at::Tensor& targets_T, Nll
   }
 }
 
+at::Tensor LogitsLoss(const at::Tensor& logits_TV, const at::Tensor& targets_T, double scale,
+                      const SftOptions& sft, bool fused) {
+  if (sft.label_smoothing == 0 && sft.z_loss_weight == 0) {
+    return fused ? kernels::CrossEntropy(logits_TV, targets_T, scale, kIgnoredLabel)
+                 : kernels::baseline::CrossEntropy(logits_TV, targets_T, scale, kIgnoredLabel);
+  }
+  const kernels::CrossEntropyOptions options{.reduction = kernels::Reduction::kSum,
+                                             .scale = scale,
+                                             .ignore_index = kIgnoredLabel,
+                                             .label_smoothing = sft.label_smoothing,
+                                             .lse_square_scale = sft.z_loss_weight};
+  return fused ? kernels::CrossEntropyWithOptions(logits_TV, targets_T, options).loss
+               : kernels::baseline::CrossEntropyWithOptions(logits_TV, targets_T, options).loss;
+}
+
 // Logits first, then the loss, as transformers; the cross entropy itself is
 // fused or not by its own switch.
 NllOutput LogitsNll(CausalLM& model, const at::Tensor& hidden_TD, const at::Tensor& targets_T,
-                    double scale) {
+                    double scale, const SftOptions& sft) {
   const at::Tensor logits_TV = model.Logits(hidden_TD);
   NllOutput out;
-  out.loss = model.kernels().cross_entropy
-                 ? kernels::CrossEntropy(logits_TV, targets_T, scale, kIgnoredLabel)
-                 : kernels::baseline::CrossEntropy(logits_TV, targets_T, scale, kIgnoredLabel);
+  out.loss = LogitsLoss(logits_TV, targets_T, scale, sft, model.kernels().cross_entropy);
   AddLogitStats(logits_TV, targets_T, out);
   return out;
 }
 
 }  // namespace
 
+SftOptions SftOptions::FromSpec(const liger::v1::SftMethod& spec) {
+  return {.label_smoothing = spec.label_smoothing_factor(),
+          .z_loss_weight = spec.z_loss_weight(),
+          .neftune_noise_alpha = spec.neftune_noise_alpha()};
+}
+
 StepCounts SftObjective::Count(const Batch& batch) const {
   return {batch.num_target_tokens, batch.num_rows};
 }
 
 bool SftObjective::FusesHead(const CausalLM& model) const {
-  // The fused head knows no softcap yet.
-  return model.kernels().fused_linear_cross_entropy && model.config().final_logit_softcapping == 0;
+  return model.kernels().fused_linear_cross_entropy;
 }
 
 LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
-  const ModelInput input = ToModelInput(batch, model);
-  at::Tensor targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1).to(model.device());
-  const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));
-  at::Tensor hidden_TD = model.Hidden(input);
-  if (model.kernels().fused_linear_cross_entropy && !FusesHead(model)) {
-    // A capped head at least does without the rows that have no target.
-    const at::Tensor rows_M = TargetRows(targets_T);
-    hidden_TD = hidden_TD.index_select(0, rows_M);
-    targets_T = targets_T.index_select(0, rows_M);
+  const bool noisy = options_.neftune_noise_alpha > 0 && at::GradMode::is_enabled();
+  // Every sequence gets noise of its own, so none has anything in common with another.
+  ModelInput input = ToModelInput(batch, model, /*may_share=*/!noisy);
+  if (noisy) {
+    input.embedding_noise_UD =
+        NeftuneNoise(input.sequences, options_.neftune_noise_alpha, model.EmbeddingWeight());
   }
-  const NllOutput nll = FusesHead(model)
-                            ? FusedNll(model, hidden_TD, targets_T, 1 / step_tokens, context)
-                            : LogitsNll(model, hidden_TD, targets_T, 1 / step_tokens);
+  const Targets targets =
+      Targets::ToDevice(NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1), model.device());
+  const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));
+  const at::Tensor hidden_TD = model.Hidden(input);
+  const NllOutput nll =
+      FusesHead(model) ? FusedNll(model, hidden_TD, targets, 1 / step_tokens, options_, context)
+                       : LogitsNll(model, hidden_TD, targets.targets_T, 1 / step_tokens, options_);
 
   LossOutput out;
   out.loss = nll.loss;

@@ -5,10 +5,10 @@
 
 namespace liger::trainer {
 
-ModelInput ToModelInput(const Batch& batch, const CausalLM& model) {
+ModelInput ToModelInput(const Batch& batch, const CausalLM& model, bool may_share) {
   const at::Device device = model.device();
   SequenceLayout sequences = SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, device);
-  if (model.kernels().shared_prefixes) {
+  if (may_share && model.kernels().shared_prefixes) {
     sequences.shared = SharedPrefixes::Find(batch.input_ids_T, sequences.offsets_S1, device);
   }
   const auto computed = [&](const at::Tensor& x_T) {
@@ -28,55 +28,36 @@ at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seq
   return targets_T.index_fill_(0, last_S, kIgnoredLabel);
 }
 
-bool FusesLogprobs(const CausalLM& model) {
-  // The fused head knows no softcap yet.
-  return model.kernels().fused_linear_logprob && model.config().final_logit_softcapping == 0;
+Targets Targets::ToDevice(const at::Tensor& host_targets_T, at::Device device) {
+  TORCH_CHECK(host_targets_T.is_cpu(), "targets must still be on the host");
+  const at::Tensor rows_M = host_targets_T.ne(kIgnoredLabel).nonzero().view(-1);
+  return {host_targets_T.to(device, at::kLong, /*non_blocking=*/true),
+          rows_M.to(device, at::kLong, /*non_blocking=*/true)};
 }
 
-at::Tensor TargetRows(const at::Tensor& targets_T) {
-  return targets_T.ne(kIgnoredLabel).nonzero().view(-1);
-}
-
-namespace {
-
-// The plain head, which knows a softcap, over the rows that have a target alone.
-TokenLogprobs CappedLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
-                             const at::Tensor& targets_T,
-                             const kernels::FusedLinearLogprobOptions& options) {
-  const at::Tensor rows_M = TargetRows(targets_T);
-  const auto out = kernels::baseline::Logprob(model.Logits(hidden_TD.index_select(0, rows_M)),
-                                              targets_T.index_select(0, rows_M), options);
-  const auto back = [&](const at::Tensor& x_M) {
-    if (!x_M.defined()) return x_M;
-    return at::zeros({targets_T.size(0)}, x_M.options()).index_copy(0, rows_M, x_M);
-  };
-  return {back(out.logp_T), back(out.mean_logit_T), back(out.entropy_T), back(out.log_sum_sq_T),
-          back(out.is_top1_T)};
-}
-
-}  // namespace
+bool FusesLogprobs(const CausalLM& model) { return model.kernels().fused_linear_logprob; }
 
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
-                                   const at::Tensor& targets_T, const StepContext& context,
-                                   bool stats) {
+                                   const Targets& targets, const StepContext& context, bool stats) {
   kernels::FusedLinearLogprobOptions options;
   options.ignore_index = kIgnoredLabel;
   options.token_stats = stats;
-  options.grad_weight_VH = context.head_gradient_VD;
-  const bool capped = model.config().final_logit_softcapping > 0;
-  if (capped && model.kernels().fused_linear_logprob) {
-    return CappedLogprobs(model, hidden_TD, targets_T, options);
+  kernels::FusedLinearLogprobOutput out;
+  if (FusesLogprobs(model)) {
+    options.grad_weight_VH = context.head_gradient_VD;
+    options.valid_rows_M = targets.rows_M;
+    options.softcap = model.config().final_logit_softcapping;
+    out = kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets.targets_T,
+                                      std::nullopt, options);
+  } else {
+    out = kernels::baseline::Logprob(model.Logits(hidden_TD), targets.targets_T, options);
   }
-  const auto out = FusesLogprobs(model)
-                       ? kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets_T,
-                                                     std::nullopt, options)
-                       : kernels::baseline::Logprob(model.Logits(hidden_TD), targets_T, options);
   return {out.logp_T, out.mean_logit_T, out.entropy_T, out.log_sum_sq_T, out.is_top1_T};
 }
 
-at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const at::Tensor& targets_T) {
+at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const Targets& targets) {
   const at::NoGradGuard no_grad;
-  return ComputeTokenLogprobs(model, model.Hidden(input), targets_T, {}, /*stats=*/false).logp_T;
+  return ComputeTokenLogprobs(model, model.Hidden(input), targets, {}, /*stats=*/false).logp_T;
 }
 
 AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row) {

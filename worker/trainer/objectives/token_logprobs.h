@@ -8,13 +8,22 @@
 namespace liger::trainer {
 
 // A batch on the model's device; what its sequences begin with alike is to be
-// computed once, if the model's kernels say so.
-ModelInput ToModelInput(const Batch& batch, const CausalLM& model);
+// computed once, if the model's kernels say so and `may_share`.
+ModelInput ToModelInput(const Batch& batch, const CausalLM& model, bool may_share = true);
 
 // What each token is to predict [T]: the label of the token after it, and
 // kIgnoredLabel at the last token of each sequence. Works for labels_T and for
 // input_ids_T (every token a target) alike.
 at::Tensor NextTokenTargets(const at::Tensor& labels_T, const at::Tensor& cu_seqlens_S1);
+
+// Targets on a device.
+struct Targets {
+  at::Tensor targets_T;
+  at::Tensor rows_M;  // where one is not ignored; fused heads need not look for them, then
+
+  // host_targets_T is on the host, so that finding the rows waits for no device.
+  static Targets ToDevice(const at::Tensor& host_targets_T, at::Device device);
+};
 
 // Per-token log-probabilities of targets under the model's head, with what the
 // objectives' metrics need. All [T] and fp32, 0 where the target is ignored;
@@ -34,14 +43,11 @@ bool FusesLogprobs(const CausalLM& model);
 // log-softmax and gather, as TRL.
 // Without `stats` only logp_T is there.
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
-                                   const at::Tensor& targets_T, const StepContext& context,
+                                   const Targets& targets, const StepContext& context,
                                    bool stats = true);
 
 // logp_T without gradients, as of a frozen reference.
-at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const at::Tensor& targets_T);
-
-// Which of the targets are not ignored, [M].
-at::Tensor TargetRows(const at::Tensor& targets_T);
+at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const Targets& targets);
 
 // The targets of a batch's answers (what its labels name), and how many each of
 // its sequences has. Throws DataError when one has none; `row` is what messages

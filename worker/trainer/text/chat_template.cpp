@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <regex>
 
 #include "worker/trainer/chat_template_files.h"
 #include "worker/trainer/json_file.h"
@@ -211,6 +212,11 @@ RenderedChat ChatTemplate::RenderWithSpans(const nlohmann::ordered_json& message
 std::string ChatTemplate::Render(const nlohmann::ordered_json& messages, bool add_generation_prompt,
                                  const nlohmann::ordered_json& extra) const {
   return RenderWithSpans(messages, add_generation_prompt, extra).text;
+}
+
+bool ChatTemplate::MarksGeneration() const {
+  static const std::regex block(R"(\{%[-+]?\s*generation\s*[-+]?%\})");
+  return std::regex_search(source(), block);
 }
 
 const std::string& ChatTemplate::source() const { return impl_->Choose(false).source.text; }

@@ -57,6 +57,9 @@ class ChatTemplate {
   RenderedChat RenderWithSpans(const nlohmann::ordered_json& messages, bool add_generation_prompt,
                                const nlohmann::ordered_json& extra = nullptr) const;
 
+  // Whether it has {% generation %} blocks ("default", where there are several).
+  bool MarksGeneration() const;
+
   // The Jinja source ("default" where there are several), e.g. to save it.
   const std::string& source() const;
 

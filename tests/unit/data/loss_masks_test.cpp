@@ -1,0 +1,165 @@
+// Which tokens have a loss: assistant_only_loss against transformers, response templates against
+// TRL's collator (tools/fixtures/loss_mask_fixtures.py).
+#include "worker/trainer/data/loss_masks.h"
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <memory>
+
+#include "tests/unit/data/test_util.h"
+#include "worker/trainer/data/dataset.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/";
+
+nlohmann::ordered_json Fixture() {
+  std::ifstream file(kGolden + "data/loss_masks.json");
+  return nlohmann::ordered_json::parse(file);
+}
+
+const Tokenizer& TokenizerOf(const std::string& name) {
+  static std::map<std::string, std::unique_ptr<Tokenizer>> tokenizers;
+  auto& tokenizer = tokenizers[name];
+  if (!tokenizer) tokenizer = Tokenizer::FromFolder(kGolden + "text/tokenizers/" + name);
+  return *tokenizer;
+}
+
+std::vector<int32_t> Kept(const std::vector<int32_t>& ids, const std::vector<int>& mask) {
+  std::vector<int32_t> labels = ids;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (mask[i] == 0) labels[i] = kIgnoredLabel;
+  }
+  return labels;
+}
+
+TEST(LossMasksTest, AssistantTokensAreTransformers) {
+  const auto fixture = Fixture();
+  int checked = 0;
+  for (const auto& row : fixture.at("assistant")) {
+    const std::string name = row.at("tokenizer"), template_name = row.at("template");
+    SCOPED_TRACE(name + " " + template_name + " " + row.at("messages").dump());
+    const auto chat = ChatTemplate::FromString(fixture.at("templates").at(template_name),
+                                               template_name, nlohmann::ordered_json::object());
+    EXPECT_TRUE(chat.MarksGeneration());
+    const RenderedChat rendered = chat.RenderWithSpans(row.at("messages"), false);
+    Example example{TokenizerOf(name).Encode(rendered.text, false), {}};
+    example.labels = example.input_ids;
+    ASSERT_EQ(example.input_ids, row.at("ids").get<std::vector<int32_t>>());
+    KeepGenerated(TokenizerOf(name), rendered, &example);
+    EXPECT_EQ(example.labels, Kept(example.input_ids, row.at("mask").get<std::vector<int>>()));
+    ++checked;
+  }
+  EXPECT_EQ(checked, 60);
+}
+
+TEST(LossMasksTest, ResponsesAreTrlsCollators) {
+  int without = 0;
+  for (const auto& row : Fixture().at("responses")) {
+    const auto encoded = [&](const char* key) {
+      return TokenizerOf("smollm2").Encode(row.at(key).get<std::string>(), false);
+    };
+    Example example{row.at("ids").get<std::vector<int32_t>>(), {}};
+    example.labels = example.input_ids;
+    const bool found =
+        KeepResponses(encoded("response_template"), encoded("instruction_template"), &example);
+    EXPECT_EQ(example.labels, row.at("labels").get<std::vector<int32_t>>()) << row;
+    without += !found;
+  }
+  EXPECT_EQ(without, 2);
+}
+
+class LossOptionsTest : public testing::Test {
+ protected:
+  static constexpr char kTurns[] =
+      "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
+      "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}"
+      "{{ m['content'] }}<|im_end|>{% endif %}\n{% endfor %}";
+
+  Dataset Load(const std::string& content, const LoadOptions& given, const char* chat = kTurns,
+               bool strict = false) {
+    const TempFile file(content);
+    LoadOptions options = given;
+    options.train_path = file.path();
+    liger::v1::DatasetSpec spec;
+    spec.set_strict(strict);
+    const auto chat_template =
+        ChatTemplate::FromString(chat, "chat_template.jinja", nlohmann::ordered_json::object());
+    return LoadDataset(spec, options, *tokenizer_, &chat_template);
+  }
+
+  std::string Trained(const Example& example) const {
+    std::vector<int32_t> ids;
+    for (size_t t = 0; t < example.labels.size(); ++t) {
+      if (example.labels[t] != kIgnoredLabel) ids.push_back(example.labels[t]);
+    }
+    return tokenizer_->Decode(ids, false);
+  }
+
+  const std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::FromFolder(kGolden + "data/chat");
+};
+
+TEST_F(LossOptionsTest, AssistantOnlyTrainsEveryAnswerOfAConversation) {
+  constexpr char kRows[] = R"({"messages": [{"role": "user", "content": "Hi"},
+      {"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Bye"},
+      {"role": "assistant", "content": "See you"}]})";
+  std::string line = kRows;
+  std::erase(line, '\n');
+  const Dataset dataset = Load(line, {.sft_loss = {.assistant_only_loss = true}});
+  EXPECT_EQ(Trained(dataset.train.sequences.at(0)), "Hello<|im_end|>See you<|im_end|>");
+  // Of prompt and completion, the completion's alone.
+  const Dataset split = Load(
+      R"([{"prompt": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"},
+                      {"role": "user", "content": "Bye"}],
+           "completion": [{"role": "assistant", "content": "See you"}]}])",
+      {.sft_loss = {.assistant_only_loss = true}});
+  EXPECT_EQ(Trained(split.train.sequences.at(0)), "See you<|im_end|>");
+}
+
+TEST_F(LossOptionsTest, ATemplateWithoutBlocksIsRefusedByName) {
+  constexpr char kPlain[] = "{% for m in messages %}{{ m['content'] }}{% endfor %}";
+  const auto failure = FailureOf([&] {
+    Load(R"([{"messages": [{"role": "assistant", "content": "Hello"}]}])",
+         {.sft_loss = {.assistant_only_loss = true}}, kPlain);
+  });
+  EXPECT_EQ(failure.field(), "sft.assistant_only_loss");
+  EXPECT_THAT(failure.message(), HasSubstr("{% generation %}"));
+  EXPECT_THAT(FailureOf([&] {
+                Load(R"([{"text": "Hello"}])", {.sft_loss = {.assistant_only_loss = true}});
+              }).message(),
+              HasSubstr("sft.assistant_only_loss is for conversations"));
+}
+
+TEST_F(LossOptionsTest, RowsWithoutTheResponseTemplateAreDroppedAndCounted) {
+  constexpr char kRows[] = R"([{"text": "Question: a b Answer: c d"}, {"text": "no such thing"},
+                               {"text": "Question: e Answer: f"}])";
+  const LoadOptions options{.sft_loss = {.response_template = " Answer:"}};
+  const Dataset dataset = Load(kRows, options);
+  ASSERT_EQ(dataset.train.num_rows(), 2);
+  EXPECT_EQ(Trained(dataset.train.sequences.at(0)), " c d<|im_end|>");
+  EXPECT_EQ(dataset.train_stats.without_response_template, 1);
+  EXPECT_EQ(dataset.train_stats.dropped_rows, 1);
+  EXPECT_THAT(
+      dataset.warnings,
+      testing::Contains(HasSubstr(
+          "in 1 of 3 training rows the tokens of sft.response_template ' Answer:' are not")));
+  const auto failure = FailureOf([&] { Load(kRows, options, kTurns, /*strict=*/true); });
+  EXPECT_EQ(failure.row(), 2);
+  EXPECT_THAT(failure.message(), HasSubstr("sft.response_template ' Answer:'"));
+}
+
+TEST_F(LossOptionsTest, AResponseTemplateTakesThePlaceOfTheCompletion) {
+  const Dataset dataset = Load(R"([{"prompt": "a Answer: b", "completion": " c"}])",
+                               {.sft_loss = {.response_template = " Answer:"}});
+  EXPECT_EQ(Trained(dataset.train.sequences.at(0)), " b c<|im_end|>");
+}
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,81 @@
+#include "worker/trainer/data/loss_masks.h"
+
+#include <algorithm>
+#include <span>
+#include <string>
+
+namespace liger::trainer {
+namespace {
+
+// Tokens [begin, end) of a row.
+using Span = std::pair<size_t, size_t>;
+
+// `spans` rise and do not overlap.
+void KeepOnly(const std::vector<Span>& spans, Example* example) {
+  const auto labels = example->labels.begin();
+  size_t done = 0;
+  for (const auto& [begin, end] : spans) {
+    if (begin > done) std::fill(labels + done, labels + begin, kIgnoredLabel);
+    done = std::max(done, end);
+  }
+  std::fill(labels + done, example->labels.end(), kIgnoredLabel);
+}
+
+// Where `wanted` begins in `ids`, at or after `from`; ids.size(): nowhere.
+size_t Find(const std::vector<int32_t>& ids, const std::vector<int32_t>& wanted, size_t from) {
+  return std::search(ids.begin() + from, ids.end(), wanted.begin(), wanted.end()) - ids.begin();
+}
+
+// The start of the last character of text[0, end).
+size_t LastCharacter(std::string_view text, size_t end) {
+  size_t start = end - 1;
+  while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+  return start;
+}
+
+}  // namespace
+
+size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vector<int32_t>& ids,
+               size_t position) {
+  // What the text before `position` has in common with the whole cannot lie behind it.
+  const std::vector<int32_t> before = tokenizer.Encode(text.substr(0, position), false);
+  size_t token =
+      std::mismatch(ids.begin(), ids.end(), before.begin(), before.end()).first - ids.begin();
+  // The end of the text before may be cut otherwise than there: go on to the token that reaches
+  // beyond `position`.
+  for (; token < ids.size(); ++token) {
+    const std::string decoded = tokenizer.Decode(std::span(ids).first(token + 1), false);
+    if (decoded.size() > position || !text.starts_with(decoded)) break;
+  }
+  return token;
+}
+
+void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example) {
+  const std::vector<int32_t>& ids = example->input_ids;
+  std::vector<Span> spans;
+  for (const auto& [begin, end] : chat.generation_spans) {
+    if (begin == end) continue;
+    const size_t first = TokenAt(tokenizer, chat.text, ids, begin);
+    const size_t last = TokenAt(tokenizer, chat.text, ids, LastCharacter(chat.text, end));
+    spans.emplace_back(std::min(first, ids.size()), std::min(last + 1, ids.size()));
+  }
+  KeepOnly(spans, example);
+}
+
+bool KeepResponses(const std::vector<int32_t>& response_template,
+                   const std::vector<int32_t>& instruction_template, Example* example) {
+  const std::vector<int32_t>& ids = example->input_ids;
+  std::vector<Span> spans;
+  for (size_t at = Find(ids, response_template, 0); at < ids.size();) {
+    const size_t begin = at + response_template.size();
+    const size_t end =
+        instruction_template.empty() ? ids.size() : Find(ids, instruction_template, begin);
+    if (instruction_template.empty()) spans.clear();  // the last one counts
+    spans.emplace_back(begin, end);
+    at = Find(ids, response_template, instruction_template.empty() ? at + 1 : end);
+  }
+  KeepOnly(spans, example);
+  return !spans.empty();
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,27 @@
+#ifndef LIGER_WORKER_TRAINER_OBJECTIVES_PAIR_METRICS_H_
+#define LIGER_WORKER_TRAINER_OBJECTIVES_PAIR_METRICS_H_
+
+#include <ATen/core/Tensor.h>
+
+#include "worker/trainer/objectives/metric_sums.h"
+
+namespace liger::trainer {
+
+// Of P pairs, all [P]; attached or not.
+struct PairValues {
+  at::Tensor chosen, rejected;
+};
+
+// What every pairwise objective reports with TRL's names:
+// rewards/{chosen,rejected,accuracies,margins} and logps/{chosen,rejected}. An
+// accuracy is a strict >.
+void AddPairMetrics(const PairValues& rewards, const PairValues& logps, MetricSums& metrics);
+
+// logits/{chosen,rejected} from sums of mean logits over the answers of P pairs,
+// all chosen ones first, and their numbers of tokens, both [2P].
+void AddLogitMetrics(const at::Tensor& logit_sums_S, const at::Tensor& counts_S,
+                     MetricSums& metrics);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_OBJECTIVES_PAIR_METRICS_H_
