@@ -40,11 +40,9 @@ struct Backend {
 bool TakesAll(const AttentionCall&) { return true; }
 
 // Fastest first.
-constexpr std::array<Backend, 5> kBackends = {{
+constexpr std::array<Backend, 4> kBackends = {{
     {AttentionBackend::kCudnn, "cudnn", CudnnTakes, CudnnAttention},
     {AttentionBackend::kFlash, "flash", FlashTakes, FlashAttention},
-    {AttentionBackend::kMemoryEfficient, "efficient", MemoryEfficientTakes,
-     MemoryEfficientAttention},
     {AttentionBackend::kCpuFlash, "cpu_flash", CpuFlashTakes, CpuFlashAttention},
     {AttentionBackend::kPlain, "plain", TakesAll, PlainAttention},
 }};
@@ -61,7 +59,7 @@ const Backend& Choose(const AttentionCall& call, std::string_view name) {
     }
   }
   TORCH_CHECK_VALUE(false, kOp, ": backend is '", name,
-                    "', expected auto, cudnn, flash, efficient, cpu_flash or plain");
+                    "', expected auto, cudnn, flash, cpu_flash or plain");
 }
 
 void CheckOffsets(const char* name, const std::vector<int64_t>& offsets, const Arg& tokens) {

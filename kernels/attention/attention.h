@@ -45,11 +45,10 @@ enum class AttentionBackend {
   // FlashAttention-2 with cu_seqlens (Dao 2023, arXiv:2307.08691): bfloat16 and float16 on a
   // GPU, H a multiple of 8 up to 256, windows, no softcap.
   kFlash,
-  // PyTorch's memory-efficient kernel with cu_seqlens: float32 on a GPU, no window, no softcap.
-  kMemoryEfficient,
   // PyTorch's flash kernel for CPUs, a call a sequence: no softcap.
   kCpuFlash,
   // Plain operations over 256 queries at a time, computed again in the backward pass: anything.
+  // float32 on a GPU too, where PyTorch's memory-efficient kernel is several times less exact.
   kPlain,
 };
 

@@ -17,12 +17,6 @@ at::Tensor CuSeqlens(const at::Tensor& given, const std::vector<int64_t>& offset
   return at::tensor(offsets, at::kInt).to(like.device());
 }
 
-// For kernels that want as many key heads as queries.
-at::Tensor RepeatHeads(const at::Tensor& x_TKH, int64_t num_heads) {
-  const int64_t repeats = num_heads / x_TKH.size(1);
-  return repeats == 1 ? x_TKH : x_TKH.repeat_interleave(repeats, 1);
-}
-
 }  // namespace
 
 bool FlashTakes(const AttentionCall& call) {
@@ -43,27 +37,6 @@ at::Tensor FlashAttention(const AttentionCall& call) {
       CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, call.query_QNH), spans.max_queries(),
       spans.max_keys(), /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
       call.options.scale, before, after));
-}
-
-bool MemoryEfficientTakes(const AttentionCall& call) {
-  // Its backward pass sums in no fixed order.
-  return call.query_QNH.is_cuda() && call.query_QNH.scalar_type() == at::kFloat &&
-         call.options.window == 0 && call.options.softcap == 0 && call.query_QNH.size(2) % 4 == 0 &&
-         !at::globalContext().deterministicAlgorithms();
-}
-
-at::Tensor MemoryEfficientAttention(const AttentionCall& call) {
-  constexpr int64_t kCausalFromBottomRight = 2;
-  const AttentionSpans& spans = call.spans;
-  const int64_t num_heads = call.query_QNH.size(1);
-  const at::Tensor out = std::get<0>(at::_efficient_attention_forward(
-      call.query_QNH.unsqueeze(0), RepeatHeads(call.key_TKH, num_heads).unsqueeze(0),
-      RepeatHeads(call.value_TKH, num_heads).unsqueeze(0), /*bias=*/{},
-      CuSeqlens(spans.query_cu_seqlens, spans.query_offsets, call.query_QNH),
-      CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, call.query_QNH), spans.max_queries(),
-      spans.max_keys(), /*dropout_p=*/0.0, kCausalFromBottomRight,
-      /*compute_log_sumexp=*/true, call.options.scale));
-  return out.squeeze(0).contiguous();
 }
 
 }  // namespace liger::kernels

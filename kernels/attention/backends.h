@@ -20,9 +20,6 @@ at::Tensor CudnnAttention(const AttentionCall& call);
 bool FlashTakes(const AttentionCall& call);
 at::Tensor FlashAttention(const AttentionCall& call);
 
-bool MemoryEfficientTakes(const AttentionCall& call);
-at::Tensor MemoryEfficientAttention(const AttentionCall& call);
-
 bool CpuFlashTakes(const AttentionCall& call);
 at::Tensor CpuFlashAttention(const AttentionCall& call);
 
