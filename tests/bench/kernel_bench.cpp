@@ -13,6 +13,7 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "kernels/adamw/adamw.h"
+#include "kernels/attention/attention.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/divergence/divergence.h"
 #include "kernels/dyt/dyt.h"
@@ -129,6 +131,11 @@ class Bench {
     if (Wants(name)) Add({name, Time(fn), Time(products).p50, "gemms", Extra(fn)});
   }
 
+  // At the GEMM's rate.
+  void Flops(const std::string& name, double flops, const Fn& fn) {
+    if (Wants(name)) Add({name, Time(fn), flops / gemm_flops_per_ms_, "gemm rate", Extra(fn)});
+  }
+
   void WriteJson(const std::string& path) const {
     std::ofstream out(path);
     out << "{\"copy_gb_s\": " << copy_bytes_per_ms_ / 1e6
@@ -148,10 +155,10 @@ class Bench {
 
   void Add(Row row) {
     // A fraction of the ceiling's rate, or a multiple of the products' time.
-    const double ratio =
-        row.ceiling == "copy" ? row.ideal_ms / row.ms.p50 : row.ms.p50 / row.ideal_ms;
+    const bool is_rate = row.ceiling != "gemms";
+    const double ratio = is_rate ? row.ideal_ms / row.ms.p50 : row.ms.p50 / row.ideal_ms;
     std::printf("%-44s %9.4f %9.4f %9.4f  %5.3f%s %9.1f\n", row.name.c_str(), row.ms.p20,
-                row.ms.p50, row.ms.p80, ratio, row.ceiling == "copy" ? "  " : "x ", row.extra_mb);
+                row.ms.p50, row.ms.p80, ratio, is_rate ? "  " : "x ", row.extra_mb);
     std::fflush(stdout);
     rows_.push_back(std::move(row));
   }
@@ -427,6 +434,51 @@ void Int2Products(Bench& bench) {
   }
 }
 
+// 16384 tokens in sequences of one length and of many, by what Attention takes and by
+// FlashAttention-2; 32 query heads on 8 key heads.
+void Attentions(Bench& bench) {
+  const std::vector<std::pair<std::string, std::vector<int64_t>>> batches = {
+      {"4x4096", {4096, 4096, 4096, 4096}},
+      {"8x2048", std::vector<int64_t>(8, 2048)},
+      {"16x1024", std::vector<int64_t>(16, 1024)},
+      {"ragged to 4096", {4096, 3000, 2500, 2000, 1800, 1500, 900, 588}},
+      {"ragged to 2048",
+       {2048, 1900, 1700, 1500, 1300, 1200, 1100, 1000, 900, 800, 700, 600, 500, 400, 300, 436}}};
+  for (const auto& [name, lengths] : batches) {
+    for (const int64_t H : {64, 128}) {
+      AttentionSpans spans{.query_offsets = {0}, .key_offsets = {}, {}, {}};
+      double flops = 0;
+      for (const int64_t length : lengths) {
+        spans.query_offsets.push_back(spans.query_offsets.back() + length);
+        flops += 2.0 * 32 * static_cast<double>(length * length * H);
+      }
+      spans.key_offsets = spans.query_offsets;
+      spans.query_cu_seqlens = at::tensor(spans.query_offsets, at::kInt).to(kGpu);
+      spans.key_cu_seqlens = spans.query_cu_seqlens;
+      const int64_t T = spans.query_offsets.back();
+      const at::Tensor q = Leaf(Randn({T, 32, H})), k = Leaf(Randn({T, 8, H}));
+      const at::Tensor v = Leaf(Randn({T, 8, H})), grad = Randn({T, 32, H});
+      const AttentionOptions options{.scale = 1 / std::sqrt(static_cast<double>(H))};
+      for (const auto& [label, backend] : {std::pair("attention", AttentionBackend::kAuto),
+                                           {"attention flash", AttentionBackend::kFlash}}) {
+        const std::string shape = " " + name + ", head " + std::to_string(H);
+        const auto run = [&, backend = backend] {
+          return Attention(q, k, v, spans, options, backend);
+        };
+        bench.Flops(std::string(label) + " fwd" + shape, flops, [&] {
+          const torch::NoGradGuard no_grad;
+          run();
+        });
+        if (!bench.Wants(std::string(label) + " bwd" + shape)) continue;
+        const at::Tensor out = run();
+        bench.Flops(std::string(label) + " bwd" + shape, 2.5 * flops, [&] {
+          Grad(out, {q, k, v}, grad);
+        });
+      }
+    }
+  }
+}
+
 // A student and a teacher of twice its width.
 void DistillationHead(Bench& bench) {
   const int64_t T = 8192, V = 128256, H = 2048, K = 4096, C = 4096;
@@ -481,6 +533,7 @@ int Main(int argc, char** argv) {
   Divergences(bench);
   Optimizer(bench);
   for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);
+  Attentions(bench);
   DistillationHead(bench);
   Int2Products(bench);
   if (!json.empty()) bench.WriteJson(json);
