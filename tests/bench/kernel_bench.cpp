@@ -446,7 +446,7 @@ void Attentions(Bench& bench) {
        {2048, 1900, 1700, 1500, 1300, 1200, 1100, 1000, 900, 800, 700, 600, 500, 400, 300, 436}}};
   for (const auto& [name, lengths] : batches) {
     for (const int64_t H : {64, 128}) {
-      AttentionSpans spans{.query_offsets = {0}, .key_offsets = {}, {}, {}};
+      AttentionSpans spans{{0}, {}, {}, {}};
       double flops = 0;
       for (const int64_t length : lengths) {
         spans.query_offsets.push_back(spans.query_offsets.back() + length);

@@ -15,8 +15,7 @@ at::Tensor CausalAttention(const at::Tensor& query_UNH, const at::Tensor& key_UK
 
 at::Tensor CachedAttention(const at::Tensor& query_TNH, const at::Tensor& key_CKH,
                            const at::Tensor& value_CKH, const AttentionOptions& options) {
-  const kernels::AttentionSpans spans = {
-      .query_offsets = {0, query_TNH.size(0)}, .key_offsets = {0, key_CKH.size(0)}, {}, {}};
+  const kernels::AttentionSpans spans = {{0, query_TNH.size(0)}, {0, key_CKH.size(0)}, {}, {}};
   return kernels::Attention(query_TNH, key_CKH, value_CKH, spans, options);
 }
 
