@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iterator>
@@ -21,10 +22,10 @@ const at::Device kDevice(LIGER_TEST_DEVICE);
 
 struct Size {
   int64_t hidden, layers, vocabulary, rows, length, steps;
+  double learning_rate;
 };
 const Size kSize =
-    kDevice.is_cuda() ? Size{1024, 4, 32000, 4, 512, 32} : Size{64, 2, 500, 2, 48, 16};
-constexpr double kLearningRate = 3e-4;
+    kDevice.is_cuda() ? Size{1024, 4, 32000, 4, 512, 32, 3e-4} : Size{64, 2, 300, 2, 32, 12, 2e-3};
 
 enum class Scores { kFused, kPlain };
 
@@ -98,7 +99,7 @@ Outcome Train(const std::string& kernels, Scores scores, liger::v1::Precision pr
   }
   for (const Batch& batch : Batches()) {
     const at::AutoGradMode with_grad(true);
-    outcome.losses.push_back(trainee.Step({batch}, kLearningRate, /*max_grad_norm=*/0).loss);
+    outcome.losses.push_back(trainee.Step({batch}, kSize.learning_rate, /*max_grad_norm=*/0).loss);
   }
   size_t i = 0;
   for (const auto& entry : trainee.parameters().entries()) {
