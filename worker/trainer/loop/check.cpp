@@ -103,7 +103,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   TextInputs text;
   const bool has_config = CheckModel(checks, request, paths.model_dir, config, result);
   const bool has_text =
-      checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths.model_dir); });
+      checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths); });
   if (has_config && has_text) {
     checks.Run("generation config", "model",
                [&] { StopTokens(paths.model_dir, config, *text.tokenizer); });

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -59,7 +60,9 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
                                   : at::Tensor();
 
   const at::Tensor reference_logp_T = DetachedLogprobs(reference(), input, targets_T);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, model.Hidden(input), targets_T, context);
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, targets_T, context);
   const auto sums_S = [&](const at::Tensor& logp_T) {
     const at::Tensor exact_T = logp_T.to(at::kDouble);
     return SumBySequence(weight_T.defined() ? exact_T * weight_T : exact_T, sequences);
@@ -99,6 +102,7 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   out.metrics.Add("entropy", tokens.entropy_T.sum(), counts_S.sum());
   const at::Tensor top1_S = SumBySequence(tokens.is_top1_T.to(at::kDouble), sequences);
   out.metrics.Add("mean_token_accuracy", chosen(top1_S).sum(), chosen(counts_S).sum());
+  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -59,8 +60,10 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
     kl = ratio_R.mean().clamp_min(0);
   }
   const at::Tensor reference_R = answers.DetachedLogp(reference());
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
   const TokenLogprobs tokens =
-      ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets_T, context);
+      ComputeTokenLogprobs(model, hidden_TD, answers.targets_T, context);
   const at::Tensor logp_R = answers.Sum(tokens.logp_T);
   const at::Tensor ratio_R = logp_R - reference_R;
   const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);
@@ -94,6 +97,7 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
     add("logps/", logp_R, own_R);
     add("logits/", logits_R, answers.counts_R * own_R);
   }
+  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "worker/trainer/objectives/orpo.h"
 
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -65,9 +66,11 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
   const int64_t pairs = batch.num_rows;
   TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "ORPO needs two sequences a row");
   const PairTargets targets = MakePairTargets(batch, input.sequences);
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
 
   const TokenLogprobs tokens =
-      ComputeTokenLogprobs(model, model.Hidden(input), targets.targets_T.to(device), context);
+      ComputeTokenLogprobs(model, hidden_TD, targets.targets_T.to(device), context);
   const at::Tensor answer_T = targets.answer_T.to(device);
   const at::Tensor logp_T = tokens.logp_T.to(at::kDouble);
   const at::Tensor answer_counts_S = targets.answer_counts_S.to(device);
@@ -105,6 +108,7 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
                   answer_counts_S.slice(0, 0, pairs).sum());
   out.metrics.Add("logits/rejected", logit_sums_S.slice(0, pairs).sum(),
                   answer_counts_S.slice(0, pairs).sum());
+  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }
 

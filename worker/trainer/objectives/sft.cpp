@@ -4,6 +4,7 @@
 
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -72,7 +73,8 @@ LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const ModelInput input = ToModelInput(batch, model);
   at::Tensor targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1).to(model.device());
   const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));
-  at::Tensor hidden_TD = model.Hidden(input);
+  at::Tensor aux_loss;
+  at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
   if (model.kernels().fused_linear_cross_entropy && !FusesHead(model)) {
     // A capped head at least does without the rows that have no target.
     const at::Tensor rows_M = TargetRows(targets_T);
@@ -90,6 +92,7 @@ LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const Step
   out.metrics.Add("loss", nll.loss.detach().to(at::kDouble) * step_tokens, tokens);
   out.metrics.Add("entropy", nll.entropy_sum, tokens);
   out.metrics.Add("mean_token_accuracy", nll.top1_sum, tokens);
+  AddRouterLoss(aux_loss, model.config(), context, step_tokens, out);
   return out;
 }
 
