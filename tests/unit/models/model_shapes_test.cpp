@@ -46,22 +46,5 @@ TEST(ModelShapesTest, AreFoundByName) {
   EXPECT_EQ(FindModelShape("llama3-8"), nullptr);
 }
 
-// SmolLM2's as its folder has it.
-TEST(ModelShapesTest, MeanWhatTheFolderMeans) {
-  const char* folder = std::getenv("LIGER_SMOLLM2_DIR");
-  if (folder == nullptr) GTEST_SKIP() << "no LIGER_SMOLLM2_DIR";
-  const auto ours = ModelConfig::FromJson(
-      nlohmann::json::parse(FindModelShape("smollm2-135m")->config_json), "smollm2-135m");
-  const auto theirs = ModelConfig::FromFolder(folder);
-  EXPECT_EQ(ours.vocab_size, theirs.vocab_size);
-  EXPECT_EQ(ours.intermediate_size, theirs.intermediate_size);
-  EXPECT_EQ(ours.num_key_value_heads, theirs.num_key_value_heads);
-  EXPECT_EQ(ours.rope.theta, theirs.rope.theta);
-  EXPECT_EQ(ours.max_position_embeddings, theirs.max_position_embeddings);
-  EXPECT_EQ(ours.tie_word_embeddings, theirs.tie_word_embeddings);
-  EXPECT_EQ(ours.eos_token_ids, theirs.eos_token_ids);
-  EXPECT_EQ(ours.pad_token_id, theirs.pad_token_id);
-}
-
 }  // namespace
 }  // namespace liger::trainer
