@@ -99,15 +99,17 @@ void DeclareArguments(CLI::App& app, Arguments& arguments) {
   tokenize->add_option("--model", arguments.tokenize.model_dir, "Hugging Face folder")->required();
   tokenize->add_flag("--decode", arguments.tokenize.decode, "From ids back to text");
   tokenize->callback([&arguments] { arguments.run_tokenize = true; });
-  auto* import = app.add_subcommand("import-gguf", "A Llama in a GGUF file as a Hugging Face folder");
+  auto* import =
+      app.add_subcommand("import-gguf", "A Llama in a GGUF file as a Hugging Face folder");
   import->add_option("file", arguments.import.file, "FILE.gguf")->required();
   import->add_option("--output", arguments.import.output, "Folder to make")->required();
   import->add_option("--tokenizer", arguments.import.tokenizer_dir,
                      "Folder with the model's tokenizer (default: the one in the file)");
   import->add_option("--dtype", arguments.import.dtype, "bfloat16, float16 or float32")
       ->capture_default_str();
-  import->callback([&arguments] { arguments.run_import = true; });
-}
+  import->callback([&arguments] { arguments.run_import = true;
+});
+}  // namespace
 
 int Main(int argc, char** argv) {
   CLI::App app("Trains one rank of a fine-tuning job.");
@@ -130,7 +132,7 @@ int Main(int argc, char** argv) {
   return RunJob(arguments);
 }
 
-}  // namespace
+}  // namespace liger::trainer
 }  // namespace liger::trainer
 
 int main(int argc, char** argv) {

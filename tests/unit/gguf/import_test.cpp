@@ -119,9 +119,9 @@ TEST_F(ImportTest, ByteLevelTokenizersAreTheOriginals) {
       types.push_back(special.contains(id) ? 3 : 1);
     }
     for (const auto& merge : json["model"]["merges"]) {
-      merges.push_back(merge.is_string() ? merge.get<std::string>()
-                                         : merge[0].get<std::string>() + " " +
-                                               merge[1].get<std::string>());
+      merges.push_back(merge.is_string()
+                           ? merge.get<std::string>()
+                           : merge[0].get<std::string>() + " " + merge[1].get<std::string>());
     }
     GgufBuilder file = SmallLlama(tokens.size());
     file.Text("tokenizer.ggml.model", "gpt2")

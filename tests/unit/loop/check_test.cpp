@@ -55,8 +55,9 @@ Request ShapeJob(const TinyJob& job, const std::string& rows) {
 
 TEST(CheckTest, RandomWeightsOfAKnownShapeNeedNoFolder) {
   const TinyJob job;
-  const auto result = Check(ShapeJob(job, "{\"input_ids\": [1, 2, 49151, 5]}\n"
-                                          "{\"input_ids\": [7, 8, 9]}\n"));
+  const auto result = Check(ShapeJob(job,
+                                     "{\"input_ids\": [1, 2, 49151, 5]}\n"
+                                     "{\"input_ids\": [7, 8, 9]}\n"));
   EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
   EXPECT_EQ(result.stats().at("parameters"), 134515008);
   EXPECT_EQ(result.stats().at("tokens") + result.stats().at("eval_tokens"), 7);

@@ -39,8 +39,7 @@ int64_t SavedBytes(const NamedTensor& tensor, std::optional<at::ScalarType> floa
 // they are more than max_shard_bytes, model-00001-of-0000N.safetensors and
 // model.safetensors.index.json. Shards are filled in the order given.
 void WriteWeights(OutputFolder& folder, const std::vector<NamedTensor>& tensors,
-                  at::ScalarType dtype, int64_t max_shard_bytes,
-                  const MakeTensor& make = nullptr);
+                  at::ScalarType dtype, int64_t max_shard_bytes, const MakeTensor& make = nullptr);
 
 }  // namespace liger::trainer
 

@@ -69,8 +69,8 @@ ordered_json Llama3Scaling(const GgufFile& file, const GgufTensor& tensor, doubl
     known = std::abs(values[i] - expected) <= 1e-4 * expected;
   }
   if (!known) {
-    throw ConfigError(file.path() + ": byte " + std::to_string(tensor.begin) + ": " +
-                          kRopeFactors + " is not the scaling of Llama 3.1 and 3.2",
+    throw ConfigError(file.path() + ": byte " + std::to_string(tensor.begin) + ": " + kRopeFactors +
+                          " is not the scaling of Llama 3.1 and 3.2",
                       "Use the model's original Hugging Face folder.")
         .File(file.path());
   }

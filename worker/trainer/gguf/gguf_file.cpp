@@ -16,13 +16,25 @@ static_assert(std::endian::native == std::endian::little, "values are read as th
 
 // Numbers of metadata value types.
 enum ValueType : uint32_t {
-  kUint8, kInt8, kUint16, kInt16, kUint32, kInt32, kFloat32, kBool, kString, kArray, kUint64,
-  kInt64, kFloat64, kNumValueTypes
+  kUint8,
+  kInt8,
+  kUint16,
+  kInt16,
+  kUint32,
+  kInt32,
+  kFloat32,
+  kBool,
+  kString,
+  kArray,
+  kUint64,
+  kInt64,
+  kFloat64,
+  kNumValueTypes
 };
 // Bytes of each; 0: variable.
 constexpr uint64_t kValueBytes[kNumValueTypes] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
-constexpr uint64_t kMinKeyValueBytes = 8 + 4 + 1;       // an empty key and a byte
+constexpr uint64_t kMinKeyValueBytes = 8 + 4 + 1;        // an empty key and a byte
 constexpr uint64_t kMinTensorBytes = 8 + 4 + 8 + 4 + 8;  // an empty name and one dimension
 constexpr uint32_t kMaxDimensions = 4;
 constexpr uint64_t kDefaultAlignment = 32, kMaxAlignment = 1 << 20;
@@ -33,8 +45,8 @@ struct Layout {
   uint64_t block_values, block_bytes;
 };
 constexpr Layout kLayouts[] = {
-    {GgmlType::kF32, 1, 4},      {GgmlType::kF16, 1, 2},      {GgmlType::kBF16, 1, 2},
-    {GgmlType::kQ4_0, 32, 18},   {GgmlType::kQ4_1, 32, 20},   {GgmlType::kQ8_0, 32, 34},
+    {GgmlType::kF32, 1, 4},    {GgmlType::kF16, 1, 2},    {GgmlType::kBF16, 1, 2},
+    {GgmlType::kQ4_0, 32, 18}, {GgmlType::kQ4_1, 32, 20}, {GgmlType::kQ8_0, 32, 34},
 };
 
 template <typename T>
@@ -69,8 +81,9 @@ class GgufParser {
     at_ = 4;
     const uint32_t version = Read<uint32_t>("the version");
     if (version != 2 && version != 3) {
-      throw Failure(file_.path(), 4, "GGUF version " + std::to_string(version) +
-                                         (version >> 24 != 0 ? " (a big-endian file?)" : ""),
+      throw Failure(file_.path(), 4,
+                    "GGUF version " + std::to_string(version) +
+                        (version >> 24 != 0 ? " (a big-endian file?)" : ""),
                     "Use a little-endian file of version 2 or 3.");
     }
     const uint64_t tensors = ReadCount("the number of tensors", kMinTensorBytes);
@@ -151,8 +164,8 @@ class GgufParser {
     const uint64_t at = at_;
     const uint32_t type = Read<uint32_t>("the type of " + key);
     if (type < kNumValueTypes) return type;
-    throw Failure(file_.path(), at, key + " is of type " + std::to_string(type) +
-                                        ", which GGUF does not have");
+    throw Failure(file_.path(), at,
+                  key + " is of type " + std::to_string(type) + ", which GGUF does not have");
   }
 
   void ReadTensor() {
@@ -161,8 +174,8 @@ class GgufParser {
     tensor.name = ReadName("a tensor's name");
     const uint32_t dimensions = Read<uint32_t>("the number of dimensions of " + tensor.name);
     if (dimensions == 0 || dimensions > kMaxDimensions) {
-      throw Failure(file_.path(), at_ - 4, tensor.name + " has " + std::to_string(dimensions) +
-                                               " dimensions");
+      throw Failure(file_.path(), at_ - 4,
+                    tensor.name + " has " + std::to_string(dimensions) + " dimensions");
     }
     for (uint32_t i = 0; i < dimensions; ++i) {
       const uint64_t size = Read<uint64_t>("a dimension of " + tensor.name);
@@ -187,10 +200,10 @@ class GgufParser {
         std::begin(kLayouts), std::end(kLayouts),
         [number](const Layout& known) { return static_cast<uint32_t>(known.type) == number; });
     if (layout == std::end(kLayouts)) {
-      throw Failure(file_.path(), at,
-                    tensor.name + " is of ggml type " + std::to_string(number) +
-                        ", which is not implemented",
-                    "Use a file of F32, F16, BF16, Q8_0, Q4_0 and Q4_1 tensors.");
+      throw Failure(
+          file_.path(), at,
+          tensor.name + " is of ggml type " + std::to_string(number) + ", which is not implemented",
+          "Use a file of F32, F16, BF16, Q8_0, Q4_0 and Q4_1 tensors.");
     }
     tensor.type = layout->type;
     uint64_t values = 1;
@@ -199,12 +212,12 @@ class GgufParser {
       overflow |= __builtin_mul_overflow(values, static_cast<uint64_t>(size), &values);
     }
     if (static_cast<uint64_t>(tensor.shape.back()) % layout->block_values != 0) {
-      throw Failure(file_.path(), at, "rows of " + tensor.name + " are of " +
-                                          std::to_string(tensor.shape.back()) +
-                                          " values, not of whole blocks of 32");
+      throw Failure(file_.path(), at,
+                    "rows of " + tensor.name + " are of " + std::to_string(tensor.shape.back()) +
+                        " values, not of whole blocks of 32");
     }
-    overflow |= __builtin_mul_overflow(values / layout->block_values, layout->block_bytes,
-                                       &tensor.bytes);
+    overflow |=
+        __builtin_mul_overflow(values / layout->block_values, layout->block_bytes, &tensor.bytes);
     // More than all of the file is caught here too, so that sums cannot overflow.
     if (overflow || tensor.bytes > bytes_.size()) {
       throw Failure(file_.path(), at, tensor.name + " is larger than the file");
@@ -328,8 +341,7 @@ std::optional<bool> GgufFile::Bool(const std::string& key) const {
 }
 
 std::string GgufFile::StringAt(const std::string& key, uint64_t at) const {
-  const std::string_view text =
-      file_->bytes().substr(at + 8, ReadAt<uint64_t>(file_->bytes(), at));
+  const std::string_view text = file_->bytes().substr(at + 8, ReadAt<uint64_t>(file_->bytes(), at));
   if (!unicode::IsValidUtf8(text)) {
     throw Failure(path(), at, key + " holds a text that is not UTF-8",
                   "Convert the model to GGUF again.");

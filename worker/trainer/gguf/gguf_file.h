@@ -68,7 +68,7 @@ class GgufFile {
  private:
   friend class GgufParser;
   struct Value {
-    uint32_t type = 0;   // of the value, or of an array's items
+    uint32_t type = 0;  // of the value, or of an array's items
     bool array = false;
     uint64_t count = 1;  // items
     uint64_t at = 0;     // byte of the first one

@@ -17,7 +17,7 @@ namespace liger::trainer {
 namespace {
 
 constexpr int64_t kMaxShardBytes = 5'000'000'000;
-constexpr int64_t kTextBytes = int64_t{32} << 20;  // tokenizer and config, at most
+constexpr int64_t kTextBytes = int64_t{32} << 20;     // tokenizer and config, at most
 constexpr char kRopeFactors[] = "rope_freqs.weight";  // in the config
 
 at::ScalarType ParseDtype(const std::string& dtype) {
@@ -40,9 +40,9 @@ class Importer {
   }
 
   SavedFolder Run() {
-    const std::map<std::string, std::string> files =
-        options_.tokenizer_dir.empty() ? GgufTokenizerFiles(*file_)
-                                       : std::map<std::string, std::string>();
+    const std::map<std::string, std::string> files = options_.tokenizer_dir.empty()
+                                                         ? GgufTokenizerFiles(*file_)
+                                                         : std::map<std::string, std::string>();
     int64_t bytes = kTextBytes;
     for (const NamedTensor& tensor : targets_) bytes += SavedBytes(tensor, dtype_);
     OutputFolder folder(options_.output, /*overwrite=*/false, bytes);

@@ -13,7 +13,14 @@ using nlohmann::ordered_json;
 const std::string kPrefix = "tokenizer.ggml.";
 
 // Numbers of token_type: SentencePiece's.
-enum TokenType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum TokenType {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 ordered_json ByteLevel(bool use_regex) {
   return {{"type", "ByteLevel"},
@@ -89,8 +96,9 @@ class TokenizerBuilder {
     } else if (model == "llama") {
       files["tokenizer.model"] = SentencePiece();
     } else {
-      Fail("model", "is '" + model + "'; gpt2 and llama are implemented, for others give "
-                    "--tokenizer a folder with the model's tokenizer files");
+      Fail("model", "is '" + model +
+                        "'; gpt2 and llama are implemented, for others give "
+                        "--tokenizer a folder with the model's tokenizer files");
     }
     files["tokenizer_config.json"] = TokenizerConfig(model).dump(2) + "\n";
     if (const auto chat = file_.String("tokenizer.chat_template")) {

@@ -62,8 +62,7 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const at::Tensor reference_R = answers.DetachedLogp(reference());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
-  const TokenLogprobs tokens =
-      ComputeTokenLogprobs(model, hidden_TD, answers.targets_T, context);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, answers.targets_T, context);
   const at::Tensor logp_R = answers.Sum(tokens.logp_T);
   const at::Tensor ratio_R = logp_R - reference_R;
   const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);

@@ -172,8 +172,8 @@ std::unique_ptr<Tokenizer> Tokenizer::Absent(std::string problem, std::string ac
   auto impl = std::make_unique<Impl>();
   impl->model = std::make_unique<AbsentModel>(std::move(problem), std::move(action));
   const nlohmann::json none = nlohmann::json::array();
-  impl->added = std::make_unique<AddedTokens>(ConfigNode(none, "", ""), impl->model->vocabulary(),
-                                              nullptr);
+  impl->added =
+      std::make_unique<AddedTokens>(ConfigNode(none, "", ""), impl->model->vocabulary(), nullptr);
   impl->special_tokens = nlohmann::ordered_json::object();
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
