@@ -27,7 +27,7 @@ struct Arguments {
   std::string launch_path;
   TokenizeOptions tokenize;
   bool run_tokenize = false;
-  ImportGgufOptions import;
+  ImportGgufOptions import_gguf;
   bool run_import = false;
 };
 
@@ -99,16 +99,14 @@ void DeclareArguments(CLI::App& app, Arguments& arguments) {
   tokenize->add_option("--model", arguments.tokenize.model_dir, "Hugging Face folder")->required();
   tokenize->add_flag("--decode", arguments.tokenize.decode, "From ids back to text");
   tokenize->callback([&arguments] { arguments.run_tokenize = true; });
-  auto* import =
-      app.add_subcommand("import-gguf", "A Llama in a GGUF file as a Hugging Face folder");
-  import->add_option("file", arguments.import.file, "FILE.gguf")->required();
-  import->add_option("--output", arguments.import.output, "Folder to make")->required();
-  import->add_option("--tokenizer", arguments.import.tokenizer_dir,
-                     "Folder with the model's tokenizer (default: the one in the file)");
-  import->add_option("--dtype", arguments.import.dtype, "bfloat16, float16 or float32")
+  auto* gguf = app.add_subcommand("import-gguf", "A Llama in a GGUF file as a Hugging Face folder");
+  gguf->add_option("file", arguments.import_gguf.file, "FILE.gguf")->required();
+  gguf->add_option("--output", arguments.import_gguf.output, "Folder to make")->required();
+  gguf->add_option("--tokenizer", arguments.import_gguf.tokenizer_dir,
+                   "Folder with the model's tokenizer (default: the one in the file)");
+  gguf->add_option("--dtype", arguments.import_gguf.dtype, "bfloat16, float16 or float32")
       ->capture_default_str();
-  import->callback([&arguments] { arguments.run_import = true;
-});
+  gguf->callback([&arguments] { arguments.run_import = true; });
 }  // namespace
 
 int Main(int argc, char** argv) {
@@ -122,7 +120,7 @@ int Main(int argc, char** argv) {
   }
   if (arguments.run_tokenize) return RunTokenizeCommand(arguments.tokenize);
   if (arguments.run_import) {
-    ImportGguf(arguments.import, std::cout);
+    ImportGguf(arguments.import_gguf, std::cout);
     return kExitOk;
   }
   if (arguments.spec.spec_path.empty() && arguments.launch_path.empty()) {
@@ -132,7 +130,7 @@ int Main(int argc, char** argv) {
   return RunJob(arguments);
 }
 
-}  // namespace liger::trainer
+}  // namespace
 }  // namespace liger::trainer
 
 int main(int argc, char** argv) {

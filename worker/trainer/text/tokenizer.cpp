@@ -171,7 +171,7 @@ std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
 std::unique_ptr<Tokenizer> Tokenizer::Absent(std::string problem, std::string action) {
   auto impl = std::make_unique<Impl>();
   impl->model = std::make_unique<AbsentModel>(std::move(problem), std::move(action));
-  const nlohmann::json none = nlohmann::json::array();
+  static const nlohmann::json none = nlohmann::json::array();
   impl->added =
       std::make_unique<AddedTokens>(ConfigNode(none, "", ""), impl->model->vocabulary(), nullptr);
   impl->special_tokens = nlohmann::ordered_json::object();
