@@ -107,7 +107,7 @@ void DeclareArguments(CLI::App& app, Arguments& arguments) {
   gguf->add_option("--dtype", arguments.import_gguf.dtype, "bfloat16, float16 or float32")
       ->capture_default_str();
   gguf->callback([&arguments] { arguments.run_import = true; });
-}  // namespace
+}
 
 int Main(int argc, char** argv) {
   CLI::App app("Trains one rank of a fine-tuning job.");
