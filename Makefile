@@ -7,7 +7,8 @@ MODEL = .cache/models/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build setup model bench-cpu bench-service install lint format clean
+.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build setup model models-table \
+  bench-cpu bench-service bench-tokenizer install lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
@@ -44,10 +45,19 @@ setup:  ## Debian packages and the Python venv
 	@tools/setup
 
 model: setup  ## SmolLM2-135M-Instruct as a Hugging Face folder
-	@tools/fetch_smollm2 $(MODEL)
+	@[ -f $(MODEL)/model.safetensors ] || $(MAKE) build
+	@tools/fetch_smollm2 $(MODEL) $(BUILD)/bin/liger-trainer
+
+models-table: build  ## measure the tables of docs/models.md and write them there
+	LIGER_WRITE_DOCS=1 $(BUILD)/tests/models_table_test
 
 bench-cpu: build model  ## this trainer against transformers, interleaved
 	.venv/bin/python tests/bench/bench_cpu.py
+
+bench-tokenizer: build model  ## this tokenizer against PyPI's tokenizers, one thread, interleaved
+	.venv/bin/ninja -C $(BUILD) tokenizer_bench
+	.venv/bin/python tests/bench/bench_tokenizer.py $(BUILD)/tests/unit/text/tokenizer_bench $(MODEL) \
+	  $(patsubst %/tokenizer.json,%,$(wildcard tests/golden/text/tokenizers/*/tokenizer.json))
 
 bench-service: build model  ## what the service costs when idle, and how soon it trains
 	.venv/bin/python tests/bench/bench_service.py

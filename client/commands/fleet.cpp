@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "client/commands/commands.h"
 #include "client/format.h"
+#include "common/model_shapes/model_families.h"
 
 namespace liger::client {
 namespace {
@@ -42,10 +43,26 @@ ExitCode Show(Response response, Session& session, std::vector<std::string> head
   return kOk;
 }
 
+// What this version trains; below the catalog's table.
+void ShowFamilies(const liger::v1::ListModelsResponse& response, Session& session) {
+  Table table({"FAMILY", "MODELS", "PRESENT", "BEYOND LLAMA"});
+  for (const ModelFamily& family : kModelFamilies) {
+    std::vector<std::string> present;
+    for (const auto& model : response.models()) {
+      const bool here = model.architecture() == family.model_type && model.present_on_size() > 0;
+      if (here) present.push_back(model.name());
+    }
+    table.Add({std::string(family.model_type), std::string(family.models),
+               absl::StrJoin(present, ", "), std::string(family.features)});
+  }
+  std::cout << "\nHugging Face folders of these families can be trained (docs/models.md):\n"
+            << table.ToString(session.columns());
+}
+
 ExitCode Models(Session& session) {
   const auto response =
       session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest());
-  return Show(
+  const ExitCode code = Show(
       response, session, {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
       [](const auto& shown, Table* table) {
         for (const auto& model : shown.models()) {
@@ -56,6 +73,8 @@ ExitCode Models(Session& session) {
       [](const auto& shown) {
         for (const auto& model : shown.models()) std::cout << model.name() << "\n";
       });
+  if (session.output == Output::kTable) ShowFamilies(response, session);
+  return code;
 }
 
 ExitCode Datasets(Session& session) {

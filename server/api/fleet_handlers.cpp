@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/model_shapes/model_shapes.h"
 #include "server/api/fine_tuning_service.h"
 #include "server/api/reply.h"
 #include "server/scheduler/scheduler.h"
@@ -119,8 +120,12 @@ grpc::ServerUnaryReactor* FineTuningService::ListModels(grpc::CallbackServerCont
         const std::vector<WorkerRow> workers = view.Workers();
         liger::v1::ListModelsResponse list;
         for (const liger::v1::CatalogModel& model : catalog->models()) {
-          *list.add_models() = WithPresence(model, workers, &HasModel, &ModelRefusal,
-                                            &liger::worker::v1::Hello::model_root);
+          liger::v1::CatalogModel* shown = list.add_models();
+          *shown = WithPresence(model, workers, &HasModel, &ModelRefusal,
+                                &liger::worker::v1::Hello::model_root);
+          if (shown->present_on_size() == 0 && FindModelShape(shown->name()) != nullptr) {
+            shown->mutable_hint()->append("; model.random_init needs no folder");
+          }
         }
         return list;
       },

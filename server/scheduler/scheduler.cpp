@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "common/model_shapes/model_shapes.h"
 
 namespace liger::server {
 namespace {
@@ -52,12 +53,15 @@ struct Need {
         kind(job.resolved_spec.resources().device_kind()),
         count(std::max(1, job.resolved_spec.resources().count())),
         model_uri(job.resolved_spec.model().uri()),
+        model_is_shape(job.resolved_spec.model().random_init() &&
+                       FindModelShape(job.resolved_spec.model().name()) != nullptr),
         dataset_uri(job.resolved_spec.dataset().uri()) {}
 
   const JobRow* job;
   liger::v1::DeviceKind kind;
   int count;
   std::string model_uri;
+  bool model_is_shape;  // random weights of a known shape: no folder is needed
   std::string dataset_uri;
 };
 
@@ -113,8 +117,8 @@ class Pass {
            "start one: liger-worker --coordinator ADDRESS", true);
       return {};
     }
-    const std::vector<const WorkerRow*> with_model =
-        Holding(need, ready_, need.model_uri, HasModel);
+    std::vector<const WorkerRow*> with_model = Holding(need, ready_, need.model_uri, HasModel);
+    if (with_model.empty() && need.model_is_shape) with_model = ready_;
     if (with_model.empty()) {
       WaitForFile(need, "ModelAbsent", need.job->resolved_spec.model().name(), need.model_uri,
                   ready_.front()->hello.model_root(), "its Hugging Face folder");

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The folder that a job saves, loaded by transformers: the same logits, tokenizer and chat template.
 
-usage: saved_folder_check.py TRAINER
-  TRAINER: the program liger-trainer. SmolLM2's tokenizer comes from the folder that tools/fetch_smollm2
+usage: saved_folder_check.py TRAINER LOGITS
+  TRAINER: the program liger-trainer. LOGITS: liger-folder-logits. SmolLM2's tokenizer comes from the folder that tools/fetch_smollm2
   makes, or LIGER_SMOLLM2_DIR.
 
 Other tests compare with fixtures and need no Python. This one asks whether transformers itself takes
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import unittest
 
+import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
@@ -69,6 +70,26 @@ def mean_loss(model, rows):
             total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
             targets += int((labels != IGNORED).sum())
     return total / targets
+
+
+def eager(model_type):
+    """How transformers is to compute what its default attention and experts do not."""
+    return {"gemma2": {"attn_implementation": "eager"}, "mixtral": {"experts_implementation": "eager"}}.get(
+        model_type, {})
+
+
+def logits_error(program, folder, model, rows, work):
+    """Relative L2 distance of the logits that our model of the folder gives from those of `model`,
+    transformers' of the same in fp32, over all tokens of all rows."""
+    path = work / "logits-rows.jsonl"
+    path.write_text("".join(json.dumps({"input_ids": row["input_ids"]}) + "\n" for row in rows))
+    run = subprocess.run([program, folder, path], capture_output=True, timeout=240)
+    if run.returncode != 0:
+        raise AssertionError(f"{program} ended with {run.returncode}:\n{run.stderr.decode()}")
+    with torch.no_grad():
+        theirs = torch.cat([model(torch.tensor([row["input_ids"]])).logits[0] for row in rows]).double()
+    ours = torch.from_numpy(np.frombuffer(run.stdout, dtype=np.float32).copy()).view(theirs.shape).double()
+    return ((ours - theirs).norm() / theirs.norm()).item()
 
 
 class Job:
@@ -126,8 +147,10 @@ class SavedFolder(unittest.TestCase):
         self.assertFalse(torch.equal(source.model.embed_tokens.weight, saved.model.embed_tokens.weight.float()))
 
     def check_loss(self, ours, folder, rows):
-        theirs = mean_loss(self.load(folder, dtype=torch.float32), rows)
+        model = self.load(folder, dtype=torch.float32)
+        theirs = mean_loss(model, rows)
         self.assertLess(abs(ours - theirs), 1e-5 * theirs, f"ours {ours}, transformers' {theirs}")
+        self.assertLess(logits_error(LOGITS, folder, model, rows, self.work), 1e-5, "relative L2 of the logits")
 
     def check_fp32(self, model):
         job = self.train(model, "FP32")
@@ -195,9 +218,9 @@ class SavedFolder(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
-    TRAINER = sys.argv[1]
+    TRAINER, LOGITS = sys.argv[1:]
     SMOLLM2 = pathlib.Path(os.environ.get("LIGER_SMOLLM2_DIR", ROOT / ".cache/models/smollm2-135m"))
     if not (SMOLLM2 / "tokenizer.json").exists():
         sys.exit(f"no SmolLM2 in {SMOLLM2}: run tools/fetch_smollm2, or set LIGER_SMOLLM2_DIR")

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "worker/trainer/error.h"
+#include "worker/trainer/gguf/import.h"
 #include "worker/trainer/loop/commands.h"
 #include "worker/trainer/loop/console.h"
 #include "worker/trainer/loop/exit_code.h"
@@ -26,6 +27,8 @@ struct Arguments {
   std::string launch_path;
   TokenizeOptions tokenize;
   bool run_tokenize = false;
+  ImportGgufOptions import_gguf;
+  bool run_import = false;
 };
 
 // Descriptor in an environment variable; -1 when it is not set.
@@ -96,6 +99,14 @@ void DeclareArguments(CLI::App& app, Arguments& arguments) {
   tokenize->add_option("--model", arguments.tokenize.model_dir, "Hugging Face folder")->required();
   tokenize->add_flag("--decode", arguments.tokenize.decode, "From ids back to text");
   tokenize->callback([&arguments] { arguments.run_tokenize = true; });
+  auto* gguf = app.add_subcommand("import-gguf", "A Llama in a GGUF file as a Hugging Face folder");
+  gguf->add_option("file", arguments.import_gguf.file, "FILE.gguf")->required();
+  gguf->add_option("--output", arguments.import_gguf.output, "Folder to make")->required();
+  gguf->add_option("--tokenizer", arguments.import_gguf.tokenizer_dir,
+                   "Folder with the model's tokenizer (default: the one in the file)");
+  gguf->add_option("--dtype", arguments.import_gguf.dtype, "bfloat16, float16 or float32")
+      ->capture_default_str();
+  gguf->callback([&arguments] { arguments.run_import = true; });
 }
 
 int Main(int argc, char** argv) {
@@ -108,6 +119,10 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitOk : kExitInvalidInput;
   }
   if (arguments.run_tokenize) return RunTokenizeCommand(arguments.tokenize);
+  if (arguments.run_import) {
+    ImportGguf(arguments.import_gguf, std::cout);
+    return kExitOk;
+  }
   if (arguments.spec.spec_path.empty() && arguments.launch_path.empty()) {
     std::cerr << "one of --spec and --launch is needed; see --help" << std::endl;
     return kExitInvalidInput;

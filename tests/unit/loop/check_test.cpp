@@ -43,6 +43,52 @@ TEST(CheckTest, MissingWeightsAndBadDataAreBothReported) {
   EXPECT_THAT(result.violations(1).file(), HasSubstr("sft.jsonl"));
 }
 
+// model: {name: smollm2-135m, random_init: true}, without any folder.
+Request ShapeJob(const TinyJob& job, const std::string& rows) {
+  Request request = job.Sft();
+  auto* spec = request.launch.mutable_resolved_spec();
+  spec->mutable_model()->set_name("smollm2-135m");
+  spec->mutable_training()->clear_sample_prompts();
+  spec->mutable_dataset()->set_eval_fraction(0);
+  job.WriteFile("sft.jsonl", rows);
+  return request;
+}
+
+TEST(CheckTest, RandomWeightsOfAKnownShapeNeedNoFolder) {
+  const TinyJob job;
+  const auto result = Check(ShapeJob(job,
+                                     "{\"input_ids\": [1, 2, 49151, 5]}\n"
+                                     "{\"input_ids\": [7, 8, 9]}\n"));
+  EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+  EXPECT_EQ(result.stats().at("parameters"), 134515008);
+  EXPECT_EQ(result.stats().at("tokens"), 7);
+}
+
+TEST(CheckTest, AShapeHasNoTokenizerForText) {
+  const TinyJob job;
+  const auto result = Check(ShapeJob(job, "{\"text\": \"some text\"}\n"));
+  ASSERT_EQ(result.violations_size(), 1) << result.ShortDebugString();
+  EXPECT_THAT(result.violations(0).message(), HasSubstr("no tokenizer"));
+  EXPECT_THAT(result.violations(0).message(), HasSubstr("input_ids"));
+}
+
+TEST(CheckTest, AShapeKnowsItsVocabulary) {
+  const TinyJob job;
+  const auto result = Check(ShapeJob(job, "{\"input_ids\": [1, 49152]}\n"));
+  ASSERT_EQ(result.violations_size(), 1) << result.ShortDebugString();
+  EXPECT_THAT(result.violations(0).message(), HasSubstr("49152"));
+}
+
+// The folder that the shape is named after may hold a tokenizer alone.
+TEST(CheckTest, AShapeTakesTheTokenizerThatIsThere) {
+  const TinyJob job;
+  Request request = ShapeJob(job, "{\"text\": \"some text\"}\n");
+  std::filesystem::remove(job.Path("model/config.json"));
+  request.launch.mutable_resolved_spec()->mutable_model()->set_uri(job.Path("model"));
+  const auto result = Check(request);
+  EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+}
+
 TEST(CheckTest, UnimplementedConfigIsNamedAndDataIsSkipped) {
   const TinyJob job;
   std::string config = ReadAll(job.Path("model/config.json"));

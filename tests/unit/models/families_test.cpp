@@ -150,12 +150,38 @@ TEST(ActivationCheckpoint, GivesTheSameGradients) {
   }
 }
 
+// The load-balancing loss is over all layers' routers, so its gradient enters
+// every block apart from the hidden states.
+TEST(ActivationCheckpoint, KeepsTheRoutersGradients) {
+  const std::string folder = golden::Folder("tiny/mixtral_router_v5");
+  const Batch batch =
+      golden::SftBatch(golden::ReadJson(folder + "/expected.json")["sft_batches"][0]);
+  std::vector<std::map<std::string, at::Tensor>> grads;
+  for (const int64_t every : {0, 1, 2}) {
+    const auto model = golden::LoadModel(folder, "LIGER");
+    if (every > 0) ApplyActivationCheckpointing(*model, every);
+    at::Tensor aux_loss;
+    const at::Tensor hidden = model->Hidden(ToModelInput(batch, *model), nullptr, &aux_loss);
+    (hidden.square().mean() + aux_loss).backward();
+    auto& result = grads.emplace_back();
+    for (const auto& item : model->named_parameters()) {
+      if (item.value().grad().defined()) result[item.key()] = item.value().grad();
+    }
+  }
+  for (const auto& [name, expected] : grads[0]) {
+    for (const size_t i : {1, 2}) {
+      ASSERT_TRUE(grads[i].contains(name)) << name;
+      EXPECT_LT(golden::RelativeError(grads[i][name], expected), 1e-6) << name;
+    }
+  }
+}
+
 TEST(ActivationCheckpoint, ReplaysRandomNumbersAndLeavesTheGeneratorAlone) {
   const at::Tensor weight = at::ones({64}).requires_grad_();
   const BlockFn dropout = [&](const at::Tensor& x) { return at::dropout(x * weight, 0.5, true); };
   const at::Tensor x = at::ones({64});
   torch::manual_seed(3);
-  const at::Tensor y = CheckpointedCall(dropout, x);
+  const at::Tensor y = CheckpointedCall(dropout, x).hidden_TD;
   const at::Tensor next_draw = at::rand({4});
   torch::manual_seed(3);
   dropout(x);
@@ -173,7 +199,7 @@ TEST(ActivationCheckpoint, KeepsOnlyTheInput) {
     EXPECT_EQ(at::GradMode::is_enabled(), runs == 2);
     return (x * weight).exp();
   };
-  const at::Tensor y = CheckpointedCall(block, at::ones({8}));
+  const at::Tensor y = CheckpointedCall(block, at::ones({8})).hidden_TD;
   EXPECT_EQ(runs, 1);
   y.sum().backward();
   EXPECT_EQ(runs, 2);

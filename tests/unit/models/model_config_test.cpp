@@ -122,8 +122,8 @@ INSTANTIATE_TEST_SUITE_P(
                     "short_factor": [1, 1]}})",
             "rope_parameters.short_factor"},
         Refused{
-            R"({"model_type": "mixtral", "num_key_value_heads": 2, "output_router_logits": true})",
-            "output_router_logits"},
+            R"({"model_type": "mixtral", "num_key_value_heads": 2, "router_aux_loss_coef": -0.1})",
+            "router_aux_loss_coef"},
         Refused{R"({"model_type": "mixtral", "num_key_value_heads": 2, "num_local_experts": 2,
                     "num_experts_per_tok": 3})",
                 "num_experts_per_tok"},

@@ -38,6 +38,21 @@ std::string CaseName(const testing::TestParamInfo<Case>& info) {
   return info.param.method + "_" + info.param.name + "_" + info.param.kernels;
 }
 
+void ExpectSteps(const std::vector<std::map<std::string, double>>& history,
+                 const nlohmann::json& steps) {
+  ASSERT_EQ(history.size(), 10u);
+  ASSERT_EQ(steps.size(), 10u);
+  for (size_t step = 0; step < steps.size(); ++step) {
+    EXPECT_EQ(history[step].size(), steps[step].size()) << "other metrics at step " << step;
+    for (const auto& [name, value] : steps[step].items()) {
+      const double tolerance = step == 0 ? kTolerance : kCurveTolerance;
+      const double scale = std::max(1.0, std::abs(value.get<double>()));
+      EXPECT_NEAR(history[step].at(name), value.get<double>(), tolerance * scale)
+          << name << " at step " << step;
+    }
+  }
+}
+
 class PreferenceGoldenTest : public testing::TestWithParam<Case> {
  protected:
   const nlohmann::json& expected() const {
@@ -89,21 +104,60 @@ TEST_P(PreferenceGoldenTest, TenSteps) {
   const auto objective = MakeCase();
   const auto history =
       golden::Train(*objective, *model, Batches(), Expected().at("lr").get<double>());
-  const auto& steps = expected().at("steps");
-  ASSERT_EQ(history.size(), 10u);
-  ASSERT_EQ(steps.size(), 10u);
-  for (size_t step = 0; step < steps.size(); ++step) {
-    EXPECT_EQ(history[step].size(), steps[step].size()) << "other metrics at step " << step;
-    for (const auto& [name, value] : steps[step].items()) {
-      const double tolerance = step == 0 ? kTolerance : kCurveTolerance;
-      const double scale = std::max(1.0, std::abs(value.get<double>()));
-      EXPECT_NEAR(history[step].at(name), value.get<double>(), tolerance * scale)
-          << name << " at step " << step;
+  ExpectSteps(history, expected().at("steps"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Trl, PreferenceGoldenTest, testing::ValuesIn(Cases()), CaseName);
+
+// The load-balancing loss beside a preference loss. The model is its own reference.
+TEST(PreferenceRouterTest, TenStepsOfAMixtureOfExperts) {
+  const nlohmann::json router = golden::ReadJson(golden::Folder("preference") + "/router.json");
+  const std::string folder = golden::Folder("tiny/mixtral_router_v5");
+  for (const char* method : {"dpo", "kto"}) {
+    for (const char* kernels : {"LIGER", "BASELINE"}) {
+      const auto model = golden::LoadModel(folder, kernels);
+      std::unique_ptr<Objective> objective;
+      std::vector<Batch> batches;
+      for (const auto& rows : Expected().at(std::string(method) + "_batches")) {
+        batches.push_back(method == std::string("dpo") ? golden::PairBatch(rows)
+                                                       : golden::LabelledBatch(rows));
+      }
+      liger::v1::JobSpec spec;
+      if (method == std::string("dpo")) {
+        spec.mutable_dpo();
+      } else {
+        spec.mutable_kto();
+      }
+      objective = MakeObjective(spec);
+      objective->SetReference(golden::LoadModel(folder, kernels));
+      const auto history =
+          golden::Train(*objective, *model, batches, Expected().at("lr").get<double>());
+      ExpectSteps(history, router.at(method));
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Trl, PreferenceGoldenTest, testing::ValuesIn(Cases()), CaseName);
+// Over micro-batches the load-balancing loss is their mean, as TRL's.
+TEST(PreferenceRouterTest, MicroBatchesGiveTheMean) {
+  const auto rows = Expected().at("dpo_batches")[0];
+  const auto model = golden::LoadModel(golden::Folder("tiny/mixtral_router_v5"), "LIGER");
+  DpoObjective objective({});
+  objective.SetReference(model);
+  const auto metrics = [&](const std::vector<Batch>& micro_batches) {
+    golden::Trainee trainee(objective, *model);
+    return trainee.Step(micro_batches, /*learning_rate=*/0, 0);
+  };
+  const auto part = [&](size_t i) { return golden::PairBatch(nlohmann::json::array({rows[i]})); };
+  const StepResult first = metrics({part(0)}), second = metrics({part(1)});
+  const StepResult both = metrics({part(0), part(1)});
+  EXPECT_GT(std::abs(first.metrics.Means().at("aux_loss") - second.metrics.Means().at("aux_loss")),
+            1e-3);
+  EXPECT_NEAR(both.loss, (first.loss + second.loss) / 2, 1e-6);
+  for (const char* name : {"loss", "aux_loss"}) {
+    EXPECT_NEAR(both.metrics.Means().at(name),
+                (first.metrics.Means().at(name) + second.metrics.Means().at(name)) / 2, 1e-6);
+  }
+}
 
 // Micro-batches add up to the step that holds all rows, where a loss is a mean over pairs.
 TEST(PreferenceTest, AccumulatedIsTheLargeBatch) {

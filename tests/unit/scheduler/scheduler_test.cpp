@@ -85,6 +85,24 @@ TEST_F(SchedulerTest, OldestFirstOntoFreeDevices) {
   EXPECT_EQ(Reason(decisions, "a"), "DevicesBusy");
 }
 
+TEST_F(SchedulerTest, RandomWeightsOfAKnownShapeNeedNoFolder) {
+  AddWorker("w", 1);
+  AddItem(&AddWorker("v", 1), "model", "/models/llama3-8b");
+  snapshot.catalog_uris = {"llama3-8b"};
+  auto* model = AddQueued("a").resolved_spec.mutable_model();
+  model->set_random_init(true);
+  auto placements = Schedule(snapshot).placements;
+  ASSERT_THAT(placements, SizeIs(1));
+  EXPECT_EQ(placements[0].worker_id, "v") << "the folder may hold the tokenizer";
+  snapshot.workers[1].hello.clear_inventory();
+  EXPECT_THAT(Schedule(snapshot).placements, SizeIs(1));
+  model->set_random_init(false);
+  EXPECT_EQ(Reason(Schedule(snapshot), "a"), "ModelAbsent");
+  model->set_random_init(true);
+  model->set_name("another");
+  EXPECT_EQ(Reason(Schedule(snapshot), "a"), "ModelAbsent");
+}
+
 TEST_F(SchedulerTest, ARecoveringJobIsPlacedAsAQueuedOne) {
   AddWorker("w", 1);
   AddJob("a", liger::v1::JobStatus::RECOVERING);

@@ -141,6 +141,25 @@ TEST_F(BadInput, RegularExpressions) {
   EXPECT_THAT(error, HasSubstr("regular expression failed"));
 }
 
+// Forty steps that each double a letter would make a terabyte of one.
+TEST_F(BadInput, ReplaceStepsMayNotGrowWithoutBound) {
+  const std::string step = R"({"type":"Replace","pattern":{"String":"a"},"content":"aa"})";
+  std::string steps = step;
+  for (int i = 1; i < 40; ++i) steps += "," + step;
+  Write("tokenizer.json", R"({"normalizer":{"type":"Sequence","normalizers":[)" + steps +
+                              R"(]},"decoder":{"type":"Sequence","decoders":[)" + steps + "]}," +
+                              kModel + "}");
+  const auto tokenizer = Tokenizer::FromFolder(dir_);
+  EXPECT_THAT(ErrorOf([&] { tokenizer->Encode("a", true); }), HasSubstr("64 times as long"));
+  const std::vector<int32_t> ids = {0};
+  EXPECT_THAT(ErrorOf([&] { tokenizer->Decode(ids, false); }), HasSubstr("64 times as long"));
+  Write("tokenizer.json",
+        R"({"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":")" +
+            std::string(1 << 17, 'b') + "\"}," + kModel + "}");
+  EXPECT_THAT(ErrorOf([&] { Tokenizer::FromFolder(dir_)->Encode("a", true); }),
+              HasSubstr("64 times as long"));
+}
+
 TEST_F(BadInput, InvalidUtf8CountsAsReplacementCharacters) {
   const auto tokenizer = Tokenizer::FromFolder(GoldenDir() + "/tokenizers/smollm2");
   EXPECT_EQ(tokenizer->Encode("a\xFF\xE4\xBD z", false),

@@ -9,9 +9,11 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "liger/sentencepiece/model.pb.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
 
 namespace liger::trainer {
@@ -128,6 +130,16 @@ TEST_F(TokenizerModel, WhatSentencePieceHasAndThisHasNotIsNamed) {
               HasSubstr("trainer_spec.bos_id"));
   Write("tokenizer.model", Small().SerializeAsString().substr(0, 20));
   EXPECT_THAT(LoadError(), HasSubstr("is not a SentencePiece model"));
+}
+
+// transformers' tokenizer takes the names from the model file too.
+TEST_F(TokenizerModel, ItsRolesReachTheChatTemplate) {
+  Write("tokenizer.model", Small().SerializeAsString());
+  Write("chat_template.jinja", "{{ bos_token }}{{ messages[0]['content'] }}{{ eos_token }}");
+  const nlohmann::ordered_json messages = {{{"role", "user"}, {"content", "ab"}}};
+  EXPECT_EQ(ChatTemplate::FromFolder(dir_)->Render(messages, false), "<s>ab</s>");
+  Write("tokenizer_config.json", R"({"eos_token": "<tool>"})");
+  EXPECT_EQ(ChatTemplate::FromFolder(dir_)->Render(messages, false), "<s>ab<tool>");
 }
 
 TEST_F(TokenizerModel, TiktokenNamesTheLine) {

@@ -60,30 +60,8 @@ ordered_json SavedConfig(const std::string& source_dir, at::ScalarType dtype) {
   return config;
 }
 
-std::map<std::string, std::string> FilesToCopy(const std::string& source_dir) {
-  std::map<std::string, std::string> files;
-  const fs::path source(source_dir);
-  for (const std::string_view name : kCopiedFiles) {
-    if (fs::is_regular_file(source / name)) files[std::string(name)] = source / name;
-  }
-  for (const auto& entry : fs::directory_iterator(source)) {
-    const std::string name = entry.path().filename();
-    const bool licence = std::any_of(kLicencePrefixes.begin(), kLicencePrefixes.end(),
-                                     [&](std::string_view p) { return name.starts_with(p); });
-    if (licence && entry.is_regular_file()) files[name] = entry.path();
-  }
-  if (!fs::is_directory(source / kChatTemplatesFolder)) return files;
-  for (const auto& entry : fs::directory_iterator(source / kChatTemplatesFolder)) {
-    if (entry.is_regular_file()) {
-      files[std::string(kChatTemplatesFolder) + "/" + entry.path().filename().string()] =
-          entry.path();
-    }
-  }
-  return files;
-}
-
 std::map<std::string, std::string> Copies(const SaveModelRequest& request) {
-  std::map<std::string, std::string> copies = FilesToCopy(request.source_dir);
+  std::map<std::string, std::string> copies = FilesBesideWeights(request.source_dir);
   for (const auto& [name, path] : request.copy_files) copies[name] = path;
   return copies;
 }
@@ -112,6 +90,28 @@ int64_t BytesNeeded(const std::vector<NamedTensor>& tensors, at::ScalarType dtyp
 }
 
 }  // namespace
+
+std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir) {
+  std::map<std::string, std::string> files;
+  const fs::path source(source_dir);
+  for (const std::string_view name : kCopiedFiles) {
+    if (fs::is_regular_file(source / name)) files[std::string(name)] = source / name;
+  }
+  for (const auto& entry : fs::directory_iterator(source)) {
+    const std::string name = entry.path().filename();
+    const bool licence = std::any_of(kLicencePrefixes.begin(), kLicencePrefixes.end(),
+                                     [&](std::string_view p) { return name.starts_with(p); });
+    if (licence && entry.is_regular_file()) files[name] = entry.path();
+  }
+  if (!fs::is_directory(source / kChatTemplatesFolder)) return files;
+  for (const auto& entry : fs::directory_iterator(source / kChatTemplatesFolder)) {
+    if (entry.is_regular_file()) {
+      files[std::string(kChatTemplatesFolder) + "/" + entry.path().filename().string()] =
+          entry.path();
+    }
+  }
+  return files;
+}
 
 json ReadModelConfig(const std::string& model_dir) {
   return ReadJsonObject(fs::path(model_dir) / "config.json");

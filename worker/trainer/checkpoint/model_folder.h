@@ -20,6 +20,10 @@ nlohmann::json ReadModelConfig(const std::string& model_dir);
 // generation_config.json; nullopt when the folder has none.
 std::optional<nlohmann::json> ReadGenerationConfig(const std::string& model_dir);
 
+// What makes up a folder's tokenizer, chat template and generation's defaults, and
+// the licence: path by name.
+std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir);
+
 // Everything the output folder is made of.
 struct SaveModelRequest {
   // The folder to make. It must not exist, unless `overwrite`.

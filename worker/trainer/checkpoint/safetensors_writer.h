@@ -4,6 +4,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -13,6 +14,10 @@
 #include "worker/trainer/checkpoint/safetensors.h"
 
 namespace liger::trainer {
+
+// The values of a tensor that was given on the meta device, fetched when it is
+// written.
+using MakeTensor = std::function<at::Tensor(const NamedTensor&)>;
 
 // Writes one safetensors file into the folder. Floating-point tensors are
 // converted to float_dtype when given, one at a time: at most one tensor's
@@ -24,7 +29,8 @@ namespace liger::trainer {
 void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
                       const std::vector<NamedTensor>& tensors,
                       std::optional<at::ScalarType> float_dtype = std::nullopt,
-                      const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+                      const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
+                      const MakeTensor& make = nullptr);
 
 // Bytes of a tensor's data in the file.
 int64_t SavedBytes(const NamedTensor& tensor, std::optional<at::ScalarType> float_dtype);
@@ -33,7 +39,7 @@ int64_t SavedBytes(const NamedTensor& tensor, std::optional<at::ScalarType> floa
 // they are more than max_shard_bytes, model-00001-of-0000N.safetensors and
 // model.safetensors.index.json. Shards are filled in the order given.
 void WriteWeights(OutputFolder& folder, const std::vector<NamedTensor>& tensors,
-                  at::ScalarType dtype, int64_t max_shard_bytes);
+                  at::ScalarType dtype, int64_t max_shard_bytes, const MakeTensor& make = nullptr);
 
 }  // namespace liger::trainer
 

@@ -102,8 +102,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   ModelConfig config;
   TextInputs text;
   const bool has_config = CheckModel(checks, request, paths.model_dir, config, result);
-  const bool has_text =
-      checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths.model_dir); });
+  const bool has_text = checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths); });
   if (has_config && has_text) {
     checks.Run("generation config", "model",
                [&] { StopTokens(paths.model_dir, config, *text.tokenizer); });

@@ -1,6 +1,7 @@
 #include "worker/trainer/loop/inputs.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "common/file.h"
 #include "worker/trainer/error.h"
@@ -61,13 +62,37 @@ void RequireIdsBelow(int64_t vocab_size, const ExampleSet& set, const std::strin
   }
 }
 
+// Where a folder for a shape may be made: with the attempt's files, which the agent
+// clears away, or with other temporary ones.
+std::string ScratchFolder(const Request& request) {
+  const std::string& attempt = request.launch.attempt_dir();
+  if (!attempt.empty() && std::filesystem::is_directory(attempt)) return attempt;
+  return std::filesystem::temp_directory_path().string();
+}
+
+void ResolveModel(const Request& request, InputPaths& paths) {
+  const liger::v1::ModelSpec& model = request.spec().model();
+  const ModelShape* shape = model.random_init() ? FindModelShape(model.name()) : nullptr;
+  if (shape == nullptr) {
+    paths.model_dir = ResolveInput(model.uri(), model.name(), request.roots(), "model.name");
+    return;
+  }
+  const auto found = FindInput(model.uri(), model.name(), request.roots(), "model.name");
+  if (found && std::filesystem::exists(*found + "/config.json")) {
+    paths.model_dir = *found;
+    return;
+  }
+  paths.shape = std::make_shared<const ShapeFolder>(*shape, found, ScratchFolder(request));
+  paths.model_dir = paths.shape->path();
+}
+
 }  // namespace
 
 InputPaths InputPaths::Resolve(const Request& request) {
   const liger::v1::JobSpec& spec = request.spec();
   const auto roots = request.roots();
   InputPaths paths;
-  paths.model_dir = ResolveInput(spec.model().uri(), spec.model().name(), roots, "model.name");
+  ResolveModel(request, paths);
   paths.train_path =
       ResolveInput(spec.dataset().uri(), spec.dataset().name(), roots, "dataset.name");
   if (!spec.dataset().eval_uri().empty()) {
@@ -81,10 +106,17 @@ void RequireDigests(const liger::v1::JobSpec& spec, const InputPaths& paths) {
   RequireDigest("dataset.digest", spec.dataset().digest(), paths.train_path);
 }
 
-TextInputs TextInputs::Load(const std::string& model_dir) {
+TextInputs TextInputs::Load(const InputPaths& paths) {
   TextInputs text;
-  text.tokenizer = Tokenizer::FromFolder(model_dir);
-  text.chat_template = ChatTemplate::FromFolder(model_dir);
+  if (paths.shape && !paths.shape->has_tokenizer()) {
+    text.tokenizer = Tokenizer::Absent(
+        "the shape that model.random_init takes has no tokenizer, and the data set (or a sample "
+        "prompt) is text",
+        "use rows of token ids (input_ids), or put the model's tokenizer files into its folder");
+    return text;
+  }
+  text.tokenizer = Tokenizer::FromFolder(paths.model_dir);
+  text.chat_template = ChatTemplate::FromFolder(paths.model_dir);
   return text;
 }
 

@@ -7,6 +7,7 @@
 
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/loop/request.h"
+#include "worker/trainer/loop/shape_folder.h"
 #include "worker/trainer/models/model_config.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
@@ -18,6 +19,8 @@ struct InputPaths {
   std::string model_dir;
   std::string train_path;
   std::string eval_path;  // empty: no separate file
+  // Set when model_dir is made from a known shape (model.random_init).
+  std::shared_ptr<const ShapeFolder> shape;
 
   // Throws TrainerError (CONFIG) naming the field.
   static InputPaths Resolve(const Request& request);
@@ -33,7 +36,9 @@ struct TextInputs {
   std::unique_ptr<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;
 
-  static TextInputs Load(const std::string& model_dir);
+  // A shape without a tokenizer gets one that refuses every text, so that rows
+  // of token ids can be used.
+  static TextInputs Load(const InputPaths& paths);
   const ChatTemplate* template_or_null() const { return chat_template ? &*chat_template : nullptr; }
 };
 

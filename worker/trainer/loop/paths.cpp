@@ -69,15 +69,15 @@ std::string PathOfUri(const std::string& uri, const std::string& field) {
   return uri;
 }
 
-std::string ResolveInput(const std::string& uri, const std::string& name,
-                         const std::vector<std::string>& roots, const std::string& field) {
+std::optional<std::string> FindInput(const std::string& uri, const std::string& name,
+                                     const std::vector<std::string>& roots,
+                                     const std::string& field) {
   const std::string path = PathOfUri(uri.empty() ? name : uri, field);
   if (path.empty()) throw ConfigError(field + ": is not set", "name a path").Field(field);
   if (roots.empty()) {
     std::error_code error;
     const fs::path real = fs::canonical(path, error);
-    if (error) throw NotFound(path, roots, field);
-    return real.string();
+    return error ? std::nullopt : std::optional(real.string());
   }
   size_t outside = 0;
   for (const std::string& root : roots) {
@@ -91,13 +91,20 @@ std::string ResolveInput(const std::string& uri, const std::string& name,
   }
   // An absolute path is outside of all roots but its own anyway.
   const bool missing = fs::path(path).is_absolute() ? outside < roots.size() : outside == 0;
-  if (missing) throw NotFound(path, roots, field);
+  if (missing) return std::nullopt;
   throw ConfigError(field + ": '" + path +
                         "' lies outside of the folders that this worker may read (" +
                         absl::StrJoin(roots, ", ") + ")",
                     "move it below one of them, or ask the operator to add its folder")
       .Field(field)
       .File(path);
+}
+
+std::string ResolveInput(const std::string& uri, const std::string& name,
+                         const std::vector<std::string>& roots, const std::string& field) {
+  const std::optional<std::string> found = FindInput(uri, name, roots, field);
+  if (!found) throw NotFound(PathOfUri(uri.empty() ? name : uri, field), roots, field);
+  return *found;
 }
 
 }  // namespace liger::trainer

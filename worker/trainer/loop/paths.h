@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_PATHS_H_
 #define LIGER_WORKER_TRAINER_LOOP_PATHS_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,11 @@ namespace liger::trainer {
 // it cannot be opened, when the scheme is not file, or when the path leaves the roots.
 std::string ResolveInput(const std::string& uri, const std::string& name,
                          const std::vector<std::string>& roots, const std::string& field);
+
+// ResolveInput, but nullopt when nothing is there.
+std::optional<std::string> FindInput(const std::string& uri, const std::string& name,
+                                     const std::vector<std::string>& roots,
+                                     const std::string& field);
 
 // A file URI or path as a path, without looking at the disk.
 std::string PathOfUri(const std::string& uri, const std::string& field);

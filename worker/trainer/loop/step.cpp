@@ -17,17 +17,23 @@ struct StepTotals {
 };
 
 StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_batches) {
-  int64_t loss_tokens = 0, rows = 0, tokens = 0;
+  int64_t loss_tokens = 0, rows = 0, tokens = 0, micro_batch_count = 0;
   for (const Batch& batch : micro_batches) {
     const StepCounts counts = parts.objective.Count(batch);
     loss_tokens += counts.loss_tokens;
     rows += counts.rows;
     tokens += batch.num_tokens;
+    if (batch.num_tokens > 0) ++micro_batch_count;
   }
-  at::Tensor sums = at::tensor({loss_tokens, rows, tokens}, at::kLong);
+  at::Tensor sums = at::tensor({loss_tokens, rows, tokens, micro_batch_count}, at::kLong);
   parts.strategy.SumAcrossRanks(sums);
   const auto* values = sums.const_data_ptr<int64_t>();
-  return {{values[0], values[1]}, values[2]};
+  StepTotals totals;
+  totals.context.loss_tokens = values[0];
+  totals.context.rows = values[1];
+  totals.context.micro_batches = values[3];
+  totals.num_tokens = values[2];
+  return totals;
 }
 
 // A fused head adds its gradient to the parameter's over all micro-batches

@@ -67,7 +67,7 @@ void TrainJob::Load() {
   config_ = ModelConfig::FromFolder(paths_.model_dir);
 
   auto data = std::async(std::launch::async, [this] {
-    text_ = TextInputs::Load(paths_.model_dir);
+    text_ = TextInputs::Load(paths_);
     return LoadData(request_, paths_, config_, text_);
   });
   trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_);

@@ -48,15 +48,15 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
   // `anchor` is an empty tensor that requires a gradient. Without it a block
   // whose input needs none would get no node in the graph, and its parameters
   // silently no gradient.
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden_TD,
-                            const at::Tensor& anchor, const BlockFn& block) {
+  static tensor_list forward(AutogradContext* ctx, const at::Tensor& hidden_TD,
+                             const at::Tensor& anchor, const BlockFn& block) {
     auto replay = c10::make_intrusive<Replay>();
     replay->block = block;
     replay->random = RandomState::Capture(hidden_TD.device());
     ctx->saved_data["replay"] = at::IValue::make_capsule(replay);
     ctx->saved_data["needs_input_grad"] = hidden_TD.requires_grad();
     ctx->save_for_backward({hidden_TD});
-    return block(hidden_TD);  // Function::apply has switched gradients off
+    return Outputs(block(hidden_TD));  // Function::apply has switched gradients off
   }
 
   static tensor_list backward(AutogradContext* ctx, const tensor_list& grads) {
@@ -67,23 +67,36 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 
     RandomState now = RandomState::Capture(in_TD.device());
     replay->random.Restore();
-    at::Tensor out_TD;
+    tensor_list outputs;
     {
       const at::AutoGradMode grad_mode(true);
-      out_TD = replay->block(in_TD);
+      outputs = Outputs(replay->block(in_TD));
     }
     now.Restore();
-    if (out_TD.requires_grad()) torch::autograd::backward({out_TD}, {grads[0]});
+    tensor_list roots, root_grads;
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      if (!outputs[i].requires_grad() || !grads[i].defined()) continue;
+      roots.push_back(outputs[i]);
+      root_grads.push_back(grads[i]);
+    }
+    if (!roots.empty()) torch::autograd::backward(roots, root_grads);
     return {in_TD.grad(), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  static tensor_list Outputs(const BlockOutput& out) {
+    return out.routed_2E.defined() ? tensor_list{out.hidden_TD, out.routed_2E}
+                                   : tensor_list{out.hidden_TD};
   }
 };
 
 }  // namespace
 
-at::Tensor CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD) {
+BlockOutput CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD) {
   if (!at::GradMode::is_enabled()) return block(hidden_TD);
   const at::Tensor anchor = at::empty({0}, hidden_TD.options()).requires_grad_();
-  return Checkpoint::apply(hidden_TD, anchor, block);
+  const tensor_list outputs = Checkpoint::apply(hidden_TD, anchor, block);
+  return {outputs[0], outputs.size() > 1 ? outputs[1] : at::Tensor()};
 }
 
 void ApplyActivationCheckpointing(CausalLM& model, int64_t every) {

@@ -12,7 +12,7 @@ namespace liger::trainer {
 // parameters does not see them; backward() does. The input's gradient is
 // returned as usual. An input that needs no gradient (frozen embeddings, LoRA)
 // is fine. Without grad mode it is a plain call.
-at::Tensor CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD);
+BlockOutput CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD);
 
 // Checkpoints every n-th block of `model`, from the first; `every` >= 1.
 void ApplyActivationCheckpointing(CausalLM& model, int64_t every = 1);

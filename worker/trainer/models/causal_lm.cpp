@@ -27,8 +27,9 @@ void KeyValueCache::Layer::Append(const at::Tensor& keys_TKH, const at::Tensor& 
 CausalLM::CausalLM(ModelConfig config, KernelChoice kernels)
     : config_(std::move(config)), kernels_(kernels) {}
 
-at::Tensor CausalLM::Hidden(const ModelInput& input, KeyValueCache* cache) {
-  const at::Tensor hidden_UD = ComputedHidden(input, cache);
+at::Tensor CausalLM::Hidden(const ModelInput& input, KeyValueCache* cache, at::Tensor* aux_loss) {
+  const bool has_aux_loss = aux_loss != nullptr && config_.router_aux_loss_coef > 0;
+  const at::Tensor hidden_UD = ComputedHidden(input, cache, has_aux_loss ? aux_loss : nullptr);
   const SharedPrefixes* shared = input.sequences.shared.get();
   return shared ? ToAllTokens(hidden_UD, *shared) : hidden_UD;
 }
@@ -41,8 +42,8 @@ at::Tensor CausalLM::Logits(const at::Tensor& hidden_TD) {
 
 at::Device CausalLM::device() const { return parameters().front().device(); }
 
-at::Tensor CausalLM::RunBlock(int64_t layer, const BlockFn& block,
-                              const at::Tensor& hidden_TD) const {
+BlockOutput CausalLM::RunBlock(int64_t layer, const BlockFn& block,
+                               const at::Tensor& hidden_TD) const {
   return block_runner_ ? block_runner_(layer, block, hidden_TD) : block(hidden_TD);
 }
 

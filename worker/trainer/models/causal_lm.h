@@ -20,7 +20,7 @@ namespace liger::trainer {
 //   D  hidden size;  F  feed-forward size;  V  vocabulary
 //   N  query heads;  K  key/value heads;  H  head dimension;  R = H / 2
 //   C  tokens in a key/value cache, this call's included
-//   P  pairs;  O, I  output and input features of a weight
+//   P  pairs;  O, I  output and input features of a weight;  E  experts
 
 // How T concatenated tokens divide into sequences.
 struct SequenceLayout {
@@ -55,14 +55,27 @@ struct KeyValueCache {
   std::vector<Layer> layers;  // grows to the model's number of layers
 };
 
-// One block of the model: hidden_TD in, hidden_TD out.
-using BlockFn = std::function<at::Tensor(const at::Tensor& hidden_TD)>;
+// What a block makes of hidden_TD. Implicit from the hidden states alone.
+struct BlockOutput {
+  BlockOutput(at::Tensor hidden_TD) : hidden_TD(std::move(hidden_TD)) {}  // NOLINT
+  BlockOutput(at::Tensor hidden_TD, at::Tensor routed_2E)
+      : hidden_TD(std::move(hidden_TD)), routed_2E(std::move(routed_2E)) {}
+
+  at::Tensor hidden_TD;
+  // Mixture of experts, where the load-balancing loss is asked for: tokens
+  // assigned to each expert, and the sum over tokens of the router's
+  // probabilities, which is attached. fp32.
+  at::Tensor routed_2E;
+};
+
+// One block of the model.
+using BlockFn = std::function<BlockOutput(const at::Tensor& hidden_TD)>;
 // Runs a block; what is applied to a model from outside (activation
 // checkpointing, later the gathering of sharded parameters) is one of these.
 // `block` owns what it needs and may be kept and called again in the backward
 // pass.
 using BlockRunner =
-    std::function<at::Tensor(int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD)>;
+    std::function<BlockOutput(int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD)>;
 
 // A causal language model on one device. It computes in its parameters' dtype
 // and knows nothing of parallelism, checkpointing or master weights (optim/
@@ -74,7 +87,12 @@ class CausalLM : public torch::nn::Module {
 
   // Hidden states after the final norm, of every token: [T, D]. With `cache`,
   // the input is the continuation of the one cached sequence and is added to it.
-  at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache = nullptr);
+  // With `aux_loss` and config().router_aux_loss_coef, that becomes the
+  // load-balancing loss of all layers' routers over all tokens (Fedus et al. 2021,
+  // arXiv:2101.03961, eq. 4 to 6, times the experts a token goes to), a scalar,
+  // without the coefficient; else it is left undefined.
+  at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache = nullptr,
+                    at::Tensor* aux_loss = nullptr);
 
   // The output projection [V, D], a parameter: logits are hidden_TD @ head_VD^T,
   // (then capped by config().final_logit_softcapping), and the caller decides
@@ -96,9 +114,10 @@ class CausalLM : public torch::nn::Module {
 
  protected:
   // Hidden, of the computed tokens: [U, D].
-  virtual at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache) = 0;
+  virtual at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache,
+                                    at::Tensor* aux_loss) = 0;
 
-  at::Tensor RunBlock(int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD) const;
+  BlockOutput RunBlock(int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD) const;
 
  private:
   ModelConfig config_;

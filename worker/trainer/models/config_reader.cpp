@@ -53,6 +53,11 @@ double ConfigReader::Positive(const char* key, std::optional<double> fallback) c
   return value->get<double>();
 }
 
+double ConfigReader::NotNegative(const char* key, double fallback) const {
+  const Json* value = Find(key);
+  return value && *value == 0 ? 0 : Positive(key, fallback);
+}
+
 std::optional<double> ConfigReader::PositiveOrNone(const char* key,
                                                    std::optional<double> absent) const {
   if (!Find(key)) return Contains(key) ? std::nullopt : absent;

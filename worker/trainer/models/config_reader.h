@@ -36,6 +36,7 @@ class ConfigReader {
   // The same, or none: where null and absent differ, `absent` is what absent means.
   std::optional<int64_t> SizeOrNone(const char* key, std::optional<int64_t> absent) const;
   double Positive(const char* key, std::optional<double> fallback = std::nullopt) const;
+  double NotNegative(const char* key, double fallback) const;
   std::optional<double> PositiveOrNone(const char* key, std::optional<double> absent) const;
   std::vector<double> PositiveList(const char* key, int64_t length) const;
   bool Bool(const char* key, bool fallback) const;

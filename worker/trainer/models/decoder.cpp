@@ -29,6 +29,21 @@ class Backbone : public torch::nn::Module {
   std::shared_ptr<RmsNorm> norm;
 };
 
+// 1 for each computed token, and 1 more for each that it is repeated for.
+at::Tensor Served(const SequenceLayout& sequences, at::Device device) {
+  const auto options = at::TensorOptions(device).dtype(at::kFloat);
+  if (!sequences.shared) return at::ones({sequences.num_tokens()}, options);
+  return at::zeros({sequences.num_computed()}, options)
+      .index_add(0, sequences.shared->computed_T, at::ones({sequences.num_tokens()}, options));
+}
+
+// Of assigned tokens and probabilities summed over all layers: E times the dot
+// product of both as shares of the `rows` tokens of all layers.
+at::Tensor LoadBalancingLoss(const at::Tensor& routed_2E, double rows) {
+  const at::Tensor shares_2E = routed_2E / rows;
+  return (shares_2E[0].detach() * shares_2E[1]).sum() * shares_2E.size(1);
+}
+
 class Decoder : public CausalLM {
  public:
   Decoder(const ModelConfig& c, const KernelChoice& kernels, const at::TensorOptions& options,
@@ -39,7 +54,8 @@ class Decoder : public CausalLM {
     lm_head_ = AddModule<Linear>(*this, "lm_head", c.hidden_size, c.vocab_size, false, options);
   }
 
-  at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache) override {
+  at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache,
+                            at::Tensor* aux_loss) override {
     at::Tensor hidden_UD = model_->embed_tokens->forward(input.input_ids_U);
     if (input.embedding_noise_UD.defined()) hidden_UD = hidden_UD + input.embedding_noise_UD;
     if (const double scale = config().embedding_scale; scale != 1) {
@@ -48,7 +64,9 @@ class Decoder : public CausalLM {
     }
     auto context = std::make_shared<const DecoderContext>(
         input.sequences,
-        rotary_.Tables(input.positions_U, input.num_positions, hidden_UD.scalar_type()));
+        rotary_.Tables(input.positions_U, input.num_positions, hidden_UD.scalar_type()),
+        aux_loss ? Served(input.sequences, hidden_UD.device()) : at::Tensor());
+    at::Tensor routed_2E;
     if (cache) cache->layers.resize(model_->layers.size());
     for (size_t i = 0; i < model_->layers.size(); ++i) {
       KeyValueCache::Layer* layer_cache = cache ? &cache->layers[i] : nullptr;
@@ -56,7 +74,15 @@ class Decoder : public CausalLM {
                           layer_cache](const at::Tensor& in_UD) {
         return layer->forward(in_UD, *context, layer_cache);
       };
-      hidden_UD = RunBlock(static_cast<int64_t>(i), block, hidden_UD);
+      const BlockOutput out = RunBlock(static_cast<int64_t>(i), block, hidden_UD);
+      hidden_UD = out.hidden_TD;
+      if (out.routed_2E.defined()) {
+        routed_2E = routed_2E.defined() ? routed_2E + out.routed_2E : out.routed_2E;
+      }
+    }
+    if (aux_loss && routed_2E.defined()) {
+      *aux_loss = LoadBalancingLoss(
+          routed_2E, double(input.sequences.num_tokens()) * double(model_->layers.size()));
     }
     return model_->norm->forward(hidden_UD);
   }
@@ -162,7 +188,7 @@ FeedForward::FeedForward(const Build& build, bool fused)
   down_proj_ = add("down_proj", f, d);
 }
 
-at::Tensor FeedForward::forward(const at::Tensor& hidden_UD) {
+BlockOutput FeedForward::forward(const at::Tensor& hidden_UD, const DecoderContext&) {
   at::Tensor gate_UF, up_UF;
   if (gate_up_proj_) {
     const auto parts = gate_up_proj_->forward(hidden_UD).chunk(2, 1);

@@ -19,13 +19,16 @@ namespace liger::trainer {
 struct DecoderContext {
   SequenceLayout sequences;
   RopeTables rope;
+  // fp32: how many tokens of the batch each computed one stands for; only where
+  // the load-balancing loss is asked for.
+  at::Tensor served_U;
 };
 
 class DecoderBlock : public torch::nn::Module {
  public:
   // [U, D] to [U, D]. `cache` is this layer's, or nullptr.
-  virtual at::Tensor forward(const at::Tensor& in_UD, const DecoderContext& context,
-                             KeyValueCache::Layer* cache) = 0;
+  virtual BlockOutput forward(const at::Tensor& in_UD, const DecoderContext& context,
+                              KeyValueCache::Layer* cache) = 0;
 };
 
 // What modules are made with.
@@ -74,7 +77,7 @@ class FeedForward : public torch::nn::Module {
   // `fused`: one gate_up_proj (Phi-3).
   explicit FeedForward(const Build& build, bool fused = false);
   // [U, D] to [U, D].
-  at::Tensor forward(const at::Tensor& hidden_UD);
+  BlockOutput forward(const at::Tensor& hidden_UD, const DecoderContext& context);
 
  private:
   Activation activation_;
@@ -83,7 +86,7 @@ class FeedForward : public torch::nn::Module {
 };
 
 // x + attention(norm(x)), then x + mlp(norm(x)): all families but Gemma 2. Mlp
-// is a module with forward([U, D]) that `mlp` makes.
+// is a module with FeedForward's forward.
 template <typename Mlp>
 class PreNormBlock : public DecoderBlock {
  public:
@@ -96,12 +99,13 @@ class PreNormBlock : public DecoderBlock {
     mlp_ = register_module("mlp", std::move(mlp));
   }
 
-  at::Tensor forward(const at::Tensor& in_UD, const DecoderContext& context,
-                     KeyValueCache::Layer* cache) override {
+  BlockOutput forward(const at::Tensor& in_UD, const DecoderContext& context,
+                      KeyValueCache::Layer* cache) override {
     const at::Tensor attended_UD =
         self_attn_->forward(input_layernorm_->forward(in_UD), context, cache);
     const auto [normed_UD, mid_UD] = post_attention_layernorm_->AddThenNorm(attended_UD, in_UD);
-    return mid_UD + mlp_->forward(normed_UD);
+    const BlockOutput out = mlp_->forward(normed_UD, context);
+    return {mid_UD + out.hidden_TD, out.routed_2E};
   }
 
  private:

@@ -22,13 +22,14 @@ class Gemma2Block : public DecoderBlock {
     post_feedforward_layernorm_ = AddNorm(*this, "post_feedforward_layernorm", d, build);
   }
 
-  at::Tensor forward(const at::Tensor& in_UD, const DecoderContext& context,
-                     KeyValueCache::Layer* cache) override {
+  BlockOutput forward(const at::Tensor& in_UD, const DecoderContext& context,
+                      KeyValueCache::Layer* cache) override {
     const at::Tensor attended_UD =
         self_attn_->forward(input_layernorm_->forward(in_UD), context, cache);
     const auto [normed_UD, mid_UD] = pre_feedforward_layernorm_->AddThenNorm(
         post_attention_layernorm_->forward(attended_UD), in_UD);
-    return mid_UD + post_feedforward_layernorm_->forward(mlp_->forward(normed_UD));
+    const BlockOutput out = mlp_->forward(normed_UD, context);
+    return mid_UD + post_feedforward_layernorm_->forward(out.hidden_TD);
   }
 
  private:

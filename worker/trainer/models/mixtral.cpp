@@ -9,6 +9,13 @@
 namespace liger::trainer {
 namespace {
 
+// Where the tokens go.
+struct Routing {
+  at::Tensor weights_Uk;  // fp32
+  at::Tensor experts_Uk;
+  at::Tensor probs_UE;  // fp32, of all experts
+};
+
 // Which experts a token goes to, and with what weight: the top of softmax(x W^T),
 // scaled to a sum of 1.
 class Router : public torch::nn::Module {
@@ -19,13 +26,12 @@ class Router : public torch::nn::Module {
                                     at::empty({c.num_local_experts, c.hidden_size}, build.options));
   }
 
-  // fp32 weights [U, k] and expert numbers [U, k].
-  std::pair<at::Tensor, at::Tensor> forward(const at::Tensor& hidden_UD) {
+  Routing forward(const at::Tensor& hidden_UD) {
     const at::Tensor logits_UE = at::linear(hidden_UD, weight_ED_);
     const bool is_double = logits_UE.scalar_type() == at::kDouble;
-    const auto [top, experts] =
-        logits_UE.softmax(-1, is_double ? at::kDouble : at::kFloat).topk(top_k_, -1);
-    return {top / top.sum(-1, /*keepdim=*/true), experts};
+    const at::Tensor probs_UE = logits_UE.softmax(-1, is_double ? at::kDouble : at::kFloat);
+    const auto [top_Uk, experts_Uk] = probs_UE.topk(top_k_, -1);
+    return {top_Uk / top_Uk.sum(-1, /*keepdim=*/true), experts_Uk, probs_UE};
   }
 
  private:
@@ -87,21 +93,35 @@ class SparseMoe : public torch::nn::Module {
     experts_ = AddModule<Experts>(*this, "experts", build);
   }
 
-  at::Tensor forward(const at::Tensor& hidden_UD) {
-    const auto [weights, experts] = gate_->forward(hidden_UD);
-    const int64_t per_token = experts.size(1);
-    const at::Tensor expert_A = experts.flatten();
+  BlockOutput forward(const at::Tensor& hidden_UD, const DecoderContext& context) {
+    const Routing routing = gate_->forward(hidden_UD);
+    const at::Tensor& served_U = context.served_U;
+    return {RunExperts(hidden_UD, routing),
+            served_U.defined() ? CountRouted(routing, served_U) : at::Tensor()};
+  }
+
+ private:
+  at::Tensor RunExperts(const at::Tensor& hidden_UD, const Routing& routing) {
+    const int64_t per_token = routing.experts_Uk.size(1);
+    const at::Tensor expert_A = routing.experts_Uk.flatten();
     const at::Tensor order_A = expert_A.argsort(/*stable=*/true, /*dim=*/0);
     const at::Tensor ends_E = at::one_hot(expert_A, num_experts_).sum(0).cumsum(0).to(at::kInt);
     const at::Tensor token_A = order_A.div(per_token, "floor");
     const at::Tensor out_AD = experts_->forward(hidden_UD.index_select(0, token_A), ends_E);
-    const at::Tensor weighted_AD = out_AD * weights.flatten().index_select(0, order_A).unsqueeze(1);
+    const at::Tensor weighted_AD =
+        out_AD * routing.weights_Uk.flatten().index_select(0, order_A).unsqueeze(1);
     const at::Tensor by_token =
         weighted_AD.index_select(0, order_A.argsort()).unflatten(0, {-1, per_token});  // [U, k, D]
     return by_token.sum(1).to(hidden_UD.scalar_type());
   }
 
- private:
+  // BlockOutput::routed_2E.
+  at::Tensor CountRouted(const Routing& routing, const at::Tensor& served_U) const {
+    const at::Tensor chosen_UE = at::one_hot(routing.experts_Uk, num_experts_).sum(1);
+    const at::Tensor served_U1 = served_U.to(routing.probs_UE.scalar_type()).unsqueeze(1);
+    return at::stack({(served_U1 * chosen_UE).sum(0), (served_U1 * routing.probs_UE).sum(0)});
+  }
+
   int64_t num_experts_;
   std::shared_ptr<Router> gate_;
   std::shared_ptr<Experts> experts_;
@@ -119,6 +139,8 @@ ModelConfig ParseMixtral(const ConfigReader& config) {
   c.sliding_windows = WindowsFrom(c, 0, config.SizeOrNone("sliding_window", std::nullopt));
   c.num_local_experts = config.Size("num_local_experts", 8, /*max=*/4096);
   c.num_experts_per_tok = config.Size("num_experts_per_tok", 2, c.num_local_experts);
+  const double coefficient = config.NotNegative("router_aux_loss_coef", 0.001);
+  if (config.Bool("output_router_logits", false)) c.router_aux_loss_coef = coefficient;
   // Grouped products take rows of whole 16 bytes.
   for (const auto& [key, size] : {std::pair<const char*, int64_t>{"hidden_size", c.hidden_size},
                                   {"intermediate_size", c.intermediate_size}}) {

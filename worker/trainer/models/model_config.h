@@ -53,6 +53,7 @@ struct ModelConfig {
 
   // Mixture of experts; num_local_experts 0: none.
   int64_t num_local_experts = 0, num_experts_per_tok = 0;
+  double router_aux_loss_coef = 0;  // 0 also without output_router_logits
 
   // `file` is only for messages. Throws ConfigError, naming the key, for a
   // missing or ill-typed key and for every value that asks for something that

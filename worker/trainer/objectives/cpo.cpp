@@ -4,6 +4,7 @@
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/objectives/pair_metrics.h"
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -53,7 +54,9 @@ LossOutput CpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
   const Targets targets = Targets::ToDevice(answers.targets_T, model.device());
   const at::Tensor counts_S = answers.counts_S.to(model.device());
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, model.Hidden(input), targets, context);
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, targets, context);
 
   const at::Tensor sums_S = SumBySequence(tokens.logp_T.to(at::kDouble), input.sequences);
   const at::Tensor logp_S = AveragesTokens(options_.loss_type) ? sums_S / counts_S : sums_S;
@@ -75,6 +78,7 @@ LossOutput CpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
                  out.metrics);
   AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble), input.sequences), counts_S,
                   out.metrics);
+  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }
 

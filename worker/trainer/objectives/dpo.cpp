@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "worker/trainer/objectives/pair_metrics.h"
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -101,8 +102,9 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const at::Tensor reference_S = batch.reference_logp_A.defined()
                                      ? batch.reference_logp_A.to(model.device())
                                      : answers.ReferenceLogps(reference());
-  const TokenLogprobs tokens =
-      ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets, context);
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, answers.targets, context);
   const auto chosen = [&](const at::Tensor& x_S) { return x_S.slice(0, 0, pairs); };
   const auto rejected = [&](const at::Tensor& x_S) { return x_S.slice(0, pairs); };
   const at::Tensor logp_S = answers.Sum(tokens.logp_T);
@@ -127,6 +129,7 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   out.metrics.Add("entropy", tokens.entropy_T.sum(), counts_S.sum());
   const at::Tensor top1_S = SumBySequence(tokens.is_top1_T.to(at::kDouble), sequences);
   out.metrics.Add("mean_token_accuracy", chosen(top1_S).sum(), chosen(counts_S).sum());
+  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }
 

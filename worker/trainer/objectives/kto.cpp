@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -73,8 +74,9 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   }
   const at::Tensor reference_R =
       cached_A.defined() ? cached_A.slice(0, 0, batch.num_rows) : answers.DetachedLogp(reference());
-  const TokenLogprobs tokens =
-      ComputeTokenLogprobs(model, model.Hidden(answers.input), answers.targets, context);
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, answers.targets, context);
   const at::Tensor logp_R = answers.Sum(tokens.logp_T);
   const at::Tensor ratio_R = logp_R - reference_R;
   const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);
@@ -108,6 +110,7 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
     add("logps/", logp_R, own_R);
     add("logits/", logits_R, answers.counts_R * own_R);
   }
+  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }
 

@@ -26,6 +26,8 @@ struct StepContext {
   // heads then add into instead of handing autograd a tensor of that size.
   // Needs backward() to be called on LossOutput::loss as it is.
   std::optional<at::Tensor> head_gradient_VD;
+  // Micro-batches with tokens, of all ranks.
+  int64_t micro_batches = 1;
 };
 
 // One micro-batch's part of StepContext, from the labels alone.

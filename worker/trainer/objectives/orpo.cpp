@@ -1,6 +1,7 @@
 #include "worker/trainer/objectives/orpo.h"
 
 #include "worker/trainer/objectives/pair_metrics.h"
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -66,9 +67,11 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
   const int64_t pairs = batch.num_rows;
   TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "ORPO needs two sequences a row");
   const PairTargets targets = MakePairTargets(batch, input.sequences);
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
 
   const Targets on_device = Targets::ToDevice(targets.targets_T, device);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, model.Hidden(input), on_device, context);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, on_device, context);
   const at::Tensor answer_T = targets.answer_T.to(device);
   const at::Tensor logp_T = tokens.logp_T.to(at::kDouble);
   const at::Tensor answer_counts_S = targets.answer_counts_S.to(device);
@@ -98,6 +101,7 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
                  out.metrics);
   AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble) * answer_T, input.sequences),
                   answer_counts_S, out.metrics);
+  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }
 

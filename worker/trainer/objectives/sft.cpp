@@ -5,6 +5,7 @@
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "worker/trainer/objectives/neftune.h"
+#include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
 namespace liger::trainer {
@@ -102,7 +103,8 @@ LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const Targets targets =
       Targets::ToDevice(NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1), model.device());
   const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));
-  const at::Tensor hidden_TD = model.Hidden(input);
+  at::Tensor aux_loss;
+  const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
   const NllOutput nll =
       FusesHead(model) ? FusedNll(model, hidden_TD, targets, 1 / step_tokens, options_, context)
                        : LogitsNll(model, hidden_TD, targets.targets_T, 1 / step_tokens, options_);
@@ -114,6 +116,7 @@ LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const Step
   out.metrics.Add("loss", nll.loss.detach().to(at::kDouble) * step_tokens, tokens);
   out.metrics.Add("entropy", nll.entropy_sum, tokens);
   out.metrics.Add("mean_token_accuracy", nll.top1_sum, tokens);
+  AddRouterLoss(aux_loss, model.config(), context, step_tokens, out);
   return out;
 }
 

@@ -11,6 +11,7 @@
 #include "worker/trainer/text/jinja/interpreter.h"
 #include "worker/trainer/text/jinja/parser.h"
 #include "worker/trainer/text/special_tokens.h"
+#include "worker/trainer/text/tokenizer_model_file.h"
 #include "worker/trainer/text/unicode.h"
 
 namespace liger::trainer {
@@ -175,6 +176,7 @@ std::optional<ChatTemplate> ChatTemplate::FromFolder(const std::string& model_di
   auto impl = std::make_shared<Impl>();
   for (Source& source : sources) impl->Add(std::move(source));
   impl->variables = ReadSpecialTokens(model_dir);
+  AddModelFileRoles(model_dir, &impl->variables);
   return ChatTemplate(std::move(impl));
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "worker/trainer/text/byte_alphabet.h"
+#include "worker/trainer/text/growth.h"
 #include "worker/trainer/text/pattern.h"
 #include "worker/trainer/text/unicode.h"
 
@@ -84,6 +85,7 @@ class Replace : public Decoder {
       std::string out;
       for (const MatchSpan& s : spans) {
         s.is_match ? out.append(content_) : out.append(token, s.begin, s.end - s.begin);
+        RequireBoundedGrowth(token.size(), out.size());
       }
       token.swap(out);
     }
@@ -157,11 +159,21 @@ class Sequence : public Decoder {
     }
   }
   Tokens Decode(Tokens tokens) const override {
-    for (const Ptr& step : steps_) tokens = step->Decode(std::move(tokens));
+    const size_t before = TotalSize(tokens);
+    for (const Ptr& step : steps_) {
+      tokens = step->Decode(std::move(tokens));
+      RequireBoundedGrowth(before, TotalSize(tokens));
+    }
     return tokens;
   }
 
  private:
+  static size_t TotalSize(const Tokens& tokens) {
+    size_t size = 0;
+    for (const std::string& token : tokens) size += token.size();
+    return size;
+  }
+
   std::vector<Ptr> steps_;
 };
 

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "worker/trainer/text/byte_alphabet.h"
+#include "worker/trainer/text/growth.h"
 #include "worker/trainer/text/pattern.h"
 #include "worker/trainer/text/unicode.h"
 
@@ -123,6 +124,7 @@ class Replace : public Normalizer {
     std::string out;
     for (const MatchSpan& span : spans) {
       span.is_match ? out.append(content_) : out.append(text, span.begin, span.end - span.begin);
+      RequireBoundedGrowth(text.size(), out.size());
     }
     return out;
   }
@@ -156,7 +158,11 @@ class Sequence : public Normalizer {
  public:
   explicit Sequence(std::vector<Ptr> steps) : steps_(std::move(steps)) {}
   std::string Normalize(std::string text) const override {
-    for (const Ptr& step : steps_) text = step->Normalize(std::move(text));
+    const size_t before = text.size();
+    for (const Ptr& step : steps_) {
+      text = step->Normalize(std::move(text));
+      RequireBoundedGrowth(before, text.size());
+    }
     return text;
   }
 

@@ -78,6 +78,24 @@ TokenizerFile ReadTokenizer(const std::string& model_dir) {
       .File(path.string());
 }
 
+// Of Tokenizer::Absent.
+class AbsentModel : public Model {
+ public:
+  AbsentModel(std::string problem, std::string action)
+      : problem_(std::move(problem)), action_(std::move(action)) {}
+  std::unique_ptr<ModelScratch> NewScratch() const override {
+    return std::make_unique<ModelScratch>();
+  }
+  void Tokenize(std::string_view, ModelScratch*, std::vector<int32_t>*) const override {
+    throw DataError(problem_, action_);
+  }
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
+
+ private:
+  std::string problem_, action_;
+  Vocabulary vocabulary_;
+};
+
 }  // namespace
 
 struct Tokenizer::Impl {
@@ -147,6 +165,16 @@ std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
   for (const auto& [role, token] : file.roles.items()) {
     if (!impl->special_tokens.contains(role)) impl->special_tokens[role] = token;
   }
+  return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
+}
+
+std::unique_ptr<Tokenizer> Tokenizer::Absent(std::string problem, std::string action) {
+  auto impl = std::make_unique<Impl>();
+  impl->model = std::make_unique<AbsentModel>(std::move(problem), std::move(action));
+  static const nlohmann::json none = nlohmann::json::array();
+  impl->added =
+      std::make_unique<AddedTokens>(ConfigNode(none, "", ""), impl->model->vocabulary(), nullptr);
+  impl->special_tokens = nlohmann::ordered_json::object();
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
 

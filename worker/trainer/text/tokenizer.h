@@ -36,6 +36,10 @@ class Tokenizer {
   // the file is missing, malformed, or asks for what is not implemented.
   static std::unique_ptr<Tokenizer> FromFolder(const std::string& model_dir);
 
+  // One that knows no token: to encode any text is a TrainerError (DATA) of
+  // `problem` and `action`.
+  static std::unique_ptr<Tokenizer> Absent(std::string problem, std::string action);
+
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;

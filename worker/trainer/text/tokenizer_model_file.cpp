@@ -106,4 +106,17 @@ TokenizerFile ReadTokenizerModelFile(const std::string& model_dir) {
   return std::move(contents.file);
 }
 
+void AddModelFileRoles(const std::string& model_dir, nlohmann::ordered_json* special_tokens) {
+  const std::filesystem::path dir(model_dir);
+  const bool named = special_tokens->contains("bos_token") && special_tokens->contains("eos_token");
+  if (named || std::filesystem::exists(dir / "tokenizer.json") ||
+      !std::filesystem::exists(dir / "tokenizer.model")) {
+    return;
+  }
+  const TokenizerFile file = ReadTokenizerModelFile(model_dir);
+  for (const auto& [role, token] : file.roles.items()) {
+    if (!special_tokens->contains(role)) (*special_tokens)[role] = token;
+  }
+}
+
 }  // namespace liger::trainer

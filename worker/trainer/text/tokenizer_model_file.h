@@ -17,6 +17,10 @@ namespace liger::trainer {
 // exists: added_tokens_decoder, add_bos_token (true) and add_eos_token (false).
 TokenizerFile ReadTokenizerModelFile(const std::string& model_dir);
 
+// Adds to `special_tokens` (role to token) the roles that only the tokenizer.model of
+// a folder without tokenizer.json names.
+void AddModelFileRoles(const std::string& model_dir, nlohmann::ordered_json* special_tokens);
+
 // The parts of tokenizer.json that both formats' readers write.
 namespace pipeline {
 

@@ -1,0 +1,178 @@
+#include "worker/trainer/gguf/folder_files.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/gguf/dequantize.h"
+
+namespace liger::trainer {
+namespace {
+
+using nlohmann::ordered_json;
+
+// Keys of a Llama's config are "llama.<name>".
+class LlamaKeys {
+ public:
+  explicit LlamaKeys(const GgufFile& file) : file_(file) {
+    const std::string architecture = file.String("general.architecture").value_or("");
+    if (architecture != "llama") {
+      file.FailAt("general.architecture",
+                  "is '" + architecture + "'; only llama's files can be imported");
+    }
+    if (file.Integer("llama.expert_count").value_or(0) != 0) {
+      file.FailAt("llama.expert_count", "asks for a mixture of experts, which is not implemented");
+    }
+  }
+
+  int64_t Required(const std::string& name) const {
+    const auto value = file_.Integer("llama." + name);
+    if (!value) file_.FailAt("llama." + name, "is missing");
+    return *value;
+  }
+  std::optional<int64_t> Integer(const std::string& name) const {
+    return file_.Integer("llama." + name);
+  }
+  std::optional<double> Number(const std::string& name) const {
+    return file_.Number("llama." + name);
+  }
+  [[noreturn]] void Fail(const std::string& name, const std::string& what) const {
+    file_.FailAt("llama." + name, what);
+  }
+
+ private:
+  const GgufFile& file_;
+};
+
+// Llama 3.1's scaling comes as a tensor: what each frequency is divided by.
+constexpr char kRopeFactors[] = "rope_freqs.weight";
+constexpr double kLowFrequencyFactor = 1, kHighFrequencyFactor = 4, kOriginalContext = 8192;
+
+double Llama3Factor(double frequency, double factor) {
+  const double wavelength = 2 * std::numbers::pi / frequency;
+  if (wavelength < kOriginalContext / kHighFrequencyFactor) return 1;
+  if (wavelength > kOriginalContext / kLowFrequencyFactor) return factor;
+  const double smooth = (kOriginalContext / wavelength - kLowFrequencyFactor) /
+                        (kHighFrequencyFactor - kLowFrequencyFactor);
+  return 1 / ((1 - smooth) / factor + smooth);
+}
+
+ordered_json Llama3Scaling(const GgufFile& file, const GgufTensor& tensor, double theta,
+                           int64_t head_dim) {
+  const at::Tensor factors = Dequantize(file, tensor);
+  const float* values = factors.const_data_ptr<float>();
+  const double factor = values[tensor.numel() - 1];
+  bool known = tensor.numel() == head_dim / 2 && factor > 0;
+  for (int64_t i = 0; known && i < tensor.numel(); ++i) {
+    const double frequency = std::pow(theta, -2.0 * double(i) / double(head_dim));
+    const double expected = Llama3Factor(frequency, factor);
+    known = std::abs(values[i] - expected) <= 1e-4 * expected;
+  }
+  if (!known) {
+    throw ConfigError(file.path() + ": byte " + std::to_string(tensor.begin) + ": " + kRopeFactors +
+                          " is not the scaling of Llama 3.1 and 3.2",
+                      "Use the model's original Hugging Face folder.")
+        .File(file.path());
+  }
+  return {{"rope_type", "llama3"},
+          {"factor", factor},
+          {"low_freq_factor", kLowFrequencyFactor},
+          {"high_freq_factor", kHighFrequencyFactor},
+          {"original_max_position_embeddings", int64_t(kOriginalContext)}};
+}
+
+// rope_scaling, or null.
+ordered_json RopeScaling(const GgufFile& file, const LlamaKeys& keys, double theta,
+                         int64_t head_dim) {
+  const auto factors = file.tensors().find(kRopeFactors);
+  if (factors != file.tensors().end()) {
+    return Llama3Scaling(file, factors->second, theta, head_dim);
+  }
+  const std::string type = file.String("llama.rope.scaling.type").value_or("none");
+  if (type == "none") return nullptr;
+  if (type != "linear" && type != "yarn") {
+    keys.Fail("rope.scaling.type", "is '" + type + "', which is not implemented");
+  }
+  const auto factor = keys.Number("rope.scaling.factor");
+  if (!factor) keys.Fail("rope.scaling.factor", "is missing");
+  ordered_json scaling = {{"rope_type", type}, {"factor", *factor}};
+  if (type == "yarn") {
+    scaling["original_max_position_embeddings"] =
+        keys.Required("rope.scaling.original_context_length");
+  }
+  return scaling;
+}
+
+const GgufTensor& RequireMatrix(const GgufFile& file, const std::string& name) {
+  const auto it = file.tensors().find(name);
+  if (it != file.tensors().end() && it->second.shape.size() == 2) return it->second;
+  throw ConfigError(file.path() + " has no matrix " + name,
+                    "Use a GGUF file of a whole model (not a shard, an adapter or a vocabulary).")
+      .File(file.path());
+}
+
+int64_t HeadDim(const LlamaKeys& keys, int64_t hidden_size, int64_t heads) {
+  const int64_t head_dim =
+      keys.Integer("attention.key_length").value_or(heads == 0 ? 0 : hidden_size / heads);
+  const int64_t values = keys.Integer("attention.value_length").value_or(head_dim);
+  if (values != head_dim) {
+    keys.Fail("attention.value_length", "differs from attention.key_length");
+  }
+  if (keys.Integer("rope.dimension_count").value_or(head_dim) != head_dim) {
+    keys.Fail("rope.dimension_count", "is not all of a head, which is not implemented");
+  }
+  return head_dim;
+}
+
+// The roles of tokens that config.json and generation_config.json name.
+void AddTokenIds(const GgufFile& file, ordered_json& json) {
+  for (const auto& [key, gguf_key] :
+       {std::pair("bos_token_id", "tokenizer.ggml.bos_token_id"),
+        std::pair("eos_token_id", "tokenizer.ggml.eos_token_id"),
+        std::pair("pad_token_id", "tokenizer.ggml.padding_token_id")}) {
+    if (const auto id = file.Integer(gguf_key)) json[key] = *id;
+  }
+}
+
+}  // namespace
+
+ordered_json GgufConfig(const GgufFile& file) {
+  const LlamaKeys keys(file);
+  const int64_t hidden_size = keys.Required("embedding_length");
+  const int64_t heads = keys.Required("attention.head_count");
+  const int64_t head_dim = HeadDim(keys, hidden_size, heads);
+  const double theta = keys.Number("rope.freq_base").value_or(10000);
+  const auto epsilon = keys.Number("attention.layer_norm_rms_epsilon");
+  if (!epsilon) keys.Fail("attention.layer_norm_rms_epsilon", "is missing");
+  const auto has = [&](const char* name) { return file.tensors().contains(name); };
+  ordered_json config = {
+      {"architectures", {"LlamaForCausalLM"}},
+      {"model_type", "llama"},
+      {"vocab_size", RequireMatrix(file, "token_embd.weight").shape[0]},
+      {"hidden_size", hidden_size},
+      {"intermediate_size", keys.Required("feed_forward_length")},
+      {"num_hidden_layers", keys.Required("block_count")},
+      {"num_attention_heads", heads},
+      {"num_key_value_heads", keys.Integer("attention.head_count_kv").value_or(heads)},
+      {"head_dim", head_dim},
+      {"hidden_act", "silu"},
+      {"max_position_embeddings", keys.Required("context_length")},
+      {"initializer_range", 0.02},
+      {"rms_norm_eps", *epsilon},
+      {"rope_theta", theta},
+      {"rope_scaling", RopeScaling(file, keys, theta, head_dim)},
+      {"attention_bias", has("blk.0.attn_q.bias")},
+      {"mlp_bias", has("blk.0.ffn_gate.bias")},
+      {"tie_word_embeddings", !has("output.weight")},
+  };
+  AddTokenIds(file, config);
+  return config;
+}
+
+ordered_json GgufGenerationConfig(const GgufFile& file) {
+  ordered_json config = {{"_from_model_config", true}};
+  AddTokenIds(file, config);
+  return config;
+}
+
+}  // namespace liger::trainer
