@@ -60,7 +60,9 @@ ordered_json SavedConfig(const std::string& source_dir, at::ScalarType dtype) {
   return config;
 }
 
-std::map<std::string, std::string> FilesToCopy(const std::string& source_dir) {
+}  // namespace
+
+std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir) {
   std::map<std::string, std::string> files;
   const fs::path source(source_dir);
   for (const std::string_view name : kCopiedFiles) {
@@ -82,8 +84,10 @@ std::map<std::string, std::string> FilesToCopy(const std::string& source_dir) {
   return files;
 }
 
+namespace {
+
 std::map<std::string, std::string> Copies(const SaveModelRequest& request) {
-  std::map<std::string, std::string> copies = FilesToCopy(request.source_dir);
+  std::map<std::string, std::string> copies = FilesBesideWeights(request.source_dir);
   for (const auto& [name, path] : request.copy_files) copies[name] = path;
   return copies;
 }
@@ -99,8 +103,10 @@ std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors
   return kept;
 }
 
-int64_t BytesNeeded(const std::vector<NamedTensor>& tensors, at::ScalarType dtype,
-                    const std::map<std::string, std::string>& copies) {
+}  // namespace
+
+int64_t BytesOf(const std::vector<NamedTensor>& tensors, std::optional<at::ScalarType> dtype,
+                const std::map<std::string, std::string>& copies) {
   int64_t bytes = kSmallFilesBytes;
   for (const NamedTensor& tensor : tensors) bytes += SavedBytes(tensor, dtype);
   std::error_code error;
@@ -110,8 +116,6 @@ int64_t BytesNeeded(const std::vector<NamedTensor>& tensors, at::ScalarType dtyp
   }
   return bytes;
 }
-
-}  // namespace
 
 json ReadModelConfig(const std::string& model_dir) {
   return ReadJsonObject(fs::path(model_dir) / "config.json");
@@ -125,14 +129,14 @@ std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
 
 int64_t BytesToSave(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
-  return BytesNeeded(WithoutTiedHead(request.tensors, config), request.dtype, Copies(request));
+  return BytesOf(WithoutTiedHead(request.tensors, config), request.dtype, Copies(request));
 }
 
 SavedFolder SaveModel(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
   const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
   const std::map<std::string, std::string> copies = Copies(request);
-  OutputFolder folder(request.dir, request.overwrite, BytesNeeded(tensors, request.dtype, copies));
+  OutputFolder folder(request.dir, request.overwrite, BytesOf(tensors, request.dtype, copies));
   WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
   folder.Write("config.json", config.dump(2) + "\n");
   for (const auto& [name, path] : copies) folder.Copy(name, path);

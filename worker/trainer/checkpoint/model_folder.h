@@ -43,6 +43,15 @@ struct SaveModelRequest {
   std::map<std::string, std::string> copy_files;
 };
 
+// Files of a Hugging Face folder that go with its weights, by name: tokenizer,
+// chat templates, generation's defaults, licences.
+std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir);
+
+// What tensors saved in `dtype` (nullopt: their own), files to copy and the small
+// ones beside them take of the disk, rounded up.
+int64_t BytesOf(const std::vector<NamedTensor>& tensors, std::optional<at::ScalarType> dtype,
+                const std::map<std::string, std::string>& copies);
+
 // What SaveModel will take of the disk, rounded up.
 int64_t BytesToSave(const SaveModelRequest& request);
 

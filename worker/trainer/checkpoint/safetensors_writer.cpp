@@ -103,7 +103,8 @@ void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
   file->Write(HeaderBytes(order, float_dtype, metadata));
   for (const NamedTensor* tensor : order) {
     const at::Tensor host =
-        tensor->tensor.detach()
+        (tensor->make ? tensor->make() : tensor->tensor)
+            .detach()
             .to(at::TensorOptions(at::kCPU).dtype(SavedDtype(tensor->tensor, float_dtype)))
             .contiguous();
     file->Write({static_cast<const char*>(host.const_data_ptr()),

@@ -17,7 +17,8 @@ namespace liger::trainer {
 struct InputPaths {
   std::string model_dir;
   std::string train_path;
-  std::string eval_path;  // empty: no separate file
+  std::string eval_path;    // empty: no separate file
+  std::string adapter_dir;  // empty: the job starts from no adapter
 
   // Throws TrainerError (CONFIG) naming the field.
   static InputPaths Resolve(const Request& request);
