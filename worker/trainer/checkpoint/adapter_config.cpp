@@ -79,7 +79,8 @@ class Reader {
   template <typename T>
   std::vector<std::pair<std::string, T>> Patterns(const std::string& key) const {
     std::vector<std::pair<std::string, T>> patterns;
-    for (const auto& [name, value] : Get(key, ordered_json::object()).items()) {
+    const ordered_json given = Get(key, ordered_json::object());
+    for (const auto& [name, value] : given.items()) {
       const bool plain = std::all_of(name.begin(), name.end(), [](unsigned char c) {
         return std::isalnum(c) || c == '_' || c == '.' || c == '-';
       });

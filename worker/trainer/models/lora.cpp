@@ -115,7 +115,6 @@ std::vector<ExpectedTensor> ExpectedTensors(const CausalLM& model, const LoraTar
   }
   const auto parameters = model.named_parameters();
   for (const std::string& name : targets.saved) add(name, parameters[name].sizes().vec());
-  if (targets.saves_tied_head) add(kTiedHead, parameters[kEmbeddingWeight].sizes().vec());
   return expected;
 }
 
@@ -160,7 +159,10 @@ LoraTargets LoraTargets::FindInFolder(const CausalLM& model, const AdapterConfig
     if (!linear || name == kHead || !reader.Has(kAdapterPrefix + name + std::string(kA))) continue;
     targets.layers.push_back({name, linear, OptionsOf(config, name)});
   }
-  reader.Check(ExpectedTensors(model, targets));
+  // PEFT saves a tied head beside its embedding, or not.
+  reader.Check(ExpectedTensors(model, targets), [&targets](std::string_view name) {
+    return targets.saves_tied_head && name == std::string(kAdapterPrefix) + kTiedHead;
+  });
   if (targets.layers.empty()) {
     throw ConfigError("the adapter in " + dir + " has no layer of this model",
                       "name the model that the adapter was trained for")
