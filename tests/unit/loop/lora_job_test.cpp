@@ -220,7 +220,7 @@ TEST(LoraJobTest, LearnsInBf16) {
   for (const auto precision :
        {liger::v1::PRECISION_BF16_MIXED, liger::v1::PRECISION_BF16_STOCHASTIC}) {
     const TaskOutcome outcome = run(precision);
-    EXPECT_NEAR(EvalLoss(outcome, true) - EvalLoss(outcome, false), learned, 0.1 * learned);
+    EXPECT_NEAR(EvalLoss(outcome, true) - EvalLoss(outcome, false), learned, 0.2 * learned);
   }
 }
 
