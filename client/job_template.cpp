@@ -25,6 +25,8 @@ dataset:
   # shuffle: true
 
 @METHOD@
+# lora: {r: 16, lora_alpha: 32}   # trains adapters on every linear layer, not the model
+
 training:
   learning_rate: @LR@           # (default @DEFAULT_LR@)
   max_steps: 20                 # 0: num_train_epochs decides (default 0)

@@ -65,6 +65,13 @@ void Checks::OneOf(const std::string& field, const std::string& value,
   Add(field, absl::StrCat("'", value, "' is not one of ", absl::StrJoin(known, ", ")));
 }
 
+void Checks::Scheme(const std::string& field, const std::string& uri) {
+  const size_t scheme = uri.find("://");
+  if (scheme == std::string::npos || uri.compare(0, scheme, "file") == 0) return;
+  Add(field,
+      absl::StrCat("scheme '", uri.substr(0, scheme), "' is not supported; use a path or file://"));
+}
+
 void Checks::InRanges(std::span<const Range> ranges) {
   for (const Range& range : ranges) InRange(range);
 }

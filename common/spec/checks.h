@@ -34,6 +34,8 @@ class Checks {
   // value is one of known.
   void OneOf(const std::string& field, const std::string& value,
              const std::vector<std::string>& known);
+  // A place of input or output; empty: not given.
+  void Scheme(const std::string& field, const std::string& uri);
   // Each field, where it is set, lies in its range.
   void InRanges(std::span<const Range> ranges);
 
@@ -50,6 +52,7 @@ class Checks {
 void CheckMethods(Checks& checks);
 void CheckDataset(Checks& checks);
 void CheckTraining(Checks& checks);
+void CheckLora(Checks& checks);
 
 }  // namespace liger
 

@@ -80,6 +80,17 @@ void FillMethod(JobSpec* spec) {
   }
 }
 
+void FillLora(liger::v1::LoraSpec* lora) {
+  LIGER_DEFAULT(lora, merge, false);
+  if (!lora->adapter_uri().empty()) return;  // the rest is the folder's
+  LIGER_DEFAULT(lora, r, 16);
+  LIGER_DEFAULT(lora, lora_alpha, 2.0 * lora->r());
+  LIGER_DEFAULT(lora, lora_dropout, 0.0);
+  if (lora->target_modules().empty()) lora->add_target_modules("all-linear");
+  LIGER_DEFAULT(lora, use_rslora, false);
+  LIGER_DEFAULT(lora, use_dora, false);
+}
+
 void FillDtypes(TrainingSpec* training, bool cuda) {
   using namespace liger::v1;  // NOLINT: the enum values below read better bare
   if (training->precision() == PRECISION_UNSPECIFIED) {
@@ -153,6 +164,7 @@ void FillDefaults(JobSpec* spec) {
   LIGER_DEFAULT(spec, priority, 0);
   LIGER_DEFAULT(spec->mutable_model(), random_init, false);
   FillMethod(spec);
+  if (spec->has_lora()) FillLora(spec->mutable_lora());
   auto* resources = spec->mutable_resources();
   if (resources->device_kind() == liger::v1::DEVICE_KIND_UNSPECIFIED) {
     resources->set_device_kind(liger::v1::DEVICE_KIND_CPU);

@@ -38,11 +38,7 @@ void CheckInputs(Checks& checks) {
         {"dataset.uri", checks.spec().dataset().uri()},
         {"dataset.eval_uri", checks.spec().dataset().eval_uri()},
         {"output.uri", checks.spec().output().uri()}}) {
-    const size_t scheme = uri.find("://");
-    if (scheme != std::string::npos && uri.compare(0, scheme, "file") != 0) {
-      checks.Add(field, absl::StrCat("scheme '", uri.substr(0, scheme),
-                                     "' is not supported; use a path or file://"));
-    }
+    checks.Scheme(field, uri);
   }
 }
 
@@ -67,6 +63,7 @@ std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec) {
   CheckInputs(checks);
   CheckDataset(checks);
   CheckTraining(checks);
+  CheckLora(checks);
   CheckResources(checks);
   checks.InRanges(kRanges);
   return checks.Take();

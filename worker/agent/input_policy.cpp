@@ -31,7 +31,8 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
   const std::vector<std::pair<std::string, std::string>> inputs = {
       {"model.uri", InputUri(spec.model().uri(), spec.model().name())},
       {"dataset.uri", InputUri(spec.dataset().uri(), spec.dataset().name())},
-      {"dataset.eval_uri", spec.dataset().eval_uri()}};
+      {"dataset.eval_uri", spec.dataset().eval_uri()},
+      {"lora.adapter_uri", spec.lora().adapter_uri()}};
   for (const auto& [field, uri] : inputs) {
     if (uri.empty()) continue;
     if (absl::Status s = CheckInputUri(uri, roots, services.allowed_roots); !s.ok()) {

@@ -302,5 +302,41 @@ TEST(SpecTest, NamesOfColumnsAndRolesAreKnownOnes) {
   EXPECT_THAT(TrainingFields("truncation_mode: middle"), ElementsAre("training.truncation_mode"));
 }
 
+TEST(SpecTest, LoraIsFilledAndChecked) {
+  const auto with = [](const std::string& lora) { return "{model: m, sft: , lora: " + lora + "}"; };
+  JobSpec spec = Parse(with("{r: 4}"));
+  FillDefaults(&spec);
+  EXPECT_EQ(spec.lora().lora_alpha(), 8);
+  EXPECT_EQ(spec.lora().lora_dropout(), 0);
+  EXPECT_THAT(spec.lora().target_modules(), ElementsAre("all-linear"));
+  EXPECT_THAT(ValidateSpec(spec), IsEmpty());
+  JobSpec bare = Parse(with("{}"));
+  ASSERT_TRUE(bare.has_lora());
+  FillDefaults(&bare);
+  EXPECT_EQ(bare.lora().r(), 16);
+  JobSpec none = Parse("{model: m, sft: }");
+  FillDefaults(&none);
+  EXPECT_FALSE(none.has_lora());
+  // The folder's fields stay its own, before and after.
+  JobSpec more = Parse(with("{adapter_uri: /a, merge: true}"));
+  FillDefaults(&more);
+  EXPECT_FALSE(more.lora().has_r());
+  EXPECT_THAT(ValidateSpec(more), IsEmpty());
+
+  EXPECT_THAT(Fields(with("{r: 0}")), ElementsAre("lora.r"));
+  EXPECT_THAT(Fields(with("{lora_alpha: 0}")), ElementsAre("lora.lora_alpha"));
+  EXPECT_THAT(Fields(with("{lora_dropout: 1}")), ElementsAre("lora.lora_dropout"));
+  EXPECT_THAT(Fields(with("{adapter_uri: /a, r: 4, use_dora: true}")),
+              ElementsAre("lora.r", "lora.use_dora"));
+  EXPECT_THAT(Fields(with("{adapter_uri: 's3://a'}")), ElementsAre("lora.adapter_uri"));
+  EXPECT_THAT(Fields(with("{target_modules: [all-linear, q_proj]}")),
+              ElementsAre("lora.target_modules"));
+  EXPECT_THAT(Fields(with("{target_modules: [lm_head]}")), ElementsAre("lora.target_modules"));
+  EXPECT_THAT(Fields(with("{target_modules: [q_proj], modules_to_save: [q_proj]}")),
+              ElementsAre("lora.modules_to_save"));
+  EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, lora: {}}"),
+              ElementsAre("dpo.sync_ref_model"));
+}
+
 }  // namespace
 }  // namespace liger

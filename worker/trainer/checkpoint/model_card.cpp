@@ -34,19 +34,38 @@ std::string Upper(std::string text) {
   return text;
 }
 
-// A row of a table for each scalar that is set.
-std::string SettingRows(const Message& message) {
+// A row of a table for each scalar that is set, and with `lists` for each list of
+// them (those of training are the user's texts).
+std::string SettingRows(const Message& message, bool lists) {
   std::vector<const FieldDescriptor*> fields;
   message.GetReflection()->ListFields(message, &fields);
   std::string rows;
   for (const FieldDescriptor* field : fields) {
-    if (field->is_repeated() || field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) continue;
-    std::string value;
-    google::protobuf::TextFormat::PrintFieldValueToString(message, field, -1, &value);
-    rows += "| " + field->name() + " | " + value + " |\n";
+    if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) continue;
+    if (field->is_repeated() && !lists) continue;
+    const int size = field->is_repeated() ? message.GetReflection()->FieldSize(message, field) : 1;
+    std::string values;
+    for (int i = 0; i < size; ++i) {
+      std::string value;
+      google::protobuf::TextFormat::PrintFieldValueToString(message, field,
+                                                            field->is_repeated() ? i : -1, &value);
+      values += (i == 0 ? "" : ", ") + value;
+    }
+    rows += "| " + field->name() + " | " + values + " |\n";
   }
   return rows;
 }
+
+constexpr char kUseModel[] =
+    "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+    "tokenizer = AutoTokenizer.from_pretrained(\".\")\n"
+    "model = AutoModelForCausalLM.from_pretrained(\".\")\n";
+// Takes the base model from where adapter_config.json says.
+constexpr char kUseAdapter[] =
+    "from peft import AutoPeftModelForCausalLM\n"
+    "from transformers import AutoTokenizer\n\n"
+    "tokenizer = AutoTokenizer.from_pretrained(\".\")\n"
+    "model = AutoPeftModelForCausalLM.from_pretrained(\".\")\n";
 
 const Message* MethodMessage(const JobSpec& spec) {
   const FieldDescriptor* field =
@@ -73,10 +92,13 @@ std::string MakeModelCard(const JobSpec& spec,
       LastPart(spec.model().name().empty() ? spec.model().uri() : spec.model().name());
   const std::string data =
       LastPart(spec.dataset().name().empty() ? spec.dataset().uri() : spec.dataset().name());
-  std::string card = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- " +
-                     method + "\n- generated_from_trainer\n---\n\n";
+  const bool adapter = spec.has_lora() && !spec.lora().merge();
+  std::string card = std::string("---\nlibrary_name: ") + (adapter ? "peft" : "transformers") +
+                     "\npipeline_tag: text-generation\ntags:\n- " + method +
+                     (spec.has_lora() ? "\n- lora" : "") + "\n- generated_from_trainer\n---\n\n";
   card += "# " + (spec.name().empty() ? base + "-" + method : spec.name()) + "\n\n";
   card += base + ", fine-tuned with " + Upper(method) + " on " + data + " by liger service.\n";
+  if (adapter) card += "This is an adapter: it needs the base model's weights.\n";
   if (spec.model().random_init()) {
     card += "Training started from random weights of the base model's shape.\n";
   }
@@ -85,12 +107,10 @@ std::string MakeModelCard(const JobSpec& spec,
     card += "\n## Results\n\n| metric | value |\n|---|---|\n" + ResultRows(results);
   }
   card += "\n## Training\n\n| setting | value |\n|---|---|\n";
-  if (const Message* settings = MethodMessage(spec)) card += SettingRows(*settings);
-  card += SettingRows(spec.training()) + SettingRows(spec.kernels());
-  card +=
-      "\n## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-      "tokenizer = AutoTokenizer.from_pretrained(\".\")\n"
-      "model = AutoModelForCausalLM.from_pretrained(\".\")\n```\n";
+  if (const Message* settings = MethodMessage(spec)) card += SettingRows(*settings, /*lists=*/true);
+  if (spec.has_lora()) card += SettingRows(spec.lora(), /*lists=*/true);
+  card += SettingRows(spec.training(), false) + SettingRows(spec.kernels(), false);
+  card += std::string("\n## Use\n\n```python\n") + (adapter ? kUseAdapter : kUseModel) + "```\n";
   return card;
 }
 

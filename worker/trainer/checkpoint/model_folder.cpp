@@ -77,8 +77,10 @@ std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors
   return kept;
 }
 
-int64_t BytesNeeded(const std::vector<NamedTensor>& tensors, at::ScalarType dtype,
-                    const std::map<std::string, std::string>& copies) {
+}  // namespace
+
+int64_t BytesOf(const std::vector<NamedTensor>& tensors, std::optional<at::ScalarType> dtype,
+                const std::map<std::string, std::string>& copies) {
   int64_t bytes = kSmallFilesBytes;
   for (const NamedTensor& tensor : tensors) bytes += SavedBytes(tensor, dtype);
   std::error_code error;
@@ -125,14 +127,14 @@ std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
 
 int64_t BytesToSave(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
-  return BytesNeeded(WithoutTiedHead(request.tensors, config), request.dtype, Copies(request));
+  return BytesOf(WithoutTiedHead(request.tensors, config), request.dtype, Copies(request));
 }
 
 SavedFolder SaveModel(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
   const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
   const std::map<std::string, std::string> copies = Copies(request);
-  OutputFolder folder(request.dir, request.overwrite, BytesNeeded(tensors, request.dtype, copies));
+  OutputFolder folder(request.dir, request.overwrite, BytesOf(tensors, request.dtype, copies));
   WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
   folder.Write("config.json", config.dump(2) + "\n");
   for (const auto& [name, path] : copies) folder.Copy(name, path);

@@ -47,6 +47,11 @@ struct SaveModelRequest {
   std::map<std::string, std::string> copy_files;
 };
 
+// What tensors saved in `dtype` (nullopt: their own), files to copy and the small
+// ones beside them take of the disk, rounded up.
+int64_t BytesOf(const std::vector<NamedTensor>& tensors, std::optional<at::ScalarType> dtype,
+                const std::map<std::string, std::string>& copies);
+
 // What SaveModel will take of the disk, rounded up.
 int64_t BytesToSave(const SaveModelRequest& request);
 

@@ -5,6 +5,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -79,6 +80,9 @@ class SafetensorsFile {
 struct NamedTensor {
   std::string name;
   at::Tensor tensor;
+  // Gives what is written instead, of the same shape, when its turn comes; so that
+  // merged weights do not exist all at once. None: the tensor itself.
+  std::function<at::Tensor()> make = nullptr;
 };
 
 }  // namespace liger::trainer

@@ -96,14 +96,14 @@ int64_t SavedBytes(const NamedTensor& tensor, std::optional<at::ScalarType> floa
 void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
                       const std::vector<NamedTensor>& tensors,
                       std::optional<at::ScalarType> float_dtype,
-                      const std::map<std::string, std::string>& metadata, const MakeTensor& make) {
+                      const std::map<std::string, std::string>& metadata) {
   const at::NoGradGuard no_grad;
   const std::vector<const NamedTensor*> order = FileOrder(tensors, float_dtype);
   const std::unique_ptr<FileWriter> file = folder.Create(file_name);
   file->Write(HeaderBytes(order, float_dtype, metadata));
   for (const NamedTensor* tensor : order) {
     const at::Tensor host =
-        (make ? make(*tensor) : tensor->tensor)
+        (tensor->make ? tensor->make() : tensor->tensor)
             .detach()
             .to(at::TensorOptions(at::kCPU).dtype(SavedDtype(tensor->tensor, float_dtype)))
             .contiguous();
@@ -114,11 +114,11 @@ void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
 }
 
 void WriteWeights(OutputFolder& folder, const std::vector<NamedTensor>& tensors,
-                  at::ScalarType dtype, int64_t max_shard_bytes, const MakeTensor& make) {
+                  at::ScalarType dtype, int64_t max_shard_bytes) {
   const std::map<std::string, std::string> metadata = {{"format", "pt"}};
   const auto shards = SplitIntoShards(tensors, dtype, max_shard_bytes);
   if (shards.size() == 1) {
-    WriteSafetensors(folder, "model.safetensors", tensors, dtype, metadata, make);
+    WriteSafetensors(folder, "model.safetensors", tensors, dtype, metadata);
     return;
   }
   int64_t parameters = 0;
@@ -126,7 +126,7 @@ void WriteWeights(OutputFolder& folder, const std::vector<NamedTensor>& tensors,
   std::map<std::string, std::string> weight_map;
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = ShardName(i, shards.size());
-    WriteSafetensors(folder, name, shards[i], dtype, metadata, make);
+    WriteSafetensors(folder, name, shards[i], dtype, metadata);
     for (const NamedTensor& tensor : shards[i]) {
       weight_map[tensor.name] = name;
       parameters += tensor.tensor.numel();

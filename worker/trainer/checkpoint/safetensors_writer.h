@@ -15,10 +15,6 @@
 
 namespace liger::trainer {
 
-// The values of a tensor that was given on the meta device, fetched when it is
-// written.
-using MakeTensor = std::function<at::Tensor(const NamedTensor&)>;
-
 // Writes one safetensors file into the folder. Floating-point tensors are
 // converted to float_dtype when given, one at a time: at most one tensor's
 // bytes are held beside the tensors themselves. In the file they lie by
@@ -29,8 +25,7 @@ using MakeTensor = std::function<at::Tensor(const NamedTensor&)>;
 void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
                       const std::vector<NamedTensor>& tensors,
                       std::optional<at::ScalarType> float_dtype = std::nullopt,
-                      const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
-                      const MakeTensor& make = nullptr);
+                      const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 // Bytes of a tensor's data in the file.
 int64_t SavedBytes(const NamedTensor& tensor, std::optional<at::ScalarType> float_dtype);
@@ -39,7 +34,7 @@ int64_t SavedBytes(const NamedTensor& tensor, std::optional<at::ScalarType> floa
 // they are more than max_shard_bytes, model-00001-of-0000N.safetensors and
 // model.safetensors.index.json. Shards are filled in the order given.
 void WriteWeights(OutputFolder& folder, const std::vector<NamedTensor>& tensors,
-                  at::ScalarType dtype, int64_t max_shard_bytes, const MakeTensor& make = nullptr);
+                  at::ScalarType dtype, int64_t max_shard_bytes);
 
 }  // namespace liger::trainer
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/safetensors_header.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/json_file.h"
@@ -100,19 +101,7 @@ WeightReader WeightReader::Open(const std::string& model_dir) {
   } else {
     throw NoWeights(model_dir);
   }
-  for (const std::string& shard : shards) {
-    auto file = SafetensorsFile::Open(dir / shard);
-    for (const auto& [name, info] : file->tensors()) {
-      const auto [it, inserted] = reader.owner_.emplace(name, file.get());
-      if (!inserted) {
-        throw ConfigError(
-            "tensor " + name + " is in two shards: " + it->second->path() + " and " + file->path(),
-            "Download or copy the model again.")
-            .File(file->path());
-      }
-    }
-    reader.files_.push_back(std::move(file));
-  }
+  for (const std::string& shard : shards) reader.Add(dir / shard);
   for (const auto& [tensor, shard] : weight_map) {
     const auto it = reader.owner_.find(tensor);
     if (it == reader.owner_.end() || fs::path(it->second->path()).filename() != shard) {
@@ -123,6 +112,35 @@ WeightReader WeightReader::Open(const std::string& model_dir) {
     }
   }
   return reader;
+}
+
+WeightReader WeightReader::OpenAdapter(const std::string& adapter_dir) {
+  const fs::path path = fs::path(adapter_dir) / kAdapterWeights;
+  if (!fs::exists(path)) {
+    throw ConfigError(adapter_dir + " holds no " + kAdapterWeights,
+                      "Name a folder that PEFT or a LoRA job has saved; convert an "
+                      "adapter_model.bin with PEFT (load it, then save_pretrained).")
+        .File(adapter_dir)
+        .Field("lora.adapter_uri");
+  }
+  WeightReader reader;
+  reader.dir_ = adapter_dir;
+  reader.adapter_ = true;
+  reader.Add(path);
+  return reader;
+}
+
+void WeightReader::Add(const std::string& path) {
+  auto file = SafetensorsFile::Open(path);
+  for (const auto& [name, info] : file->tensors()) {
+    const auto [it, inserted] = owner_.emplace(name, file.get());
+    if (inserted) continue;
+    throw ConfigError(
+        "tensor " + name + " is in two shards: " + it->second->path() + " and " + file->path(),
+        "Download or copy the model again.")
+        .File(file->path());
+  }
+  files_.push_back(std::move(file));
 }
 
 const TensorInfo& WeightReader::Info(const std::string& name) const {
@@ -182,6 +200,13 @@ void WeightReader::Check(const std::vector<ExpectedTensor>& expected,
   add("unknown to the model: ", extra);
   add("quantised: ", quantised);
   if (what.empty()) return;
+  if (adapter_) {
+    throw ConfigError("the adapter in " + dir_ + " does not fit the model: " + what,
+                      "Name the model that the adapter was trained for, or train a new adapter "
+                      "(leave lora.adapter_uri out).")
+        .File(dir_)
+        .Field("lora.adapter_uri");
+  }
   throw ConfigError("the weights in " + dir_ + " do not fit its config.json: " + what,
                     quantised.empty()
                         ? "Check that config.json and the weights belong to the same model and "

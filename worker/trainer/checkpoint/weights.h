@@ -34,6 +34,9 @@ class WeightReader {
   // SafetensorsFile::Open finds.
   static WeightReader Open(const std::string& model_dir);
 
+  // The tensors of a PEFT adapter's folder; Check then speaks of the base model.
+  static WeightReader OpenAdapter(const std::string& adapter_dir);
+
   // By name, over all shards.
   const std::map<std::string, const SafetensorsFile*>& tensors() const { return owner_; }
   bool Has(const std::string& name) const { return owner_.count(name) != 0; }
@@ -57,7 +60,10 @@ class WeightReader {
                 const IgnorablePredicate& ignorable = nullptr) const;
 
  private:
+  void Add(const std::string& path);
+
   std::string dir_;
+  bool adapter_ = false;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, const SafetensorsFile*> owner_;
 };

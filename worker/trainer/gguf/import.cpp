@@ -46,8 +46,7 @@ class Importer {
     int64_t bytes = kTextBytes;
     for (const NamedTensor& tensor : targets_) bytes += SavedBytes(tensor, dtype_);
     OutputFolder folder(options_.output, /*overwrite=*/false, bytes);
-    WriteWeights(folder, targets_, dtype_, kMaxShardBytes,
-                 [this](const NamedTensor& target) { return Weight(target.name); });
+    WriteWeights(folder, targets_, dtype_, kMaxShardBytes);
     folder.Write("config.json", config_.dump(2) + "\n");
     folder.Write("generation_config.json", GgufGenerationConfig(*file_).dump(2) + "\n");
     for (const auto& [name, content] : files) folder.Write(name, content);
@@ -84,7 +83,8 @@ class Importer {
              ", not " + ShapeString(parameter.value().sizes().vec()) +
              ", as the metadata asks for");
       }
-      targets_.push_back({parameter.key(), parameter.value().detach()});
+      targets_.push_back({parameter.key(), parameter.value().detach(),
+                          [this, name = parameter.key()] { return Weight(name); }});
     }
     for (const auto& [ours, tensor] : sources_) {
       if (!model->named_parameters().contains(ours)) {

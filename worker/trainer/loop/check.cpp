@@ -5,6 +5,7 @@
 #include "common/spec/violations.h"
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/inputs.h"
+#include "worker/trainer/loop/lora_setup.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
@@ -48,13 +49,27 @@ void CheckSettings(Checks& checks, const liger::v1::JobSpec& spec) {
   checks.Run("method", "method", [&] { MakeObjective(spec); });
 }
 
+// What an adapter changes of the model, and that it fits.
+void CheckLora(Checks& checks, const Request& request, const std::string& adapter_dir,
+               const ModelConfig& config, tv1::CheckResult& result) {
+  checks.Run("lora", "lora", [&] {
+    const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
+    const LoraSetup lora = LoraSetup::Find(request.spec().lora(), adapter_dir, *model);
+    (*result.mutable_stats())["trained_parameters"] = TrainableNumel(*model, lora.targets);
+  });
+}
+
 // True when the config could be read.
-bool CheckModel(Checks& checks, const Request& request, const std::string& model_dir,
+bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
                 ModelConfig& config, tv1::CheckResult& result) {
+  const std::string& model_dir = paths.model_dir;
+  const bool lora = request.spec().has_lora();
   if (!checks.Run("model config", "model", [&] { config = ModelConfig::FromFolder(model_dir); })) {
     checks.Skip("weights");
+    if (lora) checks.Skip("lora");
     return false;
   }
+  if (lora) CheckLora(checks, request, paths.adapter_dir, config, result);
   checks.Run("weights", "model", [&] {
     const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
     int64_t parameters = 0;
@@ -101,7 +116,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   checks.Run("digests", "model.digest", [&] { RequireDigests(request.spec(), paths); });
   ModelConfig config;
   TextInputs text;
-  const bool has_config = CheckModel(checks, request, paths.model_dir, config, result);
+  const bool has_config = CheckModel(checks, request, paths, config, result);
   const bool has_text = checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths); });
   if (has_config && has_text) {
     checks.Run("generation config", "model",

@@ -4,6 +4,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "worker/trainer/models/evaluation_mode.h"
 
 namespace liger::trainer {
 
@@ -11,6 +12,7 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
                                        const std::vector<Batch>& batches, Strategy& strategy,
                                        const StopFlag& stop) {
   at::NoGradGuard no_grad;
+  const EvaluationMode evaluation(model);
   const absl::Time start = absl::Now();
   MetricSums sums;
   for (const Batch& batch : batches) {

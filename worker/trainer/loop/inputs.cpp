@@ -98,6 +98,9 @@ InputPaths InputPaths::Resolve(const Request& request) {
   if (!spec.dataset().eval_uri().empty()) {
     paths.eval_path = ResolveInput(spec.dataset().eval_uri(), "", roots, "dataset.eval_uri");
   }
+  if (!spec.lora().adapter_uri().empty()) {
+    paths.adapter_dir = ResolveInput(spec.lora().adapter_uri(), "", roots, "lora.adapter_uri");
+  }
   return paths;
 }
 

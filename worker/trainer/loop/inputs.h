@@ -18,7 +18,8 @@ namespace liger::trainer {
 struct InputPaths {
   std::string model_dir;
   std::string train_path;
-  std::string eval_path;  // empty: no separate file
+  std::string eval_path;    // empty: no separate file
+  std::string adapter_dir;  // empty: the job starts from no adapter
   // Set when model_dir is made from a known shape (model.random_init).
   std::shared_ptr<const ShapeFolder> shape;
 

@@ -16,18 +16,29 @@ std::vector<std::pair<std::string, at::Tensor>> NamedLeaves(const CausalLM& mode
 }
 
 TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
-                                  const PrecisionPlan& precision, const Device& device) {
+                                  const PrecisionPlan& precision, const Device& device,
+                                  const std::string& adapter_dir) {
   TrainableModel result;
   const ModelConfig config = ModelConfig::FromFolder(model_dir);
-  result.model = BuildModel(config, spec.kernels(), precision.storage);
+  result.model =
+      BuildModel(config, spec.kernels(), spec.has_lora() ? precision.compute : precision.storage);
+  if (spec.has_lora()) {
+    result.lora = LoraSetup::Find(spec.lora(), adapter_dir, *result.model);
+    result.lora->StoreSavedIn(precision.storage, *result.model);
+  }
   if (spec.model().random_init()) {
     InitializeWeights(*result.model, static_cast<uint64_t>(spec.training().seed()));
   } else {
     LoadWeights(*result.model, model_dir);
   }
   if (device.on_gpu()) result.model->to(device.torch());
+  if (result.lora) {
+    result.lora->Attach(*result.model, precision.storage,
+                        static_cast<uint64_t>(spec.training().seed()));
+  }
   result.model->train();
-  result.parameters = std::make_unique<TrainableParameters>(NamedLeaves(*result.model), precision);
+  result.parameters =
+      std::make_unique<TrainableParameters>(NamedLeaves(*result.model), precision, IsMagnitude);
   if (spec.training().gradient_checkpointing()) {
     // Specs stored by an older coordinator do not have the field.
     const int64_t every = std::max(1, spec.training().gradient_checkpointing_every());
@@ -45,6 +56,28 @@ std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec, const Ca
     at::Tensor parameter = item.value();
     parameter.copy_(source[item.key()]);
     parameter.requires_grad_(false);
+  }
+  reference->eval();
+  return reference;
+}
+
+std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec,
+                                        const TrainableModel& trainable) {
+  const CausalLM& model = *trainable.model;
+  if (!trainable.lora) return MakeReference(spec, model);
+  // On the host, where memory that is never touched costs nothing.
+  const auto source = model.named_parameters();
+  const auto frozen = trainable.lora->targets.layers.front().linear->weight.scalar_type();
+  const auto reference = BuildModel(model.config(), spec.kernels(), frozen);
+  if (!trainable.lora->adapter_dir.empty()) {
+    const LoraSetup copy = LoraSetup::Find(spec.lora(), trainable.lora->adapter_dir, *reference);
+    AttachAdapters(*reference, copy.targets, at::kFloat);
+  }
+  for (const auto& item : reference->named_parameters()) {
+    at::Tensor parameter = item.value();
+    const at::Tensor& from = source[item.key()];
+    parameter.requires_grad_(false);
+    parameter.set_data(from.requires_grad() ? from.detach().clone() : from.detach());
   }
   reference->eval();
   return reference;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/file_writer.h"
 #include "worker/trainer/checkpoint/model_card.h"
 #include "worker/trainer/checkpoint/model_folder.h"
@@ -26,42 +27,83 @@ std::string SpecJson(const liger::v1::JobSpec& spec) {
   return json;
 }
 
-// The model alone, without what the run will tell about itself.
-SaveModelRequest ModelToSave(const Request& request, const TrainableModel& trainable,
-                             const PrecisionPlan& precision, const std::string& model_dir) {
-  SaveModelRequest save;
+// Where to, and from which model: of both kinds of folder.
+template <typename SaveRequest>
+SaveRequest FolderToSave(const Request& request, const std::string& model_dir) {
+  SaveRequest save;
   save.dir =
       request.alone()
           ? request.publish_to
           : (std::filesystem::path(request.launch.attempt_dir()) / kModelPublication).string();
   save.overwrite = request.alone() && request.spec().output().overwrite();
   save.source_dir = model_dir;
+  return save;
+}
+
+std::vector<NamedTensor> AsTensors(
+    const std::vector<std::pair<std::string, at::Tensor>>& parameters) {
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : parameters) tensors.push_back({name, tensor});
+  return tensors;
+}
+
+// The model alone, without what the run will tell about itself.
+SaveModelRequest ModelToSave(const Request& request, const TrainableModel& trainable,
+                             const PrecisionPlan& precision, const std::string& model_dir) {
+  auto save = FolderToSave<SaveModelRequest>(request, model_dir);
   save.dtype = precision.storage;
-  for (const auto& [name, tensor] : StoredParameters(trainable)) {
-    const auto pieces = CheckpointTensors(trainable.model->config(), name, tensor);
+  for (const NamedTensor& whole :
+       (trainable.lora ? trainable.lora->Merged(StoredParameters(trainable))
+                       : AsTensors(StoredParameters(trainable)))) {
+    auto pieces = CheckpointTensors(trainable.model->config(), whole.name, whole.tensor);
+    if (whole.make) pieces.at(0).make = whole.make;  // a linear layer's is in one piece
     save.tensors.insert(save.tensors.end(), pieces.begin(), pieces.end());
   }
   return save;
 }
 
+SaveAdapterRequest AdapterToSave(const Request& request, const TrainableModel& trainable,
+                                 const std::string& model_dir) {
+  auto save = FolderToSave<SaveAdapterRequest>(request, model_dir);
+  const LoraSetup& lora = *trainable.lora;
+  save.config = lora.config.ToJson(model_dir, lora.targets.NamesForConfig(lora.config));
+  save.tensors = lora.Adapter(StoredParameters(trainable));
+  return save;
+}
+
+// Hands what is to be saved to `use`: the adapter alone, or a model.
+template <typename Use>
+auto WithFolder(const Request& request, const TrainableModel& trainable,
+                const PrecisionPlan& precision, const std::string& model_dir, const Use& use) {
+  const bool adapter = trainable.lora && !request.spec().lora().merge();
+  return adapter ? use(AdapterToSave(request, trainable, model_dir))
+                 : use(ModelToSave(request, trainable, precision, model_dir));
+}
+
+SavedFolder Write(const SaveModelRequest& request) { return SaveModel(request); }
+SavedFolder Write(const SaveAdapterRequest& request) { return SaveAdapter(request); }
+
 }  // namespace
 
 void RequireRoom(const Request& request, const TrainableModel& trainable,
                  const PrecisionPlan& precision, const std::string& model_dir) {
-  const SaveModelRequest save = ModelToSave(request, trainable, precision, model_dir);
-  const int64_t bytes = BytesToSave(save);
-  RequireFreeBytes(save.dir, bytes);
-  const std::string& output = request.launch.output_dir();
-  if (!output.empty()) RequireFreeBytes(output, bytes);
+  WithFolder(request, trainable, precision, model_dir, [&](const auto& save) {
+    const int64_t bytes = BytesToSave(save);
+    RequireFreeBytes(save.dir, bytes);
+    const std::string& output = request.launch.output_dir();
+    if (!output.empty()) RequireFreeBytes(output, bytes);
+  });
 }
 
 liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableModel& trainable,
                                      const PrecisionPlan& precision, const RunSummary& summary) {
-  SaveModelRequest save = ModelToSave(request, trainable, precision, summary.model_dir);
-  save.model_card = MakeModelCard(request.spec(), summary.results);
-  save.extra_files["resolved_spec.json"] = SpecJson(request.spec());
-  save.copy_files["metrics.jsonl"] = summary.metrics_path;
-  const SavedFolder folder = SaveModel(save);
+  const SavedFolder folder =
+      WithFolder(request, trainable, precision, summary.model_dir, [&](auto save) {
+        save.model_card = MakeModelCard(request.spec(), summary.results);
+        save.extra_files["resolved_spec.json"] = SpecJson(request.spec());
+        save.copy_files["metrics.jsonl"] = summary.metrics_path;
+        return Write(save);
+      });
 
   liger::trainer::v1::Saved saved;
   saved.set_publication_id(kModelPublication);

@@ -27,7 +27,8 @@ void RequireRoom(const Request& request, const TrainableModel& trainable,
                  const PrecisionPlan& precision, const std::string& model_dir);
 
 // Writes the output folder (weights in the storage dtype, config, tokenizer,
-// metrics.jsonl, resolved_spec.json, model card): below the attempt's folder
+// metrics.jsonl, resolved_spec.json, model card; with LoRA PEFT's adapter folder,
+// unless the spec asks for the merged model): below the attempt's folder
 // when an agent will publish it, else straight to its place by a rename.
 // Throws TrainerError (STORAGE) when it cannot; nothing half written stays.
 liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableModel& trainable,

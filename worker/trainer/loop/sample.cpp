@@ -5,6 +5,7 @@
 #include <set>
 
 #include "worker/trainer/checkpoint/model_folder.h"
+#include "worker/trainer/models/evaluation_mode.h"
 #include "worker/trainer/models/generate.h"
 
 namespace liger::trainer {
@@ -36,6 +37,7 @@ std::string AnswerGreedily(CausalLM& model, const Tokenizer& tokenizer,
                            int64_t max_new_tokens, const std::vector<int64_t>& stop_tokens) {
   const std::vector<int32_t> prompt_ids = PromptIds(tokenizer, chat_template, prompt);
   if (prompt_ids.empty()) return "";
+  const EvaluationMode evaluation(model);
   const std::vector<int32_t> answer =
       GenerateGreedy(model, prompt_ids, max_new_tokens, stop_tokens);
   return tokenizer.Decode(answer, /*skip_special_tokens=*/true);

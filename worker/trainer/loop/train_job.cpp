@@ -70,7 +70,8 @@ void TrainJob::Load() {
     text_ = TextInputs::Load(paths_);
     return LoadData(request_, paths_, config_, text_);
   });
-  trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_);
+  trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_,
+                                  paths_.adapter_dir);
   RequireRoom(request_, trainable_, precision_, paths_.model_dir);
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
   dataset_ = data.get();
@@ -94,7 +95,7 @@ void TrainJob::WarnAboutInputs() {
 void TrainJob::PrepareTraining() {
   objective_ = MakeObjective(request_.spec());
   if (objective_->NeedsReference() && !objective_->PrecomputesReference()) {
-    objective_->SetReference(MakeReference(request_.spec(), *trainable_.model));
+    objective_->SetReference(MakeReference(request_.spec(), trainable_));
   }
   optimizer_ = std::make_unique<AdamW>(*trainable_.parameters, AdamWOptions::FromSpec(training()),
                                        precision_, static_cast<uint64_t>(training().seed()));
@@ -115,7 +116,7 @@ void TrainJob::PrepareTraining() {
 }
 
 void TrainJob::PrecomputeReference() {
-  const std::shared_ptr<CausalLM> reference = MakeReference(request_.spec(), *trainable_.model);
+  const std::shared_ptr<CausalLM> reference = MakeReference(request_.spec(), trainable_);
   const at::NoGradGuard no_grad;
   ReferenceLogpCache of_eval;
   for (Batch& batch : eval_batches_) {
@@ -236,6 +237,9 @@ void TrainJob::ReportKernels() {
 
 std::vector<std::pair<std::string, double>> TrainJob::Results() const {
   std::vector<std::pair<std::string, double>> results;
+  if (trainable_.lora) {
+    results.emplace_back("trained parameters", double(trainable_.parameters->numel()));
+  }
   if (eval_losses_.size() > 1) results.emplace_back("eval_loss before", eval_losses_.front());
   if (!eval_losses_.empty()) results.emplace_back("eval_loss after", eval_losses_.back());
   results.emplace_back("loss of the last logged step", last_loss_);

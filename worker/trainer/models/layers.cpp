@@ -12,6 +12,10 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias,
 }
 
 at::Tensor Linear::forward(const at::Tensor& x_TI) {
+  return adapter ? adapter->Forward(*this, x_TI) : Product(x_TI);
+}
+
+at::Tensor Linear::Product(const at::Tensor& x_TI) const {
   return kernels::Linear(x_TI, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }
 

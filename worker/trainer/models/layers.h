@@ -23,14 +23,28 @@ std::shared_ptr<Child> AddModule(torch::nn::Module& parent, const std::string& n
   return parent.register_module(name, std::make_shared<Child>(std::forward<Args>(args)...));
 }
 
+class Linear;
+
+// What takes the place of a layer's product, applied from outside (LoRA). Its
+// parameters are registered with the layer.
+class LinearAdapter {
+ public:
+  virtual ~LinearAdapter() = default;
+  // [T, I] to [T, O].
+  virtual at::Tensor Forward(const Linear& layer, const at::Tensor& x_TI) = 0;
+};
+
 class Linear : public torch::nn::Module {
  public:
   Linear(int64_t in_features, int64_t out_features, bool bias, const at::TensorOptions& options);
   // [T, I] to [T, O].
   at::Tensor forward(const at::Tensor& x_TI);
+  // The layer's own product, without an adapter.
+  at::Tensor Product(const at::Tensor& x_TI) const;
 
-  at::Tensor weight;  // [O, I]
-  at::Tensor bias;    // [O] or undefined
+  at::Tensor weight;                       // [O, I]
+  at::Tensor bias;                         // [O] or undefined
+  std::shared_ptr<LinearAdapter> adapter;  // or none
 };
 
 class Embedding : public torch::nn::Module {

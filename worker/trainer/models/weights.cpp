@@ -54,7 +54,12 @@ void InitializeWeights(CausalLM& model, uint64_t seed) {
     } else if (value.dim() == 1) {
       value.fill_(model.config().unit_offset_norms ? 0 : 1);  // a norm's
     } else {
-      value.normal_(0, model.config().initializer_range, generator);
+      // In fp32, so that every dtype starts from the same.
+      at::Tensor drawn = value.scalar_type() == at::kFloat
+                             ? value
+                             : at::empty(value.sizes(), value.options().dtype(at::kFloat));
+      drawn.normal_(0, model.config().initializer_range, generator);
+      if (!drawn.is_same(value)) value.copy_(drawn);
     }
   }
   if (const auto pad = model.config().pad_token_id) model.EmbeddingWeight()[*pad].zero_();

@@ -41,7 +41,8 @@ bool WeightDecayApplies(const std::string& name, const at::Tensor& parameter) {
 }
 
 TrainableParameters::TrainableParameters(
-    const std::vector<std::pair<std::string, at::Tensor>>& leaves, const PrecisionPlan& plan)
+    const std::vector<std::pair<std::string, at::Tensor>>& leaves, const PrecisionPlan& plan,
+    const std::function<bool(std::string_view)>& keeps_storage)
     : gradient_dtype_(plan.gradient), external_gradients_(plan.gradient != plan.compute) {
   at::NoGradGuard no_grad;
   for (const auto& [name, leaf] : leaves) {
@@ -49,7 +50,7 @@ TrainableParameters::TrainableParameters(
     TORCH_CHECK(leaf.scalar_type() == plan.storage, "parameter ", name, " is ", leaf.scalar_type(),
                 ", expected ", plan.storage);
     Entry entry{name, leaf, leaf, WeightDecayApplies(name, leaf)};
-    if (plan.has_compute_copy()) {
+    if (plan.has_compute_copy() && !(keeps_storage && keeps_storage(name))) {
       entry.storage = leaf.detach();  // keeps the storage-dtype tensor alive
       at::Tensor model_leaf = leaf;
       model_leaf.set_data(entry.storage.to(plan.compute));

@@ -4,10 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -33,9 +35,11 @@ class TrainableParameters {
   // copy in the compute dtype. Parameters without requires_grad are skipped.
   // Where the gradient dtype differs from compute's, hooks on the leaves move
   // each gradient into the accumulation buffer as soon as it is complete, so
-  // that both dtypes' gradients never exist at once for the whole model.
+  // that both dtypes' gradients never exist at once for the whole model. Leaves
+  // for whose name `keeps_storage` is true are computed with in plan.storage.
   TrainableParameters(const std::vector<std::pair<std::string, at::Tensor>>& leaves,
-                      const PrecisionPlan& plan);
+                      const PrecisionPlan& plan,
+                      const std::function<bool(std::string_view)>& keeps_storage = nullptr);
 
   const std::vector<Entry>& entries() const { return entries_; }
 
