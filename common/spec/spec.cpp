@@ -3,9 +3,9 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "common/data_files.h"
 #include "common/file.h"
 
 namespace liger {
@@ -20,13 +20,8 @@ std::string MethodName(const JobSpec& spec) {
 }
 
 bool LooksLikePath(std::string_view name) {
-  constexpr std::string_view kDataFiles[] = {".json", ".jsonl", ".csv"};
-  std::string_view file = name;
-  if (file.ends_with(".gz")) file.remove_suffix(3);
   return name.find('/') != std::string_view::npos || name.starts_with('.') ||
-         name.starts_with('~') ||
-         std::any_of(std::begin(kDataFiles), std::end(kDataFiles),
-                     [file](std::string_view end) { return file.ends_with(end); });
+         name.starts_with('~') || NamesDataFile(name) || IsPattern(name);
 }
 
 namespace {

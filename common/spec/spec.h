@@ -17,7 +17,7 @@ std::string MethodName(const liger::v1::JobSpec& spec);
 inline constexpr const char* kTrainableMethods[] = {"sft", "dpo", "orpo", "kto"};
 
 // Whether a model's or a dataset's name can only be a path: it holds a slash,
-// begins with "." or "~", or ends as a file of data does.
+// begins with "." or "~", ends as a file of data does, or has a wildcard.
 bool LooksLikePath(std::string_view name);
 
 // Everything that can be said about a spec without seeing weights, data or the

@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_DATA_TOKENIZE_ROW_H_
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -51,6 +52,8 @@ struct TokenizedRow {
 // Immutable; Tokenize may be called from any thread.
 class RowTokenizer {
  public:
+  static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
   struct Options {
     liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
     std::optional<bool> completion_only_loss;  // see LoadOptions
