@@ -19,6 +19,13 @@ std::string MethodName(const JobSpec& spec) {
   return field == nullptr ? "" : field->name();
 }
 
+std::string DatasetTitle(const liger::v1::DatasetSpec& dataset) {
+  if (!dataset.name().empty()) return dataset.name();
+  std::string title = dataset.uri();
+  for (const auto& source : dataset.sources()) title += (title.empty() ? "" : ", ") + source.uri();
+  return title;
+}
+
 bool LooksLikePath(std::string_view name) {
   return name.find('/') != std::string_view::npos || name.starts_with('.') ||
          name.starts_with('~') || NamesDataFile(name) || IsPattern(name);
@@ -31,6 +38,12 @@ namespace {
   if (!(message)->has_##field()) (message)->set_##field(value)
 
 void FillMethod(JobSpec* spec) {
+  if (spec->has_sft()) {
+    LIGER_DEFAULT(spec->mutable_sft(), packing, false);
+    if (spec->sft().packing() && spec->sft().packing_strategy().empty()) {
+      spec->mutable_sft()->set_packing_strategy("bfd");
+    }
+  }
   if (spec->has_orpo()) LIGER_DEFAULT(spec->mutable_orpo(), beta, 0.1);
   if (spec->has_dpo()) {
     auto* dpo = spec->mutable_dpo();
@@ -83,6 +96,7 @@ void FillSteps(TrainingSpec* training) {
   LIGER_DEFAULT(training, gradient_accumulation_steps, 1);
   LIGER_DEFAULT(training, max_length, 1024);
   if (training->truncation_mode().empty()) training->set_truncation_mode("keep_start");
+  LIGER_DEFAULT(training, group_by_length, false);
 }
 
 void FillTraining(TrainingSpec* training, bool sft, bool cuda) {

@@ -13,6 +13,9 @@ namespace liger {
 // "sft", "dpo", "orpo", "kto", or "" when no method is set.
 std::string MethodName(const liger::v1::JobSpec& spec);
 
+// What a dataset is called: its name, else its URI, else those of its sources.
+std::string DatasetTitle(const liger::v1::DatasetSpec& dataset);
+
 // Those that can be trained; the spec has names for others that come later.
 inline constexpr const char* kTrainableMethods[] = {"sft", "dpo", "orpo", "kto"};
 

@@ -71,8 +71,10 @@ std::string MakeModelCard(const JobSpec& spec,
   const std::string method = MethodName(spec);
   const std::string base =
       LastPart(spec.model().name().empty() ? spec.model().uri() : spec.model().name());
-  const std::string data =
-      LastPart(spec.dataset().name().empty() ? spec.dataset().uri() : spec.dataset().name());
+  std::string data = LastPart(DatasetTitle(spec.dataset()));
+  if (spec.dataset().sources_size() > 1) {
+    data = std::to_string(spec.dataset().sources_size()) + " data sets";
+  }
   std::string card = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- " +
                      method + "\n- generated_from_trainer\n---\n\n";
   card += "# " + (spec.name().empty() ? base + "-" + method : spec.name()) + "\n\n";

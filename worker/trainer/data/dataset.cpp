@@ -136,6 +136,8 @@ void Add(const DataStats& more, DataStats* stats) {
         &DataStats::packs, &DataStats::dropped_packs}) {
     stats->*field += more.*field;
   }
+  stats->row_lengths.insert(stats->row_lengths.end(), more.row_lengths.begin(),
+                            more.row_lengths.end());
   if (stats->first_dropped.empty()) stats->first_dropped = more.first_dropped;
 }
 

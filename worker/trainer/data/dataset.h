@@ -57,6 +57,8 @@ struct DataStats {
   int64_t dropped_packs = 0;
   // Kept pairs whose two answers are the same tokens: nothing tells them apart.
   int64_t equal_pairs = 0;
+  // Tokens of each row read (of a pair's longer sequence) before anything was cut.
+  std::vector<int32_t> row_lengths;
   // 1-based rows dropped, the first few, for messages; counted through all files
   // of the first source that dropped any.
   std::vector<int64_t> first_dropped;

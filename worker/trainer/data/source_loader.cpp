@@ -110,6 +110,7 @@ TokenizedRow SourceLoader::TokenizeRow(int64_t row) const {
 void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) const {
   DataStats& stats = split->stats;
   ++stats.rows;
+  stats.row_lengths.push_back(static_cast<int32_t>(tokenized->full_length));
   if (tokenized->nothing_to_train) {
     ++stats.dropped_rows;
     if (stats.first_dropped.size() < kNamedRows) stats.first_dropped.push_back(row + 1);

@@ -225,6 +225,7 @@ bool RowTokenizer::Truncate(Example* sequence) const {
 
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
+    row->full_length = std::max<int64_t>(row->full_length, std::ssize(sequence.input_ids));
     row->truncated |= Truncate(&sequence);
     // Nothing predicts a sequence's first token.
     const bool has_target = sequence.labels.size() > 1 &&

@@ -18,6 +18,8 @@ namespace liger::trainer {
 struct TokenizedRow {
   // One sequence, or chosen and rejected, cut to max_length.
   std::vector<Example> sequences;
+  // Tokens of the longest of them before that.
+  int64_t full_length = 0;
   bool truncated = false;
   // The tokenised prompt is not a prefix of the tokenised prompt + answer.
   bool boundary_merge = false;
