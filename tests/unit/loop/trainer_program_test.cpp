@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "absl/time/clock.h"
@@ -139,6 +140,30 @@ TEST_F(TrainerProgramTest, TokenizeCommand) {
                     }()),
             kExitOk);
   EXPECT_THAT(output(), HasSubstr("97"));
+}
+
+TEST_F(TrainerProgramTest, InspectCommand) {
+  job_.WriteFile("rows.jsonl",
+                 "{\"prompt\": \"ab\", \"completion\": \"cde\"}\n"
+                 "{\"prompt\": \"ab\", \"completion\": \"\\u001b[2Jfghijklmnopqrstuvwxyz\"}\n"
+                 "{\"prompt\": \"abcdefghijklmnopqrstuvwxyz\", \"completion\": \"c\"}\n");
+  const std::string inspect = "inspect --model " + job_.Path("model") + " --dataset " +
+                              job_.Path("rows.jsonl") +
+                              " --trainer sft --set training.max_length=16";
+  ASSERT_EQ(Execute(inspect), kExitOk) << output();
+  EXPECT_THAT(output(), HasSubstr("training: 3 rows, 1 dropped, 1 cut to max_length"));
+  EXPECT_THAT(output(), HasSubstr("ab«cde"));
+  EXPECT_THAT(output(), testing::Not(HasSubstr("\x1b")));
+  ASSERT_EQ(Execute(inspect + " --row 2 --color"), kExitOk);
+  EXPECT_THAT(output(), HasSubstr("ab\x1b[32m\\x1b[2Jfghi"));
+  ASSERT_EQ(Execute(inspect + " --json"), kExitOk);
+  const auto report = nlohmann::json::parse(output());
+  EXPECT_EQ(report["train"]["rows"], 3);
+  EXPECT_EQ(report["train"]["lengths"]["max"], 28);
+  EXPECT_EQ(report["sample"][0]["spans"][0]["text"], "ab");
+  EXPECT_EQ(report["sample"][0]["spans"][1]["trained"], true);
+  EXPECT_EQ(Execute(inspect + " --row 3"), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("--row 3: there are 2 rows"));
 }
 
 // As the agent does: Launch file, events file, command pipe.

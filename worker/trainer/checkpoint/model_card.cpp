@@ -28,6 +28,17 @@ std::string LastPart(const std::string& name) {
                      end - (slash == std::string::npos ? size_t(-1) : slash));
 }
 
+std::string DataName(const liger::v1::DatasetSpec& dataset) {
+  if (dataset.sources().empty()) {
+    return LastPart(dataset.name().empty() ? dataset.uri() : dataset.name());
+  }
+  std::string names;
+  for (const auto& source : dataset.sources()) {
+    names += (names.empty() ? "" : " and ") + LastPart(source.uri());
+  }
+  return names;
+}
+
 std::string Upper(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
@@ -71,10 +82,7 @@ std::string MakeModelCard(const JobSpec& spec,
   const std::string method = MethodName(spec);
   const std::string base =
       LastPart(spec.model().name().empty() ? spec.model().uri() : spec.model().name());
-  std::string data = LastPart(DatasetTitle(spec.dataset()));
-  if (spec.dataset().sources_size() > 1) {
-    data = std::to_string(spec.dataset().sources_size()) + " data sets";
-  }
+  const std::string data = DataName(spec.dataset());
   std::string card = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- " +
                      method + "\n- generated_from_trainer\n---\n\n";
   card += "# " + (spec.name().empty() ? base + "-" + method : spec.name()) + "\n\n";
