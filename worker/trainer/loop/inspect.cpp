@@ -7,6 +7,7 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -65,14 +66,21 @@ Json Split(const DataStats& stats) {
 // The sequence in stretches of tokens that are all trained on, or none of them.
 Json Spans(const Example& sequence, const Tokenizer& tokenizer) {
   Json spans = Json::array();
+  const std::span<const int32_t> ids(sequence.input_ids);
+  std::string before;
   const auto trained = [&](size_t t) { return t > 0 && sequence.labels[t] != kIgnoredLabel; };
   for (size_t begin = 0, end; begin < sequence.labels.size(); begin = end) {
     end = begin + 1;
     while (end < sequence.labels.size() && trained(end) == trained(begin)) ++end;
-    const std::span<const int32_t> ids(sequence.input_ids.data() + begin, end - begin);
+    // By what it adds to the text so far: alone, some decoders would take its
+    // first space away.
+    std::string text = tokenizer.Decode(ids.first(end), false);
+    const bool adds = text.starts_with(before);
     spans.push_back({{"trained", trained(begin)},
                      {"tokens", end - begin},
-                     {"text", tokenizer.Decode(ids, false)}});
+                     {"text", adds ? text.substr(before.size())
+                                   : tokenizer.Decode(ids.subspan(begin, end - begin), false)}});
+    before = std::move(text);
   }
   return spans;
 }
