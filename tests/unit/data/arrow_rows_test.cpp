@@ -48,10 +48,11 @@ TEST(ArrowRows, GiveRowsOfEveryKind) {
   const Row chat = RowReader(*rows, options).Read(1);
   EXPECT_EQ(std::get<ordered_json>(std::get<TextRow>(chat.content).text)[0]["name"], "ann");
   options = {.format = liger::v1::DATASET_FORMAT_PROMPT_COMPLETION, .kind = RowKind::kLabelled};
-  EXPECT_TRUE(RowReader(*rows, options).Read(2).desirable);
-  options.names.columns = {{"label", "kto_tag"}};  // whole numbers
-  EXPECT_TRUE(RowReader(*rows, options).Read(1).desirable);
+  EXPECT_TRUE(RowReader(*rows, options).Read(1).desirable);  // kto_tag, whole numbers
   EXPECT_FALSE(RowReader(*rows, options).Read(2).desirable);
+  options.names.columns = {{"kto_tag", "label"}};  // truth values
+  EXPECT_FALSE(RowReader(*rows, options).Read(1).desirable);
+  EXPECT_TRUE(RowReader(*rows, options).Read(2).desirable);
 }
 
 liger::v1::Failure TypeFailure(const std::string& name, const std::string& in_file) {

@@ -74,11 +74,12 @@ TEST(PackRows, APackIsItsPiecesSideBySide) {
 TEST(PackRows, WrappedCutsRowsAndNothingIsTrainedAcrossACut) {
   ExampleSet set = Sequences({3, 6});
   PackRows(PackingStrategy::kWrapped, 4, &set);
-  const Batch batch = MakeBatch(set, std::vector<int64_t>{0, 1, 2});
-  EXPECT_THAT(Values(batch.input_ids_T), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8, 9));
-  EXPECT_THAT(Values(batch.positions_T), ElementsAre(0, 1, 2, 0, 0, 1, 2, 3, 0));
-  EXPECT_THAT(Values(batch.cu_seqlens_S1), ElementsAre(0, 3, 4, 8, 9));
-  EXPECT_EQ(batch.num_rows, 2);  // of the third pack, one token, nothing is trained on
+  ASSERT_EQ(set.num_rows(), 2);  // a third would be one token, which nothing predicts
+  const Batch batch = MakeBatch(set, std::vector<int64_t>{0, 1});
+  EXPECT_THAT(Values(batch.input_ids_T), ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
+  EXPECT_THAT(Values(batch.positions_T), ElementsAre(0, 1, 2, 0, 0, 1, 2, 3));
+  EXPECT_THAT(Values(batch.cu_seqlens_S1), ElementsAre(0, 3, 4, 8));
+  EXPECT_EQ(batch.num_target_tokens, 5);
 }
 
 TEST(PackRows, LeavesOutPacksOfPromptsAlone) {

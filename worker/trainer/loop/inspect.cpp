@@ -173,7 +173,7 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
                  {"format", liger::v1::DatasetFormat_Name(dataset.format).substr(15)},
                  {"train", Split(dataset.train_stats)}};
   for (const auto& files : paths.train_files) {
-    report["files"].insert(report["files"].end(), files.begin(), files.end());
+    for (const std::string& file : files) report["files"].push_back(file);
   }
   if (dataset.eval_stats.rows > 0) report["eval"] = Split(dataset.eval_stats);
   report["warnings"] = dataset.warnings;
