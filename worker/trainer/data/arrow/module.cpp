@@ -3,6 +3,7 @@
 #include <arrow/io/file.h>
 #include <arrow/ipc/reader.h>
 #include <parquet/arrow/reader.h>
+#include <parquet/exception.h>
 
 #include <algorithm>
 #include <deque>
@@ -28,6 +29,16 @@ template <typename T>
 T Require(arrow::Result<T> result) {
   Require(result.status());
   return *std::move(result);
+}
+
+// What Parquet throws itself as what the trainer expects.
+template <typename Work>
+auto WithPlainErrors(Work work) {
+  try {
+    return work();
+  } catch (const parquet::ParquetException& e) {
+    throw std::runtime_error(e.what());
+  }
 }
 
 // A file in parts that are read one at a time.
@@ -81,7 +92,10 @@ class BatchParts : public Parts {
   std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
   std::vector<int64_t> Rows() const override {
     std::vector<int64_t> rows;
-    for (const auto& batch : batches_) rows.push_back(batch->num_rows());
+    for (const auto& batch : batches_) {
+      Require(batch->Validate());  // has the values that so many rows take
+      rows.push_back(batch->num_rows());
+    }
     return rows;
   }
   TablePointer Load(int64_t part) const override {
@@ -112,7 +126,10 @@ std::unique_ptr<const Parts> OpenParts(const std::string& path) {
 class Table : public ArrowTable {
  public:
   explicit Table(const std::string& path) : parts_(OpenParts(path)), begins_({0}) {
-    for (const int64_t rows : parts_->Rows()) begins_.push_back(begins_.back() + rows);
+    for (const int64_t rows : parts_->Rows()) {
+      if (rows < 0) throw std::runtime_error("a part has a negative number of rows");
+      begins_.push_back(begins_.back() + rows);
+    }
   }
 
   int64_t num_rows() const override { return begins_.back(); }
@@ -149,7 +166,7 @@ class Table : public ArrowTable {
     for (const auto& [number, table] : kept_) {
       if (number == part) return table;
     }
-    TablePointer table = parts_->Load(part);
+    TablePointer table = WithPlainErrors([&] { return parts_->Load(part); });
     // Offsets that lead out of their buffers would be followed.
     Require(table->ValidateFull());
     kept_.emplace_back(part, table);
@@ -168,5 +185,6 @@ class Table : public ArrowTable {
 
 extern "C" __attribute__((visibility("default"))) liger::trainer::ArrowTable* LigerOpenArrowTable(
     const std::string& path) {
-  return new liger::trainer::Table(path);
+  using namespace liger::trainer;  // NOLINT: of this file alone
+  return WithPlainErrors([&] { return new Table(path); });
 }
