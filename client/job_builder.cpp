@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "client/errors.h"
 #include "client/local_file.h"
+#include "common/data_files.h"
 #include "common/spec/spec.h"
 #include "common/spec/suggest.h"
 #include "common/spec/violations.h"
@@ -60,7 +61,8 @@ void MakeAbsolute(const char* field, bool (*such)(const fs::path&), std::string*
                   std::vector<std::string>* notes) {
   std::error_code error;
   const bool is_uri = name->find("://") != std::string::npos;
-  if (name->empty() || is_uri || !fs::exists(*name, error)) return;
+  const bool exists = fs::exists(*name, error) || (IsPattern(*name) && MatchDataFiles(*name).ok());
+  if (name->empty() || is_uri || !exists) return;
   if (!LooksLikePath(*name) && !such(*name)) return;
   const std::string path = fs::absolute(*name).lexically_normal().string();
   if (!LooksLikePath(*name)) {
@@ -74,9 +76,19 @@ bool IsModelFolder(const fs::path& path) {
   return fs::exists(path / "config.json", error);
 }
 
-bool IsDatasetFile(const fs::path& path) {
+// A file, or a folder that holds some.
+bool IsDataset(const fs::path& path) {
   std::error_code error;
-  return fs::is_regular_file(path, error);
+  return fs::exists(path, error) && MatchDataFiles(path.string()).ok();
+}
+
+void MakeDatasetAbsolute(liger::v1::DatasetSpec* dataset, std::vector<std::string>* notes) {
+  MakeAbsolute("dataset", IsDataset, dataset->mutable_name(), notes);
+  MakeAbsolute("dataset.eval_uri", IsDataset, dataset->mutable_eval_uri(), notes);
+  for (int i = 0; i < dataset->sources_size(); ++i) {
+    MakeAbsolute(absl::StrCat("dataset.sources[", i, "].uri").c_str(), IsDataset,
+                 dataset->mutable_sources(i)->mutable_uri(), notes);
+  }
 }
 
 }  // namespace
@@ -94,6 +106,7 @@ JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes) {
   }
   if (!flags.dataset.empty()) {
     spec.mutable_dataset()->clear_uri();
+    spec.mutable_dataset()->clear_sources();
     spec.mutable_dataset()->set_name(flags.dataset);
   }
   if (!flags.output.empty()) spec.mutable_output()->set_uri(flags.output);
@@ -106,9 +119,7 @@ JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes) {
   if (spec.has_model()) {
     MakeAbsolute("model", IsModelFolder, spec.mutable_model()->mutable_name(), notes);
   }
-  if (spec.has_dataset()) {
-    MakeAbsolute("dataset", IsDatasetFile, spec.mutable_dataset()->mutable_name(), notes);
-  }
+  if (spec.has_dataset()) MakeDatasetAbsolute(spec.mutable_dataset(), notes);
   return spec;
 }
 

@@ -78,7 +78,7 @@ inline constexpr Verb kVerbs[] = {
     {"delete", "Delete a finished job (its output stays unless asked)", DeclareDelete,
      kTableOrName},
     {"models", "List the catalog's models and which workers have them", DeclareModels, kAllOutputs},
-    {"datasets", "List the catalog's datasets", DeclareDatasets, kAllOutputs},
+    {"datasets", "List the catalog's datasets, or inspect one", DeclareDatasets, kAllOutputs},
     {"workers", "List workers and their devices", DeclareWorkers, kAllOutputs},
     {"artifacts", "List what jobs have produced", DeclareArtifacts, kAllOutputs},
     {"metrics", "Print a job's logged steps", DeclareMetrics, kNoNames},

@@ -5,6 +5,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/commands/commands.h"
+#include "client/commands/inspect.h"
 #include "client/format.h"
 #include "common/model_shapes/model_families.h"
 
@@ -144,7 +145,17 @@ ExitCode Artifacts(const std::string& job, Session& session) {
 }  // namespace
 
 Action DeclareModels(CLI::App*) { return Models; }
-Action DeclareDatasets(CLI::App*) { return Datasets; }
+
+Action DeclareDatasets(CLI::App* app) {
+  auto flags = std::make_shared<InspectFlags>();
+  CLI::App* inspect = app->add_subcommand("inspect", "Show what training would see of a dataset");
+  inspect->fallthrough();
+  DeclareInspectFlags(inspect, flags.get());
+  return [flags, inspect](Session& session) {
+    return inspect->parsed() ? Inspect(*flags, session) : Datasets(session);
+  };
+}
+
 Action DeclareWorkers(CLI::App*) { return Workers; }
 
 Action DeclareArtifacts(CLI::App* app) {

@@ -87,7 +87,7 @@ void PrintJob(const Job& job, const Lines& line) {
   }
   line("trainer", MethodName(job.resolved_spec()));
   line("model", job.resolved_spec().model().name());
-  line("dataset", job.resolved_spec().dataset().name());
+  line("dataset", DatasetTitle(job.resolved_spec().dataset()));
   PrintProgress(status.progress(), line);
   PrintHistory(status, line);
   line("uid", job.uid());

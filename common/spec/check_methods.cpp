@@ -116,6 +116,19 @@ void CheckSft(Checks& checks) {
   }
 }
 
+void CheckPacking(Checks& checks) {
+  const auto& sft = checks.spec().sft();
+  if (!sft.packing_strategy().empty()) {
+    checks.OneOf("sft.packing_strategy", sft.packing_strategy(), {"bfd", "wrapped"});
+  }
+  if (sft.packing() && sft.packing_strategy() == "wrapped" &&
+      checks.spec().training().truncation_mode() == "keep_end") {
+    checks.Add("training.truncation_mode",
+               "keep_end has no meaning for sft.packing_strategy wrapped, which cuts nothing off; "
+               "remove it");
+  }
+}
+
 void CheckKto(Checks& checks) {
   if (!checks.spec().kto().loss_type().empty()) {
     checks.OneOf("kto.loss_type", checks.spec().kto().loss_type(), {"kto", "apo_zero_unpaired"});
@@ -132,6 +145,7 @@ void CheckKto(Checks& checks) {
 
 void CheckMethods(Checks& checks) {
   CheckMethod(checks);
+  if (checks.spec().has_sft()) CheckPacking(checks);
   if (checks.spec().has_dpo()) CheckDpo(checks);
   if (checks.spec().has_kto()) CheckKto(checks);
   if (checks.spec().has_cpo()) CheckCpo(checks);

@@ -156,6 +156,12 @@ void CheckTraining(Checks& checks) {
   CheckSteps(checks);
   CheckScheduleKwargs(checks);
   CheckDtypes(checks);
+  const auto& dataset = checks.spec().dataset();
+  if (checks.spec().training().group_by_length() && dataset.has_shuffle() && !dataset.shuffle()) {
+    checks.Add("training.group_by_length",
+               "orders rows by length, and dataset.shuffle: false keeps the files' order; remove "
+               "one of them");
+  }
 }
 
 }  // namespace liger

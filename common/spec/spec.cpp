@@ -3,9 +3,9 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "common/data_files.h"
 #include "common/file.h"
 
 namespace liger {
@@ -19,14 +19,16 @@ std::string MethodName(const JobSpec& spec) {
   return field == nullptr ? "" : field->name();
 }
 
+std::string DatasetTitle(const liger::v1::DatasetSpec& dataset) {
+  if (!dataset.name().empty()) return dataset.name();
+  std::string title = dataset.uri();
+  for (const auto& source : dataset.sources()) title += (title.empty() ? "" : ", ") + source.uri();
+  return title;
+}
+
 bool LooksLikePath(std::string_view name) {
-  constexpr std::string_view kDataFiles[] = {".json", ".jsonl", ".csv"};
-  std::string_view file = name;
-  if (file.ends_with(".gz")) file.remove_suffix(3);
   return name.find('/') != std::string_view::npos || name.starts_with('.') ||
-         name.starts_with('~') ||
-         std::any_of(std::begin(kDataFiles), std::end(kDataFiles),
-                     [file](std::string_view end) { return file.ends_with(end); });
+         name.starts_with('~') || NamesDataFile(name) || IsPattern(name);
 }
 
 namespace {
@@ -36,6 +38,12 @@ namespace {
   if (!(message)->has_##field()) (message)->set_##field(value)
 
 void FillMethod(JobSpec* spec) {
+  if (spec->has_sft()) {
+    LIGER_DEFAULT(spec->mutable_sft(), packing, false);
+    if (spec->sft().packing() && spec->sft().packing_strategy().empty()) {
+      spec->mutable_sft()->set_packing_strategy("bfd");
+    }
+  }
   if (spec->has_orpo()) LIGER_DEFAULT(spec->mutable_orpo(), beta, 0.1);
   if (spec->has_sft()) {
     auto* sft = spec->mutable_sft();
@@ -119,6 +127,7 @@ void FillSteps(TrainingSpec* training) {
   LIGER_DEFAULT(training, gradient_accumulation_steps, 1);
   LIGER_DEFAULT(training, max_length, 1024);
   if (training->truncation_mode().empty()) training->set_truncation_mode("keep_start");
+  LIGER_DEFAULT(training, group_by_length, false);
 }
 
 void FillTraining(TrainingSpec* training, bool sft, bool cuda) {

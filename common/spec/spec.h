@@ -13,11 +13,14 @@ namespace liger {
 // "sft", "dpo", "orpo", "kto", "cpo", or "" when no method is set.
 std::string MethodName(const liger::v1::JobSpec& spec);
 
+// What a dataset is called: its name, else its URI, else those of its sources.
+std::string DatasetTitle(const liger::v1::DatasetSpec& dataset);
+
 // Those that can be trained; the spec has names for others that come later.
 inline constexpr const char* kTrainableMethods[] = {"sft", "dpo", "orpo", "kto", "cpo"};
 
 // Whether a model's or a dataset's name can only be a path: it holds a slash,
-// begins with "." or "~", or ends as a file of data does.
+// begins with "." or "~", ends as a file of data does, or has a wildcard.
 bool LooksLikePath(std::string_view name);
 
 // Everything that can be said about a spec without seeing weights, data or the

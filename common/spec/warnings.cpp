@@ -48,6 +48,16 @@ void WarnOfMethods(const JobSpec& spec, std::vector<Warning>* warnings) {
   }
 }
 
+void WarnOfData(const JobSpec& spec, std::vector<Warning>* warnings) {
+  const auto& sft = spec.sft();
+  if (!sft.packing_strategy().empty() && !sft.packing()) {
+    Warn("sft.packing_strategy", "sft.packing is off", warnings);
+  }
+  if (spec.training().group_by_length() && sft.packing()) {
+    Warn("training.group_by_length", "packs are of about the same length anyway", warnings);
+  }
+}
+
 void WarnOfKernels(const JobSpec& spec, std::vector<Warning>* warnings) {
   const KernelSpec& kernels = spec.kernels();
   if (spec.has_sft()) {
@@ -79,6 +89,7 @@ std::vector<Warning> SpecWarnings(const JobSpec& spec) {
   WarnOfEvaluation(spec, &warnings);
   WarnOfTraining(spec, &warnings);
   WarnOfMethods(spec, &warnings);
+  WarnOfData(spec, &warnings);
   WarnOfKernels(spec, &warnings);
   return warnings;
 }

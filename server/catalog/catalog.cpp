@@ -150,6 +150,21 @@ const CatalogDataset* Catalog::DefaultDataset(absl::string_view method) const {
   return nullptr;
 }
 
+void Catalog::ResolveSources(liger::v1::DatasetSpec* dataset,
+                             std::vector<Violation>* violations) const {
+  for (int i = 0; i < dataset->sources_size(); ++i) {
+    liger::v1::DatasetSource* source = dataset->mutable_sources(i);
+    const CatalogDataset* known = FindDataset(source->uri());
+    if (known != nullptr) {
+      source->set_uri(known->uri());
+      if (source->format() == liger::v1::DATASET_FORMAT_AUTO) source->set_format(known->format());
+    } else if (!source->uri().empty() && !LooksLikePath(source->uri())) {
+      violations->push_back(UnknownName(absl::StrCat("dataset.sources[", i, "].uri"), "dataset",
+                                        source->uri(), datasets_));
+    }
+  }
+}
+
 CatalogResolution Catalog::Resolve(liger::v1::JobSpec* spec) const {
   CatalogResolution resolution;
   liger::v1::ModelSpec* model = spec->mutable_model();
@@ -162,6 +177,10 @@ CatalogResolution Catalog::Resolve(liger::v1::JobSpec* spec) const {
   }
 
   liger::v1::DatasetSpec* dataset = spec->mutable_dataset();
+  if (!dataset->sources().empty()) {
+    ResolveSources(dataset, &resolution.violations);
+    return resolution;
+  }
   if (dataset->name().empty() && dataset->uri().empty()) {
     const std::string method = MethodName(*spec);
     const CatalogDataset* chosen = DefaultDataset(method);

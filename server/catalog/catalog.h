@@ -44,10 +44,14 @@ class Catalog {
 
   // Pins spec->model and spec->dataset: a catalog name to its URI (and the
   // dataset's format), a path or file:// URI to itself, no dataset to the
-  // method's default. Leaves a URI that is given alone.
+  // method's default. Leaves a URI that is given alone, but for a source's, which
+  // may be a catalog name.
   CatalogResolution Resolve(liger::v1::JobSpec* spec) const;
 
  private:
+  void ResolveSources(liger::v1::DatasetSpec* dataset,
+                      std::vector<liger::v1::Violation>* violations) const;
+
   std::vector<liger::v1::CatalogModel> models_;
   std::vector<liger::v1::CatalogDataset> datasets_;
   std::set<std::string> uris_;

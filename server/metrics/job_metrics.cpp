@@ -35,7 +35,7 @@ Labels InfoLabels(const liger::v1::Job& job) {
           {"model", spec.model().name()},
           {"trainer", MethodName(spec)},
           {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},
-          {"dataset", spec.dataset().name()},
+          {"dataset", DatasetTitle(spec.dataset())},
           {"experiment", experiment == spec.labels().end() ? "" : experiment->second}};
 }
 

@@ -1,4 +1,5 @@
-// The readers of data sets: every row of a .json, .jsonl or .csv file, by its columns.
+// The readers of data sets: every row of a file, by its columns. The content decides whether it is
+// JSON, one of Arrow's files or packed; .csv goes by the name.
 
 #include "tests/fuzz/fuzz_target.h"
 #include "worker/trainer/data/row_reader.h"

@@ -28,11 +28,15 @@ std::string InputUri(const std::string& uri, const std::string& name) {
 
 std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services) {
   const std::vector<const Root*> roots = {services.model_root, services.dataset_root};
-  const std::vector<std::pair<std::string, std::string>> inputs = {
+  std::vector<std::pair<std::string, std::string>> inputs = {
       {"model.uri", InputUri(spec.model().uri(), spec.model().name())},
       {"dataset.uri", InputUri(spec.dataset().uri(), spec.dataset().name())},
       {"dataset.eval_uri", spec.dataset().eval_uri()},
       {"lora.adapter_uri", spec.lora().adapter_uri()}};
+  for (int i = 0; i < spec.dataset().sources_size(); ++i) {
+    inputs.emplace_back(absl::StrCat("dataset.sources[", i, "].uri"),
+                        spec.dataset().sources(i).uri());
+  }
   for (const auto& [field, uri] : inputs) {
     if (uri.empty()) continue;
     if (absl::Status s = CheckInputUri(uri, roots, services.allowed_roots); !s.ok()) {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/data_files.h"
 #include "common/file.h"
 #include "worker/agent/log.h"
 #include "worker/agent/model_facts.h"
@@ -58,9 +59,7 @@ std::optional<InventoryItem> RefusedLink(const char* kind, const fs::directory_e
   return Refused(kind, child.path().string(), root);
 }
 
-bool IsDataFile(const fs::path& path) {
-  return path.extension() == ".json" || path.extension() == ".jsonl";
-}
+bool IsDataFile(const fs::path& path) { return NamesDataFile(path.filename().string()); }
 
 // "name size mtime" of a regular file; empty for anything else.
 std::string ManifestLine(const fs::directory_entry& entry) {

@@ -15,6 +15,7 @@
 #include "worker/trainer/loop/console.h"
 #include "worker/trainer/loop/exit_code.h"
 #include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/inspect.h"
 #include "worker/trainer/loop/run_task.h"
 #include "worker/trainer/parallel/rank.h"
 #include "worker/trainer/text/tokenize_command.h"
@@ -29,6 +30,9 @@ struct Arguments {
   bool run_tokenize = false;
   ImportGgufOptions import_gguf;
   bool run_import = false;
+  InspectOptions inspect;
+  std::string inspect_model, inspect_dataset;
+  bool run_inspect = false;
 };
 
 // Descriptor in an environment variable; -1 when it is not set.
@@ -84,6 +88,34 @@ int RunTokenizeCommand(const TokenizeOptions& options) {
   return kExitOk;
 }
 
+int RunInspectCommand(const Arguments& arguments) {
+  InspectOptions options = arguments.inspect;
+  auto& sets = options.spec.overrides;  // the user's own come last
+  if (!arguments.inspect_dataset.empty()) {
+    sets.insert(sets.begin(), "dataset.name=" + arguments.inspect_dataset);
+  }
+  if (!arguments.inspect_model.empty()) {
+    sets.insert(sets.begin(), "model.name=" + arguments.inspect_model);
+  }
+  RunInspect(options, std::cout);
+  return kExitOk;
+}
+
+void DeclareInspect(CLI::App& app, Arguments& arguments) {
+  auto* inspect = app.add_subcommand("inspect", "Show what training would see of a dataset");
+  inspect->add_option("--spec", arguments.inspect.spec.spec_path, "Job file (YAML or JSON)");
+  inspect->add_option("--dataset", arguments.inspect_dataset, "File, folder or pattern");
+  inspect->add_option("--model", arguments.inspect_model, "Hugging Face folder");
+  inspect->add_option("--trainer", arguments.inspect.spec.trainer, "sft, dpo, orpo or kto");
+  inspect->add_option("--set", arguments.inspect.spec.overrides,
+                      "Override a field: training.max_length=512");
+  inspect->add_option("--row", arguments.inspect.row, "Row to show, of those that are trained on")
+      ->capture_default_str();
+  inspect->add_flag("--json", arguments.inspect.json, "As JSON");
+  inspect->add_flag("--color", arguments.inspect.color, "Colour the trained tokens");
+  inspect->callback([&arguments] { arguments.run_inspect = true; });
+}
+
 void DeclareArguments(CLI::App& app, Arguments& arguments) {
   app.set_version_flag("--version", std::string("liger-trainer ") + LIGER_VERSION);
   auto* spec = app.add_option("--spec", arguments.spec.spec_path, "Job file (YAML or JSON)");
@@ -107,6 +139,7 @@ void DeclareArguments(CLI::App& app, Arguments& arguments) {
   gguf->add_option("--dtype", arguments.import_gguf.dtype, "bfloat16, float16 or float32")
       ->capture_default_str();
   gguf->callback([&arguments] { arguments.run_import = true; });
+  DeclareInspect(app, arguments);
 }
 
 int Main(int argc, char** argv) {
@@ -123,6 +156,7 @@ int Main(int argc, char** argv) {
     ImportGguf(arguments.import_gguf, std::cout);
     return kExitOk;
   }
+  if (arguments.run_inspect) return RunInspectCommand(arguments);
   if (arguments.spec.spec_path.empty() && arguments.launch_path.empty()) {
     std::cerr << "one of --spec and --launch is needed; see --help" << std::endl;
     return kExitInvalidInput;

@@ -70,6 +70,21 @@ TEST(CatalogResolve, LeavesPathsAndGivenUrisAlone) {
   EXPECT_EQ(spec.dataset().format(), liger::v1::DATASET_FORMAT_TEXT);
 }
 
+TEST(CatalogResolve, SourcesAreNamesOrPaths) {
+  liger::v1::JobSpec spec = Spec("llama3-8b", "");
+  for (const char* uri : {"alpaca-en-demo", "data/*.jsonl", "alpaka-en-demo"}) {
+    spec.mutable_dataset()->add_sources()->set_uri(uri);
+  }
+  const CatalogResolution resolution = Catalog::Default().Resolve(&spec);
+  const auto* known = Catalog::Default().FindDataset("alpaca-en-demo");
+  EXPECT_EQ(spec.dataset().sources(0).uri(), known->uri());
+  EXPECT_EQ(spec.dataset().sources(0).format(), known->format());
+  EXPECT_EQ(spec.dataset().sources(1).uri(), "data/*.jsonl");
+  EXPECT_EQ(spec.dataset().name(), "");  // no default beside them
+  ASSERT_THAT(resolution.violations, SizeIs(1));
+  EXPECT_EQ(resolution.violations[0].field(), "dataset.sources[2].uri");
+}
+
 TEST(CatalogResolve, AnUnknownNameListsNearOnes) {
   liger::v1::JobSpec spec = Spec("lama3-8b", "alpaka-en-demo");
   const CatalogResolution resolution = Catalog::Default().Resolve(&spec);

@@ -80,8 +80,7 @@ TEST(JobBuilderTest, MistakesNameFlagFileAndField) {
   trainer.trainer = "orp";
   EXPECT_THAT(ErrorOf(trainer), HasSubstr("did you mean 'orpo'?"));
   trainer.trainer = "ppo";
-  EXPECT_THAT(ErrorOf(trainer),
-              HasSubstr("--trainer ppo: must be one of sft, dpo, orpo, kto"));
+  EXPECT_THAT(ErrorOf(trainer), HasSubstr("--trainer ppo: must be one of sft, dpo, orpo, kto"));
   SpecFlags set;
   set.sets = {"training.max_steps"};
   EXPECT_THAT(ErrorOf(set), HasSubstr("must be KEY=VALUE"));
@@ -122,6 +121,24 @@ TEST(JobBuilderTest, PlainNamesThatExistHereArePathsAndSaidSo) {
   EXPECT_THAT(notes, testing::ElementsAre(HasSubstr("model mine: taking ")));
   flags.model = "llama3-8b";
   EXPECT_EQ(BuildSpec(flags).model().name(), "llama3-8b");
+
+  // A folder of data, patterns and sources.
+  std::filesystem::create_directory("data");
+  std::ofstream("data/rows.parquet") << "x";
+  flags.dataset = "data";
+  EXPECT_EQ(BuildSpec(flags).dataset().name(), std::string(folder) + "/data");
+  flags.dataset = "data/*.parquet";
+  EXPECT_EQ(BuildSpec(flags).dataset().name(), std::string(folder) + "/data/*.parquet");
+  flags.dataset = "data/*.csv";  // matches nothing here, so it is for the worker
+  EXPECT_EQ(BuildSpec(flags).dataset().name(), "data/*.csv");
+  flags.dataset = "";
+  flags.file =
+      TempFile("{sft: , dataset: {eval_uri: rows.jsonl, sources: [{uri: data}, {uri: c4-demo}]}}");
+  const auto sources = BuildSpec(flags).dataset();
+  EXPECT_EQ(sources.sources(0).uri(), std::string(folder) + "/data");
+  EXPECT_EQ(sources.sources(1).uri(), "c4-demo");
+  EXPECT_EQ(sources.eval_uri(), std::string(folder) + "/rows.jsonl");
+  std::filesystem::remove(flags.file);
   std::filesystem::current_path(before);
   std::filesystem::remove_all(folder);
 }

@@ -212,6 +212,14 @@ TEST(SpecTest, WarnsOfEvaluationSettingsWithoutASet) {
   EXPECT_THAT(Warned("{model: m, sft: }"), IsEmpty());
 }
 
+TEST(SpecTest, WarnsOfDataSettingsWithoutEffect) {
+  EXPECT_THAT(Warned("{model: m, sft: {packing_strategy: wrapped}}"),
+              ElementsAre("sft.packing_strategy"));
+  EXPECT_THAT(Warned("{model: m, sft: {packing: true}, training: {group_by_length: true}}"),
+              ElementsAre("training.group_by_length"));
+  EXPECT_THAT(Warned("{model: m, orpo: , training: {group_by_length: true}}"), IsEmpty());
+}
+
 TEST(SpecTest, WarnsOfKernelSwitchesThatTheMethodDoesNotUse) {
   const auto warned = [](const std::string& method, const std::string& kernels) {
     return Warned("{model: m, " + method + ": , kernels: {" + kernels + "}}");
@@ -252,12 +260,49 @@ TEST(SpecTest, HashIgnoresWhatDoesNotChangeTheRun) {
 
 TEST(LooksLikePath, TellsPathsFromNames) {
   for (const char* path :
-       {"a/b", "./a", "../a", "~/a", "file:///a", "a.json", "a.jsonl", "a.csv", "a.jsonl.gz"}) {
+       {"a/b", "./a", "../a", "~/a", "file:///a", "a.json", "a.jsonl", "a.csv", "a.jsonl.gz",
+        "a.csv.zst", "a.parquet", "a.arrow", "part-*", "part-?", "[a-z]"}) {
     EXPECT_TRUE(LooksLikePath(path)) << path;
   }
-  for (const char* name : {"llama3-8b", "qwen2.5-0.5b", "json", "a.gz"}) {
+  for (const char* name : {"llama3-8b", "qwen2.5-0.5b", "json", "a.gz", "a.zst"}) {
     EXPECT_FALSE(LooksLikePath(name)) << name;
   }
+}
+
+TEST(DatasetSources, AreCheckedAndExcludeWhatTheyReplace) {
+  const auto fields = [](const std::string& dataset) {
+    return Fields("{model: m, sft: , dataset: {" + dataset + "}}");
+  };
+  EXPECT_THAT(fields("sources: [{uri: a.jsonl}, {uri: b.jsonl, columns: {prompt: q}}]"), IsEmpty());
+  EXPECT_THAT(fields("sources: [{uri: a.jsonl, weight: 1}, {uri: b.jsonl, weight: 0.5}]"),
+              IsEmpty());
+  EXPECT_THAT(fields("name: x, sources: [{uri: a.jsonl}]"), ElementsAre("dataset.name"));
+  EXPECT_THAT(fields("uri: x, digest: y, max_samples: 3, sources: [{uri: a.jsonl}]"),
+              ElementsAre("dataset.uri", "dataset.digest", "dataset.max_samples"));
+  EXPECT_THAT(fields("sources: [{format: TEXT}]"), ElementsAre("dataset.sources[0].uri"));
+  EXPECT_THAT(fields("sources: [{uri: a.jsonl, weight: 1}, {uri: b.jsonl}]"),
+              ElementsAre("dataset.sources[1].weight"));
+  EXPECT_THAT(fields("sources: [{uri: a.jsonl, weight: 0, max_samples: -1}]"),
+              ElementsAre("dataset.sources[0].max_samples", "dataset.sources[0].weight"));
+  EXPECT_THAT(fields("sources: [{uri: a, columns: {promt: q}, roles: {bot: robot}}]"),
+              ElementsAre("dataset.sources[0].columns.promt", "dataset.sources[0].roles.bot"));
+}
+
+TEST(Packing, OptionsAreChecked) {
+  const auto fields = [](const std::string& rest) { return Fields("{model: m, " + rest + "}"); };
+  EXPECT_THAT(fields("sft: {packing: true, packing_strategy: wrapped}"), IsEmpty());
+  EXPECT_THAT(fields("sft: {packing: true, packing_strategy: bdf}"),
+              ElementsAre("sft.packing_strategy"));
+  EXPECT_THAT(fields("sft: {packing: true, packing_strategy: wrapped}, "
+                     "training: {truncation_mode: keep_end}"),
+              ElementsAre("training.truncation_mode"));
+  EXPECT_THAT(fields("sft: , training: {group_by_length: true}, dataset: {shuffle: false}"),
+              ElementsAre("training.group_by_length"));
+  JobSpec spec;
+  spec.mutable_sft()->set_packing(true);
+  FillDefaults(&spec);
+  EXPECT_EQ(spec.sft().packing_strategy(), "bfd");
+  EXPECT_FALSE(spec.training().group_by_length());
 }
 
 std::vector<std::string> TrainingFields(const std::string& training) {

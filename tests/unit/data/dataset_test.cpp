@@ -26,7 +26,7 @@ class DatasetTest : public testing::Test {
  protected:
   Dataset Load(const std::string& content, const DatasetSpec& spec, LoadOptions options) {
     const TempFile file(content);
-    options.train_path = file.path();
+    options.train_files = {{file.path()}};
     return LoadDataset(spec, options, *tokenizer_, &*chat_template_);
   }
 
@@ -122,7 +122,7 @@ TEST_F(DatasetTest, AnEvaluationSplitThatDropsAllIsAWarning) {
                       "eval.json");
   LoadOptions options;
   options.max_length = 16;
-  options.eval_path = eval.path();
+  options.eval_files = {eval.path()};
   const Dataset dataset = Load(R"([{"prompt": "Hi", "completion": " Hello"}])", {}, options);
   EXPECT_EQ(dataset.train.num_rows(), 1);
   EXPECT_EQ(dataset.eval.num_rows(), 0);
@@ -225,7 +225,7 @@ TEST_F(DatasetTest, LimitsHold) {
 TEST_F(DatasetTest, ASeparateEvalFileIsRead) {
   const TempFile eval(Tokenised(9));
   LoadOptions options;
-  options.eval_path = eval.path();
+  options.eval_files = {eval.path()};
   DatasetSpec spec;
   spec.set_max_eval_samples(4);
   const Dataset dataset = Load(Tokenised(20), spec, options);

@@ -1,6 +1,7 @@
 #include "worker/trainer/data/row_file.h"
 
 #include <zlib.h>
+#include <zstd.h>
 
 #include "tests/unit/data/test_util.h"
 
@@ -22,6 +23,12 @@ std::string Gzip(std::string text) {
   EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
   packed.resize(stream.total_out);
   deflateEnd(&stream);
+  return packed;
+}
+
+std::string Zstd(const std::string& text) {
+  std::string packed(ZSTD_compressBound(text.size()), 0);
+  packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
   return packed;
 }
 
@@ -91,6 +98,32 @@ TEST(DataText, GzipThatIsCutOrDamagedIsRefused) {
   damaged[packed.size() / 2] ^= 0x40;
   EXPECT_THAT(ReadFailure(damaged, "rows.jsonl.gz").message(), HasSubstr("is damaged"));
   EXPECT_THAT(ReadFailure(packed + "tail", "rows.jsonl.gz").message(), HasSubstr("is damaged"));
+}
+
+TEST(DataText, UnpacksZstdWhateverTheName) {
+  std::string exact = "{\"a\": 1}";  // exactly a piece, so that the frame ends with it
+  exact.resize(1 << 20, ' ');
+  for (const char* name : {"rows.jsonl.zst", "rows.json"}) {
+    EXPECT_EQ(Rows(Zstd(std::string(3'000'000, ' ') + "{\"a\": 1}\n"), name), "{\"a\":1}") << name;
+    EXPECT_EQ(Rows(Zstd(exact), name), "{\"a\":1}") << name;
+  }
+  // Several frames, one of them of the kind that is to be skipped.
+  const std::string skippable("\x50\x2A\x4D\x18\x04\0\0\0skip", 12);
+  EXPECT_EQ(Rows(Zstd("a\n1\n") + skippable + Zstd("2\n"), "rows.csv.zst"),
+            R"({"a":"1"}{"a":"2"})");
+}
+
+TEST(DataText, ZstdThatIsCutOrDamagedIsRefused) {
+  std::string text;
+  for (int i = 0; i < 1000; ++i) text += "{\"a\": " + std::to_string(i * i) + "}\n";
+  const std::string packed = Zstd(text);
+  for (const size_t length : {size_t{4}, size_t{12}, packed.size() / 2, packed.size() - 1}) {
+    EXPECT_THAT(ReadFailure(packed.substr(0, length), "rows.jsonl.zst").message(),
+                AllOf(HasSubstr("rows.jsonl.zst: byte " + std::to_string(length) + ": "),
+                      HasSubstr("the zstd stream is cut short")))
+        << length;
+  }
+  EXPECT_THAT(ReadFailure(packed + "tail", "rows.jsonl.zst").message(), HasSubstr("is damaged"));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/error.h"
@@ -65,6 +66,49 @@ TEST(PathsTest, LinksWithinARootAreFollowed) {
 
 TEST(PathsTest, OtherSchemesAreRefusedByName) {
   EXPECT_THAT(ErrorOf("s3://bucket/model", {}), HasSubstr("'s3'"));
+}
+
+std::vector<std::string> FilesOf(const std::string& uri, const std::vector<std::string>& roots) {
+  return ResolveInputFiles(uri, "", roots, "dataset.uri");
+}
+
+TEST(PathsTest, FoldersAndPatternsAreTheirFilesBelowTheRoots) {
+  const TinyJob job;
+  for (const char* name : {"a/x.jsonl", "root/b/2.jsonl", "root/b/1.jsonl"}) {
+    fs::create_directories(fs::path(job.Path(name)).parent_path());
+    std::ofstream(job.Path(name)) << "{}";
+  }
+  const std::string one = job.Path("root/b/1.jsonl"), two = job.Path("root/b/2.jsonl");
+  // The first root has nothing that matches.
+  const std::vector<std::string> roots = {job.Path("a"), job.Path("root")};
+  EXPECT_THAT(FilesOf("b", roots), testing::ElementsAre(one, two));
+  EXPECT_THAT(FilesOf("b/*.jsonl", roots), testing::ElementsAre(one, two));
+  EXPECT_THAT(FilesOf("*/2.jsonl", roots), testing::ElementsAre(two));
+  EXPECT_THAT(FilesOf(job.Path("root/b/[1]*"), roots), testing::ElementsAre(one));
+  EXPECT_THAT(FilesOf(job.Path("root/b/1.jsonl"), {}), testing::ElementsAre(one));
+}
+
+TEST(PathsTest, PatternsDoNotLeaveTheRoots) {
+  const TinyJob job;
+  fs::create_directory(job.Path("root"));
+  std::ofstream(job.Path("secret.jsonl")) << "{}";
+  const std::vector<std::string> roots = {job.Path("root")};
+  const auto error = [&](const std::string& uri) {
+    try {
+      return "accepted: " + FilesOf(uri, roots).front();
+    } catch (const TrainerError& error) {
+      EXPECT_EQ(error.failure().field(), "dataset.uri");
+      return std::string(error.what());
+    }
+  };
+  EXPECT_THAT(error("*.jsonl"), HasSubstr("'*.jsonl' matches no file below"));
+  EXPECT_THAT(error("../*.jsonl"), HasSubstr("matches no file"));
+  EXPECT_THAT(error(job.Path("*.jsonl")), HasSubstr("matches no file"));
+  fs::create_directory(job.Path("root/inner"));
+  EXPECT_THAT(error("*/../../*.jsonl"), HasSubstr("outside"));
+  fs::create_symlink(job.Path("secret.jsonl"), job.Path("root/link.jsonl"));
+  EXPECT_THAT(error("*.jsonl"), HasSubstr("outside"));
+  EXPECT_THAT(error("."), HasSubstr("outside"));
 }
 
 }  // namespace

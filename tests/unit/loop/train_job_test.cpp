@@ -199,6 +199,36 @@ TEST(TrainJobTest, AccumulationIsOneLargeBatch) {
   }
 }
 
+TEST(TrainJobTest, PackingAndGroupingChangeNoLossOfAllRows) {
+  const TinyJob job;
+  const auto run = [&](bool packing, bool group_by_length) {
+    Request request = job.Sft();
+    auto* spec = request.launch.mutable_resolved_spec();
+    spec->mutable_sft()->set_packing(packing);
+    spec->mutable_training()->set_group_by_length(group_by_length);
+    spec->mutable_training()->set_per_device_train_batch_size(1000);
+    spec->mutable_training()->set_max_steps(3);
+    request.launch.set_attempt_dir(job.Path(packing           ? "packed"
+                                            : group_by_length ? "grouped"
+                                                              : "plain"));
+    const TaskOutcome outcome = RunRecorded(request);
+    EXPECT_EQ(outcome.exit_code, kExitOk);
+    return outcome.sink;
+  };
+  const RecordingSink plain = run(false, false), packed = run(true, false),
+                      grouped = run(false, true);
+  for (const RecordingSink* sink : {&packed, &grouped}) {
+    EXPECT_EQ(sink->All(Event::kStep).front().step().tokens_total(),
+              plain.All(Event::kStep).front().step().tokens_total());
+    const auto losses = StepValues(*sink, "loss"), expected = StepValues(plain, "loss");
+    ASSERT_EQ(losses.size(), expected.size());
+    EXPECT_NEAR(losses[0], expected[0], 1e-6);
+    for (size_t i = 1; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-5);
+    EXPECT_NEAR(sink->All(Event::kEval).front().eval().values().at("eval_loss"),
+                plain.All(Event::kEval).front().eval().values().at("eval_loss"), 1e-6);
+  }
+}
+
 TEST(TrainJobTest, LogsAndEvaluatesAtIntervals) {
   const TinyJob job;
   Request request = job.Sft();

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "absl/time/clock.h"
@@ -62,8 +63,9 @@ class Process {
 class TrainerProgramTest : public testing::Test {
  protected:
   // Runs to the end; the output is in output().
-  int Execute(const std::string& arguments, const std::string& before = "") {
-    Process process(before + "exec " + kTrainer + " " + arguments + " >" + Log() + " 2>&1", {});
+  int Execute(const std::string& arguments, const std::string& before = "",
+              const std::string& program = kTrainer) {
+    Process process(before + "exec " + program + " " + arguments + " >" + Log() + " 2>&1", {});
     return process.Wait(absl::Seconds(120)).value_or(-1000);
   }
   std::string Log() const { return job_.Path("log"); }
@@ -139,6 +141,51 @@ TEST_F(TrainerProgramTest, TokenizeCommand) {
                     }()),
             kExitOk);
   EXPECT_THAT(output(), HasSubstr("97"));
+}
+
+TEST_F(TrainerProgramTest, InspectCommand) {
+  job_.WriteFile("rows.jsonl",
+                 "{\"prompt\": \"ab\", \"completion\": \"cde\"}\n"
+                 "{\"prompt\": \"ab\", \"completion\": \"\\u001b[2Jfghijklmnopqrstuvwxyz\"}\n"
+                 "{\"prompt\": \"abcdefghijklmnopqrstuvwxyz\", \"completion\": \"c\"}\n");
+  const std::string inspect = "inspect --model " + job_.Path("model") + " --dataset " +
+                              job_.Path("rows.jsonl") +
+                              " --trainer sft --set training.max_length=16";
+  ASSERT_EQ(Execute(inspect), kExitOk) << output();
+  EXPECT_THAT(output(), HasSubstr("training: 3 rows, 1 dropped, 1 cut to max_length"));
+  EXPECT_THAT(output(), HasSubstr("ab«cde"));
+  EXPECT_THAT(output(), testing::Not(HasSubstr("\x1b")));
+  ASSERT_EQ(Execute(inspect + " --row 2 --color"), kExitOk);
+  EXPECT_THAT(output(), HasSubstr("ab\x1b[32m\\x1b[2Jfghi"));
+  ASSERT_EQ(Execute(inspect + " --json"), kExitOk);
+  const auto report = nlohmann::json::parse(output());
+  EXPECT_EQ(report["train"]["rows"], 3);
+  EXPECT_EQ(report["train"]["lengths"]["max"], 28);
+  EXPECT_EQ(report["sample"][0]["spans"][0]["text"], "ab");
+  EXPECT_EQ(report["sample"][0]["spans"][1]["trained"], true);
+  EXPECT_EQ(Execute(inspect + " --row 3"), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("--row 3: there are 2 rows"));
+}
+
+// The client becomes the trainer's command.
+TEST_F(TrainerProgramTest, ClientInspects) {
+  const auto inspect = [this](const std::string& arguments) {
+    return Execute("datasets inspect " + arguments, "HOME=" + job_.dir() + " ",
+                   LIGER_BIN_DIR "/liger-cli");
+  };
+  const std::string file = job_.Path("sft.jsonl") + " --trainer sft --model ";
+  ASSERT_EQ(inspect(file + job_.Path("model")), kExitOk) << output();
+  EXPECT_THAT(output(), HasSubstr("trained tokens between « and »"));
+  ASSERT_EQ(inspect(file + "model --model-root " + job_.dir() + " -o json"), kExitOk) << output();
+  EXPECT_GT(nlohmann::json::parse(output())["train"]["rows"], 0);
+  EXPECT_EQ(inspect(file + "model"), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("--model model: no such folder here or below " + job_.dir()));
+  EXPECT_EQ(inspect(file + job_.Path("model") + " -o yaml"), kExitInvalidInput);
+  EXPECT_EQ(inspect(job_.Path("sft.jsonl")), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("needs a file, --model and --trainer"));
+  EXPECT_EQ(inspect(job_.Path("none.jsonl") + " --trainer sft --model " + job_.Path("model")),
+            kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("none.jsonl"));
 }
 
 // As the agent does: Launch file, events file, command pipe.

@@ -28,6 +28,17 @@ std::string LastPart(const std::string& name) {
                      end - (slash == std::string::npos ? size_t(-1) : slash));
 }
 
+std::string DataName(const liger::v1::DatasetSpec& dataset) {
+  if (dataset.sources().empty()) {
+    return LastPart(dataset.name().empty() ? dataset.uri() : dataset.name());
+  }
+  std::string names;
+  for (const auto& source : dataset.sources()) {
+    names += (names.empty() ? "" : " and ") + LastPart(source.uri());
+  }
+  return names;
+}
+
 std::string Upper(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
@@ -90,8 +101,7 @@ std::string MakeModelCard(const JobSpec& spec,
   const std::string method = MethodName(spec);
   const std::string base =
       LastPart(spec.model().name().empty() ? spec.model().uri() : spec.model().name());
-  const std::string data =
-      LastPart(spec.dataset().name().empty() ? spec.dataset().uri() : spec.dataset().name());
+  const std::string data = DataName(spec.dataset());
   const bool adapter = spec.has_lora() && !spec.lora().merge();
   std::string card = std::string("---\nlibrary_name: ") + (adapter ? "peft" : "transformers") +
                      "\npipeline_tag: text-generation\ntags:\n- " + method +

@@ -7,9 +7,17 @@
 namespace liger::trainer {
 namespace {
 
-// The sequences of `rows` in batch order: all first ones, then all second ones.
+// The sequences of `rows` in batch order: all first ones, then all second ones;
+// those of a packed row one after the other.
 std::vector<const Example*> InBatchOrder(const ExampleSet& set, std::span<const int64_t> rows) {
   std::vector<const Example*> sequences;
+  if (set.packed()) {
+    for (const int64_t row : rows) {
+      const auto [begin, end] = set.SequencesOf(row);
+      for (int64_t s = begin; s < end; ++s) sequences.push_back(&set.sequences.at(s));
+    }
+    return sequences;
+  }
   sequences.reserve(rows.size() * set.sequences_per_row());
   for (int64_t side = 0; side < set.sequences_per_row(); ++side) {
     for (const int64_t row : rows) {

@@ -24,14 +24,15 @@ struct AnswerKey {
 
 // Unpadded sequences of one forward pass, concatenated, on the host.
 // T: tokens of all sequences; S: sequences (rows, or 2 x rows for pairs: every
-// chosen sequence first, then every rejected one, as TRL concatenates).
+// chosen sequence first, then every rejected one, as TRL concatenates; or all
+// sequences of each packed row, pack by pack).
 struct Batch {
   at::Tensor input_ids_T;    // int64
   at::Tensor labels_T;       // int64, kIgnoredLabel = ignored, not shifted
   at::Tensor positions_T;    // int64, from 0 in each sequence
   at::Tensor cu_seqlens_S1;  // int32 [S + 1]: sequence s is tokens [cu[s], cu[s + 1])
   int64_t max_seqlen = 0;
-  int64_t num_rows = 0;    // SFT rows, or pairs
+  int64_t num_rows = 0;    // SFT rows, packs, or pairs
   int64_t num_tokens = 0;  // T; all are real tokens
   // Tokens that are predicted: labels that are not ignored, less those at a
   // sequence's first token, which nothing predicts.

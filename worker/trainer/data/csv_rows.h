@@ -13,7 +13,7 @@ namespace liger::trainer {
 // fields with commas, quotes or line breaks stand in double quotes with inner
 // quotes doubled; lines end in \n or \r\n, empty ones are skipped. Every value
 // is a string; an empty field is null, as Hugging Face datasets reads it.
-class CsvRows : public RowFile {
+class CsvRows : public TextRows {
  public:
   CsvRows(const std::string& path, int64_t max_rows);
 

@@ -6,6 +6,7 @@
 #include <limits>
 #include <system_error>
 
+#include "worker/trainer/data/zstd_text.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -14,16 +15,6 @@ namespace {
 constexpr std::string_view kUtf8Bom = "\xEF\xBB\xBF";
 constexpr std::string_view kGzipMagic = "\x1F\x8B";
 constexpr size_t kPiece = size_t{1} << 20;
-
-std::unique_ptr<const MappedFile> Map(const std::string& path) {
-  try {
-    return std::make_unique<MappedFile>(path);
-  } catch (const std::system_error& e) {
-    throw DataError("cannot read " + path + ": " + e.code().message(),
-                    "Check dataset.uri, and that the worker may read the file.")
-        .File(path);
-  }
-}
 
 class Inflater {
  public:
@@ -92,10 +83,21 @@ class Inflater {
 
 }  // namespace
 
-DataText::DataText(const std::string& path) : file_(Map(path)), view_(file_->bytes()) {
+std::unique_ptr<const MappedFile> MapDataFile(const std::string& path) {
+  try {
+    return std::make_unique<MappedFile>(path);
+  } catch (const std::system_error& e) {
+    throw DataError("cannot read " + path + ": " + e.code().message(),
+                    "Check dataset.uri, and that the worker may read the file.")
+        .File(path);
+  }
+}
+
+DataText::DataText(const std::string& path) : file_(MapDataFile(path)), view_(file_->bytes()) {
   if (view_.starts_with(kGzipMagic)) {
-    unpacked_ = Inflater(*file_).Run();
-    view_ = unpacked_;
+    view_ = unpacked_ = Inflater(*file_).Run();
+  } else if (IsZstd(view_)) {
+    view_ = unpacked_ = UnpackZstd(*file_);
   }
   if (view_.starts_with(kUtf8Bom)) view_.remove_prefix(kUtf8Bom.size());
 }

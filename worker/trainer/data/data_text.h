@@ -9,11 +9,15 @@
 
 namespace liger::trainer {
 
+// A file of data. Throws TrainerError (DATA) when it cannot be read.
+std::unique_ptr<const MappedFile> MapDataFile(const std::string& path);
+
 // The text of a file of data: mapped, or unpacked into memory when its content
-// is gzip's (RFC 1952, several members too), whatever its name.
+// is gzip's (RFC 1952, several members too) or zstd's (RFC 8878, several frames
+// too), whatever its name.
 class DataText {
  public:
-  // Throws TrainerError (DATA): the file cannot be read, or its gzip stream is
+  // Throws TrainerError (DATA): the file cannot be read, or its packed stream is
   // cut short or damaged (with the byte).
   explicit DataText(const std::string& path);
 

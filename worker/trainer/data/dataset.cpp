@@ -3,194 +3,89 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <iterator>
+#include <memory>
 #include <numeric>
 #include <utility>
 
-#include "worker/trainer/data/parallel_rows.h"
+#include "common/data_files.h"
+#include "worker/trainer/data/epoch_order.h"
 #include "worker/trainer/data/random.h"
-#include "worker/trainer/data/row_file.h"
-#include "worker/trainer/data/row_reader.h"
-#include "worker/trainer/data/tokenize_row.h"
+#include "worker/trainer/data/source_loader.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
 namespace {
 
 using liger::v1::DatasetSpec;
-using liger::v1::JobSpec;
 
-// Dropped rows that a message names.
-constexpr size_t kNamedRows = 5;
-constexpr char kKeepRows[] =
-    "Raise training.max_length, or shorten, complete or remove these rows.";
 // Keeps the draw of the evaluation rows apart from the epochs' shuffles.
 constexpr uint64_t kEvalStream = ~uint64_t{0};
 
-struct Split {
-  ExampleSet examples;
-  DataStats stats;
-};
-
-std::string LocalPath(const std::string& given, const std::string& uri) {
-  const std::string& path = given.empty() ? uri : given;
+std::string LocalPath(const std::string& uri) {
   constexpr char kScheme[] = "file://";
-  return path.starts_with(kScheme) ? path.substr(sizeof(kScheme) - 1) : path;
+  return uri.starts_with(kScheme) ? uri.substr(sizeof(kScheme) - 1) : uri;
 }
 
-std::string RowList(const std::vector<int64_t>& rows, int64_t total) {
-  std::string list;
-  for (const int64_t row : rows) list += (list.empty() ? "" : ", ") + std::to_string(row);
-  return total > static_cast<int64_t>(rows.size()) ? list + ", ..." : list;
+std::vector<std::string> FilesOf(const std::string& path, const std::string& field) {
+  const absl::StatusOr<std::vector<std::string>> files = MatchDataFiles(path);
+  if (files.ok()) return *files;
+  throw DataError("cannot read " + path + ": " + std::string(files.status().message()),
+                  "Check dataset." + field + ", and that the worker may read the file.")
+      .File(path);
 }
 
-std::string MaxLengthText(const LoadOptions& options) {
-  return "training.max_length (" + std::to_string(options.max_length) + ")";
-}
-
-// Reads one file. `Load` may be called for several subsets of its rows.
-class FileLoader {
- public:
-  FileLoader(const std::string& path, const DatasetSpec& spec, const LoadOptions& options,
-             const Tokenizer& tokenizer, const ChatTemplate* chat_template)
-      : spec_(spec),
-        options_(options),
-        rows_(OpenRows(path, options.max_rows)),
-        reader_(*rows_, ReaderOptions(spec, options, tokenizer, chat_template)),
-        tokenizer_(tokenizer, chat_template,
-                   {.method = options.method,
-                    .completion_only_loss = options.completion_only_loss,
-                    .max_length = options.max_length,
-                    .keep_end = options.keep_end,
-                    .sft = options.sft_loss}) {}
-
-  int64_t num_rows() const { return rows_->size(); }
-  liger::v1::DatasetFormat format() const { return reader_.format(); }
-
-  // `name` is the split's, for messages. The split may end up empty.
-  Split Load(const std::string& name, const std::vector<int64_t>& indices,
-             std::vector<std::string>* warnings) const {
-    std::vector<TokenizedRow> tokenized(indices.size());
-    ForEachRow(static_cast<int64_t>(indices.size()), options_.num_threads,
-               [&](int64_t i) { tokenized[i] = TokenizeRow(indices[i]); });
-    Split split;
-    split.examples.kind = Kind(options_.method);
-    split.examples.max_length = options_.max_length;
-    for (size_t i = 0; i < indices.size(); ++i) Append(indices[i], &tokenized[i], &split);
-    Warn(name, split.stats, warnings);
-    return split;
-  }
-
-  TrainerError AllDropped(const DataStats& stats) const {
-    return DataError(rows_->path() + ": no rows are left: in all " + std::to_string(stats.rows) +
-                         " " + Cause(),
-                     kKeepRows)
-        .File(rows_->path());
-  }
-
-  static RowKind Kind(JobSpec::MethodCase method) {
-    if (method == JobSpec::kKto) return RowKind::kLabelled;
-    return method == JobSpec::kSft ? RowKind::kSequence : RowKind::kPair;
-  }
-
- private:
-  static RowReaderOptions ReaderOptions(const DatasetSpec& spec, const LoadOptions& options,
-                                        const Tokenizer& tokenizer,
-                                        const ChatTemplate* chat_template) {
-    return {
-        .format = spec.format(),
-        .kind = Kind(options.method),
-        .completion_only_loss = options.completion_only_loss,
-        .has_chat_template = chat_template != nullptr,
-        .vocab_size = options.vocab_size > 0 ? options.vocab_size : int64_t{tokenizer.max_id()} + 1,
-        .names = {{spec.columns().begin(), spec.columns().end()},
-                  {spec.roles().begin(), spec.roles().end()}}};
-  }
-
-  TokenizedRow TokenizeRow(int64_t index) const {
-    const Row row = reader_.Read(index);
-    TokenizedRow tokenized;
-    try {
-      tokenized = tokenizer_.Tokenize(row);
-    } catch (const TrainerError& e) {
-      if (e.failure().row() != 0) throw;
-      throw rows_->Fail(index, e.what(), e.failure().action());
-    }
-    if (tokenized.nothing_to_train && spec_.strict()) {
-      throw rows_->Fail(index, "nothing is left to train on: " + Cause(),
-                        "Raise training.max_length, shorten or complete the row, or set "
-                        "dataset.strict: false to drop such rows.");
-    }
-    return tokenized;
-  }
-
-  void Append(int64_t index, TokenizedRow* row, Split* split) const {
-    DataStats& stats = split->stats;
-    ++stats.rows;
-    stats.without_response_template += row->no_response_template;
-    if (row->nothing_to_train) {
-      ++stats.dropped_rows;
-      if (stats.first_dropped.size() < kNamedRows) stats.first_dropped.push_back(index + 1);
-      return;
-    }
-    if (split->examples.kind == RowKind::kLabelled) {
-      split->examples.desirable.push_back(row->desirable);
-    }
-    stats.truncated_rows += row->truncated;
-    stats.boundary_merges += row->boundary_merge;
-    stats.equal_pairs +=
-        row->sequences.size() == 2 && row->sequences[0].input_ids == row->sequences[1].input_ids;
-    for (Example& sequence : row->sequences) {
-      stats.tokens += static_cast<int64_t>(sequence.input_ids.size());
-      stats.target_tokens += std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
-                                           [](int32_t label) { return label != kIgnoredLabel; });
-      split->examples.sequences.push_back(std::move(sequence));
-    }
-  }
-
-  // Why rows are dropped.
-  std::string Cause() const {
-    const std::string& response = options_.sft_loss.response_template;
-    return "the prompt fills " + MaxLengthText(options_) + ", or there is no answer" +
-           (response.empty()
-                ? ""
-                : ", or sft.response_template '" + response + "' is not among the row's tokens");
-  }
-
-  void Warn(const std::string& split, const DataStats& stats,
-            std::vector<std::string>* warnings) const {
-    const std::string of_rows = " of " + std::to_string(stats.rows) + " " + split + " rows ";
-    if (stats.dropped_rows > 0) {
-      warnings->push_back(rows_->path() + ": " + std::to_string(stats.dropped_rows) + of_rows +
-                          (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
-                          RowList(stats.first_dropped, stats.dropped_rows) + "): " + Cause() +
-                          ". " + kKeepRows);
-    }
-    if (stats.without_response_template > 0) {
-      warnings->push_back(
-          rows_->path() + ": in " + std::to_string(stats.without_response_template) + of_rows +
-          "the tokens of sft.response_template '" + options_.sft_loss.response_template +
-          "' are not; a text may be cut into other tokens inside a row than alone: "
-          "try it with the line break before it, or without");
-    }
-    if (stats.equal_pairs > 0) {
-      warnings->push_back(rows_->path() + ": in " + std::to_string(stats.equal_pairs) + of_rows +
-                          "chosen and rejected are the same tokens, so they teach nothing; "
-                          "remove them, or raise training.max_length if they differ further on");
-    }
-    if (stats.boundary_merges > 0) {
-      warnings->push_back(rows_->path() + ": in " + std::to_string(stats.boundary_merges) +
-                          of_rows +
-                          "tokens merge across the end of the prompt, so the model trains on "
-                          "another context than it answers in; end prompts on a token boundary");
-    }
-  }
-
-  const DatasetSpec& spec_;
-  const LoadOptions& options_;
-  std::unique_ptr<const RowFile> rows_;
-  RowReader reader_;
-  RowTokenizer tokenizer_;
+// One of the job's sources: its rows, how many to use, and its share.
+struct Source {
+  SourceSpec spec;
+  int64_t max_samples = 0;
+  double weight = 0;  // 0: every row once
 };
+
+// The names that apply to all files but where a source has its own.
+SourceSpec BaseSource(const DatasetSpec& spec) {
+  return {.format = spec.format(),
+          .names = {{spec.columns().begin(), spec.columns().end()},
+                    {spec.roles().begin(), spec.roles().end()}}};
+}
+
+SourceSpec EvalSource(const DatasetSpec& spec, const LoadOptions& options) {
+  SourceSpec source = BaseSource(spec);
+  source.files = options.eval_files;
+  source.name = source.files.size() == 1 ? source.files[0] : LocalPath(spec.eval_uri());
+  if (source.files.empty()) source.files = FilesOf(source.name, "eval_uri");
+  return source;
+}
+
+std::vector<Source> TrainSources(const DatasetSpec& spec, const LoadOptions& options) {
+  std::vector<Source> sources;
+  for (const auto& given : spec.sources()) {
+    Source& source = sources.emplace_back();
+    source.spec = BaseSource(spec);
+    source.spec.name = LocalPath(given.uri());
+    if (given.format() != liger::v1::DATASET_FORMAT_AUTO) source.spec.format = given.format();
+    RowNames& names = source.spec.names;
+    if (given.columns_size() > 0) names.columns = {given.columns().begin(), given.columns().end()};
+    if (given.roles_size() > 0) names.roles = {given.roles().begin(), given.roles().end()};
+    source.max_samples = given.max_samples();
+    source.weight = given.weight();
+  }
+  if (sources.empty()) {
+    const std::string path = LocalPath(spec.uri().empty() ? spec.name() : spec.uri());
+    sources.push_back({.spec = BaseSource(spec), .max_samples = spec.max_samples()});
+    sources.back().spec.name = path;
+  }
+  for (size_t i = 0; i < sources.size(); ++i) {
+    SourceSpec& source = sources[i].spec;
+    if (i < options.train_files.size()) source.files = options.train_files[i];
+    if (source.files.empty()) {
+      source.files = FilesOf(
+          source.name, spec.sources().empty() ? "uri" : "sources[" + std::to_string(i) + "].uri");
+    }
+    if (source.files.size() == 1) source.name = source.files[0];
+  }
+  return sources;
+}
 
 std::vector<int64_t> FirstRows(int64_t n, int64_t most) {
   std::vector<int64_t> rows(most > 0 ? std::min(n, most) : n);
@@ -234,33 +129,137 @@ void RequireBothLabels(const ExampleSet& set, const std::string& path) {
       .File(path);
 }
 
+void Add(const DataStats& more, DataStats* stats) {
+  for (const auto field :
+       {&DataStats::rows, &DataStats::dropped_rows, &DataStats::truncated_rows, &DataStats::tokens,
+        &DataStats::target_tokens, &DataStats::boundary_merges, &DataStats::equal_pairs,
+        &DataStats::packs, &DataStats::dropped_packs}) {
+    stats->*field += more.*field;
+  }
+  stats->row_lengths.insert(stats->row_lengths.end(), more.row_lengths.begin(),
+                            more.row_lengths.end());
+  if (stats->first_dropped.empty()) stats->first_dropped = more.first_dropped;
+}
+
+// Appends the rows of another source.
+void Append(Split split, Split* all) {
+  Add(split.stats, &all->stats);
+  ExampleSet& set = all->examples;
+  if (split.examples.packed()) {
+    if (!set.packed()) set.pack_begins = {0};
+    const int64_t offset = std::ssize(set.sequences);
+    const auto& begins = split.examples.pack_begins;
+    for (size_t i = 1; i < begins.size(); ++i) set.pack_begins.push_back(begins[i] + offset);
+  }
+  set.kind = split.examples.kind;
+  set.max_length = split.examples.max_length;
+  std::move(split.examples.sequences.begin(), split.examples.sequences.end(),
+            std::back_inserter(set.sequences));
+  set.desirable.insert(set.desirable.end(), split.examples.desirable.begin(),
+                       split.examples.desirable.end());
+}
+
+// All of the job's training files.
+class TrainFiles {
+ public:
+  TrainFiles(const DatasetSpec& spec, const LoadOptions& options, const Tokenizer& tokenizer,
+             const ChatTemplate* chat_template)
+      : sources_(TrainSources(spec, options)), rows_(sources_.size()) {
+    for (size_t i = 0; i < sources_.size(); ++i) {
+      loaders_.push_back(std::make_unique<SourceLoader>(sources_[i].spec, options, spec.strict(),
+                                                        tokenizer, chat_template));
+      rows_[i] = FirstRows(loaders_[i]->num_rows(), sources_[i].max_samples);
+    }
+  }
+
+  liger::v1::DatasetFormat format() const { return loaders_.front()->format(); }
+  std::string name() const {
+    return loaders_.size() == 1 ? loaders_.front()->name() : "the sources together";
+  }
+
+  // Moves the evaluation share out of the rows and loads it.
+  Split LoadEvalRows(const DatasetSpec& spec, uint64_t seed, std::vector<std::string>* warnings) {
+    std::vector<int64_t> all;  // numbered through all sources
+    std::vector<int64_t> begins = {0};
+    for (const auto& loader : loaders_) begins.push_back(begins.back() + loader->num_rows());
+    for (size_t i = 0; i < rows_.size(); ++i) {
+      for (const int64_t row : rows_[i]) all.push_back(begins[i] + row);
+      rows_[i].clear();
+    }
+    const auto by_source = [&](const std::vector<int64_t>& numbers, auto* rows) {
+      for (const int64_t number : numbers) {
+        const auto next = std::upper_bound(begins.begin(), begins.end(), number);
+        const size_t source = next - begins.begin() - 1;
+        (*rows)[source].push_back(number - begins[source]);
+      }
+    };
+    std::vector<std::vector<int64_t>> eval(sources_.size());
+    by_source(TakeEvalRows(spec, seed, &all), &eval);
+    by_source(all, &rows_);
+    Split split;
+    for (size_t i = 0; i < loaders_.size(); ++i) {
+      if (!eval[i].empty()) Append(loaders_[i]->Load("evaluation", eval[i], warnings), &split);
+    }
+    return split;
+  }
+
+  Split LoadRows(std::vector<std::string>* warnings) const {
+    Split all;
+    std::vector<int64_t> begins = {0};
+    for (size_t i = 0; i < loaders_.size(); ++i) {
+      Split split = loaders_[i]->Load("training", rows_[i], warnings);
+      const bool is_share = sources_[i].weight > 0 || loaders_.size() == 1;
+      if (split.examples.num_rows() == 0 && is_share) throw loaders_[i]->AllDropped(split.stats);
+      Append(std::move(split), &all);
+      begins.push_back(all.examples.num_rows());
+    }
+    if (all.examples.num_rows() == 0) throw loaders_.front()->AllDropped(all.stats);
+    if (sources_.front().weight > 0) all.examples.mix = Mix(begins);
+    return all;
+  }
+
+ private:
+  std::vector<MixPart> Mix(const std::vector<int64_t>& begins) const {
+    std::vector<int64_t> sizes;
+    std::vector<double> weights;
+    for (size_t i = 0; i < sources_.size(); ++i) {
+      sizes.push_back(begins[i + 1] - begins[i]);
+      weights.push_back(sources_[i].weight);
+    }
+    const std::vector<int64_t> shares = MixShares(sizes, weights);
+    std::vector<MixPart> mix;
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      mix.push_back({begins[i], begins[i + 1], shares[i]});
+    }
+    return mix;
+  }
+
+  const std::vector<Source> sources_;
+  std::vector<std::vector<int64_t>> rows_;  // to train on, of each source
+  std::vector<std::unique_ptr<const SourceLoader>> loaders_;
+};
+
 }  // namespace
 
 Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const Tokenizer& tokenizer,
                     const ChatTemplate* chat_template) {
-  const std::string train_uri = spec.uri().empty() ? spec.name() : spec.uri();
-  const FileLoader train(LocalPath(options.train_path, train_uri), spec, options, tokenizer,
-                         chat_template);
-  std::vector<int64_t> train_rows = FirstRows(train.num_rows(), spec.max_samples());
-
+  TrainFiles train(spec, options, tokenizer, chat_template);
   Dataset dataset;
   dataset.format = train.format();
   Split eval;
-  if (!options.eval_path.empty() || !spec.eval_uri().empty()) {
-    const FileLoader file(LocalPath(options.eval_path, spec.eval_uri()), spec, options, tokenizer,
-                          chat_template);
-    eval = file.Load("evaluation", FirstRows(file.num_rows(), spec.max_eval_samples()),
-                     &dataset.warnings);
+  if (!options.eval_files.empty() || !spec.eval_uri().empty()) {
+    const SourceSpec source = EvalSource(spec, options);
+    const SourceLoader loader(source, options, spec.strict(), tokenizer, chat_template);
+    eval = loader.Load("evaluation", FirstRows(loader.num_rows(), spec.max_eval_samples()),
+                       &dataset.warnings);
   } else if (spec.eval_fraction() > 0) {
-    eval = train.Load("evaluation", TakeEvalRows(spec, options.data_seed, &train_rows),
-                      &dataset.warnings);
+    eval = train.LoadEvalRows(spec, options.data_seed, &dataset.warnings);
   }
   if (eval.stats.rows > 0 && eval.examples.sequences.empty()) {
     dataset.warnings.push_back("no evaluation rows are left, so the job reports no eval_loss");
   }
-  Split training = train.Load("training", train_rows, &dataset.warnings);
-  if (training.examples.sequences.empty()) throw train.AllDropped(training.stats);
-  RequireBothLabels(training.examples, LocalPath(options.train_path, train_uri));
+  Split training = train.LoadRows(&dataset.warnings);
+  RequireBothLabels(training.examples, train.name());
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);

@@ -8,6 +8,7 @@
 
 #include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/data/example.h"
+#include "worker/trainer/data/packing.h"
 #include "worker/trainer/data/sft_loss_options.h"
 
 namespace liger::trainer {
@@ -29,9 +30,13 @@ struct LoadOptions {
   uint64_t data_seed = 42;
   // CHECK tasks: read at most this many rows of each file; 0 reads all.
   int64_t max_rows = 0;
-  // Local paths; empty takes the spec's uri (or name), with file:// removed.
-  std::string train_path;
-  std::string eval_path;
+  // Local files: of each source (one, where the job names none), and of the
+  // evaluation set. Empty: the spec's own paths, with file:// removed.
+  std::vector<std::vector<std::string>> train_files;
+  std::vector<std::string> eval_files;
+  // SFT: how rows are packed, evaluation rows too (as TRL's eval_packing does
+  // unless told otherwise).
+  PackingStrategy packing = PackingStrategy::kNone;
   // Size of the embedding; token ids of tokenised rows must be below it. 0: the
   // tokenizer's vocabulary.
   int64_t vocab_size = 0;
@@ -49,11 +54,17 @@ struct DataStats {
   // Rows whose tokenised prompt is not a prefix of the tokenised prompt +
   // answer: the answer starts where they diverge, as in TRL.
   int64_t boundary_merges = 0;
+  // What the kept rows were packed into, and packs without anything to train.
+  int64_t packs = 0;
+  int64_t dropped_packs = 0;
   // Kept pairs whose two answers are the same tokens: nothing tells them apart.
   int64_t equal_pairs = 0;
   // Dropped rows that sft.response_template is not in.
   int64_t without_response_template = 0;
-  // 1-based rows dropped, the first few, for messages.
+  // Tokens of each row read (of a pair's longer sequence) before anything was cut.
+  std::vector<int32_t> row_lengths;
+  // 1-based rows dropped, the first few, for messages; counted through all files
+  // of the first source that dropped any.
   std::vector<int64_t> first_dropped;
 };
 
@@ -72,8 +83,9 @@ struct Dataset {
 // their sources: tokenize_row.h). chat_template may be null: then
 // conversations are refused and Alpaca rows use the Stanford Alpaca prompt.
 //
-// Rows keep the file's order; shuffling is the Sampler's. An evaluation share
-// (eval_fraction) is drawn from the rows by data_seed alone.
+// Rows keep the files' order, source after source; shuffling and mixing by
+// weight are the Sampler's. An evaluation share (eval_fraction) is drawn from the
+// rows of all sources by data_seed alone. Each source's rows are packed apart.
 //
 // Throws TrainerError (DATA) naming file, 1-based row, and column, line or byte.
 Dataset LoadDataset(const liger::v1::DatasetSpec& spec, const LoadOptions& options,

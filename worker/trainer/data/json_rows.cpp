@@ -48,7 +48,7 @@ size_t ValueEnd(std::string_view text, size_t at) {
 
 }  // namespace
 
-JsonRows::JsonRows(const std::string& path, int64_t max_rows) : RowFile(path) {
+JsonRows::JsonRows(const std::string& path, int64_t max_rows) : TextRows(path) {
   const size_t at = SkipSpace(text(), 0);
   if (at == text().size()) {
     throw DataError(path + ": the file is empty",

@@ -15,7 +15,7 @@ namespace liger::trainer {
 // The rows of a .json file (an array of objects) or a .jsonl file (an object a
 // line, empty lines skipped); which of the two is decided by the first
 // character, as not every file has the right ending.
-class JsonRows : public RowFile {
+class JsonRows : public TextRows {
  public:
   // Reads at most max_rows rows; 0 reads all. Throws TrainerError (DATA): the
   // file cannot be read, is neither of the two, holds no rows, or is broken

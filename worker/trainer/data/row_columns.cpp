@@ -32,6 +32,7 @@ std::string TypeName(const ordered_json& value) {
   if (value.is_array()) return "a list";
   if (value.is_object()) return "an object";
   if (value.is_null()) return "null";
+  if (value.is_binary()) return "of a type that cannot be read";  // arrow_rows.h
   return value.is_string() ? "a string" : "a boolean";
 }
 
@@ -64,12 +65,20 @@ void RowColumns::RequireMappedColumns() const {
   }
 }
 
-std::string RowColumns::Described(const std::string& column) const {
+std::string RowColumns::InFile(const std::string& column) const {
   // Fields inside of a column are addressed as "messages[2].content".
   const std::string name = column.substr(0, column.find_first_of("[."));
   const auto it = names_.columns.find(name);
-  if (it == names_.columns.end()) return column;
-  return it->second + column.substr(name.size()) + " (read as " + name + ")";
+  return it == names_.columns.end() ? name : it->second;
+}
+
+std::string RowColumns::Described(const std::string& column) const {
+  const std::string name = column.substr(0, column.find_first_of("[."));
+  const std::string in_file = InFile(column), type = rows_.ColumnType(in_file);
+  std::string described = in_file + column.substr(name.size());
+  if (in_file != name) described += " (read as " + name + ")";
+  if (!type.empty()) described += " (of type " + type + ")";
+  return described;
 }
 
 bool RowColumns::Has(const std::string& column) const {
@@ -109,6 +118,8 @@ bool RowColumns::Bool(const std::string& column) const {
     }
     throw Fail(column, "must be true or false, not " + value.dump(), "Correct the row.");
   }
+  const bool is_typed = !rows_.ColumnType(InFile(column)).empty();
+  if (is_typed && (value == 0 || value == 1)) return value == 1;
   if (!value.is_boolean()) {
     throw Fail(column, "must be true or false, not " + TypeName(value), "Correct the row.");
   }

@@ -61,7 +61,9 @@ class RowColumns {
   std::string Role(const std::string& where, const nlohmann::ordered_json& message) const;
   void CheckContent(const std::string& where, const nlohmann::ordered_json& message) const;
 
-  // "prompt", or "question (read as prompt)".
+  // The name that the column has in the file.
+  std::string InFile(const std::string& column) const;
+  // "prompt", or "question (read as prompt)", with the type that the file gives it.
   std::string Described(const std::string& column) const;
 
   const RowFile& rows_;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "worker/trainer/data/data_text.h"
 #include "worker/trainer/error.h"
@@ -17,7 +18,7 @@ class RowFile {
  public:
   virtual ~RowFile() = default;
 
-  const std::string& path() const { return text_.path(); }
+  const std::string& path() const { return path_; }
   virtual int64_t size() const = 0;
 
   // Row `index` (0-based), an object whose keys keep their order. Throws
@@ -26,22 +27,41 @@ class RowFile {
 
   // Every value is text, and so are numbers and truth values.
   virtual bool all_text() const { return false; }
+  // The type that the file itself gives a column, for messages; "" when it gives
+  // none.
+  virtual std::string ColumnType(const std::string& column) const { return ""; }
 
   // An error about the row: "FILE: row 17 (line 230): WHAT".
   TrainerError Fail(int64_t index, const std::string& what, const std::string& action) const;
 
  protected:
-  explicit RowFile(const std::string& path) : text_(path) {}
+  explicit RowFile(std::string path) : path_(std::move(path)) {}
+
+ private:
+  // Where in the file the row is, for messages: " (line 230)".
+  virtual std::string Place(int64_t index) const { return ""; }
+
+  const std::string path_;
+};
+
+// One that is text.
+class TextRows : public RowFile {
+ protected:
+  explicit TextRows(const std::string& path) : RowFile(path), text_(path) {}
 
   // Where the row begins in the text.
   virtual size_t Begin(int64_t index) const = 0;
 
   DataText text_;
+
+ private:
+  std::string Place(int64_t index) const override;
 };
 
-// A .csv file by its name (also .csv.gz), else JSON by its content. Reads at
-// most max_rows rows; 0 reads all. Throws TrainerError (DATA): the file cannot
-// be read, is none of these, holds no rows, or is broken between two rows.
+// A .csv file by its name (also .csv.gz and .csv.zst), Parquet and Arrow's IPC
+// files and streams by their content, else JSON by its content. Reads at most max_rows rows; 0
+// reads all. Throws TrainerError (DATA): the file cannot be read, is none of these, holds no rows,
+// or is broken between two rows.
 std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows);
 
 }  // namespace liger::trainer

@@ -6,7 +6,6 @@
 #include <string>
 #include <utility>
 
-#include "worker/trainer/data/random.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -23,22 +22,7 @@ std::span<const int64_t> RankShare(const std::vector<int64_t>& order, int64_t ro
   return {order.data() + begin, static_cast<size_t>(end - begin)};
 }
 
-std::vector<int64_t> FileOrder(int64_t n) {
-  std::vector<int64_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  return order;
-}
-
 }  // namespace
-
-std::vector<int64_t> EpochOrder(int64_t n, uint64_t data_seed, int64_t epoch) {
-  std::vector<int64_t> order = FileOrder(n);
-  CounterRandom random(data_seed, static_cast<uint64_t>(epoch));
-  for (int64_t i = n - 1; i > 0; --i) {  // Fisher-Yates
-    std::swap(order[i], order[random.Below(static_cast<uint64_t>(i) + 1)]);
-  }
-  return order;
-}
 
 BatchIterator::BatchIterator(const ExampleSet& set, const BatchOptions& options)
     : set_(set), options_(options) {
@@ -48,16 +32,15 @@ BatchIterator::BatchIterator(const ExampleSet& set, const BatchOptions& options)
 
 void BatchIterator::StartEpoch(int64_t epoch) {
   position_ = {.epoch = epoch, .row = 0};
-  const int64_t n = set_.num_rows();
-  if (options_.shuffle) {
-    order_ = EpochOrder(n, options_.data_seed, epoch);
-  } else if (order_.empty()) {
-    order_ = FileOrder(n);
+  order_ = EpochRows(set_, options_.shuffle, options_.data_seed, epoch);
+  if (options_.group_by_length) {
+    order_ =
+        GroupedByLength(std::move(order_), [this](int64_t row) { return set_.RowTokens(row); });
   }
 }
 
 std::optional<Batch> BatchIterator::Next() {
-  const int64_t n = set_.num_rows();
+  const int64_t n = std::ssize(order_);
   if (position_.row >= n) {
     StartEpoch(position_.epoch + 1);
     return std::nullopt;
@@ -82,7 +65,7 @@ std::vector<Batch> BatchIterator::NextStep(int64_t micro_batches) {
 }
 
 int64_t BatchIterator::batches_per_epoch() const {
-  return CeilDiv(set_.num_rows(), options_.rows_per_batch * options_.world_size);
+  return CeilDiv(std::ssize(order_), options_.rows_per_batch * options_.world_size);
 }
 
 int64_t BatchIterator::steps_per_epoch(int64_t micro_batches) const {
@@ -91,14 +74,14 @@ int64_t BatchIterator::steps_per_epoch(int64_t micro_batches) const {
 
 double BatchIterator::epoch_progress() const {
   return static_cast<double>(position_.epoch) +
-         static_cast<double>(position_.row) / static_cast<double>(set_.num_rows());
+         static_cast<double>(position_.row) / static_cast<double>(order_.size());
 }
 
 void BatchIterator::Seek(const DataPosition& position) {
-  if (position.epoch < 0 || position.row < 0 || position.row > set_.num_rows()) {
+  if (position.epoch < 0 || position.row < 0 || position.row > std::ssize(order_)) {
     throw DataError("the checkpoint's data position (epoch " + std::to_string(position.epoch) +
                         ", row " + std::to_string(position.row) + ") is not within the data's " +
-                        std::to_string(set_.num_rows()) + " rows",
+                        std::to_string(order_.size()) + " rows",
                     "Resume with the dataset that the run was started with.");
   }
   StartEpoch(position.epoch);
@@ -107,7 +90,8 @@ void BatchIterator::Seek(const DataPosition& position) {
 
 std::vector<Batch> EvalBatches(const ExampleSet& set, int64_t rows_per_batch, int64_t rank,
                                int64_t world_size) {
-  const std::vector<int64_t> order = FileOrder(set.num_rows());
+  std::vector<int64_t> order(set.num_rows());
+  std::iota(order.begin(), order.end(), 0);
   std::vector<Batch> batches;
   for (int64_t row = 0; row < set.num_rows(); row += rows_per_batch * world_size) {
     batches.push_back(MakeBatch(set, RankShare(order, row, rows_per_batch, rank)));

@@ -6,24 +6,23 @@
 #include <vector>
 
 #include "worker/trainer/data/batch.h"
+#include "worker/trainer/data/epoch_order.h"
 
 namespace liger::trainer {
-
-// The order of n rows in an epoch: a pure function of (data_seed, epoch, n), the
-// same on every machine, so that a run resumes without having saved any order.
-std::vector<int64_t> EpochOrder(int64_t n, uint64_t data_seed, int64_t epoch);
 
 // Where a run stands in its data. Independent of the batch size and of the
 // number of ranks, so a checkpoint can be read at another world size.
 struct DataPosition {
   int64_t epoch = 0;
-  // Rows of this epoch that all ranks together have consumed.
+  // Rows (packs, where they are packed) of this epoch that all ranks together
+  // have consumed.
   int64_t row = 0;
 };
 
 struct BatchOptions {
   int64_t rows_per_batch = 8;  // of one rank
   bool shuffle = true;
+  bool group_by_length = false;  // needs shuffle
   uint64_t data_seed = 42;
   int64_t rank = 0;
   int64_t world_size = 1;

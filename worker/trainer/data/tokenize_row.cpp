@@ -272,6 +272,7 @@ bool RowTokenizer::Truncate(Example* sequence) const {
 
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
+    row->full_length = std::max<int64_t>(row->full_length, std::ssize(sequence.input_ids));
     row->truncated |= Truncate(&sequence);
     if (!response_template_.empty()) {
       row->no_response_template |=

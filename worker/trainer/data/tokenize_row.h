@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_DATA_TOKENIZE_ROW_H_
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@ namespace liger::trainer {
 struct TokenizedRow {
   // One sequence, or chosen and rejected, cut to max_length.
   std::vector<Example> sequences;
+  // Tokens of the longest of them before that.
+  int64_t full_length = 0;
   bool truncated = false;
   // The tokenised prompt is not a prefix of the tokenised prompt + answer.
   bool boundary_merge = false;
@@ -54,6 +57,8 @@ struct TokenizedRow {
 // Immutable; Tokenize may be called from any thread.
 class RowTokenizer {
  public:
+  static constexpr int64_t kNoLimit = std::numeric_limits<int64_t>::max();
+
   struct Options {
     liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
     std::optional<bool> completion_only_loss;  // see LoadOptions

@@ -87,6 +87,7 @@ void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResul
   out[prefix + "truncated_rows"] = stats.truncated_rows;
   out[prefix + "tokens"] = stats.tokens;
   out[prefix + "target_tokens"] = stats.target_tokens;
+  if (stats.packs > 0) out[prefix + "packs"] = stats.packs;
 }
 
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,

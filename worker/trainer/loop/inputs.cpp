@@ -25,40 +25,58 @@ LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
   options.keep_end = spec.training().truncation_mode() == "keep_end";
   options.data_seed = static_cast<uint64_t>(spec.training().data_seed());
   options.max_rows = request.launch.check_max_rows();
-  options.train_path = paths.train_path;
-  options.eval_path = paths.eval_path;
+  options.train_files = paths.train_files;
+  options.eval_files = paths.eval_files;
+  if (spec.sft().packing()) options.packing = ParsePackingStrategy(spec.sft().packing_strategy());
   options.vocab_size = config.vocab_size;
   return options;
 }
 
-void RequireDigest(const std::string& field, const std::string& expected, const std::string& file) {
+// See RequireDigests.
+absl::StatusOr<std::string> DigestOf(const std::vector<std::string>& files) {
+  std::string lines;
+  for (const std::string& file : files) {
+    absl::StatusOr<std::string> digest = Sha256File(file);
+    if (!digest.ok() || files.size() == 1) return digest;
+    lines += *digest + "\n";
+  }
+  return Sha256(lines);
+}
+
+void RequireDigest(const std::string& field, const std::string& expected,
+                   const std::vector<std::string>& files) {
   if (expected.empty()) return;
-  const absl::StatusOr<std::string> actual = Sha256File(file);
+  const std::string what =
+      files.size() == 1 ? files[0] : "the " + std::to_string(files.size()) + " files together";
+  const absl::StatusOr<std::string> actual = DigestOf(files);
   if (!actual.ok()) {
     throw ConfigError(field + ": cannot be checked: " + std::string(actual.status().message()),
                       "leave the digest out, or name a model that has a manifest.json")
         .Field(field)
-        .File(file);
+        .File(files[0]);
   }
   if (*actual == expected) return;
-  throw ConfigError(field + ": " + file + " is " + *actual + ", not " + expected,
+  throw ConfigError(field + ": " + what + " is " + *actual + ", not " + expected,
                     "the file has changed: put the right one there, or correct the digest")
       .Field(field)
-      .File(file);
+      .File(files[0]);
+}
+
+std::string SourceField(int index, const char* field) {
+  return "dataset.sources[" + std::to_string(index) + "]." + field;
 }
 
 // A tokenizer may know more ids than the model has rows; using one would read
 // past the embedding.
-void RequireIdsBelow(int64_t vocab_size, const ExampleSet& set, const std::string& file) {
+void RequireIdsBelow(int64_t vocab_size, const ExampleSet& set, const std::string& rows) {
   for (size_t i = 0; i < set.sequences.size(); ++i) {
     const auto& ids = set.sequences[i].input_ids;
     const auto bad = std::find_if(ids.begin(), ids.end(),
                                   [vocab_size](int32_t id) { return id < 0 || id >= vocab_size; });
     if (bad == ids.end()) continue;
-    throw DataError(file + ": token id " + std::to_string(*bad) + " is outside of the model's " +
+    throw DataError(rows + ": token id " + std::to_string(*bad) + " is outside of the model's " +
                         std::to_string(vocab_size) + " embeddings",
-                    "use the tokenizer that belongs to the model, or resize its embeddings")
-        .File(file);
+                    "use the tokenizer that belongs to the model, or resize its embeddings");
   }
 }
 
@@ -93,10 +111,16 @@ InputPaths InputPaths::Resolve(const Request& request) {
   const auto roots = request.roots();
   InputPaths paths;
   ResolveModel(request, paths);
-  paths.train_path =
-      ResolveInput(spec.dataset().uri(), spec.dataset().name(), roots, "dataset.name");
-  if (!spec.dataset().eval_uri().empty()) {
-    paths.eval_path = ResolveInput(spec.dataset().eval_uri(), "", roots, "dataset.eval_uri");
+  const liger::v1::DatasetSpec& dataset = spec.dataset();
+  for (int i = 0; i < dataset.sources_size(); ++i) {
+    paths.train_files.push_back(
+        ResolveInputFiles(dataset.sources(i).uri(), "", roots, SourceField(i, "uri")));
+  }
+  if (dataset.sources().empty()) {
+    paths.train_files = {ResolveInputFiles(dataset.uri(), dataset.name(), roots, "dataset.name")};
+  }
+  if (!dataset.eval_uri().empty()) {
+    paths.eval_files = ResolveInputFiles(dataset.eval_uri(), "", roots, "dataset.eval_uri");
   }
   if (!spec.lora().adapter_uri().empty()) {
     paths.adapter_dir = ResolveInput(spec.lora().adapter_uri(), "", roots, "lora.adapter_uri");
@@ -105,8 +129,12 @@ InputPaths InputPaths::Resolve(const Request& request) {
 }
 
 void RequireDigests(const liger::v1::JobSpec& spec, const InputPaths& paths) {
-  RequireDigest("model.digest", spec.model().digest(), paths.model_dir + "/manifest.json");
-  RequireDigest("dataset.digest", spec.dataset().digest(), paths.train_path);
+  RequireDigest("model.digest", spec.model().digest(), {paths.model_dir + "/manifest.json"});
+  const liger::v1::DatasetSpec& dataset = spec.dataset();
+  RequireDigest("dataset.digest", dataset.digest(), paths.train_files.front());
+  for (int i = 0; i < dataset.sources_size(); ++i) {
+    RequireDigest(SourceField(i, "digest"), dataset.sources(i).digest(), paths.train_files.at(i));
+  }
 }
 
 TextInputs TextInputs::Load(const InputPaths& paths) {
@@ -128,9 +156,8 @@ Dataset LoadData(const Request& request, const InputPaths& paths, const ModelCon
   Dataset dataset = LoadDataset(request.spec().dataset(), MakeLoadOptions(request, paths, config),
                                 *text.tokenizer, text.template_or_null());
   if (text.tokenizer->max_id() >= config.vocab_size) {
-    RequireIdsBelow(config.vocab_size, dataset.train, paths.train_path);
-    RequireIdsBelow(config.vocab_size, dataset.eval,
-                    paths.eval_path.empty() ? paths.train_path : paths.eval_path);
+    RequireIdsBelow(config.vocab_size, dataset.train, "the training rows");
+    RequireIdsBelow(config.vocab_size, dataset.eval, "the evaluation rows");
   }
   return dataset;
 }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/loop/request.h"
@@ -17,8 +18,9 @@ namespace liger::trainer {
 // Where a request's inputs lie, resolved below its roots.
 struct InputPaths {
   std::string model_dir;
-  std::string train_path;
-  std::string eval_path;    // empty: no separate file
+  // Of each source; one, where the job names no sources.
+  std::vector<std::vector<std::string>> train_files;
+  std::vector<std::string> eval_files;  // empty: no separate ones
   std::string adapter_dir;  // empty: the job starts from no adapter
   // Set when model_dir is made from a known shape (model.random_init).
   std::shared_ptr<const ShapeFolder> shape;
@@ -27,9 +29,10 @@ struct InputPaths {
   static InputPaths Resolve(const Request& request);
 };
 
-// Compares model.digest and dataset.digest, where the spec gives them, with
+// Compares model.digest and the datasets' digests, where the spec gives them, with
 // what lies there: SHA-256 of the model folder's manifest.json (as SaveModel
-// writes it) and of the data file. Throws TrainerError (CONFIG) on a difference.
+// writes it) and of the data file; of several files, of the lines
+// "sha256:<hex>\n" of each. Throws TrainerError (CONFIG) on a difference.
 void RequireDigests(const liger::v1::JobSpec& spec, const InputPaths& paths);
 
 // Text side of a job: needs no device.

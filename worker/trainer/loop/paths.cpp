@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_join.h"
 #include "common/beneath.h"
+#include "common/data_files.h"
 #include "common/unique_fd.h"
 #include "worker/trainer/error.h"
 
@@ -56,7 +57,61 @@ TrainerError CannotOpen(const std::string& path, const std::string& root, int er
       .File(path);
 }
 
+// What a pattern matches below one root, or anywhere when it is empty.
+std::vector<std::string> MatchBelow(const std::string& root, const fs::path& pattern) {
+  fs::path folder = PatternFolder(pattern.string());
+  const fs::path rest = folder == "." ? pattern : pattern.lexically_relative(folder);
+  if (!root.empty()) {
+    folder = LookBelow(root, folder).real;
+    if (folder.empty()) return {};
+  }
+  return MatchDataFiles((folder / rest).string()).value_or(std::vector<std::string>());
+}
+
+std::vector<std::string> ResolvePattern(const std::string& pattern,
+                                        const std::vector<std::string>& roots,
+                                        const std::string& field) {
+  std::vector<std::string> matches;
+  for (const std::string& root : roots.empty() ? std::vector<std::string>{""} : roots) {
+    matches = MatchBelow(root, pattern);
+    if (!matches.empty()) break;
+  }
+  if (matches.empty()) {
+    const std::string where = roots.empty() ? "" : " below " + absl::StrJoin(roots, ", ");
+    throw ConfigError(field + ": '" + pattern + "' matches no file" + where,
+                      "check the pattern against the files as this host sees them")
+        .Field(field)
+        .File(pattern);
+  }
+  // A link among them may lead elsewhere.
+  for (std::string& match : matches) match = ResolveInput(match, "", roots, field);
+  return matches;
+}
+
 }  // namespace
+
+std::vector<std::string> ResolveInputFiles(const std::string& uri, const std::string& name,
+                                           const std::vector<std::string>& roots,
+                                           const std::string& field) {
+  const std::string path = PathOfUri(uri.empty() ? name : uri, field);
+  std::string found;
+  try {
+    found = ResolveInput(path, "", roots, field);
+  } catch (const TrainerError&) {
+    if (!IsPattern(path)) throw;
+    return ResolvePattern(path, roots, field);
+  }
+  const absl::StatusOr<std::vector<std::string>> files = MatchDataFiles(found);
+  if (!files.ok()) {
+    throw ConfigError(field + ": " + std::string(files.status().message()),
+                      "name a folder that has some, or the file")
+        .Field(field)
+        .File(found);
+  }
+  std::vector<std::string> real = *files;
+  for (std::string& file : real) file = ResolveInput(file, "", roots, field);
+  return real;
+}
 
 std::string PathOfUri(const std::string& uri, const std::string& field) {
   constexpr std::string_view kFile = "file://";

@@ -21,6 +21,14 @@ std::optional<std::string> FindInput(const std::string& uri, const std::string& 
                                      const std::vector<std::string>& roots,
                                      const std::string& field);
 
+// The real paths of the files that a dataset's path means (common/data_files.h:
+// a file, a folder or a pattern), each below the roots as ResolveInput has it; a
+// relative pattern is that below the first root where it matches. Throws
+// TrainerError (CONFIG) naming `field`, also when no file is there.
+std::vector<std::string> ResolveInputFiles(const std::string& uri, const std::string& name,
+                                           const std::vector<std::string>& roots,
+                                           const std::string& field);
+
 // A file URI or path as a path, without looking at the disk.
 std::string PathOfUri(const std::string& uri, const std::string& field);
 

@@ -44,6 +44,16 @@ void ApplyOverrides(const std::vector<std::string>& overrides, liger::v1::JobSpe
   }
 }
 
+void SetTrainer(const std::string& trainer, liger::v1::JobSpec* spec) {
+  const auto* oneof = liger::v1::JobSpec::descriptor()->FindOneofByName("method");
+  const auto* field = liger::v1::JobSpec::descriptor()->FindFieldByName(trainer);
+  if (field == nullptr || field->containing_oneof() != oneof) {
+    throw ConfigError("--trainer " + trainer + ": is no trainer",
+                      "use one of " + absl::StrJoin(kTrainableMethods, ", "));
+  }
+  spec->GetReflection()->MutableMessage(spec, field);
+}
+
 std::string PublishFolder(const liger::v1::JobSpec& spec) {
   const std::string uri = spec.output().uri().empty() ? spec.name() : spec.output().uri();
   if (uri.empty()) {
@@ -85,7 +95,8 @@ Request ReadLaunch(const std::string& path) {
 Request ReadSpec(const SpecOptions& options) {
   Request request;
   liger::v1::JobSpec* spec = request.launch.mutable_resolved_spec();
-  ThrowIfNotOk(LoadYaml(options.spec_path, spec));
+  if (!options.spec_path.empty()) ThrowIfNotOk(LoadYaml(options.spec_path, spec));
+  if (!options.trainer.empty()) SetTrainer(options.trainer, spec);
   ApplyOverrides(options.overrides, spec);
   if (!options.output.empty()) spec->mutable_output()->set_uri(options.output);
   RequireValid(*spec);

@@ -26,15 +26,16 @@ struct Request {
 Request ReadLaunch(const std::string& path);
 
 struct SpecOptions {
-  std::string spec_path;
+  std::string spec_path;               // may be empty
+  std::string trainer;                 // "sft": instead of the file's, which keeps its settings
   std::vector<std::string> overrides;  // "training.learning_rate=1e-5"
   std::string output;                  // overrides output.uri
   bool check = false;
 };
 
-// Reads a job file, applies overrides, validates and fills every default. The
-// attempt's folder is a new one beside the output. Throws TrainerError (CONFIG)
-// with every violation, one a line.
+// Reads the job file, if there is one, applies trainer and overrides, validates and fills every
+// default. The attempt's folder is a new one beside the output. Throws TrainerError (CONFIG) with
+// every violation, one a line.
 Request ReadSpec(const SpecOptions& options);
 
 }  // namespace liger::trainer

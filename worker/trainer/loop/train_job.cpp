@@ -103,6 +103,7 @@ void TrainJob::PrepareTraining() {
   BatchOptions options;
   options.rows_per_batch = training().per_device_train_batch_size();
   options.shuffle = request_.spec().dataset().shuffle();
+  options.group_by_length = training().group_by_length();
   options.data_seed = static_cast<uint64_t>(training().data_seed());
   options.rank = rank.rank;
   options.world_size = rank.world_size;

@@ -1,0 +1,123 @@
+#include "common/data_files.h"
+
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iterator>
+#include <system_error>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace liger {
+namespace {
+
+namespace fs = std::filesystem;
+using Names = std::vector<std::string>;
+
+constexpr char kAnyDepth[] = "**";
+
+// The names in a folder; none when it cannot be read.
+Names NamesIn(const fs::path& folder) {
+  Names names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder.empty() ? "." : folder, error), end;
+       !error && entry != end; entry.increment(error)) {
+    names.push_back(entry->path().filename().string());
+  }
+  return names;
+}
+
+// Adds the files below `folder` that the rest of a pattern matches.
+void Match(const fs::path& folder, fs::path::iterator part, fs::path::iterator end, Names* files) {
+  std::error_code error;
+  if (part == end) {
+    if (fs::is_regular_file(folder, error)) files->push_back(folder.string());
+    return;
+  }
+  const std::string pattern = part->string();
+  const auto rest = std::next(part);
+  if (pattern == kAnyDepth) {
+    Match(folder, rest, end, files);
+    for (const std::string& name : NamesIn(folder)) {
+      const fs::path inner = folder / name;
+      // A link may lead back up.
+      if (!name.starts_with('.') && fs::is_directory(fs::symlink_status(inner, error))) {
+        Match(inner, part, end, files);
+      }
+    }
+  } else if (!IsPattern(pattern)) {
+    Match(folder / pattern, rest, end, files);
+  } else {
+    for (const std::string& name : NamesIn(folder)) {
+      if (fnmatch(pattern.c_str(), name.c_str(), FNM_PERIOD) == 0) {
+        Match(folder / name, rest, end, files);
+      }
+    }
+  }
+}
+
+Names FilesIn(const fs::path& folder) {
+  Names files;
+  std::error_code error;
+  for (const std::string& name : NamesIn(folder)) {
+    const bool hidden = name.starts_with('.');
+    if (!hidden && NamesDataFile(name) && fs::is_regular_file(folder / name, error)) {
+      files.push_back((folder / name).string());
+    }
+  }
+  return files;
+}
+
+}  // namespace
+
+bool NamesDataFile(std::string_view name) {
+  constexpr std::string_view kText[] = {".json", ".jsonl", ".csv"};
+  if (name.ends_with(".parquet") || name.ends_with(".arrow")) return true;
+  if (name.ends_with(".gz")) {
+    name.remove_suffix(3);
+  } else if (name.ends_with(".zst")) {
+    name.remove_suffix(4);
+  }
+  return std::any_of(std::begin(kText), std::end(kText),
+                     [name](std::string_view end) { return name.ends_with(end); });
+}
+
+bool IsPattern(std::string_view path) {
+  return path.find_first_of("*?[") != std::string_view::npos;
+}
+
+std::string PatternFolder(std::string_view pattern) {
+  const size_t wildcard = std::min(pattern.find_first_of("*?["), pattern.size());
+  const size_t slash = pattern.substr(0, wildcard).rfind('/');
+  if (slash == std::string_view::npos) return ".";
+  return slash == 0 ? "/" : std::string(pattern.substr(0, slash));
+}
+
+absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path) {
+  std::error_code error;
+  Names files;
+  if (fs::is_directory(path, error)) {
+    files = FilesIn(path);
+    if (files.empty()) {
+      return absl::NotFoundError(
+          absl::StrCat("the folder '", path, "' holds no data file (", kDataFileEndings, ")"));
+    }
+  } else if (fs::exists(path, error)) {  // also one with a wildcard in its name
+    files = {path};
+  } else if (IsPattern(path)) {
+    const fs::path pattern(path);
+    Match("", pattern.begin(), pattern.end(), &files);
+    if (files.empty()) {
+      return absl::NotFoundError(absl::StrCat("the pattern '", path, "' matches no file"));
+    }
+  } else {
+    return absl::NotFoundError(absl::StrCat("'", path, "' does not exist"));
+  }
+  std::sort(files.begin(), files.end());
+  files.erase(std::unique(files.begin(), files.end()), files.end());  // a/**/**/b
+  return files;
+}
+
+}  // namespace liger

@@ -1,0 +1,34 @@
+#ifndef LIGER_COMMON_DATA_FILES_H_
+#define LIGER_COMMON_DATA_FILES_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace liger {
+
+// What the names of data files look like, and which files a dataset's path
+// means: client, coordinator and trainer all have to know.
+
+// Ends as a file of data does (kDataFileEndings).
+bool NamesDataFile(std::string_view name);
+inline constexpr char kDataFileEndings[] =
+    ".json, .jsonl, .csv (each also with .gz or .zst), .parquet, .arrow";
+
+// Holds a wildcard: *, ? or [.
+bool IsPattern(std::string_view path);
+// The folder above a pattern's first wildcard; "." when there is none.
+std::string PatternFolder(std::string_view pattern);
+
+// The files that `path` means, by name: itself when it is no folder; the data
+// files that lie directly in a folder; what a pattern matches, in which * and ?
+// stand for characters of one name, [a-z] for one of them and ** for folders at
+// any depth. Hidden files have to be named. NOT_FOUND, saying why, when there
+// are none.
+absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path);
+
+}  // namespace liger
+
+#endif  // LIGER_COMMON_DATA_FILES_H_

@@ -1,0 +1,78 @@
+#include "common/data_files.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace liger {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+
+TEST(NamesDataFile, GoesByTheEnding) {
+  for (const char* name : {"a.json", "a.jsonl.gz", "a.csv.zst", "a.parquet", "a.arrow"}) {
+    EXPECT_TRUE(NamesDataFile(name)) << name;
+  }
+  for (const char* name : {"a", "a.gz", "a.txt", "a.parquet.gz", "json", "a.json.bak"}) {
+    EXPECT_FALSE(NamesDataFile(name)) << name;
+  }
+}
+
+TEST(PatternFolder, IsWhatHasNoWildcard) {
+  EXPECT_EQ(PatternFolder("*.json"), ".");
+  EXPECT_EQ(PatternFolder("/*.json"), "/");
+  EXPECT_EQ(PatternFolder("a/b*/c.json"), "a");
+  EXPECT_EQ(PatternFolder("/a/b/c[1].json"), "/a/b");
+}
+
+class MatchDataFilesTest : public testing::Test {
+ protected:
+  MatchDataFilesTest() {
+    std::string pattern = (fs::temp_directory_path() / "liger-test-XXXXXX").string();
+    dir_ = mkdtemp(pattern.data());
+    for (const char* name : {"b.json", "a[1].json", ".c.json", "d/e.json", "d/f/g.csv", "x.txt"}) {
+      fs::create_directories((dir_ / name).parent_path());
+      std::ofstream(dir_ / name) << "x";
+    }
+    fs::create_directory_symlink("..", dir_ / "d/up");
+  }
+  ~MatchDataFilesTest() override { fs::remove_all(dir_); }
+
+  // Names below the folder.
+  std::vector<std::string> Match(const std::string& path) const {
+    std::vector<std::string> names;
+    const auto files = MatchDataFiles((dir_ / path).string());
+    for (const std::string& file : files.value_or(std::vector<std::string>())) {
+      names.push_back(fs::path(file).lexically_relative(dir_).string());
+    }
+    return names;
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(MatchDataFilesTest, FilesFoldersAndPatterns) {
+  EXPECT_THAT(Match("x.txt"), ElementsAre("x.txt"));
+  EXPECT_THAT(Match(""), ElementsAre("a[1].json", "b.json"));
+  EXPECT_THAT(Match("*.json"), ElementsAre("a[1].json", "b.json"));
+  EXPECT_THAT(Match(".*.json"), ElementsAre(".c.json"));
+  EXPECT_THAT(Match("*/*.json"), ElementsAre("d/e.json"));
+  EXPECT_THAT(Match("**/*.?s*"), ElementsAre("a[1].json", "b.json", "d/e.json", "d/f/g.csv"));
+  EXPECT_THAT(Match("**/**/g.csv"), ElementsAre("d/f/g.csv"));
+  EXPECT_THAT(Match("a[1].json"), ElementsAre("a[1].json"));  // as it is, before as a pattern
+}
+
+TEST_F(MatchDataFilesTest, NothingIsNotFound) {
+  for (const char* path : {"none.json", "*.csv", "d/f/none"}) {
+    EXPECT_EQ(MatchDataFiles((dir_ / path).string()).status().code(), absl::StatusCode::kNotFound);
+  }
+  fs::create_directory(dir_ / "empty");
+  EXPECT_EQ(MatchDataFiles((dir_ / "empty").string()).status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace liger

@@ -1,0 +1,181 @@
+// Folders, patterns, several sources, and packing, as LoadDataset has them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/unit/data/test_util.h"
+#include "worker/trainer/data/dataset.h"
+#include "worker/trainer/text/chat_template.h"
+#include "worker/trainer/text/tokenizer.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/";
+
+class SourcesTest : public testing::Test {
+ protected:
+  SourcesTest() : anchor_("", "anchor"), dir_(anchor_.path().substr(0, anchor_.path().size() - 6)) {}
+
+  // A file of tokenised rows [0, id].
+  std::string Write(const std::string& name, std::vector<int> ids) {
+    const std::string path = dir_ + name;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    std::ofstream file(path);
+    for (const int id : ids) file << "{\"input_ids\": [0, " << id << "]}\n";
+    return path;
+  }
+
+  Dataset Load(const liger::v1::DatasetSpec& spec, const LoadOptions& options = {}) {
+    return LoadDataset(spec, options, *tokenizer_, &*chat_template_);
+  }
+
+  static std::vector<int32_t> Ids(const ExampleSet& set) {
+    std::vector<int32_t> ids;
+    for (const Example& example : set.sequences) ids.push_back(example.input_ids.at(1));
+    return ids;
+  }
+
+  const TempFile anchor_;
+  const std::string dir_;
+  const std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::FromFolder(kGolden + "chat");
+  const std::optional<ChatTemplate> chat_template_ = ChatTemplate::FromFolder(kGolden + "chat");
+};
+
+TEST_F(SourcesTest, AFolderIsItsDataFilesByName) {
+  Write("data/b.jsonl", {3, 4});
+  Write("data/a.jsonl", {1, 2});
+  Write("data/readme.md", {9});
+  Write("data/.hidden.jsonl", {9});
+  Write("data/inner/c.jsonl", {9});
+  liger::v1::DatasetSpec spec;
+  spec.set_uri("file://" + dir_ + "data");
+  EXPECT_THAT(Ids(Load(spec).train), ElementsAre(1, 2, 3, 4));
+  spec.set_max_samples(3);
+  EXPECT_THAT(Ids(Load(spec).train), ElementsAre(1, 2, 3));
+}
+
+TEST_F(SourcesTest, APatternIsTheFilesThatItMatches) {
+  Write("data/part-2.jsonl", {2});
+  Write("data/part-10.jsonl", {1});
+  Write("data/other.jsonl", {9});
+  Write("data/deep/er/part-3.jsonl", {3});
+  liger::v1::DatasetSpec spec;
+  spec.set_name(dir_ + "data/part-*.jsonl");
+  EXPECT_THAT(Ids(Load(spec).train), ElementsAre(1, 2));
+  spec.set_name(dir_ + "data/part-[0-4].jsonl");
+  EXPECT_THAT(Ids(Load(spec).train), ElementsAre(2));
+  spec.set_name(dir_ + "d?ta/**/part-*.jsonl");
+  EXPECT_THAT(Ids(Load(spec).train), ElementsAre(3, 1, 2));
+  spec.set_eval_uri(dir_ + "data/oth*");
+  EXPECT_THAT(Ids(Load(spec).eval), ElementsAre(9));
+}
+
+TEST_F(SourcesTest, NothingThereIsAnError) {
+  Write("data/readme.md", {9});
+  liger::v1::DatasetSpec spec;
+  const auto message = [&](const std::string& uri) {
+    spec.set_uri(uri);
+    return FailureOf([&] { Load(spec); }).message();
+  };
+  EXPECT_THAT(message(dir_ + "data/*.jsonl"), HasSubstr("data/*.jsonl' matches no file"));
+  EXPECT_THAT(message(dir_ + "data"), HasSubstr("holds no data file (.json, .jsonl, .csv"));
+  EXPECT_THAT(message(dir_ + "none.jsonl"), HasSubstr("none.jsonl' does not exist"));
+}
+
+TEST_F(SourcesTest, DroppedRowsAreNamedByFile) {
+  Write("data/a.jsonl", {1, 2});
+  std::ofstream(dir_ + "data/b.jsonl") << "{\"input_ids\": [0, 7]}\n{\"input_ids\": [5]}\n";
+  liger::v1::DatasetSpec spec;
+  spec.set_uri(dir_ + "data");
+  const Dataset dataset = Load(spec);
+  EXPECT_EQ(dataset.train_stats.dropped_rows, 1);
+  ASSERT_THAT(dataset.warnings, SizeIs(1));
+  EXPECT_THAT(dataset.warnings[0], HasSubstr("1 of 4 training rows was dropped (row b.jsonl:2)"));
+}
+
+class MixTest : public SourcesTest {
+ protected:
+  MixTest() {
+    std::ofstream(dir_ + "named.jsonl") << "{\"ids\": [0, 4]}\n{\"ids\": [0, 5]}\n";
+    spec_.add_sources()->set_uri(Write("a.jsonl", {1, 2, 3}));
+    spec_.add_sources()->set_uri(dir_ + "named.jsonl");
+    (*spec_.mutable_sources(1)->mutable_columns())["input_ids"] = "ids";
+  }
+  liger::v1::DatasetSpec spec_;
+};
+
+TEST_F(MixTest, SourcesFollowEachOther) {
+  const Dataset dataset = Load(spec_);
+  EXPECT_THAT(Ids(dataset.train), ElementsAre(1, 2, 3, 4, 5));
+  EXPECT_EQ(dataset.train_stats.rows, 5);
+  EXPECT_THAT(dataset.train.mix, SizeIs(0));
+  spec_.mutable_sources(0)->set_max_samples(1);
+  EXPECT_THAT(Ids(Load(spec_).train), ElementsAre(1, 4, 5));
+}
+
+TEST_F(MixTest, WeightsMakeShares) {
+  spec_.mutable_sources(0)->set_weight(1);
+  spec_.mutable_sources(1)->set_weight(4);
+  const ExampleSet set = Load(spec_).train;
+  ASSERT_THAT(set.mix, SizeIs(2));
+  EXPECT_EQ(set.mix[0].take, 1);
+  EXPECT_EQ(set.mix[1].begin, 3);
+  EXPECT_EQ(set.mix[1].end, 5);
+  EXPECT_EQ(set.mix[1].take, 4);
+}
+
+TEST_F(MixTest, TheEvaluationShareIsDrawnFromAllSources) {
+  spec_.set_eval_fraction(0.4);
+  const Dataset dataset = Load(spec_);
+  std::vector<int32_t> all = Ids(dataset.train);
+  const std::vector<int32_t> eval = Ids(dataset.eval);
+  EXPECT_THAT(eval, SizeIs(2));
+  all.insert(all.end(), eval.begin(), eval.end());
+  EXPECT_THAT(all, testing::UnorderedElementsAre(1, 2, 3, 4, 5));
+  EXPECT_EQ(Ids(Load(spec_).eval), eval);
+}
+
+TEST_F(MixTest, PacksAreOfOneSource) {
+  spec_.mutable_sources(0)->set_weight(1);
+  spec_.mutable_sources(1)->set_weight(1);
+  LoadOptions options;
+  options.packing = PackingStrategy::kBfd;
+  options.max_length = 4;
+  const Dataset dataset = Load(spec_, options);
+  EXPECT_THAT(dataset.train.pack_begins, ElementsAre(0, 2, 3, 5));
+  EXPECT_EQ(dataset.train_stats.packs, 3);
+  EXPECT_EQ(dataset.train_stats.rows, 5);
+  EXPECT_EQ(dataset.train.mix[1].begin, 2);  // in packs
+  EXPECT_EQ(dataset.train.mix[1].end, 3);
+}
+
+TEST_F(SourcesTest, WrappedTakesRowsWhole) {
+  std::ofstream(dir_ + "long.jsonl") << R"({"input_ids": [1, 2, 3, 4, 5, 6, 7]})" << "\n";
+  liger::v1::DatasetSpec spec;
+  spec.set_uri(dir_ + "long.jsonl");
+  LoadOptions options;
+  options.max_length = 4;
+  options.packing = PackingStrategy::kWrapped;
+  const Dataset wrapped = Load(spec, options);
+  ASSERT_THAT(wrapped.train.sequences, SizeIs(2));
+  EXPECT_THAT(wrapped.train.sequences[1].input_ids, ElementsAre(5, 6, 7));
+  EXPECT_EQ(wrapped.train_stats.truncated_rows, 0);
+  EXPECT_EQ(wrapped.train_stats.target_tokens, 5);
+  EXPECT_THAT(wrapped.train_stats.row_lengths, ElementsAre(7));
+  options.packing = PackingStrategy::kBfd;
+  const Dataset bfd = Load(spec, options);
+  EXPECT_THAT(bfd.train.sequences, SizeIs(1));
+  EXPECT_EQ(bfd.train_stats.truncated_rows, 1);
+}
+
+}  // namespace
+}  // namespace liger::trainer

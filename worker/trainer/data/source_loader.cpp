@@ -1,0 +1,201 @@
+#include "worker/trainer/data/source_loader.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "worker/trainer/data/parallel_rows.h"
+#include "worker/trainer/error.h"
+
+namespace liger::trainer {
+namespace {
+
+// Dropped rows that a message names.
+constexpr size_t kNamedRows = 5;
+constexpr char kKeepRows[] =
+    "Raise training.max_length, or shorten, complete or remove these rows.";
+
+RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& options,
+                               const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
+  return {
+      .format = source.format,
+      .kind = SourceLoader::Kind(options.method),
+      .completion_only_loss = options.completion_only_loss,
+      .has_chat_template = chat_template != nullptr,
+      .vocab_size = options.vocab_size > 0 ? options.vocab_size : int64_t{tokenizer.max_id()} + 1,
+      .names = source.names};
+}
+
+// Tokens of a sequence that something predicts and that are trained on.
+int64_t CountTargets(const Example& sequence) {
+  return std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
+                       [](int32_t label) { return label != kIgnoredLabel; });
+}
+
+}  // namespace
+
+SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options, bool strict,
+                           const Tokenizer& tokenizer, const ChatTemplate* chat_template)
+    : name_(source.name),
+      options_(options),
+      strict_(strict),
+      tokenizer_(
+          tokenizer, chat_template,
+          {.method = options.method,
+           .completion_only_loss = options.completion_only_loss,
+           // Wrapped packs take rows whole and cut them themselves.
+           .max_length = options.packing == PackingStrategy::kWrapped ? RowTokenizer::kNoLimit
+                                                                      : options.max_length,
+           .keep_end = options.keep_end,
+           .sft = options.sft_loss}) {
+  const RowReaderOptions reader_options = ReaderOptions(source, options, tokenizer, chat_template);
+  for (const std::string& path : source.files) {
+    File file = {.rows = OpenRows(path, options.max_rows), .begin = num_rows_};
+    file.reader = std::make_unique<RowReader>(*file.rows, reader_options);
+    num_rows_ += file.rows->size();
+    files_.push_back(std::move(file));
+  }
+}
+
+RowKind SourceLoader::Kind(liger::v1::JobSpec::MethodCase method) {
+  if (method == liger::v1::JobSpec::kKto) return RowKind::kLabelled;
+  return method == liger::v1::JobSpec::kSft ? RowKind::kSequence : RowKind::kPair;
+}
+
+Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_t>& rows,
+                         std::vector<std::string>* warnings) const {
+  std::vector<TokenizedRow> tokenized(rows.size());
+  ForEachRow(std::ssize(rows), options_.num_threads,
+             [&](int64_t i) { tokenized[i] = TokenizeRow(rows[i]); });
+  Split split;
+  split.examples.kind = Kind(options_.method);
+  split.examples.max_length = options_.max_length;
+  for (size_t i = 0; i < rows.size(); ++i) Append(rows[i], &tokenized[i], &split);
+  if (options_.packing != PackingStrategy::kNone) Pack(&split);
+  Warn(split_name, split.stats, warnings);
+  return split;
+}
+
+TrainerError SourceLoader::AllDropped(const DataStats& stats) const {
+  return DataError(
+             name_ + ": no rows are left: in all " + std::to_string(stats.rows) + " " + Cause(),
+             kKeepRows)
+      .File(name_);
+}
+
+const SourceLoader::File& SourceLoader::FileOf(int64_t row) const {
+  const auto next = std::upper_bound(files_.begin(), files_.end(), row,
+                                     [](int64_t r, const File& file) { return r < file.begin; });
+  return *std::prev(next);
+}
+
+TokenizedRow SourceLoader::TokenizeRow(int64_t row) const {
+  const File& file = FileOf(row);
+  const int64_t index = row - file.begin;
+  const Row content = file.reader->Read(index);
+  TokenizedRow tokenized;
+  try {
+    tokenized = tokenizer_.Tokenize(content);
+  } catch (const TrainerError& e) {
+    if (e.failure().row() != 0) throw;
+    throw file.rows->Fail(index, e.what(), e.failure().action());
+  }
+  if (tokenized.nothing_to_train && strict_) {
+    throw file.rows->Fail(index, "nothing is left to train on: " + Cause(),
+                          "Raise training.max_length, shorten or complete the row, or set "
+                          "dataset.strict: false to drop such rows.");
+  }
+  return tokenized;
+}
+
+void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) const {
+  DataStats& stats = split->stats;
+  ++stats.rows;
+  stats.without_response_template += tokenized->no_response_template;
+  stats.row_lengths.push_back(static_cast<int32_t>(tokenized->full_length));
+  if (tokenized->nothing_to_train) {
+    ++stats.dropped_rows;
+    if (stats.first_dropped.size() < kNamedRows) stats.first_dropped.push_back(row + 1);
+    return;
+  }
+  if (split->examples.kind == RowKind::kLabelled) {
+    split->examples.desirable.push_back(tokenized->desirable);
+  }
+  stats.truncated_rows += tokenized->truncated;
+  stats.boundary_merges += tokenized->boundary_merge;
+  stats.equal_pairs += tokenized->sequences.size() == 2 &&
+                       tokenized->sequences[0].input_ids == tokenized->sequences[1].input_ids;
+  for (Example& sequence : tokenized->sequences) {
+    stats.tokens += std::ssize(sequence.input_ids);
+    stats.target_tokens += CountTargets(sequence);
+    split->examples.sequences.push_back(std::move(sequence));
+  }
+}
+
+void SourceLoader::Pack(Split* split) const {
+  DataStats& stats = split->stats;
+  stats.dropped_packs = PackRows(options_.packing, options_.max_length, &split->examples);
+  stats.packs = split->examples.num_rows();
+  // Cuts make first tokens, which nothing predicts.
+  stats.tokens = stats.target_tokens = 0;
+  for (const Example& sequence : split->examples.sequences) {
+    stats.tokens += std::ssize(sequence.input_ids);
+    stats.target_tokens += CountTargets(sequence);
+  }
+}
+
+std::string SourceLoader::Cause() const {
+  const std::string& response = options_.sft_loss.response_template;
+  return "the prompt fills training.max_length (" + std::to_string(options_.max_length) +
+         "), or there is no answer" +
+         (response.empty()
+              ? ""
+              : ", or sft.response_template '" + response + "' is not among the row's tokens");
+}
+
+std::string SourceLoader::DroppedRows(const DataStats& stats) const {
+  std::string list;
+  for (const int64_t row : stats.first_dropped) {
+    const File& file = FileOf(row - 1);
+    if (!list.empty()) list += ", ";
+    if (files_.size() > 1) {
+      list += std::filesystem::path(file.rows->path()).filename().string() + ":";
+    }
+    list += std::to_string(row - file.begin);
+  }
+  return stats.dropped_rows > std::ssize(stats.first_dropped) ? list + ", ..." : list;
+}
+
+void SourceLoader::Warn(const std::string& split, const DataStats& stats,
+                        std::vector<std::string>* warnings) const {
+  const std::string of_rows = " of " + std::to_string(stats.rows) + " " + split + " rows ";
+  if (stats.dropped_rows > 0) {
+    warnings->push_back(name_ + ": " + std::to_string(stats.dropped_rows) + of_rows +
+                        (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
+                        DroppedRows(stats) + "): " + Cause() + ". " + kKeepRows);
+  }
+  if (stats.dropped_packs > 0) {
+    warnings->push_back(name_ + ": " + std::to_string(stats.dropped_packs) + " " + split +
+                        " packs hold prompts alone and were dropped; use sft.packing_strategy: "
+                        "bfd, or raise training.max_length");
+  }
+  if (stats.without_response_template > 0) {
+    warnings->push_back(
+        name_ + ": in " + std::to_string(stats.without_response_template) + of_rows +
+        "the tokens of sft.response_template '" + options_.sft_loss.response_template +
+        "' are not; a text may be cut into other tokens inside a row than alone: "
+        "try it with the line break before it, or without");
+  }
+  if (stats.equal_pairs > 0) {
+    warnings->push_back(name_ + ": in " + std::to_string(stats.equal_pairs) + of_rows +
+                        "chosen and rejected are the same tokens, so they teach nothing; "
+                        "remove them, or raise training.max_length if they differ further on");
+  }
+  if (stats.boundary_merges > 0) {
+    warnings->push_back(name_ + ": in " + std::to_string(stats.boundary_merges) + of_rows +
+                        "tokens merge across the end of the prompt, so the model trains on "
+                        "another context than it answers in; end prompts on a token boundary");
+  }
+}
+
+}  // namespace liger::trainer

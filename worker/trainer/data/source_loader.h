@@ -1,0 +1,80 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_SOURCE_LOADER_H_
+#define LIGER_WORKER_TRAINER_DATA_SOURCE_LOADER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/row_file.h"
+#include "worker/trainer/data/row_reader.h"
+#include "worker/trainer/data/tokenize_row.h"
+
+namespace liger::trainer {
+
+// The rows of one source, after dropping, packed if the job packs.
+struct Split {
+  ExampleSet examples;
+  DataStats stats;
+};
+
+// What a source's rows are called and where they lie.
+struct SourceSpec {
+  std::string name;  // the path as the job has it, for messages
+  std::vector<std::string> files;
+  liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
+  RowNames names;
+};
+
+// The rows of one source, of all its files one after the other.
+class SourceLoader {
+ public:
+  // Opens every file. Throws TrainerError (DATA). References must outlive this.
+  SourceLoader(const SourceSpec& source, const LoadOptions& options, bool strict,
+               const Tokenizer& tokenizer, const ChatTemplate* chat_template);
+
+  const std::string& name() const { return name_; }
+  int64_t num_rows() const { return num_rows_; }
+  // Of the first file.
+  liger::v1::DatasetFormat format() const { return files_.front().reader->format(); }
+
+  // Rows by their ascending numbers within the source. `split` is the split's
+  // name, for messages. The result may be empty.
+  Split Load(const std::string& split, const std::vector<int64_t>& rows,
+             std::vector<std::string>* warnings) const;
+
+  TrainerError AllDropped(const DataStats& stats) const;
+
+  static RowKind Kind(liger::v1::JobSpec::MethodCase method);
+
+ private:
+  struct File {
+    std::unique_ptr<const RowFile> rows;
+    std::unique_ptr<const RowReader> reader;
+    int64_t begin;  // number of its first row within the source
+  };
+
+  // The file that a row lies in.
+  const File& FileOf(int64_t row) const;
+  TokenizedRow TokenizeRow(int64_t row) const;
+  void Append(int64_t row, TokenizedRow* tokenized, Split* split) const;
+  void Pack(Split* split) const;
+  void Warn(const std::string& split, const DataStats& stats,
+            std::vector<std::string>* warnings) const;
+  // Why rows are dropped.
+  std::string Cause() const;
+  // The first dropped rows, for a message.
+  std::string DroppedRows(const DataStats& stats) const;
+
+  const std::string name_;
+  const LoadOptions& options_;
+  const bool strict_;
+  std::vector<File> files_;
+  int64_t num_rows_ = 0;
+  RowTokenizer tokenizer_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_SOURCE_LOADER_H_

@@ -1,0 +1,20 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_ZSTD_TEXT_H_
+#define LIGER_WORKER_TRAINER_DATA_ZSTD_TEXT_H_
+
+#include <string>
+#include <string_view>
+
+#include "worker/trainer/mapped_file.h"
+
+namespace liger::trainer {
+
+// Begins as zstd's frames do (RFC 8878).
+bool IsZstd(std::string_view bytes);
+
+// What the file unpacks to, all of its frames one after the other. Throws
+// TrainerError (DATA) with the byte when the stream is cut short or damaged.
+std::string UnpackZstd(const MappedFile& file);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_ZSTD_TEXT_H_
