@@ -50,6 +50,8 @@ class Checks {
 void CheckMethods(Checks& checks);
 void CheckDataset(Checks& checks);
 void CheckTraining(Checks& checks);
+// The optimizer, checkpoints, and what evaluations decide.
+void CheckRun(Checks& checks);
 
 }  // namespace liger
 

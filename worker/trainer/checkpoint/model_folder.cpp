@@ -99,10 +99,13 @@ std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors
   return kept;
 }
 
-int64_t BytesNeeded(const std::vector<NamedTensor>& tensors, at::ScalarType dtype,
+int64_t BytesNeeded(const SaveModelRequest& request, const std::vector<NamedTensor>& tensors,
                     const std::map<std::string, std::string>& copies) {
   int64_t bytes = kSmallFilesBytes;
-  for (const NamedTensor& tensor : tensors) bytes += SavedBytes(tensor, dtype);
+  for (const NamedTensor& tensor : tensors) bytes += SavedBytes(tensor, request.dtype);
+  for (const auto& [name, file] : request.tensor_files) {
+    for (const NamedTensor& tensor : file) bytes += SavedBytes(tensor, std::nullopt);
+  }
   std::error_code error;
   for (const auto& [name, path] : copies) {
     const auto size = fs::file_size(path, error);
@@ -125,15 +128,16 @@ std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
 
 int64_t BytesToSave(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
-  return BytesNeeded(WithoutTiedHead(request.tensors, config), request.dtype, Copies(request));
+  return BytesNeeded(request, WithoutTiedHead(request.tensors, config), Copies(request));
 }
 
 SavedFolder SaveModel(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
   const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
   const std::map<std::string, std::string> copies = Copies(request);
-  OutputFolder folder(request.dir, request.overwrite, BytesNeeded(tensors, request.dtype, copies));
-  WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
+  OutputFolder folder(request.dir, request.overwrite, BytesNeeded(request, tensors, copies));
+  if (!tensors.empty()) WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
+  for (const auto& [name, file] : request.tensor_files) WriteSafetensors(folder, name, file);
   folder.Write("config.json", config.dump(2) + "\n");
   for (const auto& [name, path] : copies) folder.Copy(name, path);
   for (const auto& [name, content] : request.extra_files) folder.Write(name, content);

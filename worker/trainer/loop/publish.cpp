@@ -4,9 +4,7 @@
 
 #include <filesystem>
 
-#include "worker/trainer/checkpoint/file_writer.h"
 #include "worker/trainer/checkpoint/model_card.h"
-#include "worker/trainer/checkpoint/model_folder.h"
 #include "worker/trainer/models/weights.h"
 
 namespace liger::trainer {
@@ -15,6 +13,8 @@ namespace {
 // Name of the finished model below the attempt's folder, and its publication id:
 // one attempt publishes one model.
 constexpr char kModelPublication[] = "model";
+
+}  // namespace
 
 std::string SpecJson(const liger::v1::JobSpec& spec) {
   google::protobuf::util::JsonPrintOptions options;
@@ -26,7 +26,6 @@ std::string SpecJson(const liger::v1::JobSpec& spec) {
   return json;
 }
 
-// The model alone, without what the run will tell about itself.
 SaveModelRequest ModelToSave(const Request& request, const TrainableModel& trainable,
                              const PrecisionPlan& precision, const std::string& model_dir) {
   SaveModelRequest save;
@@ -42,17 +41,6 @@ SaveModelRequest ModelToSave(const Request& request, const TrainableModel& train
     save.tensors.insert(save.tensors.end(), pieces.begin(), pieces.end());
   }
   return save;
-}
-
-}  // namespace
-
-void RequireRoom(const Request& request, const TrainableModel& trainable,
-                 const PrecisionPlan& precision, const std::string& model_dir) {
-  const SaveModelRequest save = ModelToSave(request, trainable, precision, model_dir);
-  const int64_t bytes = BytesToSave(save);
-  RequireFreeBytes(save.dir, bytes);
-  const std::string& output = request.launch.output_dir();
-  if (!output.empty()) RequireFreeBytes(output, bytes);
 }
 
 liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableModel& trainable,
