@@ -53,6 +53,8 @@ void CheckMethods(Checks& checks);
 void CheckDataset(Checks& checks);
 void CheckTraining(Checks& checks);
 void CheckLora(Checks& checks);
+// The optimizer, checkpoints, and what evaluations decide.
+void CheckRun(Checks& checks);
 
 }  // namespace liger
 

@@ -130,6 +130,26 @@ void FillSteps(TrainingSpec* training) {
   LIGER_DEFAULT(training, group_by_length, false);
 }
 
+// transformers' names of the same optimizers.
+std::string OptimizerName(const std::string& name) {
+  if (name.empty() || name == "adamw_torch" || name == "adamw_torch_fused") return "adamw";
+  if (name == "adamw_bnb_8bit") return "adamw_8bit";
+  return name == "lion_32bit" ? "lion" : name;
+}
+
+void FillRun(TrainingSpec* training) {
+  training->set_optim(OptimizerName(training->optim()));
+  LIGER_DEFAULT(training, sgd_momentum, 0.0);
+  LIGER_DEFAULT(training, save_steps, 0);
+  LIGER_DEFAULT(training, save_total_limit, 2);
+  LIGER_DEFAULT(training, load_best_model_at_end, false);
+  std::string* metric = training->mutable_metric_for_best_model();
+  if (metric->empty()) *metric = "loss";
+  LIGER_DEFAULT(training, greater_is_better, !metric->ends_with("loss"));
+  LIGER_DEFAULT(training, early_stopping_patience, 0);
+  LIGER_DEFAULT(training, early_stopping_threshold, 0.0);
+}
+
 void FillTraining(TrainingSpec* training, bool sft, bool cuda) {
   LIGER_DEFAULT(training, learning_rate, sft ? 2e-5 : 1e-6);
   FillSteps(training);
@@ -147,6 +167,7 @@ void FillTraining(TrainingSpec* training, bool sft, bool cuda) {
   LIGER_DEFAULT(training, logging_steps, 1);
   LIGER_DEFAULT(training, eval_steps, 0);
   LIGER_DEFAULT(training, sample_max_new_tokens, 64);
+  FillRun(training);
 }
 
 void FillDataset(liger::v1::DatasetSpec* dataset, TrainingSpec* training) {

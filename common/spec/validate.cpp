@@ -37,6 +37,7 @@ void CheckInputs(Checks& checks) {
        {std::pair<std::string, std::string>{"model.uri", checks.spec().model().uri()},
         {"dataset.uri", checks.spec().dataset().uri()},
         {"dataset.eval_uri", checks.spec().dataset().eval_uri()},
+        {"training.resume_from_checkpoint", checks.spec().training().resume_from_checkpoint()},
         {"output.uri", checks.spec().output().uri()}}) {
     checks.Scheme(field, uri);
   }
@@ -64,6 +65,7 @@ std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec) {
   CheckDataset(checks);
   CheckTraining(checks);
   CheckLora(checks);
+  CheckRun(checks);
   CheckResources(checks);
   checks.InRanges(kRanges);
   return checks.Take();

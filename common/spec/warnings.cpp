@@ -5,6 +5,7 @@ namespace {
 
 using liger::v1::JobSpec;
 using liger::v1::KernelSpec;
+using liger::v1::TrainingSpec;
 using liger::v1::Warning;
 
 void Warn(const std::string& field, const std::string& message, std::vector<Warning>* warnings) {
@@ -58,6 +59,35 @@ void WarnOfData(const JobSpec& spec, std::vector<Warning>* warnings) {
   }
 }
 
+// Of options that have a default a value other than that was asked for.
+void WarnOfOptimizer(const TrainingSpec& training, std::vector<Warning>* warnings) {
+  const std::string optim = training.optim().empty() ? "adamw" : training.optim();
+  if (training.sgd_momentum() > 0 && optim != "sgd") {
+    Warn("training.sgd_momentum", "training.optim is " + optim, warnings);
+  }
+  const bool moments = optim != "sgd" && optim != "adafactor";
+  const std::string has_none = "training.optim " + optim + " has none";
+  if (!moments && training.has_adam_beta1() && training.adam_beta1() != 0.9) {
+    Warn("training.adam_beta1", has_none, warnings);
+  }
+  if (!moments && training.has_adam_beta2() && training.adam_beta2() != 0.999) {
+    Warn("training.adam_beta2", has_none, warnings);
+  }
+}
+
+void WarnOfSaving(const TrainingSpec& training, std::vector<Warning>* warnings) {
+  if (training.load_best_model_at_end() || training.early_stopping_patience() > 0) return;
+  constexpr char kNothing[] =
+      "neither load_best_model_at_end nor early_stopping_patience asks for the best model";
+  const std::string& metric = training.metric_for_best_model();
+  if (!metric.empty() && metric != "loss") {
+    Warn("training.metric_for_best_model", kNothing, warnings);
+  }
+  if (training.early_stopping_threshold() > 0) {
+    Warn("training.early_stopping_threshold", "early_stopping_patience is 0", warnings);
+  }
+}
+
 void WarnOfKernels(const JobSpec& spec, std::vector<Warning>* warnings) {
   const KernelSpec& kernels = spec.kernels();
   if (spec.has_sft()) {
@@ -90,6 +120,8 @@ std::vector<Warning> SpecWarnings(const JobSpec& spec) {
   WarnOfTraining(spec, &warnings);
   WarnOfMethods(spec, &warnings);
   WarnOfData(spec, &warnings);
+  WarnOfOptimizer(spec.training(), &warnings);
+  WarnOfSaving(spec.training(), &warnings);
   WarnOfKernels(spec, &warnings);
   return warnings;
 }

@@ -85,6 +85,8 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
 
   void Report(ReportTask report);
   void OnReported(const ReportTask& report, const absl::StatusOr<ReportTask::Result>& result);
+  // Asks the worker to remove what a new checkpoint leaves no room for.
+  void SendReclaims(const std::string& worker_id);
   void StopTasks(const std::vector<TaskStop>& stops, const std::string& reason);
   void StartAgain(const std::string& worker_id, const liger::trainer::v1::Ref& ref);
   void Reconnect(const std::string& worker_id, const std::string& reason);

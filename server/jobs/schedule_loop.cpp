@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "server/jobs/task_starts.h"
+#include "server/store/outputs.h"
 
 namespace liger::server {
 namespace {
@@ -115,6 +116,8 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
     for (const TaskRow& task : view.Tasks(job.uid)) {
       if (task.state == TaskState::kDone) snapshot.checked.insert({job.uid, task.worker_id});
     }
+    const std::string checkpoint = NewestCheckpoint(view, job);
+    if (!checkpoint.empty()) snapshot.checkpoints[job.uid] = checkpoint;
     snapshot.jobs.push_back(std::move(job));
   }
   snapshot.workers = view.Workers();
@@ -177,8 +180,12 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
     for (size_t i = 0; i < placement.device_uuids.size(); ++i) {
       member.ranks.push_back(static_cast<int32_t>(i));
     }
-    Apply<StartAttempt>(pass, std::move(command), [self](const StartAttempt::Result& result) {
-      const AttemptRow attempt{.job_uid = result.job.uid, .epoch = result.epoch};
+    const auto checkpoint = snapshot.checkpoints.find(placement.job_uid);
+    if (checkpoint != snapshot.checkpoints.end()) command.resume_from = checkpoint->second;
+    const std::string resume_from = command.resume_from;
+    Apply<StartAttempt>(pass, std::move(command), [=](const StartAttempt::Result& result) {
+      const AttemptRow attempt{
+          .job_uid = result.job.uid, .epoch = result.epoch, .resume_from = resume_from};
       for (const TaskStart& start : TrainStarts(result.job, attempt, result.members)) {
         self->state_->fleet.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
       }

@@ -192,6 +192,18 @@ void JobService::Impl::OnReclaimed(const std::string& worker_id, FinishReclaims 
   store_.Apply<FinishReclaims>(NowUs(), WorkerActor(worker_id), std::move(command), {});
 }
 
+void JobService::Impl::SendReclaims(const std::string& worker_id) {
+  store_.Read<std::vector<ReclaimRow>>(
+      [worker_id](const ReadView& view) -> absl::StatusOr<std::vector<ReclaimRow>> {
+        return view.Reclaims(worker_id);
+      },
+      [self = shared_from_this(), worker_id](absl::StatusOr<std::vector<ReclaimRow>> reclaims) {
+        // What is not sent now comes after the next Hello.
+        if (!reclaims.ok() || reclaims->empty()) return;
+        self->fleet_.Call([&](FleetPort& fleet) { fleet.Reclaim(worker_id, *reclaims); });
+      });
+}
+
 void JobService::Impl::StopTasks(const std::vector<TaskStop>& stops, const std::string& reason) {
   for (const TaskStop& stop : stops) {
     fleet_.Call(
@@ -248,6 +260,7 @@ void JobService::Impl::OnReported(const ReportTask& report,
       fleet.StopTask({report.worker_id, report.ref}, options_.stop_grace_seconds, "STALE_EPOCH");
     }
   });
+  if (result->publish.has_value() && result->publish->granted) SendReclaims(report.worker_id);
   if (report.exit.has_value()) {
     absl::MutexLock lock(&mutex_);
     buffer_.ForgetTask(report.worker_id, report.ref);

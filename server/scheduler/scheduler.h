@@ -32,6 +32,9 @@ struct ScheduleSnapshot {
   // Placements not to be tried again yet: the worker did not start the job, and
   // what was said then.
   std::map<std::pair<std::string, std::string>, std::string> excluded;  // {job_uid, worker_id}
+  // Checkpoints that jobs go on from, by job_uid. Not a constraint: a worker that
+  // cannot read one starts the job again.
+  std::map<std::string, std::string> checkpoints;
   // URIs from the catalog. Only a worker whose inventory lists one may use it.
   // For other URIs (paths that the user typed) that holds when some READY worker
   // lists it; otherwise who passed the job's CHECK can read it, and before the

@@ -4,6 +4,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/checkpoints.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
@@ -76,6 +77,12 @@ std::string OutputUri(const ReadView& view, const JobRow& job, const std::string
   return absl::StrCat("file://", path);
 }
 
+void DropArtifactAt(const std::string& uri, const JobRow& job, Transaction& txn) {
+  for (const ArtifactRow& artifact : txn.tables().Artifacts(job.tenant, job.uid)) {
+    if (artifact.uri == uri) txn.tables().DropArtifact(artifact.id);
+  }
+}
+
 // Under the current epoch only, and not once a cancel was recorded. Asking
 // again gives the same answer.
 PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Transaction& txn) {
@@ -92,6 +99,8 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
     answer.denied_reason = "CANCELLED";
   } else if (saved.manifest_digest().empty()) {
     answer.denied_reason = "NO_DIGEST";
+  } else if (saved.kind() != "model" && !IsCheckpointKind(saved.kind())) {
+    answer.denied_reason = "UNKNOWN_KIND";
   } else if (saved.kind() == "model" && HasCommittedModel(txn.tables(), *job, report.ref.epoch())) {
     answer.denied_reason = "ALREADY_PUBLISHED";
   }
@@ -105,14 +114,17 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
   artifact.bytes = saved.bytes();
   artifact.worker_id = report.worker_id;
   artifact.created_us = txn.now_us();
-  artifact.uri =
-      saved.kind() == "model" ? OutputUri(txn.tables(), *job, report.worker_id) : saved.dir();
-  txn.tables().PutArtifact(artifact);
-  if (saved.kind() == "model") {
-    PrepareOutput(txn.tables(), artifact);
-    answer.output_uri = artifact.uri;
-    job->status.set_output_uri(artifact.uri);
+  artifact.uri = OutputUri(txn.tables(), *job, report.worker_id);
+  const bool checkpoint = IsCheckpointKind(saved.kind());
+  if (checkpoint) {
+    absl::StrAppend(&artifact.uri, kCheckpointsSuffix, "/", CheckpointName(saved.step()));
+    DropArtifactAt(artifact.uri, *job, txn);  // an earlier attempt's, which this one replaces
   }
+  txn.tables().PutArtifact(artifact);
+  PrepareOutput(txn.tables(), artifact);
+  answer.output_uri = artifact.uri;
+  if (!checkpoint) job->status.set_output_uri(artifact.uri);
+  RetireCheckpoints(txn.tables(), *job, checkpoint ? saved.step() : 0);
   answer.granted = true;
   txn.AddEvent(job, "Published",
                {saved.kind(), absl::StrCat(artifact.uri, " (", artifact.digest, ")"), ""});

@@ -77,7 +77,7 @@ std::vector<PublishAnswer> CommittedAnswers(const ReadView& view, const JobRow& 
     answer.ref = TrainRef(job.uid, epoch);
     answer.publication_id = artifact.publication_id;
     answer.granted = true;
-    if (artifact.kind == "model") answer.output_uri = artifact.uri;
+    answer.output_uri = artifact.uri;
   }
   return answers;
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/checkpoints.h"
 #include "server/errors/errors.h"
 
 namespace liger::server {
@@ -90,6 +91,33 @@ void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) 
         if (same_place && !newer) tables.DropArtifact(old.id);
       }
     }
+  }
+}
+
+std::string NewestCheckpoint(const ReadView& view, const JobRow& job) {
+  const ArtifactRow* newest = nullptr;
+  const std::vector<ArtifactRow> artifacts = view.Artifacts(job.tenant, job.uid);
+  for (const ArtifactRow& artifact : artifacts) {
+    if (!IsCheckpointKind(artifact.kind)) continue;
+    if (newest == nullptr || artifact.step > newest->step) newest = &artifact;
+  }
+  return newest == nullptr ? "" : OutputPath(newest->uri);
+}
+
+void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step) {
+  std::vector<ArtifactRow> checkpoints;
+  std::vector<CheckpointMark> marks;
+  for (ArtifactRow& artifact : tables.Artifacts(job.tenant, job.uid)) {
+    if (!IsCheckpointKind(artifact.kind) || artifact.step == step) continue;
+    marks.push_back({artifact.step, artifact.kind == kBestCheckpointKind});
+    checkpoints.push_back(std::move(artifact));
+  }
+  const std::vector<int64_t> steps =
+      CheckpointsToRemove(std::move(marks), job.resolved_spec.training().save_total_limit());
+  for (const ArtifactRow& artifact : checkpoints) {
+    if (std::find(steps.begin(), steps.end(), artifact.step) == steps.end()) continue;
+    tables.DropArtifact(artifact.id);
+    tables.PutReclaim({artifact.worker_id, artifact.uri, artifact.digest});
   }
 }
 

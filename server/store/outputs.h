@@ -1,6 +1,7 @@
 #ifndef LIGER_SERVER_STORE_OUTPUTS_H_
 #define LIGER_SERVER_STORE_OUTPUTS_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -28,6 +29,14 @@ void PrepareOutput(Tables& tables, const ArtifactRow& artifact);
 
 // The artifact is there: what lay there before is gone.
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);
+
+// Path of the job's newest checkpoint, of any attempt; empty: it has none.
+std::string NewestCheckpoint(const ReadView& view, const JobRow& job);
+
+// Takes what training.save_total_limit leaves no room for off the job's list, and
+// leaves its removal to its worker (Reclaims). The one of `step` is not counted: it
+// may not be there yet. 0: all count.
+void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step);
 
 }  // namespace liger::server
 

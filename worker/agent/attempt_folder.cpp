@@ -90,6 +90,10 @@ void AttemptArchive::Remove(const AttemptFolder& folder) const {
 void AttemptArchive::Keep(const AttemptFolder& folder) const {
   std::error_code error;
   fs::create_directories(failed_dir_, error);
+  // Weights that were not published, gigabytes of them, explain no failure.
+  for (const char* weights : {"/checkpoints", "/best"}) {
+    fs::remove_all(folder.work() + weights, error);
+  }
   const fs::path target = fs::path(failed_dir_) / fs::path(folder.path()).filename();
   fs::remove_all(target, error);
   fs::rename(folder.path(), target, error);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/checkpoints.h"
 
 namespace liger::agent {
 namespace {
@@ -24,9 +25,58 @@ std::string InputUri(const std::string& uri, const std::string& name) {
   return absl::StrContains(name, '/') ? name : "";
 }
 
+std::optional<v1::Failure> CheckOutput(const v1::JobSpec& spec, const Services& services,
+                                       bool check) {
+  const std::string& output = spec.output().uri();
+  if (output.empty()) return std::nullopt;
+  const absl::Status there = services.output_root->Check(output);
+  // Not there is fine; out of the root, or below a file, is not.
+  if (!there.ok() && !absl::IsNotFound(there)) {
+    return ConfigFailure("output.uri", there.message(),
+                         absl::StrCat("Name a folder below this worker's output root (",
+                                      services.output_root->path(), ")"));
+  }
+  if (there.ok() && !spec.output().overwrite()) {
+    return ConfigFailure("output.uri", absl::StrCat("'", output, "' exists already"),
+                         "Choose another output.uri, or set output.overwrite");
+  }
+  const bool saves = check && spec.training().save_steps() > 0 && !spec.output().overwrite();
+  if (saves && services.output_root->Check(output + kCheckpointsSuffix).ok()) {
+    return ConfigFailure(
+        "output.uri",
+        absl::StrCat("'", output, kCheckpointsSuffix, "' holds the checkpoints of another job"),
+        "Choose another output.uri, or set output.overwrite");
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
-std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services) {
+absl::StatusOr<std::string> CheckpointPath(const std::string& uri, const Services& services) {
+  const bool absolute = absl::StartsWith(uri, "file://") || absl::StartsWith(uri, "/");
+  std::vector<const Root*> roots = {services.output_root, services.model_root,
+                                    services.dataset_root};
+  if (absolute) {
+    roots.insert(roots.end(), services.allowed_roots.begin(), services.allowed_roots.end());
+  }
+  absl::StatusOr<std::string> first = absl::PermissionDeniedError(
+      absl::StrCat("'", uri, "' lies outside of the folders that this worker may read"));
+  for (const Root* root : roots) {
+    const absl::StatusOr<std::string> relative = root->Relative(uri);
+    if (!relative.ok()) continue;
+    // A job's folder may stand for its checkpoints before it is there itself.
+    const absl::Status there = root->Check(*relative);
+    const absl::Status beside = root->Check(*relative + kCheckpointsSuffix);
+    if (absl::IsPermissionDenied(there) || absl::IsPermissionDenied(beside)) continue;
+    std::string path = absl::StrCat(root->path(), "/", *relative);
+    if (there.ok() || beside.ok()) return path;
+    if (!first.ok()) first = std::move(path);
+  }
+  return first;
+}
+
+std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services,
+                                          bool check) {
   const std::vector<const Root*> roots = {services.model_root, services.dataset_root};
   std::vector<std::pair<std::string, std::string>> inputs = {
       {"model.uri", InputUri(spec.model().uri(), spec.model().name())},
@@ -47,20 +97,16 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
                        "), or start the worker with --allow-path FOLDER"));
     }
   }
-  const std::string& output = spec.output().uri();
-  if (output.empty()) return std::nullopt;
-  const absl::Status there = services.output_root->Check(output);
-  // Not there is fine; out of the root, or below a file, is not.
-  if (!there.ok() && !absl::IsNotFound(there)) {
-    return ConfigFailure("output.uri", there.message(),
-                         absl::StrCat("Name a folder below this worker's output root (",
-                                      services.output_root->path(), ")"));
+  const std::string& checkpoint = spec.training().resume_from_checkpoint();
+  if (!checkpoint.empty()) {
+    const auto path = CheckpointPath(checkpoint, services);
+    if (!path.ok()) {
+      return ConfigFailure("training.resume_from_checkpoint", path.status().message(),
+                           absl::StrCat("Name one below this worker's output root (",
+                                        services.output_root->path(), ")"));
+    }
   }
-  if (there.ok() && !spec.output().overwrite()) {
-    return ConfigFailure("output.uri", absl::StrCat("'", output, "' exists already"),
-                         "Choose another output.uri, or set output.overwrite");
-  }
-  return std::nullopt;
+  return CheckOutput(spec, services, check);
 }
 
 }  // namespace liger::agent

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "absl/status/statusor.h"
 #include "liger/v1/job.pb.h"
 #include "liger/v1/job_spec.pb.h"
 #include "worker/agent/services.h"
@@ -12,7 +13,14 @@ namespace liger::agent {
 // Why a spec's paths may not be used on this worker, naming the field: an input
 // outside of the model and dataset roots and the allowed paths, an output outside of the output
 // root or already there. nullopt: nothing against them.
-std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services);
+// `check`: of a CHECK, before the job has written anything.
+std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services,
+                                          bool check);
+
+// A checkpoint, or a folder of them, as a path below the output root (where jobs
+// put theirs) or one that inputs may lie below. PERMISSION_DENIED when it lies
+// elsewhere; that it exists is the trainer's to find out.
+absl::StatusOr<std::string> CheckpointPath(const std::string& uri, const Services& services);
 
 }  // namespace liger::agent
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/checkpoints.h"
 #include "worker/agent/log.h"
 #include "worker/agent/steady_time.h"
 #include "worker/agent/task_runner.h"
@@ -44,14 +45,16 @@ void Publications::OnVerified(const trainer::v1::Saved& saved, const absl::Statu
   worker::v1::PublicationOutcome outcome;
   outcome.set_publication_id(saved.publication_id());
   outcome.set_error(absl::StrCat("the saved result is damaged: ", status.message()));
-  outcome.set_storage(true);
+  outcome.set_storage(!IsCheckpointKind(saved.kind()));
   Settle(outcome);
 }
 
 Publication Publications::MakePublication(const std::string& id,
                                           const std::string& output_uri) const {
   const trainer::v1::Saved& saved = spool_.requested().at(id).publish_request().saved();
-  return {SourceDir(saved), saved.manifest_digest(), output_uri, output_.overwrite()};
+  // An earlier attempt's checkpoint of the same step may lie there.
+  const bool overwrite = output_.overwrite() || IsCheckpointKind(saved.kind());
+  return {SourceDir(saved), saved.manifest_digest(), output_uri, overwrite};
 }
 
 void Publications::Tick(absl::Time now) {
@@ -90,7 +93,9 @@ void Publications::OnPublished(const worker::v1::PublishGranted& granted,
   outcome.set_publication_id(id);
   outcome.set_output_uri(granted.output_uri());
   outcome.set_error(std::string(result.status().message()));
-  outcome.set_storage(!result.ok());
+  // A job goes on without a checkpoint, not without its model.
+  const trainer::v1::Saved& saved = spool_.requested().at(id).publish_request().saved();
+  outcome.set_storage(!result.ok() && !IsCheckpointKind(saved.kind()));
   Settle(outcome);
 }
 

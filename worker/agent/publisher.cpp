@@ -155,6 +155,9 @@ absl::StatusOr<PublishResult> Publish(const Publication& publication, const Root
   const absl::Status unsynced = Errno("cannot sync the folder of " + target->path);
   remove_staged();
   if (!synced) return unsynced;
+  // From another file system it was copied: the next one needs its room.
+  std::error_code ignored;
+  fs::remove_all(publication.source_dir, ignored);
   return PublishResult::kVisible;
 }
 

@@ -9,6 +9,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "common/checkpoints.h"
 #include "common/file.h"
 
 namespace liger::agent {
@@ -58,7 +59,15 @@ absl::Status RemoveOutput(const Root& root, const worker::v1::PublishedOutput& o
   absl::StatusOr<std::string> digest = Sha256File(absl::StrCat("/proc/self/fd/", manifest->get()));
   if (!digest.ok()) return digest.status();
   if (*digest != output.manifest_digest()) return absl::OkStatus();
-  return RemoveBeneath(root, output.uri());
+  if (absl::Status s = RemoveBeneath(root, output.uri()); !s.ok()) return s;
+  // The last checkpoint takes their folder along; one that holds more stays.
+  const std::filesystem::path folder = std::filesystem::path(*relative).parent_path();
+  if (folder.extension() == kCheckpointsSuffix) {
+    const std::string above = folder.parent_path().empty() ? "." : folder.parent_path().string();
+    absl::StatusOr<UniqueFd> parent = root.OpenBeneath(above, O_RDONLY | O_DIRECTORY);
+    if (parent.ok()) unlinkat(parent->get(), folder.filename().c_str(), AT_REMOVEDIR);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace liger::agent

@@ -74,7 +74,8 @@ absl::Status TaskRunner::LaunchTrainers() {
   // The record goes first: a restarted agent finds processes by the folder's
   // mark even when their ids were not written yet.
   if (absl::Status s = folder_.WriteRecord(record_); !s.ok()) return s;
-  if (auto refused = CheckSpecPaths(record_.start().resolved_spec(), services_)) {
+  const bool check = record_.prepare().kind() == trainer::v1::TASK_KIND_CHECK;
+  if (auto refused = CheckSpecPaths(record_.start().resolved_spec(), services_, check)) {
     launch_failure_ = refused;
     return absl::InvalidArgumentError(refused->message());
   }
@@ -98,7 +99,7 @@ absl::Status TaskRunner::WriteLaunch() const {
   *launch.mutable_resolved_spec() = record_.start().resolved_spec();
   *launch.mutable_ref() = ref();
   launch.set_attempt_dir(folder_.work());
-  launch.set_resume_from(record_.start().resume_from());
+  FillCheckpoints(launch);
   launch.set_check_max_rows(record_.start().check_max_rows());
   launch.add_input_roots(services_.model_root->path());
   if (services_.dataset_root->path() != services_.model_root->path()) {
@@ -109,6 +110,24 @@ absl::Status TaskRunner::WriteLaunch() const {
   const auto output = outputs.Relative(launch.resolved_spec().output().uri());
   if (output.ok()) launch.set_output_dir(absl::StrCat(outputs.path(), "/", *output));
   return WriteFileAtomically(folder_.launch(), launch.SerializeAsString());
+}
+
+// Where the checkpoints lie here.
+void TaskRunner::FillCheckpoints(trainer::v1::Launch& launch) const {
+  const std::string& known = record_.start().resume_from();
+  if (!known.empty()) {
+    const auto relative = services_.output_root->Relative(known);
+    if (relative.ok()) {
+      launch.set_resume_from(absl::StrCat(services_.output_root->path(), "/", *relative));
+    } else {
+      LogWarning("task ", TaskKey(ref()), ": its checkpoint is another worker's, and not below ",
+                 services_.output_root->path(), ": ", relative.status().message());
+    }
+  }
+  std::string* named =
+      launch.mutable_resolved_spec()->mutable_training()->mutable_resume_from_checkpoint();
+  if (named->empty()) return;
+  if (const auto path = CheckpointPath(*named, services_); path.ok()) *named = *path;
 }
 
 void TaskRunner::AddToShipper() {

@@ -74,6 +74,7 @@ class TaskRunner {
              std::unique_ptr<Spool> spool);
   absl::Status LaunchTrainers();
   absl::Status WriteLaunch() const;
+  void FillCheckpoints(trainer::v1::Launch& launch) const;
   void AddToShipper();
   void ReadEvents(absl::Time now);
   void Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now);

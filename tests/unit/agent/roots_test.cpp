@@ -114,5 +114,20 @@ TEST_F(RootsTest, RemovesAnOutputOnlyByItsDigest) {
   EXPECT_TRUE(RemoveOutput(*root_, output).ok()) << "again";
 }
 
+TEST_F(RootsTest, TheLastCheckpointTakesItsFolderAlong) {
+  worker::v1::PublishedOutput outputs[2];
+  for (int i = 0; i < 2; ++i) {
+    const fs::path dir = dir_ / "root/run.checkpoints" / ("checkpoint-" + std::to_string(i));
+    fs::create_directories(dir);
+    std::ofstream(dir / "manifest.json") << "{}";
+    outputs[i].set_uri("file://" + dir.string());
+    outputs[i].set_manifest_digest(*Sha256File((dir / "manifest.json").string()));
+  }
+  EXPECT_TRUE(RemoveOutput(*root_, outputs[0]).ok());
+  EXPECT_TRUE(fs::exists(dir_ / "root/run.checkpoints/checkpoint-1"));
+  EXPECT_TRUE(RemoveOutput(*root_, outputs[1]).ok());
+  EXPECT_FALSE(fs::exists(dir_ / "root/run.checkpoints"));
+}
+
 }  // namespace
 }  // namespace liger::agent

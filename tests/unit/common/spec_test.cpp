@@ -157,9 +157,50 @@ TEST(SpecTest, AReferenceThatMovesIsNotPrecomputed) {
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}}"), IsEmpty());
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true, precompute_ref_log_probs: true}}"),
               ElementsAre("dpo.precompute_ref_log_probs"));
+  EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, training: {save_steps: 5}}"),
+              ElementsAre("training.save_steps"));
   EXPECT_THAT(
       Fields("{model: m, dpo: {ref_model_mixup_alpha: 0, ref_model_sync_steps: 0}}"),
       testing::UnorderedElementsAre("dpo.ref_model_mixup_alpha", "dpo.ref_model_sync_steps"));
+}
+
+TEST(SpecTest, OptimizersCheckpointsAndTheBestModel) {
+  JobSpec spec = Parse("{model: m, sft: , training: {optim: adamw_bnb_8bit}}");
+  FillDefaults(&spec);
+  EXPECT_EQ(spec.training().optim(), "adamw_8bit");
+  EXPECT_EQ(spec.training().save_steps(), 0);
+  EXPECT_EQ(spec.training().save_total_limit(), 2);
+  EXPECT_EQ(spec.training().metric_for_best_model(), "loss");
+  EXPECT_TRUE(spec.training().has_greater_is_better());
+  EXPECT_FALSE(spec.training().greater_is_better());
+  for (const auto& [given, meant] : std::map<std::string, std::string>{
+           {"adamw_torch_fused", "adamw"}, {"lion_32bit", "lion"}, {"sgd", "sgd"}}) {
+    JobSpec named = Parse("{model: m, sft: , training: {optim: " + given + "}}");
+    FillDefaults(&named);
+    EXPECT_EQ(named.training().optim(), meant);
+  }
+  JobSpec best = Parse(
+      "{model: m, dpo: , dataset: {eval_fraction: 0.1}, training: {eval_steps: 5, "
+      "load_best_model_at_end: true, metric_for_best_model: rewards/margins}}");
+  EXPECT_THAT(ValidateSpec(best), IsEmpty());
+  FillDefaults(&best);
+  EXPECT_TRUE(best.training().greater_is_better());
+
+  const std::string begin = "{model: m, sft: , training: {";
+  EXPECT_THAT(Fields(begin + "optim: rmsprop}}"), ElementsAre("training.optim"));
+  EXPECT_THAT(Fields(begin + "optim: sgd, sgd_momentum: 1}}"),
+              ElementsAre("training.sgd_momentum"));
+  EXPECT_THAT(Fields(begin + "save_steps: -1, save_total_limit: -1}}"),
+              testing::UnorderedElementsAre("training.save_steps", "training.save_total_limit"));
+  EXPECT_THAT(Fields(begin + "load_best_model_at_end: true, eval_steps: 5}}"),
+              ElementsAre("training.load_best_model_at_end"));
+  EXPECT_THAT(Fields(begin + "early_stopping_patience: 2}, dataset: {eval_fraction: 0.1}}"),
+              ElementsAre("training.early_stopping_patience"));
+  EXPECT_THAT(Fields(begin + "early_stopping_patience: -1, early_stopping_threshold: -1}}"),
+              testing::UnorderedElementsAre("training.early_stopping_patience",
+                                            "training.early_stopping_threshold"));
+  EXPECT_THAT(Fields(begin + "resume_from_checkpoint: 's3://b/checkpoint-1'}}"),
+              ElementsAre("training.resume_from_checkpoint"));
 }
 
 TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {

@@ -87,7 +87,7 @@ class LossOptionsTest : public testing::Test {
                bool strict = false) {
     const TempFile file(content);
     LoadOptions options = given;
-    options.train_path = file.path();
+    options.train_files = {{file.path()}};
     liger::v1::DatasetSpec spec;
     spec.set_strict(strict);
     const auto chat_template =

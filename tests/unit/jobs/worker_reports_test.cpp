@@ -67,6 +67,83 @@ TEST_F(JobServiceTest, PublishAndExitAreAnsweredAtOnce) {
   EXPECT_THAT(fleet.reclaimed, SizeIs(2));
 }
 
+// The limit, 2 by default, leaves room for the newest ones, the best one and the
+// one that is being published. What has no room is removed by its worker.
+TEST_F(JobServiceTest, CheckpointsArePublishedAndRetired) {
+  Hello("w");
+  const std::string uid = Running();
+  int64_t seq = 1;
+  const auto publish = [&](int64_t step, const std::string& kind) {
+    auto event = Event(++seq);
+    auto* saved = event.mutable_publish_request()->mutable_saved();
+    saved->set_publication_id(kind + std::to_string(step));
+    saved->set_kind(kind);
+    saved->set_step(step);
+    saved->set_manifest_digest("sha256:" + std::to_string(step));
+    Send(event);
+  };
+  publish(10, "checkpoint");
+  ASSERT_THAT(fleet.answers, SizeIs(1));
+  EXPECT_TRUE(fleet.answers[0].granted);
+  EXPECT_THAT(fleet.answers[0].output_uri, HasSubstr("file:///out/smollm2-135m-sft-"));
+  EXPECT_THAT(fleet.answers[0].output_uri, HasSubstr(".checkpoints/checkpoint-10"));
+  EXPECT_EQ(Job(uid).status().output_uri(), "") << "that is the model's";
+  publish(20, "best_checkpoint");
+  publish(30, "checkpoint");
+  EXPECT_THAT(fleet.reclaimed, IsEmpty());
+  publish(40, "checkpoint");
+  EXPECT_THAT(fleet.reclaimed, ElementsAre(HasSubstr("checkpoint-10 sha256:10")));
+  service->OnReclaimed("w", {{"w", fleet.answers[0].output_uri, "sha256:10"}});
+  publish(50, "checkpoint");
+  EXPECT_THAT(fleet.reclaimed, SizeIs(1)) << "the best one stays";
+  publish(60, "checkpoint");
+  ASSERT_THAT(fleet.reclaimed, SizeIs(2));
+  EXPECT_THAT(fleet.reclaimed[1], HasSubstr("checkpoint-30 sha256:30"));
+  publish(70, "model");
+  // The model is there, nothing more is written: 20, 50 and 60 stay.
+  EXPECT_THAT(fleet.reclaimed.back(), HasSubstr("checkpoint-40 sha256:40"));
+  publish(80, "metrics");
+  EXPECT_EQ(fleet.answers.back().denied_reason, "UNKNOWN_KIND");
+}
+
+TEST_F(JobServiceTest, TheNextAttemptGoesOnFromTheNewestCheckpoint) {
+  Hello("w");
+  const std::string uid = Running();
+  EXPECT_EQ(fleet.starts.back().resume_from, "");
+  auto event = Event(2);
+  auto* saved = event.mutable_publish_request()->mutable_saved();
+  saved->set_publication_id("checkpoint-10");
+  saved->set_kind("checkpoint");
+  saved->set_step(10);
+  saved->set_manifest_digest("sha256:10");
+  Send(event);
+  auto exited = Event(3);
+  auto* rank = exited.mutable_exited()->add_local_ranks();
+  rank->set_signal(9);
+  Send(exited);
+  service->Tick();
+  ASSERT_EQ(fleet.starts.back().ref.epoch(), 2);
+  EXPECT_THAT(fleet.starts.back().resume_from, testing::StartsWith("/out/smollm2-135m-sft-"));
+  EXPECT_THAT(fleet.starts.back().resume_from, testing::EndsWith(".checkpoints/checkpoint-10"));
+
+  // It publishes the same step again, and one of the first attempt comes late.
+  auto started = Event(1);
+  started.mutable_started();
+  Send(started);
+  auto again = event;
+  *again.mutable_ref() = fleet.starts.back().ref;
+  again.mutable_publish_request()->mutable_saved()->set_manifest_digest("sha256:11");
+  Send(again);
+  EXPECT_TRUE(fleet.answers.back().granted);
+  const auto artifacts = *store->ReadAndWait<std::vector<ArtifactRow>>(
+      [&](const ReadView& view) -> absl::StatusOr<std::vector<ArtifactRow>> {
+        return view.Artifacts("default", uid);
+      });
+  ASSERT_THAT(artifacts, SizeIs(1));
+  EXPECT_EQ(artifacts[0].digest, "sha256:11");
+  EXPECT_THAT(fleet.reclaimed, IsEmpty()) << "it was replaced";
+}
+
 TEST_F(JobServiceTest, AnEventThatIsMissingEndsTheSession) {
   Hello("w");
   Running();

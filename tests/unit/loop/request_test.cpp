@@ -66,6 +66,17 @@ TEST_F(RequestTest, BadOverridesAreRefused) {
   EXPECT_THAT(ErrorOf(options), HasSubstr("no_such_field"));
 }
 
+TEST_F(RequestTest, CheckpointsOfAnEarlierRunAreNotMixedWithItsOwn) {
+  SpecOptions options = Write(Minimal());
+  options.overrides = {"training.save_steps=5"};
+  std::filesystem::create_directories(job_.Path("out.checkpoints/checkpoint-5"));
+  EXPECT_THAT(ErrorOf(options), HasSubstr("holds the checkpoints of an earlier run"));
+  options.overrides.push_back("training.resume_from_checkpoint=" + job_.Path("out"));
+  EXPECT_EQ(ReadSpec(options).publish_to, job_.Path("out"));
+  options.overrides = {"training.save_steps=5", "output.overwrite=true"};
+  EXPECT_EQ(ReadSpec(options).publish_to, job_.Path("out"));
+}
+
 TEST_F(RequestTest, ExistingOutputIsRefusedBeforeTraining) {
   const SpecOptions options = Write(Minimal());
   std::filesystem::create_directory(job_.Path("out"));

@@ -13,6 +13,7 @@
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/objectives/objective.h"
+#include "worker/trainer/optim/adamw.h"
 
 // What tools/fixtures/model_fixtures.py wrote, and what the tests do with it.
 namespace liger::trainer::golden {

@@ -91,6 +91,18 @@ int64_t BytesOf(const std::vector<NamedTensor>& tensors, std::optional<at::Scala
   return bytes;
 }
 
+namespace {
+
+// The whole folder with these weights.
+int64_t BytesOf(const SaveModelRequest& request, const std::vector<NamedTensor>& tensors,
+                const std::map<std::string, std::string>& copies) {
+  int64_t bytes = BytesOf(tensors, request.dtype, copies);
+  for (const auto& [name, file] : request.tensor_files) {
+    for (const NamedTensor& tensor : file) bytes += SavedBytes(tensor, std::nullopt);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir) {
@@ -127,15 +139,16 @@ std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
 
 int64_t BytesToSave(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
-  return BytesOf(WithoutTiedHead(request.tensors, config), request.dtype, Copies(request));
+  return BytesOf(request, WithoutTiedHead(request.tensors, config), Copies(request));
 }
 
 SavedFolder SaveModel(const SaveModelRequest& request) {
   const ordered_json config = SavedConfig(request.source_dir, request.dtype);
   const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
   const std::map<std::string, std::string> copies = Copies(request);
-  OutputFolder folder(request.dir, request.overwrite, BytesOf(tensors, request.dtype, copies));
-  WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
+  OutputFolder folder(request.dir, request.overwrite, BytesOf(request, tensors, copies));
+  if (!tensors.empty()) WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
+  for (const auto& [name, file] : request.tensor_files) WriteSafetensors(folder, name, file);
   folder.Write("config.json", config.dump(2) + "\n");
   for (const auto& [name, path] : copies) folder.Copy(name, path);
   for (const auto& [name, content] : request.extra_files) folder.Write(name, content);

@@ -33,12 +33,15 @@ struct SaveModelRequest {
   // tokenizer files and chat template are taken from it.
   std::string source_dir;
   // Every parameter by its Hugging Face name. With tie_word_embeddings in
-  // config.json an lm_head.weight is left out, as transformers does.
+  // config.json an lm_head.weight is left out, as transformers does. None: no
+  // weights are written.
   std::vector<NamedTensor> tensors;
   // Written to the files and to config.json.
   at::ScalarType dtype = at::kFloat;
   // Shards hold at most this much, unless one tensor alone is larger.
   int64_t max_shard_bytes = 5'000'000'000;
+  // Further safetensors files by name, each tensor in its own dtype.
+  std::map<std::string, std::vector<NamedTensor>> tensor_files;
   // README.md (see model_card.h); empty: none.
   std::string model_card;
   // Files made by the caller: name to content (resolved_spec.json, ...).

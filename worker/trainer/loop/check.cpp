@@ -1,11 +1,13 @@
 #include "worker/trainer/loop/check.h"
 
 #include <functional>
+#include <optional>
 
 #include "common/spec/violations.h"
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
+#include "worker/trainer/loop/resume.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
@@ -91,9 +93,12 @@ void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResul
 }
 
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
-               const ModelConfig& config, const TextInputs& text, tv1::CheckResult& result) {
+               const ModelConfig& config, const TextInputs& text,
+               const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
   checks.Run("data", "dataset", [&] {
     const Dataset dataset = LoadData(request, paths, config, text);
+    const bool whole = request.launch.check_max_rows() == 0;
+    if (resume && whole) resume->state.RequireSameData(dataset.train_stats, resume->dir);
     AddStats("", dataset.train_stats, result);
     if (dataset.eval.num_rows() > 0) AddStats("eval_", dataset.eval_stats, result);
   });
@@ -114,6 +119,13 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
     }
     return result;
   }
+  std::optional<ResumePoint> resume;
+  if (!request.spec().training().resume_from_checkpoint().empty()) {
+    checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
+      std::vector<std::string> warnings;
+      resume = FindResumePoint(request, &warnings);
+    });
+  }
   checks.Run("digests", "model.digest", [&] { RequireDigests(request.spec(), paths); });
   ModelConfig config;
   TextInputs text;
@@ -122,7 +134,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   if (has_config && has_text) {
     checks.Run("generation config", "model",
                [&] { StopTokens(paths.model_dir, config, *text.tokenizer); });
-    CheckData(checks, request, paths, config, text, result);
+    CheckData(checks, request, paths, config, text, resume, result);
   } else {
     for (const char* name : {"generation config", "data"}) checks.Skip(name);
   }

@@ -18,7 +18,14 @@ TrainerError WriteError(const std::string& path) {
 
 }  // namespace
 
-MetricsLog::MetricsLog(const std::string& path) : path_(path), out_(path, std::ios::trunc) {
+MetricsLog::MetricsLog(const std::string& path, const std::string& before)
+    : path_(path), out_(path, std::ios::trunc) {
+  if (!before.empty()) {
+    std::ifstream in(before);
+    std::string line;
+    while (std::getline(in, line)) out_ << line << '\n';
+    out_ << std::flush;
+  }
   if (!out_) throw WriteError(path_);
 }
 

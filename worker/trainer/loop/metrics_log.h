@@ -13,8 +13,9 @@ namespace liger::trainer {
 // is written as null, since JSON has no NaN.
 class MetricsLog {
  public:
-  // Throws TrainerError (STORAGE) when the file cannot be made.
-  explicit MetricsLog(const std::string& path);
+  // Begins with what `before` holds, the log of a run that goes on; empty:
+  // nothing. Throws TrainerError (STORAGE) when the file cannot be made.
+  explicit MetricsLog(const std::string& path, const std::string& before = "");
 
   // Throws TrainerError (STORAGE) when the disk is full.
   void Append(int64_t step, const std::map<std::string, double>& values);

@@ -30,6 +30,29 @@ Progress::Logged Progress::TakeLogged(double epoch) {
   return logged;
 }
 
+Progress::State Progress::state() const {
+  return {.window = window_metrics_.Values(),
+          .window_steps = window_steps_,
+          .window_tokens = window_tokens_,
+          .window_seconds = absl::ToDoubleSeconds(window_time_),
+          .grad_norm = last_grad_norm_,
+          .learning_rate = last_learning_rate_,
+          .tokens_total = tokens_total_,
+          .train_seconds = train_seconds()};
+}
+
+void Progress::Restore(const State& state, at::Device device) {
+  window_metrics_ = MetricSums();
+  for (const auto& [name, value] : state.window) window_metrics_.Add(name, value, device);
+  window_steps_ = state.window_steps;
+  window_tokens_ = state.window_tokens;
+  window_time_ = absl::Seconds(state.window_seconds);
+  last_grad_norm_ = state.grad_norm;
+  last_learning_rate_ = state.learning_rate;
+  tokens_total_ = state.tokens_total;
+  train_time_ = absl::Seconds(state.train_seconds);
+}
+
 double Progress::mean_tokens_per_second() const {
   return train_time_ > absl::ZeroDuration() ? double(tokens_total_) / train_seconds() : 0;
 }

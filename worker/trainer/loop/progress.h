@@ -26,6 +26,21 @@ class Progress {
   };
   Logged TakeLogged(double epoch);
 
+  // All of it, to go on from later. Sums are exact.
+  struct State {
+    std::map<std::string, MetricSums::Value> window;
+    int64_t window_steps = 0;
+    int64_t window_tokens = 0;
+    double window_seconds = 0;
+    double grad_norm = 0;
+    double learning_rate = 0;
+    int64_t tokens_total = 0;
+    double train_seconds = 0;
+  };
+  State state() const;
+  // `device`: where later steps' metrics are.
+  void Restore(const State& state, at::Device device);
+
   int64_t tokens_total() const { return tokens_total_; }
   double train_seconds() const { return absl::ToDoubleSeconds(train_time_); }
   double mean_tokens_per_second() const;

@@ -5,9 +5,7 @@
 #include <filesystem>
 
 #include "worker/trainer/checkpoint/adapter_folder.h"
-#include "worker/trainer/checkpoint/file_writer.h"
 #include "worker/trainer/checkpoint/model_card.h"
-#include "worker/trainer/checkpoint/model_folder.h"
 #include "worker/trainer/models/weights.h"
 
 namespace liger::trainer {
@@ -16,6 +14,8 @@ namespace {
 // Name of the finished model below the attempt's folder, and its publication id:
 // one attempt publishes one model.
 constexpr char kModelPublication[] = "model";
+
+}  // namespace
 
 std::string SpecJson(const liger::v1::JobSpec& spec) {
   google::protobuf::util::JsonPrintOptions options;
@@ -26,6 +26,8 @@ std::string SpecJson(const liger::v1::JobSpec& spec) {
   if (!status.ok()) throw std::runtime_error(std::string(status.message()));
   return json;
 }
+
+namespace {
 
 // Where to, and from which model: of both kinds of folder.
 template <typename SaveRequest>
@@ -47,7 +49,8 @@ std::vector<NamedTensor> AsTensors(
   return tensors;
 }
 
-// The model alone, without what the run will tell about itself.
+}  // namespace
+
 SaveModelRequest ModelToSave(const Request& request, const TrainableModel& trainable,
                              const PrecisionPlan& precision, const std::string& model_dir) {
   auto save = FolderToSave<SaveModelRequest>(request, model_dir);
@@ -61,6 +64,8 @@ SaveModelRequest ModelToSave(const Request& request, const TrainableModel& train
   }
   return save;
 }
+
+namespace {
 
 SaveAdapterRequest AdapterToSave(const Request& request, const TrainableModel& trainable,
                                  const std::string& model_dir) {
@@ -85,13 +90,10 @@ SavedFolder Write(const SaveAdapterRequest& request) { return SaveAdapter(reques
 
 }  // namespace
 
-void RequireRoom(const Request& request, const TrainableModel& trainable,
-                 const PrecisionPlan& precision, const std::string& model_dir) {
-  WithFolder(request, trainable, precision, model_dir, [&](const auto& save) {
-    const int64_t bytes = BytesToSave(save);
-    RequireFreeBytes(save.dir, bytes);
-    const std::string& output = request.launch.output_dir();
-    if (!output.empty()) RequireFreeBytes(output, bytes);
+OutputSize SizeOfOutput(const Request& request, const TrainableModel& trainable,
+                        const PrecisionPlan& precision, const std::string& model_dir) {
+  return WithFolder(request, trainable, precision, model_dir, [](const auto& save) {
+    return OutputSize{save.dir, BytesToSave(save)};
   });
 }
 

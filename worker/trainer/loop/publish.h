@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "liger/trainer/v1/trainer.pb.h"
+#include "worker/trainer/checkpoint/model_folder.h"
 #include "worker/trainer/loop/model_setup.h"
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/optim/precision.h"
@@ -21,10 +22,21 @@ struct RunSummary {
   std::vector<std::pair<std::string, double>> results;
 };
 
-// Before hours of training, not after: throws TrainerError (STORAGE) when the
-// model has no room where it will be written, or where an agent will publish it.
-void RequireRoom(const Request& request, const TrainableModel& trainable,
-                 const PrecisionPlan& precision, const std::string& model_dir);
+// The whole model (an adapter merged into it), as it will be saved: without what the run tells
+// about itself.
+SaveModelRequest ModelToSave(const Request& request, const TrainableModel& trainable,
+                             const PrecisionPlan& precision, const std::string& model_dir);
+
+// Where SaveOutput writes first, and the bytes it takes there: a model, or an adapter alone.
+struct OutputSize {
+  std::string dir;
+  int64_t bytes = 0;
+};
+OutputSize SizeOfOutput(const Request& request, const TrainableModel& trainable,
+                        const PrecisionPlan& precision, const std::string& model_dir);
+
+// resolved_spec.json.
+std::string SpecJson(const liger::v1::JobSpec& spec);
 
 // Writes the output folder (weights in the storage dtype, config, tokenizer,
 // metrics.jsonl, resolved_spec.json, model card; with LoRA PEFT's adapter folder,

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_join.h"
+#include "common/checkpoints.h"
 #include "common/file.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
@@ -72,6 +73,29 @@ void RequireFree(const std::string& folder, const liger::v1::JobSpec& spec) {
       .File(folder);
 }
 
+bool IsCheckpointOf(const std::string& uri, const std::filesystem::path& folder,
+                    const std::filesystem::path& checkpoints) {
+  if (uri.empty()) return false;
+  const auto path = std::filesystem::absolute(PathOfUri(uri, "training.resume_from_checkpoint"))
+                        .lexically_normal();
+  return path == folder || path == checkpoints || path.parent_path() == checkpoints;
+}
+
+// Two runs' checkpoints in one folder would not be told apart.
+void RequireOwnCheckpoints(const std::string& folder, const liger::v1::JobSpec& spec) {
+  const std::string checkpoints = folder + kCheckpointsSuffix;
+  std::error_code error;
+  const bool taken =
+      std::filesystem::exists(checkpoints) && !std::filesystem::is_empty(checkpoints, error);
+  if (spec.training().save_steps() == 0 || spec.output().overwrite() || !taken) return;
+  if (IsCheckpointOf(spec.training().resume_from_checkpoint(), folder, checkpoints)) return;
+  throw ConfigError("output.uri: '" + checkpoints + "' holds the checkpoints of an earlier run",
+                    "go on from them with training.resume_from_checkpoint: " + folder +
+                        ", choose another folder, or set output.overwrite: true")
+      .Field("output.uri")
+      .File(checkpoints);
+}
+
 }  // namespace
 
 Request ReadLaunch(const std::string& path) {
@@ -107,6 +131,7 @@ Request ReadSpec(const SpecOptions& options) {
   if (options.check) return request;
   request.publish_to = PublishFolder(*spec);
   RequireFree(request.publish_to, *spec);
+  RequireOwnCheckpoints(request.publish_to, *spec);
   request.launch.set_attempt_dir(request.publish_to + ".attempt-" + std::to_string(getpid()));
   return request;
 }

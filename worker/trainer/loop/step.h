@@ -9,7 +9,7 @@
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/stop.h"
 #include "worker/trainer/objectives/objective.h"
-#include "worker/trainer/optim/adamw.h"
+#include "worker/trainer/optim/optimizer.h"
 #include "worker/trainer/parallel/strategy.h"
 
 namespace liger::trainer {
@@ -26,7 +26,7 @@ struct StepParts {
   CausalLM& model;
   Objective& objective;
   TrainableParameters& parameters;
-  AdamW& optimizer;
+  Optimizer& optimizer;
   Strategy& strategy;
   const StopFlag& stop;
 };

@@ -36,22 +36,30 @@ int64_t TotalSteps(const liger::v1::TrainingSpec& training, int64_t steps_per_ep
 
 TrainJob::TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter,
                    const StopFlag& stop)
-    : request_(request), reporter_(reporter), stop_(stop), strategy_(MakeStrategy(rank)) {}
+    : request_(request),
+      reporter_(reporter),
+      stop_(stop),
+      strategy_(MakeStrategy(rank)),
+      best_(request.spec().training()) {}
 
 void TrainJob::Run() {
-  if (!request_.launch.resume_from().empty()) {
-    throw ConfigError("resume_from: resuming from a checkpoint is not available yet",
-                      "start the attempt at the beginning");
-  }
   MakeAttemptFolder(request_.launch.attempt_dir());
-  metrics_log_ = std::make_unique<MetricsLog>(request_.launch.attempt_dir() + "/metrics.jsonl");
+  std::vector<std::string> warnings;
+  const std::optional<ResumePoint> from = FindResumePoint(request_, &warnings);
+  for (const std::string& warning : warnings) reporter_.Warn("NotResumed", "", warning);
+  metrics_log_ = std::make_unique<MetricsLog>(request_.launch.attempt_dir() + "/metrics.jsonl",
+                                              from ? from->dir + "/metrics.jsonl" : "");
   Load();
   PrepareTraining();
-  SampleAt(0);
-  if (training().eval_on_start()) EvaluateAt(0);
+  if (from) Resume(*from);
+  checkpoints_->RequireRoom(max_steps_ - first_step_ + 1);
+  if (first_step_ == 1) {
+    SampleAt(0);
+    if (training().eval_on_start()) EvaluateAt(0);
+  }
   Train();
-  EvaluateAt(max_steps_);
-  SampleAt(max_steps_);
+  TakeBest();
+  SampleAt(last_step_);
   Save();
 }
 
@@ -72,7 +80,6 @@ void TrainJob::Load() {
   });
   trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_,
                                   paths_.adapter_dir);
-  RequireRoom(request_, trainable_, precision_, paths_.model_dir);
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
   dataset_ = data.get();
   WarnAboutInputs();
@@ -97,8 +104,9 @@ void TrainJob::PrepareTraining() {
   if (objective_->NeedsReference() && !objective_->PrecomputesReference()) {
     objective_->SetReference(MakeReference(request_.spec(), trainable_));
   }
-  optimizer_ = std::make_unique<AdamW>(*trainable_.parameters, AdamWOptions::FromSpec(training()),
-                                       precision_, static_cast<uint64_t>(training().seed()));
+  optimizer_ = MakeOptimizer(training(), *trainable_.parameters, precision_);
+  checkpoints_ = std::make_unique<Checkpoints>(request_, trainable_, *optimizer_, precision_,
+                                               paths_.model_dir);
   const RankInfo& rank = strategy_->rank();
   BatchOptions options;
   options.rows_per_batch = training().per_device_train_batch_size();
@@ -140,26 +148,34 @@ StepParts TrainJob::parts() {
 }
 
 void TrainJob::Train() {
-  for (int64_t step = 1; step <= max_steps_; ++step) {
+  last_step_ = first_step_ - 1;
+  for (int64_t step = first_step_; step <= max_steps_ && !best_.should_stop(); ++step) {
     reporter_.EnterPhase(tv1::PHASE_TRAINING);
     TrainOneStep(step);
     reporter_.Advance(step);
-    if (step == 1) ReportKernels();
+    last_step_ = step;
+    if (step == first_step_) ReportKernels();
     const bool last = step == max_steps_;
     if (last || step % training().logging_steps() == 0) LogStep(step);
-    const int64_t every = training().eval_steps();
-    if (!last && every > 0 && step % every == 0) EvaluateAt(step);
+    const int64_t eval = training().eval_steps(), save = training().save_steps();
+    const bool saves = save > 0 && step % save == 0;
+    if (last || saves) RequireFiniteParameters(step);
+    if (!last && eval > 0 && step % eval == 0) EvaluateAt(step);
+    if (last) EvaluateAt(step);
+    if (saves && checkpointed_step_ != step) SaveCheckpoint(step, /*best=*/false);
   }
-  RequireFiniteParameters();
+  saved_step_ = last_step_;
+  // Where nothing was left to train.
+  if (last_step_ == max_steps_) EvaluateAt(max_steps_);
 }
 
-void TrainJob::RequireFiniteParameters() const {
+void TrainJob::RequireFiniteParameters(int64_t step) const {
   const at::NoGradGuard no_grad;
   for (const auto& entry : trainable_.parameters->entries()) {
     // In fp32, so that values whose squares no norm layer can sum count too.
     const double norm =
         at::linalg_vector_norm(entry.storage, 2, std::nullopt, false, at::kFloat).item<double>();
-    if (!std::isfinite(norm)) throw NotFinite("the norm of " + entry.name, norm, max_steps_);
+    if (!std::isfinite(norm)) throw NotFinite("the norm of " + entry.name, norm, step);
   }
 }
 
@@ -211,6 +227,8 @@ void TrainJob::EvaluateAt(int64_t step) {
   metrics_log_->Append(step, values);
   if (loss != values.end()) eval_losses_.push_back(loss->second);
   reporter_.Eval(step, values);
+  if (step == 0) return best_.RequireMetric(values);  // before training, not after
+  KeepIfBest(step, values);
 }
 
 void TrainJob::SampleAt(int64_t step) {
@@ -242,7 +260,16 @@ std::vector<std::pair<std::string, double>> TrainJob::Results() const {
     results.emplace_back("trained parameters", double(trainable_.parameters->numel()));
   }
   if (eval_losses_.size() > 1) results.emplace_back("eval_loss before", eval_losses_.front());
-  if (!eval_losses_.empty()) results.emplace_back("eval_loss after", eval_losses_.back());
+  const bool of_last = saved_step_ == last_step_;
+  if (!eval_losses_.empty()) {
+    results.emplace_back(of_last ? "eval_loss after" : "eval_loss after the last step, not saved",
+                         eval_losses_.back());
+  }
+  if (best_.state().metric) {
+    results.emplace_back(
+        "best " + best_.metric() + ", of step " + std::to_string(best_.state().step),
+        *best_.state().metric);
+  }
   results.emplace_back("loss of the last logged step", last_loss_);
   results.emplace_back("tokens per second", progress_.mean_tokens_per_second());
   for (const auto& [kind, bytes] : device_->PeakMemoryBytes()) {
@@ -257,10 +284,10 @@ void TrainJob::Save() {
   const std::map<std::string, double> summary = {
       {"train_runtime", progress_.train_seconds()},
       {"train_tokens_per_second", progress_.mean_tokens_per_second()}};
-  metrics_log_->Append(max_steps_, summary);
+  metrics_log_->Append(last_step_, summary);
   const tv1::Saved saved =
       SaveOutput(request_, trainable_, precision_,
-                 {paths_.model_dir, metrics_log_->path(), max_steps_, Results()});
+                 {paths_.model_dir, metrics_log_->path(), saved_step_, Results()});
   reporter_.Memory(device_->PeakMemoryBytes());
   if (!reporter_.Saved(saved)) {
     throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, "the Saved event could not be written",

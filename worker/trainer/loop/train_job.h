@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "worker/trainer/data/sampler.h"
+#include "worker/trainer/loop/best_model.h"
+#include "worker/trainer/loop/checkpoints.h"
 #include "worker/trainer/loop/device.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/metrics_log.h"
@@ -15,6 +17,7 @@
 #include "worker/trainer/loop/progress.h"
 #include "worker/trainer/loop/reporter.h"
 #include "worker/trainer/loop/request.h"
+#include "worker/trainer/loop/resume.h"
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/loop/stop.h"
 #include "worker/trainer/objectives/precompute.h"
@@ -39,15 +42,23 @@ class TrainJob {
   void PrepareTraining();
   // Asks the reference about every answer that the run will see, and frees it.
   void PrecomputeReference();
+  // Brings everything to where the run of the checkpoint was.
+  void Resume(const ResumePoint& from);
   void WarnAboutInputs();
 
   void Train();
   void TrainOneStep(int64_t step);
   // The loss of a step says nothing of the parameters that it leaves behind.
-  void RequireFiniteParameters() const;
+  void RequireFiniteParameters(int64_t step) const;
   void LogStep(int64_t step);
   // Evaluates unless that step was evaluated already or there is no such set.
   void EvaluateAt(int64_t step);
+  void KeepIfBest(int64_t step, const std::map<std::string, double>& values);
+  // A full disk costs the checkpoint and a warning, not the run.
+  void SaveCheckpoint(int64_t step, bool best);
+  RunState State(int64_t step) const;
+  // With load_best_model_at_end: the parameters of the best evaluation.
+  void TakeBest();
   void SampleAt(int64_t step);
   void ReportKernels();
 
@@ -70,7 +81,7 @@ class TrainJob {
   Dataset dataset_;
   TrainableModel trainable_;
   std::unique_ptr<Objective> objective_;
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
 
   std::unique_ptr<BatchIterator> batches_;
   ReferenceLogpCache reference_logps_;  // of the training rows, where precomputed
@@ -78,7 +89,15 @@ class TrainJob {
   std::optional<LrSchedule> schedule_;
   std::unique_ptr<MetricsLog> metrics_log_;
   Progress progress_;
+  std::unique_ptr<Checkpoints> checkpoints_;
+  BestModel best_;
+  // Where the parameters of the best evaluation are.
+  std::string best_dir_;
+  int64_t first_step_ = 1;
   int64_t max_steps_ = 0;
+  // The step after which training ended, and of which the saved model is.
+  int64_t last_step_ = 0, saved_step_ = 0;
+  int64_t checkpointed_step_ = -1;
   int64_t last_evaluated_step_ = -1;
   // In order of evaluation, for the model card.
   std::vector<double> eval_losses_;

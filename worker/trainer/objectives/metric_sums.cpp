@@ -32,14 +32,27 @@ void MetricSums::Unpack(const at::Tensor& packed_M2) {
   for (auto& [name, pair_2] : sums_2_) pair_2 = packed_M2[row++];
 }
 
-std::map<std::string, double> MetricSums::Means() const {
+void MetricSums::Add(const std::string& name, const Value& value, at::Device device) {
+  const auto options = at::TensorOptions(device).dtype(at::kDouble);
+  Add(name, at::scalar_tensor(value.sum, options), value.weight);
+}
+
+std::map<std::string, MetricSums::Value> MetricSums::Values() const {
   const at::Tensor packed_M2 = Pack().cpu();
   const auto pairs = packed_M2.accessor<double, 2>();
-  std::map<std::string, double> means;
+  std::map<std::string, Value> values;
   int64_t row = 0;
   for (const auto& [name, pair_2] : sums_2_) {
-    if (pairs[row][1] != 0) means[name] = pairs[row][0] / pairs[row][1];
+    values[name] = {pairs[row][0], pairs[row][1]};
     ++row;
+  }
+  return values;
+}
+
+std::map<std::string, double> MetricSums::Means() const {
+  std::map<std::string, double> means;
+  for (const auto& [name, value] : Values()) {
+    if (value.weight != 0) means[name] = value.sum / value.weight;
   }
   return means;
 }

@@ -16,6 +16,12 @@ class MetricSums {
   // `sum` and `weight` are scalars on one device, detached on entry.
   void Add(const std::string& name, const at::Tensor& sum, const at::Tensor& weight);
   void Add(const std::string& name, const at::Tensor& sum, double weight);
+  // As Values() gave it, on `device`.
+  struct Value {
+    double sum = 0;
+    double weight = 0;
+  };
+  void Add(const std::string& name, const Value& value, at::Device device);
   // Adds every entry of `other`.
   void Add(const MetricSums& other);
 
@@ -24,6 +30,8 @@ class MetricSums {
   at::Tensor Pack() const;
   void Unpack(const at::Tensor& packed_M2);
 
+  // Every entry, exactly.
+  std::map<std::string, Value> Values() const;
   // Mean by name; an entry of weight 0 (nothing was counted) is left out.
   std::map<std::string, double> Means() const;
   bool empty() const { return sums_2_.empty(); }

@@ -1,13 +1,12 @@
 #include "worker/trainer/optim/adamw.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Context.h>
 
 #include <cmath>
 
 #include "kernels/adamw/adamw.h"
-#include "worker/trainer/error.h"
 #include "worker/trainer/optim/adamw_cpu.h"
+#include "worker/trainer/optim/rounding.h"
 
 namespace liger::trainer {
 namespace {
@@ -26,30 +25,6 @@ AdamWScalars MakeScalars(const AdamWOptions& options, int64_t step, double learn
   s.decay = float(1 - learning_rate * options.weight_decay);
   s.grad_scale = float(grad_scale);
   return s;
-}
-
-// A generator of its own on the parameters' device, keyed by seed and step, so
-// that the rounding of a step does not depend on what else drew numbers.
-at::Generator StepGenerator(const at::Device& device, uint64_t seed, int64_t step) {
-  at::Generator generator = at::globalContext()
-                                .getAcceleratorHooksInterface(device.type())
-                                .getNewGenerator(device.index());
-  generator.set_current_seed(seed * 0x9e3779b97f4a7c15ull + uint64_t(step));
-  return generator;
-}
-
-void LoadTensor(const std::map<std::string, at::Tensor>& state, const std::string& key,
-                at::Tensor& target) {
-  const auto it = state.find(key);
-  if (it == state.end()) {
-    throw ConfigError("optimizer state: tensor '" + key + "' is missing",
-                      "resume from a checkpoint of the same model and optimizer");
-  }
-  if (it->second.sizes() != target.sizes()) {
-    throw ConfigError("optimizer state: tensor '" + key + "' has the wrong shape",
-                      "resume from a checkpoint of the same model and optimizer");
-  }
-  target.copy_(it->second);
 }
 
 }  // namespace
@@ -112,9 +87,7 @@ void AdamW::Step(const std::vector<at::Tensor>& grads, double learning_rate, dou
       AdamWStepCpu(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, rounding_,
                    stream);
     } else {
-      if (rounding_ == Rounding::kStochastic && !generator) {
-        generator = StepGenerator(param.device(), seed_, step_count_);
-      }
+      if (!generator) generator = StepGenerator(param.device(), rounding_, seed_, step_count_);
       AdamWStepDevice(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, generator);
     }
   }
@@ -145,13 +118,17 @@ void AdamW::LoadStateDict(const std::map<std::string, at::Tensor>& state) {
   at::NoGradGuard no_grad;
   if (exp_avg_.empty()) AllocateStates();
   at::Tensor step = at::scalar_tensor(0, at::kLong);
-  LoadTensor(state, "step", step);
+  LoadState(state, "step", step);
   for (size_t i = 0; i < exp_avg_.size(); ++i) {
     const std::string& name = parameters_.entries()[i].name;
-    LoadTensor(state, "exp_avg." + name, exp_avg_[i]);
-    LoadTensor(state, "exp_avg_sq." + name, exp_avg_sq_[i]);
+    LoadState(state, "exp_avg." + name, exp_avg_[i]);
+    LoadState(state, "exp_avg_sq." + name, exp_avg_sq_[i]);
   }
   step_count_ = step.item<int64_t>();
+}
+
+int64_t AdamW::StateBytes() const {
+  return 2 * parameters_.numel() * static_cast<int64_t>(c10::elementSize(state_dtype_));
 }
 
 }  // namespace liger::trainer

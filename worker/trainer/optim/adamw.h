@@ -8,8 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/trainer/optim/parameters.h"
-#include "worker/trainer/optim/precision.h"
+#include "worker/trainer/optim/optimizer.h"
 
 namespace liger::trainer {
 
@@ -34,7 +33,7 @@ struct AdamWOptions {
 // gradient (scaled for clipping on the way), updates both states and the
 // parameter and writes the compute copy; on a GPU one launch does so for all
 // parameters (kernels/adamw). Elsewhere: ATen's ops.
-class AdamW {
+class AdamW : public Optimizer {
  public:
   // `parameters` must outlive this. States start at zero, allocated at the
   // first step (or by LoadStateDict). `seed` draws the stochastic rounding,
@@ -42,17 +41,11 @@ class AdamW {
   AdamW(TrainableParameters& parameters, const AdamWOptions& options,
         const PrecisionPlan& precision, uint64_t seed);
 
-  // One update with grads scaled by `grad_scale`; grads as
-  // TrainableParameters::Gradients() gives them. Parameters whose gradient is
-  // undefined are left alone, weight decay included, as torch does.
-  void Step(const std::vector<at::Tensor>& grads, double learning_rate, double grad_scale);
-
-  // "step" (int64 scalar), "exp_avg.<name>" and "exp_avg_sq.<name>". The
-  // tensors share memory with the optimizer.
-  std::map<std::string, at::Tensor> StateDict() const;
-  // Copies the state in. Throws TrainerError (CONFIG) on a missing tensor or a
-  // wrong shape.
-  void LoadStateDict(const std::map<std::string, at::Tensor>& state);
+  void Step(const std::vector<at::Tensor>& grads, double learning_rate, double grad_scale) override;
+  // States "exp_avg" and "exp_avg_sq".
+  std::map<std::string, at::Tensor> StateDict() const override;
+  void LoadStateDict(const std::map<std::string, at::Tensor>& state) override;
+  int64_t StateBytes() const override;
 
   int64_t step_count() const { return step_count_; }
 

@@ -1,0 +1,435 @@
+// Runs that are cut off and go on from a checkpoint, on whole tiny jobs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/checkpoints.h"
+#include "tests/unit/loop/tiny_job.h"
+#include "worker/trainer/checkpoint/output_folder.h"
+#include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/loop/check.h"
+#include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/loop/reporter.h"
+#include "worker/trainer/loop/run_task.h"
+#include "worker/trainer/loop/train_job.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using Event = liger::trainer::v1::Event;
+namespace fs = std::filesystem;
+
+liger::v1::TrainingSpec& Training(Request& request) {
+  return *request.launch.mutable_resolved_spec()->mutable_training();
+}
+
+// Checkpoints every 3 steps, evaluation every 2, logs that straddle checkpoints.
+Request WithCheckpoints(Request request) {
+  Training(request).set_save_steps(3);
+  Training(request).set_eval_steps(2);
+  Training(request).set_logging_steps(2);
+  Training(request).set_save_total_limit(0);
+  return request;
+}
+
+Request In(Request request, const std::string& attempt_dir) {
+  request.launch.set_attempt_dir(attempt_dir);
+  return request;
+}
+
+Request From(Request request, const std::string& checkpoint) {
+  request.launch.set_resume_from(checkpoint);
+  return request;
+}
+
+std::string Checkpoint(const std::string& attempt_dir, int64_t step) {
+  return attempt_dir + "/checkpoints/" + CheckpointName(step);
+}
+
+// What a job's log says of steps and evaluations, without times.
+std::vector<std::string> Lines(const std::string& path) {
+  std::ifstream in(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) {
+    auto object = nlohmann::ordered_json::parse(line);
+    for (const char* time : {"step_seconds", "tokens_per_second", "eval_runtime", "train_runtime",
+                             "train_tokens_per_second"}) {
+      object.erase(time);
+    }
+    lines.push_back(object.dump());
+  }
+  return lines;
+}
+
+void ExpectSameTensors(const std::string& a, const std::string& b) {
+  const auto one = SafetensorsFile::Open(a), two = SafetensorsFile::Open(b);
+  ASSERT_EQ(one->tensors().size(), two->tensors().size());
+  for (const auto& [name, info] : one->tensors()) {
+    EXPECT_TRUE(at::equal(one->View(name), two->View(name))) << name;
+  }
+}
+
+std::string Failure(const TaskOutcome& outcome) {
+  return outcome.sink.Last(Event::kFailed).ShortDebugString();
+}
+
+// The whole run, and the same one resumed at `step`: every logged number, the
+// last checkpoint with its optimizer and random state, and the model are equal.
+void ExpectResumesExactly(const Request& request, const TinyJob& job, int64_t step) {
+  const TaskOutcome whole = RunRecorded(In(request, job.Path("whole")));
+  ASSERT_EQ(whole.exit_code, kExitOk) << Failure(whole);
+  const Request rest = From(In(request, job.Path("rest")), Checkpoint(job.Path("whole"), step));
+  const TaskOutcome resumed = RunRecorded(rest);
+  ASSERT_EQ(resumed.exit_code, kExitOk) << Failure(resumed);
+  EXPECT_EQ(resumed.sink.All(Event::kWarning).size(), whole.sink.All(Event::kWarning).size());
+  EXPECT_EQ(Lines(job.Path("rest/model/metrics.jsonl")),
+            Lines(job.Path("whole/model/metrics.jsonl")));
+  ExpectSameTensors(job.Path("rest/model/model.safetensors"),
+                    job.Path("whole/model/model.safetensors"));
+  for (const char* file : {"model", "optimizer", "rng_state"}) {
+    const std::string name = std::string("/") + file + ".safetensors";
+    ExpectSameTensors(Checkpoint(job.Path("rest"), 6) + name,
+                      Checkpoint(job.Path("whole"), 6) + name);
+  }
+}
+
+TEST(ResumeTest, SftGoesOnBitForBit) {
+  const TinyJob job;
+  ExpectResumesExactly(WithCheckpoints(job.Sft()), job, 3);
+}
+
+// Epochs of five steps, whose last one has one micro-batch instead of two.
+TEST(ResumeTest, InTheMiddleOfAnEpoch) {
+  const TinyJob job;
+  Request request = WithCheckpoints(job.Sft());
+  Training(request).set_max_steps(0);
+  Training(request).set_num_train_epochs(4);
+  Training(request).set_per_device_train_batch_size(2);
+  Training(request).set_gradient_accumulation_steps(2);
+  ExpectResumesExactly(request, job, 3);
+}
+
+TEST(ResumeTest, Bf16StochasticGoesOnBitForBit) {
+  const TinyJob job;
+  Request request = WithCheckpoints(job.Sft());
+  Training(request).set_precision(liger::v1::PRECISION_BF16_STOCHASTIC);
+  for (auto set :
+       {&liger::v1::TrainingSpec::set_storage_dtype, &liger::v1::TrainingSpec::set_compute_dtype,
+        &liger::v1::TrainingSpec::set_gradient_dtype,
+        &liger::v1::TrainingSpec::set_optimizer_dtype}) {
+    (Training(request).*set)(liger::v1::DTYPE_BF16);
+  }
+  ExpectResumesExactly(request, job, 3);
+}
+
+TEST(ResumeTest, Bf16MixedGoesOnBitForBit) {
+  const TinyJob job;
+  Request request = WithCheckpoints(job.Sft());
+  Training(request).set_precision(liger::v1::PRECISION_BF16_MIXED);
+  Training(request).set_compute_dtype(liger::v1::DTYPE_BF16);
+  ExpectResumesExactly(request, job, 3);
+}
+
+TEST(ResumeTest, EveryOptimizerGoesOnBitForBit) {
+  for (const char* optim : {"adamw_8bit", "adafactor", "lion", "sgd"}) {
+    SCOPED_TRACE(optim);
+    const TinyJob job;
+    Request request = WithCheckpoints(job.Sft());
+    Training(request).set_optim(optim);
+    Training(request).set_sgd_momentum(0.9);
+    ExpectResumesExactly(request, job, 3);
+  }
+}
+
+// Against the reference that it began with, not the model of the checkpoint.
+TEST(ResumeTest, DpoKeepsItsReference) {
+  const TinyJob job;
+  ExpectResumesExactly(WithCheckpoints(job.Dpo()), job, 3);
+}
+
+TEST(ResumeTest, ACheckpointIsAModelFolder) {
+  const TinyJob job;
+  const TaskOutcome outcome = RunRecorded(WithCheckpoints(job.Sft()));
+  ASSERT_EQ(outcome.exit_code, kExitOk) << Failure(outcome);
+  std::vector<int64_t> steps;
+  for (const Event& event : outcome.sink.All(Event::kSaved)) {
+    if (event.saved().kind() != "checkpoint") continue;
+    steps.push_back(event.saved().step());
+    EXPECT_EQ(event.saved().publication_id(), CheckpointName(event.saved().step()));
+    EXPECT_EQ(VerifyManifest(event.saved().dir()), event.saved().manifest_digest());
+  }
+  EXPECT_THAT(steps, ElementsAre(3, 6));
+  const std::string dir = Checkpoint(job.Path("attempt"), 6);
+  for (const char* file : {"model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl",
+                           "optimizer.safetensors", "rng_state.safetensors", "trainer_state.json",
+                           "resolved_spec.json"}) {
+    EXPECT_TRUE(fs::exists(fs::path(dir) / file)) << file;
+  }
+  Request from_it = In(job.Sft(), job.Path("next"));
+  from_it.launch.mutable_resolved_spec()->mutable_model()->set_name(dir);
+  from_it.launch.mutable_resolved_spec()->mutable_model()->set_random_init(false);
+  EXPECT_EQ(RunRecorded(from_it).exit_code, kExitOk);
+}
+
+TEST(ResumeTest, FinishedRunsGoOnForMoreSteps) {
+  const TinyJob job;
+  Request request = WithCheckpoints(job.Sft());
+  Training(request).set_lr_scheduler_type("constant");
+  Training(request).set_max_steps(6);
+  ASSERT_EQ(RunRecorded(In(request, job.Path("six"))).exit_code, kExitOk);
+  Training(request).set_max_steps(8);
+  ASSERT_EQ(RunRecorded(In(request, job.Path("eight"))).exit_code, kExitOk);
+  Training(request).set_resume_from_checkpoint(job.Path("six/checkpoints"));
+  const TaskOutcome resumed = RunRecorded(In(request, job.Path("more")));
+  ASSERT_EQ(resumed.exit_code, kExitOk) << Failure(resumed);
+  EXPECT_EQ(resumed.sink.All(Event::kStep).size(), 1u) << "steps 7 and 8, logged once";
+  ExpectSameTensors(job.Path("more/model/model.safetensors"),
+                    job.Path("eight/model/model.safetensors"));
+
+  Training(request).set_max_steps(4);
+  const TaskOutcome shorter = RunRecorded(In(request, job.Path("shorter")));
+  EXPECT_EQ(shorter.sink.Last(Event::kFailed).failed().field(), "training.max_steps");
+}
+
+// What a user names must fit; the differing field is named, in the CHECK already.
+TEST(ResumeTest, AnotherRunIsRefusedByName) {
+  const TinyJob job;
+  ASSERT_EQ(RunRecorded(In(WithCheckpoints(job.Sft()), job.Path("first"))).exit_code, kExitOk);
+  const auto failure = [&](Request request) {
+    Training(request).set_resume_from_checkpoint(job.Path("first/checkpoints/checkpoint-3"));
+    const auto failed = RunRecorded(In(request, job.Path("second"))).sink.Last(Event::kFailed);
+    EXPECT_EQ(failed.failed().class_(), liger::v1::FAILURE_CLASS_CONFIG);
+    const auto check = CheckJob(request, StopFlag());
+    EXPECT_GE(check.violations_size(), 1);
+    return failed.failed().message();
+  };
+  Request dpo = job.Dpo();
+  EXPECT_THAT(failure(dpo), HasSubstr("method: sft -> dpo"));
+  Request optimizer = job.Sft();
+  Training(optimizer).set_optim("lion");
+  EXPECT_THAT(failure(optimizer), HasSubstr("training.optim: \"adamw\" -> \"lion\""));
+  Request data = job.Sft();
+  data.launch.mutable_resolved_spec()->mutable_dataset()->set_eval_fraction(0.5);
+  EXPECT_THAT(failure(data), HasSubstr("dataset.eval_fraction: 0.25 -> 0.5"));
+  Request model = job.Sft();
+  fs::copy(job.Path("model"), job.Path("model2"));
+  model.launch.mutable_resolved_spec()->mutable_model()->set_name(job.Path("model2"));
+  EXPECT_THAT(failure(model), HasSubstr("model.name"));
+}
+
+TEST(ResumeTest, ChangedRowsAreRefused) {
+  const TinyJob job;
+  ASSERT_EQ(RunRecorded(In(WithCheckpoints(job.Sft()), job.Path("first"))).exit_code, kExitOk);
+  job.WriteFile("sft.jsonl", ReadAll(job.Path("sft.jsonl")) +
+                                 R"({"prompt": "one more? ", "completion": "yes"})" + "\n");
+  Request request = job.Sft();
+  Training(request).set_resume_from_checkpoint(job.Path("first/checkpoints"));
+  const auto failed = RunRecorded(In(request, job.Path("second"))).sink.Last(Event::kFailed);
+  EXPECT_EQ(failed.failed().class_(), liger::v1::FAILURE_CLASS_DATA);
+  EXPECT_EQ(CheckJob(request, StopFlag()).violations_size(), 1);
+  EXPECT_EQ(failed.failed().field(), "dataset");
+  EXPECT_THAT(failed.failed().message(), HasSubstr("the run of checkpoint"));
+  EXPECT_THAT(failed.failed().message(), HasSubstr("had 18 rows"));
+}
+
+TEST(ResumeTest, MissingAndDamagedCheckpointsAreNamed) {
+  const TinyJob job;
+  ASSERT_EQ(RunRecorded(In(WithCheckpoints(job.Sft()), job.Path("first"))).exit_code, kExitOk);
+  const std::string newest = Checkpoint(job.Path("first"), 6);
+  std::fstream(newest + "/optimizer.safetensors", std::ios::in | std::ios::out).seekp(900) << "!!";
+  const auto failure = [&](const std::string& path) {
+    Request request = job.Sft();
+    Training(request).set_resume_from_checkpoint(path);
+    return RunRecorded(In(request, job.Path("second"))).sink.Last(Event::kFailed).failed();
+  };
+  EXPECT_EQ(failure(newest).class_(), liger::v1::FAILURE_CLASS_STORAGE);
+  EXPECT_EQ(failure(newest).file(), newest + "/optimizer.safetensors");
+  EXPECT_EQ(failure(job.Path("nowhere")).field(), "training.resume_from_checkpoint");
+  EXPECT_THAT(failure(job.Path("nowhere")).message(), HasSubstr("does not exist"));
+  EXPECT_THAT(failure(job.Path("model")).message(), HasSubstr("holds no checkpoint"));
+
+  // An attempt after a lost one takes the one before, and says so.
+  const TaskOutcome next =
+      RunRecorded(From(In(WithCheckpoints(job.Sft()), job.Path("third")), newest));
+  ASSERT_EQ(next.exit_code, kExitOk) << Failure(next);
+  EXPECT_EQ(next.sink.All(Event::kStep).front().step().step(), 4);
+  EXPECT_THAT(next.sink.Last(Event::kWarning).warning().message(), HasSubstr("differs from"));
+  // Or starts again where there is none.
+  const TaskOutcome again = RunRecorded(
+      From(In(WithCheckpoints(job.Sft()), job.Path("fourth")), job.Path("gone/checkpoint-6")));
+  ASSERT_EQ(again.exit_code, kExitOk) << Failure(again);
+  EXPECT_EQ(again.sink.All(Event::kStep).front().step().step(), 2);
+}
+
+// The disk is full from the first checkpoint until the next one could not be written.
+struct FullDisk : RecordingSink {
+  static void LimitFiles(rlim_t bytes) {
+    rlimit limit;
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = std::min(bytes, limit.rlim_max);
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  bool Emit(Event event) override {
+    if (event.has_saved() && event.saved().step() == 3) LimitFiles(64 << 10);
+    if (event.has_warning() && event.warning().code() == "CheckpointNotSaved") {
+      LimitFiles(RLIM_INFINITY);
+    }
+    return RecordingSink::Emit(std::move(event));
+  }
+};
+
+TEST(ResumeTest, AFullDiskCostsTheCheckpointAndNotTheRun) {
+  const TinyJob job;
+  signal(SIGXFSZ, SIG_IGN);  // so that the write fails
+  FullDisk sink;
+  Reporter reporter({&sink});
+  StopFlag stop;
+  EXPECT_EQ(RunTask(WithCheckpoints(job.Sft()), reporter, stop), kExitOk);
+  FullDisk::LimitFiles(RLIM_INFINITY);
+  const auto warning = sink.Last(Event::kWarning).warning();
+  EXPECT_EQ(warning.code(), "CheckpointNotSaved");
+  EXPECT_THAT(warning.message(), HasSubstr("no checkpoint of step 6"));
+  EXPECT_THAT(warning.message(), HasSubstr("File too large"));
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(job.Path("attempt/checkpoints"))) {
+    names.push_back(entry.path().filename());
+  }
+  EXPECT_THAT(names, ElementsAre("checkpoint-3"));
+  VerifyManifest(job.Path("attempt/checkpoints/checkpoint-3"));
+  EXPECT_EQ(sink.Last(Event::kSaved).saved().kind(), "model");
+}
+
+// Without an agent: beside the output, pruned to the limit, and found by the
+// output's name.
+TEST(ResumeTest, RunsWithoutAnAgentKeepTheirNewestCheckpoints) {
+  const TinyJob job;
+  Request request = In(job.Sft(), job.Path("out.attempt-1"));
+  request.publish_to = job.Path("out");
+  Training(request).set_save_steps(2);
+  Training(request).set_save_total_limit(2);
+  const TaskOutcome outcome = RunRecorded(request);
+  ASSERT_EQ(outcome.exit_code, kExitOk) << Failure(outcome);
+  EXPECT_TRUE(fs::exists(job.Path("out/model.safetensors")));
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(job.Path("out.checkpoints"))) {
+    names.push_back(entry.path().filename());
+  }
+  EXPECT_THAT(names, testing::UnorderedElementsAre("checkpoint-6", "checkpoint-8"));
+
+  request.launch.mutable_resolved_spec()->mutable_output()->set_overwrite(true);
+  Training(request).set_resume_from_checkpoint(job.Path("out"));
+  Training(request).set_max_steps(9);
+  const TaskOutcome more = RunRecorded(request);
+  ASSERT_EQ(more.exit_code, kExitOk) << Failure(more);
+  EXPECT_EQ(more.sink.All(Event::kStep).size(), 1u);
+}
+
+// Evaluated on answers that are not among those it trains on: what it learns helps
+// at first, and then no more.
+Request Overtrained(const TinyJob& job) {
+  std::string rows;
+  for (int i = 0; i < 4; ++i) {
+    rows += R"({"prompt": "colour )" + std::to_string(i) + R"(? ", "completion": "grey"})" + "\n";
+  }
+  job.WriteFile("other.jsonl", rows);
+  Request request = job.Sft();
+  auto* dataset = request.launch.mutable_resolved_spec()->mutable_dataset();
+  dataset->set_eval_fraction(0);
+  dataset->set_eval_uri(job.Path("other.jsonl"));
+  Training(request).set_max_steps(30);
+  Training(request).set_eval_steps(5);
+  Training(request).set_learning_rate(0.02);
+  Training(request).set_lr_scheduler_type("constant");
+  Training(request).set_load_best_model_at_end(true);
+  return request;
+}
+
+std::pair<int64_t, double> Best(const RecordingSink& sink) {
+  std::pair<int64_t, double> best = {0, 1e30};
+  for (const Event& event : sink.All(Event::kEval)) {
+    const double loss = event.eval().values().at("eval_loss");
+    if (event.eval().step() > 0 && loss < best.second) best = {event.eval().step(), loss};
+  }
+  return best;
+}
+
+// The model that is saved has the best evaluation's loss when it is evaluated again.
+void ExpectSavedTheBest(const TaskOutcome& outcome, const TinyJob& job, const std::string& model) {
+  const auto [step, loss] = Best(outcome.sink);
+  ASSERT_LT(step, outcome.sink.All(Event::kEval).back().eval().step()) << "the last is the best";
+  const auto saved = outcome.sink.Last(Event::kSaved).saved();
+  EXPECT_EQ(saved.kind(), "model");
+  EXPECT_EQ(saved.step(), step);
+  Request again = In(Overtrained(job), job.Path("again"));
+  again.launch.mutable_resolved_spec()->mutable_model()->set_name(model);
+  again.launch.mutable_resolved_spec()->mutable_model()->set_random_init(false);
+  Training(again).set_load_best_model_at_end(false);
+  Training(again).set_max_steps(1);
+  const TaskOutcome evaluated = RunRecorded(again);
+  ASSERT_EQ(evaluated.exit_code, kExitOk) << Failure(evaluated);
+  EXPECT_EQ(evaluated.sink.All(Event::kEval)[0].eval().values().at("eval_loss"), loss);
+}
+
+TEST(ResumeTest, SavesTheBestModel) {
+  const TinyJob job;
+  const TaskOutcome outcome = RunRecorded(Overtrained(job));
+  ASSERT_EQ(outcome.exit_code, kExitOk) << Failure(outcome);
+  ExpectSavedTheBest(outcome, job, job.Path("attempt/model"));
+}
+
+TEST(ResumeTest, TheBestModelOutlivesAnAttempt) {
+  const TinyJob job;
+  Request request = Overtrained(job);
+  Training(request).set_save_steps(10);
+  Training(request).set_save_total_limit(0);
+  const TaskOutcome whole = RunRecorded(In(request, job.Path("whole")));
+  ASSERT_EQ(whole.exit_code, kExitOk) << Failure(whole);
+  const int64_t best = Best(whole.sink).first;
+  ASSERT_LT(best, 20);
+  bool kept = false;
+  for (const Event& event : whole.sink.All(Event::kSaved)) {
+    kept |= event.saved().kind() == kBestCheckpointKind && event.saved().step() == best;
+  }
+  EXPECT_TRUE(kept);
+  const TaskOutcome rest =
+      RunRecorded(From(In(request, job.Path("rest")), Checkpoint(job.Path("whole"), 20)));
+  ASSERT_EQ(rest.exit_code, kExitOk) << Failure(rest);
+  EXPECT_EQ(rest.sink.Last(Event::kSaved).saved().step(), best);
+  ExpectSameTensors(job.Path("rest/model/model.safetensors"),
+                    job.Path("whole/model/model.safetensors"));
+}
+
+TEST(ResumeTest, StopsEarly) {
+  const TinyJob job;
+  Request request = Overtrained(job);
+  Training(request).set_load_best_model_at_end(false);
+  Training(request).set_early_stopping_patience(1);
+  const TaskOutcome outcome = RunRecorded(request);
+  ASSERT_EQ(outcome.exit_code, kExitOk) << Failure(outcome);
+  const auto evaluations = outcome.sink.All(Event::kEval);
+  const int64_t last = evaluations.back().eval().step();
+  EXPECT_LT(last, 30);
+  EXPECT_EQ(last, Best(outcome.sink).first + 5);
+  EXPECT_EQ(outcome.sink.Last(Event::kSaved).saved().step(), last);
+}
+
+TEST(ResumeTest, AnUnknownMetricFailsBeforeTheFirstStep) {
+  const TinyJob job;
+  Request request = Overtrained(job);
+  Training(request).set_metric_for_best_model("accuracy");
+  const TaskOutcome outcome = RunRecorded(request);
+  EXPECT_EQ(outcome.sink.Last(Event::kFailed).failed().field(), "training.metric_for_best_model");
+  EXPECT_THAT(outcome.sink.Last(Event::kFailed).failed().action(), HasSubstr("eval_loss"));
+  EXPECT_TRUE(outcome.sink.All(Event::kStep).empty());
+}
+
+}  // namespace
+}  // namespace liger::trainer

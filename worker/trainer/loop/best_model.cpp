@@ -1,0 +1,45 @@
+#include "worker/trainer/loop/best_model.h"
+
+#include <cmath>
+
+#include "worker/trainer/error.h"
+
+namespace liger::trainer {
+
+BestModel::BestModel(const liger::v1::TrainingSpec& training)
+    : metric_(training.metric_for_best_model()),
+      greater_is_better_(training.greater_is_better()),
+      load_best_(training.load_best_model_at_end()),
+      patience_(training.early_stopping_patience()),
+      threshold_(training.early_stopping_threshold()) {
+  if (!metric_.starts_with("eval_")) metric_ = "eval_" + metric_;
+}
+
+void BestModel::RequireMetric(const std::map<std::string, double>& values) const {
+  if (!tracks() || values.contains(metric_)) return;
+  std::string known;
+  for (const auto& [name, value] : values) known += (known.empty() ? "" : ", ") + name;
+  throw ConfigError("training.metric_for_best_model: evaluations have no '" + metric_ + "'",
+                    "use one of " + known)
+      .Field("training.metric_for_best_model");
+}
+
+bool BestModel::Better(double value, double than) const {
+  return greater_is_better_ ? value > than : value < than;
+}
+
+bool BestModel::Update(int64_t step, const std::map<std::string, double>& values) {
+  if (!tracks()) return false;
+  RequireMetric(values);
+  const double value = values.at(metric_);
+  const std::optional<double> best = state_.metric;
+  const bool enough = !best || (Better(value, *best) && std::abs(value - *best) > threshold_);
+  state_.patience_used = enough ? 0 : state_.patience_used + 1;
+  // Any improvement makes the best model, also one below the threshold.
+  if (!std::isfinite(value) || (best && !Better(value, *best))) return false;
+  state_.metric = value;
+  state_.step = step;
+  return true;
+}
+
+}  // namespace liger::trainer

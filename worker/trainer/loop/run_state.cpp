@@ -1,0 +1,130 @@
+#include "worker/trainer/loop/run_state.h"
+
+#include <nlohmann/json.hpp>
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/json_file.h"
+
+namespace liger::trainer {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr int kVersion = 1;
+
+ordered_json ProgressJson(const Progress::State& progress) {
+  ordered_json window = ordered_json::object();
+  for (const auto& [name, sum] : progress.window) window[name] = {sum.sum, sum.weight};
+  return {{"window", window},
+          {"window_steps", progress.window_steps},
+          {"window_tokens", progress.window_tokens},
+          {"window_seconds", progress.window_seconds},
+          {"grad_norm", progress.grad_norm},
+          {"learning_rate", progress.learning_rate},
+          {"train_runtime", progress.train_seconds}};
+}
+
+Progress::State ReadProgress(const json& object, int64_t tokens_total) {
+  Progress::State progress;
+  for (const auto& [name, pair] : object.at("window").items()) {
+    progress.window[name] = {pair.at(0).get<double>(), pair.at(1).get<double>()};
+  }
+  object.at("window_steps").get_to(progress.window_steps);
+  object.at("window_tokens").get_to(progress.window_tokens);
+  object.at("window_seconds").get_to(progress.window_seconds);
+  object.at("grad_norm").get_to(progress.grad_norm);
+  object.at("learning_rate").get_to(progress.learning_rate);
+  object.at("train_runtime").get_to(progress.train_seconds);
+  progress.tokens_total = tokens_total;
+  return progress;
+}
+
+RunState Read(const json& object) {
+  RunState state;
+  object.at("global_step").get_to(state.step);
+  object.at("max_steps").get_to(state.max_steps);
+  object.at("epoch").get_to(state.epoch);
+  object.at("data_position").at("epoch").get_to(state.position.epoch);
+  object.at("data_position").at("row").get_to(state.position.row);
+  object.at("data").at("rows").get_to(state.rows);
+  object.at("data").at("tokens").get_to(state.tokens);
+  object.at("data").at("target_tokens").get_to(state.target_tokens);
+  state.progress =
+      ReadProgress(object.at("progress"), object.at("num_input_tokens_seen").get<int64_t>());
+  if (!object.at("best_metric").is_null())
+    state.best.metric = object.at("best_metric").get<double>();
+  object.at("best_global_step").get_to(state.best.step);
+  object.at("early_stopping_patience_used").get_to(state.best.patience_used);
+  object.at("eval_losses").get_to(state.eval_losses);
+  object.at("last_evaluated_step").get_to(state.last_evaluated_step);
+  object.at("last_loss").get_to(state.last_loss);
+  for (const auto& mark : object.at("checkpoints")) {
+    state.checkpoints.push_back({mark.at("step").get<int64_t>(), mark.at("best").get<bool>()});
+  }
+  return state;
+}
+
+}  // namespace
+
+std::string RunState::ToJson() const {
+  ordered_json marks = ordered_json::array();
+  for (const CheckpointMark& mark : checkpoints) {
+    marks.push_back({{"step", mark.step}, {"best", mark.best}});
+  }
+  const ordered_json object = {
+      {"version", kVersion},
+      {"global_step", step},
+      {"max_steps", max_steps},
+      {"epoch", epoch},
+      {"num_input_tokens_seen", progress.tokens_total},
+      {"data_position", {{"epoch", position.epoch}, {"row", position.row}}},
+      {"data", {{"rows", rows}, {"tokens", tokens}, {"target_tokens", target_tokens}}},
+      {"best_metric", best.metric ? ordered_json(*best.metric) : ordered_json()},
+      {"best_global_step", best.step},
+      {"early_stopping_patience_used", best.patience_used},
+      {"eval_losses", eval_losses},
+      {"last_evaluated_step", last_evaluated_step},
+      {"last_loss", last_loss},
+      {"progress", ProgressJson(progress)},
+      {"checkpoints", marks}};
+  return object.dump(2) + "\n";
+}
+
+RunState RunState::FromFile(const std::string& path) {
+  const json object = ReadJsonObject(path);
+  const auto fail = [&](const std::string& why) {
+    return ConfigError(path + " is no state of a training run: " + why,
+                       "resume from another checkpoint")
+        .File(path);
+  };
+  if (object.value("version", json()) != kVersion) {
+    throw fail("its version is not " + std::to_string(kVersion));
+  }
+  try {
+    return Read(object);
+  } catch (const json::exception& error) {
+    throw fail(error.what());
+  }
+}
+
+void RunState::SetData(const DataStats& stats) {
+  rows = stats.rows;
+  tokens = stats.tokens;
+  target_tokens = stats.target_tokens;
+}
+
+void RunState::RequireSameData(const DataStats& stats, const std::string& checkpoint) const {
+  if (rows == stats.rows && tokens == stats.tokens && target_tokens == stats.target_tokens) return;
+  const auto describe = [](int64_t r, int64_t t, int64_t targets) {
+    return std::to_string(r) + " rows of " + std::to_string(t) + " tokens (" +
+           std::to_string(targets) + " trained)";
+  };
+  throw DataError("dataset: has " + describe(stats.rows, stats.tokens, stats.target_tokens) +
+                      ", and the run of checkpoint " + checkpoint + " had " +
+                      describe(rows, tokens, target_tokens),
+                  "resume with the data that the run was started with")
+      .Field("dataset");
+}
+
+}  // namespace liger::trainer

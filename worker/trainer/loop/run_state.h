@@ -1,0 +1,47 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_RUN_STATE_H_
+#define LIGER_WORKER_TRAINER_LOOP_RUN_STATE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/checkpoints.h"
+#include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/sampler.h"
+#include "worker/trainer/loop/best_model.h"
+#include "worker/trainer/loop/progress.h"
+
+namespace liger::trainer {
+
+// trainer_state.json of a checkpoint: what a run must know to go on, beside
+// parameters, optimizer state and random state.
+struct RunState {
+  int64_t step = 0;
+  int64_t max_steps = 0;
+  double epoch = 0;
+  DataPosition position;
+  // Of the training rows, to tell whether a later run has the same ones.
+  int64_t rows = 0, tokens = 0, target_tokens = 0;
+  Progress::State progress;
+  BestModel::State best;
+  std::vector<double> eval_losses;
+  int64_t last_evaluated_step = -1;
+  double last_loss = 0;
+  // The job's checkpoints that are kept, this one included.
+  std::vector<CheckpointMark> checkpoints;
+
+  // Numbers read back are equal to the last bit.
+  std::string ToJson() const;
+  // Throws TrainerError (CONFIG) with the file when it is not what ToJson writes.
+  static RunState FromFile(const std::string& path);
+
+  void SetData(const DataStats& stats);
+  // Throws TrainerError (DATA) when the rows are others than those of `stats`.
+  void RequireSameData(const DataStats& stats, const std::string& checkpoint) const;
+};
+
+inline constexpr char kRunStateFile[] = "trainer_state.json";
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_RUN_STATE_H_

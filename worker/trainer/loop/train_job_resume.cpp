@@ -1,0 +1,88 @@
+// How a TrainJob goes on from a checkpoint, writes them, and keeps its best model.
+#include <filesystem>
+
+#include "worker/trainer/error.h"
+#include "worker/trainer/loop/train_job.h"
+
+namespace liger::trainer {
+
+namespace tv1 = liger::trainer::v1;
+
+void TrainJob::Resume(const ResumePoint& from) {
+  const RunState& state = from.state;
+  state.RequireSameData(dataset_.train_stats, from.dir);
+  if (state.step > max_steps_) {
+    throw ConfigError("training.max_steps: the checkpoint " + from.dir + " is at step " +
+                          std::to_string(state.step) + " already, and the job ends at " +
+                          std::to_string(max_steps_),
+                      "raise max_steps or num_train_epochs")
+        .Field("training.max_steps");
+  }
+  RestoreTensors(from.dir, trainable_, *optimizer_);
+  batches_->Seek(state.position);
+  progress_.Restore(state.progress, trainable_.model->device());
+  checkpoints_->Adopt(state.checkpoints);
+  eval_losses_ = state.eval_losses;
+  last_evaluated_step_ = state.last_evaluated_step;
+  last_loss_ = state.last_loss;
+  first_step_ = state.step + 1;
+  reporter_.Advance(state.step);
+  best_.Restore(state.best);
+  if (!best_.load_best() || !state.best.metric) return;
+  // Beside the checkpoint, under its own step.
+  best_dir_ = (std::filesystem::path(from.dir).parent_path() / CheckpointName(state.best.step));
+  if (std::filesystem::exists(best_dir_)) return;
+  reporter_.Warn("NotResumed", "training.load_best_model_at_end",
+                 best_dir_ + " is not there; the best model is looked for anew");
+  best_.Restore({});
+}
+
+void TrainJob::KeepIfBest(int64_t step, const std::map<std::string, double>& values) {
+  const bool improved = best_.Update(step, values);
+  if (!improved || !best_.load_best()) return;
+  RequireFiniteParameters(step);
+  reporter_.EnterPhase(tv1::PHASE_SAVING);
+  checkpoints_->KeepParameters();
+  best_dir_ = checkpoints_->kept_parameters_dir();
+  // For a run that goes on from a later one.
+  if (training().save_steps() > 0) SaveCheckpoint(step, /*best=*/true);
+}
+
+RunState TrainJob::State(int64_t step) const {
+  RunState state;
+  state.step = step;
+  state.max_steps = max_steps_;
+  state.epoch = batches_->epoch_progress();
+  state.position = batches_->position();
+  state.SetData(dataset_.train_stats);
+  state.progress = progress_.state();
+  state.best = best_.state();
+  state.eval_losses = eval_losses_;
+  state.last_evaluated_step = last_evaluated_step_;
+  state.last_loss = last_loss_;
+  return state;
+}
+
+void TrainJob::SaveCheckpoint(int64_t step, bool best) {
+  reporter_.EnterPhase(tv1::PHASE_SAVING);
+  stop_.Check();
+  try {
+    const tv1::Saved saved = checkpoints_->Save(State(step), best, metrics_log_->path());
+    checkpointed_step_ = step;
+    if (reporter_.Saved(saved)) return;
+    reporter_.Warn("CheckpointNotSaved", "training.save_steps",
+                   "the checkpoint of step " + std::to_string(step) + " could not be reported");
+  } catch (const TrainerError& error) {
+    if (error.failure().class_() != liger::v1::FAILURE_CLASS_STORAGE) throw;
+    reporter_.Warn("CheckpointNotSaved", "training.save_steps",
+                   "no checkpoint of step " + std::to_string(step) + ": " + error.what());
+  }
+}
+
+void TrainJob::TakeBest() {
+  if (!best_.load_best() || best_dir_.empty() || best_.state().step == last_step_) return;
+  RestoreParameters(best_dir_, trainable_);
+  saved_step_ = best_.state().step;
+}
+
+}  // namespace liger::trainer
