@@ -42,7 +42,7 @@ std::vector<int32_t> Kept(const std::vector<int32_t>& ids, const std::vector<int
 
 TEST(LossMasksTest, AssistantTokensAreTransformers) {
   const auto fixture = Fixture();
-  int checked = 0;
+  int checked = 0, given_up = 0;
   for (const auto& row : fixture.at("assistant")) {
     const std::string name = row.at("tokenizer"), template_name = row.at("template");
     SCOPED_TRACE(name + " " + template_name + " " + row.at("messages").dump());
@@ -54,15 +54,33 @@ TEST(LossMasksTest, AssistantTokensAreTransformers) {
     example.labels = example.input_ids;
     ASSERT_EQ(example.input_ids, row.at("ids").get<std::vector<int32_t>>());
     KeepGenerated(TokenizerOf(name), rendered, &example);
-    EXPECT_EQ(example.labels, Kept(example.input_ids, row.at("mask").get<std::vector<int>>()));
+    const auto theirs = Kept(example.input_ids, row.at("mask").get<std::vector<int>>());
+    // A space at the start of a block is no part of a token where the tokenizer trims offsets; then
+    // transformers gives up the row's other blocks.
+    if (name == "gpt2" && row.at("messages").back().at("content") == "  twice") {
+      std::vector<int32_t> more;
+      for (size_t t = 0; t < theirs.size(); ++t) {
+        if (theirs[t] != kIgnoredLabel) {
+          EXPECT_EQ(example.labels[t], theirs[t]);
+        } else if (example.labels[t] != kIgnoredLabel) {
+          more.push_back(example.labels[t]);
+        }
+      }
+      EXPECT_THAT(TokenizerOf(name).Decode(more, false), testing::StartsWith("  twice"));
+      ++given_up;
+      continue;
+    }
+    EXPECT_EQ(example.labels, theirs);
     ++checked;
   }
-  EXPECT_EQ(checked, 60);
+  EXPECT_EQ(checked, 57);
+  EXPECT_EQ(given_up, 3);
 }
 
 TEST(LossMasksTest, ResponsesAreTrlsCollators) {
+  const auto fixture = Fixture();
   int without = 0;
-  for (const auto& row : Fixture().at("responses")) {
+  for (const auto& row : fixture.at("responses")) {
     const auto encoded = [&](const char* key) {
       return TokenizerOf("smollm2").Encode(row.at(key).get<std::string>(), false);
     };

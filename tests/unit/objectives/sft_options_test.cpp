@@ -123,7 +123,7 @@ TEST(NeftuneTest, NoiseIsAddedToTheEmbeddings) {
     input.embedding_noise_UD = model->EmbeddingWeight().index_select(0, others) -
                                model->EmbeddingWeight().index_select(0, input.input_ids_U);
     const at::Tensor noisy = model->Hidden(input);
-    input.embedding_noise_UD = {};
+    input.embedding_noise_UD = at::Tensor();
     input.input_ids_U = others;
     EXPECT_LT(golden::RelativeError(noisy, model->Hidden(input)), 1e-5) << folder;
   }

@@ -17,7 +17,8 @@ namespace liger::trainer {
 // Ignores the labels of all tokens that no {% generation %} block of the chat
 // template wrote; `ids` are those of `chat.text`. A token that is partly in a block
 // counts as of the block, as transformers' apply_chat_template has it
-// (return_assistant_tokens_mask).
+// (return_assistant_tokens_mask); unlike there a block may begin with a space
+// whatever the tokenizer's trim_offsets.
 void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example);
 
 // The index of the token that byte `position` of `text` belongs to.
