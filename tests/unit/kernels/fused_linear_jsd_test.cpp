@@ -23,15 +23,15 @@ Heads MakeHeads() {
   return heads;
 }
 
-at::Tensor RunHeads(const Heads& h, const FusedLinearJsdOptions& options = {}) {
+at::Tensor LossOf(const Heads& h, const FusedLinearJsdOptions& options = {}) {
   return FusedLinearJsd(h.hidden, h.weight, h.teacher_hidden, h.teacher_weight, h.label, options);
 }
 
 TEST(FusedLinearJsdTest, TeacherGetsNoGradient) {
   const Heads h = MakeHeads();
   const auto grads =
-      torch::autograd::grad({RunHeads(h)}, {h.hidden, h.weight, h.teacher_hidden, h.teacher_weight}, {},
-                            false, false, /*allow_unused=*/true);
+      torch::autograd::grad({LossOf(h)}, {h.hidden, h.weight, h.teacher_hidden, h.teacher_weight},
+                            {}, false, false, /*allow_unused=*/true);
   EXPECT_TRUE(grads[0].defined());
   EXPECT_TRUE(grads[1].defined());
   EXPECT_FALSE(grads[2].defined());
@@ -41,17 +41,17 @@ TEST(FusedLinearJsdTest, TeacherGetsNoGradient) {
 // Only what is needed is made; what is made is the same.
 TEST(FusedLinearJsdTest, FrozenHeadAndFrozenBody) {
   const Heads h = MakeHeads();
-  const auto all = torch::autograd::grad({RunHeads(h)}, {h.hidden, h.weight});
+  const auto all = torch::autograd::grad({LossOf(h)}, {h.hidden, h.weight});
   Heads head = h, body = h;
   head.weight = h.weight.detach();
   body.hidden = h.hidden.detach();
-  EXPECT_TRUE(torch::autograd::grad({RunHeads(head)}, {h.hidden})[0].equal(all[0]));
-  EXPECT_TRUE(torch::autograd::grad({RunHeads(body)}, {h.weight})[0].equal(all[1]));
+  EXPECT_TRUE(torch::autograd::grad({LossOf(head)}, {h.hidden})[0].equal(all[0]));
+  EXPECT_TRUE(torch::autograd::grad({LossOf(body)}, {h.weight})[0].equal(all[1]));
 }
 
 TEST(FusedLinearJsdTest, UpstreamFactorAndSecondBackward) {
   const Heads h = MakeHeads();
-  const at::Tensor loss = RunHeads(h), three = at::full({}, 3.0f);
+  const at::Tensor loss = LossOf(h), three = at::full({}, 3.0f);
   const auto once = torch::autograd::grad({loss}, {h.hidden, h.weight}, {}, true);
   const auto thrice = torch::autograd::grad({loss}, {h.hidden, h.weight}, {three});
   for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::allclose(thrice[i], once[i] * 3, 1e-6, 1e-9));
@@ -66,11 +66,11 @@ TEST(FusedLinearJsdTest, IgnoredRowsCountNothing) {
   kept.teacher_hidden = h.teacher_hidden.index_select(0, rows);
   const at::Tensor no_label =
       FusedLinearJsd(kept.hidden, kept.weight, kept.teacher_hidden, kept.teacher_weight);
-  EXPECT_TRUE(at::allclose(RunHeads(h), no_label, 1e-6, 0));
+  EXPECT_TRUE(at::allclose(LossOf(h), no_label, 1e-6, 0));
   EXPECT_GT(no_label.item<float>(), 0);
   h.label.fill_(7);
-  EXPECT_FALSE(at::allclose(RunHeads(h), no_label, 1e-3, 0));
-  EXPECT_EQ(RunHeads(h, {.ignore_index = 7}).item<float>(), 0);
+  EXPECT_FALSE(at::allclose(LossOf(h), no_label, 1e-3, 0));
+  EXPECT_EQ(LossOf(h, {.ignore_index = 7}).item<float>(), 0);
 }
 
 TEST(FusedLinearJsdTest, EqualHeadsAreAtZero) {
