@@ -27,10 +27,10 @@ Request ReadLaunch(const std::string& path);
 
 struct SpecOptions {
   std::string spec_path;               // may be empty
-  std::string trainer;                 // "sft": instead of the file's, which keeps its settings
   std::vector<std::string> overrides;  // "training.learning_rate=1e-5"
   std::string output;                  // overrides output.uri
   bool check = false;
+  std::string trainer;  // "sft": instead of the file's, which keeps its settings
 };
 
 // Reads the job file, if there is one, applies trainer and overrides, validates and fills every
