@@ -53,6 +53,7 @@ Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype) {
 
   // cuBLAS is PyTorch's.
   if (op == "linear") return device.is_cpu() && dtype == c10::kFloat ? Path::kCpu : Path::kAten;
+  if (op == "matmul_int2xint8") return IntegerPathOf(device);
   return PathOf(device, dtype);
 }
 

@@ -51,6 +51,11 @@ inline constexpr std::string_view kOpNames[] = {
     "kl_div",
     "jsd",
     "tvd",
+    "group_norm",
+    "fused_linear_jsd",
+    "softmax",
+    "dyt",
+    "matmul_int2xint8",
 };
 
 }  // namespace liger::kernels

@@ -35,11 +35,22 @@ LinearHead::LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Te
       hidden_MH_(hidden_TH.contiguous()),
       target_M_(target_T.contiguous()) {
   if (target_T.is_cpu()) CheckTargetRange(op, target_T, weight_VH.size(0), ignore_index);
-  const at::Tensor rows = at::nonzero(target_T != ignore_index).view(-1);
+  KeepRows(at::nonzero(target_T != ignore_index).view(-1));
+}
+
+LinearHead::LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
+                       const std::optional<at::Tensor>& valid_T)
+    : weight_VH_(weight_VH.contiguous()),
+      num_tokens_(hidden_TH.size(0)),
+      hidden_MH_(hidden_TH.contiguous()) {
+  if (valid_T.has_value()) KeepRows(at::nonzero(*valid_T).view(-1));
+}
+
+void LinearHead::KeepRows(const at::Tensor& rows) {
   if (rows.size(0) == num_tokens_) return;
   rows_M_ = rows;
   hidden_MH_ = hidden_MH_.index_select(0, rows);
-  target_M_ = target_M_.index_select(0, rows);
+  if (target_M_.defined()) target_M_ = target_M_.index_select(0, rows);
 }
 
 int64_t LinearHead::ChunkRows() const {
@@ -47,9 +58,9 @@ int64_t LinearHead::ChunkRows() const {
   const bool on_cpu = hidden_MH_.is_cpu();
   const auto element = on_cpu ? sizeof(float) : hidden_MH_.element_size();
   const int64_t row_bytes = std::max<int64_t>(1, V * static_cast<int64_t>(element));
-  const int64_t most =
-      on_cpu ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
-             : std::clamp(kGpuChunkBytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
+  const int64_t most = on_cpu
+                           ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
+                           : std::clamp(kGpuChunkBytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
   const int64_t chunks = std::max<int64_t>(1, (M + most - 1) / most);
   const int64_t rows = (M + chunks - 1) / chunks;
   if (on_cpu || chunks == 1) return rows;
@@ -65,15 +76,14 @@ void LinearHead::ForEachChunk(const ChunkFn& fn) const {
     const int64_t C = std::min(rows, M - begin);
     at::Tensor logits = buffer.narrow(0, 0, C);
     const at::Tensor hidden = hidden_MH_.narrow(0, begin, C);
-    if (bias_V_.has_value() &&
-        (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
+    if (bias_V_.has_value() && (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
       // The product's accumulator takes the bias: added later it would round logits twice.
       at::addmm_out(logits, *bias_V_, hidden, weight_VH_.t());
     } else {
       gemm::XWtOut(hidden, weight_VH_, logits);
       if (bias_V_.has_value()) logits.add_(*bias_V_);
     }
-    fn(begin, logits, target_M_.narrow(0, begin, C));
+    fn(begin, logits, target_M_.defined() ? target_M_.narrow(0, begin, C) : at::Tensor());
   }
 }
 
@@ -100,8 +110,8 @@ LinearHeadGradients::LinearHeadGradients(const LinearHead& head, bool need_hidde
   if (!need_hidden) return;
   const at::Tensor& hidden = head.hidden_MH_;
   const bool given = hidden_dtype != at::ScalarType::Undefined;
-  grad_hidden_MH_ = at::empty(
-      hidden.sizes(), hidden.options().dtype(given ? hidden_dtype : hidden.scalar_type()));
+  grad_hidden_MH_ = at::empty(hidden.sizes(),
+                              hidden.options().dtype(given ? hidden_dtype : hidden.scalar_type()));
 }
 
 bool LinearHeadGradients::Widens(const at::Tensor& logits) const {
@@ -131,6 +141,18 @@ void LinearHeadGradients::AddChunk(int64_t begin, at::Tensor& logits, const at::
   }
   const at::Tensor dz = at::empty(logits.sizes(), factor.options());
   CrossEntropyGrad(logits, logsumexp, target, factor, kNone, dz);
+  AddWideProducts(begin, dz, logits);
+}
+
+void LinearHeadGradients::AddGradient(int64_t begin, at::Tensor& logits, at::Tensor& dz) {
+  if (factor_ != 1) dz.mul_(factor_);
+  if (Widens(logits)) return AddWideProducts(begin, dz, logits);
+  if (dz.scalar_type() == logits.scalar_type()) return AddProducts(begin, dz);
+  logits.copy_(dz);
+  AddProducts(begin, logits);
+}
+
+void LinearHeadGradients::AddWideProducts(int64_t begin, const at::Tensor& dz, at::Tensor& logits) {
   if (grad_weight_VH_.has_value()) {
     gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, dz.size(0)), *grad_weight_VH_);
   }

@@ -18,11 +18,15 @@ class LinearHead {
   LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
              const at::Tensor& target_T, const std::optional<at::Tensor>& bias_V,
              int64_t ignore_index);
+  // Of the tokens that valid_T (bool [T]) marks, or of all, without targets.
+  LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
+             const std::optional<at::Tensor>& valid_T);
 
   int64_t num_valid() const { return hidden_MH_.size(0); }
 
   // Calls fn(begin, logits_CV, target_C) for consecutive chunks of valid tokens
   // [begin, begin + C). The logits are a buffer that the next chunk reuses: fn may write it.
+  // Without targets target_C is undefined.
   using ChunkFn =
       std::function<void(int64_t begin, at::Tensor& logits_CV, const at::Tensor& target_C)>;
   void ForEachChunk(const ChunkFn& fn) const;
@@ -35,13 +39,14 @@ class LinearHead {
  protected:
   friend class LinearHeadGradients;
   int64_t ChunkRows() const;
+  void KeepRows(const at::Tensor& rows);
 
   at::Tensor weight_VH_;
   std::optional<at::Tensor> bias_V_;
   int64_t num_tokens_;
   at::Tensor rows_M_;  // undefined when every token is valid
   at::Tensor hidden_MH_;
-  at::Tensor target_M_;
+  at::Tensor target_M_;  // or undefined
 };
 
 // Sums gradients of the head over chunks of d loss / d logits.
@@ -65,6 +70,10 @@ class LinearHeadGradients {
   void AddChunk(int64_t begin, at::Tensor& logits_CV, const at::Tensor& logsumexp_C,
                 const at::Tensor& target_C, const at::Tensor& factor_C);
 
+  // The chunk's d loss / d logits, from which `scale` is still missing, through the products. dz
+  // is the logits themselves, or stands beside them in the compute dtype; both are overwritten.
+  void AddGradient(int64_t begin, at::Tensor& logits_CV, at::Tensor& dz_CV);
+
   bool any() const { return grad_hidden_MH_.defined() || sums_head(); }
   // [T, H]; an empty [0] tensor when not needed.
   at::Tensor grad_hidden_TH() const;
@@ -74,6 +83,8 @@ class LinearHeadGradients {
   // Low precision on the CPU: dW takes gradients of the logits that are not rounded yet.
   bool Widens(const at::Tensor& logits) const;
   void AddProducts(int64_t begin, const at::Tensor& dz_CV);
+  // The same of a dz in the compute dtype; the logits' buffer takes it rounded.
+  void AddWideProducts(int64_t begin, const at::Tensor& dz_CV, at::Tensor& logits_CV);
 
   const LinearHead& head_;
   at::Tensor grad_hidden_MH_;

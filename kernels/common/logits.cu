@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/common/cluster.cuh"
 #include "kernels/common/logits.cuh"
 #include "kernels/common/logits_launch.h"
 
@@ -214,16 +215,7 @@ __global__ void __launch_bounds__(kReduceThreads, 2)
 
 int64_t ElementBytes(Dtype dtype) { return dtype == Dtype::kFloat ? 4 : 2; }
 
-// Whether the code that this GPU runs was compiled for clusters: not on an older one, and not
-// where the driver compiled the fallback, which knows none.
-bool HasClusters() {
-  cudaFuncAttributes attributes;
-  if (cudaFuncGetAttributes(&attributes, SinglePassKernel<float, 4, false>) != cudaSuccess) {
-    cudaGetLastError();
-    return false;
-  }
-  return attributes.ptxVersion >= 90;
-}
+bool HasClusters() { return CompiledForClusters(SinglePassKernel<float, 4, false>); }
 
 }  // namespace
 
@@ -241,24 +233,15 @@ Error CrossEntropyInPlace(const Queue& queue, const LogitsShape& shape, void* lo
   const bool large = row_bytes > kHeldBytes * kMaxCluster;
   const int64_t held = large ? 2 * kHeldBytes : kHeldBytes;
   const auto blocks = static_cast<unsigned>((row_bytes + held - 1) / held);
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = blocks;
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(shape.C) * blocks);
-  config.blockDim = dim3(kReduceThreads);
-  config.stream = StreamOf(queue);
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  cudaError_t error = cudaSuccess;
+  Error error = 0;
   DispatchDtype(shape.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
     const int64_t wide = kWide<T>;
     const int64_t span = (shape.V / wide + blocks - 1) / blocks * wide;
     const auto run = [&](auto packs, auto stats) {
-      error = cudaLaunchKernelEx(&config, SinglePassKernel<T, packs(), stats()>,
-                                 static_cast<T*>(logits), shape, span, target, factor, results);
+      error = LaunchClusters(queue, SinglePassKernel<T, packs(), stats()>, shape.C, blocks,
+                             kReduceThreads, 0, static_cast<T*>(logits), shape, span, target,
+                             factor, results);
     };
     const auto with_stats = [&](auto packs) {
       if (results.entropy != nullptr) {
@@ -273,7 +256,7 @@ Error CrossEntropyInPlace(const Queue& queue, const LogitsShape& shape, void* lo
       with_stats(std::integral_constant<int, 4>{});
     }
   });
-  return error == cudaSuccess ? LaunchError() : static_cast<Error>(error);
+  return error;
 }
 
 Error ReduceLogits(const Queue& queue, const LogitsShape& shape, const void* logits,

@@ -14,6 +14,15 @@ inline Path PathOf(c10::Device device, c10::ScalarType dtype) {
 }
 inline Path PathOf(const at::Tensor& t) { return PathOf(t.device(), t.scalar_type()); }
 
+// The same for ops over integers.
+inline Path IntegerPathOf(c10::Device device) {
+  if (device.is_cpu()) return Path::kCpu;
+  if constexpr (kHasCuda) {
+    if (device.is_cuda() && cuda::Supports(device)) return Path::kCuda;
+  }
+  return Path::kAten;
+}
+
 }  // namespace liger::kernels
 
 #endif  // LIGER_KERNELS_COMMON_PATH_OF_H_

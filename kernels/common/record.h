@@ -21,6 +21,11 @@ enum class Op {
   kKlDiv,
   kJsd,
   kTvd,
+  kGroupNorm,
+  kFusedLinearJsd,
+  kSoftmax,
+  kDyt,
+  kMatmulInt2xInt8,
 };
 
 // Notes that this path of the op ran. One relaxed load when it already has.

@@ -1,9 +1,10 @@
+#include "kernels/divergence/divergence_baseline.h"
+
 #include <ATen/ATen.h>
 
 #include <cmath>
 
 #include "kernels/common/record.h"
-#include "kernels/divergence/divergence.h"
 
 namespace liger::kernels::baseline {
 namespace {
@@ -34,9 +35,8 @@ at::Tensor KlDiv(const at::Tensor& log_q, const at::Tensor& target, const KlDivO
   return Reduce(terms, std::nullopt, options.reduction, 0);
 }
 
-at::Tensor Jsd(const at::Tensor& log_q, const at::Tensor& log_p,
-               const std::optional<at::Tensor>& label, const JsdOptions& options) {
-  RecordPath(Op::kJsd, Path::kBaseline);
+at::Tensor JsdUnrecorded(const at::Tensor& log_q, const at::Tensor& log_p,
+                         const std::optional<at::Tensor>& label, const JsdOptions& options) {
   const auto kl = [](const at::Tensor& input, const at::Tensor& target) {
     return at::kl_div(input, target, at::Reduction::None, /*log_target=*/true);
   };
@@ -52,6 +52,12 @@ at::Tensor Jsd(const at::Tensor& log_q, const at::Tensor& log_p,
     terms = beta * kl(log_m, log_p) + (1 - beta) * kl(log_m, log_q);
   }
   return Reduce(terms, label, Reduction::kBatchMean, options.ignore_index);
+}
+
+at::Tensor Jsd(const at::Tensor& log_q, const at::Tensor& log_p,
+               const std::optional<at::Tensor>& label, const JsdOptions& options) {
+  RecordPath(Op::kJsd, Path::kBaseline);
+  return JsdUnrecorded(log_q, log_p, label, options);
 }
 
 at::Tensor Tvd(const at::Tensor& p, const at::Tensor& q, const std::optional<at::Tensor>& label,

@@ -1,32 +1,12 @@
 #include <algorithm>
 
 #include "kernels/common/column_sum.cuh"
+#include "kernels/common/pair_sum.cuh"
 #include "kernels/common/row_pipeline.cuh"
 #include "kernels/layer_norm/layer_norm_launch.h"
 
 namespace liger::kernels::cuda {
 namespace {
-
-// Two sums that go through a block together.
-struct Pair {
-  float a, b;
-  __device__ __forceinline__ Pair& operator+=(const Pair& other) {
-    a += other.a;
-    b += other.b;
-    return *this;
-  }
-};
-
-__device__ __forceinline__ Pair PairSum(Pair v, Pair* scratch) {
-  v = {WarpSum(v.a), WarpSum(v.b)};
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int warps = (static_cast<int>(blockDim.x) + 31) / 32;
-  if (warps == 1) return v;
-  if (lane == 0) scratch[warp] = v;
-  __syncthreads();
-  v = lane < warps ? scratch[lane] : Pair{0, 0};
-  return {WarpSum(v.a), WarpSum(v.b)};
-}
 
 // Zeros when there is no bias.
 template <int VEC, typename W>

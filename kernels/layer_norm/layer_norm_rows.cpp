@@ -1,42 +1,18 @@
 #include "kernels/layer_norm/layer_norm_rows.h"
 
-#include <cmath>
-
 namespace liger::kernels {
 namespace {
-
-// Sums of more than so many terms are taken in double: rounding grows with a
-// float sum's length.
-constexpr int64_t kChunk = 1024;
 
 template <typename T>
 LIGER_INLINE LayerNormStats Forward(const T* x, const float* w, const float* b, int64_t H,
                                     double eps, T* y) {
-  double total = 0, squares = 0;
-  for (int64_t first = 0; first < H; first += kChunk) {
-    const int64_t last = first + kChunk < H ? first + kChunk : H;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t h = first; h < last; ++h) sum += ToFloat(x[h]);
-    total += static_cast<double>(sum);
-  }
-  const float mean = static_cast<float>(total / static_cast<double>(H));
-  for (int64_t first = 0; first < H; first += kChunk) {
-    const int64_t last = first + kChunk < H ? first + kChunk : H;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t h = first; h < last; ++h) {
-      const float centred = ToFloat(x[h]) - mean;
-      sum += centred * centred;
-    }
-    squares += static_cast<double>(sum);
-  }
-  const float rstd = static_cast<float>(1.0 / std::sqrt(squares / static_cast<double>(H) + eps));
+  const LayerNormStats stats = MeanAndRstd(x, H, eps);
+  const float mean = stats.mean, rstd = stats.rstd;
 #pragma omp simd
   for (int64_t h = 0; h < H; ++h) {
     y[h] = FromFloat<T>((ToFloat(x[h]) - mean) * rstd * w[h] + b[h]);
   }
-  return {mean, rstd};
+  return stats;
 }
 
 template <typename T>
@@ -45,8 +21,8 @@ LIGER_INLINE void Backward(const T* dy, const T* x, const float* w, LayerNormSta
   const float mean = stats.mean, rstd = stats.rstd;
   if (dx != nullptr) {
     double total_g = 0, total_gx = 0;
-    for (int64_t first = 0; first < H; first += kChunk) {
-      const int64_t last = first + kChunk < H ? first + kChunk : H;
+    for (int64_t first = 0; first < H; first += kSumChunk) {
+      const int64_t last = first + kSumChunk < H ? first + kSumChunk : H;
       float sum_g = 0, sum_gx = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gx)
       for (int64_t h = first; h < last; ++h) {

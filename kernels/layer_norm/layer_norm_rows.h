@@ -3,13 +3,11 @@
 
 #include <cstdint>
 
-#include "kernels/common/vector.h"
+#include "kernels/common/row_stats.h"
 
 namespace liger::kernels {
 
-struct LayerNormStats {
-  float mean, rstd;
-};
+using LayerNormStats = RowStats;
 
 // One row of H elements; w and b in float32.
 LayerNormStats LayerNormRow(const float* x, const float* w, const float* b, int64_t H, double eps,

@@ -108,4 +108,22 @@ Result Swiglu(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& gr
   return {{y}, {dgate, dup}};
 }
 
+Result MatmulInt2xInt8(const at::Tensor& x, const at::Tensor& packed) {
+  const int64_t M = x.size(0), R = packed.size(0), N = packed.size(1);
+  at::Tensor y = at::zeros({M, N}, at::kDouble);
+  const auto X = x.accessor<int8_t, 2>();
+  const auto W = packed.accessor<uint8_t, 2>();
+  for (int64_t m = 0; m < M; ++m) {
+    for (int64_t n = 0; n < N; ++n) {
+      int64_t sum = 0;
+      for (int64_t k = 0; k < 4 * R; ++k) {
+        const int code = W[k % R][n] >> (2 * (k / R)) & 3;
+        sum += int64_t{X[m][k]} * (code - 1);
+      }
+      y.data_ptr<double>()[m * N + n] = static_cast<double>(sum);
+    }
+  }
+  return {{y}, {}};
+}
+
 }  // namespace liger::kernels::reference

@@ -8,6 +8,7 @@
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 #include "kernels/linear/linear.h"
+#include "kernels/matmul_int2xint8/matmul_int2xint8.h"
 #include "kernels/reference/op_table_parts.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
@@ -219,6 +220,31 @@ OpCase FusedLinearLogprobCase(const std::string& name, bool frozen_head) {
           .target = 2};
 }
 
+// R = width, N = vocab. Every code of two bits.
+OpCase MatmulInt2xInt8Case() {
+  std::vector<OpShape> shapes = RowShapes();
+  // Whole tiles, more than one of rows, columns and sums; a single row of them; a tile's rest.
+  shapes.push_back({"aligned", 130, 96, 272});
+  shapes.push_back({"one_wide_row", 1, 304, 1040});
+  shapes.push_back({"ragged_tiles", 71, 133, 259});
+  return {.name = "matmul_int2xint8",
+          .op = "matmul_int2xint8",
+          .shapes = shapes,
+          .make = [](const OpShape& s, c10::ScalarType) -> Tensors {
+            return {at::randint(-128, 128, {s.tokens, 4 * s.width}, at::kChar),
+                    at::randint(0, 256, {s.width, s.vocab}, at::kByte)};
+          },
+          .differentiable = {false, false},
+          .ours = [](const Tensors& in) -> Tensors { return {MatmulInt2xInt8(in[0], in[1])}; },
+          .baseline = [](const Tensors& in) -> Tensors {
+            return {baseline::MatmulInt2xInt8(in[0], in[1])};
+          },
+          .num_differentiable_outputs = 0,
+          .reference = [](const Tensors& in,
+                          const Tensors&) { return reference::MatmulInt2xInt8(in[0], in[1]); },
+          .integral = true};
+}
+
 }  // namespace
 
 const std::vector<OpCase>& OpTable() {
@@ -227,6 +253,7 @@ const std::vector<OpCase>& OpTable() {
         LinearCase(),
         RmsNormCase("rms_norm", RmsNormCasting::kLlama, 0),
         RmsNormCase("rms_norm_gemma", RmsNormCasting::kGemma, 1),
+        RmsNormCase("rms_norm_plain", RmsNormCasting::kNone, 0),
         RopeCase("rope", [](int64_t D) { return D; }),
         RopeCase("rope_partial", [](int64_t D) { return D / 4 * 2; }),
         SwigluCase(),
@@ -234,6 +261,7 @@ const std::vector<OpCase>& OpTable() {
         FusedLinearCrossEntropyCase(),
         FusedLinearLogprobCase("fused_linear_logprob", false),
         FusedLinearLogprobCase("fused_linear_logprob_frozen_head", true),
+        MatmulInt2xInt8Case(),
     };
     for (OpCase& c : NormCases()) cases.push_back(std::move(c));
     for (OpCase& c : LossCases()) cases.push_back(std::move(c));

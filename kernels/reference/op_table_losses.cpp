@@ -2,6 +2,7 @@
 
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/divergence/divergence.h"
+#include "kernels/fused_linear_jsd/fused_linear_jsd.h"
 #include "kernels/reference/loss_reference.h"
 #include "kernels/reference/op_table_parts.h"
 
@@ -129,6 +130,43 @@ OpCase TvdCase(const std::string& name, Reduction reduction) {
               }};
 }
 
+// The teacher's hidden states are five wider than the student's.
+OpCase FusedLinearJsdCase(const std::string& name, const FusedLinearJsdOptions& options) {
+  std::vector<OpShape> shapes = {
+      {"one_token", 1, 16, 33},
+      {"ragged", 29, 24, 517},
+      {"some_ignored", 31, 24, 211, 3},
+      {"one_valid", 23, 16, 130, 1000},
+      {"all_ignored", 9, 16, 50, 0},
+      {"no_tokens", 0, 8, 20},
+      // One block, eight, eight with twice the registers; float32: more than fit.
+      {"aligned", 29, 24, 2048, 1, true},
+      {"wide", 5, 16, 128256, 1, true},
+      {"very_wide", 3, 8, 200064, 1, true}};
+  // Chunks do not ask what is computed of them, and take their time on a CPU.
+  if (name == "fused_linear_jsd") shapes.push_back({"two_chunks", 66, 3, 131101});
+  return {.name = name,
+          .op = "fused_linear_jsd",
+          .shapes = shapes,
+          .make = [](const OpShape& s, c10::ScalarType dtype) -> Tensors {
+            return {Randn({s.tokens, s.width}, dtype), Randn({s.vocab, s.width}, dtype),
+                    Randn({s.tokens, s.width + 5}, dtype), Randn({s.vocab, s.width + 5}, dtype),
+                    Targets(s)};
+          },
+          .differentiable = {true, true, false, false, false},
+          .ours = [=](const Tensors& in) -> Tensors {
+            return {FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], options)};
+          },
+          .baseline = [=](const Tensors& in) -> Tensors {
+            return {baseline::FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], options)};
+          },
+          .reference =
+              [=](const Tensors& in, const Tensors& g) {
+                return reference::FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], options.beta,
+                                                 options.temperature, g[0]);
+              }};
+}
+
 }  // namespace
 
 std::vector<OpCase> LossCases() {
@@ -156,6 +194,10 @@ std::vector<OpCase> LossCases() {
           JsdCase("jsd_uneven", 0.1),
           JsdCase("jsd_forward_kl", 0),
           JsdCase("jsd_reverse_kl", 1),
+          FusedLinearJsdCase("fused_linear_jsd", {}),
+          FusedLinearJsdCase("fused_linear_jsd_warm", {.beta = 0.2, .temperature = 2.5}),
+          FusedLinearJsdCase("fused_linear_jsd_forward_kl", {.beta = 0}),
+          FusedLinearJsdCase("fused_linear_jsd_reverse_kl", {.beta = 1, .temperature = 0.7}),
           TvdCase("tvd", Reduction::kBatchMean),
           TvdCase("tvd_none", Reduction::kNone)};
 }

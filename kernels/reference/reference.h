@@ -40,6 +40,9 @@ Result FusedLinearCrossEntropy(const at::Tensor& hidden_TH, const at::Tensor& we
                                const at::Tensor& target_T, const at::Tensor& bias_V, double scale,
                                int64_t ignore_index, const at::Tensor& grad);
 
+// x int8 [M, 4 R], packed uint8 [R, N]; the output's integers as float64.
+Result MatmulInt2xInt8(const at::Tensor& x_MK, const at::Tensor& packed_RN);
+
 }  // namespace liger::kernels::reference
 
 #endif  // LIGER_KERNELS_REFERENCE_REFERENCE_H_

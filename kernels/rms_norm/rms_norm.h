@@ -11,6 +11,9 @@ enum class RmsNormCasting {
   kLlama,
   // y = cast(x_fp32 * rstd * (w_fp32 + offset)): Gemma, whose offset is 1.
   kGemma,
+  // Plain: no casts asked for, as PyTorch's ops in x's dtype. Computed as kGemma is: float32 on
+  // chip, rounded once.
+  kNone,
 };
 
 // Root mean square layer normalisation (Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4),
@@ -28,7 +31,8 @@ at::Tensor RmsNorm(const at::Tensor& x_xH, const at::Tensor& weight_H, double ep
                    double offset = 0.0, RmsNormCasting casting = RmsNormCasting::kLlama);
 
 namespace baseline {
-// As transformers' LlamaRMSNorm (or GemmaRMSNorm) writes it; PyTorch's autograd.
+// As transformers' LlamaRMSNorm (or GemmaRMSNorm) writes it; kNone: without its casts. PyTorch's
+// autograd.
 at::Tensor RmsNorm(const at::Tensor& x_xH, const at::Tensor& weight_H, double eps,
                    double offset = 0.0, RmsNormCasting casting = RmsNormCasting::kLlama);
 }  // namespace baseline

@@ -8,6 +8,9 @@ namespace {
 
 at::Tensor Norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset,
                 RmsNormCasting casting) {
+  if (casting == RmsNormCasting::kNone) {
+    return x * at::rsqrt(x.square().mean(-1, /*keepdim=*/true) + eps) * (weight + offset);
+  }
   const auto dtype = x.scalar_type();
   const auto compute = dtype == at::kDouble ? at::kDouble : at::kFloat;
   const at::Tensor xc = x.to(compute);

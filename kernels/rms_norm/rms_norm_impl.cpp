@@ -22,14 +22,17 @@ void CheckWeight(const char* op, const char* x_name, const at::Tensor& x,
 }  // namespace
 
 RmsNormCasting ParseRmsNormCasting(const char* op, c10::string_view mode) {
-  if (mode == "llama") return RmsNormCasting::kLlama;
-  TORCH_CHECK_VALUE(mode == "gemma", op, ": casting_mode is '", mode,
-                    "', expected 'llama' or 'gemma'");
-  return RmsNormCasting::kGemma;
+  for (const auto casting :
+       {RmsNormCasting::kLlama, RmsNormCasting::kGemma, RmsNormCasting::kNone}) {
+    if (mode == RmsNormCastingName(casting)) return casting;
+  }
+  TORCH_CHECK_VALUE(false, op, ": casting_mode is '", mode,
+                    "', expected 'llama', 'gemma' or 'none'");
 }
 
 const char* RmsNormCastingName(RmsNormCasting casting) {
-  return casting == RmsNormCasting::kLlama ? "llama" : "gemma";
+  constexpr const char* kNames[] = {"llama", "gemma", "none"};
+  return kNames[static_cast<int>(casting)];
 }
 
 void CheckRmsNormForward(const char* op, const at::Tensor& x, const at::Tensor& weight,

@@ -22,14 +22,19 @@
 #include "kernels/adamw/adamw.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/divergence/divergence.h"
+#include "kernels/dyt/dyt.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
+#include "kernels/fused_linear_jsd/fused_linear_jsd.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 #include "kernels/geglu/geglu.h"
+#include "kernels/group_norm/group_norm.h"
 #include "kernels/layer_norm/layer_norm.h"
+#include "kernels/matmul_int2xint8/matmul_int2xint8.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
+#include "kernels/softmax/softmax.h"
 #include "kernels/swiglu/swiglu.h"
 
 namespace liger::kernels {
@@ -194,6 +199,48 @@ void Norms(Bench& bench) {
   }
 }
 
+// Groups of 4 channels, as liger-kernel's benchmark has them, and 32 groups.
+void GroupNorms(Bench& bench) {
+  const int64_t N = 64, C = 512, L = 4096;
+  const at::Tensor x = Leaf(Randn({N, C, L})), w = Leaf(Randn({C})), b = Leaf(Randn({C}));
+  const at::Tensor dy = Randn({N, C, L});
+  const double pass = static_cast<double>(x.nbytes());
+  for (const int64_t groups : {128, 32}) {
+    const std::string shape = " 64x512x4096 in " + std::to_string(groups) + " groups";
+    bench.Bytes("group_norm fwd" + shape, 2 * pass, [&] {
+      const torch::NoGradGuard no_grad;
+      GroupNorm(x, groups, w, b, 1e-5);
+    });
+    const at::Tensor y = GroupNorm(x, groups, w, b, 1e-5);
+    bench.Bytes("group_norm bwd" + shape, 3 * pass, [&] { Grad(y, {x, w, b}, dy); });
+    bench.Bytes("group_norm full" + shape, 5 * pass, [&] {
+      torch::autograd::grad({GroupNorm(x, groups, w, b, 1e-5)}, {x, w, b}, {dy});
+    });
+  }
+}
+
+void SoftmaxAndDyt(Bench& bench) {
+  const int64_t T = 16384;
+  for (const int64_t H : {2048, 4096, 8192}) {
+    const at::Tensor x = Leaf(Randn({T, H})), w = Leaf(Randn({H})), b = Leaf(Randn({H}));
+    const at::Tensor alpha = Leaf(at::full({1}, 0.5, w.options().requires_grad(false)));
+    const at::Tensor dy = Randn({T, H});
+    const double pass = static_cast<double>(x.nbytes());
+    const std::string shape = " " + std::to_string(T) + "x" + std::to_string(H);
+    const auto rows = [&](const std::string& name, const std::vector<at::Tensor>& inputs,
+                          const std::function<at::Tensor()>& op) {
+      bench.Bytes(name + " fwd" + shape, 2 * pass, [&] {
+        const torch::NoGradGuard no_grad;
+        op();
+      });
+      const at::Tensor y = op();
+      bench.Bytes(name + " bwd" + shape, 3 * pass, [&] { Grad(y, inputs, dy); });
+    };
+    rows("softmax", {x}, [&] { return Softmax(x); });
+    rows("dyt", {x, alpha, w, b}, [&] { return Dyt(x, alpha, w, b); });
+  }
+}
+
 void Elementwise(Bench& bench) {
   {
     const at::Tensor g = Leaf(Randn({16384, 14336})), u = Leaf(Randn({16384, 14336}));
@@ -355,6 +402,47 @@ void Heads(Bench& bench, int64_t T) {
       });
 }
 
+// Ternary weights beside a bfloat16 product of the same sizes.
+void Int2Products(Bench& bench) {
+  const int64_t K = 4096, N = 14336;
+  const auto integers = at::TensorOptions(kGpu);
+  const at::Tensor packed = at::randint(0, 171, {K / 4, N}, integers.dtype(at::kByte));
+  const at::Tensor weight = Randn({K, N});
+  for (const int64_t M : {1, 16, 512, 8192}) {
+    const at::Tensor x = at::randint(-128, 128, {M, K}, integers.dtype(at::kChar));
+    const at::Tensor in = Randn({M, K});
+    at::Tensor out = at::empty({M, N}, in.options());
+    bench.Products(
+        "matmul_int2xint8 " + std::to_string(M) + "x4096x14336",
+        [&] { at::mm_out(out, in, weight); }, [&] { MatmulInt2xInt8(x, packed); });
+  }
+}
+
+// A student and a teacher of twice its width.
+void DistillationHead(Bench& bench) {
+  const int64_t T = 8192, V = 128256, H = 2048, K = 4096, C = 4096;
+  const std::string name = "fused_linear_jsd full 8192x(2048|4096)x128256";
+  if (!bench.Wants(name)) return;
+  const at::Tensor hidden = Leaf(Randn({T, H}) * 0.02), weight = Leaf(Randn({V, H}));
+  const at::Tensor teacher_hidden = Randn({T, K}) * 0.02, teacher_weight = Randn({V, K});
+  at::Tensor logits = at::empty({C, V}, hidden.options()), dx = at::empty({C, H}, hidden.options());
+  at::Tensor dw = at::empty({V, H}, hidden.options());
+  const auto products = [&] {
+    const torch::NoGradGuard no_grad;
+    for (int64_t t = 0; t < T; t += C) {
+      const at::Tensor x = hidden.narrow(0, t, C);
+      at::mm_out(logits, teacher_hidden.narrow(0, t, C), teacher_weight.t());
+      at::mm_out(logits, x, weight.t());
+      at::mm_out(dx, logits, weight);
+      at::mm_out(dw, logits.t(), x);
+    }
+  };
+  bench.Products(name, products, [&] {
+    const at::Tensor loss = FusedLinearJsd(hidden, weight, teacher_hidden, teacher_weight);
+    torch::autograd::grad({loss}, {hidden, weight});
+  });
+}
+
 int Main(int argc, char** argv) {
   std::string filter, json;
   for (int i = 1; i < argc; ++i) {
@@ -375,6 +463,8 @@ int Main(int argc, char** argv) {
   torch::manual_seed(1);
   Bench bench(filter);
   Norms(bench);
+  GroupNorms(bench);
+  SoftmaxAndDyt(bench);
   Elementwise(bench);
   Embeddings(bench);
   Losses(bench);
@@ -382,6 +472,8 @@ int Main(int argc, char** argv) {
   Divergences(bench);
   Optimizer(bench);
   for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);
+  DistillationHead(bench);
+  Int2Products(bench);
   if (!json.empty()) bench.WriteJson(json);
   return 0;
 }

@@ -31,11 +31,17 @@ def cases(device, dtype):
     target = target.to(device)
     frozen = randn(33, 8, grad=False)
     ops = torch.ops.liger
+    int8 = torch.randint(-128, 128, (9, 12), generator=g, dtype=torch.int8).to(device)
+    packed = torch.randint(0, 256, (3, 5), generator=g, dtype=torch.uint8).to(device)
     return [
+        (ops.matmul_int2xint8, (int8, packed)),
+        (ops.pack_int2, (int8.view(12, 9).clamp(-1, 1),)),
+        (ops.unpack_int2, (packed,)),
         (ops.linear, (randn(3, 9, 8), randn(5, 8), randn(5))),
         (ops.linear, (randn(9, 8), randn(5, 8))),
         (ops.rms_norm, (randn(9, 8), randn(8), 1e-5)),
         (ops.rms_norm, (randn(2, 9, 8), randn(8), 1e-5, 1.0, "gemma")),
+        (ops.rms_norm, (randn(9, 8), randn(8), 1e-5, 0.0, "none")),
         (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 8, grad=False),
                     randn(9, 8, grad=False))),
         (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 4, grad=False),
@@ -46,6 +52,11 @@ def cases(device, dtype):
         (ops.fused_add_rms_norm, (randn(2, 9, 8), randn(2, 9, 8), randn(8), 1e-5, 1.0, "gemma")),
         (ops.layer_norm, (randn(9, 8), randn(8), randn(8), 1e-5)),
         (ops.layer_norm, (randn(2, 9, 8), randn(8))),
+        (ops.group_norm, (randn(3, 6, 8), 2, randn(6), randn(6), 1e-5)),
+        (ops.group_norm, (randn(3, 6, 2, 5), 3, randn(6))),
+        (ops.softmax, (randn(2, 9, 8),)),
+        (ops.dyt, (randn(9, 8), randn(1), randn(8), randn(8))),
+        (ops.dyt, (randn(2, 9, 8), randn(1), randn(8))),
         (ops.embedding, (target.clamp(min=0), randn(33, 8))),
         (ops.embedding, (target.clamp(min=0).view(3, 3), randn(33, 8), 0)),
         (ops.geglu, (randn(9, 8), randn(9, 8), "tanh")),
@@ -58,6 +69,10 @@ def cases(device, dtype):
         (ops.jsd, (log_probs(), log_probs(grad=False), target, 0.3)),
         (ops.tvd, (log_probs().detach().exp().requires_grad_(), log_probs(grad=False).exp(), target,
                    "mean")),
+        (ops.fused_linear_jsd, (randn(9, 8), randn(33, 8), randn(9, 6, grad=False),
+                                randn(33, 6, grad=False), target, 0.3, 2.0)),
+        (ops.fused_linear_jsd, (randn(9, 8), frozen, randn(9, 6, grad=False),
+                                randn(33, 6, grad=False))),
         (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target, randn(33), 0.25,
                                           IGNORE, True)),
         (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target)),
@@ -72,8 +87,9 @@ def run(op, args):
               if isinstance(a, torch.Tensor) else a for a in args]
     out = op(*leaves)
     out = out if isinstance(out, (tuple, list)) else (out,)
-    loss = sum(o.to(torch.float64).square().sum() for o in out if o.requires_grad)
-    loss.backward()
+    differentiable = [o for o in out if o.requires_grad]
+    if differentiable:
+        sum(o.to(torch.float64).square().sum() for o in differentiable).backward()
     grads = [a.grad for a in leaves if isinstance(a, torch.Tensor) and a.requires_grad]
     return [t.detach().to("cpu", torch.float64) for t in [*out, *grads]]
 

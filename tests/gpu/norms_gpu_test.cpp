@@ -2,15 +2,20 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "gpu_test.h"
+#include "kernels/dyt/dyt.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/geglu/geglu.h"
+#include "kernels/group_norm/group_norm.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/path.h"
+#include "kernels/softmax/softmax.h"
 
 namespace liger::kernels {
 namespace {
@@ -67,8 +72,11 @@ TEST(NormsGpuTest, OurKernelsRun) {
   FusedAddRmsNorm(x, x, w, 1e-5);
   LayerNorm(x, w, w, 1e-5);
   Embedding(Ids({0, 3}), x);
+  GroupNorm(x, 8, w, w, 1e-5);
+  Softmax(x);
+  Dyt(x, w.narrow(0, 0, 1), w, w);
   for (const PathRan& ran : PathsRan()) EXPECT_EQ(ran.path, Path::kCuda) << ran.op;
-  EXPECT_EQ(PathsRan().size(), 4u);
+  EXPECT_EQ(PathsRan().size(), 7u);
 }
 
 TEST(NormsGpuTest, LayerNormOfEveryLength) {
@@ -79,6 +87,66 @@ TEST(NormsGpuTest, LayerNormOfEveryLength) {
     ExpectClose(op, {Randn({37, H}, dtype), Randn({H}, weight_dtype), Randn({H}, weight_dtype)},
                 {Randn({37, H}, dtype)}, Tolerance(dtype));
   });
+}
+
+TEST(NormsGpuTest, SoftmaxOfEveryLength) {
+  ForEveryLength([](int64_t H, at::ScalarType dtype, at::ScalarType weight_dtype) {
+    if (weight_dtype != dtype) return;
+    const OpFn op = [](const Tensors& in) -> Tensors { return {Softmax(in[0])}; };
+    ExpectClose(op, {Randn({37, H}, dtype)}, {Randn({37, H}, dtype)}, Tolerance(dtype));
+  });
+  const float inf = std::numeric_limits<float>::infinity();
+  at::Tensor x = Randn({3, 64}, at::kFloat);
+  x[0][5] = -inf;
+  x[1].fill_(-inf);
+  x[2][7] = std::nanf("");
+  const at::Tensor y = Softmax(x);
+  EXPECT_EQ(y[0][5].item<float>(), 0);
+  EXPECT_NEAR(y[0].sum().item<float>(), 1, 1e-6);
+  EXPECT_TRUE(y.narrow(0, 1, 2).isnan().all().item<bool>());
+}
+
+TEST(NormsGpuTest, DytOfEveryLength) {
+  ForEveryLength([](int64_t H, at::ScalarType dtype, at::ScalarType weight_dtype) {
+    const OpFn op = [](const Tensors& in) -> Tensors { return {Dyt(in[0], in[1], in[2], in[3])}; };
+    const at::Tensor alpha = at::full({1}, 0.75, at::TensorOptions(kGpu).dtype(weight_dtype));
+    for (const int64_t rows : {1, 37, 3000}) {
+      if (rows * H > 30000000) continue;
+      ExpectClose(
+          op, {Randn({rows, H}, dtype), alpha, Randn({H}, weight_dtype), Randn({H}, weight_dtype)},
+          {Randn({rows, H}, dtype)}, 4 * Tolerance(dtype));
+    }
+  });
+}
+
+// Channels of less than a pack, of a few, of whole pieces and not; groups that one block holds,
+// that a cluster holds, and that are too large; float32 weights.
+TEST(NormsGpuTest, GroupNormOfEveryLength) {
+  ForEveryLength([](int64_t L, at::ScalarType dtype, at::ScalarType weight_dtype) {
+    for (const int64_t groups : {1, 3, 12}) {
+      const OpFn op = [=](const Tensors& in) -> Tensors {
+        return {GroupNorm(in[0], groups, in[1], in[2], 1e-5)};
+      };
+      const int64_t C = 12;
+      ExpectClose(op, {Randn({3, C, L}, dtype), Randn({C}, weight_dtype), Randn({C}, weight_dtype)},
+                  {Randn({3, C, L}, dtype)}, Tolerance(dtype));
+    }
+  });
+}
+
+// [N, C], more channels than teams, and x that starts within a pack.
+TEST(NormsGpuTest, GroupNormOfSingleElementsAndUnaligned) {
+  const OpFn op = [](const Tensors& in) -> Tensors {
+    return {GroupNorm(in[0], 4, in[1], in[2], 1e-5)};
+  };
+  const at::Tensor w = Randn({4096}, at::kFloat), b = Randn({4096}, at::kFloat);
+  ExpectClose(op, {Randn({9, 4096}, at::kFloat), w, b}, {Randn({9, 4096}, at::kFloat)}, 3e-6);
+  const at::Tensor storage = Randn({3 * 4096 * 8 + 1}, at::kFloat);
+  const at::Tensor x = storage.narrow(0, 1, 3 * 4096 * 8).view({3, 4096, 8});
+  const at::Tensor y = GroupNorm(x, 4, w, b, 1e-5);
+  EXPECT_LT(RelativeError(y, GroupNorm(x.to(at::kCPU, at::kDouble), 4, w.to(at::kCPU, at::kDouble),
+                                       b.to(at::kCPU, at::kDouble), 1e-5)),
+            3e-6);
 }
 
 TEST(NormsGpuTest, FusedAddRmsNormOfEveryLength) {
@@ -110,6 +178,27 @@ TEST(NormsGpuTest, EqualRunsGiveEqualBits) {
               return {y, sum};
             },
             {x, dy, w}, {dy, x});
+      },
+      [&] {
+        return RunOp(
+            [](const Tensors& in) -> Tensors {
+              return {Softmax(in[0]), Dyt(in[0], in[1].narrow(0, 0, 1), in[1], in[2])};
+            },
+            {x, w, b}, {dy, dy});
+      },
+      // In one block, in clusters, split.
+      [&] {
+        return RunOp(
+            [&](const Tensors& in) -> Tensors {
+              const auto norm = [&](at::IntArrayRef shape, int64_t groups) {
+                const int64_t C = shape[1];
+                return GroupNorm(in[0].reshape(shape), groups, in[1].narrow(0, 0, C),
+                                 in[2].narrow(0, 0, C), 1e-5);
+              };
+              return {norm({625, 1024, 8}, 8), norm({50, 100, 1024}, 1), norm({2, 2, 1280000}, 1)};
+            },
+            {x, w, b},
+            {dy.view({625, 1024, 8}), dy.view({50, 100, 1024}), dy.view({2, 2, 1280000})});
       },
       [&] {
         return RunOp([&](const Tensors& in) -> Tensors { return {Embedding(ids, in[0])}; },

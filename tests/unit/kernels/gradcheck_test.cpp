@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <vector>
+
 #include "kernels/reference/op_table.h"
 
 namespace liger::kernels {
@@ -80,7 +82,15 @@ TEST_P(GradcheckTest, SecondDerivativeIsRefused) {
                c10::Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Ops, GradcheckTest, testing::Range<size_t>(0, OpTable().size()),
+std::vector<size_t> DifferentiableCases() {
+  std::vector<size_t> cases;
+  for (size_t i = 0; i < OpTable().size(); ++i) {
+    if (!OpTable()[i].integral) cases.push_back(i);
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, GradcheckTest, testing::ValuesIn(DifferentiableCases()),
                          [](const auto& info) { return OpTable()[info.param].name; });
 
 }  // namespace

@@ -5,10 +5,13 @@
 #include <string>
 
 #include "bad_input.h"
+#include "kernels/dyt/dyt.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/geglu/geglu.h"
+#include "kernels/group_norm/group_norm.h"
 #include "kernels/layer_norm/layer_norm.h"
+#include "kernels/softmax/softmax.h"
 
 namespace liger::kernels {
 namespace {
@@ -79,6 +82,57 @@ TEST(BadInputTest, LayerNorm) {
        {"layer_norm: x", "Int"}},
       {[=] { LayerNorm(Zeros({}), w, {}, 1e-5); }, {"layer_norm: x", "dimension"}},
       {[=] { LayerNorm(x, w, {}, -1); }, {"layer_norm: eps is -1"}},
+  });
+}
+
+TEST(BadInputTest, GroupNorm) {
+  const at::Tensor x = Zeros({2, 6, 5}), w = Zeros({6});
+  ExpectMessages({
+      {[=] { GroupNorm(x, 4, w, {}, 1e-5); },
+       {"group_norm: num_groups is 4", "divisor of the 6", "[2, 6, 5]"}},
+      {[=] { GroupNorm(x, 0, w, {}, 1e-5); }, {"group_norm: num_groups is 0", "[2, 6, 5]"}},
+      {[=] { GroupNorm(x, 3, Zeros({5}), {}, 1e-5); }, {"group_norm: weight", "[5]", "[C] = [6]"}},
+      {[=] { GroupNorm(x, 3, w, Zeros({5}), 1e-5); }, {"group_norm: bias", "[5]", "[C] = [6]"}},
+      {[=] { GroupNorm(x, 3, w, Zeros({6}, at::kBFloat16), 1e-5); },
+       {"group_norm: bias", "BFloat16", "weight's Float"}},
+      {[=] { GroupNorm(x, 3, w, OnMeta({6}), 1e-5); }, {"group_norm: bias", "meta"}},
+      {[=] { GroupNorm(x, 3, Zeros({6}, at::kHalf), {}, 1e-5); }, {"group_norm: weight", "Half"}},
+      {[=] {
+         GroupNorm(Zeros({2, 6}, at::kInt), 3, w, {}, 1e-5);
+       },
+       {"group_norm: x", "Int"}},
+      {[=] { GroupNorm(Zeros({6}), 3, w, {}, 1e-5); }, {"group_norm: x", "[6]", "at least 2"}},
+      {[=] { GroupNorm(x, 3, w, {}, 0); }, {"group_norm: eps is 0"}},
+  });
+}
+
+TEST(BadInputTest, Softmax) {
+  ExpectMessages({
+      {[] { Softmax(Zeros({})); }, {"softmax: x", "dimension"}},
+      {[] {
+         Softmax(Zeros({2, 4}, at::kInt));
+       },
+       {"softmax: x", "Int", "[2, 4]"}},
+  });
+}
+
+TEST(BadInputTest, Dyt) {
+  const at::Tensor x = Zeros({2, 4}), a = Zeros({1}), w = Zeros({4});
+  ExpectMessages({
+      {[=] { Dyt(x, Zeros({2}), w, w); }, {"dyt: alpha", "[2]", "[1]"}},
+      {[=] { Dyt(x, Zeros({}), w, w); }, {"dyt: alpha", "[1]"}},
+      {[=] { Dyt(x, Zeros({1}, at::kBFloat16), w, w); },
+       {"dyt: alpha", "BFloat16", "gamma's Float"}},
+      {[=] { Dyt(x, OnMeta({1}), w, w); }, {"dyt: alpha", "meta"}},
+      {[=] { Dyt(x, a, Zeros({5}), w); }, {"dyt: gamma", "[5]", "[H] = [4]"}},
+      {[=] { Dyt(x, a, Zeros({4}, at::kHalf), w); }, {"dyt: gamma", "Half"}},
+      {[=] { Dyt(x, a, w, Zeros({5})); }, {"dyt: beta", "[5]", "[H] = [4]"}},
+      {[=] { Dyt(x, a, w, Zeros({4}, at::kHalf)); }, {"dyt: beta", "Half", "gamma's Float"}},
+      {[=] {
+         Dyt(Zeros({2, 4}, at::kInt), a, w, w);
+       },
+       {"dyt: x", "Int"}},
+      {[=] { Dyt(Zeros({}), a, w, w); }, {"dyt: x", "dimension"}},
   });
 }
 

@@ -1,0 +1,23 @@
+#ifndef LIGER_KERNELS_FUSED_LINEAR_JSD_JSD_LOGITS_LAUNCH_H_
+#define LIGER_KERNELS_FUSED_LINEAR_JSD_JSD_LOGITS_LAUNCH_H_
+
+#include "kernels/common/launch.h"
+
+namespace liger::kernels::cuda {
+
+// Two contiguous [C, V] tensors of logits of one dtype.
+struct JsdLogits {
+  Dtype dtype;
+  int64_t C, V;
+  void* student;
+  const void* teacher;
+  double beta, temperature;
+  bool write_grad;  // d row_loss / d student over the student's logits
+};
+
+// See jsd_logits.h. row_loss [C].
+Error JsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss);
+
+}  // namespace liger::kernels::cuda
+
+#endif  // LIGER_KERNELS_FUSED_LINEAR_JSD_JSD_LOGITS_LAUNCH_H_

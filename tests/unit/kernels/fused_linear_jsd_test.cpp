@@ -1,0 +1,126 @@
+// What the op table does not ask of the fused distillation head.
+#include "kernels/fused_linear_jsd/fused_linear_jsd.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "bad_input.h"
+#include "kernels/divergence/divergence.h"
+
+namespace liger::kernels {
+namespace {
+
+struct Heads {
+  at::Tensor hidden, weight, teacher_hidden, teacher_weight, label;
+};
+
+Heads MakeHeads() {
+  torch::manual_seed(5);
+  Heads heads{at::randn({9, 8}).requires_grad_(), at::randn({33, 8}).requires_grad_(),
+              at::randn({9, 12}).requires_grad_(), at::randn({33, 12}).requires_grad_(),
+              at::arange(9, at::kLong)};
+  heads.label.narrow(0, 2, 3).fill_(kIgnoreIndex);
+  return heads;
+}
+
+at::Tensor LossOf(const Heads& h, const FusedLinearJsdOptions& options = {}) {
+  return FusedLinearJsd(h.hidden, h.weight, h.teacher_hidden, h.teacher_weight, h.label, options);
+}
+
+TEST(FusedLinearJsdTest, TeacherGetsNoGradient) {
+  const Heads h = MakeHeads();
+  const auto grads =
+      torch::autograd::grad({LossOf(h)}, {h.hidden, h.weight, h.teacher_hidden, h.teacher_weight},
+                            {}, false, false, /*allow_unused=*/true);
+  EXPECT_TRUE(grads[0].defined());
+  EXPECT_TRUE(grads[1].defined());
+  EXPECT_FALSE(grads[2].defined());
+  EXPECT_FALSE(grads[3].defined());
+}
+
+// Only what is needed is made; what is made is the same.
+TEST(FusedLinearJsdTest, FrozenHeadAndFrozenBody) {
+  const Heads h = MakeHeads();
+  const auto all = torch::autograd::grad({LossOf(h)}, {h.hidden, h.weight});
+  Heads head = h, body = h;
+  head.weight = h.weight.detach();
+  body.hidden = h.hidden.detach();
+  EXPECT_TRUE(torch::autograd::grad({LossOf(head)}, {h.hidden})[0].equal(all[0]));
+  EXPECT_TRUE(torch::autograd::grad({LossOf(body)}, {h.weight})[0].equal(all[1]));
+}
+
+TEST(FusedLinearJsdTest, UpstreamFactorAndSecondBackward) {
+  const Heads h = MakeHeads();
+  const at::Tensor loss = LossOf(h), three = at::full({}, 3.0f);
+  const auto once = torch::autograd::grad({loss}, {h.hidden, h.weight}, {}, true);
+  const auto thrice = torch::autograd::grad({loss}, {h.hidden, h.weight}, {three});
+  for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(at::allclose(thrice[i], once[i] * 3, 1e-6, 1e-9));
+}
+
+// Ignored rows are left out: labels and a batch without them give the same. No label: all count.
+TEST(FusedLinearJsdTest, IgnoredRowsCountNothing) {
+  const torch::NoGradGuard no_grad;
+  Heads h = MakeHeads(), kept = h;
+  const at::Tensor rows = at::nonzero(h.label != kIgnoreIndex).view(-1);
+  kept.hidden = h.hidden.index_select(0, rows);
+  kept.teacher_hidden = h.teacher_hidden.index_select(0, rows);
+  const at::Tensor no_label =
+      FusedLinearJsd(kept.hidden, kept.weight, kept.teacher_hidden, kept.teacher_weight);
+  EXPECT_TRUE(at::allclose(LossOf(h), no_label, 1e-6, 0));
+  EXPECT_GT(no_label.item<float>(), 0);
+  h.label.fill_(7);
+  EXPECT_FALSE(at::allclose(LossOf(h), no_label, 1e-3, 0));
+  EXPECT_EQ(LossOf(h, {.ignore_index = 7}).item<float>(), 0);
+}
+
+TEST(FusedLinearJsdTest, EqualHeadsAreAtZero) {
+  const torch::NoGradGuard no_grad;
+  const Heads h = MakeHeads();
+  for (const double beta : {0.0, 0.5, 1.0}) {
+    EXPECT_NEAR(
+        FusedLinearJsd(h.hidden, h.weight, h.hidden, h.weight, {}, {.beta = beta}).item<float>(), 0,
+        1e-7);
+  }
+}
+
+TEST(FusedLinearJsdTest, BadInput) {
+  const at::Tensor x = Zeros({2, 3}), w = Zeros({9, 3}), y = Zeros({2, 5}), v = Zeros({9, 5});
+  const std::string op = "fused_linear_jsd: ";
+  ExpectMessages({
+      {[=] {
+         FusedLinearJsd(Zeros({2, 1, 3}), w, y, v);
+       },
+       {op + "student_hidden", "[2, 1, 3]"}},
+      {[=] {
+         FusedLinearJsd(x, Zeros({9, 4}), y, v);
+       },
+       {op + "student_weight", "[9, 4]", "[V, H] = [9, 3]"}},
+      {[=] {
+         FusedLinearJsd(x, w, Zeros({3, 5}), v);
+       },
+       {op + "teacher_hidden", "[3, 5]", "[T, K] = [2, 5]"}},
+      {[=] {
+         FusedLinearJsd(x, w, y, Zeros({8, 5}));
+       },
+       {op + "teacher_weight", "[8, 5]", "[V, K] = [9, 5]"}},
+      {[=] {
+         FusedLinearJsd(x, w, Zeros({2, 5}, at::kBFloat16), v);
+       },
+       {op + "teacher_hidden", "BFloat16"}},
+      {[=] {
+         FusedLinearJsd(x, w, y, OnMeta({9, 5}));
+       },
+       {op + "teacher_weight", "meta"}},
+      {[=] {
+         FusedLinearJsd(Zeros({2, 3}, at::kLong), w, y, v);
+       },
+       {op + "student_hidden", "Long"}},
+      {[=] { FusedLinearJsd(x, w, y, v, Target({1})); }, {op + "label", "[1]", "[T] = [2]"}},
+      {[=] { FusedLinearJsd(x, w, y, v, Zeros({2})); }, {op + "label", "Float"}},
+      {[=] { FusedLinearJsd(x, w, y, v, {}, {.beta = 2}); }, {op + "beta is 2"}},
+      {[=] { FusedLinearJsd(x, w, y, v, {}, {.temperature = 0}); }, {op + "temperature is 0"}},
+  });
+}
+
+}  // namespace
+}  // namespace liger::kernels
