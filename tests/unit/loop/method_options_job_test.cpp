@@ -25,7 +25,7 @@ struct Curves {
   Values steps, evals;
 };
 
-Curves Run(const TinyJob& job, const Request& request) {
+Curves RunJob(const TinyJob& job, const Request& request) {
   const TaskOutcome outcome = RunRecorded(request);
   EXPECT_EQ(outcome.exit_code, kExitOk) << outcome.sink.Last(Event::kFailed).ShortDebugString();
   std::filesystem::remove_all(job.Path("attempt"));
@@ -55,14 +55,14 @@ void ExpectSame(const Values& actual, const Values& expected, double tolerance) 
 TEST(MethodOptionsJobTest, PrecomputedReferenceIsTheLiveOne) {
   const TinyJob job;
   for (Request request : {job.Dpo(), job.Kto()}) {
-    const Curves live = Run(job, request);
+    const Curves live = RunJob(job, request);
     auto* spec = request.launch.mutable_resolved_spec();
     if (spec->has_dpo()) {
       spec->mutable_dpo()->set_precompute_ref_log_probs(true);
     } else {
       spec->mutable_kto()->set_precompute_ref_log_probs(true);
     }
-    const Curves cached = Run(job, request);
+    const Curves cached = RunJob(job, request);
     EXPECT_EQ(live.steps.size(), 8u);
     EXPECT_EQ(live.evals.size(), 2u);
     ExpectSame(cached.steps, live.steps, 1e-6);
@@ -73,12 +73,12 @@ TEST(MethodOptionsJobTest, PrecomputedReferenceIsTheLiveOne) {
 TEST(MethodOptionsJobTest, ASyncedReferenceFollowsTheModel) {
   const TinyJob job;
   Request request = job.Dpo();
-  const Curves frozen = Run(job, request);
+  const Curves frozen = RunJob(job, request);
   auto* dpo = request.launch.mutable_resolved_spec()->mutable_dpo();
   dpo->set_sync_ref_model(true);
   dpo->set_ref_model_sync_steps(3);
   dpo->set_ref_model_mixup_alpha(1);
-  const Curves synced = Run(job, request);
+  const Curves synced = RunJob(job, request);
   for (int step = 0; step < 3; ++step) {
     EXPECT_EQ(synced.steps.at(step).at("loss"), frozen.steps.at(step).at("loss")) << step;
   }
@@ -96,7 +96,7 @@ TEST(MethodOptionsJobTest, CpoAndSimpoWidenTheMargin) {
     auto* spec = request.launch.mutable_resolved_spec();
     spec->mutable_cpo()->set_loss_type(loss_type);
     FillDefaults(spec);
-    const Curves curves = Run(job, request);
+    const Curves curves = RunJob(job, request);
     ASSERT_EQ(curves.steps.size(), 8u);
     EXPECT_LT(curves.steps.back().at("loss"), curves.steps.front().at("loss")) << loss_type;
     EXPECT_GT(curves.steps.back().at("rewards/margins"), curves.steps.front().at("rewards/margins"))
@@ -108,9 +108,9 @@ TEST(MethodOptionsJobTest, CpoAndSimpoWidenTheMargin) {
 TEST(MethodOptionsJobTest, NeftuneTrainsOtherwiseAndEvaluatesTheSame) {
   const TinyJob job;
   Request request = job.Sft();
-  const Curves plain = Run(job, request);
+  const Curves plain = RunJob(job, request);
   request.launch.mutable_resolved_spec()->mutable_sft()->set_neftune_noise_alpha(5);
-  const Curves noisy = Run(job, request), again = Run(job, request);
+  const Curves noisy = RunJob(job, request), again = RunJob(job, request);
   EXPECT_EQ(noisy.evals.front().at("eval_loss"), plain.evals.front().at("eval_loss"));
   EXPECT_NE(noisy.steps.front().at("loss"), plain.steps.front().at("loss"));
   for (size_t step = 0; step < noisy.steps.size(); ++step) {
