@@ -166,7 +166,7 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   const Request request = ReadSpec(spec);
   const InputPaths paths = InputPaths::Resolve(request);
   const ModelConfig config = ModelConfig::FromFolder(paths.model_dir);
-  const TextInputs text = TextInputs::Load(paths.model_dir);
+  const TextInputs text = TextInputs::Load(paths);
   const Dataset dataset = LoadData(request, paths, config, text);
 
   Json report = {{"files", Json::array()},
