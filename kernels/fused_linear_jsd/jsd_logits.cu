@@ -1,5 +1,7 @@
 #include <cooperative_groups.h>
 
+#include <type_traits>
+
 #include "kernels/common/cluster.cuh"
 #include "kernels/common/logits.cuh"
 #include "kernels/divergence/divergence_terms.h"
@@ -85,11 +87,12 @@ class StreamedPacks {
 
 // log p of a class from its scaled logit. The logsumexp in two floats: rounded to one it would
 // cost every class the same digits.
+template <typename C>
 struct LogProb {
-  float high, low;
+  C high, low;
   __device__ explicit LogProb(double logsumexp)
-      : high(static_cast<float>(logsumexp)), low(static_cast<float>(logsumexp - double{high})) {}
-  __device__ __forceinline__ float operator()(float z) const { return (z - high) - low; }
+      : high(static_cast<C>(logsumexp)), low(static_cast<C>(logsumexp - double{high})) {}
+  __device__ __forceinline__ C operator()(float z) const { return (C{z} - high) - low; }
 };
 
 struct TwoSums {
@@ -169,16 +172,18 @@ __device__ __forceinline__ void JsdRow(const Packs& packs, const JsdParams& para
     lse_teacher = ClusterLogSumExp(of_teacher, &mine[1], &all[1]);
   }
 #endif
-  const LogProb log_q(lse_student), log_p(lse_teacher);
+  // float32 logits are far apart where classes hardly differ: what cancels takes double.
+  using C = std::conditional_t<std::is_same_v<T, float>, double, float>;
+  const LogProb<C> log_q(lse_student), log_p(lse_teacher);
   const divergence::JsdTerm term{params.beta};
   TwoSums sums{0, 0};  // of the loss, and of d loss / d log_q
   packs.ForEach([&](int64_t, float(&s)[VEC], float(&t)[VEC]) {
     scale(s);
     scale(t);
-    float loss = 0, slope = 0;
+    C loss = 0, slope = 0;
 #pragma unroll
     for (int j = 0; j < VEC; ++j) {
-      const divergence::Term<float> one = term(log_q(s[j]), log_p(t[j]));
+      const divergence::Term<C> one = term(log_q(s[j]), log_p(t[j]));
       loss += one.loss;
       slope += one.grad;
     }
@@ -196,14 +201,15 @@ __device__ __forceinline__ void JsdRow(const Packs& packs, const JsdParams& para
   if (rank == 0 && threadIdx.x == 0) params.row_loss[row] = sums.a;
   if (!params.write_grad) return;
   // d loss / d z_v = (g_v - q_v sum of g) / temperature.
-  const float slopes = static_cast<float>(sums.b);
+  const C slopes = static_cast<C>(sums.b);
   packs.ForEach([&](int64_t v, float(&s)[VEC], float(&t)[VEC]) {
     scale(s);
     scale(t);
 #pragma unroll
     for (int j = 0; j < VEC; ++j) {
-      const float x = log_q(s[j]);
-      s[j] = params.inv_temperature * (term(x, log_p(t[j])).grad - expf(x) * slopes);
+      const C x = log_q(s[j]);
+      s[j] =
+          params.inv_temperature * static_cast<float>(term(x, log_p(t[j])).grad - exp(x) * slopes);
     }
     Store<VEC>(grad + v, Packed<T>(s));
   });
