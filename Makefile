@@ -45,8 +45,7 @@ setup:  ## Debian packages and the Python venv
 	@tools/setup
 
 model: setup  ## SmolLM2-135M-Instruct as a Hugging Face folder
-	@[ -f $(MODEL)/model.safetensors ] || $(MAKE) build
-	@tools/fetch_smollm2 $(MODEL) $(BUILD)/bin/liger-trainer
+	@tools/fetch_smollm2 $(MODEL)
 
 models-table: build  ## measure the tables of docs/models.md and write them there
 	LIGER_WRITE_DOCS=1 $(BUILD)/tests/models_table_test

@@ -88,11 +88,6 @@ void CheckDpo(Checks& checks) {
                "computes the reference's log-probabilities once, and sync_ref_model moves the "
                "reference; remove one of them");
   }
-  if (dpo.sync_ref_model() && checks.spec().has_lora()) {
-    checks.Add("dpo.sync_ref_model",
-               "needs a reference of its own, and with lora it is the model without its adapter; "
-               "remove one of them");
-  }
 }
 
 void CheckCpo(Checks& checks) {

@@ -100,8 +100,10 @@ TEST_F(ImportTest, WeightsAreThoseOfTransformers) {
 }
 
 TEST_F(ImportTest, ByteLevelTokenizersAreTheOriginals) {
-  for (const auto& [name, pre] : {std::pair("smollm2", "smollm"), std::pair("llama3", "llama-bpe"),
-                                  std::pair("gpt2", "gpt-2")}) {
+  // The golden smollm2 splits no digits, as GPT-2; the golden gpt2 puts a space before a text,
+  // which a GGUF cannot say.
+  for (const auto& [name, pre] : {std::pair("smollm2", "gpt-2"), std::pair("digits", "smollm"),
+                                  std::pair("llama3", "llama-bpe")}) {
     const std::string original = GoldenDir() + "/tokenizers/" + name;
     const auto json = nlohmann::json::parse(ReadAll(original + "/tokenizer.json"));
     std::map<int64_t, std::string> by_id;

@@ -133,7 +133,7 @@ void Add(const DataStats& more, DataStats* stats) {
   for (const auto field :
        {&DataStats::rows, &DataStats::dropped_rows, &DataStats::truncated_rows, &DataStats::tokens,
         &DataStats::target_tokens, &DataStats::boundary_merges, &DataStats::equal_pairs,
-        &DataStats::packs, &DataStats::dropped_packs}) {
+        &DataStats::packs, &DataStats::dropped_packs, &DataStats::without_response_template}) {
     stats->*field += more.*field;
   }
   stats->row_lengths.insert(stats->row_lengths.end(), more.row_lengths.begin(),
