@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "CLI/CLI.hpp"
@@ -14,6 +15,7 @@
 #include "common/version.h"
 #include "server/coordinator/coordinator.h"
 #include "server/coordinator/flags.h"
+#include "server/coordinator/verbs.h"
 
 namespace {
 
@@ -45,9 +47,11 @@ void Announce(const Coordinator& coordinator, const CoordinatorOptions& options)
 int main(int argc, char** argv) {
   // gRPC's own lines about a failed bind would hide the one that helps.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  if (const std::optional<int> code = liger::server::RunVerb(argc, argv)) return *code;
   CoordinatorOptions options;
   CLI::App app("The coordinator of the liger fine-tuning service", "liger-coordinator");
   app.set_version_flag("--version", liger::kVersion);
+  app.footer(liger::server::kVerbsHelp);
   liger::server::AddFlags(&app, &options);
   try {
     app.parse(argc, argv);

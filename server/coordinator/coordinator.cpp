@@ -16,6 +16,8 @@ namespace {
 constexpr absl::Duration kTick = absl::Milliseconds(100);
 constexpr absl::Duration kPokeInterval = absl::Milliseconds(500);
 constexpr absl::Duration kMetricsInterval = absl::Seconds(1);
+// The store's answer comes every kMetricsInterval; one this old is none.
+constexpr absl::Duration kStoreSilence = absl::Seconds(10);
 constexpr absl::Duration kShutdownGrace = absl::Milliseconds(700);
 
 }  // namespace
@@ -175,6 +177,9 @@ void Coordinator::TickLoop() {
     if (now - last_metrics >= kMetricsInterval) {
       last_metrics = now;
       feed_->Refresh(*fleet_);
+      const bool ready = now - feed_->store_answered() < kStoreSilence;
+      api_server_->SetReady(ready);
+      worker_server_->SetReady(ready);
     }
   }
 }

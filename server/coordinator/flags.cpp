@@ -68,8 +68,8 @@ void AddFlags(CLI::App* app, CoordinatorOptions* options) {
   app->add_option("--ports-file", options->ports_file,
                   "Write the addresses that are served to this file, as JSON");
   app->add_flag("--restored-from-backup", options->store.raise_generation,
-                "Give once after restoring --data-dir from a backup, so that workers' newer "
-                "attempts are recognised as stale");
+                "Give once after restoring --data-dir from a copy that `backup` did not make, so "
+                "that workers' newer attempts are recognised as stale");
   app->add_option("--max-restarts", options->jobs.max_restarts,
                   "Attempts of a job that may be lost to infrastructure")
       ->check(CLI::NonNegativeNumber)

@@ -1,11 +1,13 @@
 #include "server/coordinator/metrics_feed.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "liger/worker/v1/worker.pb.h"
+#include "server/store/attempts.h"
 
 namespace liger::server {
 namespace {
@@ -16,11 +18,18 @@ struct Counts {
   std::map<JobStatus::State, int> jobs;
   std::map<std::string, int> workers;
   std::map<std::string, int> gpus;
+  std::map<std::string, absl::Duration> idle;  // of running jobs, by uid
 };
 
-Counts ReadCounts(const ReadView& view, const std::map<std::string, Fleet::WorkerView>& live) {
+Counts ReadCounts(const ReadView& view, const Fleet& fleet) {
+  const std::map<std::string, Fleet::WorkerView> live = fleet.Workers();
   Counts counts;
   for (const auto& [state, count] : view.CountJobs()) counts.jobs[state] = static_cast<int>(count);
+  for (const JobRow& row : view.ActiveJobs()) {
+    if (row.state != JobStatus::RUNNING) continue;
+    if (const auto idle = fleet.IdleTime(TrainRef(row.uid, row.epoch)))
+      counts.idle[row.uid] = *idle;
+  }
   std::set<std::string> occupied;
   for (const MemberRow& member : view.UnreleasedMembers("")) {
     occupied.insert(member.device_uuids.begin(), member.device_uuids.end());
@@ -94,16 +103,32 @@ void MetricsFeed::OnChanges(const std::vector<JobChange>& changes) {
 
 void MetricsFeed::Refresh(const Fleet& fleet) {
   jobs_->Sweep(absl::Now());
+  fleet_->SetOldestWait(OldestWait(absl::Now()));
   store_->Read<Counts>(
-      [live = fleet.Workers()](const ReadView& view) -> absl::StatusOr<Counts> {
-        return ReadCounts(view, live);
-      },
-      [metrics = fleet_](const absl::StatusOr<Counts>& counts) {
+      [&fleet](const ReadView& view) -> absl::StatusOr<Counts> { return ReadCounts(view, fleet); },
+      [this](const absl::StatusOr<Counts>& counts) {
         if (!counts.ok()) return;
-        metrics->SetJobs(counts->jobs);
-        metrics->SetWorkers(counts->workers);
-        metrics->SetGpus(counts->gpus);
+        fleet_->SetJobs(counts->jobs);
+        fleet_->SetWorkers(counts->workers);
+        fleet_->SetGpus(counts->gpus);
+        for (const auto& [uid, idle] : counts->idle) jobs_->SetIdle(uid, idle);
+        absl::MutexLock lock(&mutex_);
+        store_answered_ = absl::Now();
       });
+}
+
+absl::Duration MetricsFeed::OldestWait(absl::Time now) {
+  absl::MutexLock lock(&mutex_);
+  absl::Duration oldest = absl::ZeroDuration();
+  for (const auto& [uid, since_us] : queued_us_) {
+    oldest = std::max(oldest, now - absl::FromUnixMicros(since_us));
+  }
+  return oldest;
+}
+
+absl::Time MetricsFeed::store_answered() {
+  absl::MutexLock lock(&mutex_);
+  return store_answered_;
 }
 
 }  // namespace liger::server

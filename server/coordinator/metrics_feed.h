@@ -32,13 +32,17 @@ class MetricsFeed {
   void OnChanges(const std::vector<JobChange>& changes) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Counts of jobs, workers and GPUs, and series whose time is over. Call
-  // every second or so.
-  void Refresh(const Fleet& fleet);
+  // every second or so. `fleet` outlives the store's reads.
+  void Refresh(const Fleet& fleet) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // When a Refresh last heard from the store.
+  absl::Time store_answered() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   // Step by step, so that a long history is never held whole.
   void ResumeJob(const ReadView& view, const JobRow& row, absl::Time now)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Duration OldestWait(absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
 
   Store* const store_;
   JobMetrics* const jobs_;
@@ -46,6 +50,7 @@ class MetricsFeed {
 
   absl::Mutex mutex_;
   std::map<std::string, int64_t> queued_us_ ABSL_GUARDED_BY(mutex_);  // by job uid
+  absl::Time store_answered_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
 }  // namespace liger::server

@@ -43,6 +43,11 @@ FleetMetrics::FleetMetrics(prometheus::Registry* registry) {
   for (const char* state : {"free", "allocated", "lost"}) {
     gpus_[state] = &gpus.Add({{"state", state}});
   }
+  oldest_wait_ = &prometheus::BuildGauge()
+                      .Name("liger_queue_oldest_wait_seconds")
+                      .Help("Time that the longest queued job has waited; 0: none waits.")
+                      .Register(*registry)
+                      .Add({});
   queue_wait_ = &prometheus::BuildHistogram()
                      .Name("liger_queue_wait_seconds")
                      .Help("Time from a job's queueing to the start of its attempt.")
@@ -61,6 +66,10 @@ void FleetMetrics::SetWorkers(const std::map<std::string, int>& count_by_state) 
 
 void FleetMetrics::SetGpus(const std::map<std::string, int>& count_by_state) {
   SetAll(gpus_, count_by_state);
+}
+
+void FleetMetrics::SetOldestWait(absl::Duration wait) {
+  oldest_wait_->Set(absl::ToDoubleSeconds(wait));
 }
 
 void FleetMetrics::ObserveQueueWait(absl::Duration wait) {

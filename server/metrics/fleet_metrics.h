@@ -23,6 +23,8 @@ class FleetMetrics {
   void SetWorkers(const std::map<std::string, int>& count_by_state);
   // States: free, allocated, lost (on a worker that is not there).
   void SetGpus(const std::map<std::string, int>& count_by_state);
+  // Of the jobs that are queued now, the one that has waited longest.
+  void SetOldestWait(absl::Duration wait);
   // From a job's queueing to the start of its attempt.
   void ObserveQueueWait(absl::Duration wait);
 
@@ -30,6 +32,7 @@ class FleetMetrics {
   std::map<int, prometheus::Gauge*> jobs_;
   std::map<std::string, prometheus::Gauge*> workers_;
   std::map<std::string, prometheus::Gauge*> gpus_;
+  prometheus::Gauge* oldest_wait_;
   prometheus::Histogram* queue_wait_;
 };
 

@@ -34,9 +34,17 @@ Labels InfoLabels(const liger::v1::Job& job) {
           {"job_uid", job.uid()},
           {"model", spec.model().name()},
           {"trainer", MethodName(spec)},
+          {"batch_size", absl::StrCat(spec.training().per_device_train_batch_size())},
           {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},
           {"dataset", DatasetTitle(spec.dataset())},
           {"experiment", experiment == spec.labels().end() ? "" : experiment->second}};
+}
+
+// What failed it, "" unless it did: NAN, OOM_DEVICE, ...
+std::string FailureLabel(const liger::v1::JobStatus& status) {
+  if (status.state() != liger::v1::JobStatus::FAILED) return "";
+  const std::string name = liger::v1::FailureClass_Name(status.failure().class_());
+  return std::string(absl::StripPrefix(name, "FAILURE_CLASS_"));
 }
 
 // From a fused op on a small model to a step of many micro-batches.
@@ -51,10 +59,17 @@ const Histogram::BucketBoundaries& StepBuckets() {
 struct JobMetrics::Families {
   explicit Families(prometheus::Registry* r)
       : info(MakeGauge(r, "liger_job_info", "What a job is; always 1.")),
+        state(MakeGauge(r, "liger_job_state",
+                        "Always 1; the state that a job is in, and what failed it.")),
+        idle(MakeGauge(r, "liger_job_idle_seconds",
+                       "Time since the trainer last got on; 0 while the job does not run.")),
         step(MakeGauge(r, "liger_job_step", "Optimizer steps done in the current attempt.")),
         progress(MakeGauge(r, "liger_job_progress_ratio", "Share of the steps done, 0 to 1.")),
         tokens_per_second(MakeGauge(r, "liger_job_tokens_per_second",
                                     "Non-padding tokens a second, of the last logged step.")),
+        mean_tokens_per_second(
+            MakeGauge(r, "liger_job_mean_tokens_per_second",
+                      "Non-padding tokens a second, over all steps of the attempt.")),
         peak_memory(MakeGauge(r, "liger_job_peak_memory_bytes", "Peak memory, by kind.")),
         loss(MakeGauge(r, "liger_job_loss", "Training loss of the last logged step.")),
         grad_norm(MakeGauge(r, "liger_job_grad_norm", "Gradient norm before clipping.")),
@@ -73,8 +88,8 @@ struct JobMetrics::Families {
     return prometheus::BuildGauge().Name(name).Help(help).Register(*r);
   }
 
-  Family<Gauge>&info, &step, &progress, &tokens_per_second, &peak_memory, &loss, &grad_norm,
-      &learning_rate, &mfu;
+  Family<Gauge>&info, &state, &idle, &step, &progress, &tokens_per_second, &mean_tokens_per_second,
+      &peak_memory, &loss, &grad_norm, &learning_rate, &mfu;
   Family<Counter>& tokens;
   Family<Histogram>& step_seconds;
 };
@@ -85,6 +100,7 @@ struct JobMetrics::Series {
   Labels labels;
   Labels info_labels;
   Gauge* info = nullptr;
+  Gauge* state = nullptr;
   std::vector<std::pair<Family<Gauge>*, Gauge*>> gauges;
   Counter* tokens = nullptr;
   Histogram* step_seconds = nullptr;
@@ -135,6 +151,8 @@ void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
     series->info_labels = std::move(info);
   }
 
+  SetStateLocked(series.get(), job.status());
+
   if (!job.status().has_progress()) return;
   const liger::v1::Progress& progress = job.status().progress();
   series->Set(families_->step, progress.step());
@@ -143,6 +161,7 @@ void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
                 static_cast<double>(progress.step()) / static_cast<double>(progress.max_steps()));
   }
   series->Set(families_->tokens_per_second, progress.tokens_per_second());
+  series->Set(families_->mean_tokens_per_second, progress.mean_tokens_per_second());
   for (const auto& [kind, bytes] : progress.peak_memory_bytes()) {
     series->Set(families_->peak_memory, static_cast<double>(bytes), {{"kind", kind}});
   }
@@ -156,6 +175,25 @@ void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
     if (value != progress.values().end()) series->Set(*family, value->second);
   }
   SetTokensLocked(series.get(), job.status().epoch(), progress.tokens_total());
+}
+
+void JobMetrics::SetStateLocked(Series* series, const liger::v1::JobStatus& status) {
+  Labels labels = series->labels;
+  labels["state"] = liger::v1::JobStatus::State_Name(status.state());
+  labels["failure"] = FailureLabel(status);
+  Gauge& gauge = families_->state.Add(labels);
+  gauge.Set(1);
+  if (&gauge == series->state) return;
+  if (series->state != nullptr) families_->state.Remove(series->state);
+  series->state = &gauge;
+  if (status.state() != liger::v1::JobStatus::RUNNING) series->Set(families_->idle, 0);
+}
+
+void JobMetrics::SetIdle(const std::string& job_uid, absl::Duration idle) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = series_.find(job_uid);
+  if (it == series_.end() || it->second->end.has_value()) return;
+  it->second->Set(families_->idle, absl::ToDoubleSeconds(idle));
 }
 
 void JobMetrics::SetTokens(const std::string& job_uid, int64_t epoch, int64_t tokens_total) {
@@ -194,6 +232,7 @@ void JobMetrics::Remove(const std::string& job_uid) {
   if (it == series_.end()) return;
   const Series& series = *it->second;
   if (series.info != nullptr) families_->info.Remove(series.info);
+  if (series.state != nullptr) families_->state.Remove(series.state);
   for (const auto& [family, gauge] : series.gauges) family->Remove(gauge);
   families_->tokens.Remove(series.tokens);
   families_->step_seconds.Remove(series.step_seconds);

@@ -30,6 +30,9 @@ class JobMetrics {
   // kRetention ago are ignored.
   void Update(const liger::v1::Job& job, absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Of a job that runs: since its trainer last got on.
+  void SetIdle(const std::string& job_uid, absl::Duration idle) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Brings the token counter of an attempt to `tokens_total`. The counter is
   // the sum over attempts and never falls.
   void SetTokens(const std::string& job_uid, int64_t epoch, int64_t tokens_total)
@@ -50,6 +53,8 @@ class JobMetrics {
   struct Series;
 
   std::unique_ptr<Series> MakeSeries(const liger::v1::Job& job)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetStateLocked(Series* series, const liger::v1::JobStatus& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTokensLocked(Series* series, int64_t epoch, int64_t tokens_total)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

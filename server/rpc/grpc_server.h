@@ -21,6 +21,10 @@ struct GrpcServerOptions {
   RpcMetrics* metrics = nullptr;  // may be null; outlives the server
 };
 
+// The name under which grpc.health.v1 answers whether the store can be read;
+// "" answers as soon as the port is open.
+inline constexpr char kReadinessService[] = "readiness";
+
 // One listening port: services, grpc.health.v1 and server reflection.
 class GrpcServer {
  public:
@@ -33,6 +37,9 @@ class GrpcServer {
   int port() const { return port_; }
   // The address with the port that was bound.
   const std::string& address() const { return address_; }
+
+  // What health checks of kReadinessService are answered; NOT_FOUND before.
+  void SetReady(bool ready);
 
   // Answers health checks with NOT_SERVING, stops accepting, lets calls run for
   // `grace`, then cancels them. Idempotent.

@@ -5,8 +5,11 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/ids.h"
 #include "server/store/apply.h"
+#include "server/store/backup.h"
 #include "server/store/transition.h"
 
 namespace liger::server {
@@ -18,6 +21,13 @@ constexpr size_t kMaxBatch = 256;
 int64_t MetaNumber(const ReadView& view, const std::string& key) {
   int64_t number = 0;
   return absl::SimpleAtoi(view.Meta(key), &number) ? number : 0;
+}
+
+// One backup may be restored twice, so the number after it is not enough: what
+// the first restored life handed out must not come again. The time of the
+// restore, in units of 10 s, fits an epoch's high part until the year 2650.
+int64_t RaisedGeneration(int64_t generation) {
+  return std::max(generation + 1, absl::ToUnixSeconds(absl::Now()) / 10);
 }
 
 }  // namespace
@@ -56,7 +66,11 @@ absl::Status Engine::BeginTerm() {
     cluster_id_ = options_.cluster_id.empty() ? NewUuid() : options_.cluster_id;
     tables.PutMeta("cluster_id", cluster_id_);
   }
-  generation_ = MetaNumber(tables, "generation") + (options_.raise_generation ? 1 : 0);
+  generation_ = MetaNumber(tables, "generation");
+  if (options_.raise_generation || !tables.Meta(kBackupMark).empty()) {
+    generation_ = RaisedGeneration(generation_);
+    tables.PutMeta(kBackupMark, "");
+  }
   // Above all terms that workers have seen, also those after the backup.
   term_ = std::max(MetaNumber(tables, "term") + 1, generation_ << 32);
   tables.PutMeta("term", absl::StrCat(term_));

@@ -106,6 +106,18 @@ void SqliteDb::Fail(int code, absl::string_view what) {
   if (status_.ok()) status_ = SqliteError(code, what);
 }
 
+absl::Status SqliteDb::CopyTo(const std::string& path) {
+  absl::StatusOr<std::unique_ptr<SqliteDb>> copy = Open(path, /*read_only=*/false);
+  if (!copy.ok()) return copy.status();
+  sqlite3* to = (*copy)->db_;
+  sqlite3_backup* backup = sqlite3_backup_init(to, "main", db_, "main");
+  // In one step, so that a writer cannot make it start again.
+  if (backup != nullptr) sqlite3_backup_step(backup, -1);
+  const int code = backup == nullptr ? sqlite3_errcode(to) : sqlite3_backup_finish(backup);
+  return code == SQLITE_OK ? absl::OkStatus()
+                           : SqliteError(code, absl::StrCat(path, ": ", sqlite3_errstr(code)));
+}
+
 absl::Status SqliteDb::Execute(const char* sql) {
   const int code = sqlite3_exec(db_, sql, nullptr, nullptr, nullptr);
   return code == SQLITE_OK ? absl::OkStatus() : SqliteError(code, sqlite3_errmsg(db_));

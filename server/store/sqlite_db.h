@@ -63,6 +63,10 @@ class SqliteDb {
   void ClearStatus() { status_ = absl::OkStatus(); }
   void Fail(int code, absl::string_view what);
 
+  // All of it, as one snapshot, into a new file; others may write meanwhile
+  // (SQLite's backup API).
+  absl::Status CopyTo(const std::string& path);
+
   // Any number of statements without parameters. Runs after an error too, so
   // that a transaction can be rolled back.
   absl::Status Execute(const char* sql);

@@ -1,10 +1,13 @@
 #include "worker/agent/agent_metrics.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "prometheus/text_serializer.h"
+#include "worker/agent/devices.h"
 #include "worker/agent/log.h"
 #include "worker/agent/version.h"
 
@@ -47,7 +50,8 @@ AgentMetrics::AgentMetrics(const Identity& identity, Nvml* nvml) : nvml_(nvml) {
   device_busy_ = &AddGauges("liger_worker_device_busy", "1 while a task holds the device.");
   device_memory_ = &AddGauges("liger_worker_device_memory_bytes", "Memory of the device.");
   device_memory_used_ =
-      &AddGauges("liger_worker_device_memory_used_bytes", "Memory in use, by any process.");
+      &AddGauges("liger_worker_device_memory_used_bytes",
+                 "Memory in use, by any process; of a CPU slot, its share of the host's.");
   device_utilization_ = &AddGauges("liger_worker_device_utilization_ratio",
                                    "Share of the last period in which a kernel ran.");
   device_power_ = &AddGauges("liger_worker_device_power_watts", "Power drawn.");
@@ -92,7 +96,22 @@ void AgentMetrics::Update(const Snapshot& snapshot, absl::Time now) {
   }
   if (now < next_reading_) return;
   next_reading_ = now + kReadingInterval;
+  UpdateHostMemory(snapshot.devices);
   for (const DeviceUse& use : snapshot.devices) UpdateDevice(use);
+}
+
+void AgentMetrics::UpdateHostMemory(const std::vector<DeviceUse>& devices) {
+  const auto is_slot = [](const DeviceUse& use) {
+    return use.device.kind() == v1::DEVICE_KIND_CPU;
+  };
+  const auto slots = std::count_if(devices.begin(), devices.end(), is_slot);
+  const std::optional<int64_t> used = slots > 0 ? UsedMemoryBytes() : std::nullopt;
+  if (!used.has_value()) return;
+  for (const DeviceUse& use : devices) {
+    if (!is_slot(use)) continue;
+    device_memory_used_->Add({{"device", use.device.uuid()}})
+        .Set(static_cast<double>(*used) / static_cast<double>(slots));
+  }
 }
 
 void AgentMetrics::UpdateDevice(const DeviceUse& use) {

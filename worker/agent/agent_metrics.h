@@ -53,6 +53,7 @@ class AgentMetrics {
 
   AgentMetrics(const Identity& identity, Nvml* nvml);
   Gauges& AddGauges(const std::string& name, const std::string& help);
+  void UpdateHostMemory(const std::vector<DeviceUse>& devices);
   void UpdateDevice(const DeviceUse& use);
   HttpResponse Scrape() const;
 

@@ -1,7 +1,9 @@
 #ifndef LIGER_WORKER_AGENT_DEVICES_H_
 #define LIGER_WORKER_AGENT_DEVICES_H_
 
+#include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +24,9 @@ std::vector<worker::v1::DeviceInfo> ProbeDevices(Nvml* nvml, const std::string& 
 int AvailableCpus();
 // The host's memory, bounded by the cgroup's limit.
 int64_t AvailableMemoryBytes();
+// Of AvailableMemoryBytes, what is in use and could not be freed at once (page
+// cache could); nullopt where the kernel does not say.
+std::optional<int64_t> UsedMemoryBytes();
 
 // Which task holds which device. A device is free again only when its task's
 // processes are known to be gone.

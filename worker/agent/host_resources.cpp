@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <string>
@@ -30,6 +31,18 @@ int64_t QuotaCpus() {
   return quota > 0 && period > 0 ? (quota + period - 1) / period : 0;
 }
 
+// The number after `key` in a file of "key value" lines.
+std::optional<int64_t> NumberOf(const std::string& path, const std::string& key) {
+  std::ifstream in(path);
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.starts_with(key + " ")) return std::strtoll(line.c_str() + key.size(), nullptr, 10);
+  }
+  return std::nullopt;
+}
+
+int64_t HostMemoryBytes() { return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE); }
+
 }  // namespace
 
 int AvailableCpus() {
@@ -40,11 +53,23 @@ int AvailableCpus() {
 }
 
 int64_t AvailableMemoryBytes() {
-  const int64_t host = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
   constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
   const int64_t limit = std::min(FirstNumber("/sys/fs/cgroup/memory.max", kNone),
                                  FirstNumber("/sys/fs/cgroup/memory/memory.limit_in_bytes", kNone));
-  return std::min(host, limit);
+  return std::min(HostMemoryBytes(), limit);
+}
+
+std::optional<int64_t> UsedMemoryBytes() {
+  // As kubelet counts a working set: without the page cache that is not in use.
+  if (AvailableMemoryBytes() < HostMemoryBytes()) {
+    const int64_t current = FirstNumber("/sys/fs/cgroup/memory.current", 0);
+    const auto cache = NumberOf("/sys/fs/cgroup/memory.stat", "inactive_file");
+    if (current > 0 && cache.has_value()) return std::max<int64_t>(0, current - *cache);
+    return std::nullopt;
+  }
+  const auto available_kib = NumberOf("/proc/meminfo", "MemAvailable:");
+  if (!available_kib.has_value()) return std::nullopt;
+  return std::max<int64_t>(0, HostMemoryBytes() - *available_kib * 1024);
 }
 
 }  // namespace liger::agent

@@ -31,6 +31,13 @@ TEST(ProbeDevicesTest, GpusOrCpuSlots) {
   EXPECT_LE(slots[0].memory_bytes() + slots[1].memory_bytes(), AvailableMemoryBytes());
 }
 
+TEST(HostResourcesTest, SomeMemoryIsInUse) {
+  const std::optional<int64_t> used = UsedMemoryBytes();
+  ASSERT_TRUE(used.has_value());
+  EXPECT_GT(*used, 0);
+  EXPECT_LE(*used, AvailableMemoryBytes());
+}
+
 TEST(NvmlTest, LoadsOrSaysThatThereIsNone) {
   std::unique_ptr<Nvml> nvml = Nvml::Load();  // works either way
   if (nvml != nullptr) {

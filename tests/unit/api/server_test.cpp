@@ -17,13 +17,18 @@
 #include "grpcpp/impl/codegen/client_unary_call.h"
 #include "gtest/gtest.h"
 #include "server/api/status.h"
+#include "server/coordinator/health.h"
+#include "server/rpc/grpc_server.h"
 #include "tests/unit/auth/certificates.h"
 #include "tests/unit/coordinator/cluster.h"
 
 namespace liger::testing {
 namespace {
 
+using liger::server::CheckHealth;
 using liger::server::Coordinator;
+using liger::server::HealthQuery;
+using liger::server::kReadinessService;
 using liger::v1::JobStatus;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -94,7 +99,16 @@ TEST(ServerTest, HealthIsServedOnBothPorts) {
     // HealthCheckRequest{} -> HealthCheckResponse{status: SERVING}
     ASSERT_TRUE(RawUnary(address, "/grpc.health.v1.Health/Check", "", &response).ok());
     EXPECT_EQ(response, std::string("\x08\x01"));
+    // Once the store has answered, which takes a tick.
+    const HealthQuery ready{.address = address, .service = kReadinessService};
+    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    while (!CheckHealth(ready).ok() && absl::Now() < deadline)
+      absl::SleepFor(absl::Milliseconds(20));
+    EXPECT_EQ(CheckHealth(ready), absl::OkStatus());
   }
+  const absl::Status none = CheckHealth(
+      {.address = cluster.coordinator().api_address(), .service = "nothing of that name"});
+  EXPECT_EQ(none.code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(ServerTest, ReflectionListsTheServices) {

@@ -30,6 +30,7 @@ liger::v1::Job RunningJob() {
   spec->mutable_model()->set_name("smollm2");
   spec->mutable_dataset()->set_name("alpaca");
   spec->mutable_orpo();
+  spec->mutable_training()->set_per_device_train_batch_size(4);
   spec->mutable_kernels()->set_mode(liger::v1::KERNEL_MODE_LIGER);
   (*spec->mutable_labels())["experiment"] = "exp7";
   job.mutable_status()->set_state(liger::v1::JobStatus::RUNNING);
@@ -39,6 +40,7 @@ liger::v1::Job RunningJob() {
   progress->set_max_steps(20);
   progress->set_tokens_total(1000);
   progress->set_tokens_per_second(88.5);
+  progress->set_mean_tokens_per_second(80);
   (*progress->mutable_values())["loss"] = 1.25;
   (*progress->mutable_values())["grad_norm"] = 3;
   (*progress->mutable_values())["learning_rate"] = 2e-5;
@@ -59,11 +61,13 @@ TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
   metrics.ObserveStep("u1", 0.3);
   const std::string text = Text();
   const std::string id = "job_name=\"tune\",job_uid=\"u1\"";
-  EXPECT_THAT(text, HasSubstr("liger_job_info{dataset=\"alpaca\",experiment=\"exp7\","
-                              "job_name=\"tune\",job_uid=\"u1\",kernels=\"LIGER\","
-                              "model=\"smollm2\",trainer=\"orpo\"} 1"));
+  EXPECT_THAT(text,
+              HasSubstr("liger_job_info{batch_size=\"4\",dataset=\"alpaca\",experiment=\"exp7\","
+                        "job_name=\"tune\",job_uid=\"u1\",kernels=\"LIGER\","
+                        "model=\"smollm2\",trainer=\"orpo\"} 1"));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_total{", id, "} 1000")));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_per_second{", id, "} 88.5")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_mean_tokens_per_second{", id, "} 80")));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_step{", id, "} 5")));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_progress_ratio{", id, "} 0.25")));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_loss{", id, "} 1.25")));
@@ -72,6 +76,23 @@ TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
   EXPECT_THAT(text, HasSubstr("liger_job_peak_memory_bytes{" + id + ",kind=\"rss\"} 4096"));
   // Nothing measured it, so it is absent rather than 0.
   EXPECT_THAT(text, Not(HasSubstr("liger_job_mfu_ratio{")));
+}
+
+TEST_F(MetricsTest, AJobIsInOneState) {
+  JobMetrics metrics(registry_.get());
+  liger::v1::Job job = RunningJob();
+  metrics.Update(job, kNow);
+  metrics.SetIdle("u1", absl::Seconds(42));
+  const std::string id = "job_name=\"tune\",job_uid=\"u1\"";
+  EXPECT_THAT(Text(), HasSubstr("liger_job_state{failure=\"\"," + id + ",state=\"RUNNING\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("liger_job_idle_seconds{" + id + "} 42"));
+  job.mutable_status()->set_state(liger::v1::JobStatus::FAILED);
+  job.mutable_status()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_NAN);
+  metrics.Update(job, kNow);
+  metrics.SetIdle("u1", absl::Seconds(43));  // of a heartbeat before the end
+  EXPECT_THAT(Text(), Not(HasSubstr("RUNNING")));
+  EXPECT_THAT(Text(), HasSubstr("liger_job_state{failure=\"NAN\"," + id + ",state=\"FAILED\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("liger_job_idle_seconds{" + id + "} 0"));
 }
 
 TEST_F(MetricsTest, TokensAddUpOverAttemptsAndNeverFall) {
@@ -111,6 +132,8 @@ TEST_F(MetricsTest, EveryStateIsPresentFromTheStart) {
   metrics.SetJobs({{liger::v1::JobStatus::QUEUED, 3}});
   metrics.SetWorkers({{"READY", 2}});
   metrics.ObserveQueueWait(absl::Seconds(2));
+  metrics.SetOldestWait(absl::Seconds(7));
+  EXPECT_THAT(Text(), HasSubstr("liger_queue_oldest_wait_seconds 7"));
   EXPECT_THAT(Text(), HasSubstr("liger_jobs{state=\"QUEUED\"} 3"));
   EXPECT_THAT(Text(), HasSubstr("liger_workers{state=\"READY\"} 2"));
   EXPECT_THAT(Text(), HasSubstr("liger_queue_wait_seconds_sum 2"));
