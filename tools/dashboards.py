@@ -242,7 +242,7 @@ def compare():
                   query(f"liger_job:tokens_per_second:info{{{group}}}", "{{kernels}} {{job_name}}")),
             panel("table", "Jobs", "short", "Of the experiment, within the range.",
                   rows("max by (experiment, job_name, kernels, batch_size, model, dataset, trainer) "
-                       f"(last_over_time(liger_job_info{{{group}, model!=\"\"}}[$__range]))"), width=24),
+                       f"(last_over_time(liger_job_info{{{group}, kernels!=\"UNSPECIFIED\"}}[$__range]))"), width=24),
             row("Two jobs"),
             panel("bargauge", "Tokens a second of A and B", TOKENS, "Mean over all steps.",
                   now(f"max by (job_name, kernels) ({last(speed, pair)})", "{{job_name}} {{kernels}}"), width=8, **bars),
@@ -259,7 +259,7 @@ def compare():
                   query(f"liger_job:tokens_per_second:info{{{pair}}}", "{{job_name}} {{kernels}}")),
             panel("table", "What A and B are", "short", "They compare kernels only if nothing else differs.",
                   rows("max by (job_name, kernels, batch_size, model, dataset, trainer, experiment) "
-                       f"(last_over_time(liger_job_info{{{pair}, model!=\"\"}}[$__range]))"), width=24),
+                       f"(last_over_time(liger_job_info{{{pair}, kernels!=\"UNSPECIFIED\"}}[$__range]))"), width=24),
         ])
 
 

@@ -32,7 +32,7 @@ Labels InfoLabels(const liger::v1::Job& job) {
   const std::string kernels = liger::v1::KernelMode_Name(spec.kernels().mode());
   return {{"job_name", job.name()},
           {"job_uid", job.uid()},
-          {"model", spec.model().name()},
+          {"model", spec.model().name().empty() ? spec.model().uri() : spec.model().name()},
           {"trainer", MethodName(spec)},
           {"batch_size", absl::StrCat(spec.training().per_device_train_batch_size())},
           {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},

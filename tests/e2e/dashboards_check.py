@@ -30,7 +30,7 @@ from service import ROOT, Service, free_port, wait_for, write_inputs
 GRAFANA = ROOT / "deploy/grafana"
 UIDS = {"fleet": "liger-fleet", "queue": "liger-queue", "job": "liger-job", "compare": "liger-compare"}
 DASHBOARDS = {name: json.loads((GRAFANA / f"dashboards/{name}.json").read_text()) for name in UIDS}
-STEPS = {"LIGER": 6000, "BASELINE": 6000}
+STEPS = {"LIGER": 1500, "BASELINE": 1500}
 EXPERIMENT = "cpu-check"
 
 
@@ -80,11 +80,14 @@ def setUpModule():
     global WORK, SERVICE, PROMETHEUS, BEGIN
     BEGIN = time.time()
     WORK = tempfile.TemporaryDirectory(prefix="liger-dashboards-")
+    unittest.addModuleCleanup(WORK.cleanup)
     work = pathlib.Path(WORK.name)
     write_inputs(work)
-    SERVICE = Service(BIN, work, {"LD_LIBRARY_PATH": str(FAKE_NVML), "OMP_NUM_THREADS": "1"},
-                      ["--cpu-slots", "1"]).start()
+    SERVICE = Service(BIN, work, {"LD_LIBRARY_PATH": str(FAKE_NVML), "OMP_NUM_THREADS": "1"}, ["--cpu-slots", "1"])
+    unittest.addModuleCleanup(SERVICE.stop)
+    SERVICE.start()
     PROMETHEUS = Prometheus(work / "prometheus", SERVICE)
+    unittest.addModuleCleanup(PROMETHEUS.stop)
     for kernels, steps in STEPS.items():
         submit(kernels.lower(), steps, f"kernels.mode={kernels}")
     submit("bad", 1, "dataset.uri=bad.jsonl")
@@ -93,12 +96,6 @@ def setUpModule():
     # The last numbers of the last job have been scraped.
     wait_for(lambda: PROMETHEUS.value("sum(max_over_time(liger_job_step[1h]))") == sum(STEPS.values()), "all steps")
     wait_for(lambda: PROMETHEUS.value('count(liger_job:state:info{state="SUCCEEDED"})') == 2, "both states")
-
-
-def tearDownModule():
-    PROMETHEUS.stop()
-    SERVICE.stop()
-    WORK.cleanup()
 
 
 def submit(name, steps, setting):

@@ -35,7 +35,8 @@ def write_inputs(work):
     model, datasets = work / "models/tiny", work / "datasets"
     model.mkdir(parents=True)
     datasets.mkdir()
-    shutil.copy(ROOT / "tests/golden/models/tiny/gqa_tied_v5/config.json", model)
+    config = json.loads((ROOT / "tests/golden/models/tiny/gqa_tied_v5/config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"vocab_size": 4096}))  # the tokenizer has more than 97
     for file in (ROOT / "tests/golden/data/chat").iterdir():
         shutil.copy(file, model)
     rows = [json.dumps({"prompt": f"What is {i} plus one?", "completion": f" It is {i + 1}."}) for i in range(64)]
