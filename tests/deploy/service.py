@@ -45,12 +45,10 @@ def write_inputs(work):
 
 
 class Service:
-    """`bin` holds the programs; `work` becomes the folder of everything. `run` is put before each command line (chroot
-    and the like); paths on the command lines are below `inside`, where the programs see `work`."""
+    """`bin` holds the programs; `work`, which write_inputs filled, becomes the folder of everything."""
 
-    def __init__(self, bin, work, environment=None, worker_flags=(), run=(), inside=None):
-        self.bin, self.work, self.run = pathlib.Path(bin), pathlib.Path(work), list(run)
-        self.inside = pathlib.Path(inside or work)
+    def __init__(self, bin, work, environment=None, worker_flags=()):
+        self.bin, self.work = pathlib.Path(bin), pathlib.Path(work)
         self.environment = os.environ | (environment or {})
         self.worker_flags = list(worker_flags)
         self.processes = {}
@@ -58,7 +56,7 @@ class Service:
 
     def start(self):
         self.start_coordinator()
-        data = self.inside
+        data = self.work
         self.spawn("liger-worker", "--coordinator", self.ports["worker"], "--data-dir", data / "worker", "--model-root",
                    data / "models", "--dataset-root", data / "datasets", "--output-root", data / "outputs",
                    "--inventory-interval", "0.5", "--metrics-listen", ANY_PORT, *self.worker_flags)
@@ -70,9 +68,9 @@ class Service:
         file = self.work / "ports.json"
         file.unlink(missing_ok=True)
         ports = self.ports or {"api": ANY_PORT, "worker": ANY_PORT, "metrics": ANY_PORT}
-        process = self.spawn("liger-coordinator", "--data-dir", self.inside / "coordinator", "--listen", ports["api"],
+        process = self.spawn("liger-coordinator", "--data-dir", self.work / "coordinator", "--listen", ports["api"],
                              "--worker-listen", ports["worker"], "--metrics-listen", ports["metrics"], "--ports-file",
-                             self.inside / "ports.json")
+                             self.work / "ports.json")
 
         def served():
             assert process.poll() is None, "liger-coordinator ended:\n" + self.log("liger-coordinator")
@@ -83,7 +81,7 @@ class Service:
     def spawn(self, program, *arguments):
         with open(self.work / f"{program}.log", "a") as log:
             self.processes[program] = subprocess.Popen(
-                [*self.run, str(self.bin / program), *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT,
+                [str(self.bin / program), *map(str, arguments)], stdout=log, stderr=subprocess.STDOUT,
                 env=self.environment)
         return self.processes[program]
 
@@ -95,7 +93,7 @@ class Service:
         return found and found[1]
 
     def cli(self, *arguments, check=True):
-        run = subprocess.run([*self.run, str(self.bin / "liger-cli"), "--address", self.ports["api"],
+        run = subprocess.run([str(self.bin / "liger-cli"), "--address", self.ports["api"],
                               *map(str, arguments)], capture_output=True, text=True, timeout=300, env=self.environment)
         if check and run.returncode != 0:
             raise AssertionError(f"liger-cli {arguments} ended with {run.returncode}:\n{run.stdout}{run.stderr}\n"
