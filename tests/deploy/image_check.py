@@ -89,9 +89,9 @@ def make_root(work, role, tree, site_packages):
     shutil.copytree(tree, root / "tree", symlinks=True)
     arguments = ["/steps/install-image", role, "/tree"]
     if role == "worker":
-        for part in ("torch/lib", "torch/version.py", "nvidia", "pyarrow"):
-            if (site_packages / part).exists():
-                link_or_copy(site_packages / part, root / "site" / part)
+        lists = [p.name for name in ("torch", "pyarrow", "nvidia") for p in site_packages.glob(f"{name}*.dist-info")]
+        for part in ("torch/lib", "torch/version.py", "nvidia", "pyarrow", *lists):
+            link_or_copy(site_packages / part, root / "site" / part)
         arguments.append("/site")
     in_chroot(root, *arguments)
     for folder in ("steps", "tree", "site"):
@@ -101,6 +101,8 @@ def make_root(work, role, tree, site_packages):
 
 
 def check_contents(work):
+    contents = (work / "worker/opt/liger/share/liger/contents.txt").read_text()
+    assert re.search(r"^torch \d", contents, re.M) and re.search(r"^pyarrow \d", contents, re.M), contents
     for role in ("coordinator", "cli"):
         found = [p for p in (work / role).rglob("*torch*") if "usr/share" not in str(p)]
         assert not found, f"{role} has torch: {found}"
