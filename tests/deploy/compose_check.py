@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""deploy/docker/compose.yaml, the Dockerfile and deploy/systemd: parsed, and held against the programs and the files that
-they name. No container is started; install-image has a test of its own (image_check.py).
+"""deploy/docker/compose.yaml, the Dockerfile and deploy/systemd: parsed, and held against the programs and the files
+that they name. No container is started; install-image has a test of its own (image_check.py).
 
 usage: compose_check.py BIN VERSION
 """

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""deploy/docker without a container engine: install-image makes each image's content in a clean Debian root (debootstrap),
-and what it installed is started the way the Dockerfile says: its entry point, environment and health check, as uid
-10001, on a read-only root, in a network of its own. A job on the CPU goes through it.
+"""deploy/docker without a container engine: install-image makes each image's content in a clean Debian root
+(debootstrap), and what it installed is started the way the Dockerfile says: its entry point, environment and health
+check, as uid 10001, on a read-only root, in a network of its own. A job on the CPU goes through it.
 
 usage: image_check.py CMAKE BUILD SITE_PACKAGES
 
-Without root or debootstrap the same script fills an empty prefix, and the programs run from there, as this user and with
-this machine's libraries; the output says so.
+Without root or debootstrap the same script fills an empty prefix, and the programs run from there, as this user and
+with this machine's libraries; the output says so.
 """
 import ctypes
 import fcntl
@@ -151,7 +151,8 @@ def exercise(run, folders, outputs, work, uid):
     """Coordinator, worker, a job, a backup, the end; each health check before and after."""
     entry = {role: json.loads(stage(role)["ENTRYPOINT"])[0] for role in ROLES}
     prefix = os.environ.get("LIGER_PREFIX_BIN")
-    program = {role: prefix and f"{prefix}/{role}/bin/{pathlib.Path(entry[role]).name}" or entry[role] for role in ROLES}
+    program = {role: f"{prefix}/{role}/bin/{pathlib.Path(entry[role]).name}" if prefix else entry[role]
+               for role in ROLES}
     processes = []
 
     def spawn(role, *arguments):

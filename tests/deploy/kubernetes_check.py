@@ -87,7 +87,8 @@ class ManifestsTest(unittest.TestCase):
     def test_flags_exist(self):
         known = {}
         for verb in ((), ("health",), ("restore",)):
-            run = subprocess.run([BIN / "liger-coordinator", *verb, "--help"], capture_output=True, text=True, check=True)
+            run = subprocess.run([BIN / "liger-coordinator", *verb, "--help"], capture_output=True, text=True,
+                                 check=True)
             known["liger-coordinator", verb] = set(re.findall(r"--[a-z-]+", run.stdout))
         run = subprocess.run([BIN / "liger-worker", "--help"], capture_output=True, text=True, check=True)
         known["liger-worker", ()] = set(re.findall(r"--[a-z-]+", run.stdout))

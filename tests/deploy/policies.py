@@ -1,9 +1,10 @@
-"""What manifests of deploy/kubernetes must keep to, beyond the schemas of Kubernetes. Each function takes the objects of
-one rendering and gives the problems that it finds, as text."""
+"""What manifests of deploy/kubernetes must keep to, beyond the schemas of Kubernetes. Each function takes the objects
+of one rendering and gives the problems that it finds, as text."""
 import itertools
 
 SYSCTL = "net.ipv4.ip_local_port_range"
-RESTRICTED_VOLUMES = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+RESTRICTED_VOLUMES = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
+                      "secret"}
 SHIP_TIMEOUT = 30  # default of liger-worker --ship-timeout, in seconds
 
 
