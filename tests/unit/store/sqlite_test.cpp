@@ -8,7 +8,9 @@
 #include <chrono>
 #include <thread>
 
+#include "common/file.h"
 #include "gmock/gmock.h"
+#include "server/store/backup.h"
 #include "tests/unit/store/store_testing.h"
 
 namespace liger::server::testing {
@@ -83,6 +85,39 @@ TEST(SqliteStore, AnAttemptThatIsOlderThanTheBackupIsRunAgain) {
   EXPECT_EQ(result.verdicts[0].action(), liger::worker::v1::Verdict::STOP);
   EXPECT_EQ(driver.State("u"), liger::v1::JobStatus::RECOVERING);
   EXPECT_EQ(driver.Occupied("w1"), 1) << "until its exit";
+}
+
+TEST(SqliteStore, ABackupOfAnOpenStoreRaisesTheGenerationOnce) {
+  TempFolder folder, copy;
+  auto store = Open(folder.path());
+  Driver driver(store.get());
+  driver.Submit("u");
+  ASSERT_TRUE(MakeFolders(copy.path()).ok());
+  const std::string file = copy.path() + "/liger.db";
+  ASSERT_EQ(BackUpDatabase(folder.path(), file), absl::OkStatus());
+  const std::string backed_up = driver.Job("u").SerializeAsString();
+  driver.Do(ReconcileWorker{NewHello("w1", 1, 1)});
+  driver.RunJob("u", "w1");
+
+  EXPECT_EQ(CheckDatabase(file), absl::OkStatus());
+  auto restored = Open(copy.path());
+  EXPECT_GT(restored->generation(), store->generation());
+  EXPECT_GT(restored->term(), store->term());
+  EXPECT_EQ(restored->cluster_id(), store->cluster_id());
+  EXPECT_EQ(Driver(restored.get()).Job("u").SerializeAsString(), backed_up);
+  const int64_t generation = restored->generation();
+  restored.reset();
+  EXPECT_EQ(Open(copy.path())->generation(), generation);
+}
+
+TEST(SqliteStore, WhatIsNoDatabaseIsNotBackedUp) {
+  TempFolder folder, copy;
+  ASSERT_TRUE(MakeFolders(folder.path()).ok());
+  ASSERT_TRUE(MakeFolders(copy.path()).ok());
+  const std::string to = copy.path() + "/liger.db";
+  EXPECT_EQ(BackUpDatabase(folder.path(), to).code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(WriteFileAtomically(folder.path() + "/liger.db", "not a database, but bytes").ok());
+  EXPECT_EQ(BackUpDatabase(folder.path(), to).code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(SqliteStore, OneCoordinatorAtATime) {
