@@ -24,7 +24,8 @@ Result Tvd(const at::Tensor& p_NV, const at::Tensor& q_NV, const at::Tensor& lab
 // grads: of the student's hidden states and of its weight.
 Result FusedLinearJsd(const at::Tensor& student_hidden_TH, const at::Tensor& student_weight_VH,
                       const at::Tensor& teacher_hidden_TK, const at::Tensor& teacher_weight_VK,
-                      const at::Tensor& label_T, double beta, double temperature,
+                      const at::Tensor& label, const at::Tensor& bias,
+                      const at::Tensor& teacher_bias_T, double beta, double temperature,
                       const at::Tensor& grad);
 
 }  // namespace liger::kernels::reference
