@@ -48,6 +48,8 @@ def cases(device, dtype):
                     randn(9, 8, grad=False))),
         (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 4, grad=False),
                     randn(9, 4, grad=False))),
+        (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(3, 9, 8, grad=False),
+                    randn(3, 9, 8, grad=False), [1, 1, 2])),
         (ops.swiglu, (randn(9, 8), randn(9, 8))),
         (ops.geglu, (randn(9, 8), randn(9, 8))),
         (ops.fused_add_rms_norm, (randn(9, 8), randn(9, 8), randn(8), 1e-5)),

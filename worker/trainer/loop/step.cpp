@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -44,10 +45,24 @@ std::optional<at::Tensor> HeadGradient(const StepParts& parts) {
   return parts.parameters.DirectGradient(parts.model.HeadWeight());
 }
 
+// After the last micro-batch's forward pass: lets go of the head's gradient in fp32 where it is
+// whole already, which a head that is also the embedding never is.
+void FinishHeadGradient(const StepParts& parts, const StepContext& context) {
+  const at::Tensor head = parts.model.HeadWeight();
+  if (context.head_gradient_VD.has_value() && parts.objective.AddsHeadGradientInForward() &&
+      !head.is_same(parts.model.EmbeddingWeight())) {
+    parts.parameters.FinishDirectGradient(head);
+  }
+}
+
 // Adds the micro-batch's gradients to the accumulated ones.
-void RunMicroBatch(const StepParts& parts, const Batch& batch, const StepContext& context,
+void RunMicroBatch(const StepParts& parts, const Batch& batch, StepContext& context, bool is_last,
                    at::Tensor& loss_sum, MetricSums& metrics) {
   LossOutput output = parts.objective.Forward(parts.model, batch, context);
+  if (is_last) {
+    FinishHeadGradient(parts, context);
+    context.head_gradient_VD.reset();
+  }
   output.loss.backward();
   const at::Tensor loss = output.loss.detach().to(at::kDouble);
   loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
@@ -78,10 +93,12 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
   totals.context.head_gradient_VD = HeadGradient(parts);
   result.num_tokens = totals.num_tokens;
   at::Tensor loss_sum;
+  const auto has_tokens = [](const Batch& batch) { return batch.num_tokens > 0; };
+  auto left = std::ranges::count_if(micro_batches, has_tokens);
   for (const Batch& batch : micro_batches) {
     parts.stop.Check();
-    if (batch.num_tokens == 0) continue;
-    RunMicroBatch(parts, batch, totals.context, loss_sum, result.metrics);
+    if (!has_tokens(batch)) continue;
+    RunMicroBatch(parts, batch, totals.context, /*is_last=*/--left == 0, loss_sum, result.metrics);
   }
   if (!loss_sum.defined()) loss_sum = at::zeros({}, at::kDouble);
   parts.strategy.SumAcrossRanks(loss_sum);
