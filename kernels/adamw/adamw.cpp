@@ -177,9 +177,9 @@ void Run(const Call& call) {
 
 template <auto kRun>
 void Flat(at::TensorList params, at::TensorList grads, at::TensorList exp_avgs,
-          at::TensorList exp_avg_sqs, at::ArrayRef<double> weight_decays, int64_t step, double lr,
-          double beta1, double beta2, double eps, const std::optional<at::Tensor>& grad_scale,
-          at::TensorList computes, at::IntArrayRef streams, bool stochastic) {
+          at::TensorList exp_avg_sqs, at::TensorList computes, at::ArrayRef<double> weight_decays,
+          int64_t step, double lr, double beta1, double beta2, double eps,
+          const std::optional<at::Tensor>& grad_scale, at::IntArrayRef streams, bool stochastic) {
   kRun({params,
         grads,
         exp_avgs,
@@ -195,9 +195,9 @@ void RunMeta(const Call& call) { Check(call); }
 TORCH_LIBRARY_FRAGMENT(liger, m) {
   m.def(
       "adamw_(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] exp_avgs, "
-      "Tensor(c!)[] exp_avg_sqs, float[] weight_decays, int step, float lr=1e-3, "
-      "float beta1=0.9, float beta2=0.999, float eps=1e-8, Tensor? grad_scale=None, "
-      "Tensor(d!)[] computes=[], int[] streams=[], bool stochastic=False) -> ()",
+      "Tensor(c!)[] exp_avg_sqs, Tensor(d!)[] computes, float[] weight_decays, int step, "
+      "float lr=1e-3, float beta1=0.9, float beta2=0.999, float eps=1e-8, "
+      "Tensor? grad_scale=None, int[] streams=[], bool stochastic=False) -> ()",
       {at::Tag::pt2_compliant_tag});
 }
 TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) { m.impl("adamw_", Flat<Run>); }
@@ -233,9 +233,10 @@ void AdamWStep(const std::vector<AdamWParameter>& parameters, const AdamWStepOpt
     streams.push_back(std::bit_cast<int64_t>(p.stream));
   }
   static const auto op = FindOp<decltype(Flat<Run>)>("liger::adamw_");
-  op.call(params, grads, exp_avgs, exp_avg_sqs, weight_decays, o.step, o.learning_rate, o.beta1,
-          o.beta2, o.epsilon, o.grad_scale.defined() ? std::optional(o.grad_scale) : std::nullopt,
-          computes, streams, o.stochastic);
+  op.call(params, grads, exp_avgs, exp_avg_sqs, computes, weight_decays, o.step, o.learning_rate,
+          o.beta1, o.beta2, o.epsilon,
+          o.grad_scale.defined() ? std::optional(o.grad_scale) : std::nullopt, streams,
+          o.stochastic);
 }
 
 }  // namespace liger::kernels

@@ -45,7 +45,7 @@ AdamWScalars ScalarsOf(const AdamWStepOptions& options);
 // makes the mean exact. Equal streams give equal bits, on a CPU with any number of threads. Copies
 // a table of 88 bytes a parameter to a GPU, and does not wait for its work.
 // Dispatcher op `liger::adamw_`, which has no gradient: params, grads, exp_avgs, exp_avg_sqs and
-// weight_decays of one length; computes (an empty tensor: none) and streams too, or empty lists.
+// weight_decays of one length; computes (an empty tensor: none) and streams too, or of none.
 // Throws c10::Error that names a tensor which is not as above.
 void AdamWStep(const std::vector<AdamWParameter>& parameters, const AdamWStepOptions& options);
 

@@ -128,8 +128,8 @@ def check_adamw(device, dtype, tolerance):
     params, grads, *states = adamw_arguments(device, dtype)
     if dtype == torch.float32:
         computes = [torch.zeros(33, 8, dtype=torch.bfloat16, device=device), torch.empty(0, device=device)]
-        torch.library.opcheck(op.default, (params, grads, *states, [0.1, 0.0], 3),
-                              {**options, "grad_scale": scale, "computes": computes, "streams": [5, 6]})
+        torch.library.opcheck(op.default, (params, grads, *states, computes, [0.1, 0.0], 3),
+                              {**options, "grad_scale": scale, "streams": [5, 6]})
     leaves = [p.to("cpu", torch.float64).requires_grad_() for p in params]
     exact = torch.optim.AdamW([{"params": [leaves[0]], "weight_decay": 0.1},
                                {"params": [leaves[1]], "weight_decay": 0.0}], lr=1e-2, betas=(0.9, 0.99))
@@ -138,7 +138,7 @@ def check_adamw(device, dtype, tolerance):
         exact.state[leaf] = {"step": torch.tensor(2.0), "exp_avg": states[0][i].to("cpu", torch.float64),
                              "exp_avg_sq": states[1][i].to("cpu", torch.float64)}
     exact.step()
-    op(params, grads, *states, [0.1, 0.0], 3, grad_scale=scale, **options)
+    op(params, grads, *states, [], [0.1, 0.0], 3, grad_scale=scale, **options)
     for ours, leaf in zip(params, leaves, strict=True):
         error = (ours.to("cpu", torch.float64) - leaf).norm() / leaf.norm()
         assert error <= tolerance, f"relative L2 {error:.2e} > {tolerance:.0e}"
@@ -156,7 +156,7 @@ def check_no_sync():
     adamw, scale = adamw_arguments("cuda", torch.float32), torch.tensor(0.5, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        torch.ops.liger.adamw_(*adamw, [0.1, 0.0], 3, grad_scale=scale)
+        torch.ops.liger.adamw_(*adamw, [], [0.1, 0.0], 3, grad_scale=scale)
         for softcap in (0.0, 5.0):
             torch.ops.liger.fused_linear_cross_entropy(
                 hidden, weight, target, valid_rows=rows, softcap=softcap)[0].backward()
