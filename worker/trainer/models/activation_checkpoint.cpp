@@ -3,7 +3,7 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 
-#include "worker/trainer/models/replay.h"
+#include "worker/trainer/models/gradient_replay.h"
 
 namespace liger::trainer {
 namespace {
@@ -72,7 +72,7 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
     tensor_list outputs;
     {
       const at::AutoGradMode grad_mode(true);
-      const Replay gradients_alone;
+      const GradientReplay gradients_alone;
       outputs = Outputs(replay->block(in_TD));
     }
     now.Restore();
@@ -95,7 +95,7 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 
 }  // namespace
 
-thread_local bool Replay::active_ = false;
+thread_local bool GradientReplay::active_ = false;
 
 BlockOutput CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD) {
   if (!at::GradMode::is_enabled()) return block(hidden_TD);

@@ -2,7 +2,7 @@
 
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/linear/linear.h"
-#include "worker/trainer/models/replay.h"
+#include "worker/trainer/models/gradient_replay.h"
 
 namespace liger::trainer {
 namespace {
@@ -24,7 +24,7 @@ at::Tensor Linear::forward(const at::Tensor& x_TI) {
 }
 
 at::Tensor Linear::ForwardLast(const at::Tensor& x_TI) {
-  if (adapter || !Replay::active()) return forward(x_TI);
+  if (adapter || !GradientReplay::active()) return forward(x_TI);
   return kernels::LinearForGradients(x_TI, weight, OptionalBias(bias));
 }
 

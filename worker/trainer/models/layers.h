@@ -40,7 +40,7 @@ class Linear : public torch::nn::Module {
   // [T, I] to [T, O].
   at::Tensor forward(const at::Tensor& x_TI);
   // The same of the layer whose result, added to the residual stream, is what a block returns: in a
-  // Replay the product is left out.
+  // GradientReplay the product is left out.
   at::Tensor ForwardLast(const at::Tensor& x_TI);
   // The layer's own product, without an adapter.
   at::Tensor Product(const at::Tensor& x_TI) const;
