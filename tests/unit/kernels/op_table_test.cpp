@@ -2,6 +2,7 @@
 // forward and each gradient, over ragged shapes, and proof that the measure can fail.
 #include "kernels/reference/op_table.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -9,12 +10,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <functional>
-#include <future>
 #include <optional>
 #include <string>
-#include <thread>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "kernels/cross_entropy/cross_entropy.h"
@@ -74,9 +72,16 @@ Tensors UpstreamOf(const OpCase& c, const Tensors& outputs) {
   return upstream;
 }
 
-Tensors Upstream(const OpCase& c, const Tensors& inputs) {
+// What the outputs look like.
+Tensors Outputs(const OpCase& c, const Tensors& inputs) {
   const torch::NoGradGuard no_grad;
-  return UpstreamOf(c, c.baseline(inputs));
+  Tensors on_device;
+  for (const at::Tensor& t : inputs) on_device.push_back(t.to(at::Device(LIGER_TEST_DEVICE)));
+  return c.baseline(on_device);
+}
+
+Tensors Upstream(const OpCase& c, const Tensors& inputs) {
+  return UpstreamOf(c, Outputs(c, inputs));
 }
 
 // How far a result is from the reference, over all draws that were added.
@@ -237,21 +242,13 @@ int MaxDraws(const OpShape& shape) {
   return static_cast<int>(std::clamp<int64_t>(multiplications / one, 1, most));
 }
 
-// What all sides make of one draw of inputs; the reference may still be at it.
+// One draw of inputs, and what all sides make of it.
 struct Draw {
+  Tensors inputs, upstream;
   OpRun ours, theirs;
   std::optional<OpRun> theirs_too;
-  std::future<reference::Result> ref;
+  reference::Result ref;
 };
-
-Draw RunDraw(const OpCase& c, const Tensors& inputs, const Tensors& upstream) {
-  auto ref = std::async(std::launch::async,
-                        [&c, inputs = DoubleOf(inputs), upstream = DoubleOf(upstream)] {
-                          return c.reference(inputs, upstream);
-                        });
-  return {RunOp(c, c.ours, inputs, upstream), RunOp(c, c.baseline, inputs, upstream),
-          RunBaselineOnValidTokens(c, inputs, upstream), std::move(ref)};
-}
 
 using Param = std::tuple<size_t, c10::ScalarType>;
 
@@ -267,30 +264,37 @@ class OpTableTest : public testing::TestWithParam<Param> {
       ref.outputs.resize(op_case().num_differentiable_outputs);
   }
 
-  // One draw, and where it has few numbers as many as it takes, a core each at a time.
+  // One draw, and where it has few numbers as many as it takes, some at a time: their references,
+  // plain loops, run beside each other.
   Comparisons Compare(const OpShape& shape) const {
     const OpCase& c = op_case();
     torch::manual_seed(7);
     Comparisons results;
     Tensors outputs;
     const int max_draws = MaxDraws(shape);
-    const int at_once = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
     for (int done = 0; done < max_draws;) {
-      std::vector<Draw> draws;
-      for (int i = 0, n = done == 0 ? 1 : std::min(at_once, max_draws - done); i < n; ++i) {
-        const Tensors inputs = c.make(shape, dtype());
-        if (outputs.empty()) {
-          const torch::NoGradGuard no_grad;
-          outputs = c.baseline(inputs);
-        }
-        draws.push_back(RunDraw(c, inputs, UpstreamOf(c, outputs)));
+      std::vector<Draw> draws(
+          static_cast<size_t>(done == 0 ? 1 : std::min(at::get_num_threads(), max_draws - done)));
+      for (Draw& draw : draws) {
+        draw.inputs = c.make(shape, dtype());
+        if (outputs.empty()) outputs = Outputs(c, draw.inputs);
+        draw.upstream = UpstreamOf(c, outputs);
+        draw.ours = RunOp(c, c.ours, draw.inputs, draw.upstream);
+        draw.theirs = RunOp(c, c.baseline, draw.inputs, draw.upstream);
+        draw.theirs_too = RunBaselineOnValidTokens(c, draw.inputs, draw.upstream);
       }
+      const auto count = static_cast<int64_t>(draws.size());
+      at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          Draw& draw = draws[static_cast<size_t>(i)];
+          draw.ref = c.reference(DoubleOf(draw.inputs), DoubleOf(draw.upstream));
+        }
+      });
       done += static_cast<int>(draws.size());
       for (Draw& draw : draws) {
-        reference::Result ref = draw.ref.get();
-        DropStatistics(ref);
-        EXPECT_EQ(ref.grads.size(), draw.ours.grads.size());
-        results.Add(draw.ours, draw.theirs, ref, draw.theirs_too);
+        DropStatistics(draw.ref);
+        EXPECT_EQ(draw.ref.grads.size(), draw.ours.grads.size());
+        results.Add(draw.ours, draw.theirs, draw.ref, draw.theirs_too);
         // The same draws on any number of cores.
         if (!results.AreFew()) return results;
       }
