@@ -90,7 +90,10 @@ __device__ __forceinline__ float RoundStochastically(float x, unsigned random16)
 }
 
 __global__ void __launch_bounds__(kThreads, 4)
-    StepKernel(const AdamWTensor* __restrict__ tensors, int count, AdamWConstants c) {
+    StepKernel(const AdamWTensor* __restrict__ tensors, int count, AdamWConstants constants) {
+  const float grad_scale = constants.grad_scale == nullptr ? 1.0f : *constants.grad_scale;
+  if (!isfinite(grad_scale)) return;
+  const AdamWScalars c = constants.scalars;
   // The tensor of this chunk: the last one that does not begin after it.
   int low = 0, high = count - 1;
   while (low < high) {
@@ -107,8 +110,8 @@ __global__ void __launch_bounds__(kThreads, 4)
   const auto aligned = [](const void* p) { return reinterpret_cast<uint64_t>(p) % 16 == 0; };
   const bool all_aligned = aligned(t.param) && aligned(t.compute) && aligned(t.grad) &&
                            aligned(t.exp_avg) && aligned(t.exp_avg_sq);
-  const bool random_param = c.stochastic && t.param_dtype == Dtype::kBfloat16;
-  const bool random_state = c.stochastic && t.state_dtype == Dtype::kBfloat16;
+  const bool random_param = constants.stochastic && t.param_dtype == Dtype::kBfloat16;
+  const bool random_state = constants.stochastic && t.state_dtype == Dtype::kBfloat16;
   // Elements more than 2^32 apart, and the tensors and steps, have keys of their own.
   const uint32_t key = RandomBits(static_cast<uint32_t>(t.stream >> 32) ^
                                   RandomBits(static_cast<uint32_t>(t.stream) ^
@@ -122,7 +125,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     Values exact;
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
-      const float gj = g.v[j] * c.grad_scale;
+      const float gj = g.v[j] * grad_scale;
       m.v[j] += c.one_minus_beta1 * (gj - m.v[j]);
       v.v[j] = c.beta2 * v.v[j] + c.one_minus_beta2 * gj * gj;
       const float denominator = sqrtf(v.v[j]) * c.inv_sqrt_bias2 + c.epsilon;

@@ -6,38 +6,48 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/adamw/adamw_scalars.h"
+
 namespace liger::kernels {
 
-// One parameter of AdamWStep. All tensors are contiguous, of one size and on one CUDA device.
+// One parameter of AdamWStep. All tensors are contiguous, of one size and on one device.
 struct AdamWParameter {
-  at::Tensor param;                // float32, bfloat16 or float16
-  at::Tensor compute;              // a copy in another dtype, written too; may be undefined
-  at::Tensor grad;                 // float32, bfloat16 or float16
+  at::Tensor param;    // float32, bfloat16 or (on a GPU) float16, as all here
+  at::Tensor compute;  // a copy in another dtype, written too; may be undefined
+  at::Tensor grad;
   at::Tensor exp_avg, exp_avg_sq;  // of one dtype
-  float decay = 1;                 // 1 - lr * weight_decay, or 1
-  uint64_t stream = 0;             // keys the stochastic rounding: different for each seed, step and parameter
+  double weight_decay = 0;
+  // Keys the stochastic rounding: different for each seed, step and parameter.
+  uint64_t stream = 0;
 };
 
-// Scalars of one step t, the same for every parameter.
-struct AdamWStepScalars {
-  float one_minus_beta1, beta2, one_minus_beta2, epsilon;
-  float step_size;       // lr / (1 - beta1^t)
-  float inv_sqrt_bias2;  // 1 / sqrt(1 - beta2^t)
-  float grad_scale;      // multiplies each gradient: clipping
+struct AdamWStepOptions {
+  double learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+  int64_t step = 1;  // from 1
+  // Multiplies each gradient, as clipping does: float32, one number, on the parameters' device,
+  // where the kernel reads it: the host does not. Undefined: 1. When it is not finite nothing is
+  // updated, so that a step that went wrong can still be refused when the host looks.
+  at::Tensor grad_scale;
+  bool stochastic = false;
 };
 
-// Whether AdamWStep takes parameters of this device: CUDA, in a build with CUDA kernels.
-bool HasAdamWStep(c10::Device device);
+// Whether AdamWStep takes parameters of this device and dtype: ours are loops for a CPU (float32,
+// bfloat16), and CUDA kernels in a build with them.
+bool HasAdamWStep(const at::Tensor& param);
 
-// AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2) of all parameters in one
-// launch, in float32 arithmetic:
+AdamWScalars ScalarsOf(const AdamWStepOptions& options);
+
+// AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2) of all parameters, on a GPU in
+// one launch, in float32 arithmetic; for g = grad grad_scale at step t:
 //   m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
-//   p = p decay - step_size m / (sqrt(v) inv_sqrt_bias2 + epsilon)
+//   p = p (1 - lr weight_decay) - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
 // `stochastic`: bfloat16 parameters and states are rounded up or down with the probability that
-// makes the mean exact. Equal streams give equal bits. Copies a table of 88 bytes a parameter to
-// the device, and does not wait for the device's work. Throws c10::Error that names a tensor which is not as above.
-void AdamWStep(const std::vector<AdamWParameter>& parameters, const AdamWStepScalars& scalars,
-               bool stochastic);
+// makes the mean exact. Equal streams give equal bits, on a CPU with any number of threads. Copies
+// a table of 88 bytes a parameter to a GPU, and does not wait for its work.
+// Dispatcher op `liger::adamw_`, which has no gradient: params, grads, exp_avgs, exp_avg_sqs and
+// weight_decays of one length; computes (an empty tensor: none) and streams too, or of none.
+// Throws c10::Error that names a tensor which is not as above.
+void AdamWStep(const std::vector<AdamWParameter>& parameters, const AdamWStepOptions& options);
 
 }  // namespace liger::kernels
 

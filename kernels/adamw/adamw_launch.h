@@ -1,6 +1,7 @@
 #ifndef LIGER_KERNELS_ADAMW_ADAMW_LAUNCH_H_
 #define LIGER_KERNELS_ADAMW_ADAMW_LAUNCH_H_
 
+#include "kernels/adamw/adamw_scalars.h"
 #include "kernels/common/launch.h"
 
 namespace liger::kernels::cuda {
@@ -23,7 +24,8 @@ inline constexpr int64_t kAdamWChunk = 16384;
 
 // As adamw.h has them.
 struct AdamWConstants {
-  float one_minus_beta1, beta2, one_minus_beta2, epsilon, step_size, inv_sqrt_bias2, grad_scale;
+  AdamWScalars scalars;
+  const float* grad_scale;  // in device memory; null: 1
   bool stochastic;
 };
 

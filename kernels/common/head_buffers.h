@@ -7,6 +7,9 @@
 
 #include <optional>
 
+#include "kernels/common/check.h"
+#include "kernels/common/cpu.h"
+
 namespace liger::kernels {
 
 inline bool NeedsGrad(const std::optional<at::Tensor>& t) {
@@ -23,6 +26,19 @@ inline void CheckBuffersCoverHead(const char* op, const at::Tensor& weight,
               weight.sizes(), " needs a gradient, so grad_bias needs a grad_weight beside it");
   TORCH_CHECK(grad_bias.has_value() || !NeedsGrad(bias), op,
               ": bias needs a gradient, so grad_weight needs a grad_bias beside it");
+}
+
+// A buffer for one of a linear head's gradients, if there is one: of hidden's compute dtype and
+// device, contiguous, of this shape.
+inline void CheckHeadBuffer(const char* op, const char* name,
+                            const std::optional<at::Tensor>& buffer, const at::Tensor& hidden,
+                            c10::SymIntArrayRef shape, const char* meaning) {
+  if (!buffer.has_value()) return;
+  const Arg arg{op, name, *buffer};
+  CheckDtype(arg, ComputeDtype(hidden));
+  CheckShape(arg, shape, meaning);
+  CheckSameDevice(arg, {op, "hidden", hidden});
+  CheckContiguous(arg);
 }
 
 }  // namespace liger::kernels

@@ -22,6 +22,21 @@ constexpr int64_t kGpuRowMultiple = 256;
 
 }  // namespace
 
+at::ScalarType KeptGradientDtype(const at::Tensor& hidden) {
+  return hidden.is_cuda() ? ComputeDtype(hidden) : hidden.scalar_type();
+}
+
+void HeadLogits(const at::Tensor& hidden, const at::Tensor& weight,
+                const std::optional<at::Tensor>& bias, at::Tensor& logits) {
+  if (bias.has_value() && (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
+    // The product's accumulator takes the bias: added later it would round logits twice.
+    at::addmm_out(logits, *bias, hidden, weight.t());
+    return;
+  }
+  gemm::XWtOut(hidden, weight, logits);
+  if (bias.has_value()) logits.add_(*bias);
+}
+
 LinearHead::LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
                        const at::Tensor& target_T, const std::optional<at::Tensor>& bias_V,
                        int64_t ignore_index, const std::optional<at::Tensor>& valid_rows_M)
@@ -41,8 +56,10 @@ LinearHead::LinearHead(const char* op, const at::Tensor& hidden_TH, const at::Te
 }
 
 LinearHead::LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
+                       const std::optional<at::Tensor>& bias_V,
                        const std::optional<at::Tensor>& valid_T)
     : weight_VH_(weight_VH.contiguous()),
+      bias_V_(bias_V),
       num_tokens_(hidden_TH.size(0)),
       hidden_MH_(hidden_TH.contiguous()) {
   if (valid_T.has_value()) KeepRows(at::nonzero(*valid_T).view(-1));
@@ -78,13 +95,7 @@ void LinearHead::ForEachChunk(const ChunkFn& fn) const {
     const int64_t C = std::min(rows, M - begin);
     at::Tensor logits = buffer.narrow(0, 0, C);
     const at::Tensor hidden = hidden_MH_.narrow(0, begin, C);
-    if (bias_V_.has_value() && (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
-      // The product's accumulator takes the bias: added later it would round logits twice.
-      at::addmm_out(logits, *bias_V_, hidden, weight_VH_.t());
-    } else {
-      gemm::XWtOut(hidden, weight_VH_, logits);
-      if (bias_V_.has_value()) logits.add_(*bias_V_);
-    }
+    HeadLogits(hidden, weight_VH_, bias_V_, logits);
     fn(begin, logits, target_M_.defined() ? target_M_.narrow(0, begin, C) : at::Tensor());
   }
 }

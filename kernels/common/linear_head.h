@@ -16,6 +16,14 @@ namespace liger::kernels {
 // might mean.
 inline constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
 
+// Of the hidden's gradient that backward still has to multiply with the upstream one: on a GPU a
+// 16-bit one would be rounded twice.
+at::ScalarType KeptGradientDtype(const at::Tensor& hidden);
+
+// logits_CV = hidden_CH weight_VH^T + bias_V; all contiguous.
+void HeadLogits(const at::Tensor& hidden_CH, const at::Tensor& weight_VH,
+                const std::optional<at::Tensor>& bias_V, at::Tensor& logits_CV);
+
 // A linear head over the tokens whose target is not ignored, a chunk of them at a time, so
 // that of the logits only [chunk, V] exists. M is the number of those tokens.
 class LinearHead {
@@ -28,7 +36,7 @@ class LinearHead {
              int64_t ignore_index, const std::optional<at::Tensor>& valid_rows_M = std::nullopt);
   // Of the tokens that valid_T (bool [T]) marks, or of all, without targets.
   LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
-             const std::optional<at::Tensor>& valid_T);
+             const std::optional<at::Tensor>& bias_V, const std::optional<at::Tensor>& valid_T);
 
   int64_t num_valid() const { return hidden_MH_.size(0); }
 

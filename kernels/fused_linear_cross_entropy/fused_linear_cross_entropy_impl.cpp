@@ -4,6 +4,7 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/head_buffers.h"
 #include "kernels/common/linear_head.h"
 #include "kernels/common/path_of.h"
 
@@ -16,12 +17,6 @@ at::Tensor None(const at::Tensor& like) { return at::empty({0}, like.options());
 
 c10::TensorOptions Compute(const at::Tensor& hidden) {
   return hidden.options().dtype(ComputeDtype(hidden));
-}
-
-// Of the hidden's gradient until backward multiplies it with the upstream one: on a GPU a 16-bit
-// one would be rounded twice.
-at::ScalarType KeptDtype(const at::Tensor& hidden) {
-  return hidden.device().is_cuda() ? ComputeDtype(hidden) : hidden.scalar_type();
 }
 
 // Of a chunk of rows: the sum of their losses, float64, without `scale`; statistics if asked for.
@@ -113,20 +108,10 @@ void Check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
   CheckSameDevice(weight_arg, {kOp, "hidden", hidden});
 }
 
-void CheckBuffer(const char* name, const OptionalTensor& buffer, const at::Tensor& hidden,
-                 c10::SymIntArrayRef shape, const char* meaning) {
-  if (!buffer.has_value()) return;
-  const Arg arg{kOp, name, *buffer};
-  CheckDtype(arg, ComputeDtype(hidden));
-  CheckShape(arg, shape, meaning);
-  CheckSameDevice(arg, {kOp, "hidden", hidden});
-  CheckContiguous(arg);
-}
-
 void CheckBuffers(const at::Tensor& hidden, const at::Tensor& weight,
                   const OptionalTensor& grad_weight, const OptionalTensor& grad_bias) {
-  CheckBuffer("grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
-  CheckBuffer("grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
+  CheckHeadBuffer(kOp, "grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
+  CheckHeadBuffer(kOp, "grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
 }
 
 }  // namespace
@@ -140,7 +125,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
   auto [loss, entropy, is_top1, grad_hidden] =
       Run(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden,
-          KeptDtype(hidden));
+          KeptGradientDtype(hidden));
   return {loss,
           entropy,
           is_top1,
@@ -183,9 +168,9 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
   return {loss,
           entropy,
           is_top1,
-          need_hidden
-              ? at::empty_symint(hidden.sym_sizes(), hidden.options().dtype(KeptDtype(hidden)))
-              : grad_hidden,
+          need_hidden ? at::empty_symint(hidden.sym_sizes(),
+                                         hidden.options().dtype(KeptGradientDtype(hidden)))
+                      : grad_hidden,
           need_weight ? at::empty_symint(weight.sym_sizes(), Compute(hidden)) : None(hidden),
           need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), Compute(hidden))
                                         : None(hidden)};

@@ -12,13 +12,15 @@ at::Tensor FusedLinearJsd(const at::Tensor& student_hidden, const at::Tensor& st
                           const std::optional<at::Tensor>& label,
                           const FusedLinearJsdOptions& options) {
   RecordPath(Op::kFusedLinearJsd, Path::kBaseline);
-  const auto log_probs = [&](const at::Tensor& hidden, const at::Tensor& weight) {
-    const at::Tensor logits = at::linear(hidden, weight).to(ComputeDtype(hidden));
+  const auto log_probs = [&](const at::Tensor& hidden, const at::Tensor& weight,
+                             const std::optional<at::Tensor>& bias) {
+    const at::Tensor logits = at::linear(hidden, weight, bias).to(ComputeDtype(hidden));
     return at::log_softmax(logits / options.temperature, -1);
   };
-  const at::Tensor log_p = log_probs(teacher_hidden, teacher_weight).detach();
-  return JsdUnrecorded(log_probs(student_hidden, student_weight), log_p, label,
-                       {.beta = options.beta, .ignore_index = options.ignore_index});
+  const at::Tensor log_p =
+      log_probs(teacher_hidden, teacher_weight, options.teacher_bias_V).detach();
+  return JsdUnrecorded(log_probs(student_hidden, student_weight, options.student_bias_V), log_p,
+                       label, {.beta = options.beta, .ignore_index = options.ignore_index});
 }
 
 }  // namespace liger::kernels::baseline

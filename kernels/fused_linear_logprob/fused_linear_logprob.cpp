@@ -105,6 +105,7 @@ class Function : public torch::autograd::Function<Function> {
       ctx->saved_data["grad_bias"] = grad_bias;
     }
     ctx->saved_data["keep_unit_grad"] = keep_unit_grad;
+    ctx->saved_data["dtype"] = static_cast<int64_t>(hidden.scalar_type());
     ctx->saved_data["ignore_index"] = options.ignore_index;
     ctx->saved_data["softcap"] = options.map.softcap;
     ctx->saved_data["temperature"] = options.map.temperature;
@@ -121,7 +122,8 @@ class Function : public torch::autograd::Function<Function> {
     const at::Tensor& grad_logp = grads[0];
     if (ctx->saved_data["keep_unit_grad"].toBool()) {
       const at::Tensor unit_grad = ctx->get_saved_variables()[0];
-      out[0] = (unit_grad * grad_logp.unsqueeze(1)).to(unit_grad.scalar_type());
+      const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["dtype"].toInt());
+      out[0] = (unit_grad * grad_logp.unsqueeze(1)).to(dtype);
     } else if (ctx->saved_data["grad_weight"].isTensor() ||
                ctx->saved_data["grad_bias"].isTensor()) {
       out[0] = IntoBuffers(ctx, grad_logp);

@@ -4,6 +4,7 @@
 
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/head_buffers.h"
 #include "kernels/common/linear_head.h"
 #include "kernels/common/path_of.h"
 
@@ -30,16 +31,6 @@ void CheckBackward(const at::Tensor& grad_logp, const at::Tensor& hidden, const 
   CheckDtype(lse_arg, at::kDouble);
   CheckShape(lse_arg, target.sym_sizes(), "[T]");
   CheckSameDevice(lse_arg, hidden_arg);
-}
-
-void CheckBuffer(const char* name, const OptionalTensor& buffer, const at::Tensor& hidden,
-                 c10::SymIntArrayRef shape, const char* meaning) {
-  if (!buffer.has_value()) return;
-  const Arg arg{kOp, name, *buffer};
-  CheckDtype(arg, ComputeDtype(hidden));
-  CheckShape(arg, shape, meaning);
-  CheckSameDevice(arg, {kOp, "hidden", hidden});
-  CheckContiguous(arg);
 }
 
 // Of z as the head's options map it.
@@ -91,7 +82,8 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   RecordPath(Op::kFusedLinearLogprob, PathOf(hidden));
   const LinearHead head(kOp, hidden, weight, target, bias, head_options.ignore_index,
                         head_options.valid_rows_M);
-  LinearHeadGradients unit_gradient(head, keep_unit_grad, std::nullopt, std::nullopt);
+  LinearHeadGradients unit_gradient(head, keep_unit_grad, std::nullopt, std::nullopt, /*scale=*/1,
+                                    KeptGradientDtype(hidden));
   const auto options = Compute(hidden);
   const int64_t M = head.num_valid(), S = token_stats ? M : 0;
   const at::Tensor minus_one = at::full({M}, -1, options);
@@ -152,8 +144,8 @@ at::Tensor BackwardAccumulate(const at::Tensor& grad_logp, const at::Tensor& hid
                               const HeadOptions& options, bool need_hidden) {
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
   CheckOptions(hidden, options);
-  CheckBuffer("grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
-  CheckBuffer("grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
+  CheckHeadBuffer(kOp, "grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
+  CheckHeadBuffer(kOp, "grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
   return RunBackward(grad_logp, hidden, weight, target, bias, logsumexp, grad_weight, grad_bias,
                      options, need_hidden);
 }
@@ -175,7 +167,9 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
           per_token(token_stats, compute),
           per_token(token_stats, compute),
           per_token(true, at::kDouble),
-          keep_unit_grad ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden)};
+          keep_unit_grad ? at::empty_symint(hidden.sym_sizes(),
+                                            hidden.options().dtype(KeptGradientDtype(hidden)))
+                         : None(hidden)};
 }
 
 BackwardResult BackwardMeta(const at::Tensor& grad_logp, const at::Tensor& hidden,

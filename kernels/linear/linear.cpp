@@ -3,6 +3,8 @@
 #include <torch/library.h>
 #include <torch/torch.h>
 
+#include <limits>
+
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
@@ -106,11 +108,15 @@ void AccumulateWeightGrad(at::Tensor& grad_weight, const at::Tensor& grad, const
 class Function : public torch::autograd::Function<Function> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
-                            const at::Tensor& weight, const OptionalTensor& bias) {
+                            const at::Tensor& weight, const OptionalTensor& bias,
+                            bool with_product) {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({x, weight});
     ctx->saved_data["has_bias"] = bias.has_value();
-    return Linear(x, weight, bias);
+    if (with_product) return Linear(x, weight, bias);
+    Check(x, weight, bias);
+    return at::full({}, std::numeric_limits<double>::quiet_NaN(), x.options())
+        .expand_symint(OutputShape(x, weight));
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
@@ -123,12 +129,12 @@ class Function : public torch::autograd::Function<Function> {
     auto [dx, dweight, dbias] =
         op.call(grads[0], saved[0], saved[1], need_x, need_weight, need_bias);
     return {need_x ? dx : at::Tensor(), need_weight ? dweight : at::Tensor(),
-            need_bias ? dbias : at::Tensor()};
+            need_bias ? dbias : at::Tensor(), at::Tensor()};
   }
 };
 
 at::Tensor WithAutograd(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
-  return Function::apply(x, weight, bias);
+  return Function::apply(x, weight, bias, /*with_product=*/true);
 }
 
 TORCH_LIBRARY_FRAGMENT(liger, m) {
@@ -157,6 +163,11 @@ TORCH_LIBRARY_IMPL(liger, Meta, m) {
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
   static const auto op = FindOp<decltype(Forward)>("liger::linear");
   return op.call(x, weight, bias);
+}
+
+at::Tensor LinearForGradients(const at::Tensor& x, const at::Tensor& weight,
+                              const OptionalTensor& bias) {
+  return Function::apply(x, weight, bias, /*with_product=*/false);
 }
 
 }  // namespace liger::kernels

@@ -22,6 +22,12 @@ namespace liger::kernels {
 at::Tensor Linear(const at::Tensor& x_xK, const at::Tensor& weight_NK,
                   const std::optional<at::Tensor>& bias_N = std::nullopt);
 
+// Linear as far as gradients go: its node in their graph, without the product, for a layer that is
+// computed again for its gradients alone (activation checkpointing), where nobody reads the result:
+// NaN in the right shape, without memory of its own.
+at::Tensor LinearForGradients(const at::Tensor& x_xK, const at::Tensor& weight_NK,
+                              const std::optional<at::Tensor>& bias_N = std::nullopt);
+
 // The library behind float32 matrix products on the CPU, and the three products of a layer.
 enum class GemmLibrary { kMkl, kOneDnn };
 enum class GemmKind { kForward, kInputGrad, kWeightGrad };

@@ -71,8 +71,9 @@ Result Tvd(const at::Tensor& p, const at::Tensor& q, const at::Tensor& label, Re
 
 namespace {
 
-// log_softmax(hidden weight^T / temperature).
-at::Tensor HeadLogProbs(const at::Tensor& hidden, const at::Tensor& weight, double temperature) {
+// log_softmax((hidden weight^T + bias) / temperature).
+at::Tensor HeadLogProbs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                        double temperature) {
   const int64_t T = hidden.size(0), H = hidden.size(1), V = weight.size(0);
   const auto X = hidden.accessor<double, 2>(), W = weight.accessor<double, 2>();
   at::Tensor out = at::zeros({T, V}, at::kDouble);
@@ -80,6 +81,7 @@ at::Tensor HeadLogProbs(const at::Tensor& hidden, const at::Tensor& weight, doub
   for (int64_t t = 0; t < T; ++t) {
     double top = -std::numeric_limits<double>::infinity(), sum = 0;
     for (int64_t v = 0; v < V; ++v) {
+      Z[t][v] = bias.data_ptr<double>()[v] / temperature;
       for (int64_t h = 0; h < H; ++h) Z[t][v] += X[t][h] * W[v][h] / temperature;
       top = std::max(top, Z[t][v]);
     }
@@ -94,28 +96,30 @@ at::Tensor HeadLogProbs(const at::Tensor& hidden, const at::Tensor& weight, doub
 // With g = d loss / d log_q: d loss / d z_v = (g_v - q_v sum of g) / temperature.
 Result FusedLinearJsd(const at::Tensor& hidden, const at::Tensor& weight,
                       const at::Tensor& teacher_hidden, const at::Tensor& teacher_weight,
-                      const at::Tensor& label, double beta, double temperature,
+                      const at::Tensor& label, const at::Tensor& bias,
+                      const at::Tensor& teacher_bias, double beta, double temperature,
                       const at::Tensor& grad) {
   const int64_t T = hidden.size(0), H = hidden.size(1), V = weight.size(0);
-  const at::Tensor log_q = HeadLogProbs(hidden, weight, temperature);
-  const at::Tensor log_p = HeadLogProbs(teacher_hidden, teacher_weight, temperature);
+  const at::Tensor log_q = HeadLogProbs(hidden, weight, bias, temperature);
+  const at::Tensor log_p = HeadLogProbs(teacher_hidden, teacher_weight, teacher_bias, temperature);
   const Result jsd = Jsd(log_q, log_p, label, beta, grad);
   const auto X = hidden.accessor<double, 2>(), W = weight.accessor<double, 2>();
   const auto G = jsd.grads[0].accessor<double, 2>(), LogQ = log_q.accessor<double, 2>();
-  at::Tensor dh = at::zeros_like(hidden), dw = at::zeros_like(weight);
+  at::Tensor dh = at::zeros_like(hidden), dw = at::zeros_like(weight), db = at::zeros_like(bias);
   auto DX = dh.accessor<double, 2>(), DW = dw.accessor<double, 2>();
   for (int64_t t = 0; t < T; ++t) {
     double sum = 0;
     for (int64_t v = 0; v < V; ++v) sum += G[t][v];
     for (int64_t v = 0; v < V; ++v) {
       const double dz = (G[t][v] - std::exp(LogQ[t][v]) * sum) / temperature;
+      db.data_ptr<double>()[v] += dz;
       for (int64_t h = 0; h < H; ++h) {
         DX[t][h] += dz * W[v][h];
         DW[v][h] += dz * X[t][h];
       }
     }
   }
-  return {jsd.outputs, {dh, dw}};
+  return {jsd.outputs, {dh, dw, db}};
 }
 
 }  // namespace liger::kernels::reference

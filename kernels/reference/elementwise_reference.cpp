@@ -57,13 +57,22 @@ Result RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps, double
 
 namespace {
 
+// Which table of [3, T, R] pair i takes; 0 of the one of [1, T, R].
+int64_t AxisOf(int64_t i, at::IntArrayRef section) {
+  int64_t axis = 0, end = section.empty() ? i + 1 : section[0];
+  while (i >= end) end += section[static_cast<size_t>(++axis)];
+  return axis;
+}
+
 // Element i of the rotation of x and the transpose of that rotation, from the definition
 // y = x * cos + rotate_half(x) * sin.
 void RopeOne(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
-             const at::Tensor& grad, at::Tensor& y, at::Tensor& dx) {
-  const int64_t T = x.size(0), N = x.size(1), D = x.size(2), R = cos.size(1);
+             const at::Tensor& grad, at::IntArrayRef section, at::Tensor& y, at::Tensor& dx) {
+  const int64_t T = x.size(0), N = x.size(1), D = x.size(2), R = cos.size(-1);
   const auto X = x.accessor<double, 3>(), G = grad.accessor<double, 3>();
-  const auto C = cos.accessor<double, 2>(), S = sin.accessor<double, 2>();
+  const at::Tensor cos_ATR = section.empty() ? cos.unsqueeze(0) : cos;
+  const at::Tensor sin_ATR = section.empty() ? sin.unsqueeze(0) : sin;
+  const auto C = cos_ATR.accessor<double, 3>(), S = sin_ATR.accessor<double, 3>();
   auto Y = y.accessor<double, 3>(), DX = dx.accessor<double, 3>();
   for (int64_t t = 0; t < T; ++t) {
     for (int64_t n = 0; n < N; ++n) {
@@ -75,9 +84,11 @@ void RopeOne(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
         }
         const int64_t partner = i < R / 2 ? i + R / 2 : i - R / 2;
         const double sign = i < R / 2 ? -1 : 1;
-        Y[t][n][i] = X[t][n][i] * C[t][i] + sign * X[t][n][partner] * S[t][i];
-        DX[t][n][i] += G[t][n][i] * C[t][i];
-        DX[t][n][partner] += G[t][n][i] * sign * S[t][i];
+        const int64_t axis = AxisOf(i % (R / 2), section);
+        const double c = C[axis][t][i], s = S[axis][t][i];
+        Y[t][n][i] = X[t][n][i] * c + sign * X[t][n][partner] * s;
+        DX[t][n][i] += G[t][n][i] * c;
+        DX[t][n][partner] += G[t][n][i] * sign * s;
       }
     }
   }
@@ -86,11 +97,11 @@ void RopeOne(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin,
 }  // namespace
 
 Result Rope(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos, const at::Tensor& sin,
-            const at::Tensor& grad_q, const at::Tensor& grad_k) {
+            const at::Tensor& grad_q, const at::Tensor& grad_k, at::IntArrayRef section) {
   at::Tensor q_out = at::zeros_like(q), k_out = at::zeros_like(k);
   at::Tensor dq = at::zeros_like(q), dk = at::zeros_like(k);
-  RopeOne(q, cos, sin, grad_q, q_out, dq);
-  RopeOne(k, cos, sin, grad_k, k_out, dk);
+  RopeOne(q, cos, sin, grad_q, section, q_out, dq);
+  RopeOne(k, cos, sin, grad_k, section, k_out, dk);
   return {{q_out, k_out}, {dq, dk}};
 }
 

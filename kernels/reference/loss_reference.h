@@ -21,10 +21,11 @@ Result Jsd(const at::Tensor& log_q_NV, const at::Tensor& log_p_NV, const at::Ten
 Result Tvd(const at::Tensor& p_NV, const at::Tensor& q_NV, const at::Tensor& label_N,
            Reduction reduction, const at::Tensor& grad);
 
-// grads: of the student's hidden states and of its weight.
+// grads: of the student's hidden states, its weight and its bias.
 Result FusedLinearJsd(const at::Tensor& student_hidden_TH, const at::Tensor& student_weight_VH,
                       const at::Tensor& teacher_hidden_TK, const at::Tensor& teacher_weight_VK,
-                      const at::Tensor& label_T, double beta, double temperature,
+                      const at::Tensor& label, const at::Tensor& bias,
+                      const at::Tensor& teacher_bias_T, double beta, double temperature,
                       const at::Tensor& grad);
 
 }  // namespace liger::kernels::reference

@@ -96,8 +96,14 @@ OpCase RmsNormCase(const std::string& name, RmsNormCasting casting, double offse
               }};
 }
 
-// `rotary`: R of a head of size D.
-OpCase RopeCase(const std::string& name, std::function<int64_t(int64_t)> rotary) {
+// `rotary`: R of a head of size D. `multimodal`: sections of a quarter, a quarter and the rest.
+OpCase RopeCase(const std::string& name, std::function<int64_t(int64_t)> rotary,
+                bool multimodal = false) {
+  const auto section = [=](const Tensors& in) -> std::vector<int64_t> {
+    if (!multimodal) return {};
+    const int64_t half = in[2].size(-1) / 2, quarter = half / 4;
+    return {quarter, quarter, half - 2 * quarter};
+  };
   return {.name = name,
           .op = "rope",
           .shapes = {{"one_token", 1, 8, 2},
@@ -105,24 +111,26 @@ OpCase RopeCase(const std::string& name, std::function<int64_t(int64_t)> rotary)
                      {"smollm2", 101, 64, 9},
                      {"no_tokens", 0, 8, 2}},
           .make = [=](const OpShape& s, c10::ScalarType dtype) -> Tensors {
-            const at::Tensor angle = at::randn({s.tokens, rotary(s.width)}) * 3;
+            const int64_t R = rotary(s.width);
+            const at::Tensor angle =
+                (multimodal ? at::randn({3, s.tokens, R}) : at::randn({s.tokens, R})) * 3;
             return {Randn({s.tokens, s.vocab, s.width}, dtype),
                     Randn({s.tokens, (s.vocab + 2) / 3, s.width}, dtype), angle.cos().to(dtype),
                     angle.sin().to(dtype)};
           },
           .differentiable = {true, true, false, false},
-          .ours = [](const Tensors& in) -> Tensors {
-            auto [q, k] = Rope(in[0], in[1], in[2], in[3]);
+          .ours = [=](const Tensors& in) -> Tensors {
+            auto [q, k] = Rope(in[0], in[1], in[2], in[3], section(in));
             return {q, k};
           },
-          .baseline = [](const Tensors& in) -> Tensors {
-            auto [q, k] = baseline::Rope(in[0], in[1], in[2], in[3]);
+          .baseline = [=](const Tensors& in) -> Tensors {
+            auto [q, k] = baseline::Rope(in[0], in[1], in[2], in[3], section(in));
             return {q, k};
           },
           .num_differentiable_outputs = 2,
           .reference =
-              [](const Tensors& in, const Tensors& g) {
-                return reference::Rope(in[0], in[1], in[2], in[3], g[0], g[1]);
+              [=](const Tensors& in, const Tensors& g) {
+                return reference::Rope(in[0], in[1], in[2], in[3], g[0], g[1], section(in));
               }};
 }
 
@@ -256,6 +264,8 @@ const std::vector<OpCase>& OpTable() {
         RmsNormCase("rms_norm_plain", RmsNormCasting::kNone, 0),
         RopeCase("rope", [](int64_t D) { return D; }),
         RopeCase("rope_partial", [](int64_t D) { return D / 4 * 2; }),
+        RopeCase(
+            "rope_multimodal", [](int64_t D) { return D; }, /*multimodal=*/true),
         SwigluCase(),
         CrossEntropyCase(),
         FusedLinearCrossEntropyCase(),

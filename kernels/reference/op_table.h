@@ -42,6 +42,8 @@ struct OpCase {
   std::function<reference::Result(const Tensors& inputs, const Tensors& grads)> reference;
   // Index of the target among the inputs, or -1.
   int target = -1;
+  // Index of a label that only says which rows count (kIgnoreIndex: not), or -1.
+  int label = -1;
   // Integer inputs whatever the dtype, exact outputs, nothing differentiable.
   bool integral = false;
 };

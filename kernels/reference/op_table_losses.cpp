@@ -130,8 +130,10 @@ OpCase TvdCase(const std::string& name, Reduction reduction) {
               }};
 }
 
-// The teacher's hidden states are five wider than the student's.
-OpCase FusedLinearJsdCase(const std::string& name, const FusedLinearJsdOptions& options) {
+// The teacher's hidden states are five wider than the student's. Inputs: the four of the heads,
+// label, student's and teacher's bias, which without `biased` the op does not get.
+OpCase FusedLinearJsdCase(const std::string& name, const FusedLinearJsdOptions& options,
+                          bool biased = false) {
   std::vector<OpShape> shapes = {
       {"one_token", 1, 16, 33},
       {"ragged", 29, 24, 517},
@@ -145,26 +147,42 @@ OpCase FusedLinearJsdCase(const std::string& name, const FusedLinearJsdOptions& 
       {"very_wide", 3, 8, 200064, 1, true}};
   // Chunks do not ask what is computed of them, and take their time on a CPU.
   if (name == "fused_linear_jsd") shapes.push_back({"two_chunks", 66, 3, 131101});
+  const auto with_biases = [=](const Tensors& in) {
+    FusedLinearJsdOptions with = options;
+    if (biased) with.student_bias_V = in[5], with.teacher_bias_V = in[6];
+    return with;
+  };
   return {.name = name,
           .op = "fused_linear_jsd",
           .shapes = shapes,
-          .make = [](const OpShape& s, c10::ScalarType dtype) -> Tensors {
-            return {Randn({s.tokens, s.width}, dtype), Randn({s.vocab, s.width}, dtype),
-                    Randn({s.tokens, s.width + 5}, dtype), Randn({s.vocab, s.width + 5}, dtype),
-                    Targets(s)};
+          .make = [=](const OpShape& s, c10::ScalarType dtype) -> Tensors {
+            const auto bias = [&] {
+              return biased ? Randn({s.vocab}, dtype) : at::zeros({s.vocab}, dtype);
+            };
+            return {Randn({s.tokens, s.width}, dtype),
+                    Randn({s.vocab, s.width}, dtype),
+                    Randn({s.tokens, s.width + 5}, dtype),
+                    Randn({s.vocab, s.width + 5}, dtype),
+                    Targets(s),
+                    bias(),
+                    bias()};
           },
-          .differentiable = {true, true, false, false, false},
+          .differentiable = {true, true, false, false, false, biased, false},
           .ours = [=](const Tensors& in) -> Tensors {
-            return {FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], options)};
+            return {FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], with_biases(in))};
           },
           .baseline = [=](const Tensors& in) -> Tensors {
-            return {baseline::FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], options)};
+            return {baseline::FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], with_biases(in))};
           },
           .reference =
               [=](const Tensors& in, const Tensors& g) {
-                return reference::FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], options.beta,
-                                                 options.temperature, g[0]);
-              }};
+                auto result =
+                    reference::FusedLinearJsd(in[0], in[1], in[2], in[3], in[4], in[5], in[6],
+                                              options.beta, options.temperature, g[0]);
+                if (!biased) result.grads.resize(2);
+                return result;
+              },
+          .label = 4};
 }
 
 }  // namespace
@@ -196,6 +214,7 @@ std::vector<OpCase> LossCases() {
           JsdCase("jsd_reverse_kl", 1),
           FusedLinearJsdCase("fused_linear_jsd", {}),
           FusedLinearJsdCase("fused_linear_jsd_warm", {.beta = 0.2, .temperature = 2.5}),
+          FusedLinearJsdCase("fused_linear_jsd_biased", {.beta = 0.3, .temperature = 1.5}, true),
           FusedLinearJsdCase("fused_linear_jsd_forward_kl", {.beta = 0}),
           FusedLinearJsdCase("fused_linear_jsd_reverse_kl", {.beta = 1, .temperature = 0.7}),
           TvdCase("tvd", Reduction::kBatchMean),

@@ -22,7 +22,8 @@ Result RmsNorm(const at::Tensor& x_TH, const at::Tensor& weight_H, double eps, d
                const at::Tensor& grad_TH);
 
 Result Rope(const at::Tensor& q_TND, const at::Tensor& k_TKD, const at::Tensor& cos_TR,
-            const at::Tensor& sin_TR, const at::Tensor& grad_q, const at::Tensor& grad_k);
+            const at::Tensor& sin_TR, const at::Tensor& grad_q, const at::Tensor& grad_k,
+            at::IntArrayRef mrope_section = {});
 
 Result Swiglu(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& grad);
 

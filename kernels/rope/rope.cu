@@ -47,8 +47,10 @@ __device__ __forceinline__ Head<T> HeadOf(const RopeHeads& q, const RopeHeads& k
 // What a token's heads share of the tables comes from the L1 cache.
 template <typename T, typename C, int VEC>
 __global__ void __launch_bounds__(kMaxThreads)
-    RopeKernel(int D, int R, RopeHeads q, RopeHeads k, const C* __restrict__ cos,
-               const C* __restrict__ sin, bool backward, int lanes) {
+    RopeKernel(int D, RopeHeads q, RopeHeads k, RopeTables tables, bool backward, int lanes) {
+  const int R = static_cast<int>(tables.R);
+  const C* __restrict__ cos = static_cast<const C*>(tables.cos);
+  const C* __restrict__ sin = static_cast<const C*>(tables.sin);
   const int64_t t = blockIdx.x;
   const int half = R / 2;
   const int64_t items = (q.heads + k.heads) * lanes;
@@ -56,8 +58,10 @@ __global__ void __launch_bounds__(kMaxThreads)
     const int d = static_cast<int>(item % lanes) * VEC;
     const auto [x, y] = HeadOf<T>(q, k, t, item / lanes, d);
     const Pack<T, VEC> a = LoadOnce<VEC>(x), b = LoadOnce<VEC>(x + half);
-    const C* c = cos + t * R + d;
-    const C* s = sin + t * R + d;
+    const int axis = (d >= tables.first_end) + (d >= tables.second_end);
+    const int64_t entry = (axis * int64_t{gridDim.x} + t) * R + d;
+    const C* c = cos + entry;
+    const C* s = sin + entry;
     const Entries<C, VEC> c0(c), c1(c + half), s0(s), s1(s + half);
     float fa[VEC], fb[VEC], first[VEC], second[VEC];
     Unpack(a, fa);
@@ -86,24 +90,25 @@ bool Divides(int wide, const RopeHeads& side) {
 
 }  // namespace
 
-Error Rope(const Queue& queue, Dtype dtype, Dtype table_dtype, int64_t T, int64_t D, int64_t R,
-           const RopeHeads& q, const RopeHeads& k, const void* cos, const void* sin,
-           bool backward) {
+Error Rope(const Queue& queue, Dtype dtype, int64_t T, int64_t D, const RopeHeads& q,
+           const RopeHeads& k, const RopeTables& tables, bool backward) {
   if (T == 0 || q.heads + k.heads == 0) return 0;
   const int wide = dtype == Dtype::kFloat ? 4 : 8;
-  const bool vectors = R / 2 % wide == 0 && Divides(wide, q) && Divides(wide, k) &&
-                       IsAligned(cos) && IsAligned(sin);
+  const int64_t R = tables.R;
+  // No thread's pairs lie across the end of a section.
+  const bool vectors = R / 2 % wide == 0 && tables.first_end % wide == 0 &&
+                       tables.second_end % wide == 0 && Divides(wide, q) && Divides(wide, k) &&
+                       IsAligned(tables.cos) && IsAligned(tables.sin);
   DispatchDtype(dtype, [&](auto t) {
     using E = typename decltype(t)::type;
     const auto run = [&](auto c, auto vec) {
       using C = typename decltype(c)::type;
       const int lanes = static_cast<int>(R / 2 / vec());
       const int64_t items = (q.heads + k.heads) * lanes;
-      const auto threads = static_cast<unsigned>(
-          std::clamp<int64_t>((items + 31) / 32 * 32, 32, kMaxThreads));
+      const auto threads =
+          static_cast<unsigned>(std::clamp<int64_t>((items + 31) / 32 * 32, 32, kMaxThreads));
       RopeKernel<E, C, vec()><<<static_cast<unsigned>(T), threads, 0, StreamOf(queue)>>>(
-          static_cast<int>(D), static_cast<int>(R), q, k, static_cast<const C*>(cos),
-          static_cast<const C*>(sin), backward, lanes);
+          static_cast<int>(D), q, k, tables, backward, lanes);
     };
     const auto with_table = [&](auto c) {
       if (vectors) {
@@ -112,7 +117,7 @@ Error Rope(const Queue& queue, Dtype dtype, Dtype table_dtype, int64_t T, int64_
         run(c, std::integral_constant<int, 1>{});
       }
     };
-    if (table_dtype == dtype) {
+    if (tables.dtype == dtype) {
       with_table(t);
     } else {
       with_table(TypeTag<float>{});

@@ -18,14 +18,28 @@ at::Tensor Rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
   return R == D ? y : at::cat({y, x.narrow(-1, R, D - R)}, -1);
 }
 
+// Split by the sections twice, the i-th part of the axis i mod 3.
+at::Tensor OneTable(const at::Tensor& table, at::IntArrayRef section) {
+  if (section.empty()) return table;
+  std::vector<int64_t> widths = section.vec();
+  widths.insert(widths.end(), section.begin(), section.end());
+  const auto parts = table.split_with_sizes(widths, -1);
+  std::vector<at::Tensor> chosen;
+  for (size_t i = 0; i < parts.size(); ++i) chosen.push_back(parts[i][static_cast<int64_t>(i % 3)]);
+  return at::cat(chosen, -1);
+}
+
 }  // namespace
 
 std::pair<at::Tensor, at::Tensor> Rope(const at::Tensor& q, const at::Tensor& k,
-                                       const at::Tensor& cos_TR, const at::Tensor& sin_TR) {
+                                       const at::Tensor& cos_TR, const at::Tensor& sin_TR,
+                                       at::IntArrayRef mrope_section) {
   RecordPath(Op::kRope, Path::kBaseline);
   // transformers rounds cos and sin to the hidden states' dtype.
-  const at::Tensor cos = cos_TR.to(q.scalar_type()).unsqueeze(1);
-  const at::Tensor sin = sin_TR.to(q.scalar_type()).unsqueeze(1);
+  const auto table = [&](const at::Tensor& t) {
+    return OneTable(t.to(q.scalar_type()), mrope_section).unsqueeze(1);
+  };
+  const at::Tensor cos = table(cos_TR), sin = table(sin_TR);
   return {Rotate(q, cos, sin), Rotate(k, cos, sin)};
 }
 

@@ -26,6 +26,20 @@ at::Tensor RotateAten(const at::Tensor& x_TND, const at::Tensor& cos_TR, const a
 
 }  // namespace
 
+at::Tensor OneRopeTable(const at::Tensor& table, at::IntArrayRef section) {
+  if (section.empty()) return table;
+  std::vector<at::Tensor> parts;
+  int64_t begin = 0;
+  for (int half = 0; half < 2; ++half) {
+    for (int64_t axis = 0; axis < 3; ++axis) {
+      const int64_t width = section[static_cast<size_t>(axis)];
+      parts.push_back(table.select(0, axis).narrow(1, begin, width));
+      begin += width;
+    }
+  }
+  return at::cat(parts, 1);
+}
+
 void RopeIntoCpu(const at::Tensor& x, const at::Tensor& cos_TR, const at::Tensor& sin_TR,
                  RopeDirection direction, const at::Tensor& y) {
   const int64_t T = x.size(0), N = x.size(1), D = x.size(2), R = cos_TR.size(1);
@@ -54,8 +68,8 @@ void RopeIntoCpu(const at::Tensor& x, const at::Tensor& cos_TR, const at::Tensor
 
 #ifdef LIGER_WITH_CUDA
 void RopeIntoCuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos_TR,
-                  const at::Tensor& sin_TR, RopeDirection direction, const at::Tensor& y_q,
-                  const at::Tensor& y_k) {
+                  const at::Tensor& sin_TR, at::IntArrayRef section, RopeDirection direction,
+                  const at::Tensor& y_q, const at::Tensor& y_k) {
   const cuda::Scope scope(q);
   // One dtype for both: the wider of the two.
   const bool widen = cos_TR.scalar_type() != sin_TR.scalar_type();
@@ -72,10 +86,16 @@ void RopeIntoCuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& co
             .y_token = y.stride(0),
             .y_head = y.stride(1)};
   };
-  cuda::CheckLaunch("rope", cuda::Rope(scope.queue(), cuda::DtypeOf(q), cuda::DtypeOf(cos),
-                                       q.size(0), q.size(2), cos.size(1), heads(q, y_q),
-                                       heads(k, y_k), cos.const_data_ptr(), sin.const_data_ptr(),
-                                       direction == RopeDirection::kBackward));
+  const cuda::RopeTables tables{
+      .dtype = cuda::DtypeOf(cos),
+      .R = cos.size(-1),
+      .cos = cos.const_data_ptr(),
+      .sin = sin.const_data_ptr(),
+      .first_end = section.empty() ? cos.size(-1) / 2 : section[0],
+      .second_end = section.empty() ? cos.size(-1) / 2 : section[0] + section[1]};
+  cuda::CheckLaunch("rope",
+                    cuda::Rope(scope.queue(), cuda::DtypeOf(q), q.size(0), q.size(2), heads(q, y_q),
+                               heads(k, y_k), tables, direction == RopeDirection::kBackward));
 }
 #endif
 

@@ -13,10 +13,19 @@ struct RopeHeads {
   int64_t x_token, x_head, y_token, y_head;
 };
 
-// Rotates q and k; see rope.h. cos and sin are contiguous [T, R].
-Error Rope(const Queue& queue, Dtype dtype, Dtype table_dtype, int64_t T, int64_t D, int64_t R,
-           const RopeHeads& q, const RopeHeads& k, const void* cos, const void* sin,
-           bool backward);
+// Contiguous [T, R], or [3, T, R] of multimodal positions: pair i of R/2 takes the first table for
+// i < first_end, the second for i < second_end, and else the third.
+struct RopeTables {
+  Dtype dtype;
+  int64_t R;
+  const void* cos;
+  const void* sin;
+  int64_t first_end, second_end;  // R/2 both: one table
+};
+
+// Rotates q and k; see rope.h.
+Error Rope(const Queue& queue, Dtype dtype, int64_t T, int64_t D, const RopeHeads& q,
+           const RopeHeads& k, const RopeTables& tables, bool backward);
 
 }  // namespace liger::kernels::cuda
 

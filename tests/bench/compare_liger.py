@@ -1,6 +1,7 @@
 """Our ops beside Liger's, TRL's and PyTorch's, interleaved on the same tensors.
 
-usage: compare_liger.py [--ops TEXT,TEXT] [--quick] [--tiny] [--no-compile] [--seconds N] [--json FILE]
+usage: compare_liger.py [--ops TEXT,TEXT] [--compile TEXT,TEXT | --no-compile] [--compile-limit N] [--quick] [--tiny]
+                        [--seconds N] [--json FILE]
 
 Loads our library (torch.ops.load_library) beside liger-kernel 0.8.5 and trl 1.16.0 where those are
 installed; LIGER_KERNEL_IMPL=cutedsl chooses Liger's CuTe kernels where its compiler is installed. Without a GPU the
@@ -11,10 +12,14 @@ A line an op, mode and implementation: p20, p50 and p80 of its times; what share
 for heads, time over that of the same products through cuBLAS; the most memory beyond tensors given and returned;
 relative L2 error of results and gradients against float64, over the op's first rows.
 
---ops: only ops whose name contains one of these; --quick: fewer runs; --seconds: skip what is left after that.
+--ops: only ops whose name contains one of these; --compile: torch.compile's column for these alone (it takes 10 s and
+more an op and mode); --compile-limit: seconds that one compilation may take, after which its row says so; --quick: fewer
+runs; --seconds: skip what is left after that.
 """
 
 import argparse
+import contextlib
+import signal
 import sys
 import time
 
@@ -140,6 +145,27 @@ def extra_bytes(case, prepare, timed):
     return max(0, torch.cuda.max_memory_allocated() - before - kept)
 
 
+def named(op, parts):
+    """Whether the op's name contains one of these, separated by commas."""
+    return any(part in op.name for part in parts.split(","))
+
+
+@contextlib.contextmanager
+def time_limit(seconds):
+    """Raises TimeoutError inside after so many seconds; 0: never."""
+
+    def give_up(*_):
+        raise TimeoutError(f"torch.compile took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 class Comparison:
     def __init__(self, arguments, device):
         self.arguments, self.device = arguments, device
@@ -150,7 +176,7 @@ class Comparison:
 
     def calls(self, op):
         calls = dict(op.impls)
-        if self.arguments.no_compile:
+        if self.arguments.no_compile or not named(op, self.arguments.compile):
             calls.pop(COMPILE, None)
         if COMPILE in calls:
             torch._dynamo.reset()
@@ -181,7 +207,8 @@ class Comparison:
         for name, call in calls.items():
             prepare, timed = case.runner(mode, call)
             try:
-                first[name] = min(self.time_once(prepare, timed) for _ in range(2))
+                with time_limit(self.arguments.compile_limit if name == COMPILE else 0):
+                    first[name] = min(self.time_once(prepare, timed) for _ in range(2))
                 runs[name] = (prepare, timed)
             except Exception as error:
                 self.state = None
@@ -252,7 +279,9 @@ def parse():
     parser.add_argument("--ops", default="", help="parts of names, separated by commas")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--tiny", action="store_true", help="tiny shapes; always so without a GPU")
+    parser.add_argument("--compile", default="", help="torch.compile only for ops with these parts of names")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--compile-limit", type=int, default=120, help="seconds that a compilation may take")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no op after this long")
     parser.add_argument("--json", help="write the result here as well")
     return parser.parse_args()
@@ -272,8 +301,7 @@ def main():
     print(f"copy {ceilings['copy_gb_s']:.0f} GB/s, bf16 product {ceilings['gemm_tflops']:.0f} TFLOP/s")
     print(f"{'op':44} {'mode':5} {'by':8}{'p20 ms':>9} {'p50 ms':>9} {'p80 ms':>9} {'share':>6} {'of prod':>7} "
           f"{'extra MB':>9} {'error':>9}")  # fmt: skip
-    wanted = arguments.ops.split(",")
-    chosen = [op for op in table.ops if any(part in op.name for part in wanted)]
+    chosen = [op for op in table.ops if named(op, arguments.ops)]
     if not chosen:
         raise SystemExit(f"--ops {arguments.ops}: no such op; there are {', '.join(op.name for op in table.ops)}")
     for op in chosen:

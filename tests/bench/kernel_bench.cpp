@@ -354,6 +354,7 @@ void Divergences(Bench& bench) {
 void Optimizer(Bench& bench) {
   for (const auto state : {at::kFloat, at::kBFloat16}) {
     std::vector<AdamWParameter> parameters;
+    const at::Tensor scale = at::ones({}, at::TensorOptions(kGpu).dtype(at::kFloat));
     double bytes = 0;
     for (int i = 0; i < 64; ++i) {
       const int64_t n = int64_t{1} << 24;
@@ -366,7 +367,7 @@ void Optimizer(Bench& bench) {
       parameters.push_back(std::move(p));
     }
     bench.Bytes(std::string("adamw 64x2^24 bf16, states ") + c10::toString(state), bytes, [&] {
-      AdamWStep(parameters, {0.1f, 0.99f, 0.01f, 1e-8f, 1e-5f, 1.0f, 1.0f}, true);
+      AdamWStep(parameters, {.learning_rate = 1e-6, .grad_scale = scale, .stochastic = true});
     });
   }
 }

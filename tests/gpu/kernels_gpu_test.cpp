@@ -106,7 +106,15 @@ TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
 // Several sizes, aligned and not, against the formula in double.
 TEST(KernelsGpuTest, AdamWOfManyTensors) {
   torch::manual_seed(5);
-  const AdamWStepScalars s{0.1f, 0.99f, 0.01f, 1e-6f, 2e-3f, 1.7f, 0.5f};
+  const double grad_scale = 0.5, weight_decay = 0.5;
+  const AdamWStepOptions options{
+      .learning_rate = 2e-3,
+      .beta1 = 0.9,
+      .beta2 = 0.99,
+      .epsilon = 1e-6,
+      .step = 3,
+      .grad_scale = at::full({}, grad_scale, at::TensorOptions(kGpu).dtype(at::kFloat))};
+  const AdamWScalars s = ScalarsOf(options);
   for (const auto& [param_dtype, state_dtype] : {std::pair(at::kFloat, at::kFloat),
                                                  {at::kBFloat16, at::kFloat},
                                                  {at::kBFloat16, at::kBFloat16}}) {
@@ -119,21 +127,21 @@ TEST(KernelsGpuTest, AdamWOfManyTensors) {
                        .grad = Randn({n}, param_dtype),
                        .exp_avg = Randn({n}, state_dtype) * 0.1,
                        .exp_avg_sq = Randn({n}, state_dtype).abs(),
-                       .decay = 0.999f};
+                       .weight_decay = weight_decay};
       before.push_back({p.param.clone(), p.exp_avg.clone(), p.exp_avg_sq.clone()});
       parameters.push_back(p);
     }
     // Not 16 byte aligned.
     parameters[5].param = shared.narrow(0, 1, 40001);
     before[5][0] = parameters[5].param.clone();
-    AdamWStep(parameters, s, /*stochastic=*/false);
+    AdamWStep(parameters, options);
     for (size_t i = 0; i < parameters.size(); ++i) {
       const auto d = [](const at::Tensor& t) { return t.to(at::kDouble); };
-      const at::Tensor g = d(parameters[i].grad) * s.grad_scale;
+      const at::Tensor g = d(parameters[i].grad) * grad_scale;
       const at::Tensor m = d(before[i][1]) + s.one_minus_beta1 * (g - d(before[i][1]));
       const at::Tensor v = d(before[i][2]) * s.beta2 + s.one_minus_beta2 * g * g;
-      const at::Tensor p =
-          d(before[i][0]) * 0.999f - s.step_size * m / (v.sqrt() * s.inv_sqrt_bias2 + s.epsilon);
+      const at::Tensor p = d(before[i][0]) * (1 - options.learning_rate * weight_decay) -
+                           s.step_size * m / (v.sqrt() * s.inv_sqrt_bias2 + s.epsilon);
       if (g.numel() == 0) continue;
       const double param_tolerance = param_dtype == at::kFloat ? 1e-6 : 4e-3;
       const double state_tolerance = state_dtype == at::kFloat ? 1e-6 : 4e-3;
@@ -143,6 +151,19 @@ TEST(KernelsGpuTest, AdamWOfManyTensors) {
       EXPECT_LT(RelativeError(parameters[i].compute, p), 4e-3) << i;
     }
   }
+}
+
+// The host may find out too late that a step went wrong.
+TEST(KernelsGpuTest, AdamWWithAScaleThatIsNotFiniteChangesNothing) {
+  const at::Tensor param = Randn({5000}, at::kBFloat16), before = param.clone();
+  const at::Tensor mean = at::zeros({5000}, param.options().dtype(at::kFloat));
+  AdamWStep({{.param = param,
+              .grad = at::ones_like(param),
+              .exp_avg = mean,
+              .exp_avg_sq = at::zeros_like(mean)}},
+            {.grad_scale = at::full({}, std::nan(""), mean.options())});
+  EXPECT_TRUE(param.equal(before));
+  EXPECT_EQ(at::count_nonzero(mean).item<int64_t>(), 0);
 }
 
 // Steps far below half a unit in the last place move the mean all the same, and equal streams
@@ -156,7 +177,8 @@ TEST(KernelsGpuTest, AdamWRoundsStochastically) {
                      .exp_avg = at::ones({n}, options.dtype(at::kFloat)),
                      .exp_avg_sq = at::ones({n}, options.dtype(at::kFloat)),
                      .stream = stream};
-    AdamWStep({p}, {0.1f, 0.99f, 0.01f, 0.0f, 1e-4f, 1.0f, 1.0f}, /*stochastic=*/true);
+    // By 1e-4, were nothing rounded.
+    AdamWStep({p}, {.learning_rate = 1e-5, .beta2 = 0, .epsilon = 0, .stochastic = true});
     return p.param;
   };
   const at::Tensor a = run(1), b = run(1), c = run(2);

@@ -48,6 +48,8 @@ def cases(device, dtype):
                     randn(9, 8, grad=False))),
         (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(9, 4, grad=False),
                     randn(9, 4, grad=False))),
+        (ops.rope, (randn(9, 4, 8), randn(9, 2, 8), randn(3, 9, 8, grad=False),
+                    randn(3, 9, 8, grad=False), [1, 1, 2])),
         (ops.swiglu, (randn(9, 8), randn(9, 8))),
         (ops.geglu, (randn(9, 8), randn(9, 8))),
         (ops.fused_add_rms_norm, (randn(9, 8), randn(9, 8), randn(8), 1e-5)),
@@ -75,6 +77,9 @@ def cases(device, dtype):
                                 randn(33, 6, grad=False), target, 0.3, 2.0)),
         (ops.fused_linear_jsd, (randn(9, 8), frozen, randn(9, 6, grad=False),
                                 randn(33, 6, grad=False))),
+        (ops.fused_linear_jsd, (randn(9, 8), randn(33, 8), randn(9, 6, grad=False),
+                                randn(33, 6, grad=False), target, 0.3, 2.0, IGNORE, randn(33),
+                                randn(33, grad=False))),
         (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target, randn(33), 0.25,
                                           IGNORE, True)),
         (ops.fused_linear_cross_entropy, (randn(9, 8), randn(33, 8), target)),
@@ -106,8 +111,41 @@ def run(op, args):
     return [t.detach().to("cpu", torch.float64) for t in [*out, *grads]]
 
 
+def adamw_arguments(device, dtype):
+    """params, grads, exp_avgs, exp_avg_sqs of liger::adamw_, a parameter with a decay and one without."""
+    g = torch.Generator().manual_seed(1)
+
+    def tensors(dtype):
+        return [torch.randn(*shape, generator=g).to(dtype).to(device) for shape in ((33, 8), (8,))]
+
+    return tensors(dtype), tensors(dtype), tensors(torch.float32), [t.square() for t in tensors(torch.float32)]
+
+
+def check_adamw(device, dtype, tolerance):
+    """A step of liger::adamw_ against torch.optim.AdamW in float64, clipped by a number on the device."""
+    op, options = torch.ops.liger.adamw_, {"lr": 1e-2, "beta2": 0.99}
+    scale = torch.tensor(0.5, device=device)
+    params, grads, *states = adamw_arguments(device, dtype)
+    if dtype == torch.float32:
+        computes = [torch.zeros(33, 8, dtype=torch.bfloat16, device=device), torch.empty(0, device=device)]
+        torch.library.opcheck(op.default, (params, grads, *states, computes, [0.1, 0.0], 3),
+                              {**options, "grad_scale": scale, "streams": [5, 6]})
+    leaves = [p.to("cpu", torch.float64).requires_grad_() for p in params]
+    exact = torch.optim.AdamW([{"params": [leaves[0]], "weight_decay": 0.1},
+                               {"params": [leaves[1]], "weight_decay": 0.0}], lr=1e-2, betas=(0.9, 0.99))
+    for i, leaf in enumerate(leaves):
+        leaf.grad = grads[i].to("cpu", torch.float64) * 0.5
+        exact.state[leaf] = {"step": torch.tensor(2.0), "exp_avg": states[0][i].to("cpu", torch.float64),
+                             "exp_avg_sq": states[1][i].to("cpu", torch.float64)}
+    exact.step()
+    op(params, grads, *states, [], [0.1, 0.0], 3, grad_scale=scale, **options)
+    for ours, leaf in zip(params, leaves, strict=True):
+        error = (ours.to("cpu", torch.float64) - leaf).norm() / leaf.norm()
+        assert error <= tolerance, f"relative L2 {error:.2e} > {tolerance:.0e}"
+
+
 def check_no_sync():
-    """With the rows that have a target at hand, the fused heads never make the host wait."""
+    """With the rows that have a target at hand, the fused heads never make the host wait; adamw_ never does."""
     g = torch.Generator().manual_seed(1)
     target = torch.randint(0, 33, (9,), generator=g)
     target[2:4] = IGNORE
@@ -115,8 +153,10 @@ def check_no_sync():
     target, hidden, weight = target.cuda(), torch.randn(9, 8).cuda(), torch.randn(33, 8).cuda()
     hidden.requires_grad_()
     weight.requires_grad_()
+    adamw, scale = adamw_arguments("cuda", torch.float32), torch.tensor(0.5, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.ops.liger.adamw_(*adamw, [], [0.1, 0.0], 3, grad_scale=scale)
         for softcap in (0.0, 5.0):
             torch.ops.liger.fused_linear_cross_entropy(
                 hidden, weight, target, valid_rows=rows, softcap=softcap)[0].backward()
@@ -135,6 +175,23 @@ def check_values(op, args, tolerance):
         assert error <= tolerance, f"result {i}: relative L2 {error:.2e} > {tolerance:.0e}"
 
 
+def check_op(op, args, dtype, tolerance):
+    if dtype == torch.float32:
+        torch.library.opcheck(op.default, args)
+    check_values(op, args, tolerance)
+
+
+def attempt(name, check, *args):
+    """1 if it fails: every op is tried, then the exit code says."""
+    try:
+        check(*args)
+        print("ok  ", name)
+        return 0
+    except Exception as error:
+        print("FAIL", name, "\n", str(error)[:3000])
+        return 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library")
@@ -144,22 +201,10 @@ def main():
     failed = 0
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
         for op, args in cases(options.device, dtype):
-            name = f"{op} {options.device} {dtype}"
-            try:
-                if dtype == torch.float32:
-                    torch.library.opcheck(op.default, args)
-                check_values(op, args, tolerance)
-                print("ok  ", name)
-            except Exception as error:  # every op is tried, then the exit code says
-                failed += 1
-                print("FAIL", name, "\n", str(error)[:3000])
+            failed += attempt(f"{op} {options.device} {dtype}", check_op, op, args, dtype, tolerance)
+        failed += attempt(f"liger.adamw_ {options.device} {dtype}", check_adamw, options.device, dtype, tolerance)
     if options.device.startswith("cuda"):
-        try:
-            check_no_sync()
-            print("ok   fused heads without waiting")
-        except Exception as error:
-            failed += 1
-            print("FAIL fused heads without waiting\n", str(error)[:3000])
+        failed += attempt("fused heads and adamw_ without waiting", check_no_sync)
     print(f"{failed} failed")
     return 1 if failed else 0
 

@@ -54,6 +54,26 @@ TEST(AccumulateTest, CrossEntropyAddsTheHeadsGradientInForward) {
   EXPECT_FALSE(b.bias.grad().defined());
 }
 
+// The gradients of a product that is not computed.
+TEST(LinearForGradientsTest, HasTheGradientsOfLinearAndNoValue) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor dy = at::randn({kT, kV}).to(dtype);
+    const auto run = [&](const auto& linear) {
+      const Head head = MakeHead(dtype);
+      const at::Tensor y = linear(head.hidden, head.weight, head.bias);
+      (y + at::ones({kT, kV}, y.options())).backward(dy);
+      return std::vector{y.detach(), head.hidden.grad(), head.weight.grad(), head.bias.grad()};
+    };
+    const auto expected = run(Linear), ours = run(LinearForGradients);
+    EXPECT_TRUE(ours[0].isnan().all().item<bool>());
+    EXPECT_EQ(ours[0].sizes(), expected[0].sizes());
+    EXPECT_EQ(ours[0].storage().nbytes(), ours[0].element_size());
+    for (size_t i = 1; i < 4; ++i) EXPECT_TRUE(ours[i].equal(expected[i])) << i;
+  }
+  const Head head = MakeHead();
+  EXPECT_THROW(LinearForGradients(head.hidden, head.weight.t(), std::nullopt), c10::Error);
+}
+
 TEST(AccumulateTest, CrossEntropyRefusesAnUpstreamFactor) {
   const Head head = MakeHead();
   at::Tensor grad_weight = at::zeros({kV, kH});

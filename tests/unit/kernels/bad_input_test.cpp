@@ -1,4 +1,6 @@
 // Wrong arguments end in one message that names the op, the argument and its shape.
+#include "bad_input.h"
+
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -6,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "bad_input.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
@@ -112,6 +113,22 @@ TEST(BadInputTest, Rope) {
          Rope(q, OnMeta({5, 2, 8}), cos, cos);
        },
        {"rope: k", "meta"}},
+      {[=] {
+         Rope(q, k, cos, cos, {1, 1, 2});
+       },
+       {"rope: cos", "[5, 8]", "3 dimensions"}},
+      {[=] {
+         Rope(q, k, Zeros({3, 5, 8}), Zeros({3, 5, 8}));
+       },
+       {"rope: cos", "[3, 5, 8]", "2 dimensions"}},
+      {[=] {
+         Rope(q, k, Zeros({3, 5, 8}), Zeros({3, 5, 8}), {2, 2, 2});
+       },
+       {"rope: mrope_section is [2, 2, 2]", "half", "8"}},
+      {[=] {
+         Rope(q, k, Zeros({3, 5, 8}), Zeros({3, 5, 8}), {2, 2});
+       },
+       {"rope: mrope_section is [2, 2]"}},
   });
 }
 

@@ -83,6 +83,47 @@ TEST(FusedLinearJsdTest, EqualHeadsAreAtZero) {
   }
 }
 
+// The head's gradients are added into the buffers, the same as autograd's; the hidden's flows.
+TEST(FusedLinearJsdTest, AddsTheHeadsGradientInForward) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    const Heads all = MakeHeads();
+    const auto leaf = [&](const at::Tensor& t) {
+      return t.detach().to(dtype).requires_grad_(t.requires_grad());
+    };
+    const Heads h{leaf(all.hidden), leaf(all.weight), leaf(all.teacher_hidden),
+                  leaf(all.teacher_weight), all.label};
+    const at::Tensor bias = at::randn({33}).to(dtype).requires_grad_();
+    FusedLinearJsdOptions options{.student_bias_V = bias,
+                                  .teacher_bias_V = at::randn({33}).to(dtype)};
+    const auto expected = torch::autograd::grad({LossOf(h, options)}, {h.hidden, h.weight, bias});
+    options.grad_weight_VH = at::ones({33, 8});
+    options.grad_bias_V = at::ones({33});
+    const at::Tensor loss = LossOf(h, options);
+    const double tolerance = dtype == at::kFloat ? 1e-6 : 8e-3;
+    EXPECT_TRUE(
+        at::allclose(*options.grad_weight_VH - 1, expected[1].to(at::kFloat), tolerance, 1e-6));
+    EXPECT_TRUE(
+        at::allclose(*options.grad_bias_V - 1, expected[2].to(at::kFloat), tolerance, 1e-6));
+    loss.backward();
+    EXPECT_TRUE(h.hidden.grad().equal(expected[0]));
+    EXPECT_FALSE(h.weight.grad().defined());
+    EXPECT_FALSE(bias.grad().defined());
+  }
+}
+
+TEST(FusedLinearJsdTest, BuffersWantAnUpstreamGradientOfOneAndTheWholeHead) {
+  const Heads h = MakeHeads();
+  const at::Tensor loss = LossOf(h, {.grad_weight_VH = at::zeros({33, 8})});
+  EXPECT_THROW((loss * 2).backward(), c10::Error);
+  const at::Tensor bias = at::zeros({33}).requires_grad_();
+  EXPECT_THROW(LossOf(h, {.student_bias_V = bias, .grad_weight_VH = at::zeros({33, 8})}),
+               c10::Error);
+  const torch::NoGradGuard no_grad;
+  const at::Tensor untouched = at::zeros({33, 8});
+  LossOf(h, {.grad_weight_VH = untouched});
+  EXPECT_EQ(at::count_nonzero(untouched).item<int64_t>(), 0);
+}
+
 TEST(FusedLinearJsdTest, BadInput) {
   const at::Tensor x = Zeros({2, 3}), w = Zeros({9, 3}), y = Zeros({2, 5}), v = Zeros({9, 5});
   const std::string op = "fused_linear_jsd: ";
@@ -118,6 +159,14 @@ TEST(FusedLinearJsdTest, BadInput) {
       {[=] { FusedLinearJsd(x, w, y, v, Target({1})); }, {op + "label", "[1]", "[T] = [2]"}},
       {[=] { FusedLinearJsd(x, w, y, v, Zeros({2})); }, {op + "label", "Float"}},
       {[=] { FusedLinearJsd(x, w, y, v, {}, {.beta = 2}); }, {op + "beta is 2"}},
+      {[=] { FusedLinearJsd(x, w, y, v, {}, {.student_bias_V = Zeros({8})}); },
+       {op + "student_bias", "[8]", "[V] = [9]"}},
+      {[=] { FusedLinearJsd(x, w, y, v, {}, {.teacher_bias_V = Zeros({9}, at::kBFloat16)}); },
+       {op + "teacher_bias", "BFloat16"}},
+      {[=] {
+         FusedLinearJsd(x, w, y, v, {}, {.grad_weight_VH = Zeros({9, 4})});
+       },
+       {op + "grad_weight", "[9, 4]", "[V, H] = [9, 3]"}},
       {[=] { FusedLinearJsd(x, w, y, v, {}, {.temperature = 0}); }, {op + "temperature is 0"}},
   });
 }

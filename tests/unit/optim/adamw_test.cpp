@@ -5,9 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "tests/unit/optim/fixture.h"
 #include "worker/trainer/error.h"
-#include "worker/trainer/optim/adamw_cpu.h"
+#include "worker/trainer/optim/adamw_device.h"
 #include "worker/trainer/optim/gradients.h"
 
 namespace liger::trainer {
@@ -50,8 +53,8 @@ TEST(AdamWTest, IsTorchsAdamW) {
         grads.push_back(FromWave(leaves[i].second.sizes(), 100 + 10 * step + double(i)) *
                         (0.3 + step));
       }
-      const double norm = GlobalGradientNorm(grads);
-      EXPECT_NEAR(norm / golden["norms"][step].get<double>(), 1.0, 1e-6);
+      const at::Tensor norm = GlobalGradientNorm(grads);
+      EXPECT_NEAR(norm.item<double>() / golden["norms"][step].get<double>(), 1.0, 1e-6);
       adamw.Step(grads, golden["lr"], ClipFactor(norm, golden["clip"]));
     }
     const auto state = adamw.StateDict();
@@ -62,20 +65,59 @@ TEST(AdamWTest, IsTorchsAdamW) {
   }
 }
 
+// Of the third step, with half of the gradient.
+kernels::AdamWStepOptions ThirdStep() {
+  return {.learning_rate = 2e-3,
+          .beta1 = 0.9,
+          .beta2 = 0.99,
+          .epsilon = 1e-6,
+          .step = 3,
+          .grad_scale = at::scalar_tensor(0.5, at::kFloat)};
+}
+
 // The ATen path that serves devices without a kernel gives what the fused CPU pass gives.
 TEST(AdamWTest, DevicePathAgreesWithTheCpuPath) {
-  AdamWScalars scalars{0.1f, 0.99f, 0.01f, 1e-6f, 2e-3f, 1.7f, 0.999f, 0.5f};
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     std::vector<at::Tensor> cpu, device;
     for (int i = 0; i < 4; ++i) cpu.push_back(FromWave({17, 9}, i).to(dtype));
     cpu[3].abs_();
     for (const auto& tensor : cpu) device.push_back(tensor.clone());
-    AdamWStepCpu(cpu[0], cpu[0], cpu[1], cpu[2], cpu[3], scalars, Rounding::kNearest, 0);
-    AdamWStepDevice(device[0], device[0], device[1], device[2], device[3], scalars, std::nullopt);
+    kernels::AdamWStep({{.param = cpu[0],
+                         .grad = cpu[1],
+                         .exp_avg = cpu[2],
+                         .exp_avg_sq = cpu[3],
+                         .weight_decay = 0.1}},
+                       ThirdStep());
+    AdamWStepDevice({.param = device[0],
+                     .grad = device[1],
+                     .exp_avg = device[2],
+                     .exp_avg_sq = device[3],
+                     .weight_decay = 0.1},
+                    ThirdStep(), 0.5, std::nullopt);
     for (int i : {0, 2, 3}) {
       EXPECT_TRUE(at::allclose(cpu[i].to(at::kFloat), device[i].to(at::kFloat),
                                dtype == at::kFloat ? 2e-6 : 8e-3, 1e-7))
           << "tensor " << i << " of " << dtype;
+    }
+  }
+}
+
+// What the host may find out too late.
+TEST(AdamWTest, AScaleThatIsNotFiniteChangesNothing) {
+  for (const double scale : {std::nan(""), std::numeric_limits<double>::infinity()}) {
+    const Leaves leaves = FixtureLeaves();
+    TrainableParameters parameters(leaves, PrecisionPlan());
+    AdamW adamw(parameters, {0.9, 0.999, 1e-8, 0.5}, PrecisionPlan(), 1);
+    std::vector<at::Tensor> grads, before;
+    for (const auto& [name, leaf] : leaves) {
+      grads.push_back(FromWave(leaf.sizes(), 5));
+      before.push_back(leaf.detach().clone());
+    }
+    adamw.Step(grads, 1e-2, scale);
+    const auto state = adamw.StateDict();
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      EXPECT_TRUE(at::equal(leaves[i].second.detach(), before[i])) << leaves[i].first;
+      EXPECT_EQ(at::count_nonzero(state.at("exp_avg." + leaves[i].first)).item<int64_t>(), 0);
     }
   }
 }
@@ -181,9 +223,12 @@ TEST(AdamWTest, StochasticRoundingStaysBetweenTheNeighbours) {
              v = FromWave({64, 64}, 5).abs().to(at::kBFloat16);
   const at::Tensor g = FromWave({64, 64}, 6).to(at::kBFloat16);
   at::Tensor exact = p.to(at::kFloat), exact_m = m.to(at::kFloat), exact_v = v.to(at::kFloat);
-  const AdamWScalars scalars{0.1f, 0.99f, 0.01f, 1e-6f, 2e-3f, 1.7f, 0.999f, 0.5f};
-  AdamWStepCpu(exact, exact, g, exact_m, exact_v, scalars, Rounding::kNearest, 0);
-  AdamWStepCpu(p, p, g, m, v, scalars, Rounding::kStochastic, 99);
+  kernels::AdamWStepOptions options = ThirdStep();
+  kernels::AdamWStep({{.param = exact, .grad = g, .exp_avg = exact_m, .exp_avg_sq = exact_v}},
+                     options);
+  options.stochastic = true;
+  kernels::AdamWStep({{.param = p, .grad = g, .exp_avg = m, .exp_avg_sq = v, .stream = 99}},
+                     options);
   const at::Tensor unit = exact.abs() * (1.0 / 128);  // at least one bf16 unit
   EXPECT_TRUE(((p.to(at::kFloat) - exact).abs() <= unit).all().item<bool>());
   EXPECT_FALSE(at::equal(p, exact.to(at::kBFloat16))) << "nothing was rounded away from nearest";

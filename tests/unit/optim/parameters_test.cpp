@@ -100,6 +100,22 @@ TEST(ParametersTest, DirectGradientOfBf16IsRoundedOnce) {
   EXPECT_FALSE(parameters.Gradients()[0].defined());
 }
 
+// The same gradient, before the others are there.
+TEST(ParametersTest, AFinishedDirectGradientIsRoundedAtOnce) {
+  const PrecisionPlan plan{at::kBFloat16, at::kBFloat16, at::kBFloat16, at::kBFloat16,
+                           Rounding::kNearest};
+  const at::Tensor leaf = at::zeros({4, 3}, at::kBFloat16).requires_grad_();
+  TrainableParameters parameters({{"a.weight", leaf}}, plan);
+  const at::Tensor sum = *parameters.DirectGradient(leaf);
+  sum.fill_(256.0f + 1.5f);
+  parameters.FinishDirectGradient(leaf);
+  ASSERT_TRUE(leaf.grad().defined());
+  EXPECT_TRUE(leaf.grad().equal(at::full({4, 3}, 258, at::kBFloat16)));
+  sum.fill_(7);  // nobody looks at it any more
+  EXPECT_TRUE(parameters.Gradients()[0].equal(at::full({4, 3}, 258, at::kBFloat16)));
+  parameters.FinishDirectGradient(at::zeros({2}));  // not trained
+}
+
 TEST(ParametersTest, AFrozenLeafHasNoDirectGradient) {
   const at::Tensor frozen = at::ones({2, 2});
   TrainableParameters parameters({{"a.weight", Leaf({2, 2})}, {"b.weight", frozen}},

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -44,10 +45,24 @@ std::optional<at::Tensor> HeadGradient(const StepParts& parts) {
   return parts.parameters.DirectGradient(parts.model.HeadWeight());
 }
 
+// After the last micro-batch's forward pass: lets go of the head's gradient in fp32 where it is
+// whole already, which a head that is also the embedding never is.
+void FinishHeadGradient(const StepParts& parts, const StepContext& context) {
+  const at::Tensor head = parts.model.HeadWeight();
+  if (context.head_gradient_VD.has_value() && parts.objective.AddsHeadGradientInForward() &&
+      !head.is_same(parts.model.EmbeddingWeight())) {
+    parts.parameters.FinishDirectGradient(head);
+  }
+}
+
 // Adds the micro-batch's gradients to the accumulated ones.
-void RunMicroBatch(const StepParts& parts, const Batch& batch, const StepContext& context,
+void RunMicroBatch(const StepParts& parts, const Batch& batch, StepContext& context, bool is_last,
                    at::Tensor& loss_sum, MetricSums& metrics) {
   LossOutput output = parts.objective.Forward(parts.model, batch, context);
+  if (is_last) {
+    FinishHeadGradient(parts, context);
+    context.head_gradient_VD.reset();
+  }
   output.loss.backward();
   const at::Tensor loss = output.loss.detach().to(at::kDouble);
   loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
@@ -61,31 +76,33 @@ void SumMetricsAcrossRanks(Strategy& strategy, MetricSums& metrics) {
   metrics.Unpack(packed);
 }
 
-double GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads) {
-  const double norm = GlobalGradientNorm(grads);
+// Of all ranks; a float64 number that the host does not wait for.
+at::Tensor GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads) {
+  const at::Tensor norm = GlobalGradientNorm(grads);
   if (!strategy.norm_is_partial()) return norm;
-  at::Tensor squared = at::scalar_tensor(norm * norm, at::kDouble);
+  at::Tensor squared = norm.square();
   strategy.SumAcrossRanks(squared);
-  return std::sqrt(squared.item<double>());
+  return squared.sqrt();
 }
 
-// Forward and backward of every micro-batch: gradients, and all of the result
-// but its norm.
-StepResult RunMicroBatches(const StepParts& parts, const std::vector<Batch>& micro_batches) {
-  StepResult result;
+// Forward and backward of every micro-batch: gradients, all of the result but its
+// loss and norm, and the loss, a float64 number that the host does not wait for.
+at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& micro_batches,
+                           StepResult& result) {
   StepTotals totals = CountStep(parts, micro_batches);
   totals.context.head_gradient_VD = HeadGradient(parts);
   result.num_tokens = totals.num_tokens;
   at::Tensor loss_sum;
+  const auto has_tokens = [](const Batch& batch) { return batch.num_tokens > 0; };
+  auto left = std::ranges::count_if(micro_batches, has_tokens);
   for (const Batch& batch : micro_batches) {
     parts.stop.Check();
-    if (batch.num_tokens == 0) continue;
-    RunMicroBatch(parts, batch, totals.context, loss_sum, result.metrics);
+    if (!has_tokens(batch)) continue;
+    RunMicroBatch(parts, batch, totals.context, /*is_last=*/--left == 0, loss_sum, result.metrics);
   }
   if (!loss_sum.defined()) loss_sum = at::zeros({}, at::kDouble);
   parts.strategy.SumAcrossRanks(loss_sum);
-  result.loss = loss_sum.item<double>();
-  return result;
+  return loss_sum;
 }
 
 }  // namespace
@@ -102,16 +119,25 @@ TrainerError NotFinite(const std::string& what, double value, int64_t step) {
 
 StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batches, int64_t step,
                    double learning_rate, double max_grad_norm) {
-  StepResult result = RunMicroBatches(parts, micro_batches);
-  if (!std::isfinite(result.loss)) throw NotFinite("the loss", result.loss, step);
-
+  StepResult result;
+  const at::Tensor loss = RunMicroBatches(parts, micro_batches, result);
   const std::vector<at::Tensor> grads = parts.parameters.Gradients();
   parts.strategy.ReduceGradients(grads);
-  result.grad_norm = GradientNorm(parts.strategy, grads);
-  if (!std::isfinite(result.grad_norm)) throw NotFinite("the gradient", result.grad_norm, step);
-  parts.optimizer.Step(grads, learning_rate, ClipFactor(result.grad_norm, max_grad_norm));
+  const at::Tensor norm = GradientNorm(parts.strategy, grads);
+  // A factor that is not finite makes the optimizer change nothing.
+  const at::Tensor on_device = loss.to(norm.device());
+  const at::Tensor factor = ClipFactor(norm, max_grad_norm)
+                                .masked_fill_(on_device.isfinite().logical_not(), std::nan(""));
+  parts.optimizer.Step(grads, learning_rate, factor);
   parts.parameters.ZeroGradients();
   SumMetricsAcrossRanks(parts.strategy, result.metrics);
+
+  // The one time that the host waits for the device.
+  const at::Tensor values = at::stack({on_device, norm}).cpu();
+  result.loss = values[0].item<double>();
+  result.grad_norm = values[1].item<double>();
+  if (!std::isfinite(result.loss)) throw NotFinite("the loss", result.loss, step);
+  if (!std::isfinite(result.grad_norm)) throw NotFinite("the gradient", result.grad_norm, step);
   return result;
 }
 

@@ -13,6 +13,7 @@
 #include "worker/trainer/loop/evaluate.h"
 #include "worker/trainer/loop/publish.h"
 #include "worker/trainer/loop/sample.h"
+#include "worker/trainer/loop/step_profile.h"
 
 namespace liger::trainer {
 namespace {
@@ -186,6 +187,7 @@ void TrainJob::TrainOneStep(int64_t step) {
     for (Batch& batch : micro_batches) reference_logps_.Attach(&batch);
   }
   const double learning_rate = schedule_->LearningRate(step - 1);
+  const StepProfile profile(step, device_->on_gpu());
   const StepResult result =
       RunStep(parts(), micro_batches, step, learning_rate, training().max_grad_norm());
   objective_->AfterStep(*trainable_.model, step);

@@ -3,6 +3,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 
+#include "worker/trainer/models/gradient_replay.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -70,6 +72,7 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
     tensor_list outputs;
     {
       const at::AutoGradMode grad_mode(true);
+      const GradientReplay gradients_alone;
       outputs = Outputs(replay->block(in_TD));
     }
     now.Restore();
@@ -91,6 +94,8 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 };
 
 }  // namespace
+
+thread_local bool GradientReplay::active_ = false;
 
 BlockOutput CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD) {
   if (!at::GradMode::is_enabled()) return block(hidden_TD);

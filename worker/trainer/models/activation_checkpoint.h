@@ -11,7 +11,8 @@ namespace liger::trainer {
 // their .grad during that nested backward pass, so torch::autograd::grad on
 // parameters does not see them; backward() does. The input's gradient is
 // returned as usual. An input that needs no gradient (frozen embeddings, LoRA)
-// is fine. Without grad mode it is a plain call.
+// is fine. What the block computes only to return it is left out the second time
+// (gradient_replay.h). Without grad mode it is a plain call.
 BlockOutput CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD);
 
 // Checkpoints every n-th block of `model`, from the first; `every` >= 1.

@@ -173,8 +173,8 @@ at::Tensor GatedActivation(const at::Tensor& gate_UF, const at::Tensor& up_UF,
                       : kernels::baseline::Geglu(gate_UF, up_UF, approximate);
 }
 
-FeedForward::FeedForward(const Build& build, bool fused)
-    : activation_(build.config.activation), kernels_(build.kernels) {
+FeedForward::FeedForward(const Build& build, bool ends_block, bool fused)
+    : activation_(build.config.activation), kernels_(build.kernels), ends_block_(ends_block) {
   const int64_t d = build.config.hidden_size, f = build.config.intermediate_size;
   const auto add = [&](const char* name, int64_t in, int64_t out) {
     return AddModule<Linear>(*this, name, in, out, build.config.mlp_bias, build.options);
@@ -196,7 +196,8 @@ BlockOutput FeedForward::forward(const at::Tensor& hidden_UD, const DecoderConte
   } else {
     gate_UF = gate_proj_->forward(hidden_UD), up_UF = up_proj_->forward(hidden_UD);
   }
-  return down_proj_->forward(GatedActivation(gate_UF, up_UF, activation_, kernels_));
+  const at::Tensor inner_UF = GatedActivation(gate_UF, up_UF, activation_, kernels_);
+  return ends_block_ ? down_proj_->ForwardLast(inner_UF) : down_proj_->forward(inner_UF);
 }
 
 std::shared_ptr<CausalLM> BuildDecoder(const ModelConfig& config, const KernelChoice& kernels,
@@ -211,7 +212,8 @@ std::shared_ptr<CausalLM> BuildPreNormDecoder(const ModelConfig& config,
                                               bool fused_mlp) {
   return BuildDecoder(config, kernels, options, [&](const Build& build, int64_t layer) {
     return std::make_shared<PreNormBlock<FeedForward>>(
-        build, layer, features, std::make_shared<FeedForward>(build, fused_mlp));
+        build, layer, features,
+        std::make_shared<FeedForward>(build, /*ends_block=*/true, fused_mlp));
   });
 }
 

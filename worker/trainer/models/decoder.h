@@ -74,14 +74,16 @@ at::Tensor GatedActivation(const at::Tensor& gate_UF, const at::Tensor& up_UF,
 // Gated feed-forward layer.
 class FeedForward : public torch::nn::Module {
  public:
-  // `fused`: one gate_up_proj (Phi-3).
-  explicit FeedForward(const Build& build, bool fused = false);
+  // `fused`: one gate_up_proj (Phi-3). `ends_block`: nothing reads its result but the residual sum
+  // that the block returns.
+  FeedForward(const Build& build, bool ends_block, bool fused = false);
   // [U, D] to [U, D].
   BlockOutput forward(const at::Tensor& hidden_UD, const DecoderContext& context);
 
  private:
   Activation activation_;
   KernelChoice kernels_;
+  bool ends_block_;
   std::shared_ptr<Linear> gate_proj_, up_proj_, gate_up_proj_, down_proj_;
 };
 

@@ -18,7 +18,7 @@ class Gemma2Block : public DecoderBlock {
         AddModule<SelfAttention>(*this, "self_attn", build, layer, SelfAttention::Features());
     post_attention_layernorm_ = AddNorm(*this, "post_attention_layernorm", d, build);
     pre_feedforward_layernorm_ = AddNorm(*this, "pre_feedforward_layernorm", d, build);
-    mlp_ = AddModule<FeedForward>(*this, "mlp", build);
+    mlp_ = AddModule<FeedForward>(*this, "mlp", build, /*ends_block=*/false);
     post_feedforward_layernorm_ = AddNorm(*this, "post_feedforward_layernorm", d, build);
   }
 

@@ -2,8 +2,16 @@
 
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 #include "kernels/linear/linear.h"
+#include "worker/trainer/models/gradient_replay.h"
 
 namespace liger::trainer {
+namespace {
+
+std::optional<at::Tensor> OptionalBias(const at::Tensor& bias) {
+  return bias.defined() ? std::optional(bias) : std::nullopt;
+}
+
+}  // namespace
 
 Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias,
                const at::TensorOptions& options) {
@@ -15,8 +23,13 @@ at::Tensor Linear::forward(const at::Tensor& x_TI) {
   return adapter ? adapter->Forward(*this, x_TI) : Product(x_TI);
 }
 
+at::Tensor Linear::ForwardLast(const at::Tensor& x_TI) {
+  if (adapter || !GradientReplay::active()) return forward(x_TI);
+  return kernels::LinearForGradients(x_TI, weight, OptionalBias(bias));
+}
+
 at::Tensor Linear::Product(const at::Tensor& x_TI) const {
-  return kernels::Linear(x_TI, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  return kernels::Linear(x_TI, weight, OptionalBias(bias));
 }
 
 Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim,

@@ -39,6 +39,9 @@ class Linear : public torch::nn::Module {
   Linear(int64_t in_features, int64_t out_features, bool bias, const at::TensorOptions& options);
   // [T, I] to [T, O].
   at::Tensor forward(const at::Tensor& x_TI);
+  // The same of the layer whose result, added to the residual stream, is what a block returns: in a
+  // GradientReplay the product is left out.
+  at::Tensor ForwardLast(const at::Tensor& x_TI);
   // The layer's own product, without an adapter.
   at::Tensor Product(const at::Tensor& x_TI) const;
 

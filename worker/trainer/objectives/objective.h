@@ -59,6 +59,10 @@ class Objective {
   // else StepContext::head_gradient_VD has no use.
   virtual bool FusesHead(const CausalLM& model) const = 0;
 
+  // Where FusesHead: whether the head's gradient of a micro-batch is whole after Forward, before
+  // the backward pass.
+  virtual bool AddsHeadGradientInForward() const { return false; }
+
   // Counts of one micro-batch; host only.
   virtual StepCounts Count(const Batch& batch) const = 0;
 

@@ -5,30 +5,10 @@
 #include <cmath>
 
 #include "kernels/adamw/adamw.h"
-#include "worker/trainer/optim/adamw_cpu.h"
+#include "worker/trainer/optim/adamw_device.h"
 #include "worker/trainer/optim/rounding.h"
 
 namespace liger::trainer {
-namespace {
-
-AdamWScalars MakeScalars(const AdamWOptions& options, int64_t step, double learning_rate,
-                         double grad_scale) {
-  const double bias1 = 1 - std::pow(options.beta1, double(step));
-  const double bias2 = 1 - std::pow(options.beta2, double(step));
-  AdamWScalars s;
-  s.one_minus_beta1 = float(1 - options.beta1);
-  s.beta2 = float(options.beta2);
-  s.one_minus_beta2 = float(1 - options.beta2);
-  s.epsilon = float(options.epsilon);
-  s.step_size = float(learning_rate / bias1);
-  s.inv_sqrt_bias2 = float(1 / std::sqrt(bias2));
-  s.decay = float(1 - learning_rate * options.weight_decay);
-  s.grad_scale = float(grad_scale);
-  return s;
-}
-
-}  // namespace
-
 AdamWOptions AdamWOptions::FromSpec(const liger::v1::TrainingSpec& training) {
   AdamWOptions options;
   if (training.has_adam_beta1()) options.beta1 = training.adam_beta1();
@@ -54,53 +34,45 @@ void AdamW::AllocateStates() {
   }
 }
 
-void AdamW::Step(const std::vector<at::Tensor>& grads, double learning_rate, double grad_scale) {
+void AdamW::Step(const std::vector<at::Tensor>& grads, double learning_rate,
+                 const at::Tensor& grad_scale) {
   at::NoGradGuard no_grad;
   const auto& entries = parameters_.entries();
   TORCH_CHECK(grads.size() == entries.size(), "AdamW: one gradient a parameter");
   if (exp_avg_.empty()) AllocateStates();
   ++step_count_;
-  const AdamWScalars with_decay = MakeScalars(options_, step_count_, learning_rate, grad_scale);
-  AdamWScalars without_decay = with_decay;
-  without_decay.decay = 1;
-
-  std::optional<at::Generator> generator;
-  std::vector<kernels::AdamWParameter> in_one_launch;
+  kernels::AdamWStepOptions options{.learning_rate = learning_rate,
+                                    .beta1 = options_.beta1,
+                                    .beta2 = options_.beta2,
+                                    .epsilon = options_.epsilon,
+                                    .step = step_count_,
+                                    .grad_scale = grad_scale,
+                                    .stochastic = rounding_ == Rounding::kStochastic};
+  std::vector<kernels::AdamWParameter> parameters;
   for (size_t i = 0; i < entries.size(); ++i) {
     if (!grads[i].defined()) continue;
-    const AdamWScalars& scalars = entries[i].decay ? with_decay : without_decay;
-    const at::Tensor param = entries[i].storage.detach();
-    const at::Tensor compute =
-        entries[i].storage.is_same(entries[i].compute) ? param : entries[i].compute.detach();
-    const uint64_t stream =
-        (seed_ * 0x9e3779b97f4a7c15ull + uint64_t(step_count_)) * 0xd1342543de82ef95ull +
-        uint64_t(i) * 0xa0761d6478bd642full;
-    if (kernels::HasAdamWStep(param.device())) {
-      in_one_launch.push_back({.param = param,
-                               .compute = compute.is_same(param) ? at::Tensor() : compute,
-                               .grad = grads[i].contiguous(),
-                               .exp_avg = exp_avg_[i],
-                               .exp_avg_sq = exp_avg_sq_[i],
-                               .decay = scalars.decay,
-                               .stream = stream});
-    } else if (param.is_cpu()) {
-      AdamWStepCpu(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, rounding_,
-                   stream);
-    } else {
-      if (!generator) generator = StepGenerator(param.device(), rounding_, seed_, step_count_);
-      AdamWStepDevice(param, compute, grads[i], exp_avg_[i], exp_avg_sq_[i], scalars, generator);
-    }
+    const auto& entry = entries[i];
+    const bool has_copy = !entry.storage.is_same(entry.compute);
+    parameters.push_back(
+        {.param = entry.storage.detach(),
+         .compute = has_copy ? entry.compute.detach() : at::Tensor(),
+         .grad = grads[i].contiguous(),
+         .exp_avg = exp_avg_[i],
+         .exp_avg_sq = exp_avg_sq_[i],
+         .weight_decay = entry.decay ? options_.weight_decay : 0,
+         .stream = (seed_ * 0x9e3779b97f4a7c15ull + uint64_t(step_count_)) * 0xd1342543de82ef95ull +
+                   uint64_t(i) * 0xa0761d6478bd642full});
   }
-  const AdamWScalars& s = with_decay;
-  kernels::AdamWStep(in_one_launch,
-                     {.one_minus_beta1 = s.one_minus_beta1,
-                      .beta2 = s.beta2,
-                      .one_minus_beta2 = s.one_minus_beta2,
-                      .epsilon = s.epsilon,
-                      .step_size = s.step_size,
-                      .inv_sqrt_bias2 = s.inv_sqrt_bias2,
-                      .grad_scale = s.grad_scale},
-                     rounding_ == Rounding::kStochastic);
+  if (parameters.empty()) return;
+  const at::Tensor& first = parameters[0].param;
+  if (kernels::HasAdamWStep(first)) {
+    options.grad_scale = grad_scale.to(first.device(), at::kFloat);
+    return kernels::AdamWStep(parameters, options);
+  }
+  const double scale = grad_scale.item<double>();
+  if (!std::isfinite(scale)) return;
+  const auto generator = StepGenerator(first.device(), rounding_, seed_, step_count_);
+  for (const auto& parameter : parameters) AdamWStepDevice(parameter, options, scale, generator);
 }
 
 std::map<std::string, at::Tensor> AdamW::StateDict() const {

@@ -29,10 +29,10 @@ struct AdamWOptions {
 //   p <- p - lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
 //
 // Arithmetic is fp32 whatever the dtypes; results are rounded once, to nearest
-// or stochastically (Rounding). On a CPU one pass over memory reads the
-// gradient (scaled for clipping on the way), updates both states and the
-// parameter and writes the compute copy; on a GPU one launch does so for all
-// parameters (kernels/adamw). Elsewhere: ATen's ops.
+// or stochastically (Rounding). One pass over memory reads the gradient (scaled
+// for clipping on the way), updates both states and the parameter and writes the
+// compute copy, on a GPU in one launch for all parameters (kernels/adamw). On
+// devices without a kernel: ATen's ops.
 class AdamW : public Optimizer {
  public:
   // `parameters` must outlive this. States start at zero, allocated at the
@@ -41,7 +41,9 @@ class AdamW : public Optimizer {
   AdamW(TrainableParameters& parameters, const AdamWOptions& options,
         const PrecisionPlan& precision, uint64_t seed);
 
-  void Step(const std::vector<at::Tensor>& grads, double learning_rate, double grad_scale) override;
+  using Optimizer::Step;
+  void Step(const std::vector<at::Tensor>& grads, double learning_rate,
+            const at::Tensor& grad_scale) override;
   // States "exp_avg" and "exp_avg_sq".
   std::map<std::string, at::Tensor> StateDict() const override;
   void LoadStateDict(const std::map<std::string, at::Tensor>& state) override;

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "worker/trainer/optim/rounding.h"
 
 namespace liger::trainer {
@@ -14,20 +16,21 @@ void AtenOptimizer::AllocateStates() {
 }
 
 void AtenOptimizer::Step(const std::vector<at::Tensor>& grads, double learning_rate,
-                         double grad_scale) {
+                         const at::Tensor& grad_scale) {
   const at::NoGradGuard no_grad;
   const auto& entries = parameters_.entries();
   TORCH_CHECK(grads.size() == entries.size(), "optimizer: one gradient a parameter");
   AllocateStates();
   ++step_count_;
-  if (entries.empty()) return;
+  const double scale = grad_scale.item<double>();
+  if (entries.empty() || !std::isfinite(scale)) return;
   generator_ = StepGenerator(entries[0].storage.device(), rounding_, seed_, step_count_);
   for (size_t i = 0; i < entries.size(); ++i) {
     if (!grads[i].defined()) continue;
     const at::Tensor param = entries[i].storage.detach();
     const at::Tensor value = param.to(at::kFloat);
     at::Tensor grad = grads[i].to(at::kFloat);
-    if (grad_scale != 1) grad = grad.mul(grad_scale);
+    if (scale != 1) grad = grad.mul(scale);
     Update(entries[i], value, grad, learning_rate, states_[i]);
     StoreRounded(param, value, generator_);
     if (!entries[i].storage.is_same(entries[i].compute)) entries[i].compute.detach().copy_(param);

@@ -13,7 +13,10 @@ namespace liger::trainer {
 // fp32. What AdamW fuses into one pass costs these several.
 class AtenOptimizer : public Optimizer {
  public:
-  void Step(const std::vector<at::Tensor>& grads, double learning_rate, double grad_scale) final;
+  using Optimizer::Step;
+  // Waits for `grad_scale`.
+  void Step(const std::vector<at::Tensor>& grads, double learning_rate,
+            const at::Tensor& grad_scale) final;
   std::map<std::string, at::Tensor> StateDict() const final;
   void LoadStateDict(const std::map<std::string, at::Tensor>& state) final;
   int64_t StateBytes() const final;

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "worker/trainer/optim/adamw_cpu.h"
+#include "worker/trainer/optim/sum_of_squares.h"
 
 namespace liger::trainer {
 namespace {
@@ -36,26 +36,29 @@ double CpuSumOfSquares(const std::vector<at::Tensor>& grads) {
   return sum;
 }
 
-double DeviceNorm(const std::vector<at::Tensor>& grads) {
+at::Tensor DeviceNorm(const std::vector<at::Tensor>& grads) {
   std::vector<at::Tensor> norms = at::_foreach_norm(grads, 2, at::kFloat);
-  return at::linalg_vector_norm(at::stack(norms).to(at::kDouble), 2).item<double>();
+  return at::linalg_vector_norm(at::stack(norms).to(at::kDouble), 2);
 }
 
 }  // namespace
 
-double GlobalGradientNorm(const std::vector<at::Tensor>& grads) {
-  at::NoGradGuard no_grad;
+at::Tensor GlobalGradientNorm(const std::vector<at::Tensor>& grads) {
+  const at::NoGradGuard no_grad;
   std::vector<at::Tensor> present;
   for (const at::Tensor& grad : grads) {
     if (grad.defined()) present.push_back(grad.is_cpu() ? grad.contiguous() : grad);
   }
-  if (present.empty()) return 0;
-  return present[0].is_cpu() ? std::sqrt(CpuSumOfSquares(present)) : DeviceNorm(present);
+  if (present.empty()) return at::zeros({}, at::kDouble);
+  if (!present[0].is_cpu()) return DeviceNorm(present);
+  return at::scalar_tensor(std::sqrt(CpuSumOfSquares(present)), at::kDouble);
 }
 
-double ClipFactor(double norm, double max_norm) {
-  if (max_norm <= 0) return 1.0;
-  return std::min(1.0, max_norm / (norm + 1e-6));
+at::Tensor ClipFactor(const at::Tensor& norm, double max_norm) {
+  const at::Tensor factor = max_norm > 0
+                                ? at::full_like(norm, max_norm).div_(norm + 1e-6).clamp_max_(1)
+                                : at::ones_like(norm);
+  return factor.masked_fill(norm.isfinite().logical_not(), std::nan("")).to(at::kFloat);
 }
 
 }  // namespace liger::trainer

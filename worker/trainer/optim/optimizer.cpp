@@ -11,6 +11,11 @@
 
 namespace liger::trainer {
 
+void Optimizer::Step(const std::vector<at::Tensor>& grads, double learning_rate,
+                     double grad_scale) {
+  Step(grads, learning_rate, at::scalar_tensor(grad_scale, at::kDouble));
+}
+
 std::unique_ptr<Optimizer> MakeOptimizer(const liger::v1::TrainingSpec& training,
                                          TrainableParameters& parameters,
                                          const PrecisionPlan& precision) {

@@ -23,11 +23,14 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
 
-  // One update with grads scaled by `grad_scale`; grads as
+  // One update with grads scaled by `grad_scale`, one number on any device; grads as
   // TrainableParameters::Gradients() gives them. Parameters whose gradient is
-  // undefined are left alone, weight decay included, as torch does.
+  // undefined are left alone, weight decay included, as torch does. With a scale
+  // that is not finite no parameter and no state changes, though the step counts:
+  // the host may not know the scale (AdamW on a GPU does not wait for it).
   virtual void Step(const std::vector<at::Tensor>& grads, double learning_rate,
-                    double grad_scale) = 0;
+                    const at::Tensor& grad_scale) = 0;
+  void Step(const std::vector<at::Tensor>& grads, double learning_rate, double grad_scale);
 
   // "step" (int64 scalar) and "<state>.<parameter's name>". The tensors share
   // memory with the optimizer.

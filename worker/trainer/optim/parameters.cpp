@@ -71,23 +71,39 @@ at::Tensor& TrainableParameters::Accumulator(size_t index) {
   return external_gradients_ ? *accumulated_[index] : entries_[index].compute.mutable_grad();
 }
 
-std::optional<at::Tensor> TrainableParameters::DirectGradient(const at::Tensor& leaf) {
+std::optional<size_t> TrainableParameters::IndexOf(const at::Tensor& leaf) const {
   const auto entry = std::find_if(entries_.begin(), entries_.end(),
                                   [&](const Entry& e) { return e.compute.is_same(leaf); });
   if (entry == entries_.end()) return std::nullopt;
-  const auto index = static_cast<size_t>(entry - entries_.begin());
-  at::Tensor& sum = gradient_dtype_ == at::kFloat ? Accumulator(index) : direct_[index];
+  return static_cast<size_t>(entry - entries_.begin());
+}
+
+std::optional<at::Tensor> TrainableParameters::DirectGradient(const at::Tensor& leaf) {
+  const auto index = IndexOf(leaf);
+  if (!index) return std::nullopt;
+  at::Tensor& sum = gradient_dtype_ == at::kFloat ? Accumulator(*index) : direct_[*index];
   if (!sum.defined()) sum = at::zeros(leaf.sizes(), leaf.options().dtype(at::kFloat));
   return sum;
 }
 
+void TrainableParameters::Round(size_t index, const at::Tensor& sum) {
+  const at::NoGradGuard no_grad;
+  at::Tensor& grad = Accumulator(index);
+  if (grad.defined()) sum.add_(grad);
+  grad = sum.to(gradient_dtype_);
+}
+
+void TrainableParameters::FinishDirectGradient(const at::Tensor& leaf) {
+  const auto index = IndexOf(leaf);
+  const auto sum = index ? direct_.find(*index) : direct_.end();
+  if (sum == direct_.end()) return;
+  Round(sum->first, sum->second);
+  direct_.erase(sum);
+}
+
 std::vector<at::Tensor> TrainableParameters::Gradients() {
-  at::NoGradGuard no_grad;
-  for (auto& [index, sum] : direct_) {
-    at::Tensor& grad = Accumulator(index);
-    if (grad.defined()) sum.add_(grad);
-    grad = sum.to(gradient_dtype_);
-  }
+  const at::NoGradGuard no_grad;
+  for (const auto& [index, sum] : direct_) Round(index, sum);
   direct_.clear();
   std::vector<at::Tensor> grads;
   grads.reserve(entries_.size());

@@ -51,6 +51,11 @@ class TrainableParameters {
   // nullopt when the leaf is not trained.
   std::optional<at::Tensor> DirectGradient(const at::Tensor& leaf);
 
+  // DirectGradient(leaf) of this step is whole, and nothing else adds to the leaf's gradient:
+  // rounds it now, so that its fp32 buffer does not stand beside all other gradients at the end of
+  // the backward pass. Gradients() then gives the same.
+  void FinishDirectGradient(const at::Tensor& leaf);
+
   // Gradient of each entry, in order; undefined where there is none. To be
   // called once a step, after the last backward.
   std::vector<at::Tensor> Gradients();
@@ -64,6 +69,10 @@ class TrainableParameters {
 
  private:
   void AttachAccumulation(size_t index);
+  // Of the entry whose leaf this is; nullopt: it is not trained.
+  std::optional<size_t> IndexOf(const at::Tensor& leaf) const;
+  // Rounds DirectGradient's buffer into the gradient.
+  void Round(size_t index, const at::Tensor& sum);
   // Where the entry's gradient adds up.
   at::Tensor& Accumulator(size_t index);
 

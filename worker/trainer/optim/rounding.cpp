@@ -24,7 +24,7 @@ void StoreRounded(at::Tensor target, const at::Tensor& value_f32,
     if (!target.is_same(value_f32)) target.copy_(value_f32);
     return;
   }
-  // Adds random bits below the last kept one, then cuts: see adamw_cpu.cpp.
+  // Adds random bits below the last kept one, then cuts: see kernels/adamw/adamw_rows.cpp.
   const at::Tensor random =
       at::randint(0, 1 << 16, value_f32.sizes(), generator, value_f32.options().dtype(at::kInt));
   const at::Tensor bits = value_f32.view(at::kInt).add(random).bitwise_and_(~0xffff);

@@ -1,10 +1,8 @@
-#include "worker/trainer/optim/adamw_cpu.h"
-
-#include <ATen/Parallel.h>
+#include "kernels/adamw/adamw_rows.h"
 
 #include <bit>
 #include <cmath>
-#include <cstring>
+#include <type_traits>
 
 // Loops are cloned for AVX-512, AVX2 and the baseline; the loader picks one.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
@@ -15,10 +13,8 @@
 #define LIGER_CPU_CLONES
 #endif
 
-namespace liger::trainer {
+namespace liger::kernels {
 namespace {
-
-constexpr int64_t kGrain = int64_t{1} << 15;
 
 // bf16 as its bits.
 struct Bf16 {
@@ -56,7 +52,13 @@ struct Updated {
   float param, exp_avg, exp_avg_sq;
 };
 
-inline Updated Update(float p, float g, float m, float v, const AdamWScalars& s) {
+// As adamw.h has them, and of the one parameter.
+struct Scalars {
+  float one_minus_beta1, beta2, one_minus_beta2, epsilon, step_size, inv_sqrt_bias2, decay,
+      grad_scale;
+};
+
+inline Updated Update(float p, float g, float m, float v, const Scalars& s) {
   g *= s.grad_scale;
   m += s.one_minus_beta1 * (g - m);
   v = s.beta2 * v + s.one_minus_beta2 * g * g;
@@ -74,7 +76,7 @@ struct Span {
 };
 
 template <typename P, typename G, typename S, typename C>
-[[gnu::always_inline]] inline void NearestLoop(const Span<P, G, S, C>& x, const AdamWScalars& s,
+[[gnu::always_inline]] inline void NearestLoop(const Span<P, G, S, C>& x, const Scalars& s,
                                                int64_t begin, int64_t end) {
 #pragma GCC ivdep
   for (int64_t i = begin; i < end; ++i) {
@@ -90,7 +92,7 @@ template <typename P, typename G, typename S, typename C>
 }
 
 template <typename P, typename G, typename S, typename C>
-[[gnu::always_inline]] inline void StochasticLoop(const Span<P, G, S, C>& x, const AdamWScalars& s,
+[[gnu::always_inline]] inline void StochasticLoop(const Span<P, G, S, C>& x, const Scalars& s,
                                                   uint64_t stream, int64_t begin, int64_t end) {
 #pragma GCC ivdep
   for (int64_t i = begin; i < end; ++i) {
@@ -107,23 +109,22 @@ template <typename P, typename G, typename S, typename C>
 }
 
 // The common case, fp32 throughout, cloned by name: templates cannot be.
-LIGER_CPU_CLONES void Fp32Loop(const Span<float, float, float, float>& x, const AdamWScalars& s,
+LIGER_CPU_CLONES void Fp32Loop(const Span<float, float, float, float>& x, const Scalars& s,
                                int64_t begin, int64_t end) {
   NearestLoop(x, s, begin, end);
 }
-LIGER_CPU_CLONES void MixedLoop(const Span<float, float, float, Bf16>& x, const AdamWScalars& s,
+LIGER_CPU_CLONES void MixedLoop(const Span<float, float, float, Bf16>& x, const Scalars& s,
                                 int64_t begin, int64_t end) {
   NearestLoop(x, s, begin, end);
 }
-LIGER_CPU_CLONES void Bf16Loop(const Span<Bf16, Bf16, Bf16, Bf16>& x, const AdamWScalars& s,
+LIGER_CPU_CLONES void Bf16Loop(const Span<Bf16, Bf16, Bf16, Bf16>& x, const Scalars& s,
                                uint64_t stream, int64_t begin, int64_t end) {
   StochasticLoop(x, s, stream, begin, end);
 }
 
 template <typename P, typename G, typename S, typename C>
-void RunLoop(const Span<P, G, S, C>& x, const AdamWScalars& s, Rounding rounding, uint64_t stream,
+void RunLoop(const Span<P, G, S, C>& x, const Scalars& s, bool stochastic, uint64_t stream,
              int64_t begin, int64_t end) {
-  const bool stochastic = rounding == Rounding::kStochastic;
   if constexpr (std::is_same_v<Span<P, G, S, C>, Span<float, float, float, float>>) {
     Fp32Loop(x, s, begin, end);  // nothing to round
   } else if constexpr (std::is_same_v<Span<P, G, S, C>, Span<float, float, float, Bf16>>) {
@@ -135,78 +136,38 @@ void RunLoop(const Span<P, G, S, C>& x, const AdamWScalars& s, Rounding rounding
   }
 }
 
-// Calls f with a typed null pointer that stands for the tensor's dtype.
+// Calls f with a typed null pointer.
 template <typename F>
-void WithType(const at::Tensor& t, F f) {
-  if (t.scalar_type() == at::kFloat) {
-    f(static_cast<float*>(nullptr));
-  } else if (t.scalar_type() == at::kBFloat16) {
+void WithType(bool is_bf16, F f) {
+  if (is_bf16) {
     f(static_cast<Bf16*>(nullptr));
   } else {
-    TORCH_CHECK(false, "AdamW: dtype ", t.scalar_type(), " is not implemented");
+    f(static_cast<float*>(nullptr));
   }
-}
-
-LIGER_CPU_CLONES double SumOfSquaresFp32(const float* values, int64_t count) {
-  // Independent sums, so that additions do not wait for each other.
-  constexpr int kLanes = 32;
-  double lanes[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const double value = values[i + lane];
-      lanes[lane] += value * value;
-    }
-  }
-  double sum = 0;
-  for (; i < count; ++i) sum += double(values[i]) * values[i];
-  for (double lane : lanes) sum += lane;
-  return sum;
 }
 
 }  // namespace
 
-void AdamWStepCpu(at::Tensor param, at::Tensor compute, const at::Tensor& grad, at::Tensor exp_avg,
-                  at::Tensor exp_avg_sq, const AdamWScalars& scalars, Rounding rounding,
-                  uint64_t stream) {
-  TORCH_CHECK(param.is_contiguous() && exp_avg.is_contiguous() && exp_avg_sq.is_contiguous() &&
-                  compute.is_contiguous() && grad.numel() == param.numel(),
-              "AdamW: tensors must be contiguous and of one size");
-  const at::Tensor dense_grad = grad.contiguous();
-  const bool has_copy = !compute.is_same(param);
-  WithType(param, [&](auto* p) {
-    WithType(dense_grad, [&](auto* g) {
-      WithType(exp_avg, [&](auto* s) {
-        WithType(compute, [&](auto* c) {
+void AdamWRows(const AdamWRow& row, const AdamWScalars& s, float grad_scale, bool stochastic,
+               int64_t begin, int64_t end) {
+  const Scalars scalars{s.one_minus_beta1, s.beta2,          s.one_minus_beta2, s.epsilon,
+                        s.step_size,       s.inv_sqrt_bias2, row.decay,         grad_scale};
+  WithType(row.param_is_bf16, [&](auto* p) {
+    WithType(row.grad_is_bf16, [&](auto* g) {
+      WithType(row.state_is_bf16, [&](auto* m) {
+        WithType(row.compute_is_bf16, [&](auto* c) {
           using P = std::remove_pointer_t<decltype(p)>;
           using G = std::remove_pointer_t<decltype(g)>;
-          using S = std::remove_pointer_t<decltype(s)>;
+          using S = std::remove_pointer_t<decltype(m)>;
           using C = std::remove_pointer_t<decltype(c)>;
-          Span<P, G, S, C> span{static_cast<P*>(param.data_ptr()),
-                                has_copy ? static_cast<C*>(compute.data_ptr()) : nullptr,
-                                static_cast<const G*>(dense_grad.const_data_ptr()),
-                                static_cast<S*>(exp_avg.data_ptr()),
-                                static_cast<S*>(exp_avg_sq.data_ptr())};
-          at::parallel_for(0, param.numel(), kGrain, [&](int64_t begin, int64_t end) {
-            RunLoop(span, scalars, rounding, stream, begin, end);
-          });
+          const Span<P, G, S, C> span{static_cast<P*>(row.param), static_cast<C*>(row.compute),
+                                      static_cast<const G*>(row.grad), static_cast<S*>(row.exp_avg),
+                                      static_cast<S*>(row.exp_avg_sq)};
+          RunLoop(span, scalars, stochastic, row.stream, begin, end);
         });
       });
     });
   });
 }
 
-double SumOfSquares(const at::Tensor& values, int64_t begin, int64_t end) {
-  if (values.scalar_type() == at::kFloat) {
-    return SumOfSquaresFp32(values.const_data_ptr<float>() + begin, end - begin);
-  }
-  double sum = 0;
-  WithType(values, [&](auto* typed) {
-    using T = std::remove_pointer_t<decltype(typed)>;
-    const T* data = static_cast<const T*>(values.const_data_ptr());
-    for (int64_t i = begin; i < end; ++i) sum += double(Load(data, i)) * Load(data, i);
-  });
-  return sum;
-}
-
-}  // namespace liger::trainer
+}  // namespace liger::kernels

@@ -1,0 +1,72 @@
+"""Where the time of a profiled step goes, from the trace that liger-trainer or torch.profiler wrote.
+
+usage: trace_summary.py TRACE [--top 40]
+
+liger-trainer writes one for LIGER_PROFILE=STEP:TRACE. Prints the time from the first GPU kernel to the end of the last,
+how much of it the GPU was busy, and the kernels by the sum of their times, names cut at their template arguments; of a
+trace without a GPU the operations of the CPU.
+"""
+
+import argparse
+import collections
+import json
+import re
+
+KINDS = (
+    ("products", r"gemm|nvjet|cutlass.*(gemm|bf16_s)|xmma|sm90_xmma|ampere_bf16"),
+    ("attention", r"flash|fmha|cudnn.*(attn|sdpa)|attention"),
+    ("copies and fills", r"Memcpy|Memset|memcpy|fill|copy"),
+    ("ours", r"liger"),
+    ("Triton", r"triton|_kernel$|^_\w+_kernel"),
+)
+
+
+def short(name):
+    return re.sub(r"<.*", "", name.replace("void ", ""))[:90]
+
+
+def kind(name):
+    return next((label for label, pattern in KINDS if re.search(pattern, name)), "other")
+
+
+def union(spans):
+    """Length of the union of (begin, end)."""
+    total, reach = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reach))
+        reach = max(reach, end)
+    return total
+
+
+def table(rows, total, top):
+    for name, (time, count) in sorted(rows.items(), key=lambda row: -row[1][0])[:top]:
+        print(f"{time / 1e3:10.3f} {100 * time / total:6.1f} {count:7} {name}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trace")
+    parser.add_argument("--top", type=int, default=40)
+    options = parser.parse_args()
+    with open(options.trace, encoding="utf-8") as file:
+        events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
+    chosen = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    chosen = chosen or [event for event in events if event.get("cat") == "cpu_op"]
+    if not chosen:
+        raise SystemExit(f"{options.trace} has no operations")
+    spans = [(event["ts"], event["ts"] + event["dur"]) for event in chosen]
+    total = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    print(f"{total / 1e3:.3f} ms, {len(chosen)} operations, busy {100 * union(spans) / total:.1f} %")
+    by_kind, by_name = (collections.defaultdict(lambda: (0.0, 0)) for _ in range(2))
+    for event in chosen:
+        for rows, name in ((by_kind, kind(event["name"])), (by_name, short(event["name"]))):
+            time, count = rows[name]
+            rows[name] = (time + event["dur"], count + 1)
+    print(f"{'ms':>10} {'%':>6} {'count':>7}")
+    table(by_kind, total, options.top)
+    print()
+    table(by_name, total, options.top)
+
+
+if __name__ == "__main__":
+    main()
