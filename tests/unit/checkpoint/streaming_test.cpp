@@ -21,7 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kTensors = 5;           // of a shard
-constexpr int64_t kNumel = 12 * kMiB;     // of a tensor
+constexpr int64_t kNumel = 14 * kMiB;     // of a tensor
 constexpr int64_t kLargest = kNumel * 4;  // bytes, in fp32
 // Of threads, small allocations and what malloc keeps.
 constexpr int64_t kSlack = 16 * kMiB;

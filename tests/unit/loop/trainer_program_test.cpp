@@ -122,6 +122,7 @@ TEST_F(TrainerProgramTest, TokenisedRowsAreKeptForTheNextRun) {
   job_.WriteFile("model/tokenizer.json", tokenizer + "\n");
   EXPECT_EQ(weights_of_run(cached), without);
   EXPECT_THAT(output(), HasSubstr("data cache: miss for training rows"));
+  fs::remove_all(job_.Path("out"));
   EXPECT_EQ(Execute(arguments, "export LIGER_DATA_CACHE_GB=lots; "), kExitInvalidInput);
   EXPECT_THAT(output(), HasSubstr("LIGER_DATA_CACHE_GB='lots'"));
 }
