@@ -3,13 +3,12 @@
 #include "worker/trainer/text/jinja/format.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <optional>
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/format_spec.h"
 #include "worker/trainer/text/jinja/strings.h"
 #include "worker/trainer/text/unicode.h"
 
@@ -18,105 +17,6 @@ namespace {
 
 // A template may not ask for gigabytes of spaces.
 constexpr int64_t kMaxWidth = 1 << 16;
-
-// How a value is to be written; of both ways.
-struct Spec {
-  std::string fill = " ";
-  char align = 0;  // < > ^ =, or 0 for the type's own
-  char sign = '-';
-  bool alternate = false, zero = false, comma = false;
-  int64_t width = 0, precision = -1;
-  char type = 0;
-};
-
-std::string Grouped(const std::string& digits) {
-  std::string out;
-  for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
-    out += digits[i];
-  }
-  return out;
-}
-
-std::string Padded(const std::string& prefix, const std::string& body, const Spec& spec,
-                   char own_align) {
-  const auto length = static_cast<int64_t>(Length(prefix) + Length(body));
-  const int64_t missing = std::max<int64_t>(0, spec.width - length);
-  const char align = spec.align != 0 ? spec.align : own_align;
-  const int64_t left = align == '<' ? 0 : align == '^' ? missing / 2 : missing;
-  std::string before, after;
-  for (int64_t i = 0; i < missing; ++i) (i < left ? before : after) += spec.fill;
-  return align == '=' ? prefix + before + body : before + prefix + body + after;
-}
-
-std::string Sign(bool negative, const Spec& spec) {
-  return negative ? "-" : spec.sign == '-' ? "" : std::string(1, spec.sign);
-}
-
-// Zeros are put between the sign and the digits.
-std::string PaddedNumber(const std::string& prefix, const std::string& digits, Spec spec) {
-  if (spec.zero && spec.align == 0) {
-    spec.align = '=';
-    spec.fill = "0";
-  }
-  return Padded(prefix, digits, spec, '>');
-}
-
-std::string FormatInt(int64_t value, const Spec& spec) {
-  const bool negative = value < 0;
-  const uint64_t magnitude =
-      negative ? -static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
-  const char type = spec.type;
-  const int base = type == 'x' || type == 'X' ? 16 : type == 'o' ? 8 : type == 'b' ? 2 : 10;
-  char buffer[72];
-  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), magnitude, base).ptr;
-  std::string digits(buffer, end);
-  if (type == 'X') {
-    for (char& c : digits) c = c >= 'a' ? static_cast<char>(c - 'a' + 'A') : c;
-  }
-  if (spec.comma) digits = Grouped(digits);
-  std::string prefix = Sign(negative, spec);
-  if (spec.alternate && base != 10) prefix += std::string("0") + type;
-  return PaddedNumber(prefix, digits, spec);
-}
-
-std::string FormatFloat(double value, const Spec& spec) {
-  const bool percent = spec.type == '%';
-  const char type = percent ? 'f' : spec.type;
-  const auto precision = static_cast<int>(spec.precision < 0 ? 6 : spec.precision);
-  const bool negative = std::signbit(value) && !std::isnan(value);
-  const double magnitude = std::abs(value) * (percent ? 100 : 1);
-  const std::string pattern = std::string(spec.alternate ? "%#" : "%") + ".*" + type;
-  const int length = std::snprintf(nullptr, 0, pattern.c_str(), precision, magnitude);
-  std::string digits(static_cast<size_t>(length) + 1, '\0');
-  std::snprintf(digits.data(), digits.size(), pattern.c_str(), precision, magnitude);
-  digits.pop_back();
-  if (spec.comma) {
-    const size_t whole = std::min(digits.find_first_not_of("0123456789"), digits.size());
-    digits = Grouped(digits.substr(0, whole)) + digits.substr(whole);
-  }
-  return PaddedNumber(Sign(negative, spec), digits + (percent ? "%" : ""), spec);
-}
-
-std::string FormatString(const std::string& text, const Spec& spec) {
-  const auto characters = Characters(text);
-  std::string cut;
-  for (size_t i = 0; i < characters.size(); ++i) {
-    if (spec.precision >= 0 && static_cast<int64_t>(i) >= spec.precision) break;
-    cut += characters[i];
-  }
-  return Padded("", cut, spec, '<');
-}
-
-std::string OneCharacter(const Value& value) {
-  if (value.AsString() && Length(*value.AsString()) == 1) return *value.AsString();
-  if (!value.IsInt() || value.AsInt() < 0 || value.AsInt() > 0x10FFFF) {
-    throw RuntimeError("%c requires an int or a unicode character");
-  }
-  std::string text;
-  unicode::AppendUtf8(static_cast<char32_t>(value.AsInt()), &text);
-  return text;
-}
 
 bool IsWhole(const Value& value) { return value.IsInt() || value.IsBool(); }
 bool IsOneOf(char c, const char* set) {
@@ -171,8 +71,8 @@ class Reader {
 
 // ---- % ----
 
-Spec ReadPercentSpec(Reader& reader) {
-  Spec spec;
+FormatSpec ReadPercentSpec(Reader& reader) {
+  FormatSpec spec;
   while (IsOneOf(reader.Peek(), "-+ #0")) {
     const char flag = reader.Take();
     if (flag == '-') spec.align = '<';
@@ -191,7 +91,7 @@ Spec ReadPercentSpec(Reader& reader) {
   return spec;
 }
 
-std::string PercentValue(const Value& value, Spec spec) {
+std::string PercentValue(const Value& value, FormatSpec spec) {
   const std::string type(1, spec.type);
   const char own = spec.align != 0 ? spec.align : '>';
   if (IsOneOf(spec.type, "srac")) {
@@ -222,8 +122,8 @@ std::string PercentValue(const Value& value, Spec spec) {
 
 // ---- str.format ----
 
-Spec ReadSpec(std::string_view text) {
-  Spec spec;
+FormatSpec ReadSpec(std::string_view text) {
+  FormatSpec spec;
   Reader reader(text);
   if (!reader.done()) {
     Reader ahead(text);
@@ -252,7 +152,7 @@ Spec ReadSpec(std::string_view text) {
 
 std::string FormatValue(const Value& value, const std::string& text) {
   if (text.empty()) return ToString(value);
-  const Spec spec = ReadSpec(text);
+  const FormatSpec spec = ReadSpec(text);
   const std::string unknown = "Unknown format code '" + std::string(1, spec.type) +
                               "' for object of type '" + value.TypeName() + "'";
   if (value.AsString() != nullptr) {
@@ -278,7 +178,7 @@ std::string FormatValue(const Value& value, const std::string& text) {
   }
   const std::string digits = Repr(value);
   const bool negative = digits.starts_with('-');
-  return PaddedNumber(Sign(negative, spec), digits.substr(negative ? 1 : 0), spec);
+  return FormatDigits(negative, digits.substr(negative ? 1 : 0), spec);
 }
 
 class MethodFormatter {
@@ -396,7 +296,7 @@ std::string PercentFormat(const std::string& format, const Value& values) {
       if (named == nullptr) throw RuntimeError("'" + name + "'");
       by_name = true;
     }
-    const Spec spec = ReadPercentSpec(reader);
+    const FormatSpec spec = ReadPercentSpec(reader);
     out += spec.type == '%' ? "%" : PercentValue(named ? *named : next(), spec);
   }
   const bool left_over =
