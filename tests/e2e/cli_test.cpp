@@ -220,8 +220,8 @@ TEST_F(CliTest, EveryVerbInEveryOutput) {
   EXPECT_THAT(Run("artifacts one -o name").out, HasSubstr(dir_ + "/data/outputs/one\n"));
   const json families = json::parse(Run("models -o json").out).at("families");
   ASSERT_EQ(families.size(), std::size(kModelFamilies));
-  EXPECT_EQ(families[0].at("model_type"), kModelFamilies[0].model_type);
-  EXPECT_EQ(families[0].at("features"), kModelFamilies[0].features);
+  EXPECT_EQ(families[0].at("model_type").get<std::string>(), kModelFamilies[0].model_type);
+  EXPECT_EQ(families[0].at("features").get<std::string>(), kModelFamilies[0].features);
   EXPECT_EQ(YAML::Load(Run("models -o yaml").out)["families"].size(), families.size());
   EXPECT_THAT(Run("datasets -o name").out, HasSubstr("alpaca-en-demo\n"));
   for (const char* verb : {"events one", "metrics one"}) {
