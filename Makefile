@@ -3,7 +3,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 CMAKE = .venv/bin/cmake
 CTEST = .venv/bin/ctest --test-dir $(BUILD) --output-on-failure
-MODEL = .cache/models/smollm2-135m
+MODEL = .cache/models-v2/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
@@ -44,8 +44,9 @@ build: setup  ## all programs, into $(BUILD)/bin
 setup:  ## Debian packages and the Python venv
 	@tools/setup
 
-model: setup  ## SmolLM2-135M-Instruct as a Hugging Face folder
-	@tools/fetch_smollm2 $(MODEL)
+# liger-trainer converts it.
+model: $(if $(wildcard $(MODEL)/model.safetensors),setup,build)  ## SmolLM2-135M-Instruct as a Hugging Face folder
+	@BUILD=$(BUILD) tools/fetch_smollm2 $(MODEL)
 
 models-table: build  ## measure the tables of docs/models.md and write them there
 	LIGER_WRITE_DOCS=1 $(BUILD)/tests/models_table_test

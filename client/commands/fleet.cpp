@@ -8,6 +8,7 @@
 #include "client/commands/inspect.h"
 #include "client/format.h"
 #include "common/model_shapes/model_families.h"
+#include "liger/client/v1/output.pb.h"
 
 namespace liger::client {
 namespace {
@@ -44,27 +45,39 @@ ExitCode Show(Response response, Session& session, std::vector<std::string> head
   return kOk;
 }
 
-// What this version trains; below the catalog's table.
-void ShowFamilies(const liger::v1::ListModelsResponse& response, Session& session) {
-  Table table({"FAMILY", "MODELS", "PRESENT", "BEYOND LLAMA"});
-  for (const ModelFamily& family : kModelFamilies) {
-    std::vector<std::string> present;
+// What the catalog has, and what this version trains.
+client::v1::Models WithFamilies(const liger::v1::ListModelsResponse& response) {
+  client::v1::Models out;
+  *out.mutable_models() = response.models();
+  for (const ModelFamily& known : kModelFamilies) {
+    client::v1::ModelFamily* family = out.add_families();
+    family->set_model_type(std::string(known.model_type));
+    family->set_models(std::string(known.models));
+    family->set_features(std::string(known.features));
     for (const auto& model : response.models()) {
-      const bool here = model.architecture() == family.model_type && model.present_on_size() > 0;
-      if (here) present.push_back(model.name());
+      const bool here = model.architecture() == known.model_type && model.present_on_size() > 0;
+      if (here) family->add_present(model.name());
     }
-    table.Add({std::string(family.model_type), std::string(family.models),
-               absl::StrJoin(present, ", "), std::string(family.features)});
+  }
+  return out;
+}
+
+// Below the catalog's table.
+void ShowFamilies(const client::v1::Models& models, Session& session) {
+  Table table({"FAMILY", "MODELS", "PRESENT", "BEYOND LLAMA"});
+  for (const auto& family : models.families()) {
+    table.Add({family.model_type(), family.models(), absl::StrJoin(family.present(), ", "),
+               family.features()});
   }
   std::cout << "\nHugging Face folders of these families can be trained (docs/models.md):\n"
             << table.ToString(session.columns());
 }
 
 ExitCode Models(Session& session) {
-  const auto response =
-      session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest());
+  const client::v1::Models models = WithFamilies(
+      session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest()));
   const ExitCode code = Show(
-      response, session, {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
+      models, session, {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
       [](const auto& shown, Table* table) {
         for (const auto& model : shown.models()) {
           table->Add(
@@ -74,7 +87,7 @@ ExitCode Models(Session& session) {
       [](const auto& shown) {
         for (const auto& model : shown.models()) std::cout << model.name() << "\n";
       });
-  if (session.output == Output::kTable) ShowFamilies(response, session);
+  if (session.output == Output::kTable) ShowFamilies(models, session);
   return code;
 }
 

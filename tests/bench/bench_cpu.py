@@ -201,7 +201,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--warmup", type=int, default=2)
-    parser.add_argument("--model", default=os.environ.get("LIGER_SMOLLM2_DIR", str(ROOT / ".cache/models/smollm2-135m")))
+    parser.add_argument("--model", default=os.environ.get("LIGER_SMOLLM2_DIR", str(ROOT / ".cache/models-v2/smollm2-135m")))
     parser.add_argument("--trainer", default=str(build / "bin/liger-trainer"))
     parser.add_argument("--library", default=str(build / "lib/libliger_kernels.so"))
     parser.add_argument("--json", help="write the result here as well")

@@ -12,6 +12,8 @@ import sys
 import types
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Every run tokenises its rows; those that an earlier one kept would make it look faster.
+os.environ.setdefault("LIGER_DATA_CACHE", "off")
 LIGER_KERNEL_VERSION, TRL_VERSION = "0.8.5", "1.16.0"
 
 

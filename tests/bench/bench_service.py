@@ -24,6 +24,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = ROOT / os.environ.get("BUILD", "build") / "bin"
+os.environ.setdefault("LIGER_DATA_CACHE", "off")  # as in bench_env.py
 
 
 def version_seconds(rounds):
@@ -103,7 +104,7 @@ def training_seconds(folder, model, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--model", default=os.environ.get("LIGER_SMOLLM2_DIR", str(ROOT / ".cache/models/smollm2-135m")))
+    parser.add_argument("--model", default=os.environ.get("LIGER_SMOLLM2_DIR", str(ROOT / ".cache/models-v2/smollm2-135m")))
     parser.add_argument("--json", help="write the result here as well")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="liger-bench-") as folder:

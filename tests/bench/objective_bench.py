@@ -87,7 +87,7 @@ def cases(arguments):
 def extend(parser):
     parser.add_argument("--pairs", help="tokenised pairs that --prepare wrote; without, no cases of real pairs")
     parser.add_argument("--prepare", metavar="FILE", help="write FILE (.jsonl.gz) and end")
-    parser.add_argument("--tokenizer", default=str(bench_env.ROOT / ".cache/models/smollm2-135m"))
+    parser.add_argument("--tokenizer", default=str(bench_env.ROOT / ".cache/models-v2/smollm2-135m"))
     parser.set_defaults(rounds=1)
 
 
@@ -97,7 +97,7 @@ if __name__ == "__main__":
 
         parser = argparse.ArgumentParser()
         parser.add_argument("--prepare", required=True)
-        parser.add_argument("--tokenizer", default=str(bench_env.ROOT / ".cache/models/smollm2-135m"))
+        parser.add_argument("--tokenizer", default=str(bench_env.ROOT / ".cache/models-v2/smollm2-135m"))
         arguments = parser.parse_args()
         prepare(arguments.prepare, arguments.tokenizer)
     else:

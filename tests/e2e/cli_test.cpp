@@ -23,6 +23,7 @@
 #include "absl/time/clock.h"
 #include "client/format.h"
 #include "common/file.h"
+#include "common/model_shapes/model_families.h"
 #include "tests/e2e/child_process.h"
 #include "tests/e2e/tiny_model.h"
 
@@ -191,6 +192,7 @@ TEST_F(CliTest, EveryVerbInEveryOutput) {
                                                        {"artifacts one", "artifacts"},
                                                        {"workers", "workers"},
                                                        {"models", "models"},
+                                                       {"models", "families"},
                                                        {"datasets", "datasets"},
                                                        {"watch one", "status"},
                                                        {"version", "version"},
@@ -216,11 +218,19 @@ TEST_F(CliTest, EveryVerbInEveryOutput) {
   EXPECT_EQ(Run("get one -o name").out, "one\n");
   EXPECT_THAT(Run("list -o name").out, HasSubstr("one\n"));
   EXPECT_THAT(Run("artifacts one -o name").out, HasSubstr(dir_ + "/data/outputs/one\n"));
+  const json families = json::parse(Run("models -o json").out).at("families");
+  ASSERT_EQ(families.size(), std::size(kModelFamilies));
+  EXPECT_EQ(families[0].at("model_type").get<std::string>(), kModelFamilies[0].model_type);
+  EXPECT_EQ(families[0].at("features").get<std::string>(), kModelFamilies[0].features);
+  EXPECT_EQ(YAML::Load(Run("models -o yaml").out)["families"].size(), families.size());
   EXPECT_THAT(Run("datasets -o name").out, HasSubstr("alpaca-en-demo\n"));
   for (const char* verb : {"events one", "metrics one"}) {
     EXPECT_EQ(Run(absl::StrCat(verb, " -o name")).code, 3) << verb;
   }
-  EXPECT_EQ(Run("logs one").code, 0);
+  const Result logs = Run("logs one");
+  EXPECT_EQ(logs.code, 0);
+  EXPECT_THAT(logs.out, HasSubstr("data cache: "));
+  EXPECT_FALSE(std::filesystem::is_empty(dir_ + "/data/worker/cache/tokenized"));
   EXPECT_EQ(Run("logs -f one").code, 0);
 }
 

@@ -116,7 +116,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     TRAINER = sys.argv[1]
-    SMOLLM2 = pathlib.Path(os.environ.get("LIGER_SMOLLM2_DIR", ROOT / ".cache/models/smollm2-135m"))
+    SMOLLM2 = pathlib.Path(os.environ.get("LIGER_SMOLLM2_DIR", ROOT / ".cache/models-v2/smollm2-135m"))
     if not (SMOLLM2 / "tokenizer.json").exists():
         sys.exit(f"no SmolLM2 in {SMOLLM2}: run tools/fetch_smollm2, or set LIGER_SMOLLM2_DIR")
     transformers.logging.set_verbosity_error()

@@ -2,11 +2,19 @@
 // transformers' fp32 fixtures.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <thread>
 
 #include "tests/unit/models/golden.h"
+#include "worker/trainer/checkpoint/output_folder.h"
+#include "worker/trainer/checkpoint/safetensors_writer.h"
 #include "worker/trainer/models/activation_checkpoint.h"
 #include "worker/trainer/models/attention.h"
 #include "worker/trainer/models/generate.h"
@@ -126,6 +134,62 @@ TEST_F(GpuTest, DeterministicAttentionRepeatsItsBits) {
     for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(again[i].equal(first[i])) << i;
   }
   at::globalContext().setDeterministicAlgorithms(false, /*warn_only=*/false);
+}
+
+// Of /proc/self/status, in bytes.
+int64_t AnonymousMemory() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("RssAnon:")) return std::stoll(line.substr(8)) * 1024;
+  }
+  return 0;
+}
+
+// From the files to the device: the host holds one tensor at a time, converted.
+TEST_F(GpuTest, WeightsGoStraightToTheDevice) {
+  nlohmann::json json = golden::ReadJson(golden::Folder("tiny/gqa_tied_v5/config.json"));
+  json.update({{"hidden_size", 1024},
+               {"head_dim", 256},
+               {"intermediate_size", 4096},
+               {"num_hidden_layers", 16}});
+  const ModelConfig config = ModelConfig::FromJson(json, "config.json");
+  const std::string dir = testing::TempDir() + "/weights-" + std::to_string(getpid());
+  const auto kernels = golden::Kernels("LIGER");
+  const auto original = BuildModel(config, kernels, at::kBFloat16);
+  InitializeWeights(*original, 7);
+  std::vector<NamedTensor> tensors;
+  int64_t bytes = 0, largest = 0;
+  for (const auto& item : original->named_parameters()) {
+    tensors.push_back({item.key(), item.value()});
+    bytes += item.value().numel() * 4;
+    largest = std::max<int64_t>(largest, item.value().numel() * 4);
+  }
+  OutputFolder folder(dir, /*overwrite=*/false, 0);
+  WriteWeights(folder, tensors, at::kBFloat16, 64 << 20);
+  folder.Commit();
+
+  const auto model = BuildModel(config, kernels, at::TensorOptions(kGpu).dtype(at::kFloat));
+  const int64_t before = AnonymousMemory();
+  std::atomic<int64_t> most = 0;
+  std::atomic<bool> done = false;
+  std::thread watcher([&] {
+    while (!done) {
+      most = std::max<int64_t>(most, AnonymousMemory() - before);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  });
+  LoadWeights(*model, dir);
+  done = true;
+  watcher.join();
+  std::filesystem::remove_all(dir);
+  const int64_t slack = 64 << 20;  // what CUDA takes at the first copy
+  ASSERT_GT(bytes, 4 * (largest + slack));
+  EXPECT_LE(most, largest + slack);
+  for (const auto& item : model->named_parameters()) {
+    EXPECT_TRUE(
+        at::equal(item.value().cpu().to(at::kBFloat16), original->named_parameters()[item.key()]))
+        << item.key();
+  }
 }
 
 TEST_F(GpuTest, TinyModelsAreTransformersInFp32) {

@@ -80,9 +80,12 @@ absl::Status TaskRunner::LaunchTrainers() {
     return absl::InvalidArgumentError(refused->message());
   }
   if (absl::Status s = WriteLaunch(); !s.ok()) return s;
-  const auto environments =
-      TrainerEnvironments(OwnEnvironment(), record_.prepare(), record_.start().master(),
-                          *services_.ledger, folder_.path());
+  auto environment = OwnEnvironment();
+  // Tokenised data sets; what the host's owner set wins.
+  environment.try_emplace("LIGER_DATA_CACHE",
+                          absl::StrCat(services_.options->data_dir, "/cache/tokenized"));
+  const auto environments = TrainerEnvironments(
+      environment, record_.prepare(), record_.start().master(), *services_.ledger, folder_.path());
   absl::Status launched =
       ranks_.Launch(*services_.spawner, services_.options->trainer, environments);
   if (!launched.ok()) return launched;

@@ -49,9 +49,11 @@ int DescriptorFromEnvironment(const char* name) {
 }
 
 Request ReadRequest(const Arguments& arguments) {
-  if (arguments.launch_path.empty()) return ReadSpec(arguments.spec);
-  Request request = ReadLaunch(arguments.launch_path);
-  if (arguments.spec.check) request.launch.set_task_kind(liger::trainer::v1::TASK_KIND_CHECK);
+  const bool launched = !arguments.launch_path.empty();
+  Request request = launched ? ReadLaunch(arguments.launch_path) : ReadSpec(arguments.spec);
+  request.data_cache = TokenCacheOptions::FromEnvironment();
+  if (launched && arguments.spec.check)
+    request.launch.set_task_kind(liger::trainer::v1::TASK_KIND_CHECK);
   return request;
 }
 

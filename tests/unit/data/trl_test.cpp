@@ -43,7 +43,7 @@ std::string Fnv1a(const std::vector<int32_t>& values) {
 std::string TokenizerFolder(const std::string& name) {
   if (name != "smollm2") return kSource + "tests/golden/data/" + name;
   const char* folder = std::getenv("LIGER_SMOLLM2_DIR");
-  return folder != nullptr ? folder : kSource + ".cache/models/smollm2-135m";
+  return folder != nullptr ? folder : kSource + ".cache/models-v2/smollm2-135m";
 }
 
 JobSpec::MethodCase Method(const std::string& name) {

@@ -129,7 +129,9 @@ TEST_F(GgufBytes, HostileTensorsAreRefused) {
     return Error(GgufBuilder().Tensor("t", shape, type, "12345678").Bytes());
   };
   EXPECT_EQ(error({2}, 0), "no error");
-  EXPECT_THAT(error({2}, 12), HasSubstr("ggml type 12"));
+  EXPECT_THAT(error({2}, 12), HasSubstr("t is of ggml type 12 (Q4_K), which is not implemented"));
+  EXPECT_THAT(error({2}, 14), HasSubstr("ggml type 14 (Q6_K)"));
+  EXPECT_THAT(error({2}, 99), HasSubstr("ggml type 99, which is not implemented"));
   EXPECT_THAT(error({0}, 0), HasSubstr("a dimension of 0"));
   EXPECT_THAT(error({uint64_t{1} << 63}, 0), HasSubstr("a dimension of"));
   EXPECT_THAT(error({uint64_t{1} << 40, uint64_t{1} << 40}, 0), HasSubstr("larger than the file"));

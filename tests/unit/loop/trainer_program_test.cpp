@@ -19,7 +19,9 @@
 namespace liger::trainer {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 using Event = liger::trainer::v1::Event;
 namespace fs = std::filesystem;
 
@@ -62,6 +64,9 @@ class Process {
 
 class TrainerProgramTest : public testing::Test {
  protected:
+  // A test that wants one names its folder.
+  TrainerProgramTest() { setenv("LIGER_DATA_CACHE", "off", 1); }
+
   // Runs to the end; the output is in output().
   int Execute(const std::string& arguments, const std::string& before = "",
               const std::string& program = kTrainer) {
@@ -95,6 +100,31 @@ TEST_F(TrainerProgramTest, JobFileToFolder) {
   EXPECT_THAT(output(), HasSubstr("step 3/3"));
   EXPECT_TRUE(fs::exists(job_.Path("out/model.safetensors")));
   EXPECT_THAT(Leftovers(), testing::ElementsAre("out"));
+}
+
+TEST_F(TrainerProgramTest, TokenisedRowsAreKeptForTheNextRun) {
+  const std::string arguments = WriteJob("max_steps: 3, learning_rate: 1e-2");
+  const std::string cached = "export LIGER_DATA_CACHE=" + job_.Path("cache") + "; ";
+  const auto weights_of_run = [&](const std::string& before) {
+    fs::remove_all(job_.Path("out"));
+    EXPECT_EQ(Execute(arguments, before), kExitOk) << output();
+    return ReadAll(job_.Path("out/model.safetensors"));
+  };
+  const std::string without = weights_of_run("");
+  EXPECT_THAT(output(), Not(HasSubstr("data cache")));
+  EXPECT_EQ(weights_of_run(cached), without);
+  EXPECT_THAT(output(), HasSubstr("data cache: miss for training rows"));
+  EXPECT_EQ(weights_of_run(cached), without);
+  EXPECT_THAT(output(), AllOf(HasSubstr("data cache: hit for training rows"),
+                              HasSubstr("data cache: hit for evaluation rows")));
+  // Another tokenizer, another key.
+  const std::string tokenizer = ReadAll(job_.Path("model/tokenizer.json"));
+  job_.WriteFile("model/tokenizer.json", tokenizer + "\n");
+  EXPECT_EQ(weights_of_run(cached), without);
+  EXPECT_THAT(output(), HasSubstr("data cache: miss for training rows"));
+  fs::remove_all(job_.Path("out"));
+  EXPECT_EQ(Execute(arguments, "export LIGER_DATA_CACHE_GB=lots; "), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("LIGER_DATA_CACHE_GB='lots'"));
 }
 
 TEST_F(TrainerProgramTest, InvalidSpecExitsWithThree) {

@@ -18,7 +18,7 @@ constexpr int kProjections = 8;
 
 std::string ModelDir() {
   const char* dir = std::getenv("LIGER_SMOLLM2_DIR");
-  return dir ? dir : std::string(LIGER_SOURCE_DIR) + "/.cache/models/smollm2-135m";
+  return dir ? dir : std::string(LIGER_SOURCE_DIR) + "/.cache/models-v2/smollm2-135m";
 }
 
 uint64_t SplitMix64(uint64_t x) {

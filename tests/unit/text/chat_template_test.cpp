@@ -54,5 +54,30 @@ TEST_F(ChatTemplateFolder, AFolderWithoutOneHasNone) {
   EXPECT_FALSE(ChatTemplate::FromFolder(dir_).has_value());
 }
 
+// Rendered rows may be kept for as long as they would be the same.
+TEST(ClockUseTest, KnowsWhatAnotherDayWouldChange) {
+  EXPECT_EQ(FindClockUse("{{ messages[0].content }}"), ClockUse::kNone);
+  EXPECT_EQ(FindClockUse("{% if strftime_now is defined %}x{% endif %}"), ClockUse::kNone);
+  EXPECT_EQ(FindClockUse("{% if strftime_now is defined %}{{ strftime_now(\"%d %b %Y\") }}"),
+            ClockUse::kDate);
+  EXPECT_EQ(FindClockUse("{{ strftime_now ( '%-d %B, 100%% %j' ) }}"), ClockUse::kDate);
+  for (const char* format : {"%H", "%d %T", "%c", "%s", "%", "%-", "%Ey"}) {
+    EXPECT_EQ(
+        FindClockUse("{{ strftime_now('%Y') }}{{ strftime_now('" + std::string(format) + "') }}"),
+        ClockUse::kTime)
+        << format;
+  }
+  for (const char* call : {"(format)", " | string", "('%d' ~ x)", "('%d", "(", "('\\x25H')"}) {
+    EXPECT_EQ(FindClockUse("{% set f = strftime_now" + std::string(call)), ClockUse::kTime) << call;
+  }
+}
+
+TEST_F(ChatTemplateFolder, OneTemplateThatTellsTheTimeIsEnough) {
+  Write("chat_template.jinja", "{{ strftime_now('%d') }}");
+  EXPECT_EQ(ChatTemplate::FromFolder(dir_)->clock_use(), ClockUse::kDate);
+  Write("additional_chat_templates/tool_use.jinja", "{{ strftime_now('%H') }}");
+  EXPECT_EQ(ChatTemplate::FromFolder(dir_)->clock_use(), ClockUse::kTime);
+}
+
 }  // namespace
 }  // namespace liger::trainer

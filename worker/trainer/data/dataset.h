@@ -14,6 +14,7 @@
 namespace liger::trainer {
 
 class ChatTemplate;
+class TokenCache;
 class Tokenizer;
 
 struct LoadOptions {
@@ -42,9 +43,12 @@ struct LoadOptions {
   int64_t vocab_size = 0;
   // 0: one for each core.
   int num_threads = 0;
+  // Where tokenised rows are kept; null: nowhere. Must outlive the loading.
+  TokenCache* cache = nullptr;
 };
 
-// Counts over one split, before (rows) and after (the rest) dropping.
+// Counts over one split, before (rows) and after (the rest) dropping. Kept with it
+// in a cache (token_cache_file.cpp).
 struct DataStats {
   int64_t rows = 0;            // read
   int64_t dropped_rows = 0;    // left nothing to train on after truncation
@@ -77,6 +81,8 @@ struct Dataset {
   liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
   // Sentences for Warning events: dropped rows, boundary merges, ...
   std::vector<std::string> warnings;
+  // Lines for the log.
+  std::vector<std::string> notes;
 };
 
 // Reads, checks and tokenises the job's data as TRL 1.16 does (details with

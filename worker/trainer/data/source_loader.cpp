@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
+#include "common/file.h"
 #include "worker/trainer/data/parallel_rows.h"
+#include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -26,6 +29,41 @@ RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& opti
       .names = source.names};
 }
 
+RowTokenizer::Options TokenizerOptions(const LoadOptions& options) {
+  return {.method = options.method,
+          .completion_only_loss = options.completion_only_loss,
+          // Wrapped packs take rows whole and cut them themselves.
+          .max_length = options.packing == PackingStrategy::kWrapped ? RowTokenizer::kNoLimit
+                                                                     : options.max_length,
+          .keep_end = options.keep_end,
+          .sft = options.sft_loss};
+}
+
+// Everything that decides what becomes of a row, but for the row itself and the tokenizer. A new
+// option of these structs belongs here.
+std::string SettingsText(const RowReaderOptions& reader, const RowTokenizer::Options& tokenizer,
+                         const LoadOptions& options, bool strict) {
+  const nlohmann::json settings = {
+      {"format", reader.format},
+      {"kind", static_cast<int>(reader.kind)},
+      {"has_chat_template", reader.has_chat_template},
+      {"vocab_size", reader.vocab_size},
+      {"columns", reader.names.columns},
+      {"roles", reader.names.roles},
+      {"method", tokenizer.method},
+      {"completion_only_loss",
+       tokenizer.completion_only_loss ? *tokenizer.completion_only_loss + 1 : 0},
+      {"max_length", options.max_length},
+      {"keep_end", tokenizer.keep_end},
+      {"assistant_only_loss", tokenizer.sft.assistant_only_loss},
+      {"response_template", tokenizer.sft.response_template},
+      {"instruction_template", tokenizer.sft.instruction_template},
+      {"packing", static_cast<int>(options.packing)},
+      {"strict", strict}};
+  // Names need not be UTF-8.
+  return settings.dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore);
+}
+
 // Tokens of a sequence that something predicts and that are trained on.
 int64_t CountTargets(const Example& sequence) {
   return std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
@@ -39,16 +77,12 @@ SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options,
     : name_(source.name),
       options_(options),
       strict_(strict),
-      tokenizer_(
-          tokenizer, chat_template,
-          {.method = options.method,
-           .completion_only_loss = options.completion_only_loss,
-           // Wrapped packs take rows whole and cut them themselves.
-           .max_length = options.packing == PackingStrategy::kWrapped ? RowTokenizer::kNoLimit
-                                                                      : options.max_length,
-           .keep_end = options.keep_end,
-           .sft = options.sft_loss}) {
+      tokenizer_(tokenizer, chat_template, TokenizerOptions(options)) {
   const RowReaderOptions reader_options = ReaderOptions(source, options, tokenizer, chat_template);
+  if (options.cache != nullptr) {
+    contents_.emplace(source.files);
+    settings_ = SettingsText(reader_options, TokenizerOptions(options), options, strict);
+  }
   for (const std::string& path : source.files) {
     File file = {.rows = OpenRows(path, options.max_rows), .begin = num_rows_};
     file.reader = std::make_unique<RowReader>(*file.rows, reader_options);
@@ -64,6 +98,22 @@ RowKind SourceLoader::Kind(liger::v1::JobSpec::MethodCase method) {
 
 Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_t>& rows,
                          std::vector<std::string>* warnings) const {
+  const auto make = [&] { return Tokenize(rows); };
+  Split split = options_.cache == nullptr ? make()
+                                          : options_.cache->Get(
+                                                CacheKey(rows), split_name + " rows of " + name_,
+                                                [this] { return contents_->Unchanged(); }, make);
+  Warn(split_name, split.stats, warnings);
+  return split;
+}
+
+std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {
+  const std::string_view numbers(reinterpret_cast<const char*>(rows.data()),
+                                 rows.size() * sizeof(rows[0]));
+  return settings_ + "\n" + Sha256(numbers) + "\n" + contents_->Digests();
+}
+
+Split SourceLoader::Tokenize(const std::vector<int64_t>& rows) const {
   std::vector<TokenizedRow> tokenized(rows.size());
   ForEachRow(std::ssize(rows), options_.num_threads,
              [&](int64_t i) { tokenized[i] = TokenizeRow(rows[i]); });
@@ -72,7 +122,6 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
   split.examples.max_length = options_.max_length;
   for (size_t i = 0; i < rows.size(); ++i) Append(rows[i], &tokenized[i], &split);
   if (options_.packing != PackingStrategy::kNone) Pack(&split);
-  Warn(split_name, split.stats, warnings);
   return split;
 }
 
@@ -180,11 +229,11 @@ void SourceLoader::Warn(const std::string& split, const DataStats& stats,
                         "bfd, or raise training.max_length");
   }
   if (stats.without_response_template > 0) {
-    warnings->push_back(
-        name_ + ": in " + std::to_string(stats.without_response_template) + of_rows +
-        "the tokens of sft.response_template '" + options_.sft_loss.response_template +
-        "' are not; a text may be cut into other tokens inside a row than alone: "
-        "try it with the line break before it, or without");
+    warnings->push_back(name_ + ": in " + std::to_string(stats.without_response_template) +
+                        of_rows + "the tokens of sft.response_template '" +
+                        options_.sft_loss.response_template +
+                        "' are not; a text may be cut into other tokens inside a row than alone: "
+                        "try it with the line break before it, or without");
   }
   if (stats.equal_pairs > 0) {
     warnings->push_back(name_ + ": in " + std::to_string(stats.equal_pairs) + of_rows +

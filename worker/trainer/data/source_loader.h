@@ -3,21 +3,18 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/data/row_file.h"
 #include "worker/trainer/data/row_reader.h"
+#include "worker/trainer/data/source_files.h"
+#include "worker/trainer/data/split.h"
 #include "worker/trainer/data/tokenize_row.h"
 
 namespace liger::trainer {
-
-// The rows of one source, after dropping, packed if the job packs.
-struct Split {
-  ExampleSet examples;
-  DataStats stats;
-};
 
 // What a source's rows are called and where they lie.
 struct SourceSpec {
@@ -55,6 +52,9 @@ class SourceLoader {
     int64_t begin;  // number of its first row within the source
   };
 
+  Split Tokenize(const std::vector<int64_t>& rows) const;
+  // What the split of these rows depends on, but for the job's inputs (TokenCache).
+  std::string CacheKey(const std::vector<int64_t>& rows) const;
   // The file that a row lies in.
   const File& FileOf(int64_t row) const;
   TokenizedRow TokenizeRow(int64_t row) const;
@@ -73,6 +73,9 @@ class SourceLoader {
   std::vector<File> files_;
   int64_t num_rows_ = 0;
   RowTokenizer tokenizer_;
+  // Where a cache is used.
+  std::optional<SourceFiles> contents_;
+  std::string settings_;  // as text
 };
 
 }  // namespace liger::trainer

@@ -11,6 +11,10 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// Where a file asks for more than can be imported.
+constexpr char kUseFolder[] =
+    "Use the model's Hugging Face folder (docs/models.md lists the families).";
+
 // Keys of a Llama's config are "llama.<name>".
 class LlamaKeys {
  public:
@@ -18,10 +22,11 @@ class LlamaKeys {
     const std::string architecture = file.String("general.architecture").value_or("");
     if (architecture != "llama") {
       file.FailAt("general.architecture",
-                  "is '" + architecture + "'; only llama's files can be imported");
+                  "is '" + architecture + "'; only llama's files can be imported", kUseFolder);
     }
     if (file.Integer("llama.expert_count").value_or(0) != 0) {
-      file.FailAt("llama.expert_count", "asks for a mixture of experts, which is not implemented");
+      file.FailAt("llama.expert_count", "asks for a mixture of experts, which is not implemented",
+                  kUseFolder);
     }
   }
 
@@ -38,6 +43,9 @@ class LlamaKeys {
   }
   [[noreturn]] void Fail(const std::string& name, const std::string& what) const {
     file_.FailAt("llama." + name, what);
+  }
+  [[noreturn]] void FailUnknown(const std::string& name, const std::string& what) const {
+    file_.FailAt("llama." + name, what + ", which is not implemented", kUseFolder);
   }
 
  private:
@@ -91,7 +99,7 @@ ordered_json RopeScaling(const GgufFile& file, const LlamaKeys& keys, double the
   const std::string type = file.String("llama.rope.scaling.type").value_or("none");
   if (type == "none") return nullptr;
   if (type != "linear" && type != "yarn") {
-    keys.Fail("rope.scaling.type", "is '" + type + "', which is not implemented");
+    keys.FailUnknown("rope.scaling.type", "is '" + type + "'");
   }
   const auto factor = keys.Number("rope.scaling.factor");
   if (!factor) keys.Fail("rope.scaling.factor", "is missing");
@@ -116,10 +124,10 @@ int64_t HeadDim(const LlamaKeys& keys, int64_t hidden_size, int64_t heads) {
       keys.Integer("attention.key_length").value_or(heads == 0 ? 0 : hidden_size / heads);
   const int64_t values = keys.Integer("attention.value_length").value_or(head_dim);
   if (values != head_dim) {
-    keys.Fail("attention.value_length", "differs from attention.key_length");
+    keys.FailUnknown("attention.value_length", "differs from attention.key_length");
   }
   if (keys.Integer("rope.dimension_count").value_or(head_dim) != head_dim) {
-    keys.Fail("rope.dimension_count", "is not all of a head, which is not implemented");
+    keys.FailUnknown("rope.dimension_count", "is not all of a head");
   }
   return head_dim;
 }

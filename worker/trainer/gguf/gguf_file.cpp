@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/text/unicode.h"
@@ -48,6 +49,24 @@ constexpr Layout kLayouts[] = {
     {GgmlType::kF32, 1, 4},    {GgmlType::kF16, 1, 2},    {GgmlType::kBF16, 1, 2},
     {GgmlType::kQ4_0, 32, 18}, {GgmlType::kQ4_1, 32, 20}, {GgmlType::kQ8_0, 32, 34},
 };
+
+// ggml's names of the other types, for messages.
+constexpr std::pair<uint32_t, const char*> kOtherTypes[] = {
+    {6, "Q5_0"},   {7, "Q5_1"},    {9, "Q8_1"},   {10, "Q2_K"},    {11, "Q3_K"},   {12, "Q4_K"},
+    {13, "Q5_K"},  {14, "Q6_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+    {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},
+    {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},
+    {35, "TQ2_0"}, {39, "MXFP4"},
+};
+
+// "ggml type 12 (Q4_K)"
+std::string TypeName(uint32_t number) {
+  std::string name = "ggml type " + std::to_string(number);
+  for (const auto& [known, text] : kOtherTypes) {
+    if (known == number) name += " (" + std::string(text) + ")";
+  }
+  return name;
+}
 
 template <typename T>
 T ReadAt(std::string_view bytes, uint64_t at) {
@@ -202,8 +221,9 @@ class GgufParser {
     if (layout == std::end(kLayouts)) {
       throw Failure(
           file_.path(), at,
-          tensor.name + " is of ggml type " + std::to_string(number) + ", which is not implemented",
-          "Use a file of F32, F16, BF16, Q8_0, Q4_0 and Q4_1 tensors.");
+          tensor.name + " is of " + TypeName(number) + ", which is not implemented",
+          "Use a GGUF file of F32, F16, BF16, Q8_0, Q4_0 and Q4_1 tensors, or the model's Hugging "
+          "Face folder.");
     }
     tensor.type = layout->type;
     uint64_t values = 1;
@@ -271,10 +291,10 @@ std::string_view GgufFile::Data(const GgufTensor& tensor) const {
   return file_->bytes().substr(tensor.begin, tensor.bytes);
 }
 
-void GgufFile::FailAt(const std::string& key, const std::string& what) const {
+void GgufFile::FailAt(const std::string& key, const std::string& what,
+                      const std::string& action) const {
   const auto it = values_.find(key);
-  throw Failure(path(), it == values_.end() ? 0 : it->second.at, key + " " + what,
-                "Convert the model to GGUF again.");
+  throw Failure(path(), it == values_.end() ? 0 : it->second.at, key + " " + what, action);
 }
 
 const GgufFile::Value* GgufFile::Find(const std::string& key, bool array) const {

@@ -63,7 +63,8 @@ class GgufFile {
   std::vector<int64_t> Integers(const std::string& key) const;
 
   // Of something wrong with the value of `key`, which need not be there.
-  [[noreturn]] void FailAt(const std::string& key, const std::string& what) const;
+  [[noreturn]] void FailAt(const std::string& key, const std::string& what,
+                           const std::string& action = "Convert the model to GGUF again.") const;
 
  private:
   friend class GgufParser;

@@ -4,7 +4,9 @@
 #include <filesystem>
 
 #include "common/file.h"
+#include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/cached_inputs.h"
 #include "worker/trainer/loop/paths.h"
 
 namespace liger::trainer {
@@ -104,6 +106,18 @@ void ResolveModel(const Request& request, InputPaths& paths) {
   paths.model_dir = paths.shape->path();
 }
 
+// nullopt: the rows are neither looked for nor kept.
+std::optional<TokenCache> MakeCache(const Request& request, const InputPaths& paths,
+                                    const TextInputs& text) {
+  // The first rows of a large file are sooner read than its digest is taken.
+  if (request.data_cache.dir.empty() || request.launch.check_max_rows() > 0) return std::nullopt;
+  const ClockUse clock = text.chat_template ? text.chat_template->clock_use() : ClockUse::kNone;
+  if (clock == ClockUse::kTime) return std::nullopt;
+  return TokenCache(request.data_cache, [dir = paths.model_dir, clock] {
+    return CachedInputs(dir, clock == ClockUse::kDate);
+  });
+}
+
 }  // namespace
 
 InputPaths InputPaths::Resolve(const Request& request) {
@@ -153,8 +167,16 @@ TextInputs TextInputs::Load(const InputPaths& paths) {
 
 Dataset LoadData(const Request& request, const InputPaths& paths, const ModelConfig& config,
                  const TextInputs& text) {
-  Dataset dataset = LoadDataset(request.spec().dataset(), MakeLoadOptions(request, paths, config),
-                                *text.tokenizer, text.template_or_null());
+  LoadOptions options = MakeLoadOptions(request, paths, config);
+  std::optional<TokenCache> cache = MakeCache(request, paths, text);
+  if (cache) options.cache = &*cache;
+  Dataset dataset =
+      LoadDataset(request.spec().dataset(), options, *text.tokenizer, text.template_or_null());
+  if (cache) {
+    dataset.notes = cache->notes();
+    const auto& warnings = cache->warnings();
+    dataset.warnings.insert(dataset.warnings.end(), warnings.begin(), warnings.end());
+  }
   if (text.tokenizer->max_id() >= config.vocab_size) {
     RequireIdsBelow(config.vocab_size, dataset.train, "the training rows");
     RequireIdsBelow(config.vocab_size, dataset.eval, "the evaluation rows");

@@ -51,7 +51,7 @@ Json Lengths(std::vector<int32_t> lengths) {
           {"max", lengths.back()}};
 }
 
-Json Split(const DataStats& stats) {
+Json SplitReport(const DataStats& stats) {
   Json split = {{"rows", stats.rows},
                 {"dropped_rows", stats.dropped_rows},
                 {"truncated_rows", stats.truncated_rows},
@@ -171,11 +171,11 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
 
   Json report = {{"files", Json::array()},
                  {"format", liger::v1::DatasetFormat_Name(dataset.format).substr(15)},
-                 {"train", Split(dataset.train_stats)}};
+                 {"train", SplitReport(dataset.train_stats)}};
   for (const auto& files : paths.train_files) {
     for (const std::string& file : files) report["files"].push_back(file);
   }
-  if (dataset.eval_stats.rows > 0) report["eval"] = Split(dataset.eval_stats);
+  if (dataset.eval_stats.rows > 0) report["eval"] = SplitReport(dataset.eval_stats);
   report["warnings"] = dataset.warnings;
   report["sample"] = Sample(dataset.train, options.row, *text.tokenizer);
   if (options.json) {

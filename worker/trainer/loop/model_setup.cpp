@@ -20,8 +20,10 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
                                   const std::string& adapter_dir) {
   TrainableModel result;
   const ModelConfig config = ModelConfig::FromFolder(model_dir);
-  result.model =
-      BuildModel(config, spec.kernels(), spec.has_lora() ? precision.compute : precision.storage);
+  // Where it stays: weights go from their files straight to the device.
+  result.model = BuildModel(config, spec.kernels(),
+                            at::TensorOptions(device.torch())
+                                .dtype(spec.has_lora() ? precision.compute : precision.storage));
   if (spec.has_lora()) {
     result.lora = LoraSetup::Find(spec.lora(), adapter_dir, *result.model);
     result.lora->StoreSavedIn(precision.storage, *result.model);
@@ -31,7 +33,6 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
   } else {
     LoadWeights(*result.model, model_dir);
   }
-  if (device.on_gpu()) result.model->to(device.torch());
   if (result.lora) {
     result.lora->Attach(*result.model, precision.storage,
                         static_cast<uint64_t>(spec.training().seed()));

@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "liger/trainer/v1/trainer.pb.h"
+#include "worker/trainer/data/token_cache_options.h"
 
 namespace liger::trainer {
 
 // A task to run, from an agent's Launch file or from an engineer's job file.
 struct Request {
   liger::trainer::v1::Launch launch;
+  TokenCacheOptions data_cache = {.dir = ""};
   // Without an agent: the run publishes its result itself, to this folder.
   std::string publish_to;
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <future>
+#include <iostream>
 
 #include "common/file.h"
 #include "common/spec/spec.h"
@@ -89,6 +90,7 @@ void TrainJob::Load() {
 void TrainJob::WarnAboutInputs() {
   for (const auto& warning : SpecWarnings(request_.spec())) reporter_.Warn(warning);
   if (const auto warning = PrecisionWarning(precision_)) reporter_.Warn(*warning);
+  for (const std::string& line : dataset_.notes) std::cout << line << std::endl;
   for (const std::string& sentence : dataset_.warnings) {
     reporter_.Warn("Data", "dataset", sentence);
   }

@@ -54,10 +54,10 @@ void InitializeWeights(CausalLM& model, uint64_t seed) {
     } else if (value.dim() == 1) {
       value.fill_(model.config().unit_offset_norms ? 0 : 1);  // a norm's
     } else {
-      // In fp32, so that every dtype starts from the same.
-      at::Tensor drawn = value.scalar_type() == at::kFloat
+      // In fp32 and on the host, so that every dtype and device starts from the same.
+      at::Tensor drawn = value.scalar_type() == at::kFloat && value.is_cpu()
                              ? value
-                             : at::empty(value.sizes(), value.options().dtype(at::kFloat));
+                             : at::empty(value.sizes(), at::kFloat);
       drawn.normal_(0, model.config().initializer_range, generator);
       if (!drawn.is_same(value)) value.copy_(drawn);
     }

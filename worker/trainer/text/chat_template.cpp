@@ -221,6 +221,14 @@ bool ChatTemplate::MarksGeneration() const {
   return std::regex_search(source(), block);
 }
 
+ClockUse ChatTemplate::clock_use() const {
+  ClockUse use = ClockUse::kNone;
+  for (const Impl::Compiled& compiled : impl_->templates) {
+    use = std::max(use, FindClockUse(compiled.source.text));
+  }
+  return use;
+}
+
 const std::string& ChatTemplate::source() const { return impl_->Choose(false).source.text; }
 
 }  // namespace liger::trainer

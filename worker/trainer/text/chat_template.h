@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "worker/trainer/text/clock_use.h"
+
 namespace liger::trainer {
 
 // One message of a conversation, for callers that build them in code.
@@ -59,6 +61,9 @@ class ChatTemplate {
 
   // Whether it has {% generation %} blocks ("default", where there are several).
   bool MarksGeneration() const;
+
+  // Of all its templates together.
+  ClockUse clock_use() const;
 
   // The Jinja source ("default" where there are several), e.g. to save it.
   const std::string& source() const;

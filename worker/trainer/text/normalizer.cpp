@@ -72,6 +72,23 @@ Ptr MakeUnicodeForm(const ConfigNode&) {
   return std::make_unique<UnicodeForm>(options);
 }
 
+// Every step-th code point of [first, last] has a lower case so far behind it.
+struct LowerRun {
+  char32_t first, last;
+  int step, distance;
+};
+constexpr LowerRun kLowerRuns[] = {
+#include "worker/trainer/text/unicode_lower.inc"
+};
+
+// A table and not utf8proc's, which may be of another Unicode version than `tokenizers`.
+char32_t LowerOf(char32_t c) {
+  const auto run = std::partition_point(std::begin(kLowerRuns), std::end(kLowerRuns),
+                                        [c](const LowerRun& r) { return r.last < c; });
+  if (run == std::end(kLowerRuns) || c < run->first) return c;
+  return (c - run->first) % run->step == 0 ? c + run->distance : c;
+}
+
 class Lowercase : public Normalizer {
  public:
   std::string Normalize(std::string text) const override {
@@ -82,7 +99,7 @@ class Lowercase : public Normalizer {
       if (c == 0x130) {
         out += "i\xCC\x87";
       } else {
-        unicode::AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<int>(c))), &out);
+        unicode::AppendUtf8(LowerOf(c), &out);
       }
     }
     return out;

@@ -7,6 +7,7 @@
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/format.h"
 #include "worker/trainer/text/jinja/sequence_filters.h"
 #include "worker/trainer/text/jinja/strings.h"
 #include "worker/trainer/text/unicode.h"
@@ -22,6 +23,18 @@ struct Entry {
 std::string SelfText(const Args& args) { return ToString(args.positional[0]); }
 
 Value Upper(const Args& args) { return Value(MapCase(SelfText(args), true)); }
+// As %: keywords are the names, else the arguments in turn.
+Value Format(const Args& args) {
+  List values(args.positional.begin() + 1, args.positional.end());
+  Dict names;
+  for (const auto& [name, value] : args.keyword) names.Set(Value(name), value);
+  if (!values.empty() && !names.items.empty()) {
+    throw RuntimeError("can't handle positional and keyword arguments at the same time");
+  }
+  return Value(
+      PercentFormat(SelfText(args), names.items.empty() ? Value::MakeTuple(values) : Value(names)));
+}
+
 Value Lower(const Args& args) { return Value(MapCase(SelfText(args), false)); }
 
 Value Capitalize(const Args& args) {
@@ -223,6 +236,7 @@ constexpr Entry kTable[] = {
     {"escape", Escape},
     {"e", Escape},
     {"safe", [](const Args& a) { return a.positional[0]; }},
+    {"format", Format},
     {"string", [](const Args& a) { return Value(SelfText(a)); }},
     {"int", ToInt},
     {"float", ToFloat},

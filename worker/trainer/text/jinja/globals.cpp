@@ -56,6 +56,12 @@ Value Range(const Args& args) {
   return Value(std::move(items));
 }
 
+std::pair<std::string, Value> OtherGlobal(const std::string& name) {
+  return {name, Value::MakeFunction(name, [name](const Args&) -> Value {
+            throw Unsupported("the function '" + name + "'");
+          })};
+}
+
 }  // namespace
 
 const Value* FindGlobal(std::string_view name) {
@@ -67,6 +73,10 @@ const Value* FindGlobal(std::string_view name) {
                            [](const Args& args) { return Value::MakeNamespace(DictOf(args)); })},
       {"dict", Value::MakeFunction("dict", [](const Args& args) { return Value(DictOf(args)); })},
       {"range", Value::MakeFunction("range", Range)},
+      // Jinja's others: defined, but a call says that they are not implemented.
+      OtherGlobal("cycler"),
+      OtherGlobal("joiner"),
+      OtherGlobal("lipsum"),
   };
   for (const auto& [key, value] : *globals) {
     if (key == name) return &value;

@@ -5,6 +5,7 @@
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/format.h"
 #include "worker/trainer/text/jinja/strings.h"
 #include "worker/trainer/text/unicode.h"
 
@@ -48,7 +49,7 @@ List SplitOnSpaces(const std::string& s, int64_t max, bool from_right) {
     if (from_right) std::reverse(part.begin(), part.end());
     std::string text;
     for (const std::string_view c : part) text += c;
-    parts.emplace_back(last ? Strip(text, nullptr, from_right, !from_right) : text);
+    parts.emplace_back(std::move(text));
   }
   if (from_right) std::reverse(parts.begin(), parts.end());
   return parts;
@@ -176,6 +177,19 @@ Value All(const Args& args) {
   }
   return Value(!s.empty());
 }
+// What the Unicode standard gives a digit's value, beside the decimal ones: superscripts,
+// subscripts and encircled digits.
+bool IsDigit(char32_t c) {
+  constexpr std::pair<char32_t, char32_t> kDigits[] = {
+      {0xB2, 0xB3},       {0xB9, 0xB9},       {0x1369, 0x1371},   {0x19DA, 0x19DA},
+      {0x2070, 0x2070},   {0x2074, 0x2079},   {0x2080, 0x2089},   {0x2460, 0x2468},
+      {0x2474, 0x247C},   {0x2488, 0x2490},   {0x24EA, 0x24EA},   {0x24F5, 0x24FD},
+      {0x24FF, 0x24FF},   {0x2776, 0x277E},   {0x2780, 0x2788},   {0x278A, 0x2792},
+      {0x10A40, 0x10A43}, {0x10E60, 0x10E68}, {0x11052, 0x1105A}, {0x1F100, 0x1F10A}};
+  return unicode::ClassOf(c) == unicode::CharClass::kDecimal ||
+         std::any_of(std::begin(kDigits), std::end(kDigits),
+                     [c](const auto& range) { return c >= range.first && c <= range.second; });
+}
 bool IsDecimal(char32_t c) { return unicode::ClassOf(c) == unicode::CharClass::kDecimal; }
 bool IsAlnum(char32_t c) { return unicode::IsLetter(c) || unicode::IsNumber(c); }
 
@@ -200,12 +214,27 @@ constexpr Entry kString[] = {
     {"title", [](const Args& a) { return Value(Title(Self(a))); }},
     {"capitalize", [](const Args& a) { return CallFilter("capitalize", a); }},
     {"replace", [](const Args& a) { return CallFilter("replace", a); }},
-    {"isdigit", All<IsDecimal>},
+    {"format", [](const Args& a) { return Value(FormatMethod(a)); }},
+    {"isdigit", All<IsDigit>},
     {"isdecimal", All<IsDecimal>},
     {"isalpha", All<unicode::IsLetter>},
     {"isalnum", All<IsAlnum>},
     {"isspace", All<IsPythonSpace>},
 };
+
+// Python has them; a call says that they are not implemented.
+constexpr std::string_view kOtherMethodsOfStrings[] = {
+    "casefold",     "center",  "encode",    "expandtabs",  "format_map", "index",     "isascii",
+    "isidentifier", "islower", "isnumeric", "isprintable", "istitle",    "isupper",   "ljust",
+    "maketrans",    "rindex",  "rjust",     "rpartition",  "swapcase",   "translate", "zfill"};
+
+std::optional<Value> OtherMethodOfString(const std::string& name) {
+  const auto& names = kOtherMethodsOfStrings;
+  if (std::find(std::begin(names), std::end(names), name) == std::end(names)) return std::nullopt;
+  return Value::MakeFunction(name, [name](const Args&) -> Value {
+    throw Unsupported("the method '" + name + "' of strings");
+  });
+}
 
 Value GetMethod(const Args& args) {
   const Value* key = args.Find(1, "key");
@@ -221,12 +250,22 @@ Value Values(const Args& args) {
   return Value(std::move(values));
 }
 
+// The sandbox refuses them too: transformers' environment is immutable.
+Value Immutable(const Args&) {
+  throw RuntimeError("lists and dicts cannot be changed in a chat template");
+}
+
 constexpr Entry kDict[] = {
     {"items", [](const Args& a) { return CallFilter("items", a); }},
     {"keys", [](const Args& a) { return Value(Iterate(a.positional[0])); }},
     {"values", Values},
     {"get", GetMethod},
     {"copy", [](const Args& a) { return a.positional[0]; }},
+    {"pop", Immutable},
+    {"popitem", Immutable},
+    {"update", Immutable},
+    {"setdefault", Immutable},
+    {"clear", Immutable},
 };
 
 Value CountInList(const Args& args) {
@@ -242,11 +281,6 @@ Value IndexInList(const Args& args) {
     if (Equal(SelfList(args)[i], args.positional[1])) return Value(static_cast<int64_t>(i));
   }
   throw RuntimeError("the value is not in the list");
-}
-
-// The sandbox refuses them too: transformers' environment is immutable.
-Value Immutable(const Args&) {
-  throw RuntimeError("lists and dicts cannot be changed in a chat template");
 }
 
 constexpr Entry kList[] = {
@@ -271,7 +305,10 @@ std::optional<Value> Bind(const Entry (&table)[N], const Value& object, const st
 }  // namespace
 
 std::optional<Value> FindMethod(const Value& object, const std::string& name) {
-  if (object.AsString()) return Bind(kString, object, name);
+  if (object.AsString()) {
+    auto method = Bind(kString, object, name);
+    return method ? method : OtherMethodOfString(name);
+  }
   if (object.AsDict()) return Bind(kDict, object, name);
   if (object.AsSequence()) return Bind(kList, object, name);
   return std::nullopt;

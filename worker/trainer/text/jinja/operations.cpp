@@ -5,6 +5,7 @@
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/format.h"
 #include "worker/trainer/text/jinja/strings.h"
 
 namespace liger::trainer::jinja {
@@ -177,7 +178,7 @@ Value Operate(const std::string& op, const Value& a, const Value& b) {
     if ((a.AsString() || a.AsSequence()) && (b.IsInt() || b.IsBool())) return Repeat(a, b.AsInt());
     if ((b.AsString() || b.AsSequence()) && (a.IsInt() || a.IsBool())) return Repeat(b, a.AsInt());
   }
-  if (op == "%" && a.AsString()) throw Unsupported("formatting a string with %");
+  if (op == "%" && a.AsString()) return Value(PercentFormat(*a.AsString(), b));
   throw RuntimeError("unsupported operand type(s) for " + op + ": '" + a.TypeName() + "' and '" +
                      b.TypeName() + "'");
 }

@@ -19,7 +19,8 @@ bool IsPythonSpace(char32_t c);
 // str.strip, lstrip, rstrip: of whitespace, or of any of `chars`.
 std::string Strip(std::string_view s, const Value* chars, bool left, bool right);
 
-// str.upper, else str.lower, with the one expansion that is common: the sharp s.
+// str.upper, else str.lower, with the expansions that are common (the sharp s, the dotted capital
+// I) and the sigma that ends a word.
 std::string MapCase(std::string_view s, bool upper);
 // str.title: a word starts after every character without case. (Jinja's filter
 // of that name has other words: filters.cpp.)

@@ -1,0 +1,35 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_TOKEN_CACHE_FILE_H_
+#define LIGER_WORKER_TRAINER_DATA_TOKEN_CACHE_FILE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "worker/trainer/data/split.h"
+
+namespace liger::trainer {
+
+// The files of a TokenCache, little-endian:
+//
+//   head     uint64 length, JSON: the counts of DataStats, and how many of each array follow
+//   arrays   int32 row_lengths, uint8 desirable, int64 pack_begins, int32 tokens of each sequence,
+//            int32 input_ids of all of them, int32 labels of all of them
+//   digests  "sha256:<hex>\n" of each piece of 4 MiB of the above
+//   trailer  uint64 bytes of head and arrays; "sha256:<hex>" of name, digests and those bytes
+//
+// Part of every key: to be raised when the layout changes.
+inline constexpr int kTokenCacheVersion = 1;
+
+// Bytes of head and arrays, about.
+int64_t SplitBytes(const Split& split);
+
+// Writes a new file; `name` is what ReadSplit asks for. Throws std::system_error (a full disk).
+void WriteSplit(const std::string& path, const std::string& name, const Split& split);
+
+// Maps the file, and checks and copies it by several threads (0: one a core). Throws
+// std::runtime_error: it is damaged, cut short, or has another name; std::system_error: it cannot
+// be read.
+Split ReadSplit(const std::string& path, const std::string& name, int num_threads);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_TOKEN_CACHE_FILE_H_
