@@ -5,8 +5,15 @@
 
 namespace liger::trainer {
 
-Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias,
-               const at::TensorOptions& options) {
+at::Tensor LinearProduct(const at::Tensor& x_TI, const at::Tensor& weight_OI,
+                         const std::optional<at::Tensor>& bias_O, bool fused) {
+  return fused ? kernels::Linear(x_TI, weight_OI, bias_O)
+               : kernels::baseline::Linear(x_TI, weight_OI, bias_O);
+}
+
+Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias, bool fused,
+               const at::TensorOptions& options)
+    : fused_(fused) {
   weight = register_parameter("weight", at::empty({out_features, in_features}, options));
   if (has_bias) bias = register_parameter("bias", at::empty({out_features}, options));
 }
@@ -16,7 +23,7 @@ at::Tensor Linear::forward(const at::Tensor& x_TI) {
 }
 
 at::Tensor Linear::Product(const at::Tensor& x_TI) const {
-  return kernels::Linear(x_TI, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  return LinearProduct(x_TI, weight, bias.defined() ? std::optional(bias) : std::nullopt, fused_);
 }
 
 Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim,
