@@ -13,8 +13,8 @@
 namespace liger::kernels {
 namespace {
 
-constexpr size_t kNumPaths = 4;
-constexpr std::string_view kPathNames[kNumPaths] = {"cpu", "cuda", "aten", "baseline"};
+constexpr size_t kNumPaths = 5;
+constexpr std::string_view kPathNames[kNumPaths] = {"cpu", "cuda", "aten", "baseline", "amx_split"};
 
 // Of each op, a bit for each path.
 std::array<std::atomic<uint8_t>, std::size(kOpNames)> g_ran{};

@@ -15,9 +15,10 @@ enum class Path {
   kCuda,      // our CUDA kernels
   kAten,      // our composition of PyTorch ops (float64, float16 on a CPU, builds without CUDA)
   kBaseline,  // the unfused twin
+  kAmxSplit,  // of linear and the heads' products: split_gemm's, float32 out of bfloat16 tiles
 };
 
-// "cpu", "cuda", "aten", "baseline".
+// "cpu", "cuda", "aten", "baseline", "amx_split".
 std::string_view PathName(Path path);
 
 struct PathRan {
@@ -33,7 +34,8 @@ std::vector<PathRan> PathsRan();
 void ClearPathsRan();
 
 // Which path a LIGER op takes for tensors of this device and dtype, without
-// running it. `op` is one of the names below; another one throws c10::Error.
+// running it. `op` is one of the names below; another one throws c10::Error. Of linear's float32
+// products on a CPU the large ones may take kAmxSplit instead of kCpu: CpuGemm says whether.
 Path PathFor(std::string_view op, c10::Device device, c10::ScalarType dtype);
 
 inline constexpr std::string_view kOpNames[] = {

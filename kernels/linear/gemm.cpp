@@ -4,6 +4,7 @@
 #include "kernels/common/autograd.h"
 #include "kernels/linear/gemm_onednn.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/split_gemm.h"
 
 namespace liger::kernels::gemm {
 namespace {
@@ -11,18 +12,45 @@ namespace {
 // Rows of the weight whose gradient is made at once when it needs a temporary.
 constexpr int64_t kBlock = 8192;
 
-bool UseOneDnn(const at::Tensor& a, const at::Tensor& b, GemmKind kind) {
+bool Uses(GemmLibrary library, const at::Tensor& a, const at::Tensor& b, GemmKind kind) {
   return a.is_cpu() && a.scalar_type() == at::kFloat && b.scalar_type() == at::kFloat &&
-         a.numel() > 0 && b.numel() > 0 && CpuGemm(kind) == GemmLibrary::kOneDnn;
+         a.numel() > 0 && b.numel() > 0 && CpuGemm(kind) == library;
+}
+
+bool UseOneDnn(const at::Tensor& a, const at::Tensor& b, GemmKind kind) {
+  return Uses(GemmLibrary::kOneDnn, a, b, kind);
+}
+
+// c = a b or c += a b, if that is split_gemm's to compute.
+bool Split(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, GemmKind kind,
+           bool accumulate) {
+  if (!TakesSplit(a, b, kind) || c.scalar_type() != at::kFloat || c.stride(1) != 1) return false;
+  SplitProduct(a, b, c, accumulate);
+  return true;
+}
+
+// a b as a new tensor; undefined if it is not.
+at::Tensor Split(const at::Tensor& a, const at::Tensor& b, GemmKind kind) {
+  if (!TakesSplit(a, b, kind)) return {};
+  at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
+  SplitProduct(a, b, c, /*accumulate=*/false);
+  return c;
 }
 
 }  // namespace
 
+bool TakesSplit(const at::Tensor& a, const at::Tensor& b, GemmKind kind) {
+  return WorthSplitting(a.size(0), b.size(1), a.size(1)) &&
+         Uses(GemmLibrary::kAmxSplit, a, b, kind);
+}
+
 at::Tensor XWt(const at::Tensor& x, const at::Tensor& w) {
+  if (at::Tensor y = Split(x, w.t(), GemmKind::kForward); y.defined()) return y;
   return UseOneDnn(x, w, GemmKind::kForward) ? OneDnnXWt(x, w) : at::mm(x, w.t());
 }
 
 void XWtOut(const at::Tensor& x, const at::Tensor& w, at::Tensor& y) {
+  if (Split(x, w.t(), y, GemmKind::kForward, /*accumulate=*/false)) return;
   if (UseOneDnn(x, w, GemmKind::kForward)) {
     y.copy_(OneDnnXWt(x, w));
   } else {
@@ -31,6 +59,7 @@ void XWtOut(const at::Tensor& x, const at::Tensor& w, at::Tensor& y) {
 }
 
 at::Tensor GW(const at::Tensor& g, const at::Tensor& w) {
+  if (at::Tensor dx = Split(g, w, GemmKind::kInputGrad); dx.defined()) return dx;
   return UseOneDnn(g, w, GemmKind::kInputGrad) ? OneDnnXWt(g, w.t()) : at::mm(g, w);
 }
 
@@ -39,6 +68,8 @@ void GWOut(const at::Tensor& g, const at::Tensor& w, at::Tensor& dx, double alph
     at::addmm_out(dx, dx, g, w, dx.scalar_type(), /*beta=*/0, alpha);
   } else if (alpha != 1) {
     at::addmm_out(dx, dx, g, w, /*beta=*/0, alpha);
+  } else if (Split(g, w, dx, GemmKind::kInputGrad, /*accumulate=*/false)) {
+    return;
   } else if (UseOneDnn(g, w, GemmKind::kInputGrad)) {
     dx.copy_(OneDnnXWt(g, w.t()));
   } else {
@@ -47,6 +78,7 @@ void GWOut(const at::Tensor& g, const at::Tensor& w, at::Tensor& dx, double alph
 }
 
 at::Tensor GtX(const at::Tensor& g, const at::Tensor& x) {
+  if (at::Tensor dw = Split(g.t(), x, GemmKind::kWeightGrad); dw.defined()) return dw;
   return UseOneDnn(g, x, GemmKind::kWeightGrad) ? OneDnnXWt(g.t(), x.t()) : at::mm(g.t(), x);
 }
 
@@ -61,6 +93,7 @@ void AddGtX(const at::Tensor& g, const at::Tensor& x, at::Tensor& acc, double al
     return;
   }
   TORCH_INTERNAL_ASSERT(alpha == 1);
+  if (Split(g.t(), x, acc, GemmKind::kWeightGrad, /*accumulate=*/true)) return;
   if (UseOneDnn(g, x, GemmKind::kWeightGrad)) {
     acc.add_(OneDnnXWt(g.t(), x.t()));
     return;

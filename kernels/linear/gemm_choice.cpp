@@ -11,6 +11,7 @@
 
 #include "kernels/linear/gemm_onednn.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/split_gemm.h"
 
 namespace liger::kernels {
 namespace {
@@ -60,11 +61,17 @@ Choices Probe() {
 Choices Choose() {
   const char* env = std::getenv("LIGER_CPU_GEMM");
   const std::string_view asked = env == nullptr ? "" : env;
-  TORCH_CHECK_VALUE(asked.empty() || asked == "mkl" || asked == "onednn", "LIGER_CPU_GEMM is '",
-                    asked, "', expected 'mkl' or 'onednn'");
+  TORCH_CHECK_VALUE(asked.empty() || asked == "mkl" || asked == "onednn" || asked == "amx_split",
+                    "LIGER_CPU_GEMM is '", asked, "', expected 'mkl', 'onednn' or 'amx_split'");
+  TORCH_CHECK_VALUE(asked != "amx_split" || gemm::HasSplit(),
+                    "LIGER_CPU_GEMM is 'amx_split', but this CPU or kernel has no AMX with "
+                    "bfloat16; unset it");
   TORCH_CHECK_VALUE(asked != "onednn" || gemm::HasOneDnn(),
                     "LIGER_CPU_GEMM is 'onednn', but this libtorch was built without oneDNN");
   if (asked == "onednn") return All(GemmLibrary::kOneDnn);
+  if (asked == "amx_split" || (asked.empty() && gemm::HasSplit())) {
+    return All(GemmLibrary::kAmxSplit);
+  }
   if (asked == "mkl" || !gemm::HasOneDnn()) return All(GemmLibrary::kMkl);
   if (at::globalContext().deterministicAlgorithms()) {
     return All(IsAmd() ? GemmLibrary::kOneDnn : GemmLibrary::kMkl);
@@ -75,7 +82,8 @@ Choices Choose() {
 }  // namespace
 
 std::string_view GemmLibraryName(GemmLibrary library) {
-  return library == GemmLibrary::kMkl ? "mkl" : "onednn";
+  constexpr std::string_view kNames[] = {"mkl", "onednn", "amx_split"};
+  return kNames[static_cast<size_t>(library)];
 }
 
 GemmLibrary CpuGemm(GemmKind kind) {

@@ -49,19 +49,23 @@ void CheckBackward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor
 
 at::Tensor Matrix(const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); }
 
-void Record(const at::Tensor& x) {
-  const bool ours = x.is_cpu() && x.scalar_type() == at::kFloat;
+void Record(const at::Tensor& x_TK, const at::Tensor& weight) {
+  const bool ours = x_TK.is_cpu() && x_TK.scalar_type() == at::kFloat;
+  if (ours && gemm::TakesSplit(x_TK, weight.t(), GemmKind::kForward)) {
+    return RecordPath(Op::kLinear, Path::kAmxSplit);
+  }
   RecordPath(Op::kLinear, ours ? Path::kCpu : Path::kAten);
 }
 
 at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
   Check(x, weight, bias);
-  Record(x);
+  const at::Tensor x_TK = x.dim() == 2 ? x : Matrix(x);
+  Record(x_TK, weight);
   // In one product, so that a low-precision result is rounded once.
   if (bias.has_value() && x.scalar_type() != ComputeDtype(x)) return at::linear(x, weight, bias);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight.size(0);
-  at::Tensor y = gemm::XWt(x.dim() == 2 ? x : Matrix(x), weight);
+  at::Tensor y = gemm::XWt(x_TK, weight);
   if (bias.has_value()) y.add_(*bias);
   return y.view(shape);
 }

@@ -13,8 +13,8 @@ namespace liger::kernels {
 //   weight_NK [N, K], same dtype and device as x
 //   bias_N   [N] or nullopt
 // Returns [..., N] in x's dtype.
-// The same product as torch.nn.functional.linear; on a CPU the library that computes it
-// in float32 (MKL or oneDNN) is the faster one of this machine, see CpuGemm().
+// The same product as torch.nn.functional.linear; on a CPU what computes it in float32 (split
+// bfloat16 products, MKL or oneDNN) is the fastest one of this machine, see CpuGemm().
 // Accumulating form without autograd, dispatcher op `liger::linear_accumulate_weight_grad_`:
 // gemm::AddGtX.
 // Throws c10::Error that names the argument and its shape when ranks, sizes,
@@ -28,13 +28,22 @@ at::Tensor Linear(const at::Tensor& x_xK, const at::Tensor& weight_NK,
 at::Tensor LinearForGradients(const at::Tensor& x_xK, const at::Tensor& weight_NK,
                               const std::optional<at::Tensor>& bias_N = std::nullopt);
 
-// The library behind float32 matrix products on the CPU, and the three products of a layer.
-enum class GemmLibrary { kMkl, kOneDnn };
+// The unfused twin: torch.nn.functional.linear, with whichever library torch was built.
+namespace baseline {
+at::Tensor Linear(const at::Tensor& x_xK, const at::Tensor& weight_NK,
+                  const std::optional<at::Tensor>& bias_N = std::nullopt);
+}  // namespace baseline
+
+// What computes float32 matrix products on the CPU, and the three products of a layer.
+// kAmxSplit is split_gemm.h's for the large ones, and MKL for the others.
+enum class GemmLibrary { kMkl, kOneDnn, kAmxSplit };
 enum class GemmKind { kForward, kInputGrad, kWeightGrad };
-std::string_view GemmLibraryName(GemmLibrary library);  // "mkl", "onednn"
+std::string_view GemmLibraryName(GemmLibrary library);  // "mkl", "onednn", "amx_split"
 
 // Chosen once a process, at its first use:
-//   the value of LIGER_CPU_GEMM ("mkl" or "onednn"; another one throws), if set;
+//   the value of LIGER_CPU_GEMM (one of the names; another one, or one that this machine or
+//   libtorch lacks, throws), if set;
+//   else kAmxSplit on a CPU with AMX;
 //   else, while torch's deterministic mode is on, by the CPU's vendor alone: oneDNN on AMD,
 //   where it measured 2.3x MKL, and MKL elsewhere;
 //   else by timing both on one product of each kind of a small layer's size (about 20 ms);
@@ -44,6 +53,9 @@ GemmLibrary CpuGemm(GemmKind kind);
 // The products that Linear and the fused heads are made of, on matrices. No autograd, no
 // checks of their own. CPU float32 goes to CpuGemm's library, the rest to ATen's.
 namespace gemm {
+
+// Whether the product of a_MK and b_KN goes to split_gemm.h.
+bool TakesSplit(const at::Tensor& a_MK, const at::Tensor& b_KN, GemmKind kind);
 
 // x_TK w_NK^T, as a new tensor.
 at::Tensor XWt(const at::Tensor& x_TK, const at::Tensor& w_NK);

@@ -71,7 +71,9 @@ OpCase LinearCase() {
       },
       .differentiable = {true, true, true},
       .ours = [](const Tensors& in) -> Tensors { return {Linear(in[0], in[1], in[2])}; },
-      .baseline = [](const Tensors& in) -> Tensors { return {at::linear(in[0], in[1], in[2])}; },
+      .baseline = [](const Tensors& in) -> Tensors {
+        return {baseline::Linear(in[0], in[1], in[2])};
+      },
       .reference = [](const Tensors& in,
                       const Tensors& g) { return reference::Linear(in[0], in[1], in[2], g[0]); }};
 }

@@ -51,7 +51,7 @@ std::string CudaDeviceName(int ordinal) {
 // one back to the kernel and have its pages filled with zeros anew. The agent
 // adds huge pages (GLIBC_TUNABLES, which is read before main).
 void KeepFreedMemory() {
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the most that glibc takes
+  mallopt(M_MMAP_MAX, 0);  // M_MMAP_THRESHOLD goes to 32 MiB only, less than a head's gradient
   mallopt(M_TRIM_THRESHOLD, 1 << 30);
 }
 

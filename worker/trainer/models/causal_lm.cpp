@@ -1,6 +1,6 @@
 #include "worker/trainer/models/causal_lm.h"
 
-#include "kernels/linear/linear.h"
+#include "worker/trainer/models/layers.h"
 
 namespace liger::trainer {
 
@@ -35,7 +35,8 @@ at::Tensor CausalLM::Hidden(const ModelInput& input, KeyValueCache* cache, at::T
 }
 
 at::Tensor CausalLM::Logits(const at::Tensor& hidden_TD) {
-  const at::Tensor logits_TV = kernels::Linear(hidden_TD, HeadWeight());
+  const at::Tensor logits_TV =
+      LinearProduct(hidden_TD, HeadWeight(), std::nullopt, kernels_.linear);
   const double cap = config_.final_logit_softcapping;
   return cap == 0 ? logits_TV : (logits_TV / cap).tanh() * cap;
 }

@@ -51,7 +51,8 @@ class Decoder : public CausalLM {
       : CausalLM(c, kernels), rotary_(c.rope) {
     model_ = AddModule<Backbone>(*this, "model", Build{c, kernels, options}, make_block);
     if (c.tie_word_embeddings) return;
-    lm_head_ = AddModule<Linear>(*this, "lm_head", c.hidden_size, c.vocab_size, false, options);
+    lm_head_ = AddModule<Linear>(*this, "lm_head", c.hidden_size, c.vocab_size, false,
+                                 kernels.linear, options);
   }
 
   at::Tensor ComputedHidden(const ModelInput& input, KeyValueCache* cache,
@@ -117,7 +118,7 @@ SelfAttention::SelfAttention(const Build& build, int64_t layer, const Features& 
                 .softcap = c.attn_logit_softcapping};
   const int64_t q_size = num_heads_ * head_dim_, kv_size = num_key_value_heads_ * head_dim_;
   const auto add = [&](const char* name, int64_t in, int64_t out, bool bias) {
-    return AddModule<Linear>(*this, name, in, out, bias, build.options);
+    return AddModule<Linear>(*this, name, in, out, bias, build.kernels.linear, build.options);
   };
   if (features.fused_qkv) {
     qkv_proj_ = add("qkv_proj", c.hidden_size, q_size + 2 * kv_size, c.qkv_bias);
@@ -177,7 +178,8 @@ FeedForward::FeedForward(const Build& build, bool ends_block, bool fused)
     : activation_(build.config.activation), kernels_(build.kernels), ends_block_(ends_block) {
   const int64_t d = build.config.hidden_size, f = build.config.intermediate_size;
   const auto add = [&](const char* name, int64_t in, int64_t out) {
-    return AddModule<Linear>(*this, name, in, out, build.config.mlp_bias, build.options);
+    return AddModule<Linear>(*this, name, in, out, build.config.mlp_bias, build.kernels.linear,
+                             build.options);
   };
   if (fused) {
     gate_up_proj_ = add("gate_up_proj", d, 2 * f);

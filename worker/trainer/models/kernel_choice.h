@@ -6,8 +6,8 @@
 namespace liger::trainer {
 
 // Which implementation each patched op uses: true is the fused op of kernels/,
-// false its baseline twin, written the way transformers writes it. Everything
-// else (matrix products, attention) is the same code in both.
+// false its baseline twin, written the way transformers writes it. Attention is
+// the same code in both.
 struct KernelChoice {
   bool rope = true;
   bool rms_norm = true;
@@ -20,6 +20,10 @@ struct KernelChoice {
   bool geglu = true;
   // What several sequences of a batch begin with is computed once.
   bool shared_prefixes = true;
+  // The layers' matrix products; false: torch's. By the mode alone: which
+  // products are the fast ones of a CPU is the process's choice
+  // (kernels::CpuGemm), not the job's.
+  bool linear = true;
 
   bool operator==(const KernelChoice&) const = default;
 
@@ -27,7 +31,7 @@ struct KernelChoice {
   // all-off. `defaults` (a model type's patches) is what LIGER mode means.
   static KernelChoice FromSpec(const liger::v1::KernelSpec& spec, const KernelChoice& defaults);
   static KernelChoice Baseline() {
-    return {false, false, false, false, false, false, false, false};
+    return {false, false, false, false, false, false, false, false, false};
   }
 };
 

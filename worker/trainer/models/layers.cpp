@@ -13,8 +13,15 @@ std::optional<at::Tensor> OptionalBias(const at::Tensor& bias) {
 
 }  // namespace
 
-Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias,
-               const at::TensorOptions& options) {
+at::Tensor LinearProduct(const at::Tensor& x_TI, const at::Tensor& weight_OI,
+                         const std::optional<at::Tensor>& bias_O, bool fused) {
+  return fused ? kernels::Linear(x_TI, weight_OI, bias_O)
+               : kernels::baseline::Linear(x_TI, weight_OI, bias_O);
+}
+
+Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias, bool fused,
+               const at::TensorOptions& options)
+    : fused_(fused) {
   weight = register_parameter("weight", at::empty({out_features, in_features}, options));
   if (has_bias) bias = register_parameter("bias", at::empty({out_features}, options));
 }
@@ -24,12 +31,14 @@ at::Tensor Linear::forward(const at::Tensor& x_TI) {
 }
 
 at::Tensor Linear::ForwardLast(const at::Tensor& x_TI) {
-  if (adapter || !GradientReplay::active()) return forward(x_TI);
+  // On a GPU both products are cuBLAS's, and their gradients too.
+  const bool own = fused_ || x_TI.is_cuda();
+  if (adapter || !own || !GradientReplay::active()) return forward(x_TI);
   return kernels::LinearForGradients(x_TI, weight, OptionalBias(bias));
 }
 
 at::Tensor Linear::Product(const at::Tensor& x_TI) const {
-  return kernels::Linear(x_TI, weight, OptionalBias(bias));
+  return LinearProduct(x_TI, weight, OptionalBias(bias), fused_);
 }
 
 Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim,

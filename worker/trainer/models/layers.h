@@ -23,6 +23,10 @@ std::shared_ptr<Child> AddModule(torch::nn::Module& parent, const std::string& n
   return parent.register_module(name, std::make_shared<Child>(std::forward<Args>(args)...));
 }
 
+// x W^T + b by kernels::Linear if fused, else by its baseline twin.
+at::Tensor LinearProduct(const at::Tensor& x_TI, const at::Tensor& weight_OI,
+                         const std::optional<at::Tensor>& bias_O, bool fused);
+
 class Linear;
 
 // What takes the place of a layer's product, applied from outside (LoRA). Its
@@ -36,7 +40,9 @@ class LinearAdapter {
 
 class Linear : public torch::nn::Module {
  public:
-  Linear(int64_t in_features, int64_t out_features, bool bias, const at::TensorOptions& options);
+  // fused: of LinearProduct.
+  Linear(int64_t in_features, int64_t out_features, bool bias, bool fused,
+         const at::TensorOptions& options);
   // [T, I] to [T, O].
   at::Tensor forward(const at::Tensor& x_TI);
   // The same of the layer whose result, added to the residual stream, is what a block returns: in a
@@ -44,10 +50,14 @@ class Linear : public torch::nn::Module {
   at::Tensor ForwardLast(const at::Tensor& x_TI);
   // The layer's own product, without an adapter.
   at::Tensor Product(const at::Tensor& x_TI) const;
+  bool fused() const { return fused_; }
 
   at::Tensor weight;                       // [O, I]
   at::Tensor bias;                         // [O] or undefined
   std::shared_ptr<LinearAdapter> adapter;  // or none
+
+ private:
+  bool fused_;
 };
 
 class Embedding : public torch::nn::Module {

@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "kernels/linear/linear.h"
-
 namespace liger::trainer {
 namespace {
 
@@ -40,8 +38,8 @@ std::shared_ptr<LoraLayer> LoraLayer::Attach(Linear& layer, const LoraOptions& o
   const int64_t in = layer.weight.size(1), out = layer.weight.size(0);
   const at::TensorOptions like = layer.weight.options().dtype(dtype).requires_grad(false);
   std::shared_ptr<LoraLayer> lora(new LoraLayer(options));
-  lora->lora_a_ = AddModule<Linear>(layer, "lora_A", in, options.r, false, like);
-  lora->lora_b_ = AddModule<Linear>(layer, "lora_B", options.r, out, false, like);
+  lora->lora_a_ = AddModule<Linear>(layer, "lora_A", in, options.r, false, layer.fused(), like);
+  lora->lora_b_ = AddModule<Linear>(layer, "lora_B", options.r, out, false, layer.fused(), like);
   if (options.use_dora) {
     lora->magnitude_O_ = layer.register_parameter("lora_magnitude_vector", at::empty({out}, like));
   }
@@ -80,7 +78,7 @@ at::Tensor LoraLayer::ForwardDora(const Linear& layer, const at::Tensor& x_TI,
   const auto exact = SumDtype(layer.weight);
   const at::Tensor factor_O = magnitude_O_.to(exact) / norm_O.to(exact);
 
-  at::Tensor base_TO = kernels::Linear(in_TI, layer.weight);
+  at::Tensor base_TO = LinearProduct(in_TI, layer.weight, std::nullopt, layer.fused());
   const at::Tensor low_TR = lora_a_->forward(in_TI);
   if (in_TI.is_same(x_TI)) {
     base_TO.addmm_(low_TR, lora_b_->weight.t(), /*beta=*/1, options_.scale);
