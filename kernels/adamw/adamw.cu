@@ -113,9 +113,9 @@ __global__ void __launch_bounds__(kThreads, 4)
   const bool random_param = constants.stochastic && t.param_dtype == Dtype::kBfloat16;
   const bool random_state = constants.stochastic && t.state_dtype == Dtype::kBfloat16;
   // Elements more than 2^32 apart, and the tensors and steps, have keys of their own.
-  const uint32_t key = RandomBits(static_cast<uint32_t>(t.stream >> 32) ^
-                                  RandomBits(static_cast<uint32_t>(t.stream) ^
-                                             static_cast<uint32_t>(begin >> 32)));
+  const uint32_t key =
+      RandomBits(static_cast<uint32_t>(t.stream >> 32) ^
+                 RandomBits(static_cast<uint32_t>(t.stream) ^ static_cast<uint32_t>(begin >> 32)));
   for (int64_t i = begin + int64_t{threadIdx.x} * kAtOnce; i < end; i += kThreads * kAtOnce) {
     const bool whole = all_aligned && i + kAtOnce <= t.n;
     const Values g = Read(t.grad, t.grad_dtype, i, t.n, whole);

@@ -34,8 +34,8 @@ void RopeInPlace(at::Tensor& q_TND, at::Tensor& k_TKD, const at::Tensor& cos_TR,
                  const at::Tensor& sin_TR, at::IntArrayRef mrope_section = {});
 
 namespace baseline {
-// As transformers' apply_rotary_pos_emb writes it: q * cos + rotate_half(q) * sin; multimodal tables
-// are put together first, as its Qwen2VLRotaryEmbedding does.
+// As transformers' apply_rotary_pos_emb writes it: q * cos + rotate_half(q) * sin; multimodal
+// tables are put together first, as its Qwen2VLRotaryEmbedding does.
 std::pair<at::Tensor, at::Tensor> Rope(const at::Tensor& q_TND, const at::Tensor& k_TKD,
                                        const at::Tensor& cos_TR, const at::Tensor& sin_TR,
                                        at::IntArrayRef mrope_section = {});
