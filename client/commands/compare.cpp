@@ -3,8 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
+#include "client/commands/report_output.h"
 #include "client/errors.h"
-#include "client/report/report.h"
 #include "liger/v1/experiments.grpc.pb.h"
 
 namespace liger::client {

@@ -5,11 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
+#include "client/commands/report_output.h"
 #include "client/errors.h"
 #include "client/experiment_builder.h"
 #include "client/experiment_display.h"
 #include "client/format.h"
-#include "client/report/report.h"
 #include "client/watch.h"
 #include "common/ids.h"
 #include "liger/v1/experiments.grpc.pb.h"
@@ -213,18 +213,6 @@ struct SubVerb {
 };
 
 }  // namespace
-
-void PrintReport(const ReportData& data, const std::string& folder, Session& session) {
-  const std::vector<std::string> paths = WriteReport(data, folder);
-  if (session.output == Output::kJson) {
-    std::cout << ReportJson(data);
-    return;
-  }
-  if (session.output == Output::kTable) std::cout << ReportTable(data, session.columns());
-  for (const std::string& path : paths) {
-    std::cout << (session.output == Output::kTable ? "written: " : "") << path << "\n";
-  }
-}
 
 Action DeclareExperiment(CLI::App* app) {
   auto options = std::make_shared<Options>();

@@ -14,8 +14,9 @@
 namespace liger::client {
 namespace {
 
-constexpr double kMebibyte = 1 << 20;
-constexpr double kGibibyte = 1 << 30;
+// Powers of 1000, as all sizes that are shown.
+constexpr double kMegabyte = 1e6;
+constexpr double kGigabyte = 1e9;
 constexpr double kDotRadius = 3.5;
 constexpr size_t kMostDots = 120;  // of one box
 
@@ -191,11 +192,11 @@ std::vector<Chart> MemoryCharts(const ReportData& data) {
                       CellOf(data, static_cast<int>(point), static_cast<int>(s)).peak_bytes.mean);
     }
   }
-  const double unit = most >= kGibibyte ? kGibibyte : kMebibyte;
+  const double unit = most >= kGigabyte ? kGigabyte : kMegabyte;
   const std::string kind = MemoryKind(data);
   if (kind.empty()) return {};
   return GridCharts(data,
-                    absl::StrCat("peak memory (", kind, ") in ", unit == kGibibyte ? "GiB" : "MiB",
+                    absl::StrCat("peak memory (", kind, ") in ", unit == kGigabyte ? "GB" : "MB",
                                  " against ", data.x_title),
                     [unit](const Cell& cell) {
                       Spread spread = cell.peak_bytes;

@@ -24,11 +24,6 @@ std::string ReportJson(const ReportData& data);
 // made. Returns their paths, the page first. Throws CliError.
 std::vector<std::string> WriteReport(const ReportData& data, const std::string& folder);
 
-class Session;  // client/commands/commands.h
-
-// Writes it, and prints it as -o says: the table or the JSON, and where it is.
-void PrintReport(const ReportData& data, const std::string& folder, Session& session);
-
 }  // namespace liger::client
 
 #endif  // LIGER_CLIENT_REPORT_REPORT_H_

@@ -13,6 +13,8 @@ namespace {
 constexpr int64_t kMillisecondUs = 1000;
 constexpr int64_t kActivePassUs = 250 * kMillisecondUs;
 constexpr int64_t kIdlePassUs = 5000 * kMillisecondUs;
+// Longer than the steps of a job that has ended can take to be stored.
+constexpr int64_t kStepsGraceUs = 20'000 * kMillisecondUs;
 constexpr char kActor[] = "experiment";
 
 const WorkerRow* FindWorker(const std::vector<WorkerRow>& workers, const std::string& id) {
@@ -63,6 +65,19 @@ std::vector<JobRow> EarlierJobs(const ReadView& view, const std::string& tenant,
     }
   }
   return jobs;
+}
+
+// A worker ships steps now and then, and they are stored now and then.
+bool StepsPending(const ReadView& view, const liger::v1::Experiment& experiment, int64_t now_us) {
+  for (const auto& job : experiment.jobs()) {
+    if (job.outcome() == liger::v1::ExperimentJob::PENDING) return false;
+    if (job.cached() || job.job_uid().empty()) continue;
+    const std::optional<JobRow> row = view.Job(job.job_uid());
+    if (!row.has_value() || row->state != liger::v1::JobStatus::SUCCEEDED) continue;
+    if (now_us - row->ended_us > kStepsGraceUs) continue;
+    if (view.MetricsThroughStep(row->uid, row->epoch) < row->status.progress().step()) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -153,6 +168,7 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
           EarlierJobs(view, row.tenant, PossibleKeys(resolved->spec, resolved->hash, workers));
     }
   }
+  facts.steps_pending = StepsPending(view, experiment, NowUs());
   {
     absl::MutexLock lock(&mutex_);
     for (const auto& [key, why] : refused_) {

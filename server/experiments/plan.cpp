@@ -183,7 +183,7 @@ class Planner {
 
   void FinishIfDone() {
     const Experiment& experiment = plan_.experiment;
-    if (experiment.state() != Experiment::RUNNING) return;
+    if (experiment.state() != Experiment::RUNNING || facts_.steps_pending) return;
     if (CountOutcome(experiment, ExperimentJob::PENDING) > 0) return;
     if (CountOutcome(experiment, ExperimentJob::ACTIVE) > 0) return;
     const int total = experiment.jobs_size();

@@ -20,6 +20,8 @@ struct ExperimentFacts {
   std::map<int, std::string> keys;
   // Earlier jobs that gave the result of a PENDING job, newest first.
   std::map<int, std::vector<JobRow>> earlier;
+  // The last steps of a job that has just ended are still on their way.
+  bool steps_pending = false;
   // Why a job could not be submitted.
   std::map<int, std::string> refused;
 };
