@@ -1,4 +1,5 @@
 // experiment: groups of jobs over a grid. Its verbs are below it.
+#include <algorithm>
 #include <iostream>
 #include <map>
 #include <vector>

@@ -19,6 +19,8 @@ constexpr double kMegabyte = 1e6;
 constexpr double kGigabyte = 1e9;
 constexpr double kDotRadius = 3.5;
 constexpr size_t kMostDots = 120;  // of one box
+constexpr size_t kMostWords = 12;  // beside each other
+constexpr double kBoxWidth = 18;
 
 // The points with one combination of the other axes; their place on the x axis is
 // their place here.
@@ -107,7 +109,13 @@ std::vector<Chart> GridCharts(const ReportData& data, const std::string& what,
         const std::string at =
             absl::StrCat(data.series[s], ", ", data.points[facet.points[i]].label, ": ");
         if (cell.out_of_memory > 0) {
-          plot.Note(x, static_cast<int>(s), "OOM", SeriesClass(s), at + "out of memory");
+          // As a dot on the axis where words would run into each other.
+          if (facet.points.size() > kMostWords) {
+            plot.Dot(x, 0, kDotRadius, SeriesClass(s), at + "out of memory",
+                     Shift(s, data.series.size(), 8));
+          } else {
+            plot.Note(x, static_cast<int>(s), "OOM", SeriesClass(s), at + "out of memory");
+          }
         }
         line.emplace_back(x, spread.count > 0 ? spread.mean : NAN);
         if (spread.count == 0) continue;
@@ -128,22 +136,22 @@ std::vector<Chart> GridCharts(const ReportData& data, const std::string& what,
 }
 
 // Quartiles as a box, the whole range as a whisker, steps as dots.
-void DrawTimes(const std::vector<double>& sorted, double x, double shift, size_t series,
-               const std::string& name, Plot* plot) {
+void DrawTimes(const std::vector<double>& sorted, double x, double shift, double width,
+               size_t series, const std::string& name, Plot* plot) {
   const double low = Quantile(sorted, 0.25);
   const double high = Quantile(sorted, 0.75);
   const double median = Quantile(sorted, 0.5);
   plot->Whisker(x, sorted.front(), sorted.back(), SeriesClass(series), shift);
-  plot->Box(x, low, high, 18, SeriesClass(series),
+  plot->Box(x, low, high, width, SeriesClass(series),
             absl::StrFormat("%s: median %s s, quartiles %s and %s s, %d steps", name,
                             Number(median), Number(low), Number(high), sorted.size()),
             shift);
-  plot->Box(x, median, median, 18, SeriesClass(series) + " median", "", shift);
+  plot->Box(x, median, median, width, SeriesClass(series) + " median", "", shift);
   const size_t count = std::min(sorted.size(), kMostDots);
   for (size_t i = 0; i < count; ++i) {
     const size_t index = count == sorted.size() ? i : i * (sorted.size() - 1) / (count - 1);
     // Spread sideways by turns, so that equal times stay apart.
-    const double aside = static_cast<double>(i % 5) * 3 - 6;
+    const double aside = (static_cast<double>(i % 5) - 2) * width / 6;
     plot->Dot(x, sorted[index], 1.4, SeriesClass(series) + " small", "", shift + aside);
   }
 }
@@ -262,7 +270,8 @@ std::vector<Chart> StepTimeCharts(const ReportData& data) {
       for (size_t s = 0; s < data.series.size(); ++s) {
         const std::vector<double> times = StepTimes(data, facet.points[i], static_cast<int>(s));
         if (times.empty()) continue;
-        DrawTimes(times, static_cast<double>(i), Shift(s, data.series.size(), apart), s,
+        DrawTimes(times, static_cast<double>(i), Shift(s, data.series.size(), apart),
+                  std::min(kBoxWidth, apart * 0.8), s,
                   absl::StrCat(data.series[s], ", ", data.points[facet.points[i]].label), &plot);
       }
     }

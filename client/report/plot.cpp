@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "client/format.h"
 
 namespace liger::client {
 namespace {
@@ -18,6 +19,8 @@ constexpr double kTextHeight = 14;
 constexpr double kCap = 4;
 // About, of the style sheet's 11 px.
 constexpr double kCharacter = 6.6;
+constexpr int kMostDecimals = 7;
+constexpr size_t kShortestLabel = 6;
 
 std::string Pixel(double value) { return absl::StrFormat("%.2f", value); }
 
@@ -36,10 +39,14 @@ std::string TickLabel(double value, double step) {
     scale = 1e3;
     suffix = "k";
   }
-  const double shown = step / scale;
-  const int decimals = shown >= 1 ? (std::abs(shown - std::round(shown)) > 1e-9 ? 1 : 0)
-                                  : static_cast<int>(std::ceil(-std::log10(shown) - 1e-9));
-  if (decimals > 6) return absl::StrFormat("%.2g", value);
+  // As many as the step has.
+  int decimals = 0;
+  double shown = step / scale;
+  while (decimals < kMostDecimals && std::abs(shown - std::round(shown)) > 1e-6 * shown) {
+    shown *= 10;
+    ++decimals;
+  }
+  if (decimals == kMostDecimals) return absl::StrFormat("%.2g", value);
   return absl::StrFormat("%.*f%s", decimals, value / scale, suffix);
 }
 
@@ -109,16 +116,20 @@ void Plot::DrawXAxis(const std::vector<Tick>& ticks) {
   absl::StrAppend(&body_, "<line class=\"axis\" x1=\"", Pixel(kLeft), "\" x2=\"",
                   Pixel(kWidth - kRight), "\" y1=\"", Pixel(kHeight - kBottom), "\" y2=\"",
                   Pixel(kHeight - kBottom), "\"/>");
+  const double room =
+      (kWidth - kLeft - kRight) / static_cast<double>(std::max<size_t>(1, ticks.size()));
+  const size_t longest = std::max(kShortestLabel, static_cast<size_t>(room / kCharacter));
   double free_from = 0;
   for (const Tick& tick : ticks) {
-    const double half =
-        std::min(static_cast<double>(tick.label.size()) * kCharacter / 2, (kWidth - 4) / 2);
+    // The whole of it is in the tables.
+    const bool cut = Width(tick.label) > longest;
+    const std::string label = cut ? Cut(tick.label, longest - 1) + "…" : tick.label;
+    const double half = static_cast<double>(Width(label)) * kCharacter / 2;
     const double at = std::clamp(X(tick.at), half + 2, kWidth - half - 2);
     if (at - half < free_from) continue;
     free_from = at + half + 6;
     absl::StrAppend(&body_, "<text class=\"tick\" text-anchor=\"middle\" x=\"", Pixel(at),
-                    "\" y=\"", Pixel(kHeight - kBottom + 18), "\">", Escaped(tick.label),
-                    "</text>");
+                    "\" y=\"", Pixel(kHeight - kBottom + 18), "\">", Escaped(label), "</text>");
   }
 }
 

@@ -11,9 +11,10 @@ namespace {
 
 // Digests of every file that the job reads; one is empty where it is not known.
 std::vector<std::string> Digests(const liger::v1::JobSpec& spec, const WorkerRow& worker) {
-  const std::string kShape = "shape";
-  std::vector<std::string> digests = {
-      NeedsNoModelFolder(spec) ? kShape : ModelDigest(worker, spec.model().uri())};
+  // Random weights of a known shape need no folder; one that is there is read.
+  std::string model = ModelDigest(worker, spec.model().uri());
+  if (model.empty() && NeedsNoModelFolder(spec)) model = "shape";
+  std::vector<std::string> digests = {model};
   if (spec.dataset().sources().empty()) {
     digests.push_back(DatasetDigest(worker, spec.dataset().uri()));
   }

@@ -40,6 +40,10 @@ struct Result {
 
 class ExperimentE2e : public testing::Test {
  protected:
+  static void SetUpTestSuite() {
+    fs::remove_all(LIGER_REPORT_DIR);
+    fs::create_directories(LIGER_REPORT_DIR);
+  }
   Result Cli(const std::string& words) const {
     const std::string command = absl::StrCat(LIGER_BIN_DIR, "/liger-cli --address ",
                                              cluster_.api_address(), " ", words, " 2>&1");
@@ -53,7 +57,7 @@ class ExperimentE2e : public testing::Test {
     return result;
   }
   std::string GridFile(const std::string& name, int runs, int steps) const {
-    const std::string path = absl::StrCat(cluster_.dir(), "/datasets/", name, ".yaml");
+    const std::string path = absl::StrCat(LIGER_REPORT_DIR, "/", name, ".yaml");
     std::array<char, 1024> text;
     snprintf(text.data(), text.size(), kGrid, name.c_str(), runs, steps);
     std::ofstream(path) << text.data();
@@ -72,6 +76,12 @@ class ExperimentE2e : public testing::Test {
     while (Count(name, "succeeded") < done && absl::Now() < deadline) {
       absl::SleepFor(absl::Milliseconds(100));
     }
+  }
+
+  static bool WaitForNoFile(const std::string& path) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    while (fs::exists(path) && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(100));
+    return !fs::exists(path);
   }
 
   Cluster cluster_{{.cpu_slots = 2}};
@@ -103,14 +113,13 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
     const v1::Job ran = cluster_.client().Get(job["job_uid"].get<std::string>());
     EXPECT_TRUE(uids.insert(ran.uid()).second);
     EXPECT_EQ(ran.spec().labels().at("experiment"), "small");
-    EXPECT_FALSE(fs::exists(cluster_.output(ran.name()))) << "outputs are not kept";
+    EXPECT_TRUE(WaitForNoFile(cluster_.output(ran.name()))) << "outputs are not kept";
     devices[{job.value("point", 0), job.value("run", 0)}].insert(
         ran.status().attempts(0).device_uuids(0));
   }
   for (const auto& [place, used] : devices) EXPECT_EQ(used.size(), 1u);
 
   const std::string folder = LIGER_REPORT_DIR;
-  fs::remove_all(folder);
   const Result report = Cli(absl::StrCat("experiment report small --out ", folder, "/small"));
   ASSERT_EQ(report.code, 0) << report.out;
   EXPECT_THAT(report.out, HasSubstr("RATIO (95 %)"));
@@ -160,10 +169,9 @@ TEST_F(ExperimentE2e, DeletedWhileItRuns) {
   // Its devices are asked for by nobody else's pair: one job at a time.
   EXPECT_EQ(Count("long", "active"), 1);
   const Result report =
-      Cli(absl::StrCat("experiment report long --out ", cluster_.dir(), "/tmp/r"));
+      Cli(absl::StrCat("experiment report long --out ", LIGER_REPORT_DIR, "/unfinished"));
   EXPECT_EQ(report.code, 0) << report.out;
   EXPECT_THAT(report.out, HasSubstr("is not over"));
-  fs::remove_all(cluster_.dir() + "/tmp/r");
   const Result deleted = Cli("experiment delete long");
   EXPECT_EQ(deleted.code, 0);
   EXPECT_THAT(deleted.out, HasSubstr("being cancelled"));

@@ -20,7 +20,7 @@ import zlib
 # What the page is asked, once it is laid out.
 PROBE = """
 <script>
-addEventListener("load", () => requestAnimationFrame(() => {
+addEventListener("load", () => setTimeout(() => {
   const problems = [];
   const rect = e => e.getBoundingClientRect();
   const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
@@ -60,9 +60,10 @@ addEventListener("load", () => requestAnimationFrame(() => {
   const out = document.createElement("pre");
   out.id = "probe";
   out.textContent = JSON.stringify({plots, marks, problems, width: innerWidth, paper: style.backgroundColor,
-    ink: style.color, requests: performance.getEntriesByType("resource").map(e => e.name)});
+    ink: style.color, requests: [...document.querySelectorAll("img, link, script[src], iframe, object, image, use")]
+      .map(e => e.src || e.href || e.data || "").concat(performance.getEntriesByType("resource").map(e => e.name))});
   document.body.append(out);
-}));
+}, 0));
 </script>
 """
 
