@@ -27,6 +27,8 @@ namespace {
 
 using liger::v1::ExperimentJob;
 
+constexpr char kNothing[] = "No job has logged a step, so there is nothing to draw.";
+
 struct Column {
   std::string name;
   std::string css;  // "", "number" or "code"
@@ -73,10 +75,10 @@ std::string Section(const std::string& title, const std::string& content) {
   return absl::StrCat("<section><h2>", Escaped(title), "</h2>\n", content, "</section>\n");
 }
 
-std::string Legend(const ReportData& data) {
+std::string Legend(const ReportData& data, bool dashed) {
   std::string html = "<div class=\"legend\">";
   for (size_t s = 0; s < data.series.size(); ++s) {
-    absl::StrAppend(&html, "<span><i class=\"s", s % 4, s == 0 ? "" : " dashed", "\"></i>",
+    absl::StrAppend(&html, "<span><i class=\"s", s % 4, dashed && s > 0 ? " dashed" : "", "\"></i>",
                     Escaped(data.series[s]), "</span>");
   }
   return html + "</div>\n";
@@ -92,10 +94,26 @@ std::string Figures(const std::vector<Chart>& charts) {
   return html + "</div>\n";
 }
 
-std::string ChartSection(const std::string& title, const ReportData& data,
-                         const std::vector<Chart>& charts, const std::string& without) {
-  if (charts.empty()) return without.empty() ? "" : Section(title, Paragraph(without, "soft"));
-  return Section(title, Legend(data) + Figures(charts));
+// Of speed and memory, each as far as there is something to draw.
+std::string SpeedSection(const ReportData& data) {
+  std::vector<Chart> charts;
+  for (const auto& some :
+       {SpeedCharts(data), MemoryCharts(data), RatioCharts(data), StepTimeCharts(data)}) {
+    charts.insert(charts.end(), some.begin(), some.end());
+  }
+  const std::string content = charts.empty() ? Paragraph(kNothing, "soft")
+                                             : Legend(data, /*dashed=*/false) + Figures(charts);
+  return Section("Speed and memory", content);
+}
+
+std::string LossSection(const ReportData& data) {
+  const std::vector<Chart> charts = LossCharts(data);
+  if (charts.empty()) return Section("Loss", Paragraph(kNothing, "soft"));
+  std::string content = Legend(data, /*dashed=*/true) + Figures(charts);
+  if (static_cast<int>(data.points.size()) > kMostLossCharts) {
+    content += Paragraph("The losses of further points are in steps.csv.", "soft");
+  }
+  return Section("Loss", content);
 }
 
 std::string Plain(const Spread& spread) {
@@ -252,20 +270,9 @@ constexpr char kMethod[] =
 }  // namespace
 
 std::string ReportHtml(const ReportData& data) {
-  const std::string nothing = "No job has logged a step, so there is nothing to draw.";
-  std::string body = absl::StrCat("<h1>", Escaped(data.title), "</h1>\n", Paragraph(data.summary));
-  absl::StrAppend(
-      &body, Differences(data), Section("Comparison", ComparisonTable(data)),
-      ChartSection("Speed", data, SpeedCharts(data), nothing),
-      ChartSection("Memory", data, MemoryCharts(data), "No job told its peak memory."),
-      ChartSection("Ratio", data, RatioCharts(data), "No run was measured with both settings."),
-      ChartSection("Step times", data, StepTimeCharts(data), nothing));
-  std::vector<Chart> losses = LossCharts(data);
-  const bool more = static_cast<int>(losses.size()) == kMostLossCharts &&
-                    static_cast<int>(data.points.size()) > kMostLossCharts;
-  absl::StrAppend(&body, ChartSection("Loss", data, losses, nothing));
-  if (more)
-    absl::StrAppend(&body, Paragraph("The losses of further points are in steps.csv.", "soft"));
+  std::string body = absl::StrCat("<h1>", Escaped(data.title), "</h1>\n", Paragraph(data.summary),
+                                  Differences(data), Section("Comparison", ComparisonTable(data)),
+                                  SpeedSection(data), LossSection(data));
   absl::StrAppend(
       &body, Section("What ran", Proof(data)),
       Section("Method and data", Paragraph(kMethod) +

@@ -158,15 +158,14 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
     if (const auto key = KeyOf(view, *found, workers)) facts.keys[i] = *key;
     facts.jobs.emplace(i, *std::move(found));
   }
-  if (experiment.spec().reuse_results()) {
-    for (const int i : NextJobs(experiment)) {
-      const absl::StatusOr<liger::v1::JobSpec> spec = JobSpecOf(experiment, experiment.jobs(i));
-      if (!spec.ok()) continue;
-      const absl::StatusOr<ResolvedSpec> resolved = jobs_.Resolve(*spec);
-      if (!resolved.ok()) continue;
-      facts.earlier[i] =
-          EarlierJobs(view, row.tenant, PossibleKeys(resolved->spec, resolved->hash, workers));
-    }
+  for (const int i : NextJobs(experiment)) {
+    std::vector<JobRow>& earlier = facts.earlier[i];
+    if (!experiment.spec().reuse_results()) continue;
+    const absl::StatusOr<liger::v1::JobSpec> spec = JobSpecOf(experiment, experiment.jobs(i));
+    if (!spec.ok()) continue;
+    const absl::StatusOr<ResolvedSpec> resolved = jobs_.Resolve(*spec);
+    if (!resolved.ok()) continue;
+    earlier = EarlierJobs(view, row.tenant, PossibleKeys(resolved->spec, resolved->hash, workers));
   }
   facts.steps_pending = StepsPending(view, experiment, NowUs());
   {
@@ -213,6 +212,7 @@ void ExperimentLoop::Save(std::shared_ptr<void> pass, const ExperimentFacts& fac
           for (const auto& [index, why] : refused) self->refused_.erase({row.uid, index});
         }
         self->jobs_.Reclaim(saved->reclaims);
+        self->Request();  // what follows from it
         self->Do(pass, row, plan);
       });
 }

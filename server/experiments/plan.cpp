@@ -147,6 +147,7 @@ class Planner {
     for (int begin = 0; begin < plan_.experiment.jobs_size(); begin += turn_size()) {
       if (under_way >= plan_.experiment.spec().max_concurrent_jobs()) return;
       if (TurnAt(plan_.experiment, begin).begun) continue;
+      if (!facts_.earlier.contains(begin)) return;
       if (TakeEarlier(begin)) continue;
       plan_.submit.push_back(begin);
       ++under_way;

@@ -18,7 +18,8 @@ struct ExperimentFacts {
   // What a result of that job would be found by, from the worker it runs or ran on
   // as that is now; none when that cannot be said.
   std::map<int, std::string> keys;
-  // Earlier jobs that gave the result of a PENDING job, newest first.
+  // Earlier jobs that gave the result of a PENDING job, newest first; an entry, if
+  // empty, for each of NextJobs. Turns without one wait for the next pass.
   std::map<int, std::vector<JobRow>> earlier;
   // The last steps of a job that has just ended are still on their way.
   bool steps_pending = false;
