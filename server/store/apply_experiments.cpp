@@ -37,6 +37,9 @@ void ReclaimOutputs(const std::string& job_uid, std::vector<ReclaimRow>* reclaim
     txn.tables().DropArtifact(artifact.id);
   }
   job->status.clear_output_uri();
+  if (job->state == liger::v1::JobStatus::SUCCEEDED) {
+    job->status.set_message("its output was removed: its experiment keeps none (keep_outputs)");
+  }
   txn.AddEvent(&*job, "OutputRemoved", {"Experiment", "its experiment keeps no outputs", ""});
 }
 

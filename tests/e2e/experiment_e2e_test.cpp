@@ -177,7 +177,7 @@ TEST_F(ExperimentE2e, DeletedWhileItRuns) {
   EXPECT_THAT(deleted.out, HasSubstr("being cancelled"));
   EXPECT_EQ(cluster_.client().WaitForEnd(job).status().state(), v1::JobStatus::CANCELLED);
   const Result gone = Cli("experiment get long");
-  EXPECT_EQ(gone.code, 1);
+  EXPECT_EQ(gone.code, 3);
   EXPECT_THAT(gone.out, HasSubstr("no experiment 'long'"));
 }
 
@@ -188,6 +188,8 @@ TEST_F(ExperimentE2e, BadGridsAreRefusedByName) {
     EXPECT_EQ(result.code, 3) << result.out;
     EXPECT_THAT(result.out, HasSubstr(what));
   };
+  EXPECT_THAT(Cli("experiment").out, HasSubstr("name a verb of experiment: submit, get"));
+  EXPECT_THAT(Cli("experiment submitt").out, HasSubstr("did you mean 'submit'?"));
   refused("--grid training.batch=1,2", "training.batch");
   refused("--grid training.max_length=1", "grid[1].values");
   refused("--runs 2000", "at most 2048");

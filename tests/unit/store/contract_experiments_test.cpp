@@ -1,5 +1,6 @@
 // Experiments, their results, and what attempts ran on.
 
+#include "gmock/gmock.h"
 #include "server/errors/errors.h"
 #include "tests/unit/store/contract.h"
 
@@ -152,6 +153,7 @@ TEST_P(StoreExperiments, OutputsThatAreNotKeptAreReclaimed) {
   ASSERT_EQ(result.reclaims.size(), 1u);
   EXPECT_EQ(result.reclaims[0].worker_id, "w");
   EXPECT_EQ(driver->Job("u1").status().output_uri(), "");
+  EXPECT_THAT(driver->Job("u1").status().message(), ::testing::HasSubstr("keep_outputs"));
   EXPECT_EQ(driver->Job("u1").status().state(), liger::v1::JobStatus::SUCCEEDED);
 }
 
