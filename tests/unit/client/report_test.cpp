@@ -17,7 +17,7 @@ namespace {
 
 using liger::v1::Experiment;
 using liger::v1::ExperimentJob;
-using liger::v1::Run;
+using JobRun = liger::v1::Run;  // a test has a member of that name
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -28,14 +28,14 @@ constexpr auto kBaseline = liger::v1::KERNEL_MODE_BASELINE;
 // `liger_seconds` a step of 1000 tokens, BASELINE 1 s; a first step of 9 s warms up.
 struct Answers {
   Experiment experiment;
-  std::map<std::string, Run> runs;
+  std::map<std::string, JobRun> runs;
 
   ReportData Data() const { return FromExperiment(experiment, runs); }
 };
 
-Run RunOf(const std::string& name, liger::v1::KernelMode kernels, double seconds, int steps,
-          double loss_shift) {
-  Run run;
+JobRun RunOf(const std::string& name, liger::v1::KernelMode kernels, double seconds, int steps,
+             double loss_shift) {
+  JobRun run;
   run.mutable_job()->set_uid("uid-" + name);
   run.mutable_job()->set_name(name);
   run.mutable_job()->set_spec_hash("sha256:0123456789abcdef0123456789abcdef");
@@ -256,8 +256,8 @@ TEST(ReportTest, JsonHasTheNumbersOfThePage) {
 }
 
 TEST(CompareTest, JobsThatDifferInMoreThanTheKernelsSaySo) {
-  const Run liger = RunOf("a", kLiger, 0.5, 6, 0);
-  Run baseline = RunOf("b", kBaseline, 1, 6, 0);
+  const JobRun liger = RunOf("a", kLiger, 0.5, 6, 0);
+  JobRun baseline = RunOf("b", kBaseline, 1, 6, 0);
   EXPECT_TRUE(FromJobs(liger, baseline).differences.empty());
   baseline.mutable_job()->mutable_resolved_spec()->mutable_training()->set_max_length(256);
   baseline.mutable_environment()->set_device_model("NVIDIA A100");
@@ -294,7 +294,7 @@ TEST(ReportPagesTest, WritesPagesOfAllKinds) {
                   .Data(),
               root + "/long-names");
   WriteReport(Grid({"8"}, 1, 0).Data(), root + "/no-metrics");
-  Run other = RunOf("demo-sft-baseline", kBaseline, 1, 6, 0);
+  JobRun other = RunOf("demo-sft-baseline", kBaseline, 1, 6, 0);
   other.mutable_job()->mutable_resolved_spec()->mutable_training()->set_max_length(256);
   WriteReport(FromJobs(RunOf("demo-sft-liger", kLiger, 0.5, 6, 0), other), root + "/compare");
   EXPECT_TRUE(std::filesystem::exists(root + "/compare/report.html"));

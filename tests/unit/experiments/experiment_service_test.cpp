@@ -77,7 +77,8 @@ class ExperimentServiceTest : public JobServiceTest {
     for (int i = 0; i < 40 && Row(uid).state == Experiment::RUNNING; ++i) {
       Tick();
       Tick();
-      for (const ExperimentJob& job : Row(uid).experiment.jobs()) {
+      const Experiment experiment = Row(uid).experiment;
+      for (const ExperimentJob& job : experiment.jobs()) {
         if (job.outcome() == ExperimentJob::ACTIVE) Play(job.job_uid(), failure);
       }
     }
