@@ -13,7 +13,7 @@ export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
 
-demo: build model  ## fine-tune a real model through the service (5 minutes after the build)
+demo: build model  ## fine-tune a real model through the service, with the kernels and without (some minutes after the build)
 	@tools/demo
 
 test: build model  ## every test that needs no GPU

@@ -23,13 +23,22 @@ bool TakesJob(const CLI::App& verb) {
   return false;
 }
 
+// "experiment submit" and the like: what may stand behind the verb.
+std::string SubVerbs(const CLI::App& verb) {
+  std::string words;
+  for (const CLI::App* sub : verb.get_subcommands({}))
+    absl::StrAppend(&words, sub->get_name(), " ");
+  for (const CLI::App* sub : verb.get_subcommands({})) absl::StrAppend(&words, Options(*sub), " ");
+  return words;
+}
+
 std::string Bash(const CLI::App& app) {
   std::string verbs;
   std::string cases;
   for (const CLI::App* verb : app.get_subcommands({})) {
     absl::StrAppend(&verbs, verbs.empty() ? "" : " ", verb->get_name());
-    absl::StrAppend(&cases, "    ", verb->get_name(), ") words=\"", Options(*verb), " ",
-                    Options(app), "\"");
+    absl::StrAppend(&cases, "    ", verb->get_name(), ") words=\"", SubVerbs(*verb), Options(*verb),
+                    " ", Options(app), "\"");
     if (TakesJob(*verb)) {
       absl::StrAppend(&cases,
                       "; [[ $cur == -* ]] || words=\"$(liger-cli list -o name 2>/dev/null)\"");
@@ -58,6 +67,10 @@ std::string Fish(const CLI::App& app) {
       for (const std::string& name : option->get_lnames()) {
         absl::StrAppend(&script, "complete -c liger-cli -n ", seen, " -l ", name, "\n");
       }
+    }
+    for (const CLI::App* sub : verb->get_subcommands({})) {
+      absl::StrAppend(&script, "complete -c liger-cli -n ", seen, " -a ", sub->get_name(), " -d '",
+                      absl::StrReplaceAll(sub->get_description(), {{"'", "\\'"}}), "'\n");
     }
     if (TakesJob(*verb)) {
       absl::StrAppend(&script, "complete -c liger-cli -n ", seen,

@@ -145,8 +145,8 @@ Connection::Connection(Endpoint endpoint) : endpoint_(std::move(endpoint)) {
     throw CliError(kInvalidInput, absl::StrCat("the coordinator's address '", endpoint_.address,
                                                "' is not host:port, such as ", kDefaultAddress));
   }
-  stub_ = liger::v1::FineTuning::NewStub(
-      grpc::CreateCustomChannel(endpoint_.address, Credentials(endpoint_), Arguments()));
+  channel_ = grpc::CreateCustomChannel(endpoint_.address, Credentials(endpoint_), Arguments());
+  stub_ = liger::v1::FineTuning::NewStub(channel_);
 }
 
 void Connection::SetDeadline(grpc::ClientContext* context, double seconds) {

@@ -48,6 +48,8 @@ class Connection {
   const std::string& address() const { return endpoint_.address; }
   liger::v1::FineTuning::StubInterface& stub() { return *stub_; }
 
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+
   // Calls a unary method and throws CliError when it fails:
   //   connection.Call(&FineTuning::StubInterface::GetJob, request)
   template <typename Request, typename Response>
@@ -55,10 +57,18 @@ class Connection {
                                                                              const Request&,
                                                                              Response*),
                 const Request& request, double deadline_seconds = 30) {
+    return CallOn(*stub_, method, request, deadline_seconds);
+  }
+
+  // As Call, of another service of the same coordinator.
+  template <typename Stub, typename Request, typename Response>
+  Response CallOn(Stub& stub,
+                  grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                  const Request& request, double deadline_seconds = 30) {
     grpc::ClientContext context;
     SetDeadline(&context, deadline_seconds);
     Response response;
-    Check(((*stub_).*method)(&context, request, &response));
+    Check((stub.*method)(&context, request, &response));
     return response;
   }
 
@@ -69,6 +79,7 @@ class Connection {
   static void SetDeadline(grpc::ClientContext* context, double seconds);
 
   Endpoint endpoint_;
+  std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<liger::v1::FineTuning::StubInterface> stub_;
 };
 

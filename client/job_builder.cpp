@@ -21,11 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using liger::v1::JobSpec;
 
-std::string ReadInput(const std::string& file) {
-  if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  return ReadLocalFile(file);
-}
-
 // Chooses the method, keeping the file's hyper-parameters when it is the same.
 void SetTrainer(const std::string& trainer, JobSpec* spec) {
   const std::vector<std::string> trainable(std::begin(kTrainableMethods),
@@ -39,19 +34,6 @@ void SetTrainer(const std::string& trainer, JobSpec* spec) {
   throw CliError(kInvalidInput,
                  absl::StrCat("--trainer ", trainer, ": must be one of ",
                               absl::StrJoin(trainable, ", "), DidYouMean(trainer, trainable)));
-}
-
-void ApplySet(const std::string& assignment, const char* flag, const std::string& prefix,
-              JobSpec* spec) {
-  const size_t equals = assignment.find('=');
-  if (equals == std::string::npos || equals == 0) {
-    throw CliError(kInvalidInput, absl::StrCat(flag, " ", assignment, ": must be KEY=VALUE"));
-  }
-  const std::string path = prefix + assignment.substr(0, equals);
-  const absl::Status status = SetField(spec, path, assignment.substr(equals + 1));
-  if (!status.ok()) {
-    throw CliError(kInvalidInput, absl::StrCat(flag, " ", std::string(status.message())));
-  }
 }
 
 // A path that exists here is what the user means by it; anything else is for
@@ -93,6 +75,31 @@ void MakeDatasetAbsolute(liger::v1::DatasetSpec* dataset, std::vector<std::strin
 
 }  // namespace
 
+std::string ReadInput(const std::string& file) {
+  if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  return ReadLocalFile(file);
+}
+
+void ApplySet(const std::string& assignment, const std::string& flag, const std::string& prefix,
+              google::protobuf::Message* message) {
+  const size_t equals = assignment.find('=');
+  if (equals == std::string::npos || equals == 0) {
+    throw CliError(kInvalidInput, absl::StrCat(flag, " ", assignment, ": must be KEY=VALUE"));
+  }
+  const std::string path = prefix + assignment.substr(0, equals);
+  const absl::Status status = SetField(message, path, assignment.substr(equals + 1));
+  if (!status.ok()) {
+    throw CliError(kInvalidInput, absl::StrCat(flag, " ", std::string(status.message())));
+  }
+}
+
+void UseLocalPaths(JobSpec* spec, std::vector<std::string>* notes) {
+  if (spec->has_model()) {
+    MakeAbsolute("model", IsModelFolder, spec->mutable_model()->mutable_name(), notes);
+  }
+  if (spec->has_dataset()) MakeDatasetAbsolute(spec->mutable_dataset(), notes);
+}
+
 JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes) {
   JobSpec spec;
   if (!flags.file.empty()) {
@@ -116,10 +123,7 @@ JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes) {
   }
   for (const std::string& label : flags.labels) ApplySet(label, "--label", "labels.", &spec);
   for (const std::string& set : flags.sets) ApplySet(set, "--set", "", &spec);
-  if (spec.has_model()) {
-    MakeAbsolute("model", IsModelFolder, spec.mutable_model()->mutable_name(), notes);
-  }
-  if (spec.has_dataset()) MakeDatasetAbsolute(spec.mutable_dataset(), notes);
+  UseLocalPaths(&spec, notes);
   return spec;
 }
 

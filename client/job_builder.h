@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "google/protobuf/message.h"
 #include "liger/v1/job_spec.pb.h"
 
 namespace liger::client {
@@ -28,6 +29,16 @@ struct SpecFlags {
 // catalog's. Throws CliError that names the file, line and field of every
 // mistake.
 liger::v1::JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes);
+
+// The part of that which is about this machine's files.
+void UseLocalPaths(liger::v1::JobSpec* spec, std::vector<std::string>* notes);
+
+// The file's text; "-" is standard input. Throws CliError.
+std::string ReadInput(const std::string& file);
+
+// "path=value" into a field; `flag` is named in errors. Throws CliError.
+void ApplySet(const std::string& assignment, const std::string& flag, const std::string& prefix,
+              google::protobuf::Message* message);
 
 }  // namespace liger::client
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
 #include "client/terminal.h"
@@ -48,6 +49,21 @@ std::string UsageError(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<CLI::App*> verbs = app.get_subcommands();
   const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
   if (unknown.empty() && verbs.empty()) return "name a verb";
+  // `experiment` has verbs below it, and does nothing by itself.
+  const bool lacks_verb = !verbs.empty() && verbs.front()->get_require_subcommand_min() > 0 &&
+                          verbs.front()->get_subcommands().empty();
+  if (lacks_verb && (unknown.empty() || !unknown.front().starts_with('-'))) {
+    std::vector<std::string> below;
+    for (const CLI::App* verb : verbs.front()->get_subcommands({})) {
+      below.push_back(verb->get_name());
+    }
+    if (unknown.empty()) {
+      return absl::StrCat("name a verb of ", verbs.front()->get_name(), ": ",
+                          absl::StrJoin(below, ", "));
+    }
+    return absl::StrCat("'", unknown.front(), "' is not a verb of ", verbs.front()->get_name(),
+                        DidYouMean(unknown.front(), below));
+  }
   if (unknown.empty()) return error.what();
   const std::string word = unknown.front().substr(0, unknown.front().find('='));
   std::vector<std::string> known;

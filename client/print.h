@@ -20,6 +20,7 @@ inline constexpr char kAllOutputs[] = "table, wide, json, yaml, name";
 inline constexpr char kNotWide[] = "table, json, yaml, name";
 inline constexpr char kNoNames[] = "table, wide, json, yaml";
 inline constexpr char kTableOrName[] = "table, name";
+inline constexpr char kTableJson[] = "table, wide, json";
 inline constexpr char kTextOnly[] = "table";
 
 // One of `outputs`; empty is the table. Throws CliError, naming `verb`, for

@@ -61,6 +61,8 @@ Action DeclareDatasets(CLI::App* app);
 Action DeclareWorkers(CLI::App* app);
 Action DeclareArtifacts(CLI::App* app);
 Action DeclareMetrics(CLI::App* app);
+Action DeclareExperiment(CLI::App* app);
+Action DeclareCompare(CLI::App* app);
 Action DeclareVersion(CLI::App* app);
 Action DeclareCompletion(CLI::App* app);
 
@@ -82,6 +84,9 @@ inline constexpr Verb kVerbs[] = {
     {"workers", "List workers and their devices", DeclareWorkers, kAllOutputs},
     {"artifacts", "List what jobs have produced", DeclareArtifacts, kAllOutputs},
     {"metrics", "Print a job's logged steps", DeclareMetrics, kNoNames},
+    {"experiment", "Run jobs over a grid with and without the kernels, and report", DeclareExperiment,
+     kAllOutputs},
+    {"compare", "Report two jobs side by side", DeclareCompare, kTableJson},
     {"version", "Print the version", DeclareVersion, kNotWide},
     {"completion", "Print a completion script for bash, zsh or fish", DeclareCompletion, kTextOnly},
 };

@@ -2,9 +2,8 @@
 #include <memory>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "server/api/fine_tuning_service.h"
+#include "server/api/held_call.h"
 #include "server/api/reply.h"
 #include "server/store/attempts.h"
 
@@ -13,7 +12,6 @@ namespace {
 
 constexpr int kDefaultJobs = 50;
 constexpr int kMostJobs = 500;
-constexpr size_t kMaxRequestId = 128;
 
 liger::v1::CreateJobResponse ToResponse(JobService::SubmitResult result) {
   liger::v1::CreateJobResponse response;
@@ -25,64 +23,9 @@ liger::v1::CreateJobResponse ToResponse(JobService::SubmitResult result) {
   return response;
 }
 
-// A CreateJob call under way. When its client goes, or the server's patience
-// ends, the call ends at once and its check is given up. Owns itself until gRPC
-// is done with it; the answer to come holds it for longer.
-class CreateCall : public grpc::ServerUnaryReactor,
-                   public std::enable_shared_from_this<CreateCall> {
- public:
-  explicit CreateCall(liger::v1::CreateJobResponse* response) : response_(response) {}
-
-  // Call once, when a shared pointer to the object exists.
-  void Hold() { self_ = shared_from_this(); }
-
-  // Only the first answer counts: after it `response_` is gRPC's.
-  void Answer(absl::StatusOr<JobService::SubmitResult> result) ABSL_LOCKS_EXCLUDED(mutex_) {
-    absl::MutexLock lock(&mutex_);
-    if (std::exchange(answered_, true)) return;
-    if (result.ok()) *response_ = ToResponse(*std::move(result));
-    Finish(ToGrpc(result.status()));
-  }
-
-  void SetGiveUp(std::function<void()> give_up) ABSL_LOCKS_EXCLUDED(mutex_) {
-    {
-      absl::MutexLock lock(&mutex_);
-      if (!cancelled_) {
-        give_up_ = std::move(give_up);
-        return;
-      }
-    }
-    give_up();
-  }
-
-  void OnCancel() override ABSL_LOCKS_EXCLUDED(mutex_) {
-    Answer(absl::CancelledError("the client went away"));
-    std::function<void()> give_up;
-    {
-      absl::MutexLock lock(&mutex_);
-      cancelled_ = true;
-      give_up.swap(give_up_);
-    }
-    if (give_up) give_up();
-  }
-
-  void OnDone() override { self_.reset(); }  // may delete this
-
- private:
-  liger::v1::CreateJobResponse* const response_;
-  absl::Mutex mutex_;
-  bool answered_ ABSL_GUARDED_BY(mutex_) = false;
-  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
-  std::function<void()> give_up_ ABSL_GUARDED_BY(mutex_);
-  std::shared_ptr<CreateCall> self_;
-};
-
 absl::Status CheckCreate(const liger::v1::CreateJobRequest& request) {
   if (!request.has_spec()) return InvalidArgument("spec", "must be set");
-  if (request.request_id().size() > kMaxRequestId) {
-    return InvalidArgument("request_id", "must have at most 128 characters");
-  }
-  return absl::OkStatus();
+  return CheckRequestId(request.request_id());
 }
 
 }  // namespace
@@ -94,10 +37,10 @@ grpc::ServerUnaryReactor* FineTuningService::CreateJob(grpc::CallbackServerConte
   const Principal principal = PrincipalOf(*context);
   JobService::SubmitRequest submit{principal.tenant, ActorOf(principal), request->spec(),
                                    request->request_id()};
-  auto call = std::make_shared<CreateCall>(response);
-  call->Hold();
+  auto call = HeldCall<liger::v1::CreateJobResponse>::Start(response);
   auto done = [call](absl::StatusOr<JobService::SubmitResult> result) {
-    call->Answer(std::move(result));
+    if (!result.ok()) return call->Answer(result.status());
+    call->Answer(ToResponse(*std::move(result)));
   };
   if (request->validate_only()) {
     call->SetGiveUp(b_.jobs->Validate(std::move(submit), done));

@@ -40,6 +40,12 @@ inline absl::Status CheckJobField(const std::string& job) {
   return InvalidArgument("job", "must be a job's name or uid");
 }
 
+inline absl::Status CheckRequestId(const std::string& id) {
+  constexpr size_t kMost = 128;
+  if (id.size() <= kMost) return absl::OkStatus();
+  return InvalidArgument("request_id", "must have at most 128 characters");
+}
+
 // The actor in a job's events.
 inline std::string ActorOf(const Principal& principal) {
   return principal.name == "anonymous" ? "user" : "user:" + principal.name;

@@ -96,6 +96,7 @@ absl::Status Coordinator::Open(std::unique_ptr<Store> store) {
     });
   };
   jobs_ = std::make_unique<JobService>(store_.get(), &catalog_, std::move(job_options));
+  experiments_ = std::make_unique<ExperimentService>(store_.get(), jobs_.get(), options_.jobs);
   FleetOptions fleet_options;
   fleet_options.lease = options_.lease;
   fleet_options.prepare_timeout = options_.prepare_timeout;
@@ -116,6 +117,7 @@ absl::Status Coordinator::Serve() {
   fleet_service_ = std::make_unique<FleetService>(fleet_.get(), bulk_.get());
   api_service_ = std::make_unique<FineTuningService>(ApiBackends{
       store_.get(), jobs_.get(), &catalog_, fleet_.get(), &logs_, &hub_, &streams_, &files_});
+  experiments_api_ = std::make_unique<ExperimentsApi>(store_.get(), experiments_.get());
   fleet_->Start(jobs_.get(), *known);
 
   absl::StatusOr<std::unique_ptr<GrpcServer>> api =
@@ -123,7 +125,7 @@ absl::Status Coordinator::Serve() {
                          .flag = "--listen",
                          .security = options_.security,
                          .metrics = &rpc_metrics_},
-                        {api_service_.get()});
+                        {api_service_.get(), experiments_api_.get()});
   if (!api.ok()) return api.status();
   api_server_ = *std::move(api);
   absl::StatusOr<std::unique_ptr<GrpcServer>> worker =
@@ -168,6 +170,7 @@ void Coordinator::TickLoop() {
     }
     fleet_->Tick();
     jobs_->Tick();
+    experiments_->Tick();
     bulk_->Tick();
     const absl::Time now = absl::Now();
     if (now - last_poke >= kPokeInterval) {
@@ -195,6 +198,7 @@ void Coordinator::Shutdown() {
   // moment, then is cut.
   streams_.EndAll();
   if (fleet_ != nullptr) fleet_->Stop();
+  if (experiments_ != nullptr) experiments_->Stop();
   // Answers the dry runs, which the API server would wait for.
   if (jobs_ != nullptr) jobs_->Stop();
   if (api_server_ != nullptr) api_server_->Shutdown(kShutdownGrace);

@@ -11,11 +11,13 @@
 #include "absl/synchronization/mutex.h"
 #include "prometheus/registry.h"
 #include "server/api/change_hub.h"
+#include "server/api/experiments_service.h"
 #include "server/api/fine_tuning_service.h"
 #include "server/api/live_streams.h"
 #include "server/catalog/catalog.h"
 #include "server/coordinator/metrics_feed.h"
 #include "server/coordinator/options.h"
+#include "server/experiments/experiment_service.h"
 #include "server/fleet/bulk_intake.h"
 #include "server/fleet/fleet.h"
 #include "server/fleet/fleet_service.h"
@@ -78,9 +80,11 @@ class Coordinator {
   std::unique_ptr<Store> store_;
   std::unique_ptr<MetricsFeed> feed_;
   std::unique_ptr<JobService> jobs_;
+  std::unique_ptr<ExperimentService> experiments_;
   std::unique_ptr<Fleet> fleet_;
   std::unique_ptr<BulkIntake> bulk_;
   std::unique_ptr<FineTuningService> api_service_;
+  std::unique_ptr<ExperimentsApi> experiments_api_;
   std::unique_ptr<FleetService> fleet_service_;
   std::unique_ptr<GrpcServer> api_server_;
   std::unique_ptr<GrpcServer> worker_server_;

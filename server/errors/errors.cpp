@@ -38,6 +38,20 @@ absl::Status InvalidArgument(absl::string_view field, absl::string_view message)
   return InvalidArgument({violation});
 }
 
+std::vector<liger::v1::Violation> ViolationsOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(
+      absl::StrCat(kTypePrefix, google::rpc::BadRequest::descriptor()->full_name()));
+  google::rpc::BadRequest bad_request;
+  std::vector<liger::v1::Violation> violations;
+  if (!payload.has_value() || !bad_request.ParseFromString(std::string(*payload))) return {};
+  for (const auto& field : bad_request.field_violations()) {
+    liger::v1::Violation& violation = violations.emplace_back();
+    violation.set_field(field.field());
+    violation.set_message(field.description());
+  }
+  return violations;
+}
+
 absl::Status ErrorWithReason(absl::StatusCode code, absl::string_view reason,
                              absl::string_view message,
                              const std::vector<std::pair<std::string, std::string>>& metadata) {

@@ -20,6 +20,9 @@ namespace liger::server {
 absl::Status InvalidArgument(const std::vector<liger::v1::Violation>& violations);
 absl::Status InvalidArgument(absl::string_view field, absl::string_view message);
 
+// The fields of a status made by InvalidArgument; none of others.
+std::vector<liger::v1::Violation> ViolationsOf(const absl::Status& status);
+
 // `code` with google.rpc.ErrorInfo{reason, domain "liger", metadata}.
 // `reason` is UPPER_SNAKE_CASE and part of the API: JOB_NOT_FOUND, ...
 absl::Status ErrorWithReason(absl::StatusCode code, absl::string_view reason,

@@ -129,7 +129,8 @@ JobService::SubmitResult JobService::Impl::DryRunResult(const SubmitRequest& req
 
 // What CreateJob would refuse by what is stored, after the checks elsewhere.
 JobService::SubmitDone JobService::Impl::WithStoredChecks(const SubmitRequest& request,
-                                              const ResolvedSpec& resolved, SubmitDone done) {
+                                                          const ResolvedSpec& resolved,
+                                                          SubmitDone done) {
   JobRow job;
   job.tenant = request.tenant;
   job.name = resolved.spec.name();
@@ -232,19 +233,19 @@ void JobService::Impl::Cancel(CancelJob command, const std::string& actor, JobDo
       });
 }
 
+// A worker that is away is asked after its next Hello.
+void JobService::Impl::Reclaim(const std::vector<ReclaimRow>& outputs) {
+  for (const ReclaimRow& output : outputs) {
+    fleet_.Call([&output](FleetPort& fleet) { fleet.Reclaim(output.worker_id, {output}); });
+  }
+}
+
 void JobService::Impl::Delete(DeleteJob command, const std::string& actor,
                               std::function<void(absl::StatusOr<DeleteJob::Result>)> done) {
   store_.Apply<DeleteJob>(NowUs(), actor, std::move(command),
                           [self = shared_from_this(),
                            done = std::move(done)](absl::StatusOr<DeleteJob::Result> result) {
-                            if (result.ok()) {
-                              // A worker that is away is asked after its next Hello.
-                              for (const ReclaimRow& output : result->reclaims) {
-                                self->fleet_.Call([&output](FleetPort& fleet) {
-                                  fleet.Reclaim(output.worker_id, {output});
-                                });
-                              }
-                            }
+                            if (result.ok()) self->Reclaim(result->reclaims);
                             done(std::move(result));
                           });
 }

@@ -120,6 +120,10 @@ void JobService::Submit(SubmitRequest request, SubmitDone done) {
 std::function<void()> JobService::Validate(SubmitRequest request, SubmitDone done) {
   return impl_->Validate(std::move(request), std::move(done));
 }
+absl::StatusOr<ResolvedSpec> JobService::Resolve(const liger::v1::JobSpec& spec) const {
+  return impl_->Resolve(spec);
+}
+void JobService::Reclaim(const std::vector<ReclaimRow>& outputs) { impl_->Reclaim(outputs); }
 void JobService::Cancel(const std::string& tenant, const std::string& actor, const std::string& job,
                         const std::string& reason, JobDone done) {
   impl_->Cancel({tenant, job, reason}, actor, std::move(done));

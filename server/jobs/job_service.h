@@ -16,6 +16,7 @@
 #include "liger/worker/v1/worker.pb.h"
 #include "server/catalog/catalog.h"
 #include "server/jobs/fleet_port.h"
+#include "server/jobs/spec_resolver.h"
 #include "server/store/store.h"
 
 namespace liger::server {
@@ -98,6 +99,12 @@ class JobService {
   // returns gives the check up: `done` gets CANCELLED, unless it was called
   // before.
   std::function<void()> Validate(SubmitRequest request, SubmitDone done);
+
+  // What Submit would make of a spec now, without the store: INVALID_ARGUMENT with
+  // the fields. Does not wait.
+  absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
+  // Tells the workers what to remove, as far as they are connected.
+  void Reclaim(const std::vector<ReclaimRow>& outputs);
 
   using JobDone = std::function<void(absl::StatusOr<liger::v1::Job>)>;
   void Cancel(const std::string& tenant, const std::string& actor, const std::string& job,

@@ -41,6 +41,8 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
 
   void Submit(SubmitRequest request, SubmitDone done);
   std::function<void()> Validate(SubmitRequest request, SubmitDone done);
+  absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
+  void Reclaim(const std::vector<ReclaimRow>& outputs);
   void Cancel(CancelJob command, const std::string& actor, JobDone done);
   void Delete(DeleteJob command, const std::string& actor,
               std::function<void(absl::StatusOr<DeleteJob::Result>)> done);
@@ -68,7 +70,6 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
               std::function<void(const typename C::Result&)> then = {},
               std::function<void()> again = {});
 
-  absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
   // A job of this spec that waits for a CHECK, and the workers.
   ScheduleSnapshot CheckSnapshot(const std::string& uid, const ResolvedSpec& resolved) const;
   // INVALID_ARGUMENT when the weights or data are known to be on no worker.

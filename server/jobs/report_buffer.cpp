@@ -86,6 +86,7 @@ bool ReportBuffer::Merge(const TaskEvent& event, Task* task) {
       const auto& kernels = event.started().ready().kernels_ran();
       report.started = true;
       report.kernels_ran = {kernels.begin(), kernels.end()};
+      report.ready = event.started().ready();
       return true;
     }
     case TaskEvent::kPhase:

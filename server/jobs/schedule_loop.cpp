@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "server/experiments/plan.h"
 #include "server/jobs/task_starts.h"
 #include "server/store/outputs.h"
 
@@ -121,6 +122,9 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
     snapshot.jobs.push_back(std::move(job));
   }
   snapshot.workers = view.Workers();
+  for (auto& [uid, pin] : PinsOf(view)) {
+    snapshot.pins[uid] = {std::move(pin.worker_id), std::move(pin.device_uuids)};
+  }
   snapshot.occupied = view.UnreleasedMembers("");
   snapshot.running_checks = view.RunningTasks();
   {

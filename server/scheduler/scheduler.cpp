@@ -53,15 +53,14 @@ struct Need {
         kind(job.resolved_spec.resources().device_kind()),
         count(std::max(1, job.resolved_spec.resources().count())),
         model_uri(job.resolved_spec.model().uri()),
-        model_is_shape(job.resolved_spec.model().random_init() &&
-                       FindModelShape(job.resolved_spec.model().name()) != nullptr),
+        model_is_shape(NeedsNoModelFolder(job.resolved_spec)),
         dataset_uri(job.resolved_spec.dataset().uri()) {}
 
   const JobRow* job;
   liger::v1::DeviceKind kind;
   int count;
   std::string model_uri;
-  bool model_is_shape;  // random weights of a known shape: no folder is needed
+  bool model_is_shape;
   std::string dataset_uri;
 };
 
@@ -193,6 +192,38 @@ class Pass {
     return free;
   }
 
+  // The devices that the job should take on this worker; nullptr: any.
+  const std::vector<std::string>* PinOn(const Need& need, const WorkerRow& worker) const {
+    const auto pin = snapshot_.pins.find(need.job->uid);
+    if (pin == snapshot_.pins.end() || pin->second.first != worker.worker_id) return nullptr;
+    const auto& devices = worker.hello.devices();
+    for (const std::string& uuid : pin->second.second) {
+      if (std::none_of(devices.begin(), devices.end(),
+                       [&](const auto& d) { return d.uuid() == uuid && d.kind() == need.kind; })) {
+        return nullptr;
+      }
+    }
+    return &pin->second.second;
+  }
+
+  // Only the worker that the job should run on, where it still has the devices.
+  std::vector<const WorkerRow*> Pinned(const Need& need,
+                                       const std::vector<const WorkerRow*>& workers) const {
+    const std::vector<const WorkerRow*> pinned =
+        Filter(workers, [&](const WorkerRow& worker) { return PinOn(need, worker) != nullptr; });
+    return pinned.empty() ? workers : pinned;
+  }
+
+  std::vector<std::string> FreeDevicesFor(const Need& need, const WorkerRow& worker) const {
+    std::vector<std::string> free = FreeDevices(worker, need.kind);
+    if (const std::vector<std::string>* pin = PinOn(need, worker)) {
+      std::erase_if(free, [pin](const std::string& uuid) {
+        return std::find(pin->begin(), pin->end(), uuid) == pin->end();
+      });
+    }
+    return free;
+  }
+
   // How well a worker suits a job beyond what it must have: its CHECK passed
   // there, its inventory lists the files, it could also train it.
   int Preference(const Need& need, const WorkerRow& worker) const {
@@ -265,9 +296,10 @@ class Pass {
   void Place(const Need& need) {
     const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
     if (able.empty()) return;
-    const std::vector<const WorkerRow*> large = Filter(able, [&](const WorkerRow& worker) {
-      return DevicesOfKind(worker, need.kind) >= need.count;
-    });
+    const std::vector<const WorkerRow*> large =
+        Pinned(need, Filter(able, [&](const WorkerRow& worker) {
+                 return DevicesOfKind(worker, need.kind) >= need.count;
+               }));
     if (large.empty()) return WaitForLargerWorker(need, able);
     const std::vector<const WorkerRow*> usable = Usable(need, large);
     if (usable.empty()) return WaitForWorkers(need, large);
@@ -275,11 +307,11 @@ class Pass {
     const WorkerRow* best = nullptr;
     for (const WorkerRow* worker : usable) {
       if (blocked_.contains({worker->worker_id, need.kind})) continue;
-      if (FreeDevices(*worker, need.kind).size() < static_cast<size_t>(need.count)) continue;
+      if (FreeDevicesFor(need, *worker).size() < static_cast<size_t>(need.count)) continue;
       if (best == nullptr || Better(need, *worker, *best)) best = worker;
     }
     if (best == nullptr) return WaitForDevices(need, usable, Refusals(need, large));
-    std::vector<std::string> devices = FreeDevices(*best, need.kind);
+    std::vector<std::string> devices = FreeDevicesFor(need, *best);
     devices.resize(need.count);
     for (const std::string& uuid : devices) holders_[{best->worker_id, uuid}] = need.job->uid;
     decisions_.placements.push_back({need.job->uid, best->worker_id, std::move(devices)});
@@ -372,6 +404,20 @@ bool HasModel(const WorkerRow& worker, const std::string& uri) {
 bool HasDataset(const WorkerRow& worker, const std::string& uri) {
   const InventoryItem* item = Dataset(worker, uri);
   return item != nullptr && item->refused().empty();
+}
+
+std::string ModelDigest(const WorkerRow& worker, const std::string& uri) {
+  const InventoryItem* item = Model(worker, uri);
+  return item == nullptr ? "" : item->digest();
+}
+
+std::string DatasetDigest(const WorkerRow& worker, const std::string& uri) {
+  const InventoryItem* item = Dataset(worker, uri);
+  return item == nullptr ? "" : item->digest();
+}
+
+bool NeedsNoModelFolder(const liger::v1::JobSpec& spec) {
+  return spec.model().random_init() && FindModelShape(spec.model().name()) != nullptr;
 }
 
 std::string ModelRefusal(const WorkerRow& worker, const std::string& uri) {

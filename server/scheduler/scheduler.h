@@ -35,6 +35,9 @@ struct ScheduleSnapshot {
   // Checkpoints that jobs go on from, by job_uid. Not a constraint: a worker that
   // cannot read one starts the job again.
   std::map<std::string, std::string> checkpoints;
+  // Devices that jobs should take, by job_uid: {worker_id, device_uuids}. Of a
+  // worker that is not READY, or has no such device any more, it does not count.
+  std::map<std::string, std::pair<std::string, std::vector<std::string>>> pins;
   // URIs from the catalog. Only a worker whose inventory lists one may use it.
   // For other URIs (paths that the user typed) that holds when some READY worker
   // lists it; otherwise who passed the job's CHECK can read it, and before the
@@ -86,6 +89,13 @@ bool SameUri(const std::string& a, const std::string& b, const std::string& root
 // The worker's inventory lists the model (or dataset) `uri`, for jobs to use.
 bool HasModel(const WorkerRow& worker, const std::string& uri);
 bool HasDataset(const WorkerRow& worker, const std::string& uri);
+
+// The digest under which it lists it; empty: it does not.
+std::string ModelDigest(const WorkerRow& worker, const std::string& uri);
+std::string DatasetDigest(const WorkerRow& worker, const std::string& uri);
+
+// Random weights of a known shape: no folder is needed.
+bool NeedsNoModelFolder(const liger::v1::JobSpec& spec);
 
 // That it lists it as one that jobs may not use, and why; else empty.
 std::string ModelRefusal(const WorkerRow& worker, const std::string& uri);

@@ -39,6 +39,12 @@ absl::StatusOr<AppendMetrics::Result> Run(const AppendMetrics& command, Transact
 absl::StatusOr<PutLogFiles::Result> Run(const PutLogFiles& command, Transaction& txn);
 absl::StatusOr<ExpireRows::Result> Run(const ExpireRows& command, Transaction& txn);
 
+// apply_experiments.cpp
+absl::StatusOr<CreateExperiment::Result> Run(const CreateExperiment& command, Transaction& txn);
+absl::StatusOr<SaveExperiment::Result> Run(const SaveExperiment& command, Transaction& txn);
+absl::StatusOr<CancelExperiment::Result> Run(const CancelExperiment& command, Transaction& txn);
+absl::StatusOr<DeleteExperiment::Result> Run(const DeleteExperiment& command, Transaction& txn);
+
 }  // namespace liger::server
 
 #endif  // LIGER_SERVER_STORE_APPLY_H_

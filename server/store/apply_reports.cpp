@@ -181,6 +181,31 @@ absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Tr
   return EndAttempt(txn, job, attempt, end);
 }
 
+// What the attempt's first rank and its worker say of where it runs.
+void PutEnvironment(const ReportTask& report, const MemberRow& member, Transaction& txn) {
+  liger::v1::RunEnvironment environment;
+  environment.set_device(report.ready->device());
+  environment.set_worker_id(report.worker_id);
+  for (const auto& [name, value] : report.ready->versions()) {
+    // The agent puts what the driver tells of the device among the versions.
+    constexpr absl::string_view kState = "device/";
+    auto* values = absl::StartsWith(name, kState) ? environment.mutable_device_state()
+                                                  : environment.mutable_versions();
+    (*values)[std::string(absl::StripPrefix(name, kState))] = value;
+  }
+  for (const std::string& uuid : member.device_uuids) environment.add_device_uuids(uuid);
+  if (const std::optional<WorkerRow> worker = txn.tables().Worker(report.worker_id)) {
+    environment.set_host_name(worker->hello.host_name());
+    environment.set_build(worker->hello.build());
+    for (const auto& device : worker->hello.devices()) {
+      if (!member.device_uuids.empty() && device.uuid() == member.device_uuids.front()) {
+        environment.set_device_model(device.model());
+      }
+    }
+  }
+  txn.tables().PutEnvironment(report.ref.job_uid(), report.ref.epoch(), environment);
+}
+
 // What a current attempt reported, in the order in which it can happen.
 absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* attempt,
                           ReportTask::Result* result, Transaction& txn) {
@@ -238,6 +263,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     }
     return result;
   }
+  if (report.ready.has_value()) PutEnvironment(report, *member, txn);
   const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);
   if (!applied.ok()) return applied;
   return result;

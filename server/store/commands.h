@@ -118,7 +118,8 @@ struct ReportTask {
 
   bool started = false;
   std::vector<liger::v1::KernelRan> kernels_ran;
-  std::optional<liger::v1::Progress> progress;  // the newest
+  std::optional<liger::trainer::v1::Ready> ready;  // of rank 0, with started
+  std::optional<liger::v1::Progress> progress;     // the newest
   std::vector<liger::v1::Evaluation> evaluations;
   std::vector<liger::v1::Sample> samples;
   std::vector<liger::v1::Warning> warnings;
@@ -256,10 +257,59 @@ struct ExpireRows {
   };
 };
 
+// Makes an experiment, RUNNING. ALREADY_EXISTS: REQUEST_ID_REUSED, as CreateJob;
+// EXPERIMENT_NAME_TAKEN, when one that is not deleted has the name.
+struct CreateExperiment {
+  ExperimentRow row;  // uid, tenant, name and experiment
+  std::string request_id;
+  std::string body_hash;
+  int64_t request_expires_us = 0;
+  struct Result {
+    liger::v1::Experiment experiment;
+    bool existed = false;
+  };
+};
+
+// What has become of an experiment's jobs. ABORTED when it has changed since
+// `revision`. `state` and what the API shows are taken from `experiment`.
+struct SaveExperiment {
+  std::string uid;
+  int64_t revision = 0;
+  liger::v1::Experiment experiment;
+  std::vector<ResultRow> results;
+  // Jobs whose outputs are to be removed.
+  std::vector<std::string> reclaim_jobs;
+  struct Result {
+    std::vector<ReclaimRow> reclaims;  // to send; they come again after Hello
+  };
+};
+
+// Idempotent: RUNNING becomes CANCELLING, another state stays. NOT_FOUND
+// EXPERIMENT_NOT_FOUND.
+struct CancelExperiment {
+  std::string tenant;
+  std::string experiment;  // name or uid
+  std::string reason;
+  struct Result {
+    liger::v1::Experiment experiment;
+  };
+};
+
+// The name is free afterwards; one that runs is cancelled. NOT_FOUND
+// EXPERIMENT_NOT_FOUND.
+struct DeleteExperiment {
+  std::string tenant;
+  std::string experiment;
+  struct Result {
+    std::string uid;
+  };
+};
+
 using CommandBody =
     std::variant<CreateJob, AssignCheck, StartAttempt, AbandonAttempt, ReportTask, ReconcileWorker,
                  LoseWorker, UpdateInventory, CancelJob, ForceCancel, FailJob, DeleteJob,
-                 FinishReclaims, SetWaitReasons, AppendMetrics, PutLogFiles, ExpireRows>;
+                 FinishReclaims, SetWaitReasons, AppendMetrics, PutLogFiles, ExpireRows,
+                 CreateExperiment, SaveExperiment, CancelExperiment, DeleteExperiment>;
 
 using CommandResult =
     std::variant<CreateJob::Result, AssignCheck::Result, StartAttempt::Result,
@@ -267,7 +317,8 @@ using CommandResult =
                  LoseWorker::Result, UpdateInventory::Result, CancelJob::Result,
                  ForceCancel::Result, FailJob::Result, DeleteJob::Result, FinishReclaims::Result,
                  SetWaitReasons::Result, AppendMetrics::Result, PutLogFiles::Result,
-                 ExpireRows::Result>;
+                 ExpireRows::Result, CreateExperiment::Result, SaveExperiment::Result,
+                 CancelExperiment::Result, DeleteExperiment::Result>;
 
 struct Command {
   int64_t time_us = 0;

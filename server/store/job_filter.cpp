@@ -85,13 +85,13 @@ absl::StatusOr<PageToken> ParsePageToken(const std::string& token) {
   if (token.empty()) return parsed;
   const std::vector<std::string> parts = absl::StrSplit(token, absl::MaxSplits('.', 1));
   if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &parsed.created_us)) {
-    return InvalidArgument("page_token", "not a token that ListJobs returned");
+    return InvalidArgument("page_token", "not a token that this method returned");
   }
   parsed.uid = parts[1];
   return parsed;
 }
 
-std::string FormatPageToken(const JobRow& last) {
+std::string FormatPageToken(const PageToken& last) {
   return absl::StrCat(last.created_us, ".", last.uid);
 }
 

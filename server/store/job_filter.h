@@ -13,14 +13,14 @@ namespace liger::server {
 // says too. A label of the filter must be among the job's.
 bool Matches(const JobFilter& filter, const JobRow& job);
 
-// Where a page ended: jobs are listed by (created_us, uid), newest first.
+// Where a page ended: jobs and experiments are listed by (created_us, uid), newest first.
 struct PageToken {
   int64_t created_us = INT64_MAX;
   std::string uid;
 };
 // An empty token is the start. INVALID_ARGUMENT (field "page_token").
 absl::StatusOr<PageToken> ParsePageToken(const std::string& token);
-std::string FormatPageToken(const JobRow& last);
+std::string FormatPageToken(const PageToken& last);
 
 // Rows on a page: the default for 0, never more than 500.
 // INVALID_ARGUMENT (field "page_size") when negative.

@@ -4,48 +4,9 @@
 #include <utility>
 
 #include "server/store/job_filter.h"
+#include "server/store/memory_map.h"
 
 namespace liger::server {
-namespace {
-
-template <typename Map, typename Predicate>
-auto Where(const Map& map, Predicate predicate) {
-  std::vector<typename Map::mapped_type> rows;
-  for (const auto& [key, row] : map) {
-    if (predicate(row)) rows.push_back(row);
-  }
-  return rows;
-}
-
-template <typename Map>
-auto Find(const Map& map, const typename Map::key_type& key)
-    -> std::optional<typename Map::mapped_type> {
-  const auto found = map.find(key);
-  if (found == map.end()) return std::nullopt;
-  return found->second;
-}
-
-template <typename Rows>
-void KeepFirst(Rows* rows, int32_t limit) {
-  if (limit > 0 && rows->size() > static_cast<size_t>(limit)) rows->resize(limit);
-}
-
-}  // namespace
-
-template <typename Map>
-void MemoryTables::Write(Map* map, const typename Map::key_type& key,
-                         std::optional<typename Map::mapped_type> value) {
-  auto set = [map, key](const std::optional<typename Map::mapped_type>& to) {
-    if (to.has_value()) {
-      map->insert_or_assign(key, *to);
-    } else {
-      map->erase(key);
-    }
-  };
-  undo_.push_back([set, before = Find(*map, key)] { set(before); });
-  set(value);
-}
-
 void MemoryTables::UndoTo(size_t mark) {
   while (undo_.size() > mark) {
     undo_.back()();
@@ -76,7 +37,7 @@ absl::StatusOr<JobPage> MemoryTables::ListJobs(const JobQuery& query) const {
   });
   if (page.jobs.size() > static_cast<size_t>(*size)) {
     page.jobs.resize(*size);
-    page.next_page_token = FormatPageToken(page.jobs.back());
+    page.next_page_token = FormatPageToken({page.jobs.back().created_us, page.jobs.back().uid});
   }
   return page;
 }

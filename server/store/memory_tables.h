@@ -53,6 +53,15 @@ class MemoryTables : public Tables {
                                            int64_t from_step, int64_t to_step) const override;
   int64_t MetricsThroughStep(const std::string& job_uid, int64_t epoch) const override;
   std::vector<LogFileRow> LogFiles(const std::string& job_uid) const override;
+  std::optional<liger::v1::RunEnvironment> Environment(const std::string& job_uid,
+                                                       int64_t epoch) const override;
+  std::optional<ExperimentRow> Experiment(const std::string& uid) const override;
+  std::optional<ExperimentRow> ExperimentByName(const std::string& tenant,
+                                                const std::string& name) const override;
+  absl::StatusOr<ExperimentPage> ListExperiments(const ExperimentQuery& query) const override;
+  std::vector<ExperimentRow> ActiveExperiments() const override;
+  std::vector<std::string> Results(const std::string& tenant,
+                                   const std::string& key) const override;
   std::string Meta(const std::string& key) const override;
 
   int64_t NextSequence(const std::string& name) override;
@@ -73,6 +82,10 @@ class MemoryTables : public Tables {
   void DropReclaim(const ReclaimRow& row) override;
   void AddMetricChunk(const MetricChunkRow& row) override;
   void PutLogFile(const LogFileRow& row) override;
+  void PutEnvironment(const std::string& job_uid, int64_t epoch,
+                      const liger::v1::RunEnvironment& environment) override;
+  void PutExperiment(const ExperimentRow& row) override;
+  void PutResult(const ResultRow& row) override;
   std::vector<std::string> JobsWithOldBulk(int64_t ended_before_us) const override;
   void DropBulk(const std::string& job_uid) override;
 
@@ -98,6 +111,9 @@ class MemoryTables : public Tables {
   std::map<std::tuple<std::string, std::string>, ReclaimRow> reclaims_;         // worker, uri
   std::map<std::tuple<std::string, int64_t, int64_t>, MetricChunkRow> chunks_;  // .., first_step
   std::map<std::tuple<std::string, int64_t, int32_t>, LogFileRow> log_files_;   // .., rank
+  std::map<std::tuple<std::string, int64_t>, liger::v1::RunEnvironment> environments_;
+  std::map<std::string, ExperimentRow> experiments_;                                // uid
+  std::map<std::tuple<std::string, std::string, std::string>, ResultRow> results_;  // .., job_uid
 };
 
 }  // namespace liger::server

@@ -36,18 +36,28 @@ absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
   return *std::move(job);
 }
 
-absl::StatusOr<std::optional<JobRow>> EarlierJob(const ReadView& view, const std::string& tenant,
-                                                 const std::string& request_id,
-                                                 const std::string& body_hash, int64_t now_us) {
+absl::StatusOr<std::optional<std::string>> EarlierUid(
+    const ReadView& view, const std::string& tenant, const std::string& method,
+    const std::string& request_id, const std::string& body_hash, int64_t now_us) {
   if (request_id.empty()) return std::nullopt;
-  const std::optional<RequestRow> request = view.Request(tenant, kCreateMethod, request_id);
+  const std::optional<RequestRow> request = view.Request(tenant, method, request_id);
   if (!request.has_value() || request->expires_us <= now_us) return std::nullopt;
   if (request->body_hash != body_hash) {
     return ErrorWithReason(
         absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
         absl::StrCat("request_id '", request_id, "' was used with another request; use a new one"));
   }
-  return view.Job(request->job_uid);
+  return request->job_uid;
+}
+
+absl::StatusOr<std::optional<JobRow>> EarlierJob(const ReadView& view, const std::string& tenant,
+                                                 const std::string& request_id,
+                                                 const std::string& body_hash, int64_t now_us) {
+  const absl::StatusOr<std::optional<std::string>> uid =
+      EarlierUid(view, tenant, kCreateMethod, request_id, body_hash, now_us);
+  if (!uid.ok()) return uid.status();
+  if (!uid->has_value()) return std::nullopt;
+  return view.Job(**uid);
 }
 
 liger::v1::Job ToProto(const ReadView& view, const JobRow& row) {

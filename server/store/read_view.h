@@ -39,6 +39,18 @@ struct JobPage {
   std::string next_page_token;  // empty: no more
 };
 
+struct ExperimentQuery {
+  std::string tenant;
+  int32_t page_size = 50;
+  std::string page_token;
+};
+
+// Newest first.
+struct ExperimentPage {
+  std::vector<ExperimentRow> experiments;
+  std::string next_page_token;  // empty: no more
+};
+
 // One consistent snapshot of the store. An error of the storage below makes
 // status() non-OK for the rest of the view's life and every answer empty;
 // Store::Read checks that, so that queries read as plain code.
@@ -100,6 +112,20 @@ class ReadView {
   virtual int64_t MetricsThroughStep(const std::string& job_uid, int64_t epoch) const = 0;
   virtual std::vector<LogFileRow> LogFiles(const std::string& job_uid) const = 0;
 
+  // What an attempt ran on, once it has said so.
+  virtual std::optional<liger::v1::RunEnvironment> Environment(const std::string& job_uid,
+                                                               int64_t epoch) const = 0;
+  // Deleted experiments are found by uid only.
+  virtual std::optional<ExperimentRow> Experiment(const std::string& uid) const = 0;
+  virtual std::optional<ExperimentRow> ExperimentByName(const std::string& tenant,
+                                                        const std::string& name) const = 0;
+  virtual absl::StatusOr<ExperimentPage> ListExperiments(const ExperimentQuery& query) const = 0;
+  // RUNNING and CANCELLING, of all tenants, deleted ones too; oldest first.
+  virtual std::vector<ExperimentRow> ActiveExperiments() const = 0;
+  // Uids of jobs with this result, newest first.
+  virtual std::vector<std::string> Results(const std::string& tenant,
+                                           const std::string& key) const = 0;
+
   // meta: schema_version, cluster_id, generation, term.
   virtual std::string Meta(const std::string& key) const = 0;
 };
@@ -108,16 +134,31 @@ class ReadView {
 absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
                                const std::string& name_or_uid);
 
+// An experiment that is not deleted, by name or uid. NOT_FOUND EXPERIMENT_NOT_FOUND.
+absl::StatusOr<ExperimentRow> FindExperiment(const ReadView& view, const std::string& tenant,
+                                             const std::string& name_or_uid);
+
+// The uid that an earlier request of this method and id made, while it is remembered.
+// ALREADY_EXISTS REQUEST_ID_REUSED when that had another body.
+absl::StatusOr<std::optional<std::string>> EarlierUid(const ReadView& view,
+                                                      const std::string& tenant,
+                                                      const std::string& method,
+                                                      const std::string& request_id,
+                                                      const std::string& body_hash, int64_t now_us);
+
 // The job of an earlier CreateJob with this request id, while it is remembered.
 // ALREADY_EXISTS REQUEST_ID_REUSED when that had another body.
 absl::StatusOr<std::optional<JobRow>> EarlierJob(const ReadView& view, const std::string& tenant,
                                                  const std::string& request_id,
                                                  const std::string& body_hash, int64_t now_us);
 inline constexpr char kCreateMethod[] = "CreateJob";
+inline constexpr char kCreateExperimentMethod[] = "CreateExperiment";
 
 // The row as the API shows it, with its attempts.
 liger::v1::Job ToProto(const ReadView& view, const JobRow& row);
 liger::v1::Artifact ToProto(const ArtifactRow& row);
+// With its counts, and how far its jobs are.
+liger::v1::Experiment ToProto(const ReadView& view, const ExperimentRow& row);
 
 }  // namespace liger::server
 

@@ -7,6 +7,7 @@
 
 #include "google/protobuf/timestamp.pb.h"
 #include "liger/trainer/v1/trainer.pb.h"
+#include "liger/v1/experiments.pb.h"
 #include "liger/v1/job.pb.h"
 #include "liger/v1/job_spec.pb.h"
 #include "liger/worker/v1/worker.pb.h"
@@ -159,6 +160,30 @@ struct LogFileRow {
   int32_t rank = 0;
   std::string path;            // below the coordinator's data folder
   int64_t through_offset = 0;  // everything before it is stored
+};
+
+using ExperimentState = liger::v1::Experiment::State;
+
+// The columns are for queries; `experiment` is all of it, as the API shows it but
+// without what its jobs tell. Its counts and job states are filled in by reading.
+struct ExperimentRow {
+  std::string uid;
+  std::string tenant;
+  std::string name;
+  ExperimentState state = liger::v1::Experiment::RUNNING;
+  liger::v1::Experiment experiment;
+  int64_t created_us = 0;
+  int64_t revision = 0;
+  int64_t deleted_us = 0;
+};
+
+// A job whose result later experiments may take; `key` is
+// liger.v1.ExperimentJob.result_key.
+struct ResultRow {
+  std::string tenant;
+  std::string key;
+  std::string job_uid;
+  int64_t recorded_us = 0;
 };
 
 google::protobuf::Timestamp ToTimestamp(int64_t micros);

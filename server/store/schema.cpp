@@ -99,6 +99,24 @@ CREATE TABLE reclaims(
   worker_id TEXT NOT NULL, uri TEXT NOT NULL, digest TEXT NOT NULL,
   PRIMARY KEY(worker_id, uri)) STRICT, WITHOUT ROWID;
 )sql",
+    // Experiments, what attempts ran on, and results that can be taken again.
+    R"sql(
+CREATE TABLE environments(
+  job_uid TEXT NOT NULL, epoch INTEGER NOT NULL, environment BLOB NOT NULL,
+  PRIMARY KEY(job_uid, epoch)) STRICT, WITHOUT ROWID;
+
+CREATE TABLE experiments(
+  uid TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, state INTEGER NOT NULL,
+  experiment BLOB NOT NULL, created INTEGER NOT NULL, revision INTEGER NOT NULL,
+  deleted INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX experiments_by_name ON experiments(tenant, name) WHERE deleted = 0;
+CREATE INDEX experiments_by_age ON experiments(tenant, created, uid);
+CREATE INDEX experiments_by_state ON experiments(state);
+
+CREATE TABLE results(
+  tenant TEXT NOT NULL, key TEXT NOT NULL, job_uid TEXT NOT NULL, recorded INTEGER NOT NULL,
+  PRIMARY KEY(tenant, key, job_uid)) STRICT, WITHOUT ROWID;
+)sql",
 };
 
 }  // namespace

@@ -108,7 +108,7 @@ absl::StatusOr<JobPage> SqliteTables::ListJobs(const JobQuery& query) const {
   while (rows.Next()) page.jobs.push_back(ReadJob(rows));
   if (page.jobs.size() > static_cast<size_t>(*size)) {
     page.jobs.pop_back();
-    page.next_page_token = FormatPageToken(page.jobs.back());
+    page.next_page_token = FormatPageToken({page.jobs.back().created_us, page.jobs.back().uid});
   }
   return page;
 }

@@ -38,6 +38,10 @@ class Tables : public ReadView {
   virtual void DropReclaim(const ReclaimRow& row) = 0;  // if it has that digest
   virtual void AddMetricChunk(const MetricChunkRow& row) = 0;
   virtual void PutLogFile(const LogFileRow& row) = 0;
+  virtual void PutEnvironment(const std::string& job_uid, int64_t epoch,
+                              const liger::v1::RunEnvironment& environment) = 0;
+  virtual void PutExperiment(const ExperimentRow& row) = 0;
+  virtual void PutResult(const ResultRow& row) = 0;
 
   // Jobs that were deleted, or ended before `ended_before_us`, and still have
   // metrics or log files.

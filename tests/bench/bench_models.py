@@ -70,11 +70,12 @@ def write_weights(folder, config, device):
     """N(0, initializer_range), norms 1, as both programs initialise."""
     import torch
     from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, LlamaConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
+    facts = {name: value for name, value in config.items() if name != "model_type"}
     with torch.device("meta"):
-        shapes = {name: tensor.shape for name, tensor in
-                  AutoModelForCausalLM.from_config(LlamaConfig(**config)).state_dict().items()}  # fmt: skip
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config["model_type"], **facts))
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if config["tie_word_embeddings"]:
         shapes.pop("lm_head.weight", None)
     generator = torch.Generator(device).manual_seed(42)

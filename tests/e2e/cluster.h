@@ -39,6 +39,7 @@ class Cluster {
   const std::string& dir() const { return dir_; }
   std::string models() const { return dir_ + "/models"; }
   std::string datasets() const { return dir_ + "/datasets"; }
+  const std::string& api_address() const { return api_address_; }
   const std::string& worker_address() const { return worker_address_; }
   std::string output(const std::string& job_name) const { return dir_ + "/outputs/" + job_name; }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "worker/agent/build.h"
 #include "worker/agent/channel.h"
 #include "worker/agent/log.h"
 #include "worker/agent/steady_time.h"
@@ -57,6 +58,7 @@ absl::Status Agent::Init() {
   absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(options_);
   if (!channel.ok()) return channel.status();
 
+  build_ = BuildOf(options_.trainer);
   nvml_ = Nvml::Load();
   ledger_.emplace(ProbeDevices(nvml_.get(), identity_->worker_id(), options_.cpu_slots));
   archive_.emplace(options_.data_dir, options_.keep_failed_count, options_.keep_failed_for);
@@ -77,6 +79,7 @@ absl::Status Agent::Init() {
                .dataset_root = &*dataset_root_,
                .output_root = &*output_root_,
                .ledger = &*ledger_,
+               .nvml = nvml_.get(),
                .archive = &*archive_,
                .spawner = spawner_.get(),
                .shipper = shipper_.get(),

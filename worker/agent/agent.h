@@ -67,6 +67,7 @@ class Agent {
   std::unique_ptr<Identity> identity_;
   std::optional<Root> model_root_, dataset_root_, output_root_;
   std::vector<Root> allowed_roots_;
+  std::string build_;
   std::unique_ptr<Nvml> nvml_;
   std::optional<DeviceLedger> ledger_;
   std::optional<AttemptArchive> archive_;

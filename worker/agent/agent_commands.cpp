@@ -57,7 +57,7 @@ WorkerMessage Agent::MakeHello() const {
   hello->set_boot_id(identity_->boot_id());
   hello->set_protocol_min(1);
   hello->set_protocol_max(1);
-  hello->set_build(kVersion);
+  hello->set_build(build_);
   hello->set_advertise_address(options_.advertise_address);
   hello->set_host_name(HostName());
   for (const auto& device : ledger_->devices()) *hello->add_devices() = device;

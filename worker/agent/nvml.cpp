@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
 namespace liger::agent {
 namespace {
 
@@ -16,6 +19,8 @@ struct NvmlUtilization {
 };
 constexpr unsigned kNameBytes = 96;
 constexpr int kTemperatureGpu = 0;
+constexpr int kClockSm = 1;
+constexpr int kClockMemory = 2;
 
 class LoadedNvml : public Nvml {
  public:
@@ -35,6 +40,10 @@ class LoadedNvml : public Nvml {
     Find("nvmlDeviceGetUtilizationRates", utilization_);
     Find("nvmlDeviceGetPowerUsage", power_);
     Find("nvmlDeviceGetTemperature", temperature_);
+    Find("nvmlSystemGetDriverVersion", driver_);
+    Find("nvmlDeviceGetClockInfo", clock_);
+    Find("nvmlDeviceGetMaxClockInfo", max_clock_);
+    Find("nvmlDeviceGetEnforcedPowerLimit", power_limit_);
     initialised_ = found && init() == 0;
     return initialised_;
   }
@@ -73,6 +82,33 @@ class LoadedNvml : public Nvml {
     return usage;
   }
 
+  std::map<std::string, std::string> Facts(const std::string& uuid) override {
+    std::map<std::string, std::string> facts;
+    char driver[kNameBytes] = "";
+    if (driver_ && driver_(driver, sizeof(driver)) == 0) facts["nvidia-driver"] = driver;
+    NvmlDevice device = nullptr;
+    if (by_uuid_(uuid.c_str(), &device) != 0) return facts;
+    unsigned value = 0;
+    const auto clock = [&](auto function, int type, const char* name) {
+      if (function && function(device, type, &value) == 0) {
+        facts[name] = absl::StrCat(value, " MHz");
+      }
+    };
+    clock(clock_, kClockSm, "device/sm clock");
+    clock(max_clock_, kClockSm, "device/max sm clock");
+    clock(clock_, kClockMemory, "device/memory clock");
+    clock(max_clock_, kClockMemory, "device/max memory clock");
+    if (power_limit_ && power_limit_(device, &value) == 0) {
+      facts["device/power limit"] = absl::StrCat(value / 1000, " W");
+    }
+    const GpuUsage usage = Usage(uuid);
+    if (usage.power_watts) facts["device/power"] = absl::StrFormat("%.0f W", *usage.power_watts);
+    if (usage.temperature_celsius) {
+      facts["device/temperature"] = absl::StrFormat("%.0f C", *usage.temperature_celsius);
+    }
+    return facts;
+  }
+
  private:
   template <typename Function>
   bool Find(const char* symbol, Function& out) {
@@ -92,6 +128,10 @@ class LoadedNvml : public Nvml {
   int (*utilization_)(NvmlDevice, NvmlUtilization*) = nullptr;
   int (*power_)(NvmlDevice, unsigned*) = nullptr;
   int (*temperature_)(NvmlDevice, int, unsigned*) = nullptr;
+  int (*driver_)(char*, unsigned) = nullptr;
+  int (*clock_)(NvmlDevice, int, unsigned*) = nullptr;
+  int (*max_clock_)(NvmlDevice, int, unsigned*) = nullptr;
+  int (*power_limit_)(NvmlDevice, unsigned*) = nullptr;
 };
 
 }  // namespace

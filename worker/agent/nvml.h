@@ -2,6 +2,7 @@
 #define LIGER_WORKER_AGENT_NVML_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,10 @@ class Nvml {
 
   virtual std::vector<GpuInfo> Gpus() = 0;
   virtual GpuUsage Usage(const std::string& uuid) = 0;
+  // What a run should be able to prove of its device, by name, as far as the
+  // driver tells: "nvidia-driver", and with "device/" before it what may change:
+  // clocks now and at most, power and its limit, temperature.
+  virtual std::map<std::string, std::string> Facts(const std::string& uuid) = 0;
 };
 
 }  // namespace liger::agent

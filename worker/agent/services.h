@@ -11,6 +11,7 @@
 #include "worker/agent/identity.h"
 #include "worker/agent/lease.h"
 #include "worker/agent/log_shipper.h"
+#include "worker/agent/nvml.h"
 #include "worker/agent/options.h"
 #include "worker/agent/publisher.h"
 #include "worker/agent/roots.h"
@@ -29,6 +30,7 @@ struct Services {
   // Of --allow-path.
   std::vector<const Root*> allowed_roots;
   DeviceLedger* ledger = nullptr;
+  Nvml* nvml = nullptr;  // may be null
   AttemptArchive* archive = nullptr;
   Spawner* spawner = nullptr;
   LogShipper* shipper = nullptr;

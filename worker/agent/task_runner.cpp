@@ -173,7 +173,17 @@ void TaskRunner::Take(LocalRank& rank, const trainer::v1::Event& event, absl::Ti
   // Before a restart of the agent these went to the spool.
   const bool known = event.seq() <= spool_->source_seq(rank.outcome.rank);
   for (ConvertedEvent& converted : converter_.Convert(event, now)) {
+    if (converted.event.has_started()) AddDeviceFacts(converted.event.mutable_started());
     if (!known) converted_.push_back(std::move(converted));
+  }
+}
+
+// Beside what the trainer says of itself: what the driver says of its device.
+void TaskRunner::AddDeviceFacts(worker::v1::Started* started) const {
+  if (services_.nvml == nullptr || record_.prepare().local_ranks().empty()) return;
+  const std::string& uuid = record_.prepare().local_ranks(0).device_uuid();
+  for (const auto& [name, value] : services_.nvml->Facts(uuid)) {
+    (*started->mutable_ready()->mutable_versions())[name] = value;
   }
 }
 

@@ -78,6 +78,7 @@ class TaskRunner {
   void AddToShipper();
   void ReadEvents(absl::Time now);
   void Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now);
+  void AddDeviceFacts(worker::v1::Started* started) const;
   void FillSpool(absl::Time now);
   void EnforceStop(absl::Time now);
   void OnAllGone();

@@ -14,6 +14,7 @@ class FakeNvml : public Nvml {
  public:
   std::vector<GpuInfo> Gpus() override { return {{"GPU-a", "H100", 80}, {"GPU-b", "H100", 80}}; }
   GpuUsage Usage(const std::string&) override { return {}; }
+  std::map<std::string, std::string> Facts(const std::string&) override { return {}; }
 };
 
 TEST(ProbeDevicesTest, GpusOrCpuSlots) {

@@ -333,5 +333,26 @@ TEST(SameUri, IgnoresTheSchemeAndTheRoot) {
   EXPECT_FALSE(SameUri("llama", "llama3", "/models"));
 }
 
+TEST_F(SchedulerTest, APinnedJobWaitsForItsDevice) {
+  for (const char* id : {"w1", "w2"}) {
+    WorkerRow& worker = AddWorker(id, 2);
+    AddItem(&worker, "model", "llama3-8b");
+    AddItem(&worker, "dataset", "alpaca.json");
+  }
+  AddQueued("a");
+  snapshot.pins["a"] = {"w2", {"w2-1"}};
+  ScheduleDecisions decisions = Schedule(snapshot);
+  ASSERT_THAT(decisions.placements, SizeIs(1));
+  EXPECT_EQ(decisions.placements[0].worker_id, "w2");
+  EXPECT_THAT(decisions.placements[0].device_uuids, ElementsAre("w2-1"));
+  Occupy("b", "w2", "w2-1");
+  EXPECT_THAT(Schedule(snapshot).placements, IsEmpty());
+  // A worker that is gone, or has other devices now, holds nobody up.
+  snapshot.pins["a"] = {"w2", {"gone"}};
+  EXPECT_THAT(Schedule(snapshot).placements, SizeIs(1));
+  snapshot.pins["a"] = {"w3", {"w3-0"}};
+  EXPECT_THAT(Schedule(snapshot).placements, SizeIs(1));
+}
+
 }  // namespace
 }  // namespace liger::server

@@ -146,6 +146,7 @@ void MakeSchemaOne(const std::string& folder) {
   }
   ExecuteSql(folder,
              "DROP INDEX jobs_by_output; DROP INDEX jobs_by_end; DROP TABLE reclaims;"
+             "DROP TABLE environments; DROP TABLE experiments; DROP TABLE results;"
              "ALTER TABLE jobs DROP COLUMN output;"
              "UPDATE meta SET value = '1' WHERE key = 'schema_version'");
 }
@@ -160,6 +161,10 @@ TEST(SqliteStore, AnOlderSchemaIsBroughtUp) {
   driver.PassCheck("old", "w1");
   EXPECT_EQ(driver.Place("old", "w1"), 1) << "old rows are written as new ones";
   driver.Submit("new");
+  CreateExperiment experiment;
+  experiment.row.uid = "e";
+  experiment.row.name = "grid";
+  EXPECT_FALSE(driver.Do(experiment).existed) << "what came with schema 3 is there, too";
   store.reset();
   EXPECT_NE(Open(folder.path()), nullptr) << "once";
 }

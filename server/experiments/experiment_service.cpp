@@ -1,0 +1,196 @@
+#include "server/experiments/experiment_service.h"
+
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+#include "common/file.h"
+#include "common/spec/spec.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "server/errors/errors.h"
+#include "server/experiments/expand.h"
+#include "server/experiments/experiment_loop.h"
+
+namespace liger::server {
+namespace {
+
+using liger::v1::CreateExperimentResponse;
+using liger::v1::Experiment;
+using liger::v1::ExperimentSpec;
+using liger::v1::Violation;
+
+constexpr int64_t kRequestLifetimeUs = 7ll * 24 * 3600 * 1000000;
+
+std::string BodyHash(const ExperimentSpec& spec) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    spec.SerializeToCodedStream(&coded);
+  }
+  return Sha256(bytes);
+}
+
+// What is wrong with the job of one point, in the experiment's terms: a field of
+// the grid is the axis' value, another one the template's.
+Violation InExperiment(const Violation& violation, const Experiment& experiment,
+                       const liger::v1::ExperimentPoint& point) {
+  Violation out = violation;
+  out.set_field(absl::StrCat("job.", violation.field()));
+  for (int i = 0; i < point.values_size(); ++i) {
+    const std::string& axis = experiment.spec().grid(i).field();
+    if (violation.field() != axis && !absl::StartsWith(violation.field(), axis + ".")) continue;
+    out.set_field(absl::StrCat("grid[", i, "].values"));
+    out.set_message(
+        absl::StrCat("'", point.values(i).value(), "' of ", axis, ": ", violation.message()));
+  }
+  return out;
+}
+
+// The same of several points is said once.
+void AddViolations(const std::vector<Violation>& found, const Experiment& experiment,
+                   const liger::v1::ExperimentPoint& point, std::vector<Violation>* all) {
+  for (const Violation& violation : found) {
+    Violation out = InExperiment(violation, experiment, point);
+    bool known = false;
+    for (const Violation& other : *all) {
+      known |= other.field() == out.field() && other.message() == out.message();
+    }
+    if (!known) all->push_back(std::move(out));
+  }
+}
+
+}  // namespace
+
+ExperimentService::ExperimentService(Store* store, JobService* jobs,
+                                     const JobServiceOptions& options)
+    : store_(*store),
+      jobs_(*jobs),
+      options_(options),
+      loop_(std::make_shared<ExperimentLoop>(store, jobs, options.clock)) {}
+ExperimentService::~ExperimentService() { Stop(); }
+
+int64_t ExperimentService::NowUs() const { return absl::ToUnixMicros(options_.clock->Now()); }
+
+absl::StatusOr<CreateExperimentResponse> ExperimentService::Prepare(
+    const ExperimentSpec& given) const {
+  std::vector<Violation> violations = ValidateExperiment(given);
+  if (!violations.empty()) return InvalidArgument(violations);
+  ExperimentSpec spec = given;
+  FillExperimentDefaults(&spec);
+  CreateExperimentResponse response;
+  Experiment& experiment = *response.mutable_experiment();
+  experiment = Expand(spec, options_.new_id());
+  std::set<std::string> notices;
+  for (liger::v1::ExperimentJob& job : *experiment.mutable_jobs()) {
+    const liger::v1::ExperimentPoint& point = experiment.points(job.point());
+    const absl::StatusOr<liger::v1::JobSpec> job_spec = JobSpecOf(experiment, job);
+    if (!job_spec.ok()) return InvalidArgument("grid", job_spec.status().message());
+    const absl::StatusOr<ResolvedSpec> resolved = jobs_.Resolve(*job_spec);
+    if (!resolved.ok()) {
+      const std::vector<Violation> found = ViolationsOf(resolved.status());
+      if (found.empty()) return resolved.status();
+      AddViolations(found, experiment, point, &violations);
+      continue;
+    }
+    job.set_spec_hash(resolved->hash);
+    for (const std::string& notice : resolved->notices) {
+      if (notices.insert(notice).second) response.add_notices(notice);
+    }
+    // One device kind for all, whatever workers come and go.
+    experiment.mutable_spec()->mutable_job()->mutable_resources()->set_device_kind(
+        resolved->spec.resources().device_kind());
+  }
+  if (!violations.empty()) return InvalidArgument(violations);
+  return response;
+}
+
+void ExperimentService::Create(CreateCall call, CreateDone done) {
+  absl::StatusOr<CreateExperimentResponse> prepared = Prepare(call.spec);
+  if (!prepared.ok()) return done(prepared.status());
+  CreateExperiment command;
+  command.row.uid = prepared->experiment().uid();
+  command.row.tenant = call.tenant;
+  command.row.name = call.spec.name();
+  command.row.experiment = prepared->experiment();
+  command.row.experiment.set_tenant(call.tenant);
+  command.request_id = call.request_id;
+  command.body_hash = BodyHash(call.spec);
+  command.request_expires_us = NowUs() + kRequestLifetimeUs;
+  store_.Apply<CreateExperiment>(
+      NowUs(), call.actor, std::move(command),
+      [loop = loop_, response = *std::move(prepared),
+       done = std::move(done)](absl::StatusOr<CreateExperiment::Result> result) mutable {
+        if (!result.ok()) return done(result.status());
+        *response.mutable_experiment() = std::move(result->experiment);
+        done(std::move(response));
+        loop->Request();
+      });
+}
+
+std::function<void()> ExperimentService::Validate(CreateCall call, CreateDone done) {
+  absl::StatusOr<CreateExperimentResponse> prepared = Prepare(call.spec);
+  if (!prepared.ok()) {
+    done(prepared.status());
+    return [] {};
+  }
+  const Experiment& experiment = prepared->experiment();
+  absl::StatusOr<liger::v1::JobSpec> first = JobSpecOf(experiment, experiment.jobs(0));
+  JobService::SubmitRequest request{call.tenant, call.actor, *std::move(first), ""};
+  auto checked = [store = &store_, tenant = call.tenant, name = call.spec.name(),
+                  response = *std::move(prepared),
+                  done = std::move(done)](absl::StatusOr<JobService::SubmitResult> result) mutable {
+    if (!result.ok()) return done(result.status());
+    response.mutable_experiment()->clear_uid();
+    response.mutable_checks_run()->Assign(result->checks_run.begin(), result->checks_run.end());
+    response.mutable_checks_skipped()->Assign(result->checks_skipped.begin(),
+                                              result->checks_skipped.end());
+    store->Read<CreateExperimentResponse>(
+        [tenant, name, response = std::move(response)](
+            const ReadView& view) -> absl::StatusOr<CreateExperimentResponse> {
+          if (!view.ExperimentByName(tenant, name).has_value()) return response;
+          return ErrorWithReason(absl::StatusCode::kAlreadyExists, "EXPERIMENT_NAME_TAKEN",
+                                 absl::StrCat("an experiment named '", name,
+                                              "' exists; choose another name, or delete it"),
+                                 {{"name", name}});
+        },
+        std::move(done));
+  };
+  return jobs_.Validate(std::move(request), std::move(checked));
+}
+
+void ExperimentService::Cancel(const std::string& tenant, const std::string& actor,
+                               const std::string& experiment, const std::string& reason,
+                               std::function<void(absl::StatusOr<Experiment>)> done) {
+  store_.Apply<CancelExperiment>(
+      NowUs(), actor, {tenant, experiment, reason},
+      [loop = loop_, done = std::move(done)](absl::StatusOr<CancelExperiment::Result> result) {
+        if (!result.ok()) return done(result.status());
+        done(std::move(result->experiment));
+        loop->Request();
+      });
+}
+
+void ExperimentService::Delete(
+    const std::string& tenant, const std::string& actor, const std::string& experiment,
+    std::function<void(absl::StatusOr<liger::v1::DeleteExperimentResponse>)> done) {
+  store_.Apply<DeleteExperiment>(NowUs(), actor, {tenant, experiment},
+                                 [loop = loop_, done = std::move(done)](
+                                     const absl::StatusOr<DeleteExperiment::Result>& result) {
+                                   if (!result.ok()) return done(result.status());
+                                   done(liger::v1::DeleteExperimentResponse());
+                                   loop->Request();
+                                 });
+}
+
+void ExperimentService::Tick() { loop_->Tick(); }
+void ExperimentService::Stop() { loop_->Stop(); }
+
+}  // namespace liger::server

@@ -1,0 +1,181 @@
+#include "server/experiments/experiment_service.h"
+
+#include "server/errors/errors.h"
+#include "tests/unit/jobs/job_service_fixture.h"
+
+namespace liger::server {
+namespace {
+
+using liger::v1::Experiment;
+using liger::v1::ExperimentJob;
+using liger::v1::JobStatus;
+using ::testing::HasSubstr;
+
+class ExperimentServiceTest : public JobServiceTest {
+ protected:
+  void SetUp() override {
+    JobServiceTest::SetUp();
+    Start();
+    Hello("w");
+  }
+  void Start() {
+    experiments = std::make_unique<ExperimentService>(store.get(), service.get(), options);
+  }
+  static liger::v1::ExperimentSpec Grid(const std::string& name = "grid") {
+    liger::v1::ExperimentSpec spec;
+    spec.set_name(name);
+    *spec.mutable_job() = Spec();
+    auto* axis = spec.add_grid();
+    axis->set_field("training.max_length");
+    axis->add_values("64");
+    axis->add_values("128");
+    return spec;
+  }
+  absl::StatusOr<liger::v1::CreateExperimentResponse> Create(
+      const liger::v1::ExperimentSpec& spec) {
+    absl::StatusOr<liger::v1::CreateExperimentResponse> out = absl::UnknownError("no answer");
+    experiments->Create({"default", "user", spec, ""},
+                        [&](auto response) { out = std::move(response); });
+    return out;
+  }
+  ExperimentRow Row(const std::string& uid) {
+    return *store->ReadAndWait<ExperimentRow>(
+        [&](const ReadView& view) -> absl::StatusOr<ExperimentRow> {
+          return *view.Experiment(uid);
+        });
+  }
+  void Tick() {
+    clock.Advance(absl::Seconds(1));
+    service->Tick();
+    experiments->Tick();
+  }
+  // The job under way ends with this; its CHECK and start are played first.
+  void Play(const std::string& job_uid, liger::v1::FailureClass failure = {}) {
+    auto checked = Event(1);
+    checked.mutable_check_result();
+    Send(checked);
+    auto started = Event(1);
+    started.mutable_started()->mutable_ready()->set_device("cpu");
+    Send(started);
+    EXPECT_EQ(Job(job_uid).status().state(), JobStatus::RUNNING);
+    int64_t seq = 2;
+    if (failure == liger::v1::FAILURE_CLASS_UNSPECIFIED) {
+      auto publish = Event(seq++);
+      auto* saved = publish.mutable_publish_request()->mutable_saved();
+      saved->set_publication_id("final");
+      saved->set_kind("model");
+      saved->set_manifest_digest("sha256:x");
+      Send(publish);
+    }
+    auto exited = Event(seq);
+    exited.mutable_exited()->mutable_failure()->set_class_(failure);
+    exited.mutable_exited()->add_local_ranks()->set_exit_code(failure == 0 ? 0 : 1);
+    Send(exited);
+  }
+  // Plays every job until the experiment is over.
+  void PlayAll(const std::string& uid, liger::v1::FailureClass failure = {}) {
+    for (int i = 0; i < 40 && Row(uid).state == Experiment::RUNNING; ++i) {
+      Tick();
+      Tick();
+      const Experiment experiment = Row(uid).experiment;
+      for (const ExperimentJob& job : experiment.jobs()) {
+        if (job.outcome() == ExperimentJob::ACTIVE) Play(job.job_uid(), failure);
+      }
+    }
+  }
+
+  std::unique_ptr<ExperimentService> experiments;
+};
+
+TEST_F(ExperimentServiceTest, RunsEveryJobAndSucceeds) {
+  const auto created = Create(Grid());
+  ASSERT_TRUE(created.ok()) << created.status();
+  const std::string uid = created->experiment().uid();
+  EXPECT_EQ(created->experiment().counts().jobs(), 4);
+  PlayAll(uid);
+  const ExperimentRow row = Row(uid);
+  EXPECT_EQ(row.state, Experiment::SUCCEEDED) << row.experiment.DebugString();
+  for (const ExperimentJob& job : row.experiment.jobs()) {
+    EXPECT_EQ(job.outcome(), ExperimentJob::SUCCEEDED);
+    const liger::v1::Job stored = Job(job.job_uid());
+    EXPECT_EQ(stored.spec().labels().at("experiment"), "grid");
+    EXPECT_EQ(stored.resolved_spec().kernels().mode(), job.kernels());
+    EXPECT_EQ(stored.spec_hash(), job.spec_hash());
+    EXPECT_EQ(stored.status().output_uri(), "") << "outputs are not kept";
+  }
+  EXPECT_EQ(fleet.reclaimed.size(), 4u);
+}
+
+TEST_F(ExperimentServiceTest, OutOfMemoryEverywhereIsStillAnAnswer) {
+  const std::string uid = Create(Grid())->experiment().uid();
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(Row(uid).state, Experiment::SUCCEEDED);
+  EXPECT_EQ(Row(uid).experiment.jobs(2).outcome(), ExperimentJob::OUT_OF_MEMORY);
+}
+
+TEST_F(ExperimentServiceTest, ANewServiceGoesOnWhereTheOldOneWas) {
+  const std::string uid = Create(Grid())->experiment().uid();
+  Tick();
+  Tick();
+  Play(Row(uid).experiment.jobs(0).job_uid());
+  Start();
+  PlayAll(uid);
+  EXPECT_EQ(Row(uid).state, Experiment::SUCCEEDED);
+  const int jobs = *store->ReadAndWait<int>([](const ReadView& view) -> absl::StatusOr<int> {
+    return static_cast<int>(view.ListJobs({"default", {}, 50, ""})->jobs.size());
+  });
+  EXPECT_EQ(jobs, 4) << "none twice";
+}
+
+TEST_F(ExperimentServiceTest, DeletedWhileItRunsItsJobIsCancelled) {
+  const std::string uid = Create(Grid())->experiment().uid();
+  Tick();
+  Tick();
+  const std::string job = Row(uid).experiment.jobs(0).job_uid();
+  ASSERT_NE(job, "");
+  absl::Status deleted = absl::UnknownError("no answer");
+  experiments->Delete("default", "user", "grid",
+                      [&](const auto& response) { deleted = response.status(); });
+  EXPECT_TRUE(deleted.ok());
+  Tick();
+  Tick();
+  EXPECT_EQ(Job(job).status().state(), JobStatus::CANCELLED);
+  EXPECT_EQ(Row(uid).state, Experiment::CANCELLED);
+  EXPECT_TRUE(Create(Grid()).ok()) << "the name is free";
+}
+
+TEST_F(ExperimentServiceTest, SaysWhatIsWrongWithItsJobsOnce) {
+  liger::v1::ExperimentSpec spec = Grid();
+  spec.mutable_job()->mutable_training()->set_learning_rate(-1);
+  spec.mutable_grid(0)->set_values(1, "1");
+  const absl::Status status = Create(spec).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  const std::vector<liger::v1::Violation> fields = ViolationsOf(status);
+  ASSERT_EQ(fields.size(), 2u) << status;
+  EXPECT_EQ(fields[0].field(), "job.training.learning_rate");
+  EXPECT_EQ(fields[1].field(), "grid[0].values");
+  EXPECT_THAT(fields[1].message(), HasSubstr("'1' of training.max_length"));
+}
+
+TEST_F(ExperimentServiceTest, ADryRunMakesNothing) {
+  absl::StatusOr<liger::v1::CreateExperimentResponse> out = absl::UnknownError("no answer");
+  experiments->Validate({"default", "user", Grid(), ""},
+                        [&](auto response) { out = std::move(response); });
+  auto checked = Event(1);
+  checked.mutable_check_result()->add_checks_run("model");
+  Send(checked);
+  ASSERT_TRUE(out.ok()) << out.status();
+  EXPECT_EQ(out->experiment().uid(), "");
+  EXPECT_EQ(out->experiment().jobs_size(), 4);
+  EXPECT_THAT(out->checks_run(), ::testing::Contains("model"));
+  EXPECT_TRUE(Create(Grid()).ok());
+  experiments->Validate({"default", "user", Grid(), ""},
+                        [&](auto response) { out = std::move(response); });
+  auto again = Event(1);
+  again.mutable_check_result();
+  Send(again);
+  EXPECT_EQ(ReasonOf(out.status()), "EXPERIMENT_NAME_TAKEN");
+}
+
+}  // namespace
+}  // namespace liger::server
