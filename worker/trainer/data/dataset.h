@@ -42,6 +42,8 @@ struct LoadOptions {
   int64_t vocab_size = 0;
   // 0: one for each core.
   int num_threads = 0;
+  // Where large packed files are unpacked to; empty: with other temporary files.
+  std::string scratch_dir;
 };
 
 // Counts over one split, before (rows) and after (the rest) dropping.

@@ -50,7 +50,7 @@ SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options,
            .sft = options.sft_loss}) {
   const RowReaderOptions reader_options = ReaderOptions(source, options, tokenizer, chat_template);
   for (const std::string& path : source.files) {
-    File file = {.rows = OpenRows(path, options.max_rows), .begin = num_rows_};
+    File file = {.rows = OpenRows(path, options.max_rows, options.scratch_dir), .begin = num_rows_};
     file.reader = std::make_unique<RowReader>(*file.rows, reader_options);
     num_rows_ += file.rows->size();
     files_.push_back(std::move(file));
@@ -180,11 +180,11 @@ void SourceLoader::Warn(const std::string& split, const DataStats& stats,
                         "bfd, or raise training.max_length");
   }
   if (stats.without_response_template > 0) {
-    warnings->push_back(
-        name_ + ": in " + std::to_string(stats.without_response_template) + of_rows +
-        "the tokens of sft.response_template '" + options_.sft_loss.response_template +
-        "' are not; a text may be cut into other tokens inside a row than alone: "
-        "try it with the line break before it, or without");
+    warnings->push_back(name_ + ": in " + std::to_string(stats.without_response_template) +
+                        of_rows + "the tokens of sft.response_template '" +
+                        options_.sft_loss.response_template +
+                        "' are not; a text may be cut into other tokens inside a row than alone: "
+                        "try it with the line break before it, or without");
   }
   if (stats.equal_pairs > 0) {
     warnings->push_back(name_ + ": in " + std::to_string(stats.equal_pairs) + of_rows +
