@@ -122,7 +122,7 @@ TEST_P(EqualityTest, SharedPrefixesAreTheUnshared) {
   const auto objective = Make();
   const std::vector<Batch> whole = EvalBatches(rows_, rows_.num_rows());
   const auto shared = Model("tiny/gqa_tied_v5", false);
-  ASSERT_LT(ToModelInput(whole[0], *shared).input_ids_U.numel(), whole[0].num_tokens * 3 / 4)
+  ASSERT_LT(ToModelInput(whole[0], *shared).input_ids_U.numel(), whole[0].num_tokens * 9 / 10)
       << "nothing is shared";
   ExpectEqual(Run(*objective, whole, true), Run(*objective, whole, false));
 }
