@@ -7,7 +7,7 @@ MODEL = .cache/models-v2/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build setup model models-table \
+.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build setup model models-table trainers-table \
   bench-cpu bench-service bench-tokenizer install lint format clean
 
 help:  ## this list
@@ -50,6 +50,9 @@ model: $(if $(wildcard $(MODEL)/model.safetensors),setup,build)  ## SmolLM2-135M
 
 models-table: build  ## measure the tables of docs/models.md and write them there
 	LIGER_WRITE_DOCS=1 $(BUILD)/tests/models_table_test
+
+trainers-table: build  ## measure the table of docs/trainers.md and write it there
+	LIGER_WRITE_DOCS=1 $(BUILD)/tests/trainers_table_test
 
 bench-cpu: build model  ## this trainer against transformers, interleaved
 	.venv/bin/python tests/bench/bench_cpu.py

@@ -1,5 +1,9 @@
+#include <string>
+#include <string_view>
+
 #include "absl/strings/str_cat.h"
 #include "common/spec/checks.h"
+#include "common/spec/metric_names.h"
 #include "common/spec/spec.h"
 
 namespace liger {
@@ -28,6 +32,14 @@ void CheckDecidedByEvaluation(Checks& checks, const std::string& field) {
   }
 }
 
+void CheckBestMetric(Checks& checks) {
+  std::string metric = checks.spec().training().metric_for_best_model();
+  if (metric.empty()) return;
+  constexpr std::string_view kPrefix = "eval_";
+  if (metric.starts_with(kPrefix)) metric.erase(0, kPrefix.size());
+  checks.OneOf("training.metric_for_best_model", metric, EvaluationMetrics(checks.spec()));
+}
+
 }  // namespace
 
 void CheckRun(Checks& checks) {
@@ -40,15 +52,7 @@ void CheckRun(Checks& checks) {
   if (training.early_stopping_patience() > 0) {
     CheckDecidedByEvaluation(checks, "training.early_stopping_patience");
   }
-  if (checks.spec().dpo().sync_ref_model()) {
-    constexpr char kMoves[] =
-        "does not go with dpo.sync_ref_model: the reference that moves is in no checkpoint yet; "
-        "remove one of them";
-    if (training.save_steps() > 0) checks.Add("training.save_steps", kMoves);
-    if (!training.resume_from_checkpoint().empty()) {
-      checks.Add("training.resume_from_checkpoint", kMoves);
-    }
-  }
+  CheckBestMetric(checks);
 }
 
 }  // namespace liger

@@ -42,7 +42,7 @@ class LoraFolder(unittest.TestCase):
         dump(spec, {"name": name, "model": {"uri": str(self.source)}, "sft": {}, "lora": lora,
                     "dataset": {"uri": str(self.work / "train.jsonl"), "eval_uri": str(self.work / "eval.jsonl")},
                     "training": {"max_length": 64, "per_device_train_batch_size": 8, "precision": "FP32",
-                                 "learning_rate": 1e-2, "max_steps": 4},
+                                 "learning_rate": 1e-2, "max_steps": 4, "save_steps": 4},
                     "resources": {"device_kind": "CPU"}, "output": {"uri": str(out)}})
         run = subprocess.run([TRAINER, "--spec", spec], capture_output=True, text=True, timeout=240)
         self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
@@ -63,6 +63,9 @@ class LoraFolder(unittest.TestCase):
         self.assertGreater(abs(after - start), 1e-3)  # so it is not the base
         model = PeftModel.from_pretrained(self.base(), folder)
         self.check_same(model, after)
+        # The checkpoint of the last step is the same adapter.
+        checkpoint = self.work / "adapter.checkpoints" / "checkpoint-4"
+        self.check_same(PeftModel.from_pretrained(self.base(), checkpoint), after)
         # Nothing of it was left at its start, and nothing is there that PEFT does not know.
         with torch.no_grad():
             again = self.work / "again"

@@ -67,6 +67,7 @@ int RunJob(const Arguments& arguments) {
   }
   Reporter reporter(sinks);
   StopFlag stop;
+  CheckpointRequests checkpoints;
   Request request;
   try {
     request = ReadRequest(arguments);
@@ -79,9 +80,9 @@ int RunJob(const Arguments& arguments) {
   Heartbeat heartbeat(reporter);
   std::optional<CommandReader> commands;
   if (const int fd = DescriptorFromEnvironment("LIGER_COMMANDS_FD"); fd >= 0) {
-    commands.emplace(fd, stop, reporter, [](int code) { _exit(code); });
+    commands.emplace(fd, stop, checkpoints, reporter, [](int code) { _exit(code); });
   }
-  return RunTask(request, reporter, stop);
+  return RunTask(request, reporter, stop, &checkpoints);
 }
 
 int RunTokenizeCommand(const TokenizeOptions& options) {

@@ -153,12 +153,30 @@ TEST(SpecTest, SftLossOptionsAreChecked) {
               ElementsAre("sft.assistant_only_loss"));
 }
 
+TEST(SpecTest, TheMetricOfTheBestModelIsOneOfTheMethods) {
+  const auto fields = [](const std::string& method, const std::string& metric) {
+    return Fields("{model: m, dataset: {name: d, eval_fraction: 0.5}, " + method +
+                  ": {}, training: {eval_steps: 5, load_best_model_at_end: true, "
+                  "metric_for_best_model: " +
+                  metric + "}}");
+  };
+  EXPECT_THAT(fields("sft", "eval_mean_token_accuracy"), IsEmpty());
+  EXPECT_THAT(fields("orpo", "log_odds_ratio"), IsEmpty());
+  EXPECT_THAT(fields("kto", "eval_kl"), IsEmpty());
+  for (const auto& [method, metric] : {std::pair("sft", "rewards/margins"),
+                                       {"kto", "rewards/accuracies"},
+                                       {"dpo", "accuracy"},
+                                       {"cpo", "eval_log_odds_ratio"}}) {
+    EXPECT_THAT(fields(method, metric), ElementsAre("training.metric_for_best_model")) << method;
+  }
+}
+
 TEST(SpecTest, AReferenceThatMovesIsNotPrecomputed) {
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}}"), IsEmpty());
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true, precompute_ref_log_probs: true}}"),
               ElementsAre("dpo.precompute_ref_log_probs"));
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, training: {save_steps: 5}}"),
-              ElementsAre("training.save_steps"));
+              IsEmpty());
   EXPECT_THAT(
       Fields("{model: m, dpo: {ref_model_mixup_alpha: 0, ref_model_sync_steps: 0}}"),
       testing::UnorderedElementsAre("dpo.ref_model_mixup_alpha", "dpo.ref_model_sync_steps"));

@@ -32,7 +32,7 @@ class CommandsTest : public testing::Test {
     return stop_.requested();
   }
   std::unique_ptr<CommandReader> Start() {
-    return std::make_unique<CommandReader>(fds_[0], stop_, reporter_,
+    return std::make_unique<CommandReader>(fds_[0], stop_, checkpoints_, reporter_,
                                            [this](int code) { exit_code_ = code; });
   }
 
@@ -40,6 +40,7 @@ class CommandsTest : public testing::Test {
   RecordingSink sink_;
   Reporter reporter_{{&sink_}};
   StopFlag stop_;
+  CheckpointRequests checkpoints_;
   std::atomic<int> exit_code_{-1};
 };
 

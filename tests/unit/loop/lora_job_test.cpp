@@ -91,6 +91,39 @@ TEST(LoraJobTest, LearnsAndSavesAnAdapterThatGoesOn) {
   EXPECT_EQ(again, config);
 }
 
+// A checkpoint is an adapter folder like the result, and more: the run goes on from it bit for bit.
+TEST(LoraJobTest, ACheckpointIsAnAdapterFolder) {
+  const TinyJob job;
+  liger::v1::LoraSpec lora = Rank(4);
+  lora.add_modules_to_save("embed_tokens");  // the head, too
+  const auto with_checkpoints = [&](Request request) {
+    Spec(request)->mutable_training()->set_save_steps(3);
+    return request;
+  };
+  RunWell(with_checkpoints(WithLora(job.Dpo(), job, lora, "whole")));
+  const std::string checkpoint = job.Path("whole/checkpoints/checkpoint-3");
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json",
+                           "optimizer.safetensors", "trainer_state.json"}) {
+    EXPECT_TRUE(fs::exists(fs::path(checkpoint) / file)) << file;
+  }
+  for (const char* file : {"config.json", "model.safetensors", "trainable.safetensors"}) {
+    EXPECT_FALSE(fs::exists(fs::path(checkpoint) / file)) << file;
+  }
+  Request rest = with_checkpoints(WithLora(job.Dpo(), job, lora, "rest"));
+  rest.launch.set_resume_from(checkpoint);
+  EXPECT_EQ(RunWell(rest).sink.All(Event::kStep).size(), 5u);
+  const auto whole = SafetensorsFile::Open(job.Path("whole/model/adapter_model.safetensors"));
+  const auto resumed = SafetensorsFile::Open(job.Path("rest/model/adapter_model.safetensors"));
+  ASSERT_EQ(whole->tensors().size(), resumed->tensors().size());
+  for (const auto& [name, info] : whole->tensors()) {
+    EXPECT_TRUE(at::equal(whole->View(name), resumed->View(name))) << name;
+  }
+  // As any adapter's folder.
+  liger::v1::LoraSpec from;
+  from.set_adapter_uri(checkpoint);
+  RunWell(WithLora(job.Sft(), job, from, "from"));
+}
+
 TEST(LoraJobTest, MergedModelHasTheSameOutputs) {
   for (const bool dora : {false, true}) {
     const TinyJob job;

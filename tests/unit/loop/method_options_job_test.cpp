@@ -4,9 +4,11 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "common/spec/metric_names.h"
 #include "common/spec/spec.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/exit_code.h"
@@ -39,12 +41,16 @@ Curves RunJob(const TinyJob& job, const Request& request) {
   return curves;
 }
 
+bool IsTiming(const std::string& name) {
+  return name == "throughput" || name == "tflops" || name.starts_with("memory/");
+}
+
 void ExpectSame(const Values& actual, const Values& expected, double tolerance) {
   ASSERT_EQ(actual.size(), expected.size());
   ASSERT_FALSE(actual.empty());
   for (size_t i = 0; i < expected.size(); ++i) {
     for (const auto& [name, value] : expected[i]) {
-      if (name.ends_with("runtime")) continue;
+      if (name.ends_with("runtime") || IsTiming(name)) continue;
       EXPECT_NEAR(actual[i].at(name), value, tolerance * std::max(1.0, std::abs(value)))
           << name << " at " << i;
     }
@@ -67,6 +73,30 @@ TEST(MethodOptionsJobTest, PrecomputedReferenceIsTheLiveOne) {
     EXPECT_EQ(live.evals.size(), 2u);
     ExpectSame(cached.steps, live.steps, 1e-6);
     ExpectSame(cached.evals, live.evals, 1e-6);
+  }
+}
+
+// metric_for_best_model is checked against this list.
+TEST(MethodOptionsJobTest, EvaluationsReportTheMetricsOfTheirMethod) {
+  const TinyJob job;
+  Request cpo = job.Orpo();
+  cpo.launch.mutable_resolved_spec()->mutable_cpo();
+  for (Request request : {job.Sft(), job.Orpo(), job.Dpo(), job.Kto(), cpo}) {
+    auto* spec = request.launch.mutable_resolved_spec();
+    spec->mutable_dataset()->set_eval_fraction(0.25);
+    spec->mutable_training()->set_max_steps(1);
+    FillDefaults(spec);
+    const Curves curves = RunJob(job, request);
+    std::set<std::string> reported, known;
+    for (const auto& [name, value] : curves.evals.at(0)) reported.insert(name);
+    for (const std::string& name : EvaluationMetrics(*spec)) {
+      if (name != "aux_loss") known.insert("eval_" + name);
+    }
+    EXPECT_EQ(reported, known);
+    for (const char* name : {"grad_norm", "learning_rate", "epoch", "num_tokens", "throughput",
+                             "tflops", "memory/rss"}) {
+      EXPECT_TRUE(curves.steps.at(0).contains(name)) << name;
+    }
   }
 }
 

@@ -61,7 +61,7 @@ std::vector<std::string> Lines(const std::string& path) {
   for (std::string line; std::getline(in, line);) {
     auto object = nlohmann::ordered_json::parse(line);
     for (const char* time : {"step_seconds", "tokens_per_second", "eval_runtime", "train_runtime",
-                             "train_tokens_per_second"}) {
+                             "train_tokens_per_second", "throughput", "tflops", "memory/rss"}) {
       object.erase(time);
     }
     lines.push_back(object.dump());
@@ -153,6 +153,84 @@ TEST(ResumeTest, EveryOptimizerGoesOnBitForBit) {
 TEST(ResumeTest, DpoKeepsItsReference) {
   const TinyJob job;
   ExpectResumesExactly(WithCheckpoints(job.Dpo()), job, 3);
+}
+
+// In the middle of the second epoch, whose mismatched answers are others than the first one's.
+TEST(ResumeTest, APrecomputedReferenceGoesOnBitForBit) {
+  for (const bool kto : {false, true}) {
+    SCOPED_TRACE(kto);
+    const TinyJob job;
+    Request request = WithCheckpoints(kto ? job.Kto() : job.Dpo());
+    auto* spec = request.launch.mutable_resolved_spec();
+    if (kto) {
+      spec->mutable_kto()->set_precompute_ref_log_probs(true);
+    } else {
+      spec->mutable_dpo()->set_precompute_ref_log_probs(true);
+      Training(request).set_per_device_train_batch_size(6);
+    }
+    ExpectResumesExactly(request, job, 3);
+  }
+}
+
+// It moved in the middle of the window before the checkpoint, and again after it.
+TEST(ResumeTest, AMovingReferenceGoesOnBitForBit) {
+  const TinyJob job;
+  Request request = WithCheckpoints(job.Dpo());
+  auto* dpo = request.launch.mutable_resolved_spec()->mutable_dpo();
+  dpo->set_sync_ref_model(true);
+  dpo->set_ref_model_sync_steps(2);
+  dpo->set_ref_model_mixup_alpha(0.5);
+  ExpectResumesExactly(request, job, 3);
+  ExpectSameTensors(Checkpoint(job.Path("rest"), 6) + "/reference.safetensors",
+                    Checkpoint(job.Path("whole"), 6) + "/reference.safetensors");
+  const auto at = [&](int64_t step) {
+    return SafetensorsFile::Open(Checkpoint(job.Path("whole"), step) + "/reference.safetensors");
+  };
+  const auto early = at(3), late = at(6);
+  bool moved = false;
+  for (const auto& [name, info] : early->tensors()) {
+    moved = moved || !at::equal(early->View(name), late->View(name));
+  }
+  EXPECT_TRUE(moved);
+}
+
+TEST(ResumeTest, ACheckpointOnCommand) {
+  const TinyJob job;
+  RecordingSink sink;
+  Reporter reporter({&sink});
+  StopFlag stop;
+  CheckpointRequests asked;
+  asked.Add("c1");
+  asked.Add("c2");
+  const Request request = In(job.Sft(), job.Path("first"));
+  ASSERT_EQ(RunTask(request, reporter, stop, &asked), kExitOk);
+  const auto done = sink.All(Event::kCommandDone);
+  ASSERT_EQ(done.size(), 2u);
+  for (const Event& event : done) EXPECT_EQ(event.command_done().status(), "ok");
+  const auto saved = sink.All(Event::kSaved);
+  ASSERT_EQ(saved.size(), 2u) << "one checkpoint for both, and the model";
+  EXPECT_EQ(saved[0].saved().kind(), "checkpoint");
+  EXPECT_EQ(saved[0].saved().step(), 1);
+  // It is one like the others.
+  const TaskOutcome rest =
+      RunRecorded(From(In(job.Sft(), job.Path("rest")), Checkpoint(job.Path("first"), 1)));
+  ASSERT_EQ(rest.exit_code, kExitOk) << Failure(rest);
+  EXPECT_EQ(rest.sink.All(Event::kStep).size(), 7u);
+  ExpectSameTensors(job.Path("rest/model/model.safetensors"),
+                    job.Path("first/model/model.safetensors"));
+}
+
+TEST(ResumeTest, ACommandThatFindsNoStepIsAnswered) {
+  const TinyJob job;
+  RecordingSink sink;
+  Reporter reporter({&sink});
+  StopFlag stop;
+  CheckpointRequests asked;
+  asked.Add("c1");
+  Request request = job.Sft();
+  request.launch.set_task_kind(liger::trainer::v1::TASK_KIND_CHECK);
+  ASSERT_EQ(RunTask(request, reporter, stop, &asked), kExitOk);
+  EXPECT_THAT(sink.Last(Event::kCommandDone).command_done().status(), HasSubstr("not saved"));
 }
 
 TEST(ResumeTest, ACheckpointIsAModelFolder) {

@@ -5,14 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <fstream>
-#include <regex>
+#include <map>
 #include <set>
-#include <sstream>
 
 #include "common/model_shapes/model_families.h"
 #include "tests/unit/models/golden.h"
+#include "tests/unit/objectives/doc_table.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/objectives/orpo.h"
@@ -23,53 +21,7 @@ namespace liger::trainer {
 namespace {
 
 constexpr double kTolerance = 1e-5;
-constexpr char kPage[] = LIGER_SOURCE_DIR "/docs/models.md";
-
-std::string ReadPage() {
-  std::ifstream file(kPage);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-// The text between the page's marks of a table.
-std::pair<size_t, size_t> Span(const std::string& page, const std::string& table) {
-  const std::string begin = "<!-- " + table + " -->\n", end = "<!-- end of " + table + " -->";
-  const size_t from = page.find(begin);
-  const size_t to = page.find(end);
-  if (from == page.npos || to == page.npos) throw std::runtime_error("no mark of " + table);
-  return {from + begin.size(), to};
-}
-
-// Writes the table, or compares all of it but the errors, which other machines make
-// a little larger or smaller.
-void WriteOrCompare(const std::string& table, const std::string& text) {
-  std::string page = ReadPage();
-  const auto [from, to] = Span(page, table);
-  if (std::getenv("LIGER_WRITE_DOCS") != nullptr) {
-    page.replace(from, to - from, text);
-    std::ofstream(kPage) << page;
-    return;
-  }
-  const std::regex number("[0-9]e-[0-9]+");
-  const std::string documented = page.substr(from, to - from);
-  EXPECT_EQ(std::regex_replace(documented, number, "#"), std::regex_replace(text, number, "#"))
-      << "run make models-table";
-  const auto numbers = [&](const std::string& from_text) {
-    std::vector<double> values;
-    for (std::sregex_iterator it(from_text.begin(), from_text.end(), number), end; it != end;
-         ++it) {
-      values.push_back(std::stod(it->str()));
-    }
-    return values;
-  };
-  const auto before = numbers(documented), now = numbers(text);
-  ASSERT_EQ(before.size(), now.size());
-  for (size_t i = 0; i < now.size(); ++i) {
-    EXPECT_LT(std::abs(std::log10(now[i] / before[i])), 1)
-        << "the page says " << before[i] << ", measured is " << now[i] << "; run make models-table";
-  }
-}
+constexpr char kPage[] = "docs/models.md";
 
 std::string Size(int64_t n) { return std::to_string(n); }
 
@@ -175,12 +127,6 @@ class Errors {
   const std::shared_ptr<const SafetensorsFile> tensors_;
 };
 
-std::string Rounded(double error) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.0e", error);
-  return text;
-}
-
 TEST(ModelsTableTest, Errors) {
   std::map<std::string, std::string> rows;  // in the order of families, then cases
   std::set<std::string> covered;
@@ -198,15 +144,15 @@ TEST(ModelsTableTest, Errors) {
     EXPECT_LT(logits, kTolerance) << name;
     EXPECT_LT(gradients, kTolerance) << name;
     EXPECT_LT(curves, kTolerance) << name;
-    rows[config.model_type + " " + name] = "| `" + config.model_type + "` | " + Features(config) +
-                                           " | " + Rounded(logits) + " | " + Rounded(gradients) +
-                                           " | " + Rounded(curves) + " |\n";
+    rows[config.model_type + " " + name] =
+        "| `" + config.model_type + "` | " + Features(config) + " | " + RoundedError(logits) +
+        " | " + RoundedError(gradients) + " | " + RoundedError(curves) + " |\n";
   }
   EXPECT_EQ(covered.size(), std::size(kModelFamilies)) << "a family has no tiny model";
   std::string table =
       "| model_type | tiny model | logits | gradients | ten losses |\n|---|---|---|---|---|\n";
   for (const auto& [key, row] : rows) table += row;
-  WriteOrCompare("errors", table);
+  WriteOrCompare(kPage, "errors", table);
 }
 
 TEST(ModelsTableTest, Families) {
@@ -225,7 +171,7 @@ TEST(ModelsTableTest, Families) {
     EXPECT_NE(error.failure().action().find(": " + known + "."), std::string::npos)
         << "the registry has other types: " << error.failure().action();
   }
-  WriteOrCompare("families", table);
+  WriteOrCompare(kPage, "families", table);
 }
 
 }  // namespace

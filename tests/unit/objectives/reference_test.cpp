@@ -5,6 +5,7 @@
 #include "tests/unit/models/golden.h"
 #include "worker/trainer/data/sampler.h"
 #include "worker/trainer/loop/model_setup.h"
+#include "worker/trainer/loop/precomputed_reference.h"
 #include "worker/trainer/objectives/dpo.h"
 #include "worker/trainer/objectives/kto.h"
 #include "worker/trainer/objectives/precompute.h"
@@ -111,6 +112,44 @@ TEST(PrecomputeTest, WithoutCacheOrReferenceNothingIsGuessed) {
   const Batch batch = golden::PairBatch(Expected().at("dpo_batches")[0]);
   const auto model = Model();
   EXPECT_THROW(golden::WholeStep(objective, *model, batch), c10::Error);
+}
+
+// Counts what the reference is asked.
+class CountedKto : public KtoObjective {
+ public:
+  using KtoObjective::KtoObjective;
+  at::Tensor ReferenceLogps(CausalLM& reference, const Batch& batch) const override {
+    ++asked;
+    return KtoObjective::ReferenceLogps(reference, batch);
+  }
+  mutable int asked = 0;
+};
+
+// Mismatched answers are asked about when their epoch begins, and own ones once.
+TEST(PrecomputeTest, AnEpochAtATime) {
+  const ExampleSet rows = Rows(RowKind::kLabelled);
+  const int epoch = static_cast<int>((rows.num_rows() + 2) / 3), epochs = 3;
+  for (const bool estimate_kl : {true, false}) {
+    CountedKto objective({.estimate_kl = estimate_kl});
+    StopFlag stop;
+    BatchIterator batches(rows, {.rows_per_batch = 3, .data_seed = 5});
+    PrecomputedReference precomputed(
+        objective, Reference(),
+        {.num_rows = rows.num_rows(), .start = batches, .max_steps = epochs * epoch}, stop);
+    std::vector<Batch> evaluation = EvalBatches(rows, 7);
+    precomputed.AttachToEvaluation(evaluation);
+    EXPECT_TRUE(evaluation.back().reference_logp_A.defined());
+    const int per_batch = estimate_kl ? 2 : 1;
+    EXPECT_EQ(objective.asked, per_batch * std::ssize(evaluation));
+    objective.asked = 0;
+    for (int step = 1; step <= epochs * epoch; ++step) {
+      std::vector<Batch> micro_batches = batches.NextStep(1);
+      precomputed.AttachToStep(micro_batches, batches, step);
+      const int begun = (step + epoch - 1) / epoch;
+      EXPECT_EQ(objective.asked, epoch + (estimate_kl ? begun * epoch : 0)) << "step " << step;
+      EXPECT_EQ(precomputed.holds_reference(), estimate_kl && begun < epochs) << "step " << step;
+    }
+  }
 }
 
 TEST(SyncReferenceTest, MovesByTheMixEveryFewSteps) {

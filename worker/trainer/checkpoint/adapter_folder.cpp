@@ -16,12 +16,15 @@ std::map<std::string, std::string> Copies(const SaveAdapterRequest& request) {
 }  // namespace
 
 int64_t BytesToSave(const SaveAdapterRequest& request) {
-  return BytesOf(request.tensors, std::nullopt, Copies(request));
+  int64_t bytes = BytesOf(request.tensors, std::nullopt, Copies(request));
+  for (const auto& [name, file] : request.tensor_files) bytes += BytesOf(file, std::nullopt, {});
+  return bytes;
 }
 
 SavedFolder SaveAdapter(const SaveAdapterRequest& request) {
   OutputFolder folder(request.dir, request.overwrite, BytesToSave(request));
   WriteSafetensors(folder, kAdapterWeights, request.tensors);
+  for (const auto& [name, file] : request.tensor_files) WriteSafetensors(folder, name, file);
   folder.Write("adapter_config.json", request.config.dump(2) + "\n");
   for (const auto& [name, path] : Copies(request)) folder.Copy(name, path);
   for (const auto& [name, content] : request.extra_files) folder.Write(name, content);

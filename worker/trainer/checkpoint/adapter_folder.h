@@ -25,6 +25,7 @@ struct SaveAdapterRequest {
   std::string source_dir;
   nlohmann::ordered_json config;
   std::vector<NamedTensor> tensors;  // under their names in the file, saved as they are
+  std::map<std::string, std::vector<NamedTensor>> tensor_files;  // further ones, likewise
   std::string model_card;
   std::map<std::string, std::string> extra_files;
   std::map<std::string, std::string> copy_files;

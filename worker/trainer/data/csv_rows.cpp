@@ -67,7 +67,8 @@ bool SplitRecord(std::string_view record, std::vector<std::string>* fields) {
 
 }  // namespace
 
-CsvRows::CsvRows(const std::string& path, int64_t max_rows) : TextRows(path) {
+CsvRows::CsvRows(const std::string& path, int64_t max_rows, const std::string& scratch_dir)
+    : TextRows(path, scratch_dir) {
   const std::string_view text = text_.view();
   size_t at = 0;
   while (at < text.size() && (max_rows == 0 || columns_.empty() || size() < max_rows)) {

@@ -26,11 +26,12 @@ class Inflater {
   Inflater(const Inflater&) = delete;
   Inflater& operator=(const Inflater&) = delete;
 
-  std::string Run() {
-    std::string text;
+  void Run(UnpackedText& text) {
+    std::string piece(kPiece, '\0');
     while (true) {
-      const int status = Piece(&text);
-      if (status == Z_STREAM_END && at() == packed_.size()) return text;
+      const int status = Piece(&piece);
+      text.Append(std::string_view(piece).substr(0, kPiece - stream_.avail_out));
+      if (status == Z_STREAM_END && at() == packed_.size()) return;
       if (status == Z_STREAM_END) {  // several members are one text
         if (inflateReset(&stream_) != Z_OK) throw Damaged("cannot go on");
       } else if (status == Z_BUF_ERROR || (status == Z_OK && Starved())) {
@@ -48,8 +49,8 @@ class Inflater {
   size_t at() const { return next_ - stream_.avail_in; }
   bool Starved() const { return stream_.avail_in == 0 && next_ == packed_.size() && !full_; }
 
-  // Unpacks up to kPiece more bytes behind `text`.
-  int Piece(std::string* text) {
+  // Unpacks up to kPiece more bytes.
+  int Piece(std::string* piece) {
     if (stream_.avail_in == 0) {
       const size_t take = std::min(packed_.size() - next_, kPiece);
       file_.RequireWhole();
@@ -58,13 +59,10 @@ class Inflater {
       stream_.avail_in = static_cast<uInt>(take);
       next_ += take;
     }
-    const size_t old_size = text->size();
-    text->resize(old_size + kPiece);
-    stream_.next_out = reinterpret_cast<Bytef*>(text->data() + old_size);
+    stream_.next_out = reinterpret_cast<Bytef*>(piece->data());
     stream_.avail_out = kPiece;
     const int status = inflate(&stream_, Z_NO_FLUSH);
     full_ = stream_.avail_out == 0;
-    text->resize(text->size() - stream_.avail_out);
     return status;
   }
 
@@ -93,11 +91,17 @@ std::unique_ptr<const MappedFile> MapDataFile(const std::string& path) {
   }
 }
 
-DataText::DataText(const std::string& path) : file_(MapDataFile(path)), view_(file_->bytes()) {
-  if (view_.starts_with(kGzipMagic)) {
-    view_ = unpacked_ = Inflater(*file_).Run();
-  } else if (IsZstd(view_)) {
-    view_ = unpacked_ = UnpackZstd(*file_);
+DataText::DataText(const std::string& path, const std::string& scratch_dir)
+    : file_(MapDataFile(path)), view_(file_->bytes()) {
+  const bool gzip = view_.starts_with(kGzipMagic);
+  if (gzip || IsZstd(view_)) {
+    unpacked_ = std::make_unique<UnpackedText>(path, scratch_dir);
+    if (gzip) {
+      Inflater(*file_).Run(*unpacked_);
+    } else {
+      UnpackZstd(*file_, *unpacked_);
+    }
+    view_ = unpacked_->Finish();
   }
   if (view_.starts_with(kUtf8Bom)) view_.remove_prefix(kUtf8Bom.size());
 }

@@ -45,6 +45,8 @@ struct LoadOptions {
   int num_threads = 0;
   // Where tokenised rows are kept; null: nowhere. Must outlive the loading.
   TokenCache* cache = nullptr;
+  // Where large packed files are unpacked to; empty: with other temporary files.
+  std::string scratch_dir;
 };
 
 // Counts over one split, before (rows) and after (the rest) dropping. Kept with it

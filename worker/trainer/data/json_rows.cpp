@@ -48,14 +48,16 @@ size_t ValueEnd(std::string_view text, size_t at) {
 
 }  // namespace
 
-JsonRows::JsonRows(const std::string& path, int64_t max_rows) : TextRows(path) {
+JsonRows::JsonRows(const std::string& path, int64_t max_rows, const std::string& scratch_dir)
+    : TextRows(path, scratch_dir) {
   const size_t at = SkipSpace(text(), 0);
   if (at == text().size()) {
     throw DataError(path + ": the file is empty",
                     "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
         .File(path);
   }
-  if (text()[at] == '[') {
+  is_array_ = text()[at] == '[';
+  if (is_array_) {
     SplitArray(at + 1, max_rows);
   } else if (text()[at] == '{') {
     SplitLines(at, max_rows);
@@ -65,7 +67,7 @@ JsonRows::JsonRows(const std::string& path, int64_t max_rows) : TextRows(path) {
                     "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
         .File(path);
   }
-  if (rows_.empty()) {
+  if (begins_.empty()) {
     throw DataError(path + ": the array holds no rows", "Give a file with at least one row.")
         .File(path);
   }
@@ -75,7 +77,7 @@ void JsonRows::SplitLines(size_t at, int64_t max_rows) {
   while (at < text().size() && (max_rows == 0 || size() < max_rows)) {
     const size_t end = std::min(text().find('\n', at), text().size());
     const size_t first = SkipSpace(text().substr(0, end), at);
-    if (first < end) rows_.push_back({first, end});
+    if (first < end) begins_.push_back(first);
     at = end + 1;
   }
 }
@@ -85,7 +87,7 @@ void JsonRows::SplitArray(size_t at, int64_t max_rows) {
   if (at < text().size() && text()[at] == ']') return;
   while (true) {
     const size_t end = ValueEnd(text(), at);
-    rows_.push_back({at, std::min(end, text().size())});
+    begins_.push_back(at);
     if (max_rows != 0 && size() >= max_rows) return;
     if (end == std::string_view::npos) FailSplit(text().size(), "the file ends inside the row");
     at = SkipSpace(text(), end);
@@ -98,14 +100,19 @@ void JsonRows::SplitArray(size_t at, int64_t max_rows) {
   if (rest != text().size()) FailSplit(rest, "text follows the array's ']'");
 }
 
+size_t JsonRows::End(int64_t index) const {
+  const size_t begin = Begin(index);
+  return std::min(is_array_ ? ValueEnd(text(), begin) : text().find('\n', begin), text().size());
+}
+
 nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
-  const Span& span = rows_.at(index);
+  const size_t begin = Begin(index);
   nlohmann::ordered_json row;
   text_.RequireWhole();
   try {
-    row = ParseJson<nlohmann::ordered_json>(text().substr(span.begin, span.end - span.begin));
+    row = ParseJson<nlohmann::ordered_json>(text().substr(begin, End(index) - begin));
   } catch (const JsonTextError& e) {
-    throw SyntaxError(index, span.begin + e.offset(), e.what());
+    throw SyntaxError(index, begin + e.offset(), e.what());
   }
   if (!row.is_object()) {
     throw Fail(index, std::string("a row must be an object with columns, not ") + row.type_name(),

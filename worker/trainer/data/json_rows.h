@@ -20,20 +20,18 @@ class JsonRows : public TextRows {
   // Reads at most max_rows rows; 0 reads all. Throws TrainerError (DATA): the
   // file cannot be read, is neither of the two, holds no rows, or is broken
   // between two rows.
-  JsonRows(const std::string& path, int64_t max_rows);
+  JsonRows(const std::string& path, int64_t max_rows, const std::string& scratch_dir = "");
 
-  int64_t size() const override { return static_cast<int64_t>(rows_.size()); }
+  int64_t size() const override { return static_cast<int64_t>(begins_.size()); }
   // Throws TrainerError (DATA) with the row, line, column and byte of a syntax
   // error.
   nlohmann::ordered_json Parse(int64_t index) const override;
 
  private:
-  struct Span {
-    size_t begin;
-    size_t end;
-  };
-
-  size_t Begin(int64_t index) const override { return rows_.at(index).begin; }
+  size_t Begin(int64_t index) const override { return begins_.at(index); }
+  // Of the row, by brackets or by the line's end; looked for anew, as the index of a
+  // large file should stay small.
+  size_t End(int64_t index) const;
   std::string_view text() const { return text_.view(); }
   void SplitLines(size_t at, int64_t max_rows);
   void SplitArray(size_t at, int64_t max_rows);
@@ -41,7 +39,8 @@ class JsonRows : public TextRows {
   // Throws: the first row that does not parse, else the break at `offset`.
   [[noreturn]] void FailSplit(size_t offset, const std::string& what) const;
 
-  std::vector<Span> rows_;
+  bool is_array_ = false;
+  std::vector<size_t> begins_;
 };
 
 }  // namespace liger::trainer

@@ -33,10 +33,11 @@ std::string TextRows::Place(int64_t index) const {
   return " (line " + std::to_string(Locate(text_.view(), Begin(index)).line) + ")";
 }
 
-std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows) {
-  if (NamedCsv(path)) return std::make_unique<CsvRows>(path, max_rows);
+std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows,
+                                        const std::string& scratch_dir) {
+  if (NamedCsv(path)) return std::make_unique<CsvRows>(path, max_rows, scratch_dir);
   if (ArrowRows::Reads(path)) return std::make_unique<ArrowRows>(path, max_rows);
-  return std::make_unique<JsonRows>(path, max_rows);
+  return std::make_unique<JsonRows>(path, max_rows, scratch_dir);
 }
 
 }  // namespace liger::trainer

@@ -47,7 +47,8 @@ class RowFile {
 // One that is text.
 class TextRows : public RowFile {
  protected:
-  explicit TextRows(const std::string& path) : RowFile(path), text_(path) {}
+  TextRows(const std::string& path, const std::string& scratch_dir)
+      : RowFile(path), text_(path, scratch_dir) {}
 
   // Where the row begins in the text.
   virtual size_t Begin(int64_t index) const = 0;
@@ -60,9 +61,12 @@ class TextRows : public RowFile {
 
 // A .csv file by its name (also .csv.gz and .csv.zst), Parquet and Arrow's IPC
 // files and streams by their content, else JSON by its content. Reads at most max_rows rows; 0
-// reads all. Throws TrainerError (DATA): the file cannot be read, is none of these, holds no rows,
+// reads all. Large packed text is unpacked to a file in `scratch_dir` (unpacked_text.h).
+// Memory taken: 8 bytes a row of text; of Parquet and Arrow what ArrowTable keeps.
+// Throws TrainerError (DATA): the file cannot be read, is none of these, holds no rows,
 // or is broken between two rows.
-std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows);
+std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows,
+                                        const std::string& scratch_dir = "");
 
 }  // namespace liger::trainer
 

@@ -84,7 +84,7 @@ SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options,
     settings_ = SettingsText(reader_options, TokenizerOptions(options), options, strict);
   }
   for (const std::string& path : source.files) {
-    File file = {.rows = OpenRows(path, options.max_rows), .begin = num_rows_};
+    File file = {.rows = OpenRows(path, options.max_rows, options.scratch_dir), .begin = num_rows_};
     file.reader = std::make_unique<RowReader>(*file.rows, reader_options);
     num_rows_ += file.rows->size();
     files_.push_back(std::move(file));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <string>
 
 #include "worker/trainer/error.h"
 
@@ -25,29 +26,27 @@ TrainerError Damaged(const MappedFile& file, size_t at, const std::string& what)
 
 bool IsZstd(std::string_view bytes) { return bytes.starts_with("\x28\xB5\x2F\xFD"); }
 
-std::string UnpackZstd(const MappedFile& file) {
+void UnpackZstd(const MappedFile& file, UnpackedText& text) {
   const std::unique_ptr<ZSTD_DCtx, size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(),
                                                                    ZSTD_freeDCtx);
   if (context == nullptr) throw std::bad_alloc();
   ZSTD_DCtx_setParameter(context.get(), ZSTD_d_windowLogMax, kLongestWindow);
   const std::string_view packed = file.bytes();
   ZSTD_inBuffer in = {packed.data(), 0, 0};
-  std::string text;
+  std::string piece(kPiece, '\0');
   while (true) {
     if (in.pos == in.size) {
       file.RequireWhole();
       in.size = std::min(packed.size(), in.size + kPiece);
     }
-    const size_t old_size = text.size();
-    text.resize(old_size + kPiece);
-    ZSTD_outBuffer out = {text.data() + old_size, kPiece, 0};
+    ZSTD_outBuffer out = {piece.data(), kPiece, 0};
     const size_t left = ZSTD_decompressStream(context.get(), &out, &in);  // 0: a frame's end
-    text.resize(old_size + out.pos);
+    text.Append(std::string_view(piece).substr(0, out.pos));
     if (ZSTD_isError(left)) {
       throw Damaged(file, in.pos, std::string("damaged: ") + ZSTD_getErrorName(left));
     }
     const bool at_end = in.pos == packed.size();
-    if (at_end && left == 0) return text;
+    if (at_end && left == 0) return;
     if (at_end && out.pos < out.size) throw Damaged(file, in.pos, "cut short");
   }
 }

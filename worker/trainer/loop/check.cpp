@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "common/spec/violations.h"
+#include "worker/trainer/error.h"
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
@@ -61,6 +62,18 @@ void CheckLora(Checks& checks, const Request& request, const std::string& adapte
   });
 }
 
+// The one name that hangs on the model.
+void CheckBestMetric(Checks& checks, const liger::v1::TrainingSpec& training,
+                     const ModelConfig& config) {
+  if (!training.metric_for_best_model().ends_with("aux_loss")) return;
+  checks.Run("best metric", "training.metric_for_best_model", [&] {
+    if (config.router_aux_loss_coef != 0) return;
+    throw ConfigError("training.metric_for_best_model: the model has no aux_loss",
+                      "use loss, or set output_router_logits in the model's config.json")
+        .Field("training.metric_for_best_model");
+  });
+}
+
 // True when the config could be read.
 bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
                 ModelConfig& config, tv1::CheckResult& result) {
@@ -71,6 +84,7 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
     if (lora) checks.Skip("lora");
     return false;
   }
+  CheckBestMetric(checks, request.spec().training(), config);
   if (lora) CheckLora(checks, request, paths.adapter_dir, config, result);
   checks.Run("weights", "model", [&] {
     const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
@@ -90,6 +104,7 @@ void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResul
   out[prefix + "tokens"] = stats.tokens;
   out[prefix + "target_tokens"] = stats.target_tokens;
   if (stats.packs > 0) out[prefix + "packs"] = stats.packs;
+  if (stats.equal_pairs > 0) out[prefix + "equal_pairs"] = stats.equal_pairs;
 }
 
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,

@@ -11,6 +11,7 @@
 namespace liger::trainer {
 
 inline constexpr char kTrainableFile[] = "trainable.safetensors";
+inline constexpr char kReferenceFile[] = "reference.safetensors";
 inline constexpr char kOptimizerFile[] = "optimizer.safetensors";
 inline constexpr char kRandomStateFile[] = "rng_state.safetensors";
 inline constexpr char kSpecFile[] = "resolved_spec.json";

@@ -25,10 +25,6 @@ std::vector<NamedTensor> TrainedParameters(const TrainableModel& trainable) {
   return tensors;
 }
 
-bool TrainsWholeModel(const TrainableModel& trainable) {
-  return trainable.parameters->entries().size() == trainable.model->parameters().size();
-}
-
 std::vector<NamedTensor> ToTensors(const std::map<std::string, at::Tensor>& state) {
   std::vector<NamedTensor> tensors;
   for (const auto& [name, tensor] : state) tensors.push_back({name, tensor});
@@ -74,23 +70,29 @@ std::string CheckpointsFolder(const Request& request) {
 
 Checkpoints::Checkpoints(const Request& request, const TrainableModel& trainable,
                          const Optimizer& optimizer, const PrecisionPlan& precision,
-                         std::string model_dir)
+                         std::string model_dir, const CausalLM* moving_reference)
     : request_(request),
       trainable_(trainable),
       optimizer_(optimizer),
       precision_(precision),
-      model_dir_(std::move(model_dir)) {}
+      model_dir_(std::move(model_dir)),
+      moving_reference_(moving_reference) {}
 
-SaveModelRequest Checkpoints::ToSave(const std::string& dir) const {
-  SaveModelRequest save = ModelToSave(request_, trainable_, precision_, model_dir_);
-  save.dir = dir;
-  // One of an earlier attempt or run; nothing but a saved folder is replaced.
-  save.overwrite = true;
-  if (!TrainsWholeModel(trainable_)) {
-    save.tensors.clear();
-    save.tensor_files[kTrainableFile] = TrainedParameters(trainable_);
-  }
-  return save;
+template <typename Use>
+auto Checkpoints::WithFolder(const std::string& dir, const Use& use) const {
+  const auto complete = [&](auto save) {
+    save.dir = dir;
+    // One of an earlier attempt or run; nothing but a saved folder is replaced.
+    save.overwrite = true;
+    if (moving_reference_ != nullptr) {
+      for (const auto& [name, tensor] : NamedLeaves(*moving_reference_)) {
+        save.tensor_files[kReferenceFile].push_back({name, tensor.detach()});
+      }
+    }
+    return use(save);
+  };
+  return trainable_.lora ? complete(AdapterToSave(request_, trainable_, model_dir_))
+                         : complete(ModelToSave(request_, trainable_, precision_, model_dir_));
 }
 
 int64_t Checkpoints::MostAtOnce(int64_t steps) const {
@@ -106,7 +108,8 @@ int64_t Checkpoints::MostAtOnce(int64_t steps) const {
 void Checkpoints::RequireRoom(int64_t steps) const {
   const OutputSize model = SizeOfOutput(request_, trainable_, precision_, model_dir_);
   const int64_t best_bytes = request_.spec().training().load_best_model_at_end() ? model.bytes : 0;
-  const int64_t one = BytesToSave(ToSave(model.dir)) + optimizer_.StateBytes();
+  const int64_t one = WithFolder(model.dir, [](const auto& save) { return BytesToSave(save); }) +
+                      optimizer_.StateBytes();
   const int64_t all = MostAtOnce(steps) * one;
   const std::string& output = request_.launch.output_dir();
   // Moved away by the agent one by one.
@@ -125,13 +128,14 @@ v1::Saved Checkpoints::Save(RunState state, bool best, const std::string& metric
   kept.push_back({state.step, best});
   state.checkpoints = kept;
 
-  SaveModelRequest save = ToSave(parent / name);
-  save.tensor_files[kOptimizerFile] = ToTensors(optimizer_.StateDict());
-  save.tensor_files[kRandomStateFile] = RandomState(trainable_.model->device());
-  save.extra_files[kRunStateFile] = state.ToJson();
-  save.extra_files[kSpecFile] = SpecJson(request_.spec());
-  save.copy_files["metrics.jsonl"] = metrics_path;
-  const SavedFolder folder = SaveModel(save);
+  const SavedFolder folder = WithFolder(parent / name, [&](auto save) {
+    save.tensor_files[kOptimizerFile] = ToTensors(optimizer_.StateDict());
+    save.tensor_files[kRandomStateFile] = RandomState(trainable_.model->device());
+    save.extra_files[kRunStateFile] = state.ToJson();
+    save.extra_files[kSpecFile] = SpecJson(request_.spec());
+    save.copy_files["metrics.jsonl"] = metrics_path;
+    return SaveFolder(save);
+  });
   kept_ = std::move(kept);
   RemoveOld();
 

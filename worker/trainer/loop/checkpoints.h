@@ -15,12 +15,11 @@
 namespace liger::trainer {
 
 // Training checkpoints of one run. checkpoint-<step> is a Hugging Face folder of
-// the model (in the storage dtype) with, beside it:
+// the model (in the storage dtype), or PEFT's folder of the adapter, with, beside it:
 //
 //   optimizer.safetensors   the optimizer's state
 //   rng_state.safetensors   the state of torch's generators, by device
-//   trainable.safetensors   the trained parameters, where the model has others too
-//                           (then there is no model.safetensors)
+//   reference.safetensors   the reference, where it moves (dpo.sync_ref_model)
 //   trainer_state.json      RunState
 //   metrics.jsonl, resolved_spec.json, manifest.json
 //
@@ -31,9 +30,10 @@ namespace liger::trainer {
 class Checkpoints {
  public:
   // References must outlive this. `model_dir`: the Hugging Face folder that the run
-  // started from.
+  // started from. `moving_reference`: Objective::MovingReference.
   Checkpoints(const Request& request, const TrainableModel& trainable, const Optimizer& optimizer,
-              const PrecisionPlan& precision, std::string model_dir);
+              const PrecisionPlan& precision, std::string model_dir,
+              const CausalLM* moving_reference);
 
   // The job's earlier ones, of a run that goes on.
   void Adopt(std::vector<CheckpointMark> checkpoints) { kept_ = std::move(checkpoints); }
@@ -55,7 +55,9 @@ class Checkpoints {
   std::string kept_parameters_dir() const;
 
  private:
-  SaveModelRequest ToSave(const std::string& dir) const;
+  // Hands what a checkpoint is made of to `use`, but for what changes beside the weights.
+  template <typename Use>
+  auto WithFolder(const std::string& dir, const Use& use) const;
   // Checkpoints that exist at once while the last one is written.
   int64_t MostAtOnce(int64_t steps) const;
   void RemoveOld();
@@ -65,6 +67,7 @@ class Checkpoints {
   const Optimizer& optimizer_;
   const PrecisionPlan precision_;
   const std::string model_dir_;
+  const CausalLM* const moving_reference_;
   std::vector<CheckpointMark> kept_;
 };
 

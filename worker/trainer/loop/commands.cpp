@@ -17,8 +17,9 @@ constexpr absl::Duration kAgentLostGrace = absl::Seconds(4);
 
 }  // namespace
 
-CommandReader::CommandReader(int fd, StopFlag& stop, Reporter& reporter, Exit exit)
-    : fd_(fd), stop_(stop), reporter_(reporter), exit_(std::move(exit)) {
+CommandReader::CommandReader(int fd, StopFlag& stop, CheckpointRequests& checkpoints,
+                             Reporter& reporter, Exit exit)
+    : fd_(fd), stop_(stop), checkpoints_(checkpoints), reporter_(reporter), exit_(std::move(exit)) {
   if (pipe2(wake_fds_, O_CLOEXEC) != 0) throw std::runtime_error("pipe2 failed");
   thread_ = std::thread([this] { Run(); });
 }
@@ -79,7 +80,7 @@ std::optional<absl::Duration> CommandReader::Handle(const liger::trainer::v1::Co
       return absl::Seconds(std::max(1.0, command.stop().grace_seconds()));
     }
     case Command::kCheckpoint:
-      reporter_.CommandDone(command.command_id(), "not supported: training checkpoints");
+      checkpoints_.Add(command.command_id());
       return std::nullopt;
     case Command::kPause:
       reporter_.CommandDone(command.command_id(), "not supported: pause");

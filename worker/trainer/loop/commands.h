@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "liger/trainer/v1/trainer.pb.h"
+#include "worker/trainer/loop/checkpoint_requests.h"
 #include "worker/trainer/loop/reporter.h"
 #include "worker/trainer/loop/stop.h"
 
@@ -17,15 +18,17 @@ namespace liger::trainer {
 // Stop requests the stop; when the task has not ended after the command's
 // grace (at least a second), the process exits by itself. At the pipe's end of
 // file the agent is gone: the same with a grace of 4 s, so that the process
-// never outlives its agent by more than 5 s. What is not available yet
-// (Checkpoint, Pause) is answered so in CommandDone.
+// never outlives its agent by more than 5 s. Checkpoint is answered in CommandDone once
+// the checkpoint of the present step is saved. What is not available yet (Pause) is
+// answered so.
 class CommandReader {
  public:
   // Ends the process with this code; tests replace it.
   using Exit = std::function<void(int code)>;
 
   // `fd` is not owned. The thread ends with the stream, or with this object.
-  CommandReader(int fd, StopFlag& stop, Reporter& reporter, Exit exit);
+  CommandReader(int fd, StopFlag& stop, CheckpointRequests& checkpoints, Reporter& reporter,
+                Exit exit);
   ~CommandReader();
   CommandReader(const CommandReader&) = delete;
   CommandReader& operator=(const CommandReader&) = delete;
@@ -40,6 +43,7 @@ class CommandReader {
 
   const int fd_;
   StopFlag& stop_;
+  CheckpointRequests& checkpoints_;
   Reporter& reporter_;
   const Exit exit_;
   int wake_fds_[2];

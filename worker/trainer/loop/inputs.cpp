@@ -12,6 +12,14 @@
 namespace liger::trainer {
 namespace {
 
+// Where temporary files may be made: with the attempt's, which the agent clears away,
+// or with other temporary ones.
+std::string ScratchFolder(const Request& request) {
+  const std::string& attempt = request.launch.attempt_dir();
+  if (!attempt.empty() && std::filesystem::is_directory(attempt)) return attempt;
+  return std::filesystem::temp_directory_path().string();
+}
+
 LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
                             const ModelConfig& config) {
   const liger::v1::JobSpec& spec = request.spec();
@@ -31,6 +39,7 @@ LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
   options.eval_files = paths.eval_files;
   if (spec.sft().packing()) options.packing = ParsePackingStrategy(spec.sft().packing_strategy());
   options.vocab_size = config.vocab_size;
+  options.scratch_dir = ScratchFolder(request);
   return options;
 }
 
@@ -80,14 +89,6 @@ void RequireIdsBelow(int64_t vocab_size, const ExampleSet& set, const std::strin
                         std::to_string(vocab_size) + " embeddings",
                     "use the tokenizer that belongs to the model, or resize its embeddings");
   }
-}
-
-// Where a folder for a shape may be made: with the attempt's files, which the agent
-// clears away, or with other temporary ones.
-std::string ScratchFolder(const Request& request) {
-  const std::string& attempt = request.launch.attempt_dir();
-  if (!attempt.empty() && std::filesystem::is_directory(attempt)) return attempt;
-  return std::filesystem::temp_directory_path().string();
 }
 
 void ResolveModel(const Request& request, InputPaths& paths) {

@@ -15,10 +15,13 @@ namespace liger::trainer {
 // that of the steps alone, without evaluation, sampling and saving.
 class Progress {
  public:
-  void AddStep(const StepResult& result, double learning_rate, absl::Duration seconds);
+  // `flops`: what the step's mathematics takes (step_flops.h).
+  void AddStep(const StepResult& result, double learning_rate, absl::Duration seconds,
+               double flops = 0);
 
   // What a logged step reports, under TRL's names: means over the steps since
-  // the last log; grad_norm and learning_rate of the last step.
+  // the last log; grad_norm and learning_rate of the last step. throughput is in
+  // tokens a second, tflops in 10^12 operations a second.
   struct Logged {
     std::map<std::string, double> values;
     double step_seconds = 0;       // mean
@@ -32,6 +35,7 @@ class Progress {
     int64_t window_steps = 0;
     int64_t window_tokens = 0;
     double window_seconds = 0;
+    double window_flops = 0;
     double grad_norm = 0;
     double learning_rate = 0;
     int64_t tokens_total = 0;
@@ -49,6 +53,7 @@ class Progress {
   MetricSums window_metrics_;
   int64_t window_steps_ = 0;
   int64_t window_tokens_ = 0;
+  double window_flops_ = 0;
   absl::Duration window_time_;
   double last_grad_norm_ = 0;
   double last_learning_rate_ = 0;

@@ -4,7 +4,6 @@
 
 #include <filesystem>
 
-#include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/model_card.h"
 #include "worker/trainer/models/weights.h"
 
@@ -65,8 +64,6 @@ SaveModelRequest ModelToSave(const Request& request, const TrainableModel& train
   return save;
 }
 
-namespace {
-
 SaveAdapterRequest AdapterToSave(const Request& request, const TrainableModel& trainable,
                                  const std::string& model_dir) {
   auto save = FolderToSave<SaveAdapterRequest>(request, model_dir);
@@ -76,6 +73,8 @@ SaveAdapterRequest AdapterToSave(const Request& request, const TrainableModel& t
   return save;
 }
 
+namespace {
+
 // Hands what is to be saved to `use`: the adapter alone, or a model.
 template <typename Use>
 auto WithFolder(const Request& request, const TrainableModel& trainable,
@@ -84,9 +83,6 @@ auto WithFolder(const Request& request, const TrainableModel& trainable,
   return adapter ? use(AdapterToSave(request, trainable, model_dir))
                  : use(ModelToSave(request, trainable, precision, model_dir));
 }
-
-SavedFolder Write(const SaveModelRequest& request) { return SaveModel(request); }
-SavedFolder Write(const SaveAdapterRequest& request) { return SaveAdapter(request); }
 
 }  // namespace
 
@@ -104,7 +100,7 @@ liger::trainer::v1::Saved SaveOutput(const Request& request, const TrainableMode
         save.model_card = MakeModelCard(request.spec(), summary.results);
         save.extra_files["resolved_spec.json"] = SpecJson(request.spec());
         save.copy_files["metrics.jsonl"] = summary.metrics_path;
-        return Write(save);
+        return SaveFolder(save);
       });
 
   liger::trainer::v1::Saved saved;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "liger/trainer/v1/trainer.pb.h"
+#include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/model_folder.h"
 #include "worker/trainer/loop/model_setup.h"
 #include "worker/trainer/loop/request.h"
@@ -26,6 +27,14 @@ struct RunSummary {
 // about itself.
 SaveModelRequest ModelToSave(const Request& request, const TrainableModel& trainable,
                              const PrecisionPlan& precision, const std::string& model_dir);
+
+// The adapter alone, likewise. REQUIRES: trainable.lora.
+SaveAdapterRequest AdapterToSave(const Request& request, const TrainableModel& trainable,
+                                 const std::string& model_dir);
+
+// Writes either kind of folder.
+inline SavedFolder SaveFolder(const SaveModelRequest& save) { return SaveModel(save); }
+inline SavedFolder SaveFolder(const SaveAdapterRequest& save) { return SaveAdapter(save); }
 
 // Where SaveOutput writes first, and the bytes it takes there: a model, or an adapter alone.
 struct OutputSize {

@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/spec/spec.h"
+#include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/output_folder.h"
 #include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/checkpoint/weights.h"
@@ -139,6 +140,30 @@ std::vector<std::string> WithOlderOnes(const fs::path& checkpoint) {
   return dirs;
 }
 
+// Copies a file's tensors into `targets`, whose names are those in the file.
+void CopyFile(const std::string& path, const std::vector<NamedTensor>& targets) {
+  const auto file = SafetensorsFile::Open(path);
+  for (const NamedTensor& target : targets) {
+    const auto it = file->tensors().find(target.name);
+    if (it == file->tensors().end() || it->second.shape != target.tensor.sizes().vec()) {
+      throw ConfigError(path + ": tensor '" + target.name + "' " +
+                            (it == file->tensors().end() ? "is missing" : "has another shape"),
+                        "resume from a checkpoint of the same model")
+          .File(path);
+    }
+    file->CopyInto(target.name, target.tensor);
+  }
+}
+
+// What is trained, under its own names.
+std::vector<NamedTensor> TrainedTargets(const TrainableModel& trainable) {
+  std::vector<NamedTensor> targets;
+  for (const auto& entry : trainable.parameters->entries()) {
+    targets.push_back({entry.name, entry.storage.detach()});
+  }
+  return targets;
+}
+
 std::vector<NamedTensor> ParameterTargets(const TrainableModel& trainable) {
   std::vector<NamedTensor> targets;
   for (const auto& entry : trainable.parameters->entries()) {
@@ -172,22 +197,25 @@ std::optional<ResumePoint> FindResumePoint(const Request& request,
 void RestoreParameters(const std::string& dir, const TrainableModel& trainable) {
   const at::NoGradGuard no_grad;
   const fs::path alone = fs::path(dir) / kTrainableFile;
-  if (!fs::exists(alone)) {
-    WeightReader::Open(dir).LoadInto(ParameterTargets(trainable), /*ignorable=*/nullptr);
+  if (fs::exists(alone)) {
+    CopyFile(alone.string(), TrainedTargets(trainable));
+  } else if (trainable.lora) {
+    std::vector<NamedTensor> targets = TrainedTargets(trainable);
+    for (NamedTensor& target : targets) target.name = kAdapterPrefix + target.name;
+    CopyFile((fs::path(dir) / kAdapterWeights).string(), targets);
   } else {
-    const auto file = SafetensorsFile::Open(alone.string());
-    for (const auto& entry : trainable.parameters->entries()) {
-      const auto it = file->tensors().find(entry.name);
-      if (it == file->tensors().end() || it->second.shape != entry.storage.sizes().vec()) {
-        throw ConfigError(alone.string() + ": tensor '" + entry.name + "' " +
-                              (it == file->tensors().end() ? "is missing" : "has another shape"),
-                          "resume from a checkpoint of the same model")
-            .File(alone.string());
-      }
-      file->CopyInto(entry.name, entry.storage.detach());
-    }
+    WeightReader::Open(dir).LoadInto(ParameterTargets(trainable), /*ignorable=*/nullptr);
   }
   trainable.parameters->RefreshCompute();
+}
+
+void RestoreReference(const std::string& checkpoint, CausalLM& reference) {
+  const at::NoGradGuard no_grad;
+  std::vector<NamedTensor> targets;
+  for (const auto& [name, tensor] : NamedLeaves(reference)) {
+    targets.push_back({name, tensor.detach()});
+  }
+  CopyFile((fs::path(checkpoint) / kReferenceFile).string(), targets);
 }
 
 void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainable,

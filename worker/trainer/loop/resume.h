@@ -34,6 +34,8 @@ std::optional<ResumePoint> FindResumePoint(const Request& request,
 // where they were. Throws TrainerError (CONFIG).
 void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainable,
                     Optimizer& optimizer);
+// Brings back the reference that the run moves. Throws TrainerError (CONFIG).
+void RestoreReference(const std::string& checkpoint, CausalLM& reference);
 // Parameters alone, of a checkpoint or of what Checkpoints::KeepParameters wrote.
 void RestoreParameters(const std::string& dir, const TrainableModel& trainable);
 

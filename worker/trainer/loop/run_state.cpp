@@ -20,6 +20,7 @@ ordered_json ProgressJson(const Progress::State& progress) {
           {"window_steps", progress.window_steps},
           {"window_tokens", progress.window_tokens},
           {"window_seconds", progress.window_seconds},
+          {"window_flops", progress.window_flops},
           {"grad_norm", progress.grad_norm},
           {"learning_rate", progress.learning_rate},
           {"train_runtime", progress.train_seconds}};
@@ -33,6 +34,7 @@ Progress::State ReadProgress(const json& object, int64_t tokens_total) {
   object.at("window_steps").get_to(progress.window_steps);
   object.at("window_tokens").get_to(progress.window_tokens);
   object.at("window_seconds").get_to(progress.window_seconds);
+  progress.window_flops = object.value("window_flops", 0.0);
   object.at("grad_norm").get_to(progress.grad_norm);
   object.at("learning_rate").get_to(progress.learning_rate);
   object.at("train_runtime").get_to(progress.train_seconds);

@@ -13,28 +13,40 @@
 namespace liger::trainer {
 namespace {
 
-int RunCheck(const Request& request, Reporter& reporter, const StopFlag& stop) {
+// Before the task's last event.
+void AnswerTheRest(CheckpointRequests& checkpoints, Reporter& reporter) {
+  for (const std::string& id : checkpoints.Take()) {
+    reporter.CommandDone(id, "not saved: the task has no further step");
+  }
+}
+
+int RunCheck(const Request& request, Reporter& reporter, const StopFlag& stop,
+             CheckpointRequests& checkpoints) {
   const liger::trainer::v1::CheckResult result = CheckJob(request, stop);
+  AnswerTheRest(checkpoints, reporter);
   const bool stored = reporter.CheckResult(result) && reporter.Done();
   if (!stored) return kExitError;
   return result.violations().empty() ? kExitOk : kExitInvalidInput;
 }
 
-int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop) {
+int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
+             CheckpointRequests& checkpoints) {
   const absl::Cleanup remove_own_attempt = [&request] {
     std::error_code ignored;
     if (request.alone()) std::filesystem::remove_all(request.launch.attempt_dir(), ignored);
   };
-  TrainJob(request, RankInfo::FromEnvironment(), reporter, stop).Run();
+  TrainJob(request, RankInfo::FromEnvironment(), reporter, stop, checkpoints).Run();
+  AnswerTheRest(checkpoints, reporter);
   return reporter.Done() ? kExitOk : kExitError;
 }
 
-int RunKind(const Request& request, Reporter& reporter, const StopFlag& stop) {
+int RunKind(const Request& request, Reporter& reporter, const StopFlag& stop,
+            CheckpointRequests& checkpoints) {
   switch (request.launch.task_kind()) {
     case liger::trainer::v1::TASK_KIND_TRAIN:
-      return RunTrain(request, reporter, stop);
+      return RunTrain(request, reporter, stop, checkpoints);
     case liger::trainer::v1::TASK_KIND_CHECK:
-      return RunCheck(request, reporter, stop);
+      return RunCheck(request, reporter, stop, checkpoints);
     default:
       throw ConfigError("task_kind: neither TRAIN nor CHECK",
                         "run the agent and the trainer of one release");
@@ -43,9 +55,12 @@ int RunKind(const Request& request, Reporter& reporter, const StopFlag& stop) {
 
 }  // namespace
 
-int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop) {
+int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop,
+            CheckpointRequests* asked) {
+  CheckpointRequests none;
+  CheckpointRequests& checkpoints = asked == nullptr ? none : *asked;
   try {
-    return RunKind(request, reporter, stop);
+    return RunKind(request, reporter, stop, checkpoints);
   } catch (const StopRequested& stopped) {
     std::cerr << "stopped: " << stopped.what() << std::endl;
     return kExitStopped;

@@ -37,10 +37,11 @@ int64_t TotalSteps(const liger::v1::TrainingSpec& training, int64_t steps_per_ep
 }
 
 TrainJob::TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter,
-                   const StopFlag& stop)
+                   const StopFlag& stop, CheckpointRequests& checkpoint_requests)
     : request_(request),
       reporter_(reporter),
       stop_(stop),
+      checkpoint_requests_(checkpoint_requests),
       strategy_(MakeStrategy(rank)),
       best_(request.spec().training()) {}
 
@@ -109,7 +110,7 @@ void TrainJob::PrepareTraining() {
   }
   optimizer_ = MakeOptimizer(training(), *trainable_.parameters, precision_);
   checkpoints_ = std::make_unique<Checkpoints>(request_, trainable_, *optimizer_, precision_,
-                                               paths_.model_dir);
+                                               paths_.model_dir, objective_->MovingReference());
   const RankInfo& rank = strategy_->rank();
   BatchOptions options;
   options.rows_per_batch = training().per_device_train_batch_size();
@@ -124,26 +125,22 @@ void TrainJob::PrepareTraining() {
   max_steps_ =
       TotalSteps(training(), batches_->steps_per_epoch(training().gradient_accumulation_steps()));
   schedule_ = LrSchedule::FromSpec(training(), max_steps_);
-  if (objective_->PrecomputesReference()) PrecomputeReference();
+  SetUpReference();
 }
 
-void TrainJob::PrecomputeReference() {
-  const std::shared_ptr<CausalLM> reference = MakeReference(request_.spec(), trainable_);
-  const at::NoGradGuard no_grad;
-  ReferenceLogpCache of_eval;
-  for (Batch& batch : eval_batches_) {
-    stop_.Check();
-    of_eval.Compute(*objective_, *reference, batch);
-    of_eval.Attach(&batch);
-  }
-  // The batches to come, and no others: KTO's mismatched answers depend on them.
-  BatchIterator batches = *batches_;
-  for (int64_t step = 1; step <= max_steps_; ++step) {
-    for (const Batch& batch : batches.NextStep(training().gradient_accumulation_steps())) {
-      stop_.Check();
-      reference_logps_.Compute(*objective_, *reference, batch);
-    }
-  }
+void TrainJob::SetUpReference() {
+  const bool live = objective_->NeedsReference() && !objective_->PrecomputesReference();
+  flops_.emplace(trainable_, live, objective_->ComparesMismatched());
+  if (!objective_->PrecomputesReference()) return;
+  precomputed_ = std::make_unique<PrecomputedReference>(
+      *objective_, MakeReference(request_.spec(), trainable_),
+      PrecomputedReference::Run{.num_rows = dataset_.train.num_rows(),
+                                .start = *batches_,
+                                .micro_batches = training().gradient_accumulation_steps(),
+                                .max_steps = max_steps_,
+                                .owns_memory = !trainable_.lora},
+      stop_);
+  precomputed_->AttachToEvaluation(eval_batches_);
 }
 
 StepParts TrainJob::parts() {
@@ -163,9 +160,13 @@ void TrainJob::Train() {
     const int64_t eval = training().eval_steps(), save = training().save_steps();
     const bool saves = save > 0 && step % save == 0;
     if (last || saves) RequireFiniteParameters(step);
-    if (!last && eval > 0 && step % eval == 0) EvaluateAt(step);
+    if (!last && eval > 0 && step % eval == 0) {
+      EvaluateAt(step);
+      SampleAt(step);
+    }
     if (last) EvaluateAt(step);
     if (saves && checkpointed_step_ != step) SaveCheckpoint(step, /*best=*/false);
+    SaveAsAsked(step);
   }
   saved_step_ = last_step_;
   // Where nothing was left to train.
@@ -183,23 +184,24 @@ void TrainJob::RequireFiniteParameters(int64_t step) const {
 }
 
 void TrainJob::TrainOneStep(int64_t step) {
-  const absl::Time start = absl::Now();
   std::vector<Batch> micro_batches = batches_->NextStep(training().gradient_accumulation_steps());
-  if (objective_->PrecomputesReference()) {
-    for (Batch& batch : micro_batches) reference_logps_.Attach(&batch);
-  }
+  if (precomputed_) precomputed_->AttachToStep(micro_batches, *batches_, step);
+  const absl::Time start = absl::Now();
   const double learning_rate = schedule_->LearningRate(step - 1);
   const StepProfile profile(step, device_->on_gpu());
   const StepResult result =
       RunStep(parts(), micro_batches, step, learning_rate, training().max_grad_norm());
   objective_->AfterStep(*trainable_.model, step);
   device_->Synchronize();
-  progress_.AddStep(result, learning_rate, absl::Now() - start);
+  double flops = 0;
+  for (const Batch& batch : micro_batches) flops += flops_->Of(batch);
+  progress_.AddStep(result, learning_rate, absl::Now() - start, flops);
 }
 
 void TrainJob::LogStep(int64_t step) {
   const double epoch = batches_->epoch_progress();
-  const Progress::Logged logged = progress_.TakeLogged(epoch);
+  Progress::Logged logged = progress_.TakeLogged(epoch);
+  AddDeviceMetrics(logged.values);
   std::map<std::string, double> line = logged.values;
   line["step_seconds"] = logged.step_seconds;
   line["tokens_per_second"] = logged.tokens_per_second;
@@ -216,6 +218,17 @@ void TrainJob::LogStep(int64_t step) {
   event.mutable_values()->insert(logged.values.begin(), logged.values.end());
   reporter_.Step(std::move(event));
   reporter_.Memory(device_->PeakMemoryBytes());
+}
+
+// mfu is of bf16 products on GPUs whose peak is known; memory in GiB, the peaks so far.
+void TrainJob::AddDeviceMetrics(std::map<std::string, double>& values) const {
+  const auto peak = PeakBf16Flops(device_->description());
+  if (peak && precision_.compute == at::kBFloat16 && values.contains("tflops")) {
+    values["mfu"] = values["tflops"] * 1e12 / *peak;
+  }
+  for (const auto& [kind, bytes] : device_->PeakMemoryBytes()) {
+    values["memory/" + kind] = static_cast<double>(bytes) / double{1 << 30};
+  }
 }
 
 void TrainJob::EvaluateAt(int64_t step) {

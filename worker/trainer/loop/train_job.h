@@ -9,18 +9,20 @@
 
 #include "worker/trainer/data/sampler.h"
 #include "worker/trainer/loop/best_model.h"
+#include "worker/trainer/loop/checkpoint_requests.h"
 #include "worker/trainer/loop/checkpoints.h"
 #include "worker/trainer/loop/device.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/metrics_log.h"
 #include "worker/trainer/loop/model_setup.h"
+#include "worker/trainer/loop/precomputed_reference.h"
 #include "worker/trainer/loop/progress.h"
 #include "worker/trainer/loop/reporter.h"
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/loop/resume.h"
 #include "worker/trainer/loop/step.h"
+#include "worker/trainer/loop/step_flops.h"
 #include "worker/trainer/loop/stop.h"
-#include "worker/trainer/objectives/precompute.h"
 #include "worker/trainer/optim/schedule.h"
 #include "worker/trainer/parallel/strategy.h"
 
@@ -30,7 +32,8 @@ namespace liger::trainer {
 class TrainJob {
  public:
   // References must outlive this.
-  TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter, const StopFlag& stop);
+  TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter, const StopFlag& stop,
+           CheckpointRequests& checkpoint_requests);
 
   // Throws TrainerError or StopRequested; the output folder does not exist then.
   void Run();
@@ -40,8 +43,8 @@ class TrainJob {
   // computes.
   void Load();
   void PrepareTraining();
-  // Asks the reference about every answer that the run will see, and frees it.
-  void PrecomputeReference();
+  // Where the objective compares with a reference.
+  void SetUpReference();
   // Brings everything to where the run of the checkpoint was.
   void Resume(const ResumePoint& from);
   void WarnAboutInputs();
@@ -51,11 +54,15 @@ class TrainJob {
   // The loss of a step says nothing of the parameters that it leaves behind.
   void RequireFiniteParameters(int64_t step) const;
   void LogStep(int64_t step);
+  void AddDeviceMetrics(std::map<std::string, double>& values) const;
   // Evaluates unless that step was evaluated already or there is no such set.
   void EvaluateAt(int64_t step);
   void KeepIfBest(int64_t step, const std::map<std::string, double>& values);
-  // A full disk costs the checkpoint and a warning, not the run.
-  void SaveCheckpoint(int64_t step, bool best);
+  // Answers the commands that came during the step.
+  void SaveAsAsked(int64_t step);
+  // A full disk costs the checkpoint and a warning, not the run. Returns "ok", or why
+  // there is none.
+  std::string SaveCheckpoint(int64_t step, bool best);
   RunState State(int64_t step) const;
   // With load_best_model_at_end: the parameters of the best evaluation.
   void TakeBest();
@@ -71,6 +78,7 @@ class TrainJob {
   const Request& request_;
   Reporter& reporter_;
   const StopFlag& stop_;
+  CheckpointRequests& checkpoint_requests_;
   std::unique_ptr<Strategy> strategy_;
 
   std::optional<Device> device_;
@@ -84,7 +92,8 @@ class TrainJob {
   std::unique_ptr<Optimizer> optimizer_;
 
   std::unique_ptr<BatchIterator> batches_;
-  ReferenceLogpCache reference_logps_;  // of the training rows, where precomputed
+  std::unique_ptr<PrecomputedReference> precomputed_;  // where the job asks for it
+  std::optional<StepFlops> flops_;
   std::vector<Batch> eval_batches_;
   std::optional<LrSchedule> schedule_;
   std::unique_ptr<MetricsLog> metrics_log_;

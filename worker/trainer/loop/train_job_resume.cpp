@@ -19,6 +19,7 @@ void TrainJob::Resume(const ResumePoint& from) {
         .Field("training.max_steps");
   }
   RestoreTensors(from.dir, trainable_, *optimizer_);
+  if (CausalLM* moving = objective_->MovingReference()) RestoreReference(from.dir, *moving);
   batches_->Seek(state.position);
   progress_.Restore(state.progress, trainable_.model->device());
   checkpoints_->Adopt(state.checkpoints);
@@ -63,19 +64,33 @@ RunState TrainJob::State(int64_t step) const {
   return state;
 }
 
-void TrainJob::SaveCheckpoint(int64_t step, bool best) {
+void TrainJob::SaveAsAsked(int64_t step) {
+  const std::vector<std::string> commands = checkpoint_requests_.Take();
+  if (commands.empty()) return;
+  std::string status = "ok";
+  if (checkpointed_step_ != step) {
+    RequireFiniteParameters(step);
+    status = SaveCheckpoint(step, /*best=*/false);
+  }
+  for (const std::string& id : commands) reporter_.CommandDone(id, status);
+}
+
+std::string TrainJob::SaveCheckpoint(int64_t step, bool best) {
   reporter_.EnterPhase(tv1::PHASE_SAVING);
   stop_.Check();
   try {
     const tv1::Saved saved = checkpoints_->Save(State(step), best, metrics_log_->path());
     checkpointed_step_ = step;
-    if (reporter_.Saved(saved)) return;
-    reporter_.Warn("CheckpointNotSaved", "training.save_steps",
-                   "the checkpoint of step " + std::to_string(step) + " could not be reported");
+    if (reporter_.Saved(saved)) return "ok";
+    const std::string why =
+        "the checkpoint of step " + std::to_string(step) + " could not be reported";
+    reporter_.Warn("CheckpointNotSaved", "training.save_steps", why);
+    return why;
   } catch (const TrainerError& error) {
     if (error.failure().class_() != liger::v1::FAILURE_CLASS_STORAGE) throw;
-    reporter_.Warn("CheckpointNotSaved", "training.save_steps",
-                   "no checkpoint of step " + std::to_string(step) + ": " + error.what());
+    const std::string why = "no checkpoint of step " + std::to_string(step) + ": " + error.what();
+    reporter_.Warn("CheckpointNotSaved", "training.save_steps", why);
+    return why;
   }
 }
 

@@ -42,7 +42,7 @@ CpoOptions CpoOptions::FromSpec(const liger::v1::CpoMethod& spec) {
 }
 
 StepCounts CpoObjective::Count(const Batch& batch) const {
-  return {batch.num_target_tokens, batch.num_rows};
+  return {CountChosenTargets(batch), batch.num_rows};
 }
 
 bool CpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
@@ -63,7 +63,7 @@ LossOutput CpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const PairValues logps = {logp_S.slice(0, 0, pairs), logp_S.slice(0, pairs)};
   at::Tensor nll = at::zeros({}, sums_S.options().requires_grad(false));
   if (options_.cpo_alpha != 0) {
-    nll = -sums_S.slice(0, 0, pairs).sum() / counts_S.slice(0, 0, pairs).sum();
+    nll = -sums_S.slice(0, 0, pairs).sum() * StepMeanScale(context, pairs);
   }
   const at::Tensor loss =
       PairLoss(logps.chosen - logps.rejected, options_).mean() + options_.cpo_alpha * nll;

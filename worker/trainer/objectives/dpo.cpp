@@ -51,7 +51,7 @@ void MixInto(CausalLM& reference, const CausalLM& model, double alpha) {
 }  // namespace
 
 StepCounts DpoObjective::Count(const Batch& batch) const {
-  return {batch.num_target_tokens, batch.num_rows};
+  return {CountChosenTargets(batch), batch.num_rows};
 }
 
 bool DpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
@@ -112,7 +112,7 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
 
   DpoInput in = {chosen(logp_S),        rejected(logp_S), chosen(reference_S),
                  rejected(reference_S), chosen(counts_S), rejected(counts_S)};
-  in.chosen_nll = -chosen(plain_S).sum() / chosen(counts_S).sum();
+  in.chosen_nll = -chosen(plain_S).sum() * StepMeanScale(context, pairs);
   if (options_.use_weighting) in.weight_P = PairWeights(tokens, answer_T, counts_S, sequences);
   const at::Tensor loss = DpoLoss(in, options_).mean();
 

@@ -24,6 +24,9 @@ class DpoObjective : public Objective {
   bool NeedsReference() const override { return true; }
   bool PrecomputesReference() const override { return options_.precompute_reference; }
   at::Tensor ReferenceLogps(CausalLM& reference, const Batch& batch) const override;
+  CausalLM* MovingReference() const override {
+    return options_.sync_steps > 0 ? &reference() : nullptr;
+  }
   void AfterStep(const CausalLM& model, int64_t step) override;
 
  private:

@@ -49,12 +49,9 @@ StepCounts KtoObjective::Count(const Batch& batch) const {
 bool KtoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
 
 at::Tensor KtoObjective::ReferenceLogps(CausalLM& reference, const Batch& batch) const {
-  const Answers own(batch, reference, "a row");
-  const at::Tensor own_R = own.DetachedLogp(reference);
-  // Nobody asks about mismatched answers then.
-  if (!options_.estimate_kl) return at::cat({own_R, at::zeros_like(own_R)});
-  const Answers mismatched(*batch.mismatched, reference, nullptr);
-  return at::cat({own_R, mismatched.DetachedLogp(reference)});
+  // The cut of a mismatched row may leave nothing of its answer.
+  const Answers answers(batch, reference, batch.mismatched ? "a row" : nullptr);
+  return answers.DetachedLogp(reference);
 }
 
 LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {

@@ -36,6 +36,7 @@ class KtoObjective : public Objective {
   StepCounts Count(const Batch& batch) const override;
   bool NeedsReference() const override { return true; }
   bool PrecomputesReference() const override { return options_.precompute_reference; }
+  bool ComparesMismatched() const override { return options_.estimate_kl; }
   at::Tensor ReferenceLogps(CausalLM& reference, const Batch& batch) const override;
 
  private:

@@ -74,11 +74,16 @@ class Objective {
 
   // Whether the reference is asked once, before the first step (PrecomputeReference).
   virtual bool PrecomputesReference() const { return false; }
-  // Batch::reference_logp_A under `reference`: [A], fp64, without gradients.
+  // Of the batch's own answers under `reference`, [2P] of pairs and [R] of labelled rows,
+  // fp64, without gradients. `batch` may be another's `mismatched`.
   virtual at::Tensor ReferenceLogps(CausalLM& reference, const Batch& batch) const;
+  // Whether Forward compares Batch::mismatched with the reference, too.
+  virtual bool ComparesMismatched() const { return false; }
 
   // After optimizer step `step` (from 1): moves the reference where the spec says so.
   virtual void AfterStep(const CausalLM& model, int64_t step) {}
+  // The reference that AfterStep moves, which a run that goes on needs back; or nullptr.
+  virtual CausalLM* MovingReference() const { return nullptr; }
 
  protected:
   CausalLM& reference() const;

@@ -30,7 +30,6 @@ struct PairTargets {
   at::Tensor answer_T;         // bool
   at::Tensor answer_counts_S;  // fp64
   int64_t chosen_tokens;       // tokens of the chosen sequences; they come first
-  int64_t nll_targets;
 };
 
 // On the host, so that counting waits for no device.
@@ -38,7 +37,6 @@ PairTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences)
   const int64_t pairs = batch.num_rows;
   PairTargets out;
   out.chosen_tokens = sequences.offsets_S1[pairs];
-  out.nll_targets = out.chosen_tokens - pairs;
   const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
   const at::Tensor all_T = NextTokenTargets(batch.input_ids_T, batch.cu_seqlens_S1);
   out.targets_T = at::cat({all_T.slice(0, 0, out.chosen_tokens),  //
@@ -56,7 +54,9 @@ OddsRatio ComputeOddsRatio(const at::Tensor& chosen_logp_P, const at::Tensor& re
 }
 
 StepCounts OrpoObjective::Count(const Batch& batch) const {
-  return {batch.num_target_tokens, batch.num_rows};
+  // The NLL's: all of the chosen sequences' tokens but the first of each.
+  const int64_t chosen_tokens = batch.cu_seqlens_S1[batch.num_rows].item<int64_t>();
+  return {chosen_tokens - batch.num_rows, batch.num_rows};
 }
 
 bool OrpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
@@ -81,7 +81,7 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
   const at::Tensor rejected_logp_P = mean_logp_S.slice(0, pairs);
 
   const at::Tensor nll =
-      -logp_T.slice(0, 0, targets.chosen_tokens).sum() / std::max<int64_t>(targets.nll_targets, 1);
+      -logp_T.slice(0, 0, targets.chosen_tokens).sum() * StepMeanScale(context, pairs);
   const OddsRatio odds = ComputeOddsRatio(chosen_logp_P, rejected_logp_P);
   const at::Tensor loss = nll - beta_ * odds.log_sigmoid_P.mean();
 

@@ -3,29 +3,74 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace liger::trainer {
+namespace {
 
-bool ReferenceLogpCache::Knows(const Batch& batch) const {
-  return std::all_of(batch.answers.begin(), batch.answers.end(),
+using AnswerKeys = std::span<const AnswerKey>;
+
+// Batch::answers of labelled rows are as many mismatched ones behind their own.
+AnswerKeys OwnAnswers(const Batch& batch) {
+  const AnswerKeys all = batch.answers;
+  return batch.mismatched ? all.first(all.size() / 2) : all;
+}
+AnswerKeys MismatchedAnswers(const Batch& batch) {
+  return AnswerKeys(batch.answers).subspan(OwnAnswers(batch).size());
+}
+
+bool IsMismatched(const AnswerKey& answer) { return answer.which >= 0; }
+
+}  // namespace
+
+bool ReferenceLogpCache::Knows(AnswerKeys answers) const {
+  return std::all_of(answers.begin(), answers.end(),
                      [this](const AnswerKey& answer) { return logps_.contains(answer); });
+}
+
+bool ReferenceLogpCache::Knows(const Objective& objective, const Batch& batch) const {
+  return Knows(OwnAnswers(batch)) &&
+         (!objective.ComparesMismatched() || Knows(MismatchedAnswers(batch)));
 }
 
 void ReferenceLogpCache::Compute(const Objective& objective, CausalLM& reference,
                                  const Batch& batch) {
-  if (Knows(batch)) return;
+  ComputeOwn(objective, reference, batch);
+  if (!objective.ComparesMismatched() || !batch.mismatched) return;
+  Ask(objective, reference, *batch.mismatched, MismatchedAnswers(batch));
+}
+
+void ReferenceLogpCache::ComputeOwn(const Objective& objective, CausalLM& reference,
+                                    const Batch& batch) {
+  Ask(objective, reference, batch, OwnAnswers(batch));
+}
+
+void ReferenceLogpCache::Ask(const Objective& objective, CausalLM& reference, const Batch& batch,
+                             AnswerKeys answers) {
+  if (Knows(answers)) return;
   const at::Tensor logp_A = objective.ReferenceLogps(reference, batch).cpu().contiguous();
-  TORCH_CHECK(logp_A.numel() == static_cast<int64_t>(batch.answers.size()),
+  TORCH_CHECK(logp_A.numel() == std::ssize(answers),
               "a reference's log-probabilities are one an answer");
   const double* values = logp_A.const_data_ptr<double>();
-  for (size_t i = 0; i < batch.answers.size(); ++i) logps_[batch.answers[i]] = values[i];
+  for (const AnswerKey& answer : answers) {
+    const bool added = logps_.insert_or_assign(answer, *values++).second;
+    num_rows_ += added && answer.which == AnswerKey::kChosen;
+  }
 }
 
 void ReferenceLogpCache::Attach(Batch* batch) const {
   batch->reference_logp_A =
       at::empty({static_cast<int64_t>(batch->answers.size())}, at::TensorOptions(at::kDouble));
   double* values = batch->reference_logp_A.mutable_data_ptr<double>();
-  for (const AnswerKey& answer : batch->answers) *values++ = logps_.at(answer);
+  for (const AnswerKey& answer : batch->answers) {
+    const auto known = logps_.find(answer);
+    TORCH_CHECK(known != logps_.end() || IsMismatched(answer), "an answer is not known");
+    *values++ = known == logps_.end() ? std::numeric_limits<double>::quiet_NaN() : known->second;
+  }
+}
+
+void ReferenceLogpCache::ForgetMismatched() {
+  std::erase_if(logps_, [](const auto& item) { return IsMismatched(item.first); });
 }
 
 }  // namespace liger::trainer

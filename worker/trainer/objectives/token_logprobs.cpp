@@ -72,6 +72,17 @@ AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row) {
   return out;
 }
 
+int64_t CountChosenTargets(const Batch& batch) {
+  const at::Tensor targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
+  const int64_t end = batch.cu_seqlens_S1[batch.num_rows].item<int64_t>();
+  return targets_T.slice(0, 0, end).ne(kIgnoredLabel).sum().item<int64_t>();
+}
+
+double StepMeanScale(const StepContext& context, int64_t pairs) {
+  return static_cast<double>(context.rows) /
+         static_cast<double>(pairs * std::max<int64_t>(context.loss_tokens, 1));
+}
+
 at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences) {
   const at::Tensor lengths_S = sequences.cu_seqlens_S1.diff().to(at::kLong);
   const at::Tensor sequence_of_T =

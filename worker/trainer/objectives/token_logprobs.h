@@ -58,6 +58,14 @@ struct AnswerTargets {
 };
 AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row);
 
+// What the chosen answers of a batch of pairs have to predict; host only.
+int64_t CountChosenTargets(const Batch& batch);
+
+// Times the sum of a micro-batch's token losses: so that its mean over all tokens of the step
+// (StepContext::loss_tokens), taken like the pairs' losses as a mean over `pairs` that is
+// weighted by them, is exact however the step is cut into micro-batches.
+double StepMeanScale(const StepContext& context, int64_t pairs);
+
 // Sum over the S sequences' tokens: [T] to [S].
 at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences);
 

@@ -1,0 +1,78 @@
+// Every file of examples/, trained for two steps by the program as a user would start it: the
+// names of its model and data are those of the default catalog, and lie in the working folder.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/unit/loop/tiny_job.h"
+
+namespace liger::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<std::string> Examples() {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(LIGER_SOURCE_DIR "/examples")) {
+    names.push_back(entry.path().stem());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class ExamplesTest : public testing::TestWithParam<std::string> {
+ protected:
+  ExamplesTest() {
+    fs::rename(job_.Path("model"), job_.Path("smollm2-135m"));
+    nlohmann::json config =
+        nlohmann::json::parse(ReadAll(job_.Path("smollm2-135m/tokenizer_config.json")));
+    config["chat_template"] =
+        "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}"
+        "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+    job_.WriteFile("smollm2-135m/tokenizer_config.json", config.dump());
+    for (const auto& [name, file] : {std::pair("alpaca-en-demo", "alpaca_en_demo.json"),
+                                     {"dpo-en-demo", "dpo_en_demo.json"},
+                                     {"kto-en-demo", "kto_en_demo.json"},
+                                     {"c4-demo", "c4_demo.jsonl"}}) {
+      fs::create_symlink(std::string(LIGER_SOURCE_DIR "/tests/data/") + file, job_.Path(name));
+    }
+  }
+
+  TinyJob job_;
+};
+
+TEST_P(ExamplesTest, Trains) {
+  const std::string command =
+      "cd " + job_.dir() +
+      " && " LIGER_BIN_DIR "/liger-trainer --spec " LIGER_SOURCE_DIR "/examples/" + GetParam() +
+      ".yaml --output out --set model.random_init=true --set "
+      "training.max_steps=2 --set training.logging_steps=1 > log 2>&1";
+  ASSERT_EQ(std::system(command.c_str()), 0) << ReadAll(job_.Path("log"));
+  EXPECT_TRUE(fs::exists(job_.Path("out/model.safetensors")) ||
+              fs::exists(job_.Path("out/adapter_model.safetensors")));
+  std::ifstream metrics(job_.Path("out/metrics.jsonl"));
+  int steps = 0, evaluations = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    const auto object = nlohmann::json::parse(line);
+    if (object.contains("loss")) {
+      ++steps;
+      EXPECT_TRUE(std::isfinite(object["loss"].get<double>())) << line;
+      EXPECT_GT(object["grad_norm"].get<double>(), 0) << line;
+    }
+    evaluations += object.contains("eval_loss");
+  }
+  EXPECT_EQ(steps, 2);
+  EXPECT_GE(evaluations, 1) << "every example has an evaluation set";
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, ExamplesTest, testing::ValuesIn(Examples()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace liger::trainer
