@@ -332,7 +332,7 @@ TEST(LoraLayerTest, DropoutIsSeededAndUnbiased) {
   const at::NoGradGuard no_grad;
   for (const bool dora : {false, true}) {
     at::manual_seed(3);
-    Linear layer(24, 16, /*bias=*/true, at::kFloat);
+    Linear layer(24, 16, /*bias=*/true, /*fused=*/true, at::kFloat);
     layer.weight.normal_(), layer.bias.normal_();
     const auto lora = LoraLayer::Attach(
         layer, {.r = 4, .scale = 0.5, .dropout = 0.3, .use_dora = dora}, at::kFloat);
