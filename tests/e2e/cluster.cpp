@@ -41,6 +41,9 @@ bool MayAppear(const std::string& file) {
   const std::string top = file.substr(0, file.find('/'));
   if (top == "models" || top == "datasets" || top == "outputs") return true;
   if (absl::StartsWith(file, "coordinator/logs")) return true;
+  // Tokenised rows are kept for other jobs.
+  if (absl::EndsWith(file, "/cache") || absl::EndsWith(file, "/cache/tokenized")) return true;
+  if (absl::StrContains(file, "/cache/tokenized/") && absl::EndsWith(file, ".tokens")) return true;
   // Attempts that failed are kept for a while; others leave their empty parent.
   return absl::StrContains(file, "/failed") || absl::EndsWith(file, "/attempts");
 }

@@ -179,6 +179,7 @@ TEST_F(ExperimentE2e, DeletedWhileItRuns) {
   const Result gone = Cli("experiment get long");
   EXPECT_EQ(gone.code, 3);
   EXPECT_THAT(gone.out, HasSubstr("no experiment 'long'"));
+  cluster_.ExpectIdle();
 }
 
 TEST_F(ExperimentE2e, BadGridsAreRefusedByName) {
