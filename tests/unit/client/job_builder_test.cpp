@@ -10,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "client/errors.h"
+#include "client/experiment_builder.h"
 #include "client/job_template.h"
 #include "common/spec/spec.h"
 #include "common/spec/yaml_proto.h"
@@ -165,6 +166,12 @@ TEST(JobTemplateTest, TemplatesAndExamplesAreValidJobs) {
                                                             {"orpo", JobTemplate("orpo")}};
   for (const auto& entry :
        std::filesystem::directory_iterator(std::string(LIGER_SOURCE_DIR) + "/examples")) {
+    if (absl::EndsWith(entry.path().string(), "_grid.yaml")) {  // an experiment
+      std::vector<std::string> notes;
+      const auto experiment = BuildExperiment({.file = entry.path()}, &notes);
+      EXPECT_GT(experiment.grid_size(), 0) << entry.path();
+      continue;
+    }
     std::ifstream in(entry.path());
     files.emplace_back(entry.path(), std::string(std::istreambuf_iterator<char>(in), {}));
   }

@@ -126,7 +126,7 @@ TEST_F(RealRunTest, SftLowersTheLossOfHeldOutRows) {
   ASSERT_EQ(rows.size(), 48u);
   spec().mutable_dataset()->set_uri(Write("rows.jsonl", rows));
   spec().mutable_dataset()->set_eval_fraction(0.25);
-  const Evaluations e = Train(/*steps=*/9, /*learning_rate=*/1e-3);
+  const Evaluations e = Train(/*steps=*/9, /*learning_rate=*/2e-3);
   RecordProperty("eval_loss_before", std::to_string(e.before.at("eval_loss")));
   RecordProperty("eval_loss_after", std::to_string(e.after.at("eval_loss")));
   EXPECT_LT(e.after.at("eval_loss"), e.before.at("eval_loss") - 0.02);

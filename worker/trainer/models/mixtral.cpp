@@ -56,6 +56,21 @@ class ZeroEmpty : public torch::autograd::Function<ZeroEmpty> {
   }
 };
 
+// x_AI weight_EOI[e]^T for the rows of each expert e, [A, O]. A grouped product takes rows of a
+// multiple of 16 bytes; others get zeros at their ends, which add nothing.
+at::Tensor GroupedProduct(const at::Tensor& x_AI, const at::Tensor& weight_EOI,
+                          const at::Tensor& ends_E) {
+  const int64_t unit = 16 / x_AI.element_size(), out = weight_EOI.size(1);
+  const auto lacking = [unit](int64_t size) { return (unit - size % unit) % unit; };
+  const int64_t in_pad = lacking(x_AI.size(1)), out_pad = lacking(out);
+  if (in_pad == 0 && out_pad == 0) {
+    return at::_grouped_mm(x_AI, weight_EOI.transpose(1, 2), ends_E);
+  }
+  const at::Tensor x = at::constant_pad_nd(x_AI, {0, in_pad});
+  const at::Tensor weight = at::constant_pad_nd(weight_EOI, {0, in_pad, 0, out_pad});
+  return at::_grouped_mm(x, weight.transpose(1, 2), ends_E).narrow(1, 0, out);
+}
+
 // All experts' matrices in one tensor each, so that each product is one grouped
 // one over the tokens sorted by expert.
 class Experts : public torch::nn::Module {
@@ -72,12 +87,12 @@ class Experts : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& in_AD, const at::Tensor& ends_E) {
     const at::Tensor empty_E = ends_E.diff(1, 0, at::zeros({1}, ends_E.options())).eq(0);
     const auto weight = [&](const at::Tensor& parameter) {
-      return ZeroEmpty::apply(parameter, empty_E).transpose(1, 2);
+      return ZeroEmpty::apply(parameter, empty_E);
     };
-    const at::Tensor both = at::_grouped_mm(in_AD, weight(gate_up_), ends_E);
+    const at::Tensor both = GroupedProduct(in_AD, weight(gate_up_), ends_E);
     const auto parts = both.chunk(2, 1);
     const at::Tensor inner_AF = GatedActivation(parts[0], parts[1], activation_, kernels_);
-    return at::_grouped_mm(inner_AF, weight(down_), ends_E);
+    return GroupedProduct(inner_AF, weight(down_), ends_E);
   }
 
  private:
