@@ -121,12 +121,12 @@ TEST_F(RealRunTest, SftLowersTheLossOfHeldOutRows) {
         kMostCharacters) {
       rows.push_back(row);
     }
-    if (rows.size() == 48) break;
+    if (rows.size() == 96) break;
   }
-  ASSERT_EQ(rows.size(), 48u);
+  ASSERT_EQ(rows.size(), 96u);
   spec().mutable_dataset()->set_uri(Write("rows.jsonl", rows));
   spec().mutable_dataset()->set_eval_fraction(0.25);
-  const Evaluations e = Train(/*steps=*/9, /*learning_rate=*/2e-3);
+  const Evaluations e = Train(/*steps=*/18, /*learning_rate=*/1e-3);
   RecordProperty("eval_loss_before", std::to_string(e.before.at("eval_loss")));
   RecordProperty("eval_loss_after", std::to_string(e.after.at("eval_loss")));
   EXPECT_LT(e.after.at("eval_loss"), e.before.at("eval_loss") - 0.02);
