@@ -17,7 +17,7 @@ namespace {
 using nlohmann::json;
 using Event = liger::trainer::v1::Event;
 
-constexpr size_t kPairs = 16, kMostCharacters = 450;
+constexpr size_t kPairs = 16, kMostCharacters = 450, kMostPairCharacters = 700;
 
 json Data(const std::string& name) {
   std::ifstream file(std::string(LIGER_SOURCE_DIR "/tests/data/") + name);
@@ -37,7 +37,7 @@ std::vector<json> Pairs() {
     const auto& turns = row.at("conversations");
     if (turns.size() != 1) continue;
     const std::string question = turns[0].at("value");
-    if (question.size() + std::max(chosen.size(), rejected.size()) > kMostCharacters) continue;
+    if (question.size() + std::max(chosen.size(), rejected.size()) > kMostPairCharacters) continue;
     pairs.push_back({{"prompt", json::array({Message("user", question)})},
                      {"chosen", json::array({Message("assistant", chosen)})},
                      {"rejected", json::array({Message("assistant", rejected)})}});
