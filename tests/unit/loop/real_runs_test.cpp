@@ -17,7 +17,7 @@ namespace {
 using nlohmann::json;
 using Event = liger::trainer::v1::Event;
 
-constexpr size_t kPairs = 16, kMostCharacters = 450, kMostPairCharacters = 700;
+constexpr size_t kPairs = 16, kMostCharacters = 450, kMostPairCharacters = 900;
 
 json Data(const std::string& name) {
   std::ifstream file(std::string(LIGER_SOURCE_DIR "/tests/data/") + name);
