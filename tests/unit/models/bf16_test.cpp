@@ -2,7 +2,7 @@
 // of BASELINE, which is written the way transformers writes its models; over all the batches of a
 // fixture, as the largest error of one of them is one number. Not Mixtral, whose tokens may go to
 // another expert where two are about equal: there, that all sizes work. That the fp32 gradients are
-// transformers' is families_test's. On a CPU in `make test-long`; tests/gpu builds the same for a GPU.
+// transformers' is families_test's. On a CPU in `make test`; tests/gpu builds the same for a GPU.
 #include <ATen/ATen.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
