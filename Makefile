@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both install what is missing.
 BUILD ?= build
 JOBS ?= $(shell nproc)
+TEST_JOBS ?= 2
 CMAKE = .venv/bin/cmake
 CTEST = .venv/bin/ctest --test-dir $(BUILD) --output-on-failure
 MODEL = .cache/models-v2/smollm2-135m
@@ -17,7 +18,7 @@ demo: build model  ## fine-tune a real model through the service, with the kerne
 	@tools/demo
 
 test: build model  ## every test that needs no GPU
-	$(CTEST) -LE 'long|gpu|bench'
+	$(CTEST) -j$(TEST_JOBS) -LE 'long|gpu|bench'
 
 test-long: build model  ## tests too long for every commit
 	$(CTEST) -L long
