@@ -55,6 +55,8 @@ void CheckTraining(Checks& checks);
 void CheckLora(Checks& checks);
 // The optimizer, checkpoints, and what evaluations decide.
 void CheckRun(Checks& checks);
+// How many devices, and how they share the work.
+void CheckParallel(Checks& checks);
 
 }  // namespace liger
 

@@ -43,18 +43,6 @@ void CheckInputs(Checks& checks) {
   }
 }
 
-void CheckResources(Checks& checks) {
-  const auto& resources = checks.spec().resources();
-  if (resources.has_count() && resources.count() != 1) {
-    checks.Add(
-        "resources.count",
-        absl::StrCat(resources.count(), " devices are not available in this version; use 1"));
-  }
-  if (!resources.placement_group().empty()) {
-    checks.Add("resources.placement_group", "is not available in this version; remove it");
-  }
-}
-
 }  // namespace
 
 std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec) {
@@ -66,7 +54,7 @@ std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec) {
   CheckTraining(checks);
   CheckLora(checks);
   CheckRun(checks);
-  CheckResources(checks);
+  CheckParallel(checks);
   checks.InRanges(kRanges);
   return checks.Take();
 }

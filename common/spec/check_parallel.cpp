@@ -1,0 +1,83 @@
+#include "absl/strings/str_cat.h"
+#include "common/spec/checks.h"
+
+namespace liger {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+
+constexpr int kMaxDevices = 1024;
+constexpr Checks::Range kRanges[] = {
+    {"resources.count", 1, false, kMaxDevices, false},
+    {"parallel.hybrid_shard_size", 1, false, kMaxDevices, false},
+};
+
+// Fields of ParallelSpec that say something whatever the strategy.
+bool IsGeneral(const std::string& name) {
+  return name == "strategy" || name == "reduce_dtype" || name == "elastic";
+}
+
+void CheckStrategy(Checks& checks) {
+  const auto& parallel = checks.spec().parallel();
+  const int count = checks.spec().resources().count();
+  if (parallel.strategy() == liger::v1::PARALLEL_STRATEGY_SINGLE && count > 1) {
+    checks.Add("parallel.strategy",
+               absl::StrCat("SINGLE trains on one device, resources.count is ", count,
+                            "; use DDP or FSDP, or set resources.count to 1"));
+  }
+  if (parallel.strategy() == liger::v1::PARALLEL_STRATEGY_FSDP) return;
+  std::vector<const FieldDescriptor*> given;
+  parallel.GetReflection()->ListFields(parallel, &given);
+  for (const FieldDescriptor* field : given) {
+    const std::string name(field->name());
+    if (IsGeneral(name)) continue;
+    checks.Add("parallel." + name,
+               "is an option of FSDP; set parallel.strategy to FSDP, or remove it");
+  }
+}
+
+void CheckHybrid(Checks& checks) {
+  const auto& parallel = checks.spec().parallel();
+  const int count = checks.spec().resources().count();
+  const int size = parallel.hybrid_shard_size();
+  if (size > 0 && count > 0 && count % size != 0) {
+    checks.Add("parallel.hybrid_shard_size",
+               absl::StrCat(size, " does not divide resources.count, which is ", count));
+  }
+}
+
+void CheckReduceDtype(Checks& checks) {
+  const auto dtype = checks.spec().parallel().reduce_dtype();
+  if (dtype == liger::v1::DTYPE_FP16) {
+    checks.Add("parallel.reduce_dtype",
+               "DTYPE_FP16 overflows in sums of gradients; use FP32 or BF16");
+  }
+}
+
+// What the contract has a place for and this version does not do.
+void RefuseWhatIsToCome(Checks& checks) {
+  const auto& parallel = checks.spec().parallel();
+  const std::string why = "is not available in this version; ";
+  if (checks.spec().resources().count() > 1) {
+    checks.Add("resources.count", absl::StrCat(why, "use 1"));
+  }
+  if (parallel.strategy() == liger::v1::PARALLEL_STRATEGY_FSDP) {
+    checks.Add("parallel.strategy", absl::StrCat("FSDP ", why, "remove it"));
+  }
+  if (parallel.elastic()) checks.Add("parallel.elastic", absl::StrCat(why, "remove it"));
+}
+
+}  // namespace
+
+void CheckParallel(Checks& checks) {
+  CheckStrategy(checks);
+  CheckHybrid(checks);
+  CheckReduceDtype(checks);
+  RefuseWhatIsToCome(checks);
+  checks.InRanges(kRanges);
+  if (!checks.spec().resources().placement_group().empty()) {
+    checks.Add("resources.placement_group", "is not available in this version; remove it");
+  }
+}
+
+}  // namespace liger
