@@ -221,28 +221,28 @@ def compare():
         "jobs. Jobs count while they are within the range, whether or not they are over.", variables, [
             row("By experiment"),
             panel("bargauge", "Tokens a second", TOKENS, "Mean over all steps of a job, averaged over jobs.",
-                  now(by("avg", "kernels, batch_size", speed, both), "{{kernels}} batch {{batch_size}}"), **bars),
+                  now(by("avg", "kernels, point", speed, both), "{{kernels}} {{point}}"), **bars),
             panel("stat", "Tokens a second, LIGER / BASELINE", "none", "Above 1: the fused kernels are faster.",
-                  now(ratio("batch_size", speed), "batch {{batch_size}}")),
+                  now(ratio("point", speed), "{{point}}")),
             panel("bargauge", "Peak memory", "bytes", "The highest of the jobs. By kind: rss on a CPU, allocated and "
-                  "reserved on a GPU.", now(by("max", "kernels, batch_size, kind", memory, both),
-                                            "{{kernels}} batch {{batch_size}} {{kind}}"), **bars),
+                  "reserved on a GPU.", now(by("max", "kernels, point, kind", memory, both),
+                                            "{{kernels}} {{point}} {{kind}}"), **bars),
             panel("stat", "Peak memory, LIGER / BASELINE", "none", "Below 1: the fused kernels need less.",
-                  now(ratio("batch_size, kind", memory), "batch {{batch_size}} {{kind}}")),
+                  now(ratio("point, kind", memory), "{{point}} {{kind}}")),
             panel("bargauge", "Step time", "s", "Mean of the logged steps, averaged over jobs.",
-                  now(by("avg", "kernels, batch_size", "liger_job:step_seconds:mean", both),
-                      "{{kernels}} batch {{batch_size}}"), **bars),
+                  now(by("avg", "kernels, point", "liger_job:step_seconds:mean", both),
+                      "{{kernels}} {{point}}"), **bars),
             panel("bargauge", "How the jobs ended", "short", "An out-of-memory is a result, not a failure of the "
                   "experiment; such a job has no part in the averages beyond the steps that it made.",
-                  now('count by (kernels, batch_size, end) (label_join(max_over_time(liger_job:state:info{' + group +
+                  now('count by (kernels, point, end) (label_join(max_over_time(liger_job:state:info{' + group +
                       ', state=~"SUCCEEDED|FAILED|CANCELLED"}[$__range]), "end", " ", "state", "failure"))',
-                      "{{kernels}} batch {{batch_size}} {{end}}"), **bars),
+                      "{{kernels}} {{point}} {{end}}"), **bars),
             panel("timeseries", "Loss", "none", "Both settings should lie on each other.",
                   query(f"liger_job:loss:info{{{group}}}", "{{kernels}} {{job_name}}")),
             panel("timeseries", "Tokens a second over time", TOKENS, "Of the last logged step.",
                   query(f"liger_job:tokens_per_second:info{{{group}}}", "{{kernels}} {{job_name}}")),
             panel("table", "Jobs", "short", "Of the experiment, within the range.",
-                  rows("max by (experiment, job_name, kernels, batch_size, model, dataset, trainer) "
+                  rows("max by (experiment, job_name, kernels, point, model, dataset, trainer) "
                        f"(last_over_time(liger_job_info{{{group}, kernels!=\"UNSPECIFIED\"}}[$__range]))"), width=24),
             row("Two jobs"),
             panel("bargauge", "Tokens a second of A and B", TOKENS, "Mean over all steps.",

@@ -6,7 +6,9 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "common/spec/yaml_proto.h"
+#include "common/utf8.h"
 
 namespace liger::server {
 namespace {
@@ -91,6 +93,9 @@ void CheckTemplate(const liger::v1::JobSpec& job, Violations* violations) {
   if (job.labels().contains(kExperimentLabel)) {
     violations->Add("job.labels.experiment", "is the experiment's name; remove it");
   }
+  if (job.labels().contains(kPointLabel)) {
+    violations->Add("job.labels.point", "is the job's place in the grid; remove it");
+  }
 }
 
 void CheckKernels(const ExperimentSpec& spec, Violations* violations) {
@@ -151,6 +156,16 @@ void AddPoints(const ExperimentSpec& spec, Experiment* experiment) {
       value->set_value(axis.values(static_cast<int>(index / stride % axis.values_size())));
     }
   }
+}
+
+// A label's value has at most 255 characters, the mark of a cut one included.
+constexpr size_t kMaxPointLabel = 250;
+
+std::string PointLabel(const liger::v1::ExperimentPoint& point) {
+  const auto format = [](std::string* out, const liger::v1::GridValue& value) {
+    absl::StrAppend(out, value.field().substr(value.field().rfind('.') + 1), " ", value.value());
+  };
+  return ToValidUtf8(absl::StrJoin(point.values(), ", ", format).substr(0, kMaxPointLabel));
 }
 
 }  // namespace
@@ -226,6 +241,8 @@ absl::StatusOr<liger::v1::JobSpec> JobSpecOf(const Experiment& experiment,
   spec.mutable_kernels()->set_mode(job.kernels());
   spec.set_name(job.job_name());
   (*spec.mutable_labels())[kExperimentLabel] = experiment.name();
+  const std::string point = PointLabel(experiment.points(job.point()));
+  if (!point.empty()) (*spec.mutable_labels())[kPointLabel] = point;
   return spec;
 }
 

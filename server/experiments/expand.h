@@ -29,7 +29,8 @@ std::vector<liger::v1::Violation> ValidateExperiment(const liger::v1::Experiment
 liger::v1::Experiment Expand(const liger::v1::ExperimentSpec& spec, const std::string& uid);
 
 // What is submitted for that job of `experiment`: the template at the job's
-// point and kernel setting, with its name and the label `experiment`.
+// point and kernel setting, with its name and the labels `experiment` and
+// `point` (none for a grid of no axes).
 // INVALID_ARGUMENT when a value does not go into its field.
 absl::StatusOr<liger::v1::JobSpec> JobSpecOf(const liger::v1::Experiment& experiment,
                                              const liger::v1::ExperimentJob& job);
@@ -39,6 +40,8 @@ absl::StatusOr<liger::v1::JobSpec> JobSpecOf(const liger::v1::Experiment& experi
 int TurnBegin(const liger::v1::Experiment& experiment, int index);
 
 inline constexpr char kExperimentLabel[] = "experiment";
+// Where in the grid, for people: "per_device_train_batch_size 8, r 16".
+inline constexpr char kPointLabel[] = "point";
 
 }  // namespace liger::server
 

@@ -26,18 +26,25 @@ bool HasEnded(liger::v1::JobStatus::State state) {
          state == liger::v1::JobStatus::CANCELLED;
 }
 
+std::string LabelOr(const liger::v1::JobSpec& spec, const char* key, const std::string& otherwise) {
+  const auto label = spec.labels().find(key);
+  return label == spec.labels().end() ? otherwise : label->second;
+}
+
 Labels InfoLabels(const liger::v1::Job& job) {
   const liger::v1::JobSpec& spec = job.has_resolved_spec() ? job.resolved_spec() : job.spec();
-  const auto experiment = spec.labels().find("experiment");
+  const std::string batch_size = absl::StrCat(spec.training().per_device_train_batch_size());
   const std::string kernels = liger::v1::KernelMode_Name(spec.kernels().mode());
   return {{"job_name", job.name()},
           {"job_uid", job.uid()},
           {"model", spec.model().name().empty() ? spec.model().uri() : spec.model().name()},
           {"trainer", MethodName(spec)},
-          {"batch_size", absl::StrCat(spec.training().per_device_train_batch_size())},
+          {"batch_size", batch_size},
           {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},
           {"dataset", DatasetTitle(spec.dataset())},
-          {"experiment", experiment == spec.labels().end() ? "" : experiment->second}};
+          {"experiment", LabelOr(spec, "experiment", "")},
+          // What sets it apart from other jobs of one experiment, kernels aside.
+          {"point", LabelOr(spec, "point", "batch size " + batch_size)}};
 }
 
 // What failed it, "" unless it did: NAN, OOM_DEVICE, ...

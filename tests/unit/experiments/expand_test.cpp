@@ -90,6 +90,7 @@ TEST(ExpandTest, AJobIsTheTemplateAtItsPoint) {
   EXPECT_EQ(spec->training().per_device_train_batch_size(), 16);
   EXPECT_EQ(spec->kernels().mode(), experiment.jobs(3).kernels());
   EXPECT_EQ(spec->labels().at("experiment"), "grid");
+  EXPECT_EQ(spec->labels().at("point"), "per_device_train_batch_size 16");
   EXPECT_EQ(spec->model().name(), "tiny");
   EXPECT_EQ(spec->name(), experiment.jobs(3).job_name());
 }
@@ -143,9 +144,10 @@ TEST(ValidateExperimentTest, WhatTheExperimentSetsItself) {
   spec.mutable_job()->mutable_output()->set_uri("mine");
   spec.mutable_job()->mutable_kernels()->set_mode(kLiger);
   (*spec.mutable_job()->mutable_labels())["experiment"] = "mine";
+  (*spec.mutable_job()->mutable_labels())["point"] = "mine";
   const std::string fields = Fields(spec);
-  for (const char* field :
-       {"job.name", "job.output", "job.kernels.mode", "job.labels.experiment"}) {
+  for (const char* field : {"job.name", "job.output", "job.kernels.mode", "job.labels.experiment",
+                            "job.labels.point"}) {
     EXPECT_THAT(fields, HasSubstr(field));
   }
 }

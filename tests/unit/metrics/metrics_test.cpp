@@ -64,7 +64,7 @@ TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
   EXPECT_THAT(text,
               HasSubstr("liger_job_info{batch_size=\"4\",dataset=\"alpaca\",experiment=\"exp7\","
                         "job_name=\"tune\",job_uid=\"u1\",kernels=\"LIGER\","
-                        "model=\"smollm2\",trainer=\"orpo\"} 1"));
+                        "model=\"smollm2\",point=\"batch size 4\",trainer=\"orpo\"} 1"));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_total{", id, "} 1000")));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_per_second{", id, "} 88.5")));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_mean_tokens_per_second{", id, "} 80")));
