@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 namespace liger {
@@ -46,13 +47,13 @@ std::string HostOf(std::string_view address) {
   return std::string(host);
 }
 
-bool IsHostPort(const std::string& address) {
+bool IsHostPort(const std::string& address, int lowest_port = 1) {
   const size_t colon = address.rfind(':');
   if (colon == 0 || colon == address.npos) return false;
   const bool literal = address[0] == '[' && address[colon - 1] == ']';
   if (!literal && address.find_first_of(":/ ") != colon) return false;
   int port = 0;
-  return absl::SimpleAtoi(address.substr(colon + 1), &port) && port > 0 && port <= 65535;
+  return absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= lowest_port && port <= 65535;
 }
 
 bool IsLiteral(int family, const std::string& address) {
@@ -80,6 +81,15 @@ bool IsAddress(const std::string& address) {
     if (absl::StartsWith(address, "ipv6:")) return IsLiteral(AF_INET6, target);
     return IsHostPort(target);
   });
+}
+
+absl::Status CheckListenAddress(const std::string& address, const std::string& flag) {
+  if (IsUnixSocket(address) || IsHostPort(HostPorts(address)[0], /*lowest_port=*/0)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(flag, " ", address,
+                                                 " is no address to listen on: give HOST:PORT with "
+                                                 "a port from 0 (any that is free) to 65535"));
 }
 
 bool IsLoopback(const std::string& address) {

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace liger {
 
 // True for 127.0.0.0/8, ::1, localhost and Unix sockets, of an address as below or
@@ -13,6 +15,10 @@ bool IsLoopback(const std::string& address);
 // gRPC has a scheme for: "unix:/path", "unix-abstract:name", "dns:host:port" and
 // "dns://server/host:port", "ipv4:1.2.3.4:5,..." and "ipv6:[::1]:5,...".
 bool IsAddress(const std::string& address);
+
+// OK for what a server may listen on: an address as above, or with port 0. Else
+// INVALID_ARGUMENT that names `flag`.
+absl::Status CheckListenAddress(const std::string& address, const std::string& flag);
 
 }  // namespace liger
 

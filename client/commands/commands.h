@@ -46,6 +46,9 @@ struct Verb {
   const char* outputs;  // values of -o
 };
 
+// A number above 0.
+CLI::Validator Positive();
+
 Action DeclareUp(CLI::App* app);
 Action DeclareInit(CLI::App* app);
 Action DeclareSubmit(CLI::App* app);
@@ -84,8 +87,8 @@ inline constexpr Verb kVerbs[] = {
     {"workers", "List workers and their devices", DeclareWorkers, kAllOutputs},
     {"artifacts", "List what jobs have produced", DeclareArtifacts, kAllOutputs},
     {"metrics", "Print a job's logged steps", DeclareMetrics, kNoNames},
-    {"experiment", "Run jobs over a grid with and without the kernels, and report", DeclareExperiment,
-     kAllOutputs},
+    {"experiment", "Run jobs over a grid with and without the kernels, and report",
+     DeclareExperiment, kAllOutputs},
     {"compare", "Report two jobs side by side", DeclareCompare, kTableJson},
     {"version", "Print the version", DeclareVersion, kNotWide},
     {"completion", "Print a completion script for bash, zsh or fish", DeclareCompletion, kTextOnly},

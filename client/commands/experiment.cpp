@@ -232,7 +232,7 @@ Action DeclareExperiment(CLI::App* app) {
   const auto takes_timeout = [&](CLI::App* verb) {
     verb->add_option("--timeout", options->timeout_seconds, "Give up after this long")
         ->type_name("SECONDS")
-        ->check(CLI::PositiveNumber);
+        ->check(Positive());
   };
   CLI::App* submit = add("submit", "Submit an experiment", Submit);
   submit
@@ -241,7 +241,7 @@ Action DeclareExperiment(CLI::App* app) {
       ->required();
   submit->add_option("--name", options->spec.name, "Name of the experiment");
   submit->add_option("--runs", options->spec.runs, "Jobs for each point and kernel setting")
-      ->check(CLI::PositiveNumber);
+      ->check(Positive());
   submit
       ->add_option("--grid", options->spec.grids,
                    "Values of an axis: training.per_device_train_batch_size=8,16")
@@ -260,7 +260,7 @@ Action DeclareExperiment(CLI::App* app) {
   add("list", "List experiments, newest first", List)
       ->add_option("--limit", options->limit, "At most so many")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(Positive());
   CLI::App* watch = add("watch", "Follow an experiment until it ends", Watch);
   takes_name(watch);
   takes_timeout(watch);

@@ -4,8 +4,10 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/commands/commands.h"
+#include "client/errors.h"
 #include "client/format.h"
 
 namespace liger::client {
@@ -56,11 +58,17 @@ size_t Fitting(const std::vector<std::vector<std::string>>& columns, int width) 
   return columns.size();
 }
 
-void PrintMetrics(const liger::v1::QueryMetricsResponse& response, int width) {
-  std::set<std::string, MetricBefore> names;
+std::set<std::string> NamesIn(const liger::v1::QueryMetricsResponse& response) {
+  std::set<std::string> names;
   for (const auto& point : response.points()) {
     for (const auto& [name, value] : point.values()) names.insert(name);
   }
+  return names;
+}
+
+void PrintMetrics(const liger::v1::QueryMetricsResponse& response, int width) {
+  const std::set<std::string> unordered = NamesIn(response);
+  const std::set<std::string, MetricBefore> names(unordered.begin(), unordered.end());
   std::vector<std::vector<std::string>> columns = {{"STEP"}};
   for (const std::string& name : names) columns.push_back({name});
   for (const auto& point : response.points()) {
@@ -89,6 +97,21 @@ void PrintMetrics(const liger::v1::QueryMetricsResponse& response, int width) {
     std::cout << Wrap(note, width, 1) << "\n";
   }
   if (response.thinned()) std::cout << "(points were thinned out)\n";
+}
+
+// Throws CliError where a name that was asked for is in no step, while the steps have others.
+void RequireNames(Connection& connection, const liger::v1::QueryMetricsRequest& request,
+                  const liger::v1::QueryMetricsResponse& response) {
+  const std::set<std::string> found = NamesIn(response);
+  for (const std::string& name : request.names()) {
+    if (found.contains(name)) continue;
+    liger::v1::QueryMetricsRequest all = request;
+    all.clear_names();
+    const std::set<std::string> known = NamesIn(connection.Call(&Stub::QueryMetrics, all));
+    if (known.empty()) return;  // no steps yet
+    throw CliError(kInvalidInput, absl::StrCat("--names: these steps have no '", name,
+                                               "'; they have ", absl::StrJoin(known, ", ")));
+  }
 }
 
 }  // namespace
@@ -120,6 +143,7 @@ Action DeclareMetrics(CLI::App* app) {
       request.add_names(std::string(name));
     }
     const auto response = session.connection().Call(&Stub::QueryMetrics, request);
+    RequireNames(session.connection(), request, response);
     if (session.output == Output::kTable) {
       PrintMetrics(response, session.columns());
     } else {

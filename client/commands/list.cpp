@@ -56,7 +56,7 @@ Action DeclareList(CLI::App* app) {
   app->add_option("--filter", options->filter,
                   "state=RUNNING, label.team=nlp, trainer=orpo, model=..., name=prefix*; "
                   "joined by \",\" or \" AND \"");
-  app->add_option("--limit", options->limit, "Most jobs to show")->check(CLI::PositiveNumber);
+  app->add_option("--limit", options->limit, "Most jobs to show")->check(Positive());
   return [options](Session& session) {
     auto response = Fetch(*options, session.connection());
     if (session.output == Output::kName) {

@@ -90,7 +90,7 @@ Action DeclareSubmit(CLI::App* app) {
   app->add_option("--timeout", options->timeout_seconds, "With --wait: give up after this long")
       ->type_name("SECONDS")
       ->needs(wait)
-      ->check(CLI::PositiveNumber);
+      ->check(Positive());
   app->add_option("--request-id", options->request_id,
                   "Submitting twice with one id makes one job");
   return [options](Session& session) { return Submit(*options, session); };

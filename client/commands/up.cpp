@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -123,10 +124,14 @@ std::vector<std::string> WorkerCommand(const Options& options, const std::string
 void ThrowIfDead(const char* what, ChildProcess& child) {
   const std::optional<int> status = child.Poll();
   if (!status) return;
-  const bool input = WIFEXITED(*status) && WEXITSTATUS(*status) == kInvalidInput;
+  if (WIFSIGNALED(*status)) {
+    throw CliError(kError, absl::StrCat("the ", what, " was ended by signal ", WTERMSIG(*status),
+                                        " (", strsignal(WTERMSIG(*status)), "); its log is ",
+                                        child.log_file(), "; start again to go on"));
+  }
   std::string tail = child.Log();
   if (tail.size() > 2000) tail = "..." + tail.substr(tail.size() - 2000);
-  throw CliError(input ? kInvalidInput : kError,
+  throw CliError(WEXITSTATUS(*status) == kInvalidInput ? kInvalidInput : kError,
                  absl::StrCat("the ", what, " has ended; its log (", child.log_file(), ") says:\n",
                               absl::StripTrailingAsciiWhitespace(tail)));
 }

@@ -13,7 +13,7 @@ Action DeclareWatch(CLI::App* app) {
   app->add_option("job", options->job, "Name or uid")->required();
   app->add_option("--timeout", options->timeout_seconds, "Give up after this long")
       ->type_name("SECONDS")
-      ->check(CLI::PositiveNumber);
+      ->check(Positive());
   return [options](Session& session) {
     const Followed end = FollowJob(session.connection(), options->job, options->timeout_seconds,
                                    ScreenFor(session.output));

@@ -1,6 +1,7 @@
 #include "common/spec/checks.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -84,7 +85,8 @@ void Checks::InRange(const Range& range) {
   const bool above = range.low_open ? value > range.low : value >= range.low;
   const bool below = range.high_open ? value < range.high : value <= range.high;
   if (above && below) return;  // also false for NaN
-  Add(range.field, absl::StrCat(value, " is out of range; it must ", DescribeRange(range)));
+  const char* finite = std::isinf(value) ? "be finite and " : "";
+  Add(range.field, absl::StrCat(value, " is out of range; it must ", finite, DescribeRange(range)));
 }
 
 }  // namespace liger

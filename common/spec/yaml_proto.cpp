@@ -315,7 +315,12 @@ std::vector<Violation> ParseYaml(std::string_view text, const std::string& file_
                                  Message* message) {
   Reader reader(file_name);
   try {
-    reader.ReadMessage(YAML::Load(std::string(text)), "", message, 0);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    reader.ReadMessage(documents.empty() ? YAML::Node() : documents[0], "", message, 0);
+    if (documents.size() > 1) {
+      reader.AddViolation(documents[1].Mark(), "",
+                          "a second document begins here; one file holds one, put it into its own");
+    }
   } catch (const YAML::Exception& error) {
     reader.AddViolation(error.mark, "", absl::StrCat("is not valid YAML: ", error.msg));
   }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/address.h"
 #include "common/file.h"
 #include "google/protobuf/struct.pb.h"
 #include "google/protobuf/util/json_util.h"
@@ -25,7 +26,14 @@ constexpr absl::Duration kShutdownGrace = absl::Milliseconds(700);
 absl::Status CoordinatorOptions::Validate() const {
   if (data_dir.empty()) return absl::InvalidArgumentError("--data-dir must be set");
   if (absl::Status status = lease.Validate(); !status.ok()) return status;
+  if (absl::Status status = CheckListenAddress(listen, "--listen"); !status.ok()) return status;
+  if (absl::Status status = CheckListenAddress(worker_listen, "--worker-listen"); !status.ok()) {
+    return status;
+  }
   if (metrics_listen.empty()) return absl::OkStatus();
+  if (absl::Status status = CheckListenAddress(metrics_listen, "--metrics-listen"); !status.ok()) {
+    return status;
+  }
   return CheckPlaintextAddress(metrics_listen, security.insecure);
 }
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/address.h"
 #include "prometheus/text_serializer.h"
 #include "worker/agent/devices.h"
 #include "worker/agent/log.h"
@@ -65,6 +66,9 @@ absl::StatusOr<std::unique_ptr<AgentMetrics>> AgentMetrics::Create(const Options
   std::unique_ptr<AgentMetrics> metrics(new AgentMetrics(identity, nvml));
   if (options.metrics_listen.empty()) return metrics;
   AgentMetrics* self = metrics.get();
+  if (absl::Status s = CheckListenAddress(options.metrics_listen, "--metrics-listen"); !s.ok()) {
+    return s;
+  }
   auto server = HttpServer::Start(options.metrics_listen,
                                   {{"/metrics$", [self] { return self->Scrape(); }},
                                    {"/healthz$", [] { return HttpResponse{.body = "ok\n"}; }},

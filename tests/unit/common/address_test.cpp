@@ -35,5 +35,17 @@ TEST(IsAddressTest, WantsHostAndPort) {
   }
 }
 
+TEST(CheckListenAddressTest, PortsFromZeroTo65535) {
+  for (const char* address :
+       {"127.0.0.1:0", "[::]:65535", "localhost:80", "unix:/tmp/x", "ipv4:10.0.0.1:0"}) {
+    EXPECT_TRUE(CheckListenAddress(address, "--listen").ok()) << address;
+  }
+  for (const char* address : {"", "foo", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:", ":80"}) {
+    const absl::Status status = CheckListenAddress(address, "--listen");
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << address;
+    EXPECT_NE(std::string(status.message()).find("--listen"), std::string::npos);
+  }
+}
+
 }  // namespace
 }  // namespace liger

@@ -19,7 +19,7 @@ class Tokenizer;
 
 struct LoadOptions {
   // The job's method; decides between sequences and pairs and how a row is
-  // tokenised. KTO is refused (CONFIG): its rows are not implemented yet.
+  // tokenised.
   liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft;
   // SFT: unset takes TRL's default, true for prompt/completion rows only.
   std::optional<bool> completion_only_loss;

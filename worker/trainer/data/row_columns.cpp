@@ -88,7 +88,8 @@ bool RowColumns::Has(const std::string& column) const {
 
 const ordered_json& RowColumns::At(const std::string& column) const {
   if (!Has(column)) {
-    throw Fail(column, "the column is missing; the row has: " + Names(),
+    const std::string why = row_.contains(column) ? "is null" : "the column is missing";
+    throw Fail(column, why + "; the row has: " + Names(),
                "Every row needs this column. If the file is of another format, set "
                "dataset.format.");
   }
