@@ -163,7 +163,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadRow{R"({"foo": 1, "bar": 2})", kS, "", "its columns (foo, bar)"},
         BadRow{R"({"instruction": "i"})", kS, "output", "the column is missing"},
-        BadRow{R"({"instruction": "i", "output": null})", kS, "output", "the column is missing"},
+        BadRow{R"({"instruction": "i", "output": null})", kS, "output", "is null"},
         BadRow{R"({"instruction": "i", "output": 3})", kS, "output",
                "must be a string, not an integer"},
         BadRow{R"({"instruction": "i", "output": "o", "history": [["a"]]})", kS, "history",
