@@ -45,6 +45,9 @@ std::vector<std::map<std::string, std::string>> TrainerEnvironments(
     env["CUDA_VISIBLE_DEVICES"] = absl::StrJoin(gpus, ",");
     // What the host's owner set for the agent wins.
     env.try_emplace("OMP_NUM_THREADS", absl::StrCat(ledger.ThreadsPerRank()));
+    // libgomp's idle threads spin for milliseconds by default, and on a machine that is shared take
+    // processors from the threads that they wait for. None at all makes each op wake them.
+    if (!env.contains("OMP_WAIT_POLICY")) env.try_emplace("GOMP_SPINCOUNT", "20000");
     // A CPU trainer's tensors lie on the heap: huge pages save it page faults.
     if (gpus.empty()) env.try_emplace("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
     env[kMarkVariable] = mark;

@@ -143,6 +143,11 @@ TEST_F(ReservationsTest, TheEnvironmentIsTorchrunsWithGpusByUuid) {
       TrainerEnvironments({{"OMP_NUM_THREADS", "3"}}, MakePrepare("a"), master, ledger_, "/mark")[0]
           .at("OMP_NUM_THREADS"),
       "3");
+  EXPECT_EQ(envs[0].count("GOMP_SPINCOUNT"), 1u);
+  EXPECT_EQ(TrainerEnvironments({{"OMP_WAIT_POLICY", "active"}}, MakePrepare("a"), master, ledger_,
+                                "/mark")[0]
+                .count("GOMP_SPINCOUNT"),
+            0u);
   EXPECT_EQ(envs[0].count("GLIBC_TUNABLES"), 0u) << "the heap of a GPU's trainer is small";
 }
 
