@@ -32,6 +32,13 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields("{model: m, sft: , name: Not_Ok}"), ElementsAre("name"));
   EXPECT_THAT(Fields("{model: m, sft: , priority: 3}"), ElementsAre("priority"));
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}}"), ElementsAre("resources.count"));
+  for (const char* parallel : {"strategy: DDP", "strategy: FSDP"}) {
+    EXPECT_THAT(Fields(std::string("{model: m, sft: , parallel: {") + parallel + "}}"),
+                ElementsAre("parallel.strategy"));
+  }
+  EXPECT_THAT(Fields("{model: m, sft: , parallel: {strategy: SINGLE}}"), IsEmpty());
+  EXPECT_THAT(Fields("{model: m, sft: , parallel: {reduce_dtype: BF16}}"),
+              ElementsAre("parallel.reduce_dtype"));
   EXPECT_THAT(Fields("{model: m, sft: , training: {lr_scheduler_type: cosin}}"),
               ElementsAre("training.lr_scheduler_type"));
   EXPECT_THAT(Fields("{model: m, sft: , training: {compute_dtype: fp16}}"),
