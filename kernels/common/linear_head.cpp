@@ -144,7 +144,7 @@ LogitsStats LinearHeadGradients::ReduceAndAdd(int64_t begin, at::Tensor& logits,
     AddChunk(begin, logits, out.logsumexp, target, factor);
     return out;
   }
-  LogitsStats out = CrossEntropyInPlace(logits, target, factor, kNoIgnoreIndex, stats);
+  LogitsStats out = CrossEntropyAndGrad(logits, target, factor, kNoIgnoreIndex, stats, logits);
   AddProducts(begin, logits);
   return out;
 }
