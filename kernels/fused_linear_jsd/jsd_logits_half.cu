@@ -21,10 +21,10 @@ enum class Form { kForward, kReverse, kMixed };
 // log2 of softmax(z / temperature) plus a constant: z * factor - base - rest.
 struct Log2Prob {
   float factor, base, rest;
-  [[maybe_unused]] __device__ __forceinline__ float operator()(float z) const {
-    return fmaf(z, factor, -base) - rest;
-  }
 };
+[[maybe_unused]] __device__ __forceinline__ float At(const Log2Prob& log, float z) {
+  return fmaf(z, log.factor, -log.base) - log.rest;
+}
 
 [[maybe_unused]] __device__ __forceinline__ float Exp2(float x) {
   float e;
@@ -176,7 +176,7 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
       Unpack(t[i], b);
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
-        const Share share = term(log_q(a[j]), log_p(b[j]));
+        const Share share = term(At(log_q, a[j]), At(log_p, b[j]));
         loss += share.loss;
         slope += share.slope;
       }
@@ -209,7 +209,7 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
       Unpack(t[i], b);
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
-        const Share share = term(log_q(a[j]), log_p(b[j]));
+        const Share share = term(At(log_q, a[j]), At(log_p, b[j]));
         a[j] = fmaf(share.slope, unit, share.q * minus_slopes);
       }
       Store<VEC>(to + i * kStep, Packed<T>(a));
