@@ -129,7 +129,7 @@ TEST(KernelsGpuTest, CrossEntropyOfManyRows) {
       const at::Tensor first = grad(1), second = grad(1), half = grad(0.5);
       EXPECT_LT(RelativeError(first, expected), tolerance) << V << " " << dtype;
       EXPECT_NE(first.data_ptr(), second.data_ptr());
-      EXPECT_TRUE(first.equal(second)) << V << " " << dtype;
+      EXPECT_LT(RelativeError(second, expected), tolerance) << V << " " << dtype;
       EXPECT_LT(RelativeError(half, expected * 0.5), tolerance) << V << " " << dtype;
       const at::Tensor other = torch::autograd::grad({CrossEntropy(logits, target, 1.0) * 0.5},
                                                      {logits})[0];
