@@ -38,6 +38,11 @@ class LinearHead {
   LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
              const std::optional<at::Tensor>& bias_V, const std::optional<at::Tensor>& valid_T);
 
+  // Of the tokens at rows_M, in their order, each at most once. Throws on a CPU target among them
+  // that is out of range.
+  static LinearHead OfRows(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
+                           const at::Tensor& target_T, const at::Tensor& rows_M);
+
   int64_t num_valid() const { return hidden_MH_.size(0); }
 
   // Calls fn(begin, logits_CV, target_C) for consecutive chunks of valid tokens
@@ -46,6 +51,10 @@ class LinearHead {
   using ChunkFn =
       std::function<void(int64_t begin, at::Tensor& logits_CV, const at::Tensor& target_C)>;
   void ForEachChunk(const ChunkFn& fn) const;
+  // The same of one chunk, of at most MostGroupRows(): a little more than ForEachChunk's have,
+  // because groups of tokens seldom fill them.
+  void ForChunk(int64_t begin, int64_t rows, const ChunkFn& fn) const;
+  int64_t MostGroupRows() const;
 
   // value_M(...) of the valid tokens -> [T, ...], zero at ignored ones.
   at::Tensor ToAllTokens(const at::Tensor& value_M) const;
@@ -55,15 +64,22 @@ class LinearHead {
  protected:
   friend class LinearHeadGradients;
   int64_t ChunkRows() const;
+  int64_t RowsIn(int64_t gpu_bytes) const;
+  void RunChunk(int64_t begin, at::Tensor logits_CV, const ChunkFn& fn) const;
   void KeepRows(const at::Tensor& rows);
 
   at::Tensor weight_VH_;
   std::optional<at::Tensor> bias_V_;
   int64_t num_tokens_;
-  at::Tensor rows_M_;  // undefined when every token is valid
+  at::Tensor rows_M_;  // undefined when every token is valid, in its place
   at::Tensor hidden_MH_;
-  at::Tensor target_M_;  // or undefined
+  at::Tensor target_M_;        // or undefined
+  mutable at::Tensor buffer_;  // of ForChunk's logits
 };
+
+// ReduceLogits of what `map` makes of the logits; no row is ignored.
+LogitsStats ReduceHeadLogits(const at::Tensor& logits_CV, const at::Tensor& target_C,
+                             const HeadMap& map, bool token_stats);
 
 // Sums gradients of the head over chunks of d loss / d logits.
 class LinearHeadGradients {

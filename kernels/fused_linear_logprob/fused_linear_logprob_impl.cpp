@@ -33,20 +33,6 @@ void CheckBackward(const at::Tensor& grad_logp, const at::Tensor& hidden, const 
   CheckSameDevice(lse_arg, hidden_arg);
 }
 
-// Of z as the head's options map it.
-LogitsStats Reduce(const at::Tensor& logits, const at::Tensor& target, const HeadMap& map,
-                   bool token_stats) {
-  if (map.identity()) return ReduceLogits(logits, target, kNoIgnoreIndex, token_stats);
-  const LogitsSums sums =
-      SumLogits(logits, target, map.ToLogitsOptions(kNoIgnoreIndex, token_stats));
-  return {.logsumexp = sums.logsumexp,
-          .logp = sums.logp,
-          .entropy = sums.entropy,
-          .log_sum_sq = sums.log_sum_sq,
-          .mean_logit = sums.mean_logit,
-          .is_top1 = sums.is_top1};
-}
-
 void CheckOptions(const at::Tensor& hidden, const HeadOptions& options) {
   CheckHeadMap(kOp, options.map);
   CheckValidRows(kOp, options.valid_rows_M, hidden);
@@ -93,7 +79,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   const at::Tensor mean_logit = at::empty({S}, options), is_top1 = at::empty({S}, options);
   head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor& y) {
     const int64_t C = logits.size(0);
-    const LogitsStats stats = Reduce(logits, y, head_options.map, token_stats);
+    const LogitsStats stats = ReduceHeadLogits(logits, y, head_options.map, token_stats);
     const auto store = [&](const at::Tensor& all, const at::Tensor& chunk) {
       all.narrow(0, begin, C).copy_(chunk);
     };
