@@ -154,12 +154,14 @@ LogitsStats ReduceHeadLogits(const at::Tensor& logits, const at::Tensor& target,
 LinearHeadGradients::LinearHeadGradients(const LinearHead& head, bool need_hidden,
                                          std::optional<at::Tensor> grad_weight_VH,
                                          std::optional<at::Tensor> grad_bias_V, double scale,
-                                         at::ScalarType hidden_dtype)
+                                         at::ScalarType hidden_dtype, bool new_weight)
     : head_(head),
       grad_weight_VH_(std::move(grad_weight_VH)),
+      overwrites_weight_(new_weight && head.hidden_MH_.is_cuda() && head.num_valid() > 0),
       grad_bias_V_(std::move(grad_bias_V)),
       factor_(head.hidden_MH_.is_cuda() ? 1 : scale),
       alpha_(head.hidden_MH_.is_cuda() ? scale : 1) {
+  if (new_weight && !overwrites_weight_ && grad_weight_VH_.has_value()) grad_weight_VH_->zero_();
   if (!need_hidden) return;
   const at::Tensor& hidden = head.hidden_MH_;
   const bool given = hidden_dtype != at::ScalarType::Undefined;
@@ -244,7 +246,8 @@ void LinearHeadGradients::AddWideProducts(int64_t begin, const at::Tensor& dz, a
 void LinearHeadGradients::AddProducts(int64_t begin, const at::Tensor& dz) {
   const int64_t C = dz.size(0);
   if (grad_weight_VH_.has_value()) {
-    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, C), *grad_weight_VH_, alpha_);
+    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, C), *grad_weight_VH_, alpha_,
+                 std::exchange(overwrites_weight_, false));
   }
   if (grad_bias_V_.has_value()) {
     grad_bias_V_->add_(dz.sum(0, false, ComputeDtype(dz)), alpha_);

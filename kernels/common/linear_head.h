@@ -84,14 +84,16 @@ LogitsStats ReduceHeadLogits(const at::Tensor& logits_CV, const at::Tensor& targ
 // Sums gradients of the head over chunks of d loss / d logits.
 class LinearHeadGradients {
  public:
-  // Any of them may be left out. grad_weight and grad_bias are added into. All are multiplied
+  // Any of them may be left out. grad_weight and grad_bias are added into; `new_weight`: what
+  // grad_weight holds does not count, as that of at::empty. All are multiplied
   // by `scale`: on a GPU in the products' accumulators, because 16-bit gradients of logits times
   // one over the tokens of a step would lose digits (float16 would lose all of them).
   // hidden_dtype: of the hidden's gradient, left out: hidden's; float32 on a GPU only.
   LinearHeadGradients(const LinearHead& head, bool need_hidden,
                       std::optional<at::Tensor> grad_weight_VH,
                       std::optional<at::Tensor> grad_bias_V, double scale = 1,
-                      at::ScalarType hidden_dtype = at::ScalarType::Undefined);
+                      at::ScalarType hidden_dtype = at::ScalarType::Undefined,
+                      bool new_weight = false);
 
   // ReduceLogits of a chunk; its gradient through the products, too, if any() is needed.
   // weight_C: of each row's loss, in the compute dtype; undefined: all 1.
@@ -130,6 +132,7 @@ class LinearHeadGradients {
   const LinearHead& head_;
   at::Tensor grad_hidden_MH_;
   std::optional<at::Tensor> grad_weight_VH_;
+  bool overwrites_weight_;  // the first product does
   std::optional<at::Tensor> grad_bias_V_;
   double factor_;  // of the logits' gradient
   double alpha_;   // of the products

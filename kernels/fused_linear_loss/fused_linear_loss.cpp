@@ -170,10 +170,11 @@ variable_list Run(const at::Tensor& hidden, const at::Tensor& weight, const at::
   const bool buffer = options.grad_weight_VH.has_value();
   std::optional<at::Tensor> grad_weight;
   if (needs.weight) {
-    grad_weight = buffer ? *options.grad_weight_VH : at::zeros(weight.sizes(), compute);
+    grad_weight = buffer ? *options.grad_weight_VH : at::empty(weight.sizes(), compute);
   }
   LinearHeadGradients gradients(head, needs.hidden, grad_weight, std::nullopt, /*scale=*/1,
-                                buffer ? hidden.scalar_type() : KeptGradientDtype(hidden));
+                                buffer ? hidden.scalar_type() : KeptGradientDtype(hidden),
+                                /*new_weight=*/!buffer);
   const Kept kept(head.num_valid(), compute, options.token_stats);
   Pass pass(head, gradients, {options.softcap, options.temperature}, options.token_stats, kept);
   at::Tensor sum = at::zeros({}, compute.dtype(at::kDouble));
