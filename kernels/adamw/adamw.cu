@@ -89,29 +89,6 @@ __device__ __forceinline__ float RoundStochastically(float x, unsigned random16)
   return __uint_as_float((__float_as_uint(x) + random16) & 0xffff0000u);
 }
 
-// The step of one element. kFast: root and quotient within 2 units in the last place of float32,
-// which the rounding to 16 bits hides, at a third of the instructions.
-template <bool kFast>
-__device__ __forceinline__ void Step(const AdamWScalars& c, float decay, float g, float& m, float& v,
-                                     float& p) {
-  m += c.one_minus_beta1 * (g - m);
-  v = c.beta2 * v + c.one_minus_beta2 * g * g;
-  float root;
-  if constexpr (kFast) {
-    asm("sqrt.approx.f32 %0, %1;" : "=f"(root) : "f"(v));
-  } else {
-    root = sqrtf(v);
-  }
-  const float denominator = root * c.inv_sqrt_bias2 + c.epsilon;
-  if constexpr (kFast) {
-    float quotient;
-    asm("div.approx.f32 %0, %1, %2;" : "=f"(quotient) : "f"(c.step_size * m), "f"(denominator));
-    p = p * decay - quotient;
-  } else {
-    p = p * decay - c.step_size * m / denominator;
-  }
-}
-
 __global__ void __launch_bounds__(kThreads, 4)
     StepKernel(const AdamWTensor* __restrict__ tensors, int count, AdamWConstants constants) {
   const float grad_scale = constants.grad_scale == nullptr ? 1.0f : *constants.grad_scale;
@@ -134,8 +111,6 @@ __global__ void __launch_bounds__(kThreads, 4)
   const bool all_aligned = aligned(t.param) && aligned(t.compute) && aligned(t.grad) &&
                            aligned(t.exp_avg) && aligned(t.exp_avg_sq);
   const bool random_param = constants.stochastic && t.param_dtype == Dtype::kBfloat16;
-  const bool fast = t.param_dtype != Dtype::kFloat && t.state_dtype != Dtype::kFloat &&
-                    (t.compute == nullptr || t.compute_dtype != Dtype::kFloat);
   const bool random_state = constants.stochastic && t.state_dtype == Dtype::kBfloat16;
   // Elements more than 2^32 apart, and the tensors and steps, have keys of their own.
   const uint32_t key =
@@ -147,20 +122,15 @@ __global__ void __launch_bounds__(kThreads, 4)
     Values m = Read(t.exp_avg, t.state_dtype, i, t.n, whole);
     Values v = Read(t.exp_avg_sq, t.state_dtype, i, t.n, whole);
     Values p = Read(t.param, t.param_dtype, i, t.n, whole);
-    if (fast) {
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        Step<true>(c, t.decay, g.v[j] * grad_scale, m.v[j], v.v[j], p.v[j]);
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        Step<false>(c, t.decay, g.v[j] * grad_scale, m.v[j], v.v[j], p.v[j]);
-      }
-    }
-    const Values exact = p;
+    Values exact;
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j) {
+      const float gj = g.v[j] * grad_scale;
+      m.v[j] += c.one_minus_beta1 * (gj - m.v[j]);
+      v.v[j] = c.beta2 * v.v[j] + c.one_minus_beta2 * gj * gj;
+      const float denominator = sqrtf(v.v[j]) * c.inv_sqrt_bias2 + c.epsilon;
+      p.v[j] = p.v[j] * t.decay - c.step_size * m.v[j] / denominator;
+      exact.v[j] = p.v[j];
       if (random_param || random_state) {
         const uint32_t bits = RandomBits(static_cast<uint32_t>(i + j) ^ key);
         if (random_param) p.v[j] = RoundStochastically(p.v[j], bits & 0xffff);
