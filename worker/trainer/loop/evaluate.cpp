@@ -1,9 +1,11 @@
 #include "worker/trainer/loop/evaluate.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "worker/trainer/loop/rank_sums.h"
 #include "worker/trainer/models/evaluation_mode.h"
 
 namespace liger::trainer {
@@ -18,17 +20,22 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
   for (const Batch& batch : batches) {
     stop.Check();
     const StepCounts counts = objective.Count(batch);
-    if (counts.rows == 0) continue;
-    sums.Add(objective.Forward(model, batch, {counts.loss_tokens, counts.rows}).metrics);
+    const StepContext context = {.loss_tokens = counts.loss_tokens,
+                                 .rows = counts.rows,
+                                 .sum_across_ranks = SumInForward(strategy)};
+    if (counts.rows == 0) {
+      objective.ForwardNothing(model, context);
+    } else {
+      sums.Add(objective.Forward(model, batch, context).metrics);
+    }
   }
-  if (strategy.rank().world_size > 1) {
-    at::Tensor packed = sums.Pack();
-    strategy.SumAcrossRanks(packed);
-    sums.Unpack(packed);
-  }
+  SumMetrics(strategy, model.device(), sums);
   std::map<std::string, double> values;
   for (const auto& [name, mean] : sums.Means()) values["eval_" + name] = mean;
-  values["eval_runtime"] = absl::ToDoubleSeconds(absl::Now() - start);
+  // That of the slowest rank; all of them must see the same values, by which they may decide.
+  const at::Tensor seconds = at::tensor({absl::ToDoubleSeconds(absl::Now() - start)}, at::kDouble);
+  strategy.MaxAcrossRanks(seconds, "the evaluation's time");
+  values["eval_runtime"] = seconds.item<double>();
   return values;
 }
 
