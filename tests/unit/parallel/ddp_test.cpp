@@ -14,6 +14,7 @@
 #include "worker/trainer/data/sampler.h"
 #include "worker/trainer/loop/evaluate.h"
 #include "worker/trainer/loop/lora_setup.h"
+#include "worker/trainer/loop/model_setup.h"
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/models/activation_checkpoint.h"
 #include "worker/trainer/models/registry.h"

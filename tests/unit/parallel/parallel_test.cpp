@@ -98,10 +98,11 @@ TEST_F(ParallelTest, ARunGoesOnOnAnotherNumberOfRanks) {
                    ", max_steps: 6, save_steps: 3, save_total_limit: 2"));
   ExpectSameRun("part", "whole");
   const std::string from =
-      ", max_steps: 6, resume_from_checkpoint: " + job_.Path("part-checkpoints/checkpoint-3");
+      ", max_steps: 6, resume_from_checkpoint: " + job_.Path("part.checkpoints/checkpoint-3");
   Run(2, Arguments("dpo", "pairs.jsonl", 2, "same", from));
-  EXPECT_EQ(ReadAll(job_.Path("same/model.safetensors")),
-            ReadAll(job_.Path("part/model.safetensors")));
+  EXPECT_TRUE(ReadAll(job_.Path("same/model.safetensors")) ==
+              ReadAll(job_.Path("part/model.safetensors")))
+      << "on as many ranks a run goes on to the last bit";
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "other", from));
   ExpectSameRun("other", "whole");
 }

@@ -54,7 +54,7 @@ TEST_F(RankFaultsTest, AKilledRank0IsNamed) {
 TEST_F(RankFaultsTest, ARankThatIsHeldUpIsNamed) {
   Start({{"LIGER_PEER_TIMEOUT", "4"}});
   processes_->Signal(1, SIGSTOP);
-  EXPECT_EQ(processes_->Wait(absl::Seconds(30))[0], kExitFailed);
+  EXPECT_EQ(processes_->WaitFor(0, absl::Seconds(30)), kExitFailed);
   EXPECT_THAT(processes_->Output(0), AllOf(HasSubstr("rank 1 is lost: it has given no sign of life"),
                                            HasSubstr("while rank 0 waited for")));
 }

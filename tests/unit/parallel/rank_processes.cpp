@@ -63,21 +63,27 @@ RankProcesses::~RankProcesses() {
   }
 }
 
+int RankProcesses::WaitFor(int rank, absl::Duration limit) {
+  const absl::Time end = absl::Now() + limit;
+  Child& child = children_.at(rank);
+  while (!child.status) {
+    int status = 0;
+    if (waitpid(child.pid, &status, WNOHANG) == child.pid) {
+      child.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    } else if (absl::Now() > end) {
+      return -1000;
+    } else {
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+  }
+  return *child.status;
+}
+
 std::vector<int> RankProcesses::Wait(absl::Duration limit) {
   const absl::Time end = absl::Now() + limit;
   std::vector<int> codes;
-  for (Child& child : children_) {
-    while (!child.status) {
-      int status = 0;
-      if (waitpid(child.pid, &status, WNOHANG) == child.pid) {
-        child.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-      } else if (absl::Now() > end) {
-        break;
-      } else {
-        absl::SleepFor(absl::Milliseconds(10));
-      }
-    }
-    codes.push_back(child.status.value_or(-1000));
+  for (size_t rank = 0; rank < children_.size(); ++rank) {
+    codes.push_back(WaitFor(static_cast<int>(rank), end - absl::Now()));
   }
   return codes;
 }

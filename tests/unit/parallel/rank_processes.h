@@ -25,6 +25,7 @@ class RankProcesses {
   // Exit codes by rank, -signal for one that was killed; -1000 for one that still runs at the
   // limit.
   std::vector<int> Wait(absl::Duration limit);
+  int WaitFor(int rank, absl::Duration limit);
   void Signal(int rank, int signal) const;
   std::string Output(int rank) const;
   // Waits until that rank has written `text`; false at the limit.
