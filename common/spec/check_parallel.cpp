@@ -58,15 +58,8 @@ void CheckReduceDtype(Checks& checks) {
 void RefuseWhatIsToCome(Checks& checks) {
   const auto& parallel = checks.spec().parallel();
   const std::string why = "is not available in this version; ";
-  if (checks.spec().resources().count() > 1) {
-    checks.Add("resources.count", absl::StrCat(why, "use 1"));
-  }
-  if (parallel.strategy() == liger::v1::PARALLEL_STRATEGY_DDP ||
-      parallel.strategy() == liger::v1::PARALLEL_STRATEGY_FSDP) {
-    checks.Add("parallel.strategy", absl::StrCat("of several devices ", why, "remove it"));
-  }
-  if (parallel.reduce_dtype() != liger::v1::DTYPE_UNSPECIFIED) {
-    checks.Add("parallel.reduce_dtype", absl::StrCat(why, "remove it"));
+  if (parallel.strategy() == liger::v1::PARALLEL_STRATEGY_FSDP) {
+    checks.Add("parallel.strategy", absl::StrCat("FSDP ", why, "use DDP"));
   }
   if (parallel.elastic()) checks.Add("parallel.elastic", absl::StrCat(why, "remove it"));
 }

@@ -58,14 +58,15 @@ Request ReadRequest(const Arguments& arguments) {
 }
 
 int RunJob(const Arguments& arguments) {
-  Console console(std::cout);
+  const RankInfo rank = RankInfo::FromEnvironment();
+  Console console(std::cout, rank.rank == 0 ? "" : "rank " + std::to_string(rank.rank) + ": ");
   std::vector<EventSink*> sinks = {&console};
   std::optional<EventFile> events;
   if (const int fd = DescriptorFromEnvironment("LIGER_EVENTS_FD"); fd >= 0) {
-    events.emplace(fd, RankInfo::FromEnvironment().rank);
+    events.emplace(fd, rank.rank);
     sinks.push_back(&*events);
   }
-  Reporter reporter(sinks);
+  Reporter reporter(sinks, /*leads=*/rank.rank == 0);
   StopFlag stop;
   CheckpointRequests checkpoints;
   Request request;

@@ -31,13 +31,16 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields("{sft: }"), ElementsAre("model"));
   EXPECT_THAT(Fields("{model: m, sft: , name: Not_Ok}"), ElementsAre("name"));
   EXPECT_THAT(Fields("{model: m, sft: , priority: 3}"), ElementsAre("priority"));
-  EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}}"), ElementsAre("resources.count"));
-  for (const char* parallel : {"strategy: DDP", "strategy: FSDP"}) {
-    EXPECT_THAT(Fields(std::string("{model: m, sft: , parallel: {") + parallel + "}}"),
-                ElementsAre("parallel.strategy"));
+  EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2000}}"),
+              ElementsAre("resources.count"));
+  EXPECT_THAT(Fields("{model: m, sft: , parallel: {strategy: FSDP}}"),
+              ElementsAre("parallel.strategy"));
+  for (const char* parallel : {"strategy: DDP", "strategy: SINGLE", "reduce_dtype: BF16"}) {
+    EXPECT_THAT(Fields(std::string("{model: m, sft: , parallel: {") + parallel + "}}"), IsEmpty());
   }
-  EXPECT_THAT(Fields("{model: m, sft: , parallel: {strategy: SINGLE}}"), IsEmpty());
-  EXPECT_THAT(Fields("{model: m, sft: , parallel: {reduce_dtype: BF16}}"),
+  EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}, parallel: {strategy: SINGLE}}"),
+              ElementsAre("parallel.strategy"));
+  EXPECT_THAT(Fields("{model: m, sft: , parallel: {reduce_dtype: FP16}}"),
               ElementsAre("parallel.reduce_dtype"));
   EXPECT_THAT(Fields("{model: m, sft: , training: {lr_scheduler_type: cosin}}"),
               ElementsAre("training.lr_scheduler_type"));

@@ -14,7 +14,8 @@ namespace {
 class RankTest : public testing::Test {
  protected:
   void TearDown() override {
-    for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}) {
+    for (const char* name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT",
+                             "LOCAL_WORLD_SIZE"}) {
       unsetenv(name);
     }
   }
@@ -24,7 +25,7 @@ TEST_F(RankTest, DefaultIsARunOfOne) {
   const RankInfo info = RankInfo::FromEnvironment();
   EXPECT_EQ(info.rank, 0);
   EXPECT_EQ(info.world_size, 1);
-  EXPECT_EQ(MakeStrategy(info)->rank().world_size, 1);
+  EXPECT_EQ(MakeStrategy(info, {})->rank().world_size, 1);
 }
 
 TEST_F(RankTest, ReadsTorchrunsNames) {
@@ -33,11 +34,13 @@ TEST_F(RankTest, ReadsTorchrunsNames) {
   setenv("LOCAL_RANK", "1", 1);
   setenv("MASTER_ADDR", "10.0.0.1", 1);
   setenv("MASTER_PORT", "2345", 1);
+  setenv("LOCAL_WORLD_SIZE", "2", 1);
   const RankInfo info = RankInfo::FromEnvironment();
   EXPECT_EQ(info.rank, 3);
   EXPECT_EQ(info.local_rank, 1);
   EXPECT_EQ(info.master_addr, "10.0.0.1");
   EXPECT_EQ(info.master_port, 2345);
+  EXPECT_EQ(info.local_world_size, 2);
 }
 
 TEST_F(RankTest, RefusesWhatIsNoNumberOrContradicts) {

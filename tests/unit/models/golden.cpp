@@ -109,7 +109,7 @@ Trainee::Trainee(Objective& objective, CausalLM& model, const AdamWOptions& opti
                  const PrecisionPlan& precision)
     : parameters_(NamedLeaves(model), precision),
       optimizer_(parameters_, options, precision, /*seed=*/0),
-      strategy_(MakeStrategy(RankInfo())),
+      strategy_(MakeSingle()),
       parts_{model, objective, parameters_, optimizer_, *strategy_, stop_} {}
 
 StepResult Trainee::Step(const std::vector<Batch>& micro_batches, double learning_rate,

@@ -91,6 +91,12 @@ std::vector<Example> Mismatched(const std::vector<const Example*>& rows,
 }  // namespace
 
 Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
+  return MakeShare(set, rows, 0, std::ssize(rows));
+}
+
+Batch MakeShare(const ExampleSet& set, std::span<const int64_t> all_rows, int64_t begin,
+                int64_t end) {
+  const std::span<const int64_t> rows = all_rows.subspan(begin, end - begin);
   const std::vector<const Example*> sequences = InBatchOrder(set, rows);
   Batch batch = Concatenate(sequences, static_cast<int64_t>(rows.size()));
   if (set.kind == RowKind::kSequence) return batch;
@@ -103,14 +109,14 @@ Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
   batch.desirable_R = at::empty({batch.num_rows}, at::kBool);
   bool* desirable = batch.desirable_R.data_ptr<bool>();
   for (const int64_t row : rows) *desirable++ = set.desirable.at(row) != 0;
-  std::vector<int64_t> other_rows(rows.begin(), rows.end());
-  if (!rows.empty()) std::rotate(other_rows.begin(), other_rows.end() - 1, other_rows.end());
-  // A batch of one has no row before it, the data set has.
-  if (rows.size() == 1) other_rows[0] = (rows[0] + set.num_rows() - 1) % set.num_rows();
   std::vector<const Example*> others;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    others.push_back(&set.sequences.at(other_rows[i]));
-    batch.answers.push_back({rows[i], other_rows[i]});
+  const int64_t n = std::ssize(all_rows);
+  for (int64_t i = begin; i < end; ++i) {
+    // A micro-batch of one has no row before it, the data set has.
+    const int64_t other = n == 1 ? (all_rows[0] + set.num_rows() - 1) % set.num_rows()
+                                 : all_rows[(i + n - 1) % n];
+    others.push_back(&set.sequences.at(other));
+    batch.answers.push_back({all_rows[i], other});
   }
   const std::vector<Example> mismatched = Mismatched(sequences, others, set.max_length);
   std::vector<const Example*> pointers;

@@ -13,13 +13,15 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Rows [begin, end) of `order` that rank takes of the global batch at `row`.
-std::span<const int64_t> RankShare(const std::vector<int64_t>& order, int64_t row,
-                                   int64_t rows_per_batch, int64_t rank) {
-  const int64_t n = static_cast<int64_t>(order.size());
-  const int64_t begin = std::min(n, row + rank * rows_per_batch);
-  const int64_t end = std::min(n, begin + rows_per_batch);
-  return {order.data() + begin, static_cast<size_t>(end - begin)};
+// What a rank takes of the global micro-batch at `row` of `order`.
+Batch RankShare(const ExampleSet& set, const std::vector<int64_t>& order, int64_t row,
+                int64_t rows_per_batch, int64_t rank, int64_t world_size) {
+  const int64_t left = std::ssize(order) - row;
+  const std::span<const int64_t> rows(order.data() + row,
+                                      std::min(left, rows_per_batch * world_size));
+  const int64_t begin = std::min(std::ssize(rows), rank * rows_per_batch);
+  const int64_t end = std::min(std::ssize(rows), begin + rows_per_batch);
+  return MakeShare(set, rows, begin, end);
 }
 
 }  // namespace
@@ -45,8 +47,8 @@ std::optional<Batch> BatchIterator::Next() {
     StartEpoch(position_.epoch + 1);
     return std::nullopt;
   }
-  Batch batch =
-      MakeBatch(set_, RankShare(order_, position_.row, options_.rows_per_batch, options_.rank));
+  Batch batch = RankShare(set_, order_, position_.row, options_.rows_per_batch, options_.rank,
+                          options_.world_size);
   position_.row = std::min(n, position_.row + options_.rows_per_batch * options_.world_size);
   return batch;
 }
@@ -94,7 +96,7 @@ std::vector<Batch> EvalBatches(const ExampleSet& set, int64_t rows_per_batch, in
   std::iota(order.begin(), order.end(), 0);
   std::vector<Batch> batches;
   for (int64_t row = 0; row < set.num_rows(); row += rows_per_batch * world_size) {
-    batches.push_back(MakeBatch(set, RankShare(order, row, rows_per_batch, rank)));
+    batches.push_back(RankShare(set, order, row, rows_per_batch, rank, world_size));
   }
   return batches;
 }

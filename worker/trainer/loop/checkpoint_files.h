@@ -1,9 +1,6 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_CHECKPOINT_FILES_H_
 #define LIGER_WORKER_TRAINER_LOOP_CHECKPOINT_FILES_H_
 
-#include <ATen/core/Generator.h>
-
-#include <map>
 #include <string>
 #include <vector>
 
@@ -18,10 +15,6 @@ inline constexpr char kSpecFile[] = "resolved_spec.json";
 
 // The checkpoints in a folder, newest step first.
 std::vector<std::string> CheckpointsIn(const std::string& folder);
-
-// torch's default generators by their name in kRandomStateFile: the CPU's, and
-// the device's.
-std::map<std::string, at::Generator> Generators(at::Device device);
 
 }  // namespace liger::trainer
 

@@ -1,8 +1,5 @@
 #include "worker/trainer/loop/checkpoints.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Context.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <utility>
@@ -31,25 +28,7 @@ std::vector<NamedTensor> ToTensors(const std::map<std::string, at::Tensor>& stat
   return tensors;
 }
 
-std::vector<NamedTensor> RandomState(at::Device device) {
-  std::vector<NamedTensor> tensors;
-  for (const auto& [name, generator] : Generators(device)) {
-    tensors.push_back({name, generator.get_state()});
-  }
-  return tensors;
-}
-
 }  // namespace
-
-std::map<std::string, at::Generator> Generators(at::Device device) {
-  std::map<std::string, at::Generator> generators;
-  generators["cpu"] = at::detail::getDefaultCPUGenerator();
-  if (!device.is_cpu()) {
-    const at::Generator& own = at::globalContext().defaultGenerator(device);
-    generators[c10::DeviceTypeName(device.type(), /*lower_case=*/true)] = own;
-  }
-  return generators;
-}
 
 std::vector<std::string> CheckpointsIn(const std::string& folder) {
   std::vector<std::pair<int64_t, std::string>> found;
@@ -118,7 +97,8 @@ void Checkpoints::RequireRoom(int64_t steps) const {
   if (!output.empty()) RequireFreeBytes(output, model.bytes + all);
 }
 
-v1::Saved Checkpoints::Save(RunState state, bool best, const std::string& metrics_path) {
+v1::Saved Checkpoints::Save(RunState state, bool best, const std::string& metrics_path,
+                            const std::vector<NamedTensor>& random) {
   const std::string name = CheckpointName(state.step);
   const fs::path parent = request_.alone()
                               ? fs::path(CheckpointsFolder(request_))
@@ -130,7 +110,7 @@ v1::Saved Checkpoints::Save(RunState state, bool best, const std::string& metric
 
   const SavedFolder folder = WithFolder(parent / name, [&](auto save) {
     save.tensor_files[kOptimizerFile] = ToTensors(optimizer_.StateDict());
-    save.tensor_files[kRandomStateFile] = RandomState(trainable_.model->device());
+    save.tensor_files[kRandomStateFile] = random;
     save.extra_files[kRunStateFile] = state.ToJson();
     save.extra_files[kSpecFile] = SpecJson(request_.spec());
     save.copy_files["metrics.jsonl"] = metrics_path;

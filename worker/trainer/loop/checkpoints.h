@@ -18,7 +18,7 @@ namespace liger::trainer {
 // the model (in the storage dtype), or PEFT's folder of the adapter, with, beside it:
 //
 //   optimizer.safetensors   the optimizer's state
-//   rng_state.safetensors   the state of torch's generators, by device
+//   rng_state.safetensors   the state of torch's generators, by device and rank
 //   reference.safetensors   the reference, where it moves (dpo.sync_ref_model)
 //   trainer_state.json      RunState
 //   metrics.jsonl, resolved_spec.json, manifest.json
@@ -44,9 +44,10 @@ class Checkpoints {
   void RequireRoom(int64_t steps) const;
 
   // Writes checkpoint-<state.step> and fills in state.checkpoints. `best`: of the
-  // best evaluation so far. Throws TrainerError (STORAGE) when it cannot; earlier
+  // best evaluation so far. `random`: GatherRandomState. Throws TrainerError (STORAGE) when it cannot; earlier
   // ones are as they were then.
-  v1::Saved Save(RunState state, bool best, const std::string& metrics_path);
+  v1::Saved Save(RunState state, bool best, const std::string& metrics_path,
+                 const std::vector<NamedTensor>& random);
 
   // The trained parameters alone, for the end of this run; replaces those that
   // were kept before. Throws STORAGE.

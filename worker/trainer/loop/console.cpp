@@ -98,7 +98,7 @@ bool Console::Emit(tv1::Event event) {
   const std::string line = Line(event);
   if (line.empty()) return true;
   absl::MutexLock lock(&mutex_);
-  out_ << line << std::endl;
+  out_ << prefix_ << line << std::endl;
   return out_.good();
 }
 

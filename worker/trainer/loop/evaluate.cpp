@@ -1,12 +1,30 @@
 #include "worker/trainer/loop/evaluate.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "worker/trainer/loop/rank_sums.h"
 #include "worker/trainer/models/evaluation_mode.h"
 
 namespace liger::trainer {
+
+namespace {
+
+// Of a batch of all ranks, of which this one has `own`.
+StepContext ContextOf(const StepCounts& own, Strategy& strategy) {
+  const at::Tensor counts =
+      at::tensor({own.loss_tokens, own.rows, int64_t{own.rows > 0}}, at::kLong);
+  strategy.SumAcrossRanks(counts, "the evaluation's counts");
+  const auto* sums = counts.const_data_ptr<int64_t>();
+  return {.loss_tokens = sums[0],
+          .rows = sums[1],
+          .micro_batches = sums[2],
+          .sum_across_ranks = SumInForward(strategy)};
+}
+
+}  // namespace
 
 std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
                                        const std::vector<Batch>& batches, Strategy& strategy,
@@ -17,18 +35,20 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
   MetricSums sums;
   for (const Batch& batch : batches) {
     stop.Check();
-    const StepCounts counts = objective.Count(batch);
-    if (counts.rows == 0) continue;
-    sums.Add(objective.Forward(model, batch, {counts.loss_tokens, counts.rows}).metrics);
+    const StepContext context = ContextOf(objective.Count(batch), strategy);
+    if (batch.num_rows == 0) {
+      objective.ForwardNothing(model, context);
+    } else {
+      sums.Add(objective.Forward(model, batch, context).metrics);
+    }
   }
-  if (strategy.rank().world_size > 1) {
-    at::Tensor packed = sums.Pack();
-    strategy.SumAcrossRanks(packed);
-    sums.Unpack(packed);
-  }
+  SumMetrics(strategy, model.device(), sums);
   std::map<std::string, double> values;
   for (const auto& [name, mean] : sums.Means()) values["eval_" + name] = mean;
-  values["eval_runtime"] = absl::ToDoubleSeconds(absl::Now() - start);
+  // That of the slowest rank; all of them must see the same values, by which they may decide.
+  const at::Tensor seconds = at::tensor({absl::ToDoubleSeconds(absl::Now() - start)}, at::kDouble);
+  strategy.MaxAcrossRanks(seconds, "the evaluation's time");
+  values["eval_runtime"] = seconds.item<double>();
   return values;
 }
 

@@ -43,7 +43,7 @@ void Reporter::Step(tv1::Step step) {
   Advance(step.step());
   tv1::Event event;
   *event.mutable_step() = std::move(step);
-  Emit(event);
+  EmitForJob(std::move(event));
 }
 
 void Reporter::Memory(const std::map<std::string, int64_t>& peaks) {
@@ -54,7 +54,7 @@ void Reporter::Memory(const std::map<std::string, int64_t>& peaks) {
     tv1::Event event;
     event.mutable_memory()->set_kind(kind);
     event.mutable_memory()->set_peak_bytes(bytes);
-    Emit(event);
+    EmitForJob(std::move(event));
   }
 }
 
@@ -62,7 +62,7 @@ void Reporter::Eval(int64_t step, const std::map<std::string, double>& values) {
   tv1::Event event;
   event.mutable_eval()->set_step(step);
   for (const auto& [name, value] : values) (*event.mutable_eval()->mutable_values())[name] = value;
-  Emit(event);
+  EmitForJob(std::move(event));
 }
 
 void Reporter::Sample(int64_t step, const std::string& prompt, const std::string& text) {
@@ -70,13 +70,13 @@ void Reporter::Sample(int64_t step, const std::string& prompt, const std::string
   event.mutable_sample()->set_step(step);
   event.mutable_sample()->set_prompt(prompt);
   event.mutable_sample()->set_text(text);
-  Emit(event);
+  EmitForJob(std::move(event));
 }
 
 void Reporter::Warn(const liger::v1::Warning& warning) {
   tv1::Event event;
   *event.mutable_warning() = warning;
-  Emit(event);
+  EmitForJob(std::move(event));
 }
 
 void Reporter::Warn(const std::string& code, const std::string& field, const std::string& message) {
@@ -91,19 +91,19 @@ void Reporter::CommandDone(const std::string& command_id, const std::string& sta
   tv1::Event event;
   event.mutable_command_done()->set_command_id(command_id);
   event.mutable_command_done()->set_status(status);
-  Emit(event);
+  EmitForJob(std::move(event));
 }
 
 bool Reporter::Saved(const tv1::Saved& saved) {
   tv1::Event event;
   *event.mutable_saved() = saved;
-  return Emit(event);
+  return EmitForJob(std::move(event));
 }
 
 bool Reporter::CheckResult(const tv1::CheckResult& result) {
   tv1::Event event;
   *event.mutable_check_result() = result;
-  return Emit(event);
+  return EmitForJob(std::move(event));
 }
 
 bool Reporter::Done() {
@@ -117,6 +117,8 @@ bool Reporter::Failed(const liger::v1::Failure& failure) {
   *event.mutable_failed() = failure;
   return Emit(event);
 }
+
+bool Reporter::EmitForJob(tv1::Event event) { return !leads_ || Emit(std::move(event)); }
 
 bool Reporter::Emit(tv1::Event event) {
   // A message may quote a file that is in another encoding.

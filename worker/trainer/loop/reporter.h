@@ -18,8 +18,10 @@ namespace liger::trainer {
 // sinks. Thread-safe.
 class Reporter {
  public:
-  // Sinks are not owned and must outlive this.
-  explicit Reporter(std::vector<EventSink*> sinks) : sinks_(std::move(sinks)) {}
+  // Sinks are not owned and must outlive this. `leads`: this is rank 0, which speaks for the job;
+  // another one tells only of itself (Ready, Phase, Alive, Done, Failed).
+  explicit Reporter(std::vector<EventSink*> sinks, bool leads = true)
+      : sinks_(std::move(sinks)), leads_(leads) {}
 
   void Ready(const std::string& device, const std::vector<liger::v1::KernelRan>& kernels_ran);
   void EnterPhase(liger::trainer::v1::Phase phase);
@@ -43,8 +45,11 @@ class Reporter {
 
  private:
   bool Emit(liger::trainer::v1::Event event);
+  // What is rank 0's to tell; true on others.
+  bool EmitForJob(liger::trainer::v1::Event event);
 
   const std::vector<EventSink*> sinks_;
+  const bool leads_;
   std::atomic<int> phase_{0};
   std::atomic<int64_t> step_{0};
   std::map<std::string, int64_t> reported_peaks_;  // training thread only

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
-#include <mutex>
 #include <string_view>
 
 #include "absl/strings/str_join.h"
@@ -21,6 +20,7 @@
 #include "worker/trainer/json_file.h"
 #include "worker/trainer/loop/checkpoint_files.h"
 #include "worker/trainer/loop/paths.h"
+#include "worker/trainer/loop/random_state.h"
 #include "worker/trainer/models/weights.h"
 
 namespace liger::trainer {
@@ -194,6 +194,10 @@ std::optional<ResumePoint> FindResumePoint(const Request& request,
   return OpenCheckpoint(ResolveCheckpoint(named), request.spec());
 }
 
+ResumePoint ResumePointOf(const std::string& dir) {
+  return {dir, RunState::FromFile((fs::path(dir) / kRunStateFile).string())};
+}
+
 void RestoreParameters(const std::string& dir, const TrainableModel& trainable) {
   const at::NoGradGuard no_grad;
   const fs::path alone = fs::path(dir) / kTrainableFile;
@@ -219,7 +223,7 @@ void RestoreReference(const std::string& checkpoint, CausalLM& reference) {
 }
 
 void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainable,
-                    Optimizer& optimizer) {
+                    Optimizer& optimizer, int rank) {
   RestoreParameters(checkpoint, trainable);
   const auto state = SafetensorsFile::Open((fs::path(checkpoint) / kOptimizerFile).string());
   std::map<std::string, at::Tensor> views;
@@ -227,13 +231,7 @@ void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainab
   optimizer.LoadStateDict(views);
 
   const auto random = SafetensorsFile::Open((fs::path(checkpoint) / kRandomStateFile).string());
-  for (auto& [name, generator] : Generators(trainable.model->device())) {
-    // A run may go on on a device of another kind.
-    if (!random->tensors().contains(name)) continue;
-    at::Generator target = generator;
-    const std::lock_guard<std::mutex> lock(target.mutex());
-    target.set_state(random->View(name).clone());
-  }
+  RestoreRandomState(*random, trainable.model->device(), rank);
 }
 
 }  // namespace liger::trainer

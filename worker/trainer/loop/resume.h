@@ -30,10 +30,13 @@ struct ResumePoint {
 std::optional<ResumePoint> FindResumePoint(const Request& request,
                                            std::vector<std::string>* warnings);
 
-// Brings parameters (compute copies too), optimizer and torch's generators to
+// The checkpoint that rank 0 found, for the other ranks, which do not check it again.
+ResumePoint ResumePointOf(const std::string& dir);
+
+// Brings parameters (compute copies too), optimizer and this rank's generators to
 // where they were. Throws TrainerError (CONFIG).
 void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainable,
-                    Optimizer& optimizer);
+                    Optimizer& optimizer, int rank);
 // Brings back the reference that the run moves. Throws TrainerError (CONFIG).
 void RestoreReference(const std::string& checkpoint, CausalLM& reference);
 // Parameters alone, of a checkpoint or of what Checkpoints::KeepParameters wrote.

@@ -1,5 +1,7 @@
 #include "worker/trainer/loop/run_task.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <iostream>
 
@@ -35,7 +37,19 @@ int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
     std::error_code ignored;
     if (request.alone()) std::filesystem::remove_all(request.launch.attempt_dir(), ignored);
   };
-  TrainJob(request, RankInfo::FromEnvironment(), reporter, stop, checkpoints).Run();
+  const auto end_with_gang = [&request, &reporter](const Farewell& verdict) {
+    std::error_code ignored;
+    if (request.alone()) std::filesystem::remove_all(request.launch.attempt_dir(), ignored);
+    if (verdict.kind == Farewell::Kind::kStopped) {
+      std::cerr << "stopped: " << verdict.reason << std::endl;
+      _exit(kExitStopped);
+    }
+    reporter.Failed(verdict.failure);
+    _exit(ExitCodeFor(verdict.failure));
+  };
+  auto strategy = MakeStrategy(RankInfo::FromEnvironment(), request.spec(), end_with_gang);
+  if (strategy->leads() && !strategy->alone()) std::cout << strategy->Describe() << std::endl;
+  TrainJob(request, std::move(strategy), reporter, stop, checkpoints).Run();
   AnswerTheRest(checkpoints, reporter);
   return reporter.Done() ? kExitOk : kExitError;
 }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <optional>
 
+#include "worker/trainer/loop/rank_sums.h"
 #include "worker/trainer/optim/gradients.h"
 
 namespace liger::trainer {
@@ -15,10 +16,11 @@ namespace {
 struct StepTotals {
   StepContext context;
   int64_t num_tokens = 0;
+  bool all_ranks_have_rows = true;
 };
 
 StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_batches) {
-  int64_t loss_tokens = 0, rows = 0, tokens = 0, micro_batch_count = 0;
+  int64_t loss_tokens = 0, rows = 0, tokens = 0, micro_batch_count = 0, ranks_with_rows = 0;
   for (const Batch& batch : micro_batches) {
     const StepCounts counts = parts.objective.Count(batch);
     loss_tokens += counts.loss_tokens;
@@ -26,14 +28,18 @@ StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_bat
     tokens += batch.num_tokens;
     if (batch.num_tokens > 0) ++micro_batch_count;
   }
-  at::Tensor sums = at::tensor({loss_tokens, rows, tokens, micro_batch_count}, at::kLong);
-  parts.strategy.SumAcrossRanks(sums);
+  if (micro_batch_count > 0) ranks_with_rows = 1;
+  at::Tensor sums =
+      at::tensor({loss_tokens, rows, tokens, micro_batch_count, ranks_with_rows}, at::kLong);
+  parts.strategy.SumAcrossRanks(sums, "the step's counts");
   const auto* values = sums.const_data_ptr<int64_t>();
   StepTotals totals;
   totals.context.loss_tokens = values[0];
   totals.context.rows = values[1];
   totals.context.micro_batches = values[3];
   totals.num_tokens = values[2];
+  totals.all_ranks_have_rows = values[4] == parts.strategy.rank().world_size;
+  totals.context.sum_across_ranks = SumInForward(parts.strategy);
   return totals;
 }
 
@@ -69,19 +75,12 @@ void RunMicroBatch(const StepParts& parts, const Batch& batch, StepContext& cont
   metrics.Add(output.metrics);
 }
 
-void SumMetricsAcrossRanks(Strategy& strategy, MetricSums& metrics) {
-  if (strategy.rank().world_size == 1) return;
-  at::Tensor packed = metrics.Pack();
-  strategy.SumAcrossRanks(packed);
-  metrics.Unpack(packed);
-}
-
 // Of all ranks; a float64 number that the host does not wait for.
 at::Tensor GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads) {
   const at::Tensor norm = GlobalGradientNorm(grads);
   if (!strategy.norm_is_partial()) return norm;
   at::Tensor squared = norm.square();
-  strategy.SumAcrossRanks(squared);
+  strategy.SumAcrossRanks(squared, "the gradient's norm");
   return squared.sqrt();
 }
 
@@ -97,15 +96,32 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
   auto left = std::ranges::count_if(micro_batches, has_tokens);
   for (const Batch& batch : micro_batches) {
     parts.stop.Check();
-    if (!has_tokens(batch)) continue;
+    // Of the step, not of this rank: where other ranks have a later one, what those sum in its
+    // forward pass comes before the gradients on all of them.
+    if (&batch == &micro_batches.back()) parts.strategy.BeginLastBackward();
+    if (!has_tokens(batch)) {
+      parts.objective.ForwardNothing(parts.model, totals.context);
+      continue;
+    }
     RunMicroBatch(parts, batch, totals.context, /*is_last=*/--left == 0, loss_sum, result.metrics);
   }
-  if (!loss_sum.defined()) loss_sum = at::zeros({}, at::kDouble);
-  parts.strategy.SumAcrossRanks(loss_sum);
+  const auto on_device = at::TensorOptions(parts.model.device()).dtype(at::kDouble);
+  if (!loss_sum.defined()) loss_sum = at::zeros({}, on_device);
+  result.all_ranks_have_metrics = totals.all_ranks_have_rows;
   return loss_sum;
 }
 
 }  // namespace
+
+std::set<size_t> FinishedBeforeBackward(const StepParts& parts) {
+  const at::Tensor head = parts.model.HeadWeight();
+  if (!parts.objective.FusesHead(parts.model) || !parts.objective.AddsHeadGradientInForward() ||
+      head.is_same(parts.model.EmbeddingWeight())) {
+    return {};
+  }
+  const auto index = parts.parameters.IndexOf(head);
+  return index ? std::set<size_t>{*index} : std::set<size_t>{};
+}
 
 TrainerError NotFinite(const std::string& what, double value, int64_t step) {
   return TrainerError(liger::v1::FAILURE_CLASS_NAN,
@@ -121,8 +137,9 @@ StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batch
                    double learning_rate, double max_grad_norm) {
   StepResult result;
   const at::Tensor loss = RunMicroBatches(parts, micro_batches, result);
-  const std::vector<at::Tensor> grads = parts.parameters.Gradients();
-  parts.strategy.ReduceGradients(grads);
+  const std::vector<at::Tensor> grads = parts.strategy.ReduceGradients(parts.parameters);
+  parts.strategy.SumAcrossRanks(loss, "the loss");
+  const std::shared_ptr<void> waiting = parts.strategy.AwaitDevice("the step's sums");
   const at::Tensor norm = GradientNorm(parts.strategy, grads);
   // A factor that is not finite makes the optimizer change nothing.
   const at::Tensor on_device = loss.to(norm.device());
@@ -130,7 +147,7 @@ StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batch
                                 .masked_fill_(on_device.isfinite().logical_not(), std::nan(""));
   parts.optimizer.Step(grads, learning_rate, factor);
   parts.parameters.ZeroGradients();
-  SumMetricsAcrossRanks(parts.strategy, result.metrics);
+  SumMetrics(parts.strategy, result.all_ranks_have_metrics, parts.model.device(), result.metrics);
 
   // The one time that the host waits for the device.
   const at::Tensor values = at::stack({on_device, norm}).cpu();

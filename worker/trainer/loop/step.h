@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_LOOP_STEP_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct StepResult {
   double grad_norm = 0;    // before clipping
   int64_t num_tokens = 0;  // real tokens, all ranks
   MetricSums metrics;      // summed over ranks
+  bool all_ranks_have_metrics = true;
 };
 
 // What one optimizer step works on. References outlive the step.
@@ -30,6 +32,9 @@ struct StepParts {
   Strategy& strategy;
   const StopFlag& stop;
 };
+
+// Strategy::Attach's: a head whose gradient a fused op adds up in the forward pass.
+std::set<size_t> FinishedBeforeBackward(const StepParts& parts);
 
 // The failure of class NAN for `what` ("the loss") that is not finite at `step`
 // (from 1; 0: before the first).

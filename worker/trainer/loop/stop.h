@@ -2,19 +2,13 @@
 #define LIGER_WORKER_TRAINER_LOOP_STOP_H_
 
 #include <atomic>
-#include <stdexcept>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "worker/trainer/stop_requested.h"
 
 namespace liger::trainer {
-
-// Thrown by StopFlag::Check; ends the task with exit code 2. Not a failure.
-class StopRequested : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 // A request to end, made by a command, a signal or the loss of the agent, and
 // looked at between operations. Thread-safe.

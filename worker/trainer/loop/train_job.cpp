@@ -7,12 +7,16 @@
 #include <future>
 #include <iostream>
 
+#include "absl/strings/str_cat.h"
 #include "common/file.h"
 #include "common/spec/spec.h"
 #include "kernels/path.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/evaluate.h"
+#include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/publish.h"
+#include "worker/trainer/loop/random_state.h"
+#include "worker/trainer/loop/rank_agreement.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/loop/step_profile.h"
 
@@ -36,26 +40,41 @@ int64_t TotalSteps(const liger::v1::TrainingSpec& training, int64_t steps_per_ep
   return static_cast<int64_t>(std::ceil(training.num_train_epochs() * double(steps_per_epoch)));
 }
 
-TrainJob::TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter,
+TrainJob::TrainJob(const Request& request, std::unique_ptr<Strategy> strategy, Reporter& reporter,
                    const StopFlag& stop, CheckpointRequests& checkpoint_requests)
     : request_(request),
       reporter_(reporter),
       stop_(stop),
       checkpoint_requests_(checkpoint_requests),
-      strategy_(MakeStrategy(rank)),
+      strategy_(std::move(strategy)),
       best_(request.spec().training()) {}
 
 void TrainJob::Run() {
+  try {
+    RunToEnd();
+  } catch (const StopRequested& stopped) {
+    strategy_->Leave(Farewell::Stopped(stopped.what()));
+    throw;
+  } catch (...) {
+    strategy_->Leave(Farewell::Failed(FailureFromException(std::current_exception())));
+    throw;
+  }
+  strategy_->Leave(Farewell::Done());
+}
+
+void TrainJob::RunToEnd() {
+  RequireSameRun();
   MakeAttemptFolder(request_.launch.attempt_dir());
-  std::vector<std::string> warnings;
-  const std::optional<ResumePoint> from = FindResumePoint(request_, &warnings);
-  for (const std::string& warning : warnings) reporter_.Warn("NotResumed", "", warning);
-  metrics_log_ = std::make_unique<MetricsLog>(request_.launch.attempt_dir() + "/metrics.jsonl",
-                                              from ? from->dir + "/metrics.jsonl" : "");
+  const std::optional<ResumePoint> from = FindStart();
+  if (strategy_->leads()) {
+    metrics_log_ = std::make_unique<MetricsLog>(request_.launch.attempt_dir() + "/metrics.jsonl",
+                                                from ? from->dir + "/metrics.jsonl" : "");
+  }
   Load();
   PrepareTraining();
   if (from) Resume(*from);
-  checkpoints_->RequireRoom(max_steps_ - first_step_ + 1);
+  RequireSameInputs();
+  if (strategy_->leads()) checkpoints_->RequireRoom(max_steps_ - first_step_ + 1);
   if (first_step_ == 1) {
     SampleAt(0);
     if (training().eval_on_start()) EvaluateAt(0);
@@ -66,10 +85,41 @@ void TrainJob::Run() {
   Save();
 }
 
+std::optional<ResumePoint> TrainJob::FindStart() {
+  std::optional<ResumePoint> from;
+  if (strategy_->leads()) {
+    std::vector<std::string> warnings;
+    from = FindResumePoint(request_, &warnings);
+    for (const std::string& warning : warnings) reporter_.Warn("NotResumed", "", warning);
+  }
+  if (strategy_->alone()) return from;
+  const std::string dir =
+      strategy_->Gather(from ? from->dir : "", "the checkpoint to go on from").front();
+  if (!strategy_->leads() && !dir.empty()) from = ResumePointOf(dir);
+  return from;
+}
+
+void TrainJob::RequireSameRun() const {
+  RequireAgreement(*strategy_, {{"the trainer's version", LIGER_VERSION},
+                                {"the job's spec", liger::Sha256(SpecJson(request_.spec()))}});
+}
+
+void TrainJob::RequireSameInputs() const {
+  if (strategy_->alone()) return;
+  const DataStats& data = dataset_.train_stats;
+  RequireAgreement(*strategy_,
+                   {{"the training rows, tokens and targets",
+                     absl::StrCat(data.rows, ", ", data.tokens, ", ", data.target_tokens)},
+                    {"the evaluation rows", absl::StrCat(dataset_.eval_stats.rows)},
+                    {"the first step", absl::StrCat(first_step_)},
+                    {"the checksum of the weights", WeightsChecksum(*trainable_.model)}});
+}
+
 void TrainJob::Load() {
   reporter_.EnterPhase(tv1::PHASE_LOADING);
   if (training().deterministic()) UseDeterministicAlgorithms();
   device_ = Device::Open(request_.spec().resources().device_kind(), strategy_->rank().local_rank);
+  strategy_->OpenDevice(device_->torch());
   at::manual_seed(static_cast<uint64_t>(training().seed()));  // after Open: asks for accelerators
   reporter_.Ready(device_->description(), {});
   precision_ = ResolvePrecision(training(), device_->on_gpu());
@@ -83,9 +133,11 @@ void TrainJob::Load() {
   });
   trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_,
                                   paths_.adapter_dir);
+  // Noise (dropout, NEFTune) is another one on each rank.
+  if (!strategy_->leads()) SeedRank(static_cast<uint64_t>(training().seed()), strategy_->rank());
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
   dataset_ = data.get();
-  WarnAboutInputs();
+  if (strategy_->leads()) WarnAboutInputs();
 }
 
 void TrainJob::WarnAboutInputs() {
@@ -109,6 +161,7 @@ void TrainJob::PrepareTraining() {
     objective_->SetReference(MakeReference(request_.spec(), trainable_));
   }
   optimizer_ = MakeOptimizer(training(), *trainable_.parameters, precision_);
+  strategy_->Attach(*trainable_.parameters, FinishedBeforeBackward(parts()));
   checkpoints_ = std::make_unique<Checkpoints>(request_, trainable_, *optimizer_, precision_,
                                                paths_.model_dir, objective_->MovingReference());
   const RankInfo& rank = strategy_->rank();
@@ -201,11 +254,12 @@ void TrainJob::TrainOneStep(int64_t step) {
 void TrainJob::LogStep(int64_t step) {
   const double epoch = batches_->epoch_progress();
   Progress::Logged logged = progress_.TakeLogged(epoch);
-  AddDeviceMetrics(logged.values);
+  const std::map<std::string, int64_t> peaks = PeakMemory();
+  AddDeviceMetrics(peaks, logged.values);
   std::map<std::string, double> line = logged.values;
   line["step_seconds"] = logged.step_seconds;
   line["tokens_per_second"] = logged.tokens_per_second;
-  metrics_log_->Append(step, line);
+  Record(step, line);
   if (logged.values.contains("loss")) last_loss_ = logged.values.at("loss");
 
   tv1::Step event;
@@ -217,16 +271,36 @@ void TrainJob::LogStep(int64_t step) {
   event.set_tokens_per_second(logged.tokens_per_second);
   event.mutable_values()->insert(logged.values.begin(), logged.values.end());
   reporter_.Step(std::move(event));
-  reporter_.Memory(device_->PeakMemoryBytes());
+  reporter_.Memory(peaks);
 }
 
-// mfu is of bf16 products on GPUs whose peak is known; memory in GiB, the peaks so far.
-void TrainJob::AddDeviceMetrics(std::map<std::string, double>& values) const {
+void TrainJob::Record(int64_t step, const std::map<std::string, double>& values) {
+  if (metrics_log_) metrics_log_->Append(step, values);
+}
+
+std::map<std::string, int64_t> TrainJob::PeakMemory() {
+  std::map<std::string, int64_t> peaks = device_->PeakMemoryBytes();
+  std::vector<int64_t> bytes;
+  for (const auto& [kind, own] : peaks) bytes.push_back(own);
+  const at::Tensor most = at::tensor(bytes, at::kLong);
+  strategy_->MaxAcrossRanks(most, "the memory's peaks");
+  const auto* value = most.const_data_ptr<int64_t>();
+  for (auto& [kind, peak] : peaks) peak = *value++;
+  return peaks;
+}
+
+// tflops and mfu are a device's, the mean over ranks; mfu is of bf16 products on GPUs whose peak is
+// known; memory in GiB, the peaks so far.
+void TrainJob::AddDeviceMetrics(const std::map<std::string, int64_t>& peaks,
+                                std::map<std::string, double>& values) {
+  const at::Tensor tflops = at::tensor({values["tflops"]}, at::kDouble);
+  strategy_->SumAcrossRanks(tflops, "the operations a second");
+  values["tflops"] = tflops.item<double>() / strategy_->rank().world_size;
   const auto peak = PeakBf16Flops(device_->description());
-  if (peak && precision_.compute == at::kBFloat16 && values.contains("tflops")) {
+  if (peak && precision_.compute == at::kBFloat16) {
     values["mfu"] = values["tflops"] * 1e12 / *peak;
   }
-  for (const auto& [kind, bytes] : device_->PeakMemoryBytes()) {
+  for (const auto& [kind, bytes] : peaks) {
     values["memory/" + kind] = static_cast<double>(bytes) / double{1 << 30};
   }
 }
@@ -241,7 +315,7 @@ void TrainJob::EvaluateAt(int64_t step) {
   if (loss != values.end() && !std::isfinite(loss->second)) {
     throw NotFinite("eval_loss", loss->second, step);
   }
-  metrics_log_->Append(step, values);
+  Record(step, values);
   if (loss != values.end()) eval_losses_.push_back(loss->second);
   reporter_.Eval(step, values);
   if (step == 0) return best_.RequireMetric(values);  // before training, not after
@@ -249,7 +323,8 @@ void TrainJob::EvaluateAt(int64_t step) {
 }
 
 void TrainJob::SampleAt(int64_t step) {
-  if (training().sample_prompts().empty()) return;
+  // The other ranks go on to the next sum over ranks and wait there.
+  if (training().sample_prompts().empty() || !strategy_->leads()) return;
   reporter_.EnterPhase(tv1::PHASE_SAMPLING);
   const auto stop_tokens = StopTokens(paths_.model_dir, config_, *text_.tokenizer);
   for (const std::string& prompt : training().sample_prompts()) {
@@ -296,12 +371,13 @@ std::vector<std::pair<std::string, double>> TrainJob::Results() const {
 }
 
 void TrainJob::Save() {
+  if (!strategy_->leads()) return;
   reporter_.EnterPhase(tv1::PHASE_SAVING);
   stop_.Check();
   const std::map<std::string, double> summary = {
       {"train_runtime", progress_.train_seconds()},
       {"train_tokens_per_second", progress_.mean_tokens_per_second()}};
-  metrics_log_->Append(last_step_, summary);
+  Record(last_step_, summary);
   const tv1::Saved saved =
       SaveOutput(request_, trainable_, precision_,
                  {paths_.model_dir, metrics_log_->path(), saved_step_, Results()});

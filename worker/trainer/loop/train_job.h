@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,13 +33,18 @@ namespace liger::trainer {
 class TrainJob {
  public:
   // References must outlive this.
-  TrainJob(const Request& request, const RankInfo& rank, Reporter& reporter, const StopFlag& stop,
-           CheckpointRequests& checkpoint_requests);
+  TrainJob(const Request& request, std::unique_ptr<Strategy> strategy, Reporter& reporter,
+           const StopFlag& stop, CheckpointRequests& checkpoint_requests);
 
   // Throws TrainerError or StopRequested; the output folder does not exist then.
   void Run();
 
  private:
+  void RunToEnd();
+  // Where rank 0 says that the run goes on, if it does not begin.
+  std::optional<ResumePoint> FindStart();
+  void RequireSameRun() const;
+  void RequireSameInputs() const;
   // Model and data load at the same time: one waits for memory, the other
   // computes.
   void Load();
@@ -54,15 +60,23 @@ class TrainJob {
   // The loss of a step says nothing of the parameters that it leaves behind.
   void RequireFiniteParameters(int64_t step) const;
   void LogStep(int64_t step);
-  void AddDeviceMetrics(std::map<std::string, double>& values) const;
+  // Into metrics.jsonl, which rank 0 writes.
+  void Record(int64_t step, const std::map<std::string, double>& values);
+  // By kind, of the rank that has most of it.
+  std::map<std::string, int64_t> PeakMemory();
+  void AddDeviceMetrics(const std::map<std::string, int64_t>& peaks,
+                        std::map<std::string, double>& values);
   // Evaluates unless that step was evaluated already or there is no such set.
   void EvaluateAt(int64_t step);
   void KeepIfBest(int64_t step, const std::map<std::string, double>& values);
-  // Answers the commands that came during the step.
+  // Answers the commands that came during the step, on whichever rank.
   void SaveAsAsked(int64_t step);
+  // Their ids. Throws StopRequested when a rank was asked to stop.
+  std::vector<std::string> TakeRequests();
   // A full disk costs the checkpoint and a warning, not the run. Returns "ok", or why
   // there is none.
   std::string SaveCheckpoint(int64_t step, bool best);
+  std::string WriteCheckpoint(int64_t step, bool best, const std::vector<NamedTensor>& random);
   RunState State(int64_t step) const;
   // With load_best_model_at_end: the parameters of the best evaluation.
   void TakeBest();
@@ -79,7 +93,6 @@ class TrainJob {
   Reporter& reporter_;
   const StopFlag& stop_;
   CheckpointRequests& checkpoint_requests_;
-  std::unique_ptr<Strategy> strategy_;
 
   std::optional<Device> device_;
   PrecisionPlan precision_;
@@ -88,6 +101,7 @@ class TrainJob {
   TextInputs text_;
   Dataset dataset_;
   TrainableModel trainable_;
+  std::unique_ptr<Strategy> strategy_;  // after what it listens to
   std::unique_ptr<Objective> objective_;
   std::unique_ptr<Optimizer> optimizer_;
 
@@ -96,7 +110,7 @@ class TrainJob {
   std::optional<StepFlops> flops_;
   std::vector<Batch> eval_batches_;
   std::optional<LrSchedule> schedule_;
-  std::unique_ptr<MetricsLog> metrics_log_;
+  std::unique_ptr<MetricsLog> metrics_log_;  // of rank 0
   Progress progress_;
   std::unique_ptr<Checkpoints> checkpoints_;
   BestModel best_;
@@ -111,6 +125,7 @@ class TrainJob {
   // In order of evaluation, for the model card.
   std::vector<double> eval_losses_;
   double last_loss_ = 0;
+  std::set<std::string> answered_;  // commands, of a job of several ranks
 };
 
 // Optimizer steps of a job: max_steps, or what num_train_epochs come to

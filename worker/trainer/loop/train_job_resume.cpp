@@ -1,7 +1,12 @@
 // How a TrainJob goes on from a checkpoint, writes them, and keeps its best model.
+#include <ATen/ATen.h>
+
 #include <filesystem>
 
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/random_state.h"
 #include "worker/trainer/loop/train_job.h"
 
 namespace liger::trainer {
@@ -18,7 +23,7 @@ void TrainJob::Resume(const ResumePoint& from) {
                       "raise max_steps or num_train_epochs")
         .Field("training.max_steps");
   }
-  RestoreTensors(from.dir, trainable_, *optimizer_);
+  RestoreTensors(from.dir, trainable_, *optimizer_, strategy_->rank().rank);
   if (CausalLM* moving = objective_->MovingReference()) RestoreReference(from.dir, *moving);
   batches_->Seek(state.position);
   progress_.Restore(state.progress, trainable_.model->device());
@@ -43,8 +48,10 @@ void TrainJob::KeepIfBest(int64_t step, const std::map<std::string, double>& val
   if (!improved || !best_.load_best()) return;
   RequireFiniteParameters(step);
   reporter_.EnterPhase(tv1::PHASE_SAVING);
-  checkpoints_->KeepParameters();
-  best_dir_ = checkpoints_->kept_parameters_dir();
+  if (strategy_->leads()) {
+    checkpoints_->KeepParameters();
+    best_dir_ = checkpoints_->kept_parameters_dir();
+  }
   // For a run that goes on from a later one.
   if (training().save_steps() > 0) SaveCheckpoint(step, /*best=*/true);
 }
@@ -64,8 +71,29 @@ RunState TrainJob::State(int64_t step) const {
   return state;
 }
 
+std::vector<std::string> TrainJob::TakeRequests() {
+  std::vector<std::string> own = checkpoint_requests_.Take();
+  if (strategy_->alone()) return own;
+  const at::Tensor asked =
+      at::tensor({int64_t{stop_.requested()}, std::ssize(own)}, at::TensorOptions(at::kLong));
+  strategy_->SumAcrossRanks(asked, "the requests to stop or save");
+  if (asked[0].item<int64_t>() > 0) {
+    stop_.Check();
+    throw StopRequested("another rank was asked to stop");
+  }
+  if (asked[1].item<int64_t>() == 0) return {};
+  // A command comes to every rank, to some of them perhaps a step later.
+  std::vector<std::string> all;
+  for (const std::string& ids : strategy_->Gather(absl::StrJoin(own, "\n"), "the commands")) {
+    for (const absl::string_view id : absl::StrSplit(ids, '\n', absl::SkipEmpty())) {
+      if (answered_.emplace(id).second) all.emplace_back(id);
+    }
+  }
+  return all;
+}
+
 void TrainJob::SaveAsAsked(int64_t step) {
-  const std::vector<std::string> commands = checkpoint_requests_.Take();
+  const std::vector<std::string> commands = TakeRequests();
   if (commands.empty()) return;
   std::string status = "ok";
   if (checkpointed_step_ != step) {
@@ -78,9 +106,18 @@ void TrainJob::SaveAsAsked(int64_t step) {
 std::string TrainJob::SaveCheckpoint(int64_t step, bool best) {
   reporter_.EnterPhase(tv1::PHASE_SAVING);
   stop_.Check();
+  const auto random = GatherRandomState(trainable_.model->device(), *strategy_);
+  std::string status;
+  if (strategy_->leads()) status = WriteCheckpoint(step, best, random);
+  status = strategy_->Gather(status, "the end of the checkpoint").front();
+  if (status == "ok") checkpointed_step_ = step;
+  return status;
+}
+
+std::string TrainJob::WriteCheckpoint(int64_t step, bool best,
+                                      const std::vector<NamedTensor>& random) {
   try {
-    const tv1::Saved saved = checkpoints_->Save(State(step), best, metrics_log_->path());
-    checkpointed_step_ = step;
+    const tv1::Saved saved = checkpoints_->Save(State(step), best, metrics_log_->path(), random);
     if (reporter_.Saved(saved)) return "ok";
     const std::string why =
         "the checkpoint of step " + std::to_string(step) + " could not be reported";

@@ -1,6 +1,7 @@
 #include "worker/trainer/models/causal_lm.h"
 
 #include "worker/trainer/models/layers.h"
+#include "worker/trainer/ticks.h"
 
 namespace liger::trainer {
 
@@ -45,6 +46,7 @@ at::Device CausalLM::device() const { return parameters().front().device(); }
 
 BlockOutput CausalLM::RunBlock(int64_t layer, const BlockFn& block,
                                const at::Tensor& hidden_TD) const {
+  Tick();
   return block_runner_ ? block_runner_(layer, block, hidden_TD) : block(hidden_TD);
 }
 

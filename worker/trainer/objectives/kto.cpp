@@ -33,6 +33,14 @@ struct Answers {
   }
 };
 
+// The mean of r over the micro-batch's mismatched answers of all ranks, clamped.
+at::Tensor ClampedMean(const at::Tensor& ratio_R, const StepContext& context) {
+  const at::Tensor rows = at::scalar_tensor(ratio_R.numel(), ratio_R.options());
+  const at::Tensor sums_2 = at::stack({ratio_R.sum(), rows});
+  if (context.sum_across_ranks) context.sum_across_ranks(sums_2);
+  return (sums_2[0] / sums_2[1]).clamp_min(0);
+}
+
 }  // namespace
 
 KtoOptions KtoOptions::FromSpec(const liger::v1::KtoMethod& spec) {
@@ -57,6 +65,11 @@ at::Tensor KtoObjective::ReferenceLogps(CausalLM& reference, const Batch& batch)
   return answers.DetachedLogp(reference);
 }
 
+void KtoObjective::ForwardNothing(CausalLM& model, const StepContext& context) {
+  if (!options_.estimate_kl) return;
+  ClampedMean(at::empty({0}, at::TensorOptions(model.device()).dtype(at::kDouble)), context);
+}
+
 LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   TORCH_CHECK(batch.desirable_R.defined() && batch.mismatched, "KTO needs a label a row");
   const at::Device device = model.device();
@@ -70,7 +83,7 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
     const Answers mismatched(*batch.mismatched, model, nullptr);
     const at::Tensor reference_R = cached_A.defined() ? cached_A.slice(0, batch.num_rows)
                                                       : mismatched.DetachedLogp(reference());
-    kl = (mismatched.DetachedLogp(model) - reference_R).mean().clamp_min(0);
+    kl = ClampedMean(mismatched.DetachedLogp(model) - reference_R, context);
   }
   const at::Tensor reference_R =
       cached_A.defined() ? cached_A.slice(0, 0, batch.num_rows) : answers.DetachedLogp(reference());

@@ -20,8 +20,8 @@ struct KtoOptions {
 //   desirable rows     1 - sigmoid(beta (r - kl))
 //   undesirable rows   1 - sigmoid(beta (kl - r))
 // times the class weight, averaged over all rows; kl is the mean of r over the
-// micro-batch's mismatched prompts and answers, at least 0 and without gradient
-// (0 in apo_zero_unpaired). Unlike TRL, which pairs neighbours of the unshuffled
+// micro-batch's mismatched prompts and answers of all ranks, at least 0 and without
+// gradient (0 in apo_zero_unpaired). Unlike TRL, which pairs neighbours of the unshuffled
 // file, the mismatched answers are those of the micro-batch itself.
 //
 // Metrics (TRL's): loss, kl, entropy, rewards/{chosen,rejected,margins},
@@ -32,6 +32,7 @@ class KtoObjective : public Objective {
   explicit KtoObjective(const KtoOptions& options) : options_(options) {}
 
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
+  void ForwardNothing(CausalLM& model, const StepContext& context) override;
   bool FusesHead(const CausalLM& model) const override;
   bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;

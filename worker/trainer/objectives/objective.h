@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -28,6 +29,8 @@ struct StepContext {
   std::optional<at::Tensor> head_gradient_VD;
   // Micro-batches with tokens, of all ranks.
   int64_t micro_batches = 1;
+  // Element-wise over ranks, in place, on the model's device; empty: one rank.
+  std::function<void(at::Tensor)> sum_across_ranks;
 };
 
 // One micro-batch's part of StepContext, from the labels alone.
@@ -54,6 +57,10 @@ class Objective {
   // mode off (evaluation) no work is done for gradients; the metrics are the
   // same. `batch` has at least one token with a loss in the step.
   virtual LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) = 0;
+
+  // In the place of Forward on a rank that has no rows of a micro-batch of which others have some:
+  // joins them where Forward sums over ranks.
+  virtual void ForwardNothing(CausalLM& model, const StepContext& context) {}
 
   // Whether Forward takes `model`'s head and the loss in one, without logits;
   // else StepContext::head_gradient_VD has no use.

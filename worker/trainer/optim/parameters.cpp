@@ -9,16 +9,23 @@
 namespace liger::trainer {
 namespace {
 
-// Runs when a leaf's gradient for one backward pass is complete: adds it to
-// the accumulation buffer and lets go of it.
-class MoveToBuffer : public torch::autograd::PostAccumulateGradHook {
+// Runs when a leaf's gradient for one backward pass is complete.
+class GradientHook : public torch::autograd::PostAccumulateGradHook {
  public:
-  MoveToBuffer(std::shared_ptr<at::Tensor> buffer, at::ScalarType dtype)
-      : buffer_(std::move(buffer)), dtype_(dtype) {}
+  // `buffer`: where the gradient adds up; null: in the leaf itself.
+  GradientHook(size_t index, std::shared_ptr<at::Tensor> buffer, at::ScalarType dtype,
+               std::shared_ptr<std::function<void(size_t)>> listener)
+      : index_(index), buffer_(std::move(buffer)), dtype_(dtype), listener_(std::move(listener)) {}
 
   void operator()(const torch::autograd::Variable& leaf) override {
-    at::NoGradGuard no_grad;
-    at::Tensor& grad = leaf.mutable_grad();
+    const at::NoGradGuard no_grad;
+    if (buffer_) MoveToBuffer(leaf.mutable_grad());
+    if (*listener_) (*listener_)(index_);
+  }
+
+ private:
+  // Adds it to the accumulation buffer and lets go of it.
+  void MoveToBuffer(at::Tensor& grad) {
     if (!grad.defined()) return;
     if (buffer_->defined()) {
       buffer_->add_(grad);
@@ -28,9 +35,10 @@ class MoveToBuffer : public torch::autograd::PostAccumulateGradHook {
     grad.reset();
   }
 
- private:
-  std::shared_ptr<at::Tensor> buffer_;
-  at::ScalarType dtype_;
+  const size_t index_;
+  const std::shared_ptr<at::Tensor> buffer_;
+  const at::ScalarType dtype_;
+  const std::shared_ptr<std::function<void(size_t)>> listener_;
 };
 
 }  // namespace
@@ -43,7 +51,9 @@ bool WeightDecayApplies(const std::string& name, const at::Tensor& parameter) {
 TrainableParameters::TrainableParameters(
     const std::vector<std::pair<std::string, at::Tensor>>& leaves, const PrecisionPlan& plan,
     const std::function<bool(std::string_view)>& keeps_storage)
-    : gradient_dtype_(plan.gradient), external_gradients_(plan.gradient != plan.compute) {
+    : gradient_dtype_(plan.gradient),
+      external_gradients_(plan.gradient != plan.compute),
+      listener_(std::make_shared<std::function<void(size_t)>>()) {
   at::NoGradGuard no_grad;
   for (const auto& [name, leaf] : leaves) {
     if (!leaf.requires_grad()) continue;
@@ -56,15 +66,20 @@ TrainableParameters::TrainableParameters(
       model_leaf.set_data(entry.storage.to(plan.compute));
     }
     entries_.push_back(std::move(entry));
-    if (external_gradients_) AttachAccumulation(entries_.size() - 1);
+    if (external_gradients_) accumulated_.push_back(std::make_shared<at::Tensor>());
+    AttachHook(entries_.size() - 1);
   }
 }
 
-void TrainableParameters::AttachAccumulation(size_t index) {
-  accumulated_.push_back(std::make_shared<at::Tensor>());
+void TrainableParameters::AttachHook(size_t index) {
   torch::autograd::impl::set_post_acc_grad_hooks(
       entries_[index].compute,
-      std::make_unique<MoveToBuffer>(accumulated_.back(), gradient_dtype_));
+      std::make_unique<GradientHook>(index, external_gradients_ ? accumulated_[index] : nullptr,
+                                     gradient_dtype_, listener_));
+}
+
+void TrainableParameters::ListenToGradients(std::function<void(size_t)> listener) {
+  *listener_ = std::move(listener);
 }
 
 at::Tensor& TrainableParameters::Accumulator(size_t index) {
@@ -95,19 +110,31 @@ void TrainableParameters::Round(size_t index, const at::Tensor& sum) {
 
 void TrainableParameters::FinishDirectGradient(const at::Tensor& leaf) {
   const auto index = IndexOf(leaf);
-  const auto sum = index ? direct_.find(*index) : direct_.end();
+  if (!index) return;
+  RoundDirect(*index);
+  if (*listener_) (*listener_)(*index);
+}
+
+void TrainableParameters::RoundDirect(size_t index) {
+  const auto sum = direct_.find(index);
   if (sum == direct_.end()) return;
-  Round(sum->first, sum->second);
+  Round(index, sum->second);
   direct_.erase(sum);
 }
 
+at::Tensor TrainableParameters::Gradient(size_t index) {
+  RoundDirect(index);
+  return Accumulator(index);
+}
+
+void TrainableParameters::SetGradient(size_t index, at::Tensor gradient) {
+  Accumulator(index) = std::move(gradient);
+}
+
 std::vector<at::Tensor> TrainableParameters::Gradients() {
-  const at::NoGradGuard no_grad;
-  for (const auto& [index, sum] : direct_) Round(index, sum);
-  direct_.clear();
   std::vector<at::Tensor> grads;
   grads.reserve(entries_.size());
-  for (size_t i = 0; i < entries_.size(); ++i) grads.push_back(Accumulator(i));
+  for (size_t i = 0; i < entries_.size(); ++i) grads.push_back(Gradient(i));
   return grads;
 }
 

@@ -59,6 +59,16 @@ class TrainableParameters {
   // Gradient of each entry, in order; undefined where there is none. To be
   // called once a step, after the last backward.
   std::vector<at::Tensor> Gradients();
+  // Of one entry, once nothing more is added to it in this step.
+  at::Tensor Gradient(size_t index);
+  // Takes `gradient`, in the gradient dtype, in its place; undefined: there is none.
+  void SetGradient(size_t index, at::Tensor gradient);
+
+  // `listener` is called with an entry's index whenever a backward pass has added to its gradient
+  // and will not do so again, in the thread of that pass, and by FinishDirectGradient.
+  void ListenToGradients(std::function<void(size_t)> listener);
+  // Of the entry whose leaf this is; nullopt: it is not trained.
+  std::optional<size_t> IndexOf(const at::Tensor& leaf) const;
   // Releases the gradients' memory.
   void ZeroGradients();
   // Copies storage to compute; needed after each optimizer step that did not
@@ -66,13 +76,16 @@ class TrainableParameters {
   void RefreshCompute();
 
   int64_t numel() const;
+  at::ScalarType gradient_dtype() const { return gradient_dtype_; }
 
  private:
-  void AttachAccumulation(size_t index);
-  // Of the entry whose leaf this is; nullopt: it is not trained.
-  std::optional<size_t> IndexOf(const at::Tensor& leaf) const;
+  // Moves autograd's gradient to the accumulation buffer, where there is one, and tells the
+  // listener.
+  void AttachHook(size_t index);
   // Rounds DirectGradient's buffer into the gradient.
   void Round(size_t index, const at::Tensor& sum);
+  // That, if there is one.
+  void RoundDirect(size_t index);
   // Where the entry's gradient adds up.
   at::Tensor& Accumulator(size_t index);
 
@@ -81,6 +94,8 @@ class TrainableParameters {
   bool external_gradients_;
   // By entry; used when external_gradients_. Shared with the leaves' hooks.
   std::vector<std::shared_ptr<at::Tensor>> accumulated_;
+  // Shared with the leaves' hooks; empty: nobody listens.
+  std::shared_ptr<std::function<void(size_t)>> listener_;
   // DirectGradient's buffers by entry; used when gradient_dtype_ is not fp32.
   std::map<size_t, at::Tensor> direct_;
 };

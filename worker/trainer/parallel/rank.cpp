@@ -29,8 +29,12 @@ RankInfo RankInfo::FromEnvironment() {
   info.rank = IntegerVariable("RANK", info.rank);
   info.world_size = IntegerVariable("WORLD_SIZE", info.world_size);
   info.local_rank = IntegerVariable("LOCAL_RANK", info.local_rank);
+  info.local_world_size = IntegerVariable("LOCAL_WORLD_SIZE", info.local_world_size);
   info.master_port = IntegerVariable("MASTER_PORT", info.master_port);
   if (const char* address = std::getenv("MASTER_ADDR")) info.master_addr = address;
+  const char* served = std::getenv("TORCHELASTIC_USE_AGENT_STORE");
+  info.store_is_served = served != nullptr && std::string_view(served) == "True";
+  if (const char* restart = std::getenv("TORCHELASTIC_RESTART_COUNT")) info.gang_name = restart;
   if (info.world_size < 1 || info.rank >= info.world_size) {
     throw ConfigError("RANK=" + std::to_string(info.rank) +
                           " does not fit WORLD_SIZE=" + std::to_string(info.world_size),

@@ -1,36 +1,59 @@
 #include "worker/trainer/parallel/strategy.h"
 
-#include <string>
+#include <utility>
 
 #include "worker/trainer/error.h"
+#include "worker/trainer/parallel/ddp.h"
 
 namespace liger::trainer {
 namespace {
 
 class Single : public Strategy {
  public:
-  explicit Single(const RankInfo& rank) : rank_(rank) {}
-
   const RankInfo& rank() const override { return rank_; }
-  void SumAcrossRanks(at::Tensor values) override {}
-  void ReduceGradients(const std::vector<at::Tensor>& grads) override {}
+  std::string Describe() const override { return ""; }
+  void OpenDevice(at::Device) override {}
+  void Attach(TrainableParameters&, const std::set<size_t>&) override {}
+  void SumAcrossRanks(at::Tensor, const char*) override {}
+  void MaxAcrossRanks(at::Tensor, const char*) override {}
+  std::vector<std::string> Gather(const std::string& own, const char*) override { return {own}; }
+  void BeginLastBackward() override {}
+  std::vector<at::Tensor> ReduceGradients(TrainableParameters& parameters) override {
+    return parameters.Gradients();
+  }
   bool norm_is_partial() const override { return false; }
-  void Barrier() override {}
+  std::shared_ptr<void> AwaitDevice(const char*) override { return nullptr; }
+  void Leave(const Farewell&) override {}
 
  private:
-  RankInfo rank_;
+  const RankInfo rank_;
 };
+
+void RequireAllRanks(const RankInfo& rank, const liger::v1::JobSpec& spec) {
+  const int count = std::max(1, spec.resources().count());
+  if (count == rank.world_size) return;
+  const std::string ranks = std::to_string(count);
+  throw ConfigError(
+      "resources.count: is " + ranks + ", and WORLD_SIZE is " + std::to_string(rank.world_size),
+      count == 1 ? "set resources.count to the number of ranks, or start one without WORLD_SIZE"
+                 : "start " + ranks + " ranks, as `torchrun --no-python --nproc-per-node " + ranks +
+                       " liger-trainer --spec FILE` does, or set resources.count to 1")
+      .Field("resources.count");
+}
 
 }  // namespace
 
-std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank) {
-  if (rank.world_size > 1) {
-    throw ConfigError("WORLD_SIZE=" + std::to_string(rank.world_size) +
-                          ": training on more than one device (DDP, FSDP) is not available yet",
-                      "set resources.count to 1")
-        .Field("resources.count");
-  }
-  return std::make_unique<Single>(rank);
+std::unique_ptr<Strategy> MakeSingle() { return std::make_unique<Single>(); }
+
+std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::JobSpec& spec,
+                                       std::function<void(const Farewell&)> on_verdict) {
+  RequireAllRanks(rank, spec);
+  if (rank.world_size == 1) return MakeSingle();
+  Gang::Options options;
+  options.limits = WatchLimits::FromEnvironment();
+  options.on_verdict = std::move(on_verdict);
+  const bool bf16 = spec.parallel().reduce_dtype() == liger::v1::DTYPE_BF16;
+  return MakeDdp(Gang::Join(rank, options), {.dtype = bf16 ? at::kBFloat16 : at::kFloat});
 }
 
 }  // namespace liger::trainer

@@ -3,41 +3,77 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
+#include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/optim/parameters.h"
 #include "worker/trainer/parallel/rank.h"
+#include "worker/trainer/parallel/rank_status.h"
 
 namespace liger::trainer {
 
-// What a training step needs of the other ranks. The loop calls these at the
+// What a training run needs of the other ranks. The loop calls these at the
 // same places whatever the strategy, so that a new one changes no loop code:
 //
 //   counts of the step's targets   SumAcrossRanks, before the first forward
-//   gradients                      ReduceGradients, after the last backward
-//                                  (DDP will overlap it with the backward)
+//   gradients                      BeginLastBackward, then ReduceGradients after
+//                                  the last backward, under which they may have
+//                                  been summed already
 //   squared norm of what this      SumAcrossRanks; only a sharding strategy
 //   rank holds of the gradient     (norm_is_partial) needs it
 //   the step's metrics             SumAcrossRanks of MetricSums::Pack
+//
+// All ranks make the same calls in the same order. `what` is for messages ("the
+// loss"). Calls that need the others throw as Gang does.
 class Strategy {
  public:
   virtual ~Strategy() = default;
 
   virtual const RankInfo& rank() const = 0;
-  // Element-wise sum over ranks, in place.
-  virtual void SumAcrossRanks(at::Tensor values) = 0;
-  // Sums gradients over ranks in place; objectives scale by the global count,
-  // so that nothing is averaged. Undefined entries are skipped.
-  virtual void ReduceGradients(const std::vector<at::Tensor>& grads) = 0;
+  bool alone() const { return rank().world_size == 1; }
+  // Writes what the job leaves behind, and speaks for it.
+  bool leads() const { return rank().rank == 0; }
+  // "DDP of 2 ranks, gradients summed in fp32"; empty for one.
+  virtual std::string Describe() const = 0;
+
+  // Once the device is known, before tensors on it are summed.
+  virtual void OpenDevice(at::Device device) = 0;
+  // Once there are parameters, which must outlive this. `finished_before`: entries whose gradient
+  // is whole before the last backward pass (TrainableParameters::FinishDirectGradient).
+  virtual void Attach(TrainableParameters& parameters,
+                      const std::set<size_t>& finished_before) = 0;
+
+  // Element-wise over ranks, in place.
+  virtual void SumAcrossRanks(at::Tensor values, const char* what) = 0;
+  virtual void MaxAcrossRanks(at::Tensor values, const char* what) = 0;
+  // Every rank's text, by rank.
+  virtual std::vector<std::string> Gather(const std::string& own, const char* what) = 0;
+
+  // The next backward pass is this rank's last of the step.
+  virtual void BeginLastBackward() = 0;
+  // Gradients by entry, summed over ranks; objectives scale by the global count, so that nothing
+  // is averaged. Undefined where no rank has one.
+  virtual std::vector<at::Tensor> ReduceGradients(TrainableParameters& parameters) = 0;
   // True when each rank holds only a shard of every gradient.
   virtual bool norm_is_partial() const = 0;
-  // Returns when every rank has arrived.
-  virtual void Barrier() = 0;
+  // While it lives, this thread waits for a device on which sums over ranks are queued.
+  virtual std::shared_ptr<void> AwaitDevice(const char* what) = 0;
+
+  // Why this rank ends, for the others. Nothing else follows.
+  virtual void Leave(const Farewell& farewell) = 0;
 };
 
-// The strategy for this gang: single. Throws TrainerError (CONFIG) when the
-// world is larger than one rank, which is not available yet.
-std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank);
+// The strategy of a job: single where WORLD_SIZE is 1, else DDP among all ranks, which meet here
+// (Gang::Join). `on_verdict`: Watch::Options. Throws TrainerError (CONFIG) when the ranks are not
+// resources.count, and as Gang::Join.
+std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::JobSpec& spec,
+                                       std::function<void(const Farewell&)> on_verdict = nullptr);
+// Of one rank alone.
+std::unique_ptr<Strategy> MakeSingle();
 
 }  // namespace liger::trainer
 

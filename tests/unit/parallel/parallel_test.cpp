@@ -1,0 +1,125 @@
+// Jobs of several ranks through the program: what they leave is what one device leaves.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "tests/unit/loop/tiny_job.h"
+#include "tests/unit/parallel/rank_processes.h"
+#include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/loop/exit_code.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+constexpr absl::Duration kLimit = absl::Seconds(60);
+
+class ParallelTest : public testing::Test {
+ protected:
+  // Of `ranks` ranks that take 4 rows a micro-batch together.
+  std::string Arguments(const std::string& method, const std::string& data, int ranks,
+                        const std::string& out, const std::string& more = "") {
+    job_.WriteFile(out + ".yaml",
+                   "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
+                       "dataset: {uri: " + job_.Path(data) + ", eval_fraction: 0.25}\n" + method +
+                       ": {}\nresources: {count: " + std::to_string(ranks) + "}\ntraining: " +
+                       "{max_length: 64, learning_rate: 1e-3, logging_steps: 1, eval_steps: 3, " +
+                       "gradient_accumulation_steps: 2, per_device_train_batch_size: " +
+                       std::to_string(4 / ranks) + ", per_device_eval_batch_size: " +
+                       std::to_string(4 / ranks) + more + "}\n");
+    return "--spec " + job_.Path(out + ".yaml") + " --output " + job_.Path(out);
+  }
+  void Run(int ranks, const std::string& arguments) {
+    RankProcesses processes(ranks, arguments, job_.Path("log"));
+    ASSERT_THAT(processes.Wait(kLimit), Each(kExitOk))
+        << processes.Output(0) << processes.Output(ranks - 1);
+  }
+  std::vector<nlohmann::json> Metrics(const std::string& out) const {
+    std::istringstream in(ReadAll(job_.Path(out + "/metrics.jsonl")));
+    std::vector<nlohmann::json> lines;
+    for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
+    return lines;
+  }
+  void ExpectSameRun(const std::string& actual, const std::string& expected) const {
+    const auto a = Metrics(actual), e = Metrics(expected);
+    ASSERT_EQ(a.size(), e.size());
+    for (size_t i = 0; i < e.size(); ++i) {
+      for (const char* name : {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "entropy",
+                               "eval_loss", "rewards/chosen", "kl"}) {
+        if (!e[i].contains(name)) continue;
+        const double value = e[i][name];
+        ASSERT_TRUE(a[i].contains(name)) << name;
+        EXPECT_NEAR(a[i][name].get<double>(), value, 1e-5 * std::max(1.0, std::abs(value)))
+            << name << " in line " << i;
+      }
+    }
+    const auto of = SafetensorsFile::Open(job_.Path(expected + "/model.safetensors"));
+    const auto is = SafetensorsFile::Open(job_.Path(actual + "/model.safetensors"));
+    for (const auto& [name, info] : of->tensors()) {
+      EXPECT_TRUE(at::allclose(is->View(name), of->View(name), 1e-4, 1e-5)) << name;
+    }
+  }
+  std::vector<std::string> Leftovers() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(job_.dir())) {
+      const std::string name = entry.path().filename();
+      if (name.find(".attempt-") != std::string::npos) names.push_back(name);
+    }
+    return names;
+  }
+
+  TinyJob job_;
+};
+
+TEST_F(ParallelTest, TwoRanksAreOneDevice) {
+  Run(1, Arguments("sft", "sft.jsonl", 1, "one", ", max_steps: 6"));
+  Run(2, Arguments("sft", "sft.jsonl", 2, "two", ", max_steps: 6"));
+  EXPECT_GT(Metrics("two").size(), 6u);
+  ExpectSameRun("two", "one");
+  EXPECT_THAT(Leftovers(), testing::IsEmpty());
+}
+
+TEST_F(ParallelTest, FourRanksOfKtoAreOneDevice) {
+  Run(1, Arguments("kto", "labelled.jsonl", 1, "one", ", max_steps: 4"));
+  Run(4, Arguments("kto", "labelled.jsonl", 4, "four", ", max_steps: 4"));
+  ExpectSameRun("four", "one");
+}
+
+TEST_F(ParallelTest, ARunGoesOnOnAnotherNumberOfRanks) {
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", ", max_steps: 6"));
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "part",
+                   ", max_steps: 6, save_steps: 3, save_total_limit: 2"));
+  ExpectSameRun("part", "whole");
+  const std::string from =
+      ", max_steps: 6, resume_from_checkpoint: " + job_.Path("part.checkpoints/checkpoint-3");
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "same", from));
+  EXPECT_TRUE(ReadAll(job_.Path("same/model.safetensors")) ==
+              ReadAll(job_.Path("part/model.safetensors")))
+      << "on as many ranks a run goes on to the last bit";
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "other", from));
+  ExpectSameRun("other", "whole");
+}
+
+TEST_F(ParallelTest, TheRanksMustBeTheJobs) {
+  RankProcesses processes(2, Arguments("sft", "sft.jsonl", 4, "out"), job_.Path("log"));
+  EXPECT_THAT(processes.Wait(kLimit), Each(kExitInvalidInput));
+  EXPECT_THAT(processes.Output(1), AllOf(HasSubstr("resources.count: is 4, and WORLD_SIZE is 2"),
+                                         HasSubstr("--nproc-per-node 4")));
+}
+
+TEST_F(ParallelTest, RanksOfDifferentJobsAreRefused) {
+  RankProcesses processes(
+      2, Arguments("sft", "sft.jsonl", 2, "out") + " --set training.seed=$RANK", job_.Path("log"));
+  EXPECT_THAT(processes.Wait(kLimit), Each(kExitInvalidInput));
+  EXPECT_THAT(processes.Output(0), HasSubstr("rank 1 differs from rank 0 in the job's spec"));
+}
+
+}  // namespace
+}  // namespace liger::trainer
