@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "worker/trainer/loop/rank_sums.h"
+#include "worker/trainer/loop/stand_in.h"
 #include "worker/trainer/models/evaluation_mode.h"
 
 namespace liger::trainer {
@@ -23,7 +24,9 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
     const StepContext context = {.loss_tokens = counts.loss_tokens,
                                  .rows = counts.rows,
                                  .sum_across_ranks = SumInForward(strategy)};
-    if (counts.rows == 0) {
+    if (counts.rows == 0 && strategy.sharded()) {
+      ForwardStandIn(objective, model, context);
+    } else if (counts.rows == 0) {
       objective.ForwardNothing(model, context);
     } else {
       sums.Add(objective.Forward(model, batch, context).metrics);
