@@ -11,6 +11,22 @@
 
 namespace liger::trainer {
 
+namespace {
+
+// Of a batch of all ranks, of which this one has `own`.
+StepContext ContextOf(const StepCounts& own, Strategy& strategy) {
+  const at::Tensor counts =
+      at::tensor({own.loss_tokens, own.rows, int64_t{own.rows > 0}}, at::kLong);
+  strategy.SumAcrossRanks(counts, "the evaluation's counts");
+  const auto* sums = counts.const_data_ptr<int64_t>();
+  return {.loss_tokens = sums[0],
+          .rows = sums[1],
+          .micro_batches = sums[2],
+          .sum_across_ranks = SumInForward(strategy)};
+}
+
+}  // namespace
+
 std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
                                        const std::vector<Batch>& batches, Strategy& strategy,
                                        const StopFlag& stop) {
@@ -20,13 +36,10 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
   MetricSums sums;
   for (const Batch& batch : batches) {
     stop.Check();
-    const StepCounts counts = objective.Count(batch);
-    const StepContext context = {.loss_tokens = counts.loss_tokens,
-                                 .rows = counts.rows,
-                                 .sum_across_ranks = SumInForward(strategy)};
-    if (counts.rows == 0 && strategy.sharded()) {
+    const StepContext context = ContextOf(objective.Count(batch), strategy);
+    if (batch.num_rows == 0 && strategy.sharded()) {
       ForwardStandIn(objective, model, context);
-    } else if (counts.rows == 0) {
+    } else if (batch.num_rows == 0) {
       objective.ForwardNothing(model, context);
     } else {
       sums.Add(objective.Forward(model, batch, context).metrics);

@@ -22,6 +22,7 @@ LossOutput ForwardStandIn(Objective& objective, CausalLM& model, StepContext con
   context.stands_in = true;
   context.loss_tokens = std::max<int64_t>(context.loss_tokens, 1);
   context.rows = std::max<int64_t>(context.rows, 1);
+  context.micro_batches = std::max<int64_t>(context.micro_batches, 1);
   at::Tensor head = model.HeadWeight();
   const bool trained = head.requires_grad();
   head.requires_grad_(false);

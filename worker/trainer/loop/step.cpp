@@ -122,10 +122,9 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
 
 }  // namespace
 
-std::set<size_t> LateGradients(const StepParts& parts) {
+std::set<size_t> FinishedBeforeBackward(const StepParts& parts) {
   const at::Tensor head = parts.model.HeadWeight();
-  // The embedding's part of a tied one comes last, through autograd.
-  if (!parts.objective.FusesHead(parts.model) || parts.objective.AddsHeadGradientInForward() ||
+  if (!parts.objective.FusesHead(parts.model) || !parts.objective.AddsHeadGradientInForward() ||
       head.is_same(parts.model.EmbeddingWeight())) {
     return {};
   }

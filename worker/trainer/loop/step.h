@@ -33,8 +33,8 @@ struct StepParts {
   const StopFlag& stop;
 };
 
-// Strategy::Attach's: a head whose gradient a fused op adds up in the backward pass.
-std::set<size_t> LateGradients(const StepParts& parts);
+// Strategy::Attach's: a head whose gradient a fused op adds up in the forward pass.
+std::set<size_t> FinishedBeforeBackward(const StepParts& parts);
 
 // The failure of class NAN for `what` ("the loss") that is not finite at `step`
 // (from 1; 0: before the first).

@@ -177,7 +177,7 @@ void TrainJob::PrepareTraining() {
     objective_->SetReference(MakeReference(request_.spec(), trainable_));
   }
   optimizer_ = MakeOptimizer(training(), *trainable_.parameters, precision_);
-  strategy_->Attach(*trainable_.parameters, LateGradients(parts()));
+  strategy_->Attach(*trainable_.parameters, FinishedBeforeBackward(parts()));
   checkpoints_ = std::make_unique<Checkpoints>(request_, trainable_, *optimizer_, precision_,
                                                paths_.model_dir, objective_->MovingReference());
   const RankInfo& rank = strategy_->rank();

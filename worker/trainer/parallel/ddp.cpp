@@ -20,8 +20,8 @@ class Ddp : public Strategy {
     gang_->OpenDevice(device);
     on_gpu_ = !device.is_cpu();
   }
-  void Attach(TrainableParameters& parameters, const std::set<size_t>& late) override {
-    options_.late = late;
+  void Attach(TrainableParameters& parameters, const std::set<size_t>& finished_before) override {
+    options_.finished_before = finished_before;
     reducer_.emplace(parameters, *gang_, options_);
   }
   void SumAcrossRanks(at::Tensor values, const char* what) override {

@@ -38,18 +38,13 @@ void GradientReducer::MakeBuckets() {
     bucket.numel += (numel + kAlignment - 1) / kAlignment * kAlignment;
     bucket_of_[index] = buckets_.size() - 1;
   };
-  for (size_t i = entries.size(); i-- > 0;) {
-    if (!options_.late.contains(i)) add(i);
-  }
-  if (!options_.late.empty()) buckets_.emplace_back();
-  for (const size_t index : options_.late) add(index);
-  std::erase_if(buckets_, [](const Bucket& bucket) { return bucket.slots.empty(); });
+  for (size_t i = entries.size(); i-- > 0;) add(i);
   for (Bucket& bucket : buckets_) bucket.unfinished = bucket.slots.size();
 }
 
 void GradientReducer::OnGradient(size_t index) {
   Tick();
-  if (!armed_) return;
+  if (!armed_ || (whole_[index] && options_.finished_before.contains(index))) return;
   TORCH_CHECK(bucket_of_[index] >= sent_, "the gradient of ", parameters_.entries()[index].name,
               " changed after it was sent to the other ranks");
   if (whole_[index]) return;

@@ -27,9 +27,9 @@ class GradientReducer {
   struct Options {
     at::ScalarType dtype = at::kFloat;          // in which they are summed
     int64_t bucket_bytes = int64_t{25} << 20;  // a larger gradient has a bucket of its own
-    // Entries whose gradient is not known to be whole before the backward pass has ended: in the
-    // last bucket.
-    std::set<size_t> late;
+    // Entries whose gradient is whole before the backward pass (a fused head's,
+    // FinishDirectGradient): that autograd passes by them means nothing.
+    std::set<size_t> finished_before;
   };
 
   // `parameters` and `gang` must outlive this, which listens to the gradients.

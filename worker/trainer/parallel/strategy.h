@@ -54,9 +54,10 @@ class Strategy {
 
   // Once the device is known, before tensors on it are summed.
   virtual void OpenDevice(at::Device device) = 0;
-  // Once there are parameters, which must outlive this. `late`: entries whose gradient is added
-  // up by other means than autograd's and not whole before the last backward pass has ended.
-  virtual void Attach(TrainableParameters& parameters, const std::set<size_t>& late) = 0;
+  // Once there are parameters, which must outlive this. `finished_before`: entries whose gradient
+  // is whole before the last backward pass (TrainableParameters::FinishDirectGradient).
+  virtual void Attach(TrainableParameters& parameters,
+                      const std::set<size_t>& finished_before) = 0;
 
   // Element-wise over ranks, in place.
   virtual void SumAcrossRanks(at::Tensor values, const char* what) = 0;
