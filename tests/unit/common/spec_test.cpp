@@ -33,9 +33,13 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields("{model: m, sft: , priority: 3}"), ElementsAre("priority"));
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2000}}"),
               ElementsAre("resources.count"));
-  EXPECT_THAT(Fields("{model: m, sft: , parallel: {strategy: FSDP}}"),
-              ElementsAre("parallel.strategy"));
-  for (const char* parallel : {"strategy: DDP", "strategy: SINGLE", "reduce_dtype: BF16"}) {
+  EXPECT_THAT(
+      Fields("{model: m, sft: , training: {optim: adafactor}, parallel: {strategy: FSDP}}"),
+      ElementsAre("training.optim"));
+  EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, parallel: {strategy: FSDP}}"),
+              ElementsAre("dpo.sync_ref_model"));
+  for (const char* parallel : {"strategy: DDP", "strategy: FSDP", "strategy: SINGLE",
+                               "reduce_dtype: BF16"}) {
     EXPECT_THAT(Fields(std::string("{model: m, sft: , parallel: {") + parallel + "}}"), IsEmpty());
   }
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}, parallel: {strategy: SINGLE}}"),

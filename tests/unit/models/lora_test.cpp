@@ -129,8 +129,10 @@ TEST_P(LoraGoldenTest, TenStepsThenMerge) {
 
   const at::NoGradGuard no_grad;
   const at::Tensor before = Logits(*adapted.model);
-  for (const NamedTensor& merged : adapted.lora.Merged(NamedLeaves(*adapted.model))) {
-    base->named_parameters()[merged.name].copy_(merged.make ? merged.make() : merged.tensor);
+  std::vector<NamedTensor> stored;
+  for (const auto& [name, leaf] : NamedLeaves(*adapted.model)) stored.push_back({name, leaf});
+  for (const NamedTensor& merged : adapted.lora.Merged(stored)) {
+    base->named_parameters()[merged.name].copy_(merged.Value());
   }
   EXPECT_LT(golden::RelativeError(Logits(*base), before), kTolerance);
   EXPECT_LT(ErrorOf(Logits(*base), "merged_logits"), kCurveTolerance);
@@ -312,6 +314,7 @@ TEST(LoraLayerTest, ANewAdapterChangesNothingAndIsDrawnFromTheSeed) {
       const LoraTargets targets = LoraTargets::Find(*model, config);
       AttachAdapters(*model, targets, at::kFloat);
       InitializeAdapters(targets, seed);
+      InitializeMagnitudes(targets);
       return model;
     };
     const auto one = make(1), same = make(1), other = make(2);

@@ -47,7 +47,7 @@ class ParallelTest : public testing::Test {
     for (std::string line; std::getline(in, line);) lines.push_back(nlohmann::json::parse(line));
     return lines;
   }
-  void ExpectSameRun(const std::string& actual, const std::string& expected) const {
+  void ExpectSameMetrics(const std::string& actual, const std::string& expected) const {
     const auto a = Metrics(actual), e = Metrics(expected);
     ASSERT_EQ(a.size(), e.size());
     for (size_t i = 0; i < e.size(); ++i) {
@@ -60,6 +60,9 @@ class ParallelTest : public testing::Test {
             << name << " in line " << i;
       }
     }
+  }
+  void ExpectSameRun(const std::string& actual, const std::string& expected) const {
+    ExpectSameMetrics(actual, expected);
     const auto of = SafetensorsFile::Open(job_.Path(expected + "/model.safetensors"));
     const auto is = SafetensorsFile::Open(job_.Path(actual + "/model.safetensors"));
     for (const auto& [name, info] : of->tensors()) {
@@ -119,6 +122,60 @@ TEST_F(ParallelTest, RanksOfDifferentJobsAreRefused) {
       2, Arguments("sft", "sft.jsonl", 2, "out") + " --set training.seed=$RANK", job_.Path("log"));
   EXPECT_THAT(processes.Wait(kLimit), Each(kExitInvalidInput));
   EXPECT_THAT(processes.Output(0), HasSubstr("rank 1 differs from rank 0 in the job's spec"));
+}
+
+// ---- FSDP ----
+
+constexpr char kFsdp[] = " --set parallel.strategy=FSDP";
+
+TEST_F(ParallelTest, FsdpIsOneDevice) {
+  const std::string more = ", max_steps: 6, gradient_checkpointing: true, sample_prompts: [ab]";
+  Run(1, Arguments("sft", "sft.jsonl", 1, "one", more));
+  Run(2, Arguments("sft", "sft.jsonl", 2, "two", more) + kFsdp);
+  ExpectSameRun("two", "one");
+  EXPECT_THAT(Leftovers(), testing::IsEmpty());
+}
+
+TEST_F(ParallelTest, FsdpKeepsTheBestModelOnTwoCopies) {
+  const std::string more = ", max_steps: 6, load_best_model_at_end: true, save_steps: 3";
+  Run(1, Arguments("sft", "sft.jsonl", 1, "one", more));
+  Run(4, Arguments("sft", "sft.jsonl", 4, "four", more) + kFsdp +
+             " --set parallel.hybrid_shard_size=2");
+  ExpectSameRun("four", "one");
+}
+
+// From one device to four ranks and back: a checkpoint is the same folder whoever wrote it.
+TEST_F(ParallelTest, FsdpGoesOnFromOneDevicesCheckpointAndBack) {
+  const std::string save = ", max_steps: 6, save_steps: 3";
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", save));
+  const std::string from = ", max_steps: 6, resume_from_checkpoint: ";
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "to_four",
+                   from + job_.Path("whole.checkpoints/checkpoint-3")) +
+             kFsdp);
+  ExpectSameRun("to_four", "whole");
+  // The same bits need the same library for products in each process.
+  const std::string exactly = std::string(kFsdp) + " --set training.deterministic=true";
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "four", save) + exactly);
+  ExpectSameRun("four", "whole");
+  const std::string from_four = from + job_.Path("four.checkpoints/checkpoint-3");
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "same", from_four) + exactly);
+  EXPECT_EQ(ReadAll(job_.Path("same/model.safetensors")),
+            ReadAll(job_.Path("four/model.safetensors")));
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "back", from_four));
+  ExpectSameRun("back", "whole");
+}
+
+TEST_F(ParallelTest, FsdpOfEightBitStatesGoesOnOnAnotherNumberOfRanks) {
+  const std::string optim = ", max_steps: 4, optim: adamw_8bit";
+  Run(1, Arguments("sft", "sft.jsonl", 1, "whole", optim));
+  Run(4, Arguments("sft", "sft.jsonl", 4, "four", optim + ", save_steps: 2") + kFsdp +
+             " --set parallel.shard=OPTIMIZER");
+  ExpectSameMetrics("four", "whole");
+  Run(2, Arguments("sft", "sft.jsonl", 2, "two",
+                   optim + ", resume_from_checkpoint: " +
+                       job_.Path("four.checkpoints/checkpoint-2")) +
+             kFsdp);
+  ExpectSameMetrics("two", "whole");
 }
 
 }  // namespace

@@ -83,6 +83,8 @@ struct NamedTensor {
   // Gives what is written instead, of the same shape, when its turn comes; so that
   // merged weights do not exist all at once. None: the tensor itself.
   std::function<at::Tensor()> make = nullptr;
+
+  at::Tensor Value() const { return make ? make() : tensor; }
 };
 
 }  // namespace liger::trainer

@@ -103,7 +103,7 @@ void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
   file->Write(HeaderBytes(order, float_dtype, metadata));
   for (const NamedTensor* tensor : order) {
     const at::Tensor host =
-        (tensor->make ? tensor->make() : tensor->tensor)
+        tensor->Value()
             .detach()
             .to(at::TensorOptions(at::kCPU).dtype(SavedDtype(tensor->tensor, float_dtype)))
             .contiguous();

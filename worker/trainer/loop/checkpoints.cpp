@@ -28,6 +28,17 @@ std::vector<NamedTensor> ToTensors(const std::map<std::string, at::Tensor>& stat
   return tensors;
 }
 
+std::vector<NamedTensor> OptimizerStates(const TrainableModel& trainable,
+                                         const Optimizer& optimizer) {
+  return trainable.sharding ? trainable.sharding->assembly.States()
+                            : ToTensors(optimizer.StateDict());
+}
+
+// Each of which has its part of them.
+int64_t RanksOfStates(const TrainableModel& trainable) {
+  return trainable.sharding ? trainable.sharding->model.options().shards->getSize() : 1;
+}
+
 }  // namespace
 
 std::vector<std::string> CheckpointsIn(const std::string& folder) {
@@ -88,7 +99,7 @@ void Checkpoints::RequireRoom(int64_t steps) const {
   const OutputSize model = SizeOfOutput(request_, trainable_, precision_, model_dir_);
   const int64_t best_bytes = request_.spec().training().load_best_model_at_end() ? model.bytes : 0;
   const int64_t one = WithFolder(model.dir, [](const auto& save) { return BytesToSave(save); }) +
-                      optimizer_.StateBytes();
+                      optimizer_.StateBytes() * RanksOfStates(trainable_);
   const int64_t all = MostAtOnce(steps) * one;
   const std::string& output = request_.launch.output_dir();
   // Moved away by the agent one by one.
@@ -109,7 +120,7 @@ v1::Saved Checkpoints::Save(RunState state, bool best, const std::string& metric
   state.checkpoints = kept;
 
   const SavedFolder folder = WithFolder(parent / name, [&](auto save) {
-    save.tensor_files[kOptimizerFile] = ToTensors(optimizer_.StateDict());
+    save.tensor_files[kOptimizerFile] = OptimizerStates(trainable_, optimizer_);
     save.tensor_files[kRandomStateFile] = random;
     save.extra_files[kRunStateFile] = state.ToJson();
     save.extra_files[kSpecFile] = SpecJson(request_.spec());

@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "worker/trainer/loop/rank_sums.h"
+#include "worker/trainer/loop/stand_in.h"
 #include "worker/trainer/models/evaluation_mode.h"
 
 namespace liger::trainer {
@@ -36,7 +37,9 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
   for (const Batch& batch : batches) {
     stop.Check();
     const StepContext context = ContextOf(objective.Count(batch), strategy);
-    if (batch.num_rows == 0) {
+    if (batch.num_rows == 0 && strategy.sharded()) {
+      ForwardStandIn(objective, model, context);
+    } else if (batch.num_rows == 0) {
       objective.ForwardNothing(model, context);
     } else {
       sums.Add(objective.Forward(model, batch, context).metrics);

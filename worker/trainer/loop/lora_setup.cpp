@@ -32,38 +32,39 @@ void LoraSetup::Attach(CausalLM& model, at::ScalarType storage, uint64_t seed) c
   AttachAdapters(model, targets, storage);
   if (adapter_dir.empty()) {
     InitializeAdapters(targets, seed);
+    InitializeMagnitudes(targets);
   } else {
     LoadAdapters(model, targets, adapter_dir);
   }
 }
 
-std::vector<NamedTensor> LoraSetup::Adapter(
-    const std::vector<std::pair<std::string, at::Tensor>>& stored) const {
+std::vector<NamedTensor> LoraSetup::Adapter(const std::vector<NamedTensor>& stored) const {
   std::vector<NamedTensor> trained;
-  for (const auto& [name, tensor] : stored) {
-    if (IsAdapterParameter(name) || targets.saved.contains(name)) trained.push_back({name, tensor});
+  for (const NamedTensor& one : stored) {
+    if (IsAdapterParameter(one.name) || targets.saved.contains(one.name)) trained.push_back(one);
   }
   return AdapterTensors(targets, trained);
 }
 
-std::vector<NamedTensor> LoraSetup::Merged(
-    const std::vector<std::pair<std::string, at::Tensor>>& stored) const {
-  const std::map<std::string, at::Tensor> by_name(stored.begin(), stored.end());
+std::vector<NamedTensor> LoraSetup::Merged(const std::vector<NamedTensor>& stored) const {
+  std::map<std::string, NamedTensor> by_name;
+  for (const NamedTensor& one : stored) by_name[one.name] = one;
   std::map<std::string, const LoraTargets::Layer*> adapted;
   for (const auto& layer : targets.layers) adapted[layer.name + ".weight"] = &layer;
   std::vector<NamedTensor> merged;
-  for (const auto& [name, tensor] : stored) {
-    if (IsAdapterParameter(name)) continue;
-    NamedTensor& out = merged.emplace_back(NamedTensor{name, tensor});
-    const auto it = adapted.find(name);
+  for (const NamedTensor& one : stored) {
+    if (IsAdapterParameter(one.name)) continue;
+    NamedTensor& out = merged.emplace_back(one);
+    const auto it = adapted.find(one.name);
     if (it == adapted.end()) continue;
     const std::string& layer = it->second->name;
-    const at::Tensor a = by_name.at(layer + ".lora_A.weight");
-    const at::Tensor b = by_name.at(layer + ".lora_B.weight");
+    const NamedTensor a = by_name.at(layer + ".lora_A.weight");
+    const NamedTensor b = by_name.at(layer + ".lora_B.weight");
     const bool dora = it->second->options.use_dora;
-    const at::Tensor magnitude = dora ? by_name.at(layer + ".lora_magnitude_vector") : at::Tensor();
-    out.make = [weight = tensor, a, b, magnitude, scale = it->second->options.scale] {
-      return MergedWeight(weight, a, b, magnitude, scale);
+    const NamedTensor magnitude =
+        dora ? by_name.at(layer + ".lora_magnitude_vector") : NamedTensor();
+    out.make = [one, a, b, magnitude, scale = it->second->options.scale] {
+      return MergedWeight(one.Value(), a.Value(), b.Value(), magnitude.Value(), scale);
     };
   }
   return merged;

@@ -28,10 +28,8 @@ struct LoraSetup {
 
   // Of all parameters in the storage dtype, what an adapter folder holds, and what
   // a folder of the merged model does. Share memory with them.
-  std::vector<NamedTensor> Adapter(
-      const std::vector<std::pair<std::string, at::Tensor>>& stored) const;
-  std::vector<NamedTensor> Merged(
-      const std::vector<std::pair<std::string, at::Tensor>>& stored) const;
+  std::vector<NamedTensor> Adapter(const std::vector<NamedTensor>& stored) const;
+  std::vector<NamedTensor> Merged(const std::vector<NamedTensor>& stored) const;
 };
 
 }  // namespace liger::trainer

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "worker/trainer/loop/sharded_setup.h"
 #include "worker/trainer/models/activation_checkpoint.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
@@ -13,6 +14,12 @@ std::vector<std::pair<std::string, at::Tensor>> NamedLeaves(const CausalLM& mode
   std::vector<std::pair<std::string, at::Tensor>> leaves;
   for (const auto& item : model.named_parameters()) leaves.emplace_back(item.key(), item.value());
   return leaves;
+}
+
+void ApplyCheckpointing(const liger::v1::TrainingSpec& training, CausalLM& model) {
+  if (!training.gradient_checkpointing()) return;
+  // Specs stored by an older coordinator do not have the field.
+  ApplyActivationCheckpointing(model, std::max(1, training.gradient_checkpointing_every()));
 }
 
 TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
@@ -40,11 +47,7 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
   result.model->train();
   result.parameters =
       std::make_unique<TrainableParameters>(NamedLeaves(*result.model), precision, IsMagnitude);
-  if (spec.training().gradient_checkpointing()) {
-    // Specs stored by an older coordinator do not have the field.
-    const int64_t every = std::max(1, spec.training().gradient_checkpointing_every());
-    ApplyActivationCheckpointing(*result.model, every);
-  }
+  ApplyCheckpointing(spec.training(), *result.model);
   return result;
 }
 
@@ -65,6 +68,7 @@ std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec, const Ca
 std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec,
                                         const TrainableModel& trainable) {
   const CausalLM& model = *trainable.model;
+  if (trainable.sharding) return MakeShardedReference(spec, trainable);
   if (!trainable.lora) return MakeReference(spec, model);
   // On the host, where memory that is never touched costs nothing.
   const auto source = model.named_parameters();
@@ -84,15 +88,16 @@ std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec,
   return reference;
 }
 
-std::vector<std::pair<std::string, at::Tensor>> StoredParameters(const TrainableModel& trainable) {
+std::vector<NamedTensor> StoredParameters(const TrainableModel& trainable) {
+  if (trainable.sharding) return trainable.sharding->assembly.Parameters();
   std::map<std::string, at::Tensor> stored;
   for (const auto& entry : trainable.parameters->entries()) stored[entry.name] = entry.storage;
-  auto leaves = NamedLeaves(*trainable.model);
-  for (auto& [name, tensor] : leaves) {
-    if (const auto it = stored.find(name); it != stored.end()) tensor = it->second;
-    tensor = tensor.detach();
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, leaf] : NamedLeaves(*trainable.model)) {
+    const auto it = stored.find(name);
+    tensors.push_back({name, (it == stored.end() ? leaf : it->second).detach()});
   }
-  return leaves;
+  return tensors;
 }
 
 }  // namespace liger::trainer

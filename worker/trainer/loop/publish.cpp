@@ -41,11 +41,16 @@ SaveRequest FolderToSave(const Request& request, const std::string& model_dir) {
   return save;
 }
 
-std::vector<NamedTensor> AsTensors(
-    const std::vector<std::pair<std::string, at::Tensor>>& parameters) {
-  std::vector<NamedTensor> tensors;
-  for (const auto& [name, tensor] : parameters) tensors.push_back({name, tensor});
-  return tensors;
+// A parameter as checkpoints hold it.
+std::vector<NamedTensor> Pieces(const ModelConfig& config, const NamedTensor& whole) {
+  auto pieces = CheckpointTensors(config, whole.name, whole.tensor);
+  if (!whole.make) return pieces;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    pieces[i].make = [config, whole, i] {
+      return CheckpointTensors(config, whole.name, whole.make()).at(i).tensor;
+    };
+  }
+  return pieces;
 }
 
 }  // namespace
@@ -54,11 +59,10 @@ SaveModelRequest ModelToSave(const Request& request, const TrainableModel& train
                              const PrecisionPlan& precision, const std::string& model_dir) {
   auto save = FolderToSave<SaveModelRequest>(request, model_dir);
   save.dtype = precision.storage;
-  for (const NamedTensor& whole :
-       (trainable.lora ? trainable.lora->Merged(StoredParameters(trainable))
-                       : AsTensors(StoredParameters(trainable)))) {
-    auto pieces = CheckpointTensors(trainable.model->config(), whole.name, whole.tensor);
-    if (whole.make) pieces.at(0).make = whole.make;  // a linear layer's is in one piece
+  std::vector<NamedTensor> parameters = StoredParameters(trainable);
+  if (trainable.lora) parameters = trainable.lora->Merged(parameters);
+  for (const NamedTensor& whole : parameters) {
+    const auto pieces = Pieces(trainable.model->config(), whole);
     save.tensors.insert(save.tensors.end(), pieces.begin(), pieces.end());
   }
   return save;

@@ -1,5 +1,6 @@
 #include "worker/trainer/loop/resume.h"
 
+#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
@@ -22,6 +23,7 @@
 #include "worker/trainer/loop/paths.h"
 #include "worker/trainer/loop/random_state.h"
 #include "worker/trainer/models/weights.h"
+#include "worker/trainer/ticks.h"
 
 namespace liger::trainer {
 namespace {
@@ -174,6 +176,27 @@ std::vector<NamedTensor> ParameterTargets(const TrainableModel& trainable) {
   return targets;
 }
 
+// Every parameter that is trained, whole on the host one at a time, for this rank's part of it.
+void RestoreShards(const std::string& dir, const TrainableModel& trainable) {
+  FillParameter fill;
+  if (trainable.lora) {
+    const std::string path = (fs::path(dir) / kAdapterWeights).string();
+    fill = [path](const std::string& name, at::Tensor whole) {
+      CopyFile(path, {{kAdapterPrefix + name, whole}});
+    };
+  } else {
+    fill = FillFromFolder(*trainable.model, dir);
+  }
+  for (const auto& entry : trainable.parameters->entries()) {
+    if (entry.storage.numel() == 0) continue;
+    const at::Tensor whole = at::empty(entry.part->shape, entry.storage.scalar_type());
+    fill(entry.name, whole);
+    at::Tensor part = entry.storage.detach();
+    part.copy_(whole.view(-1).narrow(0, entry.part->begin, part.numel()));
+    Tick();
+  }
+}
+
 }  // namespace
 
 std::optional<ResumePoint> FindResumePoint(const Request& request,
@@ -201,7 +224,9 @@ ResumePoint ResumePointOf(const std::string& dir) {
 void RestoreParameters(const std::string& dir, const TrainableModel& trainable) {
   const at::NoGradGuard no_grad;
   const fs::path alone = fs::path(dir) / kTrainableFile;
-  if (fs::exists(alone)) {
+  if (trainable.sharding) {
+    RestoreShards(dir, trainable);
+  } else if (fs::exists(alone)) {
     CopyFile(alone.string(), TrainedTargets(trainable));
   } else if (trainable.lora) {
     std::vector<NamedTensor> targets = TrainedTargets(trainable);
@@ -228,7 +253,7 @@ void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainab
   const auto state = SafetensorsFile::Open((fs::path(checkpoint) / kOptimizerFile).string());
   std::map<std::string, at::Tensor> views;
   for (const auto& [name, info] : state->tensors()) views[name] = state->View(name);
-  optimizer.LoadStateDict(views);
+  optimizer.LoadStateDict(trainable.sharding ? trainable.sharding->assembly.PartsOf(views) : views);
 
   const auto random = SafetensorsFile::Open((fs::path(checkpoint) / kRandomStateFile).string());
   RestoreRandomState(*random, trainable.model->device(), rank);

@@ -10,6 +10,7 @@
 #include "worker/trainer/loop/check.h"
 #include "worker/trainer/loop/exit_code.h"
 #include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/loop/train_job.h"
 
 namespace liger::trainer {
@@ -47,8 +48,14 @@ int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
     reporter.Failed(verdict.failure);
     _exit(ExitCodeFor(verdict.failure));
   };
-  auto strategy = MakeStrategy(RankInfo::FromEnvironment(), request.spec(), end_with_gang);
-  if (strategy->leads() && !strategy->alone()) std::cout << strategy->Describe() << std::endl;
+  const RankInfo rank = RankInfo::FromEnvironment();
+  std::string why;
+  liger::v1::JobSpec spec = request.spec();
+  spec.mutable_parallel()->set_strategy(ChooseStrategy(request, rank, &why));
+  auto strategy = MakeStrategy(rank, spec, end_with_gang);
+  if (strategy->leads() && !strategy->Describe().empty()) {
+    std::cout << (why.empty() ? "" : why + "\n") << strategy->Describe() << std::endl;
+  }
   TrainJob(request, std::move(strategy), reporter, stop, checkpoints).Run();
   AnswerTheRest(checkpoints, reporter);
   return reporter.Done() ? kExitOk : kExitError;

@@ -34,12 +34,13 @@ std::vector<int64_t> StopTokens(const std::string& model_dir, const ModelConfig&
 
 std::string AnswerGreedily(CausalLM& model, const Tokenizer& tokenizer,
                            const ChatTemplate* chat_template, const std::string& prompt,
-                           int64_t max_new_tokens, const std::vector<int64_t>& stop_tokens) {
+                           int64_t max_new_tokens, const std::vector<int64_t>& stop_tokens,
+                           const AgreeOnToken& agree) {
   const std::vector<int32_t> prompt_ids = PromptIds(tokenizer, chat_template, prompt);
   if (prompt_ids.empty()) return "";
   const EvaluationMode evaluation(model);
   const std::vector<int32_t> answer =
-      GenerateGreedy(model, prompt_ids, max_new_tokens, stop_tokens);
+      GenerateGreedy(model, prompt_ids, max_new_tokens, stop_tokens, agree);
   return tokenizer.Decode(answer, /*skip_special_tokens=*/true);
 }
 

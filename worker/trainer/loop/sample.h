@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/models/generate.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
 
@@ -18,10 +19,11 @@ std::vector<int64_t> StopTokens(const std::string& model_dir, const ModelConfig&
 
 // Answers `prompt` greedily: as a user's message through the chat template
 // when there is one, else as plain text to continue. Special tokens are left
-// out of the answer.
+// out of the answer. `agree`: as GenerateGreedy's.
 std::string AnswerGreedily(CausalLM& model, const Tokenizer& tokenizer,
                            const ChatTemplate* chat_template, const std::string& prompt,
-                           int64_t max_new_tokens, const std::vector<int64_t>& stop_tokens);
+                           int64_t max_new_tokens, const std::vector<int64_t>& stop_tokens,
+                           const AgreeOnToken& agree = nullptr);
 
 }  // namespace liger::trainer
 

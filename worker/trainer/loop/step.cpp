@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "worker/trainer/loop/rank_sums.h"
+#include "worker/trainer/loop/stand_in.h"
 #include "worker/trainer/optim/gradients.h"
 
 namespace liger::trainer {
@@ -64,24 +65,30 @@ void FinishHeadGradient(const StepParts& parts, const StepContext& context) {
 // Adds the micro-batch's gradients to the accumulated ones.
 void RunMicroBatch(const StepParts& parts, const Batch& batch, StepContext& context, bool is_last,
                    at::Tensor& loss_sum, MetricSums& metrics) {
-  LossOutput output = parts.objective.Forward(parts.model, batch, context);
+  const bool stands_in = batch.num_tokens == 0;
+  LossOutput output = stands_in ? ForwardStandIn(parts.objective, parts.model, context)
+                                : parts.objective.Forward(parts.model, batch, context);
   if (is_last) {
     FinishHeadGradient(parts, context);
     context.head_gradient_VD.reset();
   }
-  output.loss.backward();
+  if (output.loss.requires_grad()) output.loss.backward();
+  parts.parameters.FinishBackward();
+  if (stands_in) return;
   const at::Tensor loss = output.loss.detach().to(at::kDouble);
   loss_sum = loss_sum.defined() ? loss_sum + loss : loss;
   metrics.Add(output.metrics);
 }
 
 // Of all ranks; a float64 number that the host does not wait for.
-at::Tensor GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads) {
+at::Tensor GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads,
+                        at::Device device) {
   const at::Tensor norm = GlobalGradientNorm(grads);
   if (!strategy.norm_is_partial()) return norm;
-  at::Tensor squared = norm.square();
+  // A rank may have no part of any gradient, and its zero be elsewhere.
+  at::Tensor squared = norm.to(device).square();
   strategy.SumAcrossRanks(squared, "the gradient's norm");
-  return squared.sqrt();
+  return squared.div_(strategy.copies()).sqrt();
 }
 
 // Forward and backward of every micro-batch: gradients, all of the result but its
@@ -94,16 +101,18 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
   at::Tensor loss_sum;
   const auto has_tokens = [](const Batch& batch) { return batch.num_tokens > 0; };
   auto left = std::ranges::count_if(micro_batches, has_tokens);
+  const bool together = parts.strategy.sharded();
   for (const Batch& batch : micro_batches) {
     parts.stop.Check();
     // Of the step, not of this rank: where other ranks have a later one, what those sum in its
     // forward pass comes before the gradients on all of them.
     if (&batch == &micro_batches.back()) parts.strategy.BeginLastBackward();
-    if (!has_tokens(batch)) {
+    if (!has_tokens(batch) && !together) {
       parts.objective.ForwardNothing(parts.model, totals.context);
       continue;
     }
-    RunMicroBatch(parts, batch, totals.context, /*is_last=*/--left == 0, loss_sum, result.metrics);
+    const bool is_last = together ? &batch == &micro_batches.back() : --left == 0;
+    RunMicroBatch(parts, batch, totals.context, is_last, loss_sum, result.metrics);
   }
   const auto on_device = at::TensorOptions(parts.model.device()).dtype(at::kDouble);
   if (!loss_sum.defined()) loss_sum = at::zeros({}, on_device);
@@ -140,7 +149,7 @@ StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batch
   const std::vector<at::Tensor> grads = parts.strategy.ReduceGradients(parts.parameters);
   parts.strategy.SumAcrossRanks(loss, "the loss");
   const std::shared_ptr<void> waiting = parts.strategy.AwaitDevice("the step's sums");
-  const at::Tensor norm = GradientNorm(parts.strategy, grads);
+  const at::Tensor norm = GradientNorm(parts.strategy, grads, parts.model.device());
   // A factor that is not finite makes the optimizer change nothing.
   const at::Tensor on_device = loss.to(norm.device());
   const at::Tensor factor = ClipFactor(norm, max_grad_norm)

@@ -51,7 +51,7 @@ TrainJob::TrainJob(const Request& request, std::unique_ptr<Strategy> strategy, R
 
 void TrainJob::Run() {
   try {
-    RunToEnd();
+    RunOrExplain();
   } catch (const StopRequested& stopped) {
     strategy_->Leave(Farewell::Stopped(stopped.what()));
     throw;
@@ -60,6 +60,16 @@ void TrainJob::Run() {
     throw;
   }
   strategy_->Leave(Farewell::Done());
+}
+
+void TrainJob::RunOrExplain() {
+  try {
+    RunToEnd();
+  } catch (...) {
+    // Where ranks share parameters every pass may fail for another rank's sake.
+    if (strategy_->sharded()) strategy_->Explain(std::current_exception());
+    throw;
+  }
 }
 
 void TrainJob::RunToEnd() {
@@ -101,6 +111,7 @@ std::optional<ResumePoint> TrainJob::FindStart() {
 
 void TrainJob::RequireSameRun() const {
   RequireAgreement(*strategy_, {{"the trainer's version", LIGER_VERSION},
+                                {"the strategy", strategy_->Describe()},
                                 {"the job's spec", liger::Sha256(SpecJson(request_.spec()))}});
 }
 
@@ -112,7 +123,9 @@ void TrainJob::RequireSameInputs() const {
                      absl::StrCat(data.rows, ", ", data.tokens, ", ", data.target_tokens)},
                     {"the evaluation rows", absl::StrCat(dataset_.eval_stats.rows)},
                     {"the first step", absl::StrCat(first_step_)},
-                    {"the checksum of the weights", WeightsChecksum(*trainable_.model)}});
+                    {"the checksum of the weights", trainable_.sharding
+                                                        ? "of shards"
+                                                        : WeightsChecksum(*trainable_.model)}});
 }
 
 void TrainJob::Load() {
@@ -131,8 +144,11 @@ void TrainJob::Load() {
     text_ = TextInputs::Load(paths_);
     return LoadData(request_, paths_, config_, text_);
   });
-  trainable_ = MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_,
-                                  paths_.adapter_dir);
+  trainable_ = strategy_->sharded()
+                   ? MakeShardedModel(request_.spec(), paths_.model_dir, precision_, *device_,
+                                      paths_.adapter_dir, *strategy_)
+                   : MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_,
+                                        paths_.adapter_dir);
   // Noise (dropout, NEFTune) is another one on each rank.
   if (!strategy_->leads()) SeedRank(static_cast<uint64_t>(training().seed()), strategy_->rank());
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
@@ -323,16 +339,28 @@ void TrainJob::EvaluateAt(int64_t step) {
 }
 
 void TrainJob::SampleAt(int64_t step) {
-  // The other ranks go on to the next sum over ranks and wait there.
-  if (training().sample_prompts().empty() || !strategy_->leads()) return;
+  if (training().sample_prompts().empty()) return;
+  // The other ranks go on to the next sum over ranks and wait there, unless every pass needs them.
+  if (!strategy_->leads() && !strategy_->sharded()) return;
   reporter_.EnterPhase(tv1::PHASE_SAMPLING);
   const auto stop_tokens = StopTokens(paths_.model_dir, config_, *text_.tokenizer);
   for (const std::string& prompt : training().sample_prompts()) {
     stop_.Check();
     reporter_.Sample(step, prompt,
                      AnswerGreedily(*trainable_.model, *text_.tokenizer, text_.template_or_null(),
-                                    prompt, training().sample_max_new_tokens(), stop_tokens));
+                                    prompt, training().sample_max_new_tokens(), stop_tokens,
+                                    AgreedToken()));
   }
+}
+
+// Passes of all ranks end together: all take the token that rank 0 finds.
+AgreeOnToken TrainJob::AgreedToken() {
+  if (!strategy_->sharded()) return nullptr;
+  return [this](int64_t token) {
+    const at::Tensor first = at::tensor({strategy_->leads() ? token : int64_t{0}}, at::kLong);
+    strategy_->SumAcrossRanks(first, "the next token of a sample");
+    return first.item<int64_t>();
+  };
 }
 
 void TrainJob::ReportKernels() {
@@ -370,8 +398,19 @@ std::vector<std::pair<std::string, double>> TrainJob::Results() const {
   return results;
 }
 
+void TrainJob::OnLeader(const std::function<void()>& write) {
+  if (trainable_.sharding) {
+    trainable_.sharding->assembly.Run(optimizer_->StateDict(), write);
+  } else if (strategy_->leads()) {
+    write();
+  }
+}
+
 void TrainJob::Save() {
-  if (!strategy_->leads()) return;
+  OnLeader([this] { WriteOutput(); });
+}
+
+void TrainJob::WriteOutput() {
   reporter_.EnterPhase(tv1::PHASE_SAVING);
   stop_.Check();
   const std::map<std::string, double> summary = {

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_TRAIN_JOB_H_
 #define LIGER_WORKER_TRAINER_LOOP_TRAIN_JOB_H_
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -24,6 +25,7 @@
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/loop/step_flops.h"
 #include "worker/trainer/loop/stop.h"
+#include "worker/trainer/models/generate.h"
 #include "worker/trainer/optim/schedule.h"
 #include "worker/trainer/parallel/strategy.h"
 
@@ -40,6 +42,7 @@ class TrainJob {
   void Run();
 
  private:
+  void RunOrExplain();
   void RunToEnd();
   // Where rank 0 says that the run goes on, if it does not begin.
   std::optional<ResumePoint> FindStart();
@@ -68,6 +71,9 @@ class TrainJob {
                         std::map<std::string, double>& values);
   // Evaluates unless that step was evaluated already or there is no such set.
   void EvaluateAt(int64_t step);
+  // Of a sharded model, on the host: a rank's parts are small.
+  void KeepParts();
+  void TakeParts();
   void KeepIfBest(int64_t step, const std::map<std::string, double>& values);
   // Answers the commands that came during the step, on whichever rank.
   void SaveAsAsked(int64_t step);
@@ -81,9 +87,13 @@ class TrainJob {
   // With load_best_model_at_end: the parameters of the best evaluation.
   void TakeBest();
   void SampleAt(int64_t step);
+  AgreeOnToken AgreedToken();
   void ReportKernels();
 
+  // What rank 0 writes of all ranks' parameters, which take part in it.
+  void OnLeader(const std::function<void()>& write);
   void Save();
+  void WriteOutput();
   std::vector<std::pair<std::string, double>> Results() const;
 
   const liger::v1::TrainingSpec& training() const { return request_.spec().training(); }
@@ -114,8 +124,9 @@ class TrainJob {
   Progress progress_;
   std::unique_ptr<Checkpoints> checkpoints_;
   BestModel best_;
-  // Where the parameters of the best evaluation are.
+  // Where the parameters of the best evaluation are: a folder, or this rank's parts of them.
   std::string best_dir_;
+  std::vector<at::Tensor> best_parts_;
   int64_t first_step_ = 1;
   int64_t max_steps_ = 0;
   // The step after which training ended, and of which the saved model is.

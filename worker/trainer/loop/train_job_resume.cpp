@@ -48,7 +48,9 @@ void TrainJob::KeepIfBest(int64_t step, const std::map<std::string, double>& val
   if (!improved || !best_.load_best()) return;
   RequireFiniteParameters(step);
   reporter_.EnterPhase(tv1::PHASE_SAVING);
-  if (strategy_->leads()) {
+  if (trainable_.sharding) {
+    KeepParts();
+  } else if (strategy_->leads()) {
     checkpoints_->KeepParameters();
     best_dir_ = checkpoints_->kept_parameters_dir();
   }
@@ -108,7 +110,7 @@ std::string TrainJob::SaveCheckpoint(int64_t step, bool best) {
   stop_.Check();
   const auto random = GatherRandomState(trainable_.model->device(), *strategy_);
   std::string status;
-  if (strategy_->leads()) status = WriteCheckpoint(step, best, random);
+  OnLeader([&] { status = WriteCheckpoint(step, best, random); });
   status = strategy_->Gather(status, "the end of the checkpoint").front();
   if (status == "ok") checkpointed_step_ = step;
   return status;
@@ -131,9 +133,30 @@ std::string TrainJob::WriteCheckpoint(int64_t step, bool best,
   }
 }
 
+void TrainJob::KeepParts() {
+  best_parts_.clear();
+  for (const auto& entry : trainable_.parameters->entries()) {
+    best_parts_.push_back(entry.storage.detach().to(at::kCPU, /*non_blocking=*/false,
+                                                    /*copy=*/true));
+  }
+}
+
+void TrainJob::TakeParts() {
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < best_parts_.size(); ++i) {
+    trainable_.parameters->entries()[i].storage.detach().copy_(best_parts_[i]);
+  }
+  trainable_.parameters->RefreshCompute();
+}
+
 void TrainJob::TakeBest() {
-  if (!best_.load_best() || best_dir_.empty() || best_.state().step == last_step_) return;
-  RestoreParameters(best_dir_, trainable_);
+  const bool kept = !best_dir_.empty() || !best_parts_.empty();
+  if (!best_.load_best() || !kept || best_.state().step == last_step_) return;
+  if (best_parts_.empty()) {
+    RestoreParameters(best_dir_, trainable_);
+  } else {
+    TakeParts();
+  }
   saved_step_ = best_.state().step;
 }
 

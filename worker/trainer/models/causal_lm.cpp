@@ -29,6 +29,7 @@ CausalLM::CausalLM(ModelConfig config, KernelChoice kernels)
     : config_(std::move(config)), kernels_(kernels) {}
 
 at::Tensor CausalLM::Hidden(const ModelInput& input, KeyValueCache* cache, at::Tensor* aux_loss) {
+  if (before_forward_) before_forward_();
   const bool has_aux_loss = aux_loss != nullptr && config_.router_aux_loss_coef > 0;
   const at::Tensor hidden_UD = ComputedHidden(input, cache, has_aux_loss ? aux_loss : nullptr);
   const SharedPrefixes* shared = input.sequences.shared.get();

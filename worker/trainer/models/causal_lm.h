@@ -111,6 +111,9 @@ class CausalLM : public torch::nn::Module {
 
   // Applied from outside. The default runs a block directly.
   void set_block_runner(BlockRunner runner) { block_runner_ = std::move(runner); }
+  const BlockRunner& block_runner() const { return block_runner_; }
+  // Runs before each pass, before anything reads a parameter. The default does nothing.
+  void set_before_forward(std::function<void()> call) { before_forward_ = std::move(call); }
 
  protected:
   // Hidden, of the computed tokens: [U, D].
@@ -123,6 +126,7 @@ class CausalLM : public torch::nn::Module {
   ModelConfig config_;
   KernelChoice kernels_;
   BlockRunner block_runner_;
+  std::function<void()> before_forward_;
 };
 
 }  // namespace liger::trainer

@@ -19,7 +19,8 @@ ModelInput Continuation(std::span<const int32_t> ids, int64_t begin, at::Device 
 }  // namespace
 
 std::vector<int32_t> GenerateGreedy(CausalLM& model, std::span<const int32_t> prompt_ids,
-                                    int64_t max_new_tokens, std::span<const int64_t> stop_ids) {
+                                    int64_t max_new_tokens, std::span<const int64_t> stop_ids,
+                                    const AgreeOnToken& agree) {
   TORCH_CHECK(!prompt_ids.empty(), "an empty prompt cannot be continued");
   const at::NoGradGuard no_grad;
   KeyValueCache cache;
@@ -29,7 +30,8 @@ std::vector<int32_t> GenerateGreedy(CausalLM& model, std::span<const int32_t> pr
   while (static_cast<int64_t>(answer.size()) < max_new_tokens) {
     const at::Tensor hidden_TD = model.Hidden(Continuation(fresh, length, model.device()), &cache);
     length += static_cast<int64_t>(fresh.size());
-    const auto next = model.Logits(hidden_TD.slice(0, -1)).argmax(-1).item<int64_t>();
+    auto next = model.Logits(hidden_TD.slice(0, -1)).argmax(-1).item<int64_t>();
+    if (agree) next = agree(next);
     answer.push_back(static_cast<int32_t>(next));
     Tick();
     if (std::find(stop_ids.begin(), stop_ids.end(), next) != stop_ids.end()) break;

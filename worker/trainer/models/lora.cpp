@@ -201,7 +201,14 @@ void AttachAdapters(CausalLM& model, const LoraTargets& targets, at::ScalarType 
 void InitializeAdapters(const LoraTargets& targets, uint64_t seed) {
   at::Generator generator = at::detail::createCPUGenerator(seed);
   for (const auto& layer : targets.layers) {
-    static_cast<LoraLayer&>(*layer.linear->adapter).Initialize(*layer.linear, generator);
+    static_cast<LoraLayer&>(*layer.linear->adapter).Initialize(generator);
+  }
+}
+
+void InitializeMagnitudes(const LoraTargets& targets, const std::string& name) {
+  for (const auto& layer : targets.layers) {
+    if (!name.empty() && layer.name + ".weight" != name) continue;
+    static_cast<LoraLayer&>(*layer.linear->adapter).InitializeMagnitude(*layer.linear);
   }
 }
 
@@ -225,9 +232,9 @@ std::vector<NamedTensor> AdapterTensors(const LoraTargets& targets,
                                         const std::vector<NamedTensor>& trained) {
   std::vector<NamedTensor> tensors;
   for (const NamedTensor& one : trained) {
-    tensors.push_back({kAdapterPrefix + one.name, one.tensor});
+    tensors.push_back({kAdapterPrefix + one.name, one.tensor, one.make});
     if (targets.saves_tied_head && one.name == kEmbeddingWeight) {
-      tensors.push_back({std::string(kAdapterPrefix) + kTiedHead, one.tensor});
+      tensors.push_back({std::string(kAdapterPrefix) + kTiedHead, one.tensor, one.make});
     }
   }
   return tensors;

@@ -47,8 +47,10 @@ int64_t TrainableNumel(const CausalLM& model, const LoraTargets& targets);
 // Gives each target its adapter in `dtype`, uninitialised. All else but
 // targets.saved stops asking for gradients.
 void AttachAdapters(CausalLM& model, const LoraTargets& targets, at::ScalarType dtype);
-// A new adapter, which changes nothing yet.
+// A new adapter, which changes nothing yet once the layers have their weights and
+// InitializeMagnitudes has seen them: of all layers, or of the one whose weight has this name.
 void InitializeAdapters(const LoraTargets& targets, uint64_t seed);
+void InitializeMagnitudes(const LoraTargets& targets, const std::string& weight_name = "");
 // Fills adapters and saved modules from a PEFT folder that FindInFolder took.
 void LoadAdapters(CausalLM& model, const LoraTargets& targets, const std::string& dir);
 

@@ -48,16 +48,19 @@ std::shared_ptr<LoraLayer> LoraLayer::Attach(Linear& layer, const LoraOptions& o
   return lora;
 }
 
-void LoraLayer::Initialize(const Linear& layer, at::Generator generator) {
+void LoraLayer::Initialize(at::Generator generator) {
   const at::NoGradGuard no_grad;
   const double bound = 1 / std::sqrt(static_cast<double>(lora_a_->weight.size(1)));
   // On the host and in fp32, so that every device and dtype starts from the same.
   lora_a_->weight.copy_(
       at::empty(lora_a_->weight.sizes(), at::kFloat).uniform_(-bound, bound, generator));
   lora_b_->weight.zero_();
-  if (magnitude_O_.defined()) {
-    magnitude_O_.copy_(RowNorms(layer.weight, lora_a_->weight, lora_b_->weight, 0));
-  }
+}
+
+void LoraLayer::InitializeMagnitude(const Linear& layer) {
+  const at::NoGradGuard no_grad;
+  if (!magnitude_O_.defined()) return;
+  magnitude_O_.copy_(RowNorms(layer.weight, lora_a_->weight, lora_b_->weight, 0));
 }
 
 at::Tensor LoraLayer::Forward(const Linear& layer, const at::Tensor& x_TI) {

@@ -32,9 +32,11 @@ class LoraLayer : public LinearAdapter {
   static std::shared_ptr<LoraLayer> Attach(Linear& layer, const LoraOptions& options,
                                            at::ScalarType dtype);
 
-  // A from U(-1/sqrt(I), 1/sqrt(I)) (Kaiming with a = sqrt(5)), B of zeros, m the
-  // norms of W's rows: the layer's outputs stay as they are.
-  void Initialize(const Linear& layer, at::Generator generator);
+  // A from U(-1/sqrt(I), 1/sqrt(I)) (Kaiming with a = sqrt(5)), B of zeros and, with
+  // InitializeMagnitude, m the norms of W's rows: the layer's outputs stay as they are.
+  void Initialize(at::Generator generator);
+  // REQUIRES: W has its values, B is zero. Nothing without DoRA.
+  void InitializeMagnitude(const Linear& layer);
 
   at::Tensor Forward(const Linear& layer, const at::Tensor& x_TI) override;
 

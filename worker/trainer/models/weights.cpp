@@ -2,11 +2,15 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <memory>
+
 #include "worker/trainer/checkpoint/weights.h"
 #include "worker/trainer/models/registry.h"
 
 namespace liger::trainer {
 namespace {
+
+constexpr char kEmbedding[] = "model.embed_tokens.weight";
 
 IgnorablePredicate Ignorable(const CausalLM& model) {
   const ModelType& type = FindModelType(model.config().model_type);
@@ -33,7 +37,10 @@ void LoadWeights(CausalLM& model, const std::string& model_dir) {
   WeightReader::Open(model_dir).LoadInto(targets, Ignorable(model));
 }
 
-void CheckWeights(const CausalLM& model, const std::string& model_dir) {
+namespace {
+
+// The folder's files, which hold what `model` needs.
+WeightReader CheckedReader(const CausalLM& model, const std::string& model_dir) {
   std::vector<ExpectedTensor> expected;
   for (const auto& parameter : model.named_parameters()) {
     for (const NamedTensor& piece :
@@ -41,28 +48,52 @@ void CheckWeights(const CausalLM& model, const std::string& model_dir) {
       expected.push_back({piece.name, piece.tensor.sizes().vec()});
     }
   }
-  WeightReader::Open(model_dir).Check(expected, Ignorable(model));
+  WeightReader reader = WeightReader::Open(model_dir);
+  reader.Check(expected, Ignorable(model));
+  return reader;
+}
+
+}  // namespace
+
+void CheckWeights(const CausalLM& model, const std::string& model_dir) {
+  CheckedReader(model, model_dir);
+}
+
+FillParameter FillFromFolder(const CausalLM& model, const std::string& model_dir) {
+  const auto reader = std::make_shared<const WeightReader>(CheckedReader(model, model_dir));
+  return [reader, config = model.config()](const std::string& name, at::Tensor parameter) {
+    const at::NoGradGuard no_grad;  // the targets may be views of the parameter
+    for (const NamedTensor& piece : CheckpointTensors(config, name, parameter)) {
+      reader->CopyInto(piece.name, piece.tensor);
+    }
+  };
+}
+
+FillParameter FillAtRandom(const ModelConfig& config, uint64_t seed) {
+  const at::Generator generator = at::detail::createCPUGenerator(seed);
+  return [config, generator](const std::string& name, at::Tensor value) {
+    const at::NoGradGuard no_grad;
+    if (name.ends_with(".bias")) {
+      value.zero_();
+      return;
+    }
+    if (value.dim() == 1) {
+      value.fill_(config.unit_offset_norms ? 0 : 1);  // a norm's
+      return;
+    }
+    // In fp32 and on the host, so that every dtype and device starts from the same.
+    at::Tensor drawn = value.scalar_type() == at::kFloat && value.is_cpu()
+                           ? value
+                           : at::empty(value.sizes(), at::kFloat);
+    drawn.normal_(0, config.initializer_range, generator);
+    if (!drawn.is_same(value)) value.copy_(drawn);
+    if (config.pad_token_id && name == kEmbedding) value[*config.pad_token_id].zero_();
+  };
 }
 
 void InitializeWeights(CausalLM& model, uint64_t seed) {
-  const at::NoGradGuard no_grad;
-  at::Generator generator = at::detail::createCPUGenerator(seed);
-  for (const auto& parameter : model.named_parameters()) {
-    at::Tensor value = parameter.value();
-    if (parameter.key().ends_with(".bias")) {
-      value.zero_();
-    } else if (value.dim() == 1) {
-      value.fill_(model.config().unit_offset_norms ? 0 : 1);  // a norm's
-    } else {
-      // In fp32 and on the host, so that every dtype and device starts from the same.
-      at::Tensor drawn = value.scalar_type() == at::kFloat && value.is_cpu()
-                             ? value
-                             : at::empty(value.sizes(), at::kFloat);
-      drawn.normal_(0, model.config().initializer_range, generator);
-      if (!drawn.is_same(value)) value.copy_(drawn);
-    }
-  }
-  if (const auto pad = model.config().pad_token_id) model.EmbeddingWeight()[*pad].zero_();
+  const FillParameter fill = FillAtRandom(model.config(), seed);
+  for (const auto& parameter : model.named_parameters()) fill(parameter.key(), parameter.value());
 }
 
 }  // namespace liger::trainer

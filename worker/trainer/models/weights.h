@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_MODELS_WEIGHTS_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,18 +16,27 @@ namespace liger::trainer {
 std::vector<NamedTensor> CheckpointTensors(const ModelConfig& config, const std::string& name,
                                            const at::Tensor& parameter);
 
-// Fills the model's parameters from <model_dir>'s safetensors (one file or
-// sharded), converted to each parameter's dtype. Throws ConfigError naming the
-// tensor when one is missing, unexpected or of another shape.
+// Gives a parameter its values, by its name; for each of a model once, in the order of
+// named_parameters().
+using FillParameter = std::function<void(const std::string& name, at::Tensor parameter)>;
+
+// From <model_dir>'s safetensors (one file or sharded), converted to the parameter's dtype, on any
+// device. Throws ConfigError naming the tensor when one of `model`'s is missing, unexpected or of
+// another shape, before anything is filled.
+FillParameter FillFromFolder(const CausalLM& model, const std::string& model_dir);
+
+// Random, as transformers draws them: N(0, initializer_range) for matrices, ones for norms, zeros
+// for biases and for the padding token's row of the embedding. Equal seeds give equal bits.
+FillParameter FillAtRandom(const ModelConfig& config, uint64_t seed);
+
+// Fills all of the model's parameters from the folder.
 void LoadWeights(CausalLM& model, const std::string& model_dir);
 
 // The checks of LoadWeights from the files' headers alone, without reading a
 // weight.
 void CheckWeights(const CausalLM& model, const std::string& model_dir);
 
-// Random weights as transformers draws them: N(0, initializer_range) for
-// matrices, ones for norms, zeros for biases and for the padding token's row of
-// the embedding. Equal seeds give equal bits.
+// Fills all of them at random.
 void InitializeWeights(CausalLM& model, uint64_t seed);
 
 }  // namespace liger::trainer

@@ -36,9 +36,10 @@ struct Answers {
 // The mean of r over the micro-batch's mismatched answers of all ranks, clamped.
 at::Tensor ClampedMean(const at::Tensor& ratio_R, const StepContext& context) {
   const at::Tensor rows = at::scalar_tensor(ratio_R.numel(), ratio_R.options());
-  const at::Tensor sums_2 = at::stack({ratio_R.sum(), rows});
+  at::Tensor sums_2 = at::stack({ratio_R.sum(), rows});
+  if (context.stands_in) sums_2.zero_();
   if (context.sum_across_ranks) context.sum_across_ranks(sums_2);
-  return (sums_2[0] / sums_2[1]).clamp_min(0);
+  return (sums_2[0] / sums_2[1].clamp_min(1)).clamp_min(0);
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ class KtoObjective : public Objective {
 
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   void ForwardNothing(CausalLM& model, const StepContext& context) override;
+  RowKind row_kind() const override { return RowKind::kLabelled; }
   bool FusesHead(const CausalLM& model) const override;
   bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;

@@ -31,6 +31,8 @@ struct StepContext {
   int64_t micro_batches = 1;
   // Element-wise over ranks, in place, on the model's device; empty: one rank.
   std::function<void(at::Tensor)> sum_across_ranks;
+  // The batch stands in for one without rows: it adds nothing to those sums.
+  bool stands_in = false;
 };
 
 // One micro-batch's part of StepContext, from the labels alone.
@@ -61,6 +63,8 @@ class Objective {
   // In the place of Forward on a rank that has no rows of a micro-batch of which others have some:
   // joins them where Forward sums over ranks.
   virtual void ForwardNothing(CausalLM& model, const StepContext& context) {}
+  // What its rows are.
+  virtual RowKind row_kind() const { return RowKind::kSequence; }
 
   // Whether Forward takes `model`'s head and the loss in one, without logits;
   // else StepContext::head_gradient_VD has no use.

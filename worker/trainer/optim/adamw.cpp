@@ -100,7 +100,9 @@ void AdamW::LoadStateDict(const std::map<std::string, at::Tensor>& state) {
 }
 
 int64_t AdamW::StateBytes() const {
-  return 2 * parameters_.numel() * static_cast<int64_t>(c10::elementSize(state_dtype_));
+  int64_t numel = 0;
+  for (const auto& entry : parameters_.entries()) numel += entry.storage.numel();
+  return 2 * numel * static_cast<int64_t>(c10::elementSize(state_dtype_));
 }
 
 }  // namespace liger::trainer

@@ -18,7 +18,7 @@ constexpr int kRanges = 7;
 int64_t Blocks(int64_t count) { return (count + kBlock - 1) / kBlock; }
 
 bool KeepsFp32(const TrainableParameters::Entry& entry) {
-  return entry.storage.numel() < kSmallest || entry.name.ends_with("embed_tokens.weight");
+  return entry.whole_numel() < kSmallest || entry.name.ends_with("embed_tokens.weight");
 }
 
 // [Blocks(n), 256], zeros behind the end of `values` [n].

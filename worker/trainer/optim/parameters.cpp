@@ -1,5 +1,6 @@
 #include "worker/trainer/optim/parameters.h"
 
+#include <c10/util/accumulate.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -47,6 +48,16 @@ bool WeightDecayApplies(const std::string& name, const at::Tensor& parameter) {
   const bool is_bias = name == "bias" || name.ends_with(".bias");
   return parameter.dim() >= 2 && !is_bias;
 }
+
+int64_t TrainableParameters::Entry::whole_numel() const {
+  return part ? c10::multiply_integers(part->shape) : storage.numel();
+}
+
+TrainableParameters::TrainableParameters(std::vector<Entry> entries)
+    : entries_(std::move(entries)),
+      gradient_dtype_(at::kFloat),
+      external_gradients_(false),
+      listener_(std::make_shared<std::function<void(size_t)>>()) {}
 
 TrainableParameters::TrainableParameters(
     const std::vector<std::pair<std::string, at::Tensor>>& leaves, const PrecisionPlan& plan,

@@ -23,11 +23,21 @@ namespace liger::trainer {
 // where the two differ, and gradients accumulate in the gradient dtype.
 class TrainableParameters {
  public:
+  // Of what is sharded over ranks: the elements [begin, begin + storage.numel()) of a parameter
+  // of that shape; begin is a multiple of 256.
+  struct Part {
+    std::vector<int64_t> shape;
+    int64_t begin = 0;
+  };
   struct Entry {
     std::string name;
     at::Tensor storage;  // what the optimizer updates and what is saved
     at::Tensor compute;  // the model's leaf; the same tensor unless plan.has_compute_copy()
     bool decay = true;   // weight decay applies: false for norms and biases
+    std::optional<Part> part;  // nullopt: storage is the whole parameter
+
+    // Elements of the whole parameter.
+    int64_t whole_numel() const;
   };
 
   // `leaves` are the model's parameters with their names, holding their values
@@ -40,6 +50,9 @@ class TrainableParameters {
   TrainableParameters(const std::vector<std::pair<std::string, at::Tensor>>& leaves,
                       const PrecisionPlan& plan,
                       const std::function<bool(std::string_view)>& keeps_storage = nullptr);
+  virtual ~TrainableParameters() = default;
+  TrainableParameters(const TrainableParameters&) = delete;
+  TrainableParameters& operator=(const TrainableParameters&) = delete;
 
   const std::vector<Entry>& entries() const { return entries_; }
 
@@ -49,16 +62,16 @@ class TrainableParameters {
   // gradients accumulate in fp32 it is the very tensor that autograd adds to;
   // elsewhere a buffer, which Gradients() adds in with a single rounding.
   // nullopt when the leaf is not trained.
-  std::optional<at::Tensor> DirectGradient(const at::Tensor& leaf);
+  virtual std::optional<at::Tensor> DirectGradient(const at::Tensor& leaf);
 
   // DirectGradient(leaf) of this step is whole, and nothing else adds to the leaf's gradient:
   // rounds it now, so that its fp32 buffer does not stand beside all other gradients at the end of
   // the backward pass. Gradients() then gives the same.
-  void FinishDirectGradient(const at::Tensor& leaf);
+  virtual void FinishDirectGradient(const at::Tensor& leaf);
 
   // Gradient of each entry, in order; undefined where there is none. To be
   // called once a step, after the last backward.
-  std::vector<at::Tensor> Gradients();
+  virtual std::vector<at::Tensor> Gradients();
   // Of one entry, once nothing more is added to it in this step.
   at::Tensor Gradient(size_t index);
   // Takes `gradient`, in the gradient dtype, in its place; undefined: there is none.
@@ -69,14 +82,22 @@ class TrainableParameters {
   void ListenToGradients(std::function<void(size_t)> listener);
   // Of the entry whose leaf this is; nullopt: it is not trained.
   std::optional<size_t> IndexOf(const at::Tensor& leaf) const;
-  // Releases the gradients' memory.
-  void ZeroGradients();
-  // Copies storage to compute; needed after each optimizer step that did not
+  // To be called after each backward pass.
+  virtual void FinishBackward() {}
+  // Releases the gradients' memory, after the optimizer's step.
+  virtual void ZeroGradients();
+  // Copies storage to compute; needed after each change of storage that did not
   // do so itself.
-  void RefreshCompute();
+  virtual void RefreshCompute();
 
-  int64_t numel() const;
+  // Elements of all parameters that are trained, those of other ranks' parts, too.
+  virtual int64_t numel() const;
+
   at::ScalarType gradient_dtype() const { return gradient_dtype_; }
+
+ protected:
+  // Of entries that are their own leaves, whose gradients a subclass has.
+  explicit TrainableParameters(std::vector<Entry> entries);
 
  private:
   // Moves autograd's gradient to the accumulation buffer, where there is one, and tells the

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/Types.hpp>
 #include <utility>
 
@@ -80,10 +81,39 @@ std::unique_ptr<Gang> Gang::OfThreads(const RankInfo& rank,
 Gang::~Gang() = default;
 
 void Gang::OpenDevice(at::Device device) {
+  device_ = device;
   if (device.is_cpu()) return;
   group_->setBoundDeviceId(device);
   group_->setBackend(device.type(), c10d::ProcessGroup::BackendType::NCCL,
                      MakeNccl(store_, rank_));
+}
+
+c10::intrusive_ptr<c10d::Backend> Gang::MakeGroup(const std::string& name, int rank, int size) {
+  RankInfo place = rank_;
+  place.rank = rank;
+  place.world_size = size;
+  const c10::intrusive_ptr<c10d::Store> store =
+      c10::make_intrusive<c10d::PrefixStore>(name, store_);
+  return device_.is_cpu() ? MakeGloo(store, place) : MakeNccl(store, place);
+}
+
+void Gang::Explain(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const TrainerError&) {
+    throw;
+  } catch (const StopRequested&) {
+    throw;
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const c10::DistError& lost) {
+    Fail(MessageOf(lost));
+  } catch (const std::exception& lost) {
+    // Gloo's errors have no class of their own.
+    const std::string message = MessageOf(lost);
+    if (message.find("gloo") != std::string::npos) Fail(message);
+    throw;
+  }
 }
 
 int64_t Gang::NoteIssued() { return issued_ = watch_ ? watch_->Issue() : issued_ + 1; }

@@ -5,6 +5,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include <atomic>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -62,6 +63,11 @@ class Gang {
   // For the collectives of others (FSDP), which number themselves by NoteIssued, so that a hang
   // of theirs is named too.
   const c10::intrusive_ptr<c10d::ProcessGroup>& process_group() const { return group_; }
+  // Of `size` ranks of the job, of which this is number `rank`, for tensors on the device that was
+  // opened. Collective among them; `name` is the group's own.
+  c10::intrusive_ptr<c10d::Backend> MakeGroup(const std::string& name, int rank, int size);
+  // Throws what an error of those collectives means, if it is one: else the error itself.
+  [[noreturn]] void Explain(const std::exception_ptr& error);
   int64_t NoteIssued();
   // While it lives, the training thread waits for something that hangs on the collectives begun so
   // far, such as for a device on which they are queued.
@@ -94,6 +100,7 @@ class Gang {
   const RankInfo rank_;
   const c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
+  at::Device device_ = at::kCPU;
   std::unique_ptr<Watch> watch_;
   Waited waits_;
   std::atomic<int64_t> issued_ = 0;  // autograd's threads issue, too

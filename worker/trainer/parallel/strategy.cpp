@@ -4,6 +4,7 @@
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/parallel/ddp.h"
+#include "worker/trainer/parallel/fsdp.h"
 
 namespace liger::trainer {
 namespace {
@@ -48,10 +49,12 @@ std::unique_ptr<Strategy> MakeSingle() { return std::make_unique<Single>(); }
 std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::JobSpec& spec,
                                        std::function<void(const Farewell&)> on_verdict) {
   RequireAllRanks(rank, spec);
-  if (rank.world_size == 1) return MakeSingle();
+  const bool fsdp = spec.parallel().strategy() == liger::v1::PARALLEL_STRATEGY_FSDP;
+  if (rank.world_size == 1 && !fsdp) return MakeSingle();
   Gang::Options options;
   options.limits = WatchLimits::FromEnvironment();
   options.on_verdict = std::move(on_verdict);
+  if (fsdp) return MakeFsdp(Gang::Join(rank, options), spec.parallel());
   const bool bf16 = spec.parallel().reduce_dtype() == liger::v1::DTYPE_BF16;
   return MakeDdp(Gang::Join(rank, options), {.dtype = bf16 ? at::kBFloat16 : at::kFloat});
 }

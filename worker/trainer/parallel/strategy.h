@@ -3,6 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include <exception>
 #include <functional>
 #include <memory>
 #include <set>
@@ -15,6 +18,15 @@
 #include "worker/trainer/parallel/rank_status.h"
 
 namespace liger::trainer {
+
+// Where parameters are sharded: the ranks that share one copy of the model, and those that hold the
+// same part of other copies (none: there is one copy).
+struct ShardGroups {
+  c10::intrusive_ptr<c10d::Backend> shards, replicas;
+  // To be called before each collective, and held while waiting for one; for messages.
+  std::function<void()> issued;
+  std::function<std::shared_ptr<void>(const char* what)> waiting;
+};
 
 // What a training run needs of the other ranks. The loop calls these at the
 // same places whatever the strategy, so that a new one changes no loop code:
@@ -60,6 +72,16 @@ class Strategy {
   virtual std::vector<at::Tensor> ReduceGradients(TrainableParameters& parameters) = 0;
   // True when each rank holds only a shard of every gradient.
   virtual bool norm_is_partial() const = 0;
+  // How many ranks hold the same shard.
+  virtual int copies() const { return 1; }
+  // Not null: the model is to be sharded over these, and every pass of the model is one of all
+  // ranks, rows or none.
+  virtual const ShardGroups* shard_groups() const { return nullptr; }
+  bool sharded() const { return shard_groups() != nullptr; }
+  // Throws what an error of a pass of all ranks means, if it is the others'; else the error itself.
+  [[noreturn]] virtual void Explain(const std::exception_ptr& error) {
+    std::rethrow_exception(error);
+  }
   // While it lives, this thread waits for a device on which sums over ranks are queued.
   virtual std::shared_ptr<void> AwaitDevice(const char* what) = 0;
 
@@ -67,8 +89,8 @@ class Strategy {
   virtual void Leave(const Farewell& farewell) = 0;
 };
 
-// The strategy of a job: single where WORLD_SIZE is 1, else DDP among all ranks, which meet here
-// (Gang::Join). `on_verdict`: Watch::Options. Throws TrainerError (CONFIG) when the ranks are not
+// The strategy of a job: single where WORLD_SIZE is 1, else what parallel.strategy says, DDP by
+// default, among all ranks, which meet here (Gang::Join). `on_verdict`: Watch::Options. Throws TrainerError (CONFIG) when the ranks are not
 // resources.count, and as Gang::Join.
 std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::JobSpec& spec,
                                        std::function<void(const Farewell&)> on_verdict = nullptr);

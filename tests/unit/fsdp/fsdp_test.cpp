@@ -1,0 +1,347 @@
+// Sharded training is single-device training: losses and the whole gradient of a step with the
+// same global batch within 1e-5 (relative L2), in fp32, and the losses of the step after the
+// update. Ranks are threads; blocks are five, so that their two buffers change hands.
+#include <ATen/CPUGeneratorImpl.h>
+#include <google/protobuf/util/json_util.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <mutex>
+#include <random>
+
+#include "tests/unit/fsdp/ranks.h"
+#include "worker/trainer/data/batch.h"
+#include "worker/trainer/models/activation_checkpoint.h"
+#include "worker/trainer/models/lora.h"
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/models/weights.h"
+#include "worker/trainer/objectives/objective.h"
+#include "worker/trainer/optim/adamw.h"
+#include "worker/trainer/optim/gradients.h"
+#include "worker/trainer/parallel/fsdp/sharded_parameters.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing_ranks::Groups;
+using testing_ranks::RunRanks;
+
+constexpr int kVocabulary = 90;
+constexpr double kTolerance = 1e-5;
+
+struct Case {
+  const char* name;
+  const char* folder;  // below tests/golden/models/tiny: the shape
+  int ranks, shards;
+  const char* spec = R"({"sft": {}})";
+  RowKind kind = RowKind::kSequence;
+  bool lora = false, checkpoint = false;
+  const char* kernels = "LIGER";
+  bool shards_parameters = true, reshard = true;
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+// Eight rows of unequal lengths.
+ExampleSet Rows(RowKind kind) {
+  std::mt19937 draw(5);
+  const auto append = [&](int n, Example* example, bool trained) {
+    for (int i = 0; i < n; ++i) {
+      example->input_ids.push_back(static_cast<int32_t>(1 + draw() % kVocabulary));
+      example->labels.push_back(trained ? example->input_ids.back() : kIgnoredLabel);
+    }
+  };
+  ExampleSet set;
+  set.kind = kind;
+  for (int row = 0; row < 8; ++row) {
+    Example prompt;
+    append(static_cast<int>(2 + draw() % 9), &prompt, false);
+    for (int side = 0; side < set.sequences_per_row(); ++side) {
+      // The third row of sequences has nothing to learn.
+      append(static_cast<int>(1 + draw() % 15), &set.sequences.emplace_back(prompt),
+             kind != RowKind::kSequence || row != 2);
+    }
+    if (kind == RowKind::kLabelled) set.desirable.push_back(row % 3 != 0);
+  }
+  return set;
+}
+
+std::unique_ptr<Objective> MakeObjectiveOf(const Case& c) {
+  liger::v1::JobSpec spec;
+  EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(c.spec, &spec).ok());
+  return MakeObjective(spec);
+}
+
+double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
+  const at::Tensor exact = expected.to(at::kDouble);
+  return ((actual.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
+}
+
+liger::v1::KernelSpec Kernels(const Case& c) {
+  liger::v1::KernelMode mode;
+  EXPECT_TRUE(liger::v1::KernelMode_Parse("KERNEL_MODE_" + std::string(c.kernels), &mode));
+  liger::v1::KernelSpec spec;
+  spec.set_mode(mode);
+  return spec;
+}
+
+ModelConfig DeepConfig(const Case& c) {
+  ModelConfig config = ModelConfig::FromFolder(std::string(LIGER_SOURCE_DIR) +
+                                               "/tests/golden/models/tiny/" + c.folder);
+  config.num_hidden_layers = 5;
+  config.sliding_windows.resize(5, config.sliding_windows.at(0));
+  return config;
+}
+
+std::shared_ptr<CausalLM> Model(const Case& c, uint64_t seed = 3) {
+  auto model = BuildModel(DeepConfig(c), Kernels(c));
+  InitializeWeights(*model, seed);
+  const at::NoGradGuard no_grad;
+  for (auto& parameter : model->parameters()) parameter.mul_(4);  // gradients that matter
+  if (c.lora) {
+    AdapterConfig lora;
+    lora.r = 4;
+    lora.target_modules = {kAllLinear};
+    const LoraTargets targets = LoraTargets::Find(*model, lora);
+    AttachAdapters(*model, targets, at::kFloat);
+    InitializeAdapters(targets, seed);
+    // B, which starts at zero, so that A has a gradient.
+    at::Generator generator = at::detail::createCPUGenerator(seed);
+    for (const auto& item : model->named_parameters()) {
+      at::Tensor value = item.value();
+      if (item.key().ends_with("lora_B.weight")) value.normal_(0, 0.05, generator);
+    }
+  }
+  model->train();
+  if (c.checkpoint) ApplyActivationCheckpointing(*model, 1);
+  return model;
+}
+
+struct Outcome {
+  std::vector<double> losses;                  // of each step
+  std::map<std::string, at::Tensor> gradient;  // of the first
+  double norm = 0;
+};
+
+// Rows of rank `rank` of each of two micro-batches of four rows.
+std::vector<Batch> MicroBatches(const ExampleSet& rows, int rank, int ranks) {
+  std::vector<Batch> batches;
+  for (int64_t micro = 0; micro < 2; ++micro) {
+    std::vector<int64_t> own;
+    for (int64_t row = rank; row < 4; row += ranks) own.push_back(micro * 4 + row);
+    batches.push_back(MakeBatch(rows, own));
+  }
+  return batches;
+}
+
+StepContext ContextOf(const Objective& objective, const ExampleSet& rows) {
+  StepContext context;
+  for (const Batch& batch : MicroBatches(rows, 0, 1)) {
+    context.loss_tokens += objective.Count(batch).loss_tokens;
+    context.rows += objective.Count(batch).rows;
+  }
+  return context;
+}
+
+constexpr int kSteps = 3;
+
+Outcome RunSingle(const Case& c) {
+  const ExampleSet rows = Rows(c.kind);
+  const auto objective = MakeObjectiveOf(c);
+  const auto model = Model(c);
+  if (objective->NeedsReference()) {
+    Case base = c;
+    base.lora = false;
+    const auto reference = Model(base);
+    reference->eval();
+    objective->SetReference(reference);
+  }
+  std::vector<std::pair<std::string, at::Tensor>> leaves;
+  for (const auto& item : model->named_parameters()) leaves.emplace_back(item.key(), item.value());
+  TrainableParameters parameters(leaves, {});
+  AdamW optimizer(parameters, {.weight_decay = 0.1}, {}, /*seed=*/0);
+  Outcome outcome;
+  for (int step = 0; step < kSteps; ++step) {
+    const StepContext context = ContextOf(*objective, rows);
+    double loss = 0;
+    // Cut as the ranks have it: of each micro-batch, every rank's rows.
+    for (int rank = 0; rank < c.ranks; ++rank) {
+      for (const Batch& batch : MicroBatches(rows, rank, c.ranks)) {
+        const LossOutput out = objective->Forward(*model, batch, context);
+        out.loss.backward();
+        loss += out.loss.item<double>();
+      }
+    }
+    outcome.losses.push_back(loss);
+    const std::vector<at::Tensor> grads = parameters.Gradients();
+    if (step == 0) {
+      for (size_t i = 0; i < grads.size(); ++i) {
+        outcome.gradient[parameters.entries()[i].name] = grads[i].clone();
+      }
+      outcome.norm = GlobalGradientNorm(grads).item<double>();
+    }
+    optimizer.Step(grads, /*learning_rate=*/1e-3, /*grad_scale=*/1.0);
+    parameters.ZeroGradients();
+  }
+  return outcome;
+}
+
+double SumOver(const c10::intrusive_ptr<c10d::Backend>& group, double value) {
+  std::vector<at::Tensor> tensors = {at::full({1}, value, at::kDouble)};
+  group->allreduce(tensors)->wait();
+  return tensors[0].item<double>();
+}
+
+// What the loop does with a step.
+class Rank {
+ public:
+  Rank(const Case& c, const Groups& groups)
+      : case_(c), groups_(groups), rows_(Rows(c.kind)), objective_(MakeObjectiveOf(c)) {
+    model_ = Model(c);
+    ShardOptions options{.shards = groups.shards, .replicas = groups.replicas};
+    options.shards_parameters = c.shards_parameters;
+    options.reshard_after_forward = c.reshard;
+    sharded_ = std::make_unique<ShardedModel>(*model_, options);
+    parameters_ = std::make_unique<ShardedParameters>(*sharded_);
+    optimizer_ = std::make_unique<AdamW>(*parameters_, AdamWOptions{.weight_decay = 0.1},
+                                         PrecisionPlan(), /*seed=*/0);
+    if (!objective_->NeedsReference()) return;
+    const auto reference = BuildModel(DeepConfig(c), Kernels(c));
+    for (auto& parameter : reference->parameters()) parameter.requires_grad_(false);
+    if (c.lora) {
+      sharded_->ReadBy(*reference);
+    } else {
+      sharded_reference_ = ShardedModel::FrozenCopy(*sharded_, *reference);
+    }
+    reference->eval();
+    objective_->SetReference(reference);
+  }
+
+  // The global loss.
+  double Backward() {
+    StepContext context = ContextOf(*objective_, rows_);
+    const bool fused = objective_->FusesHead(*model_);
+    const bool early = fused && objective_->AddsHeadGradientInForward() &&
+                       !model_->config().tie_word_embeddings;
+    double loss = 0;
+    int left = 2;
+    for (const Batch& batch : MicroBatches(rows_, groups_.rank, case_.ranks)) {
+      if (fused) context.head_gradient_VD = parameters_->DirectGradient(model_->HeadWeight());
+      const LossOutput out = objective_->Forward(*model_, batch, context);
+      if (--left == 0 && early) parameters_->FinishDirectGradient(model_->HeadWeight());
+      out.loss.backward();
+      parameters_->FinishBackward();
+      loss += out.loss.item<double>();
+    }
+    grads_ = parameters_->Gradients();
+    return SumOver(groups_.world, loss);
+  }
+
+  double Norm() {
+    const double norm = GlobalGradientNorm(grads_).item<double>();
+    return std::sqrt(SumOver(groups_.shards, norm * norm));
+  }
+
+  void Update() {
+    optimizer_->Step(grads_, /*learning_rate=*/1e-3, /*grad_scale=*/1.0);
+    parameters_->ZeroGradients();
+  }
+
+  // Puts this rank's part of the gradient into its place.
+  void Collect(std::map<std::string, at::Tensor>& whole) const {
+    for (size_t i = 0; i < grads_.size(); ++i) {
+      const auto& entry = parameters_->entries()[i];
+      at::Tensor& target = whole[entry.name];
+      if (!target.defined()) target = at::full(entry.part->shape, std::nan(""));
+      if (!grads_[i].defined()) continue;  // it is with other ranks
+      target.view(-1).narrow(0, entry.part->begin, grads_[i].numel()).copy_(grads_[i]);
+    }
+  }
+
+ private:
+  const Case& case_;
+  const Groups& groups_;
+  const ExampleSet rows_;
+  std::unique_ptr<Objective> objective_;
+  std::shared_ptr<CausalLM> model_;
+  std::unique_ptr<ShardedModel> sharded_, sharded_reference_;
+  std::unique_ptr<ShardedParameters> parameters_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::vector<at::Tensor> grads_;
+};
+
+class FsdpTest : public testing::TestWithParam<Case> {};
+
+TEST_P(FsdpTest, IsSingleDevice) {
+  const Case& c = GetParam();
+  const Outcome expected = RunSingle(c);
+  Outcome actual;
+  std::mutex mutex;
+  RunRanks(c.ranks, c.shards, [&](const Groups& groups) {
+    Rank rank(c, groups);
+    for (int step = 0; step < kSteps; ++step) {
+      const double loss = rank.Backward();
+      const double norm = step == 0 ? rank.Norm() : 0;
+      const std::lock_guard lock(mutex);
+      if (step == 0) {
+        rank.Collect(actual.gradient);
+        actual.norm = norm;
+      }
+      if (groups.rank == 0) actual.losses.push_back(loss);
+      rank.Update();
+    }
+  });
+  ASSERT_EQ(actual.losses.size(), expected.losses.size());
+  for (int step = 0; step < kSteps; ++step) {
+    EXPECT_NEAR(actual.losses[step], expected.losses[step], kTolerance * expected.losses[step])
+        << "step " << step;
+  }
+  EXPECT_NE(expected.losses[0], expected.losses[2]) << "nothing was learnt";
+  ASSERT_EQ(actual.gradient.size(), expected.gradient.size());
+  std::vector<at::Tensor> ours, theirs;
+  for (const auto& [name, gradient] : expected.gradient) {
+    ASSERT_TRUE(actual.gradient.contains(name)) << name;
+    ours.push_back(actual.gradient.at(name).flatten());
+    theirs.push_back(gradient.flatten());
+    EXPECT_LT(RelativeError(ours.back(), theirs.back()), 1e-4) << name;
+  }
+  EXPECT_LT(RelativeError(at::cat(ours), at::cat(theirs)), kTolerance);
+  EXPECT_NEAR(actual.norm, expected.norm, kTolerance * expected.norm);
+}
+
+constexpr char kUntied[] = "mha_untied_hub", kTied[] = "gqa_tied_v5";
+constexpr char kDpo[] = R"({"dpo": {}})", kOrpo[] = R"({"orpo": {"beta": 0.2}})";
+constexpr char kKto[] = R"({"kto": {"lossType": "apo_zero_unpaired"}})";
+
+INSTANTIATE_TEST_SUITE_P(
+    Strategies, FsdpTest,
+    testing::Values(
+        Case{"untied_1", kUntied, 1, 1}, Case{"untied_2", kUntied, 2, 2},
+        Case{"untied_4", kUntied, 4, 4}, Case{"tied_4", kTied, 4, 4},
+        Case{.name = "baseline_tied_2", .folder = kTied, .ranks = 2, .shards = 2,
+             .kernels = "BASELINE"},
+        Case{.name = "checkpointed_untied_4", .folder = kUntied, .ranks = 4, .shards = 4,
+             .checkpoint = true},
+        Case{.name = "hybrid_tied_checkpointed_2x2", .folder = kTied, .ranks = 4, .shards = 2,
+             .checkpoint = true},
+        Case{.name = "mixtral_2", .folder = "mixtral_router_v5", .ranks = 2, .shards = 2},
+        Case{.name = "mixtral_checkpointed_4", .folder = "mixtral_router_v5", .ranks = 4,
+             .shards = 4, .checkpoint = true},
+        Case{.name = "gemma2_2", .folder = "gemma2_v5", .ranks = 2, .shards = 2},
+        Case{.name = "keeps_after_forward_2", .folder = kUntied, .ranks = 2, .shards = 2,
+             .reshard = false},
+        Case{.name = "zero2_untied_2", .folder = kUntied, .ranks = 2, .shards = 2,
+             .shards_parameters = false},
+        Case{.name = "zero2_checkpointed_tied_4", .folder = kTied, .ranks = 4, .shards = 4,
+             .checkpoint = true, .shards_parameters = false},
+        Case{.name = "lora_2", .folder = kUntied, .ranks = 2, .shards = 2, .lora = true},
+        Case{.name = "lora_checkpointed_tied_4", .folder = kTied, .ranks = 4, .shards = 4,
+             .lora = true, .checkpoint = true},
+        Case{"dpo_2", kUntied, 2, 2, kDpo, RowKind::kPair},
+        Case{"dpo_lora_checkpointed_4", kTied, 4, 4, kDpo, RowKind::kPair, true, true},
+        Case{"orpo_4", kUntied, 4, 4, kOrpo, RowKind::kPair},
+        Case{"kto_hybrid_2x2", kTied, 4, 2, kKto, RowKind::kLabelled}),
+    [](const testing::TestParamInfo<Case>& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,108 @@
+#include "worker/trainer/loop/sharded_setup.h"
+
+#include <utility>
+
+#include "worker/trainer/checkpoint/adapter_folder.h"
+#include "worker/trainer/checkpoint/weights.h"
+#include "worker/trainer/error.h"
+#include "worker/trainer/models/registry.h"
+#include "worker/trainer/parallel/fsdp/sharded_parameters.h"
+
+namespace liger::trainer {
+namespace {
+
+// What `base` gives, and the adapter: new, or from its folder, which has the modules saved whole,
+// too.
+FillParameter WithAdapter(const LoraSetup& lora, FillParameter base) {
+  std::shared_ptr<const WeightReader> adapter;
+  if (!lora.adapter_dir.empty()) {
+    adapter = std::make_shared<const WeightReader>(WeightReader::OpenAdapter(lora.adapter_dir));
+  }
+  return [base = std::move(base), adapter, targets = lora.targets](const std::string& name,
+                                                                   at::Tensor parameter) {
+    const at::NoGradGuard no_grad;
+    const bool adapts = IsAdapterParameter(name);
+    if (!adapts) base(name, parameter);
+    if (!adapts && !adapter) InitializeMagnitudes(targets, name);
+    if (adapter && (adapts || targets.saved.contains(name))) {
+      adapter->CopyInto(kAdapterPrefix + name, parameter);
+    }
+  };
+}
+
+ShardOptions OptionsOf(const liger::v1::ParallelSpec& parallel, const PrecisionPlan& precision,
+                       const Device& device, const ShardGroups& groups) {
+  ShardOptions options;
+  options.shards = groups.shards;
+  options.replicas = groups.replicas;
+  options.notes = {groups.issued, groups.waiting};
+  options.device = device.torch();
+  options.precision = precision;
+  options.keeps_storage = IsMagnitude;
+  options.reduce = parallel.reduce_dtype() == liger::v1::DTYPE_BF16 ? at::kBFloat16 : at::kFloat;
+  options.shards_parameters = parallel.shard() != liger::v1::SHARD_KIND_OPTIMIZER;
+  options.reshard_after_forward =
+      !parallel.has_reshard_after_forward() || parallel.reshard_after_forward();
+  return options;
+}
+
+// A reference with what it must outlive.
+struct Reference {
+  std::shared_ptr<CausalLM> model;
+  std::shared_ptr<Sharding> source;
+  std::unique_ptr<ShardedModel> shards;  // none: source's
+};
+
+}  // namespace
+
+TrainableModel MakeShardedModel(const liger::v1::JobSpec& spec, const std::string& model_dir,
+                                const PrecisionPlan& precision, const Device& device,
+                                const std::string& adapter_dir, const Strategy& strategy) {
+  TrainableModel result;
+  const auto seed = static_cast<uint64_t>(spec.training().seed());
+  // On the host, where memory that is never touched costs nothing.
+  result.model = BuildModel(ModelConfig::FromFolder(model_dir), spec.kernels(),
+                            spec.has_lora() ? precision.compute : precision.storage);
+  FillParameter fill = spec.model().random_init() ? FillAtRandom(result.model->config(), seed)
+                                                  : FillFromFolder(*result.model, model_dir);
+  if (spec.has_lora()) {
+    result.lora = LoraSetup::Find(spec.lora(), adapter_dir, *result.model);
+    result.lora->StoreSavedIn(precision.storage, *result.model);
+    AttachAdapters(*result.model, result.lora->targets, precision.storage);
+    if (adapter_dir.empty()) InitializeAdapters(result.lora->targets, seed);
+    fill = WithAdapter(*result.lora, std::move(fill));
+  }
+  result.model->train();
+  ApplyCheckpointing(spec.training(), *result.model);
+  result.sharding = std::make_shared<Sharding>(
+      *result.model, OptionsOf(spec.parallel(), precision, device, *strategy.shard_groups()), fill,
+      strategy.leads());
+  result.parameters = std::make_unique<ShardedParameters>(result.sharding->model);
+  return result;
+}
+
+std::shared_ptr<CausalLM> MakeShardedReference(const liger::v1::JobSpec& spec,
+                                               const TrainableModel& trainable) {
+  const at::NoGradGuard no_grad;
+  const auto reference = std::make_shared<Reference>();
+  reference->source = trainable.sharding;
+  reference->model =
+      BuildModel(trainable.model->config(), spec.kernels(), at::TensorOptions(at::kFloat));
+  if (!trainable.lora) {
+    reference->shards = ShardedModel::FrozenCopy(trainable.sharding->model, *reference->model);
+  } else {
+    const LoraTargets& targets = trainable.lora->targets;
+    if (!targets.saved.empty() || !trainable.lora->adapter_dir.empty()) {
+      throw ConfigError(
+          "lora." + std::string(targets.saved.empty() ? "adapter_uri" : "modules_to_save") +
+              ": a reference beside such an adapter is not available under FSDP in this version",
+          "use parallel.strategy DDP, or precompute_ref_log_probs on one device")
+          .Field("parallel.strategy");
+    }
+    trainable.sharding->model.ReadBy(*reference->model);
+  }
+  reference->model->eval();
+  return {reference, reference->model.get()};
+}
+
+}  // namespace liger::trainer

@@ -1,0 +1,29 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_STRATEGY_CHOICE_H_
+#define LIGER_WORKER_TRAINER_LOOP_STRATEGY_CHOICE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "worker/trainer/loop/request.h"
+#include "worker/trainer/models/causal_lm.h"
+#include "worker/trainer/optim/precision.h"
+#include "worker/trainer/parallel/rank.h"
+
+namespace liger::trainer {
+
+// What a device holds of a job that has the whole model, from its shapes: parameters, gradients,
+// optimizer states, a frozen reference; no activations. `model` may be on the meta device; with
+// LoRA it has its adapters.
+int64_t WholeModelBytes(const CausalLM& model, const liger::v1::JobSpec& spec,
+                        const PrecisionPlan& precision);
+
+// parallel.strategy of a job of several ranks: what it says, and where it says nothing, DDP if
+// WholeModelBytes are at most kWholeModelShare of the device, else FSDP; DDP on CPUs, whose memory
+// is one, and where the job asks for what FSDP does not know. `why` gets a line for the user.
+inline constexpr double kWholeModelShare = 0.8;
+liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInfo& rank,
+                                           std::string* why);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_STRATEGY_CHOICE_H_

@@ -1,0 +1,187 @@
+#include "worker/trainer/parallel/fsdp/assembly.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "worker/trainer/ticks.h"
+
+namespace liger::trainer {
+namespace {
+
+constexpr int64_t kEnd = -1;
+// Elements that one collective carries.
+constexpr int64_t kMessage = int64_t{1} << 26;
+// Parameters that checkpoints hold in pieces (a mixture's experts) are asked for by turns.
+constexpr size_t kRecent = 2;
+
+// States of an 8-bit optimizer with one number for 256 elements.
+bool IsByBlock(const std::string& kind) { return kind.ends_with("_absmax"); }
+
+int64_t Blocks(int64_t elements) {
+  return (elements + FlatLayout::kAlign - 1) / FlatLayout::kAlign;
+}
+
+// "exp_avg" and the parameter's name.
+std::pair<std::string, std::string> SplitKey(const std::string& key) {
+  const size_t dot = key.find('.');
+  return {key.substr(0, dot), dot == std::string::npos ? "" : key.substr(dot + 1)};
+}
+
+}  // namespace
+
+Assembly::Assembly(const ShardedModel& model, bool leads) : model_(model), leads_(leads) {
+  // Whether the rank that leads is this group's first.
+  std::vector<at::Tensor> flag = {
+      at::full({1}, int64_t{leads}, at::TensorOptions(model.options().device).dtype(at::kLong))};
+  model.options().shards->allreduce(flag)->wait();
+  serves_ = !leads && flag[0].item<int64_t>() > 0;
+  ListSources({});
+}
+
+void Assembly::ListSources(const std::map<std::string, at::Tensor>& states) {
+  sources_.clear();
+  not_sharded_.clear();
+  recent_.clear();
+  const auto add = [&](const std::string& name, const ShardedModel::Place& place, at::Tensor own,
+                       bool by_block) {
+    const FlatLayout& layout = place.part->layout();
+    const FlatLayout::Item& item = layout.items()[place.item];
+    Source source{name, item.shape, std::move(own)};
+    if (by_block) source.shape = {Blocks(item.numel)};
+    for (int64_t rank = 0; rank < layout.ranks(); ++rank) {
+      const int64_t count = layout.SliceOf(place.item, rank).count;
+      source.counts.push_back(by_block ? Blocks(count) : count);
+    }
+    sources_.push_back(std::move(source));
+  };
+  for (const auto& unit : model_.units()) {
+    for (const auto& part : unit->parts) {
+      for (size_t item = 0; item < part->leaves().size(); ++item) {
+        add(part->layout().items()[item].name, {unit.get(), part.get(), item},
+            part->SliceOf(item, part->shard()), false);
+      }
+    }
+  }
+  num_parameters_ = sources_.size();
+  for (const auto& [key, tensor] : states) {
+    const auto [kind, name] = SplitKey(key);
+    if (name.empty()) {
+      not_sharded_[key] = tensor;
+    } else {
+      add(key, model_.PlaceOf(name), tensor.view(-1), IsByBlock(kind));
+    }
+  }
+}
+
+void Assembly::Run(const std::map<std::string, at::Tensor>& states,
+                   const std::function<void()>& write) {
+  const at::NoGradGuard no_grad;
+  ListSources(states);
+  if (serves_) return Serve();
+  if (!leads_) return;
+  std::exception_ptr error;
+  try {
+    write();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  recent_.clear();
+  Tell(kEnd);
+  if (error) std::rethrow_exception(error);
+}
+
+int64_t Assembly::Tell(int64_t index) {
+  std::vector<at::Tensor> told = {
+      at::full({1}, index, at::TensorOptions(model_.options().device).dtype(at::kLong))};
+  model_.options().shards->broadcast(told)->wait();
+  return told[0].item<int64_t>();
+}
+
+void Assembly::Serve() {
+  for (;;) {
+    const int64_t index = Tell(kEnd);
+    if (index == kEnd) return;
+    Collect(sources_.at(index));
+    Tick();
+  }
+}
+
+at::Tensor Assembly::Collect(const Source& source) {
+  const auto& group = model_.options().shards;
+  const int rank = group->getRank();
+  at::Tensor whole;
+  if (leads_) whole = at::empty(source.shape, source.own.options().device(at::kCPU));
+  int64_t place = 0;
+  for (int from = 0; from < group->getSize(); ++from) {
+    for (int64_t begin = 0; begin < source.counts[from]; begin += kMessage) {
+      const int64_t count = std::min(kMessage, source.counts[from] - begin);
+      std::vector<at::Tensor> piece = {from == rank
+                                           ? source.own.narrow(0, begin, count).contiguous()
+                                           : at::empty({count}, source.own.options())};
+      if (from != 0) {  // what the first rank has is where it is wanted
+        c10d::BroadcastOptions options;
+        options.rootRank = from;
+        group->broadcast(piece, options)->wait();
+      }
+      if (leads_) whole.view(-1).narrow(0, place, count).copy_(piece[0]);
+      place += count;
+    }
+  }
+  return whole;
+}
+
+at::Tensor Assembly::Whole(size_t index) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [known, whole] : recent_) {
+    if (known == index) return whole;
+  }
+  if (recent_.size() == kRecent) recent_.pop_front();
+  Tell(static_cast<int64_t>(index));
+  recent_.emplace_back(index, Collect(sources_.at(index)));
+  return recent_.back().second;
+}
+
+NamedTensor Assembly::Later(size_t index) {
+  const Source& source = sources_[index];
+  return {source.name, at::empty(source.shape, source.own.options().device(at::kMeta)),
+          [this, index] { return Whole(index); }};
+}
+
+std::vector<NamedTensor> Assembly::Parameters() {
+  std::vector<NamedTensor> tensors;
+  for (size_t i = 0; i < num_parameters_; ++i) tensors.push_back(Later(i));
+  return tensors;
+}
+
+std::vector<NamedTensor> Assembly::States() {
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : not_sharded_) tensors.push_back({name, tensor});
+  for (size_t i = num_parameters_; i < sources_.size(); ++i) tensors.push_back(Later(i));
+  return tensors;
+}
+
+std::map<std::string, at::Tensor> Assembly::PartsOf(
+    const std::map<std::string, at::Tensor>& whole) const {
+  std::map<std::string, at::Tensor> parts;
+  for (const auto& [key, tensor] : whole) {
+    const auto [kind, name] = SplitKey(key);
+    const auto place = name.empty() ? nullptr : model_.FindPlace(name);
+    if (place == nullptr) {
+      parts[key] = tensor;
+      continue;
+    }
+    const FlatLayout::Slice slice =
+        place->part->layout().SliceOf(place->item, place->part->rank());
+    const bool by_block = IsByBlock(kind);
+    const int64_t begin = by_block ? slice.begin / FlatLayout::kAlign : slice.begin;
+    const int64_t count = by_block ? Blocks(slice.count) : slice.count;
+    // Another shape is the optimizer's to refuse.
+    parts[key] = begin + count <= tensor.numel() ? tensor.reshape({-1}).narrow(0, begin, count)
+                                                 : tensor;
+  }
+  return parts;
+}
+
+}  // namespace liger::trainer

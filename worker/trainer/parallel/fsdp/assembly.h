@@ -1,0 +1,65 @@
+#ifndef LIGER_WORKER_TRAINER_PARALLEL_FSDP_ASSEMBLY_H_
+#define LIGER_WORKER_TRAINER_PARALLEL_FSDP_ASSEMBLY_H_
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/parallel/fsdp/sharded_model.h"
+
+namespace liger::trainer {
+
+// Whole parameters and optimizer states out of the ranks' shards, one at a time, on the host of
+// the rank that writes them: no rank holds the whole model anywhere.
+class Assembly {
+ public:
+  // `model` must outlive this. `leads`: this rank is the one that writes; it is the first of its
+  // group, and others of that group serve it. Copies of the model elsewhere have no part in it.
+  Assembly(const ShardedModel& model, bool leads);
+
+  // Collective. Runs `write` on the rank that leads and meanwhile hands it what it asks for on
+  // the others. `states`: as Optimizer::StateDict gives them here, of this rank's parts. What
+  // `write` throws is thrown there alone.
+  void Run(const std::map<std::string, at::Tensor>& states, const std::function<void()>& write);
+
+  // Every parameter in the order of the model, and the states, each made when its turn comes, in
+  // `write`; the tensors beside say shape and dtype, and have no memory.
+  std::vector<NamedTensor> Parameters();
+  std::vector<NamedTensor> States();
+
+  // Of states as a checkpoint has them whole, what this rank's parts are.
+  std::map<std::string, at::Tensor> PartsOf(const std::map<std::string, at::Tensor>& whole) const;
+
+ private:
+  struct Source {
+    std::string name;
+    std::vector<int64_t> shape;
+    at::Tensor own;                // this rank's elements, one-dimensional
+    std::vector<int64_t> counts;   // elements by rank; they follow each other
+  };
+
+  void ListSources(const std::map<std::string, at::Tensor>& states);
+  NamedTensor Later(size_t index);
+  // Asks for it, or takes it from what was asked for last.
+  at::Tensor Whole(size_t index);
+  // Collective: on the rank that leads the whole, else undefined.
+  at::Tensor Collect(const Source& source);
+  int64_t Tell(int64_t index);
+  void Serve();
+
+  const ShardedModel& model_;
+  const bool leads_;
+  bool serves_ = false;  // belongs to the group of the rank that leads
+  std::vector<Source> sources_;
+  size_t num_parameters_ = 0;  // of sources_, the first ones
+  std::map<std::string, at::Tensor> not_sharded_;
+  std::deque<std::pair<size_t, at::Tensor>> recent_;
+};
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_PARALLEL_FSDP_ASSEMBLY_H_
