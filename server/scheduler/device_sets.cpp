@@ -36,8 +36,8 @@ std::string DescribeModels(const WorkerRow& worker, liger::v1::DeviceKind kind) 
   return absl::StrJoin(words, " and ");
 }
 
-// What there is of this kind, for people: "w1 has 4 NVIDIA H100, w2 has 2 NVIDIA A100 and 1
-// cordoned (GPU-1: Xid 79)".
+// What there is of this kind, for people: "worker w1 has 4 NVIDIA H100, worker w2 has 2
+// NVIDIA A100 and 1 cordoned (GPU-1: Xid 79)".
 std::string DescribeDevices(const std::vector<const WorkerRow*>& workers,
                             liger::v1::DeviceKind kind) {
   std::set<std::string> builds;
@@ -52,7 +52,7 @@ std::string DescribeDevices(const std::vector<const WorkerRow*>& workers,
       continue;
     }
     lines.push_back(absl::StrCat(
-        worker->worker_id, " has ", models,
+        "worker ", worker->worker_id, " has ", models,
         builds.size() > 1 ? absl::StrCat(" (build ", worker->hello.build(), ")") : ""));
   }
   if (more > 0) lines.push_back(absl::StrCat("and ", Plural(static_cast<int64_t>(more), "worker"), " more"));

@@ -62,15 +62,16 @@ absl::Status CheckBuild(const WorkerRow& worker, std::optional<std::string>* bui
       "worker ", worker.worker_id, " runs build ", worker.hello.build(), ", another one ", **build));
 }
 
-// "placed on worker w1", "4 ranks placed on workers w1, w2".
+// "placed on worker w1", "4 ranks placed on worker w1, worker w2".
 std::string Where(const std::vector<MemberRow>& members, size_t ranks) {
   if (members.size() == 1 && ranks == 1) {
     return absl::StrCat("placed on worker ", members[0].worker_id);
   }
   std::vector<std::string> workers;
-  for (const MemberRow& member : members) workers.push_back(member.worker_id);
-  return absl::StrCat(ranks, " ranks placed on worker", workers.size() == 1 ? " " : "s ",
-                      absl::StrJoin(workers, ", "));
+  for (const MemberRow& member : members) {
+    workers.push_back(absl::StrCat("worker ", member.worker_id));
+  }
+  return absl::StrCat(ranks, " ranks placed on ", absl::StrJoin(workers, ", "));
 }
 
 int64_t NextEpoch(const JobRow& job, int64_t generation) {

@@ -105,10 +105,10 @@ absl::StatusOr<SettleGang::Result> Run(const SettleGang& command, Transaction& t
   if (CauseOf(members, /*own=*/true) == nullptr) {
     std::vector<std::string> silent;
     for (const MemberRow& member : members) {
-      if (!member.exit.has_value()) silent.push_back(member.worker_id);
+      if (!member.exit.has_value()) silent.push_back(absl::StrCat("worker ", member.worker_id));
     }
-    end.failure.set_message(absl::StrCat(end.failure.message(), " (worker ",
-                                         absl::StrJoin(silent, ", "), " has not told its end)"));
+    end.failure.set_message(absl::StrCat(end.failure.message(), " (", absl::StrJoin(silent, ", "),
+                                         " has not told its end)"));
   }
   const absl::Status ended = EndAttempt(txn, &*job, &*attempt, end);
   if (!ended.ok()) return ended;

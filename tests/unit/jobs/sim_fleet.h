@@ -127,6 +127,12 @@ class SimFleet : public FleetPort {
       device->set_uuid("cpu-" + std::to_string(i));
       device->set_kind(liger::v1::DEVICE_KIND_CPU);
     }
+    // What all jobs use.
+    for (const auto& [kind, uri] : {std::pair("model", "/models/any"),
+                                    std::pair("dataset", "/data/any.json")}) {
+      hello.add_inventory()->set_kind(kind);
+      hello.mutable_inventory()->rbegin()->set_uri(uri);
+    }
     for (const auto& [key, task] : worker->tasks) {
       auto* owned = hello.add_owned();
       *owned->mutable_ref() = task.ref;

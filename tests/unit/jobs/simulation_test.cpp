@@ -151,6 +151,7 @@ class Simulation {
       CheckInvariants();
     }
     EXPECT_TRUE(AllSettled()) << "jobs or devices are stuck";
+    EXPECT_FALSE(gangs_.empty()) << "no gang was tried";
   }
 
   template <typename F>
