@@ -82,16 +82,22 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
 }
 
 // The rank to blame: one with a Failed event of its own, then one that hung, then one
-// that ended without a word, rather than one that lost another, or was killed in
-// consequence; of those the one that ended first.
+// that ended without a word or for want of infrastructure (a lost connection may look
+// so), rather than one that says that it lost another, or was killed in consequence; of
+// those the one that ended first.
 const RankOutcome* Culprit(const std::vector<RankOutcome>& ranks) {
   const RankOutcome* culprit = nullptr;
   auto score = [](const RankOutcome& r) {
-    const int kind = Follows(r)          ? 3
-                     : r.failed          ? 0
-                     : r.hung()          ? 1
-                     : r.killed_by_agent ? 4
-                                         : 2;
+    int kind = 2;
+    if (Follows(r)) {
+      kind = 3;
+    } else if (r.failed && r.failed->class_() != v1::FAILURE_CLASS_INFRA) {
+      kind = 0;
+    } else if (r.hung()) {
+      kind = 1;
+    } else if (!r.failed && r.killed_by_agent) {
+      kind = 4;
+    }
     return std::make_tuple(kind, r.order, r.rank);
   };
   for (const RankOutcome& rank : ranks) {

@@ -106,6 +106,11 @@ TEST(ClassifyExitTest, ALostPeerNeverWinsOverTheRankThatWasLost) {
   RankOutcome nan = Failed(1, v1::FAILURE_CLASS_NAN);
   nan.order = 1;
   EXPECT_EQ(ClassifyExit({lost_it, nan}, {}).failure().class_(), v1::FAILURE_CLASS_NAN);
+  // One that does not know whose end broke its connection: the first to end is to blame.
+  RankOutcome puzzled = Failed(0, v1::FAILURE_CLASS_INFRA);
+  puzzled.order = 1;
+  EXPECT_EQ(ClassifyExit({puzzled, Rank(1, Killed(SIGKILL), false, 0)}, {}).first_failed_rank(), 1);
+  EXPECT_EQ(ClassifyExit({puzzled, Rank(1, Killed(SIGABRT), false, 2)}, {}).first_failed_rank(), 0);
   // On another worker: what is known of it is told.
   lost_it.failed->set_first_failed_rank(5);
   RankOutcome killed_with_it = Rank(1, Killed(SIGKILL), false, 1);
