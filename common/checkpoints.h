@@ -22,6 +22,9 @@ inline bool IsCheckpointKind(std::string_view kind) {
   return kind == kCheckpointKind || kind == kBestCheckpointKind;
 }
 
+// Code of the warning that a pause came to nothing: the checkpoint could not be saved.
+inline constexpr char kNotPausedCode[] = "NotPaused";
+
 // "checkpoint-20": a checkpoint's folder and its publication id.
 std::string CheckpointName(int64_t step);
 // The step of such a name; nullopt for any other.

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "client/commands/commands.h"
 #include "client/format.h"
 #include "common/spec/spec.h"
@@ -44,10 +45,29 @@ void PrintProgress(const liger::v1::Progress& progress, const Lines& line) {
     line("tokens/s", absl::StrFormat("%.0f (mean)", progress.mean_tokens_per_second()));
   }
   line("peak memory", PeakMemory(progress));
+  for (const auto& rank : progress.ranks()) {
+    liger::v1::Progress own;
+    *own.mutable_peak_memory_bytes() = rank.peak_memory_bytes();
+    const std::string peak = PeakMemory(own);
+    line(absl::StrCat("rank ", rank.rank()),
+         absl::StrCat("step ", rank.step(), peak.empty() ? "" : ", peak ", peak));
+  }
   if (progress.idle_seconds() > kNotableIdleSeconds) {
     line("idle", absl::StrCat("no progress for ", Duration(progress.idle_seconds())));
   }
   for (const auto& [name, value] : values) line(name, Number(value));
+}
+
+// "gpu1", "gpu1 (ranks 0, 1), gpu2 (ranks 2, 3)".
+std::string Where(const liger::v1::Attempt& attempt) {
+  if (attempt.device_uuids_size() < 2) return attempt.worker_id();
+  std::string where;
+  for (const auto& member : attempt.members()) {
+    absl::StrAppend(&where, where.empty() ? "" : ", ", member.worker_id(), " (rank",
+                    member.ranks_size() == 1 ? " " : "s ", absl::StrJoin(member.ranks(), ", "),
+                    ")");
+  }
+  return where;
 }
 
 void PrintHistory(const liger::v1::JobStatus& status, const Lines& line) {
@@ -65,7 +85,7 @@ void PrintHistory(const liger::v1::JobStatus& status, const Lines& line) {
   for (const auto& warning : status.warnings()) line("warning", Printable(warning.message()));
   for (const auto& attempt : status.attempts()) {
     line(absl::StrCat("attempt ", attempt.epoch()),
-         absl::StrCat(attempt.state(), " on ", attempt.worker_id(),
+         absl::StrCat(attempt.state(), " on ", Where(attempt),
                       attempt.detail().empty() ? "" : ": ", Printable(attempt.detail())));
   }
   std::string kernels;

@@ -50,6 +50,7 @@ liger::v1::Worker ToWorker(const ReadView& view, const WorkerRow& row) {
     device->set_kind(info.kind());
     device->set_model(info.model());
     device->set_memory_bytes(info.memory_bytes());
+    device->set_fault(info.fault());
     if (const auto it = holders.find(info.uuid()); it != holders.end()) {
       device->set_job_name(it->second);
     }

@@ -15,6 +15,20 @@ namespace {
 constexpr int64_t kPieceBytes = 64 << 10;
 constexpr size_t kQueuedPieces = 4;
 
+// NOT_FOUND RANK_NOT_FOUND for a rank that the attempt does not have.
+absl::Status CheckRank(const ReadView& view, const JobRow& job, int64_t epoch, int rank) {
+  int ranks = 0;
+  for (const MemberRow& member : view.Members(job.uid, epoch)) {
+    ranks += static_cast<int>(member.ranks.size());
+  }
+  if (ranks == 0) ranks = std::max(1, job.resolved_spec.resources().count());  // not placed yet
+  if (rank >= 0 && rank < ranks) return absl::OkStatus();
+  return ErrorWithReason(
+      absl::StatusCode::kNotFound, "RANK_NOT_FOUND",
+      absl::StrCat("job '", job.name, "' has no rank ", rank, "; it has ",
+                   ranks == 1 ? "rank 0 only" : absl::StrCat("ranks 0 to ", ranks - 1)));
+}
+
 }  // namespace
 
 LogStream::LogStream(Store* store, LogStore* logs, Executor* files, std::string tenant,
@@ -59,6 +73,10 @@ void LogStream::Resolve() {
           return ErrorWithReason(
               absl::StatusCode::kNotFound, "ATTEMPT_NOT_FOUND",
               absl::StrCat("job '", row->name, "' has no attempt ", request.attempt()));
+        }
+        const int64_t epoch = request.attempt() != 0 ? request.attempt() : row->epoch;
+        if (absl::Status known = CheckRank(view, *row, epoch, request.rank()); !known.ok()) {
+          return known;
         }
         return Target{
             row->uid, row->epoch,

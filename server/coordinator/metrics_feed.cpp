@@ -39,6 +39,7 @@ Counts ReadCounts(const ReadView& view, const Fleet& fleet) {
     for (const liger::worker::v1::DeviceInfo& device : worker.hello.devices()) {
       if (device.kind() != liger::v1::DEVICE_KIND_CUDA) continue;
       ++counts.gpus[worker.state == WorkerState::kLost ? "lost"
+                    : !device.fault().empty()          ? "cordoned"
                     : occupied.contains(device.uuid()) ? "allocated"
                                                        : "free"];
     }

@@ -118,7 +118,7 @@ void BulkIntake::LookUp(Item item) {
 
 void BulkIntake::Take(State* state, const Item& item) {
   state->ref = item.chunk.ref();
-  state->link = item.link;
+  state->links[RankOf(item.chunk)] = item.link;
   state->last_use = absl::Now();
   switch (item.chunk.body_case()) {
     case Chunk::kResume:
@@ -164,7 +164,7 @@ void BulkIntake::Acknowledge(const State& state, int rank) {
     ack.set_log_offset(*size);
   }
   ack.set_through_step(state.stored_step);
-  state.link->Send(ack);
+  if (const auto link = state.links.find(rank); link != state.links.end()) link->second->Send(ack);
 }
 
 void BulkIntake::Flush() {
@@ -202,7 +202,7 @@ void BulkIntake::Stored(const Batch& batch, const absl::Status& status) {
     if (!status.ok()) {
       // Forget what came after, too; the worker sends all of it on a new stream.
       if (it == states_.end()) continue;
-      it->second.link->Close(status);
+      for (const auto& [rank, link] : it->second.links) link->Close(status);
       buffered_samples_ -= static_cast<int>(it->second.buffer.size());
       states_.erase(it);
       continue;

@@ -54,7 +54,8 @@ class BulkIntake : public ChunkHandler {
     std::map<int, int64_t> log_offsets;  // stored through, by rank
     bool logs_changed = false;
     liger::trainer::v1::Ref ref;
-    std::shared_ptr<ShipLink> link;  // the last that sent something
+    // The last that sent something of a rank, by rank: of a gang, several workers send.
+    std::map<int, std::shared_ptr<ShipLink>> links;
     absl::Time last_use;
   };
   struct Item {

@@ -1,5 +1,6 @@
 #include "server/fleet/fleet.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -100,11 +101,14 @@ WorkerState Fleet::StateOf(const WorkerRow& row, const std::map<std::string, Wor
 std::optional<absl::Duration> Fleet::IdleTime(const liger::trainer::v1::Ref& ref) const {
   const std::string key = KeyOf(ref);
   absl::MutexLock lock(&mutex_);
+  // Of a gang, that of the worker that lags behind.
+  std::optional<absl::Duration> idle;
   for (const auto& [id, worker] : workers_) {
     const auto it = worker.got_on.find(key);
-    if (it != worker.got_on.end()) return Now() - it->second;
+    if (it == worker.got_on.end()) continue;
+    idle = std::max(idle.value_or(absl::ZeroDuration()), Now() - it->second);
   }
-  return std::nullopt;
+  return idle;
 }
 
 // ---- what workers say
@@ -220,6 +224,10 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
   std::vector<liger::trainer::v1::Ref> tasks;
   for (const liger::worker::v1::TaskStatus& task : heartbeat.tasks()) tasks.push_back(task.ref());
   jobs_->OnHeartbeat(worker_id, std::move(tasks));
+  if (!heartbeat.device_faults().empty()) {
+    jobs_->OnDeviceFaults(worker_id, incarnation,
+                          {heartbeat.device_faults().begin(), heartbeat.device_faults().end()});
+  }
   if (heartbeat.inventory_changed()) {
     jobs_->OnInventory(worker_id, incarnation,
                        {std::make_move_iterator(heartbeat.mutable_inventory()->begin()),
@@ -229,7 +237,7 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
 
 void Fleet::OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
                        const liger::worker::v1::Prepared& prepared) {
-  CoordinatorMessage message;
+  Outgoing out;
   {
     absl::MutexLock lock(&mutex_);
     std::string current;
@@ -238,22 +246,68 @@ void Fleet::OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::strin
     const auto it = worker->preparing.find(KeyOf(prepared.ref()));
     if (it == worker->preparing.end()) {
       // Too late, or stopped meanwhile: the reservation must not stay.
-      message = AbortMessage(prepared.ref());
+      out.emplace_back(link, AbortMessage(prepared.ref()));
     } else {
-      message = StartMessage(it->second.start, prepared.master());
-      worker->preparing.erase(it);
+      out = NotePrepared(&it->second, prepared.master());
     }
   }
-  link->Send(message);
+  for (const auto& [to, message] : out) to->Send(message);
+}
+
+Fleet::Outgoing Fleet::NotePrepared(Preparing* preparing,
+                                    const liger::worker::v1::Master& master) {
+  Outgoing starts;
+  if (std::exchange(preparing->prepared, true)) return starts;
+  const std::shared_ptr<Gang> gang = preparing->gang;
+  if (master.port() > 0) gang->master = master;
+  if (--gang->awaited > 0) return starts;
+  const std::string key = KeyOf(preparing->start.ref);
+  for (const std::string& id : gang->workers) {
+    Worker& worker = workers_[id];
+    const auto member = worker.preparing.find(key);
+    starts.emplace_back(worker.link, StartMessage(member->second.start, gang->master));
+    worker.preparing.erase(member);
+  }
+  return starts;
 }
 
 void Fleet::OnRefused(const std::string& worker_id, const liger::worker::v1::Refused& refused) {
+  GivenUp given_up;
   {
     absl::MutexLock lock(&mutex_);
-    const auto worker = workers_.find(worker_id);
-    if (worker != workers_.end()) worker->second.preparing.erase(KeyOf(refused.ref()));
+    Worker& worker = workers_[worker_id];
+    const auto it = worker.preparing.find(KeyOf(refused.ref()));
+    if (it != worker.preparing.end() && !it->second.start.repeated) {
+      given_up = GiveUp(Preparing(it->second), worker_id);
+    } else {
+      if (it != worker.preparing.end()) worker.preparing.erase(it);
+    }
   }
-  jobs_->OnTaskRefused(worker_id, refused.ref(), refused.reason());
+  if (given_up.start.worker_id.empty()) {
+    return jobs_->OnTaskRefused(worker_id, refused.ref(), refused.reason(), /*others_run=*/true);
+  }
+  Report(given_up, refused.reason());
+}
+
+Fleet::GivenUp Fleet::GiveUp(const Preparing& preparing, const std::string& except) {
+  GivenUp given_up{preparing.start, {}};
+  const liger::trainer::v1::Ref& ref = preparing.start.ref;
+  for (const std::string& id : preparing.gang->workers) {
+    Worker& worker = workers_[id];
+    worker.preparing.erase(KeyOf(ref));
+    if (id == except) continue;
+    if (worker.link != nullptr && worker.welcomed) {
+      given_up.aborts.emplace_back(worker.link, AbortMessage(ref));
+    } else {
+      worker.to_abort.push_back(ref);
+    }
+  }
+  return given_up;
+}
+
+void Fleet::Report(const GivenUp& given_up, const std::string& reason) {
+  for (const auto& [link, message] : given_up.aborts) link->Send(message);
+  jobs_->OnTaskRefused(given_up.start.worker_id, given_up.start.ref, reason, /*others_run=*/false);
 }
 
 void Fleet::OnClosed(const std::shared_ptr<WorkerLink>& link) {
@@ -271,22 +325,20 @@ void Fleet::OnClosed(const std::shared_ptr<WorkerLink>& link) {
 
 Fleet::Ended Fleet::Detach(Worker* worker) {
   Ended ended;
-  for (auto& [key, preparing] : worker->preparing) {
-    if (preparing.start.repeated) continue;
-    worker->to_abort.push_back(preparing.start.ref);
-    ended.unstarted.push_back(std::move(preparing.start));
-  }
-  worker->preparing.clear();
   if (worker->link != nullptr) worker_of_link_.erase(worker->link.get());
   ended.link = std::exchange(worker->link, nullptr);
   worker->welcomed = false;
+  const std::map<std::string, Preparing> unstarted = std::exchange(worker->preparing, {});
+  for (const auto& [key, preparing] : unstarted) {
+    if (!preparing.start.repeated) ended.unstarted.push_back(GiveUp(preparing, ""));
+  }
   return ended;
 }
 
 void Fleet::Finish(const Ended& ended, const absl::Status& status) {
   if (ended.link != nullptr) ended.link->Close(status);
-  for (const TaskStart& start : ended.unstarted) {
-    jobs_->OnTaskRefused(start.worker_id, start.ref, "its session ended before the start");
+  for (const GivenUp& given_up : ended.unstarted) {
+    Report(given_up, "its session ended before the start");
   }
 }
 
@@ -302,7 +354,7 @@ Fleet::Worker* Fleet::FindByLink(const std::shared_ptr<WorkerLink>& link, std::s
 void Fleet::Tick() {
   std::vector<std::pair<std::string, int64_t>> lost;
   std::vector<Ended> cut;
-  std::vector<TaskStart> late;
+  std::vector<GivenUp> late;
   {
     absl::MutexLock lock(&mutex_);
     if (stopped_) return;
@@ -320,24 +372,34 @@ void Fleet::Tick() {
         lost.emplace_back(id, worker.incarnation);
         cut.push_back(Detach(&worker));
       }
-      for (auto it = worker.preparing.begin(); it != worker.preparing.end();) {
-        if (now < it->second.deadline) {
-          ++it;
-          continue;
-        }
-        if (!it->second.start.repeated) late.push_back(std::move(it->second.start));
-        it = worker.preparing.erase(it);
-      }
     }
+    late = GiveUpLate();
   }
   for (const Ended& ended : cut) Finish(ended, LeaseExpired());
   for (const auto& [id, incarnation] : lost) jobs_->OnWorkerLost(id, incarnation);
-  for (const TaskStart& start : late) {
-    SendTo(start.worker_id, AbortMessage(start.ref));
-    jobs_->OnTaskRefused(
-        start.worker_id, start.ref,
-        absl::StrCat("not prepared within ", absl::FormatDuration(options_.prepare_timeout)));
+  for (const GivenUp& given_up : late) {
+    Report(given_up,
+           absl::StrCat("not prepared within ", absl::FormatDuration(options_.prepare_timeout)));
   }
+}
+
+std::vector<Fleet::GivenUp> Fleet::GiveUpLate() {
+  std::vector<Preparing> late;
+  for (auto& [id, worker] : workers_) {
+    for (auto it = worker.preparing.begin(); it != worker.preparing.end();) {
+      const Preparing& preparing = it->second;
+      const bool is_late = !preparing.prepared && Now() >= preparing.gang->deadline;
+      if (is_late && !preparing.start.repeated) late.push_back(preparing);
+      it = is_late && preparing.start.repeated ? worker.preparing.erase(it) : std::next(it);
+    }
+  }
+  std::vector<GivenUp> given_up;
+  for (const Preparing& preparing : late) {
+    // Another member of its gang may have been late, too.
+    const auto& books = workers_[preparing.start.worker_id].preparing;
+    if (books.contains(KeyOf(preparing.start.ref))) given_up.push_back(GiveUp(preparing, ""));
+  }
+  return given_up;
 }
 
 }  // namespace liger::server

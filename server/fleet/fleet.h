@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -78,9 +79,10 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
   bool TakesTasks(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
   void Disconnect(const std::string& worker_id, const std::string& reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
-  void StartTask(const TaskStart& start) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void StartGang(const std::vector<TaskStart>& members) override ABSL_LOCKS_EXCLUDED(mutex_);
   void StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void PauseTask(const TaskStop& stop) override ABSL_LOCKS_EXCLUDED(mutex_);
   void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                  int64_t through_seq) override ABSL_LOCKS_EXCLUDED(mutex_);
   void AnswerPublish(const PublishAnswer& answer) override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -93,10 +95,18 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
   void OnClosed(const std::shared_ptr<WorkerLink>& link) override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  // A task between Prepare and Prepared.
+  // A gang between the first Prepare and the last Prepared.
+  struct Gang {
+    std::vector<std::string> workers;
+    size_t awaited = 0;                // have not prepared it yet
+    liger::worker::v1::Master master;  // as the worker of rank 0 said
+    absl::Duration deadline;
+  };
+  // One worker's part of it.
   struct Preparing {
     TaskStart start;
-    absl::Duration deadline;
+    std::shared_ptr<Gang> gang;
+    bool prepared = false;
   };
   struct Worker {
     int64_t incarnation = 0;
@@ -113,10 +123,17 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     // must go.
     std::vector<liger::trainer::v1::Ref> to_abort;
   };
-  // A session that ended: its link, and the tasks that it will not start.
+  using Outgoing =
+      std::vector<std::pair<std::shared_ptr<WorkerLink>, liger::worker::v1::CoordinatorMessage>>;
+  // A gang that does not start, because of this member.
+  struct GivenUp {
+    TaskStart start;
+    Outgoing aborts;
+  };
+  // A session that ended: its link, and the gangs that do not start without it.
   struct Ended {
     std::shared_ptr<WorkerLink> link;
-    std::vector<TaskStart> unstarted;
+    std::vector<GivenUp> unstarted;
   };
 
   void OnHello(const std::shared_ptr<WorkerLink>& link, const liger::worker::v1::Hello& hello)
@@ -128,6 +145,17 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Takes the worker's session, if it has one, out of the books.
   Ended Detach(Worker* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Notes a Prepared: the gang's Starts with the last one.
+  Outgoing NotePrepared(Preparing* preparing, const liger::worker::v1::Master& master)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the gang out of the books of all its workers, with an Abort for each but
+  // `except`, now or after its next Hello.
+  GivenUp GiveUp(const Preparing& preparing, const std::string& except)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sends the aborts and tells JobService.
+  void Report(const GivenUp& given_up, const std::string& reason) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Those whose time is up.
+  std::vector<GivenUp> GiveUpLate() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Closes the link and gives up what it did not start.
   void Finish(const Ended& ended, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
   void Welcome(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,

@@ -34,39 +34,58 @@ void Fleet::Disconnect(const std::string& worker_id, const std::string& reason) 
   Finish(ended, absl::UnavailableError(absl::StrCat(reason, "; connect again")));
 }
 
-void Fleet::StartTask(const TaskStart& start) {
-  bool connected = false;
+void Fleet::StartGang(const std::vector<TaskStart>& members) {
+  Outgoing prepares;
+  const TaskStart* absent = nullptr;
   {
     absl::MutexLock lock(&mutex_);
-    const auto it = workers_.find(start.worker_id);
-    connected = it != workers_.end() && it->second.link != nullptr && it->second.welcomed;
-    if (connected) {
-      it->second.preparing.insert_or_assign(KeyOf(start.ref),
-                                            Preparing{start, Now() + options_.prepare_timeout});
+    for (const TaskStart& start : members) {
+      const auto it = workers_.find(start.worker_id);
+      const bool here = it != workers_.end() && it->second.link != nullptr && it->second.welcomed;
+      if (!here && absent == nullptr) absent = &start;
+    }
+    if (absent == nullptr) {
+      auto gang = std::make_shared<Gang>();
+      gang->awaited = members.size();
+      gang->deadline = Now() + options_.prepare_timeout;
+      for (const TaskStart& start : members) {
+        gang->workers.push_back(start.worker_id);
+        Worker& worker = workers_[start.worker_id];
+        worker.preparing.insert_or_assign(KeyOf(start.ref), Preparing{start, gang});
+        prepares.emplace_back(worker.link, PrepareMessage(start, options_.prepare_timeout));
+      }
     }
   }
-  if (connected) return SendTo(start.worker_id, PrepareMessage(start, options_.prepare_timeout));
-  if (!start.repeated) jobs_->OnTaskRefused(start.worker_id, start.ref, "it is not connected");
+  for (const auto& [link, message] : prepares) link->Send(message);
+  if (absent != nullptr && !absent->repeated) {
+    jobs_->OnTaskRefused(absent->worker_id, absent->ref, "it is not connected",
+                         /*others_run=*/false);
+  }
 }
 
 void Fleet::StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) {
-  bool unstarted = false;
+  GivenUp given_up;
   {
     absl::MutexLock lock(&mutex_);
     const auto worker = workers_.find(stop.worker_id);
     if (worker == workers_.end()) return;
     const auto it = worker->second.preparing.find(KeyOf(stop.ref));
     if (it != worker->second.preparing.end()) {
-      unstarted = !it->second.start.repeated;
-      worker->second.preparing.erase(it);
+      if (it->second.start.repeated) {
+        worker->second.preparing.erase(it);
+      } else {
+        given_up = GiveUp(Preparing(it->second), "");
+      }
     }
   }
   // The worker takes STOP as Abort for what it has only reserved.
-  if (!unstarted) return SendTo(stop.worker_id, StopMessage(stop.ref, grace_seconds, reason));
-  SendTo(stop.worker_id, AbortMessage(stop.ref));
-  jobs_->OnTaskRefused(stop.worker_id, stop.ref,
-                       absl::StrCat("stopped before its start (", reason, ")"));
+  if (given_up.start.worker_id.empty()) {
+    return SendTo(stop.worker_id, StopMessage(stop.ref, grace_seconds, reason));
+  }
+  Report(given_up, absl::StrCat("stopped before its start (", reason, ")"));
 }
+
+void Fleet::PauseTask(const TaskStop& stop) { SendTo(stop.worker_id, PauseMessage(stop.ref)); }
 
 void Fleet::AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                       int64_t through_seq) {

@@ -50,6 +50,17 @@ CoordinatorMessage StopMessage(const liger::trainer::v1::Ref& ref, double grace_
   return message;
 }
 
+CoordinatorMessage PauseMessage(const liger::trainer::v1::Ref& ref) {
+  CoordinatorMessage message;
+  liger::worker::v1::Control* control = message.mutable_control();
+  *control->mutable_ref() = ref;
+  // One for an attempt: it may be sent any number of times.
+  control->mutable_command()->set_command_id(
+      absl::StrCat("pause-", ref.job_uid(), "-", ref.epoch()));
+  control->mutable_command()->mutable_pause();
+  return message;
+}
+
 CoordinatorMessage AbortMessage(const liger::trainer::v1::Ref& ref) {
   CoordinatorMessage message;
   *message.mutable_abort()->mutable_ref() = ref;

@@ -21,6 +21,7 @@ liger::worker::v1::CoordinatorMessage StartMessage(const TaskStart& start,
 // The command id is made from the ref: a repeated STOP is the same command.
 liger::worker::v1::CoordinatorMessage StopMessage(const liger::trainer::v1::Ref& ref,
                                                   double grace_seconds, const std::string& reason);
+liger::worker::v1::CoordinatorMessage PauseMessage(const liger::trainer::v1::Ref& ref);
 liger::worker::v1::CoordinatorMessage AbortMessage(const liger::trainer::v1::Ref& ref);
 liger::worker::v1::CoordinatorMessage ReclaimMessage(const std::vector<ReclaimRow>& outputs);
 std::vector<ReclaimRow> FromProto(const std::string& worker_id,

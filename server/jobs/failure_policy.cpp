@@ -85,6 +85,10 @@ TaskExit ClassifyExit(const Exited& exited) {
     exit.outcome = AttemptState::kCancelled;
     return exit;
   }
+  if (exited.paused() && !exited.has_failure()) {
+    exit.outcome = AttemptState::kPaused;
+    return exit;
+  }
   const bool unclassified = exited.failure().class_() == liger::v1::FAILURE_CLASS_UNSPECIFIED;
   const RankExit* bad = FirstBadRank(exited);
   if (unclassified && bad == nullptr && exited.failure().message().empty()) {
@@ -100,7 +104,7 @@ TaskExit ClassifyExit(const Exited& exited) {
   if (failure.message().empty()) failure.set_message(DefaultMessage(failure.class_()));
   if (failure.action().empty()) failure.set_action(DefaultAction(failure.class_()));
   if (failure.log_tail().empty()) failure.set_log_tail(exited.log_tail());
-  if (failure.first_failed_rank() == 0) failure.set_first_failed_rank(exited.first_failed_rank());
+  if (!failure.has_first_failed_rank()) failure.set_first_failed_rank(exited.first_failed_rank());
   exit.outcome = AttemptState::kFailed;
   exit.retry = WorthRetrying(failure.class_());
   exit.worker_stopped = exit.retry && exited.worker_stopped();

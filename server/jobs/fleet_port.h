@@ -33,7 +33,7 @@ struct TaskStart {
 // Threads: called from any thread, without a lock held, often the store's
 // writer. An implementation queues the message and returns; it must not wait,
 // and may call JobService back. A worker without a session, or whose session
-// has no Welcome yet, loses the message (StartTask answers that): reconciliation
+// has no Welcome yet, loses the message (StartGang answers that): reconciliation
 // on its next Hello, or the end of its lease, settles it.
 class FleetPort {
  public:
@@ -45,13 +45,17 @@ class FleetPort {
   // Ends the worker's session: what it owns and what it reported is reconciled
   // with its next Hello.
   virtual void Disconnect(const std::string& worker_id, const std::string& reason) = 0;
-  // Idempotent by ref. The fleet answers with JobService::OnTaskRefused when
-  // the worker refuses, is not Prepared in time (it sends Abort then), or its
-  // session ends before the Start; but for a repeated start only when it refuses.
-  virtual void StartTask(const TaskStart& start) = 0;
-  // Control STOP. For a task whose Start was not sent yet: Abort, and
+  // Brings up a task on all its workers, or on none: Prepare to each, and Start once
+  // all have prepared it. Idempotent by ref. The fleet answers once with
+  // JobService::OnTaskRefused when a worker refuses, is not Prepared in time, or its
+  // session ends before the Start (the others get Abort); but for a repeated start,
+  // which is of one worker, only when it refuses.
+  virtual void StartGang(const std::vector<TaskStart>& members) = 0;
+  // Control STOP. For a task whose Start was not sent yet: Abort to all its workers, and
   // JobService::OnTaskRefused, because no exit will be reported for it.
   virtual void StopTask(const TaskStop& stop, double grace_seconds, const std::string& reason) = 0;
+  // Control PAUSE, for one whose trainers run.
+  virtual void PauseTask(const TaskStop& stop) = 0;
   virtual void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                          int64_t through_seq) = 0;
   virtual void AnswerPublish(const PublishAnswer& answer) = 0;

@@ -172,7 +172,7 @@ std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDo
   start.resolved_spec = resolved->spec;
   start.spec_hash = resolved->hash;
   start.check_max_rows = options_.validate_max_rows;
-  fleet_.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
+  fleet_.Call([&start](FleetPort& fleet) { fleet.StartGang({start}); });
   return [self = shared_from_this(), id] {
     const std::string worker_id =
         self->dry_runs_.Fail(id, absl::CancelledError("the client went away"));
@@ -231,6 +231,27 @@ void JobService::Impl::Cancel(CancelJob command, const std::string& actor, JobDo
         done(std::move(result->job));
         self->loop_->Request();
       });
+}
+
+void JobService::Impl::Pause(PauseJob command, const std::string& actor, JobDone done) {
+  store_.Apply<PauseJob>(NowUs(), actor, std::move(command),
+                         [self = shared_from_this(),
+                          done = std::move(done)](absl::StatusOr<PauseJob::Result> result) {
+                           if (!result.ok()) return done(result.status());
+                           self->PauseTasks(result->pauses);
+                           done(std::move(result->job));
+                           self->loop_->Request();
+                         });
+}
+
+void JobService::Impl::Resume(ResumeJob command, const std::string& actor, JobDone done) {
+  store_.Apply<ResumeJob>(NowUs(), actor, std::move(command),
+                          [self = shared_from_this(),
+                           done = std::move(done)](absl::StatusOr<ResumeJob::Result> result) {
+                            if (!result.ok()) return done(result.status());
+                            done(std::move(result->job));
+                            self->loop_->Request();
+                          });
 }
 
 // A worker that is away is asked after its next Hello.

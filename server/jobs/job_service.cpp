@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "server/jobs/job_service_impl.h"
+#include "server/store/exits.h"
 
 namespace liger::server {
 namespace {
@@ -15,10 +16,17 @@ absl::Status JobService::Impl::Start(FleetPort* fleet) {
   struct Loaded {
     std::vector<WorkerRow> workers;
     std::vector<JobRow> jobs;
+    std::vector<std::pair<std::string, int64_t>> broken;  // gangs, by uid and epoch
   };
   absl::StatusOr<Loaded> loaded =
       store_.ReadAndWait<Loaded>([](const ReadView& view) -> absl::StatusOr<Loaded> {
-        return Loaded{view.Workers(), view.ActiveJobs()};
+        Loaded all{view.Workers(), view.ActiveJobs(), {}};
+        for (const JobRow& job : all.jobs) {
+          if (HasLiveAttempt(job.state) && IsBroken(view.Members(job.uid, job.epoch))) {
+            all.broken.emplace_back(job.uid, job.epoch);
+          }
+        }
+        return all;
       });
   if (!loaded.ok()) return loaded.status();
   for (WorkerRow& worker : loaded->workers) workers_.Load(std::move(worker));
@@ -31,6 +39,7 @@ absl::Status JobService::Impl::Start(FleetPort* fleet) {
       cancel_deadlines_[{job.uid, job.epoch}] = deadline;
     }
   }
+  for (const auto& [uid, epoch] : loaded->broken) SettleAfter(uid, epoch);
   fleet_.Open(fleet);
   loop_->Request();
   return absl::OkStatus();
@@ -48,6 +57,7 @@ void JobService::Impl::Tick() {
   RetryUnstored();
   FlushReports(now);
   EndOverdueCancels(now);
+  SettleOverdueGangs(now);
   for (const auto& [worker_id, ref] : dry_runs_.Expire(now)) {
     StopTasks({{worker_id, ref}}, "TIMED_OUT");
   }
@@ -86,6 +96,27 @@ void JobService::Impl::EndOverdueCancels(int64_t now) {
     });
   }
   for (const ForceCancel& command : overdue) Insist("system", command);
+}
+
+void JobService::Impl::SettleAfter(const std::string& job_uid, int64_t epoch) {
+  absl::MutexLock lock(&mutex_);
+  // A second failure does not move it.
+  gang_deadlines_.try_emplace(
+      {job_uid, epoch},
+      NowUs() + static_cast<int64_t>(options_.gang_settle_seconds * kSecondUs));
+}
+
+void JobService::Impl::SettleOverdueGangs(int64_t now) {
+  std::vector<SettleGang> overdue;
+  {
+    absl::MutexLock lock(&mutex_);
+    std::erase_if(gang_deadlines_, [&](const auto& entry) {
+      if (entry.second > now) return false;
+      overdue.push_back({entry.first.first, entry.first.second, options_.max_restarts});
+      return true;
+    });
+  }
+  for (const SettleGang& command : overdue) Insist("system", command);
 }
 
 void JobService::Impl::ExpireOldRows(int64_t now) {
@@ -128,6 +159,14 @@ void JobService::Cancel(const std::string& tenant, const std::string& actor, con
                         const std::string& reason, JobDone done) {
   impl_->Cancel({tenant, job, reason}, actor, std::move(done));
 }
+void JobService::Pause(const std::string& tenant, const std::string& actor, const std::string& job,
+                       const std::string& reason, JobDone done) {
+  impl_->Pause({tenant, job, reason}, actor, std::move(done));
+}
+void JobService::Resume(const std::string& tenant, const std::string& actor, const std::string& job,
+                        JobDone done) {
+  impl_->Resume({tenant, job}, actor, std::move(done));
+}
 void JobService::Delete(const std::string& tenant, const std::string& actor, const std::string& job,
                         bool delete_output,
                         std::function<void(absl::StatusOr<DeleteJob::Result>)> done) {
@@ -150,8 +189,12 @@ void JobService::OnWorkerLost(const std::string& worker_id, int64_t incarnation)
   impl_->OnWorkerLost({worker_id, incarnation});
 }
 void JobService::OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
-                               const std::string& reason) {
-  impl_->OnTaskRefused(worker_id, ref, reason);
+                               const std::string& reason, bool others_run) {
+  impl_->OnTaskRefused(worker_id, ref, reason, others_run);
+}
+void JobService::OnDeviceFaults(const std::string& worker_id, int64_t incarnation,
+                                std::vector<liger::worker::v1::DeviceFault> faults) {
+  impl_->OnDeviceFaults({worker_id, incarnation, std::move(faults)});
 }
 void JobService::OnReclaimed(const std::string& worker_id, std::vector<ReclaimRow> outputs) {
   impl_->OnReclaimed(worker_id, {std::move(outputs)});

@@ -33,6 +33,9 @@ struct JobServiceOptions {
   double cancel_deadline_seconds = 9;
   // Progress is written at most this often for a job.
   double progress_interval_seconds = 1;
+  // From the first end that breaks a gang to the attempt's, when others do not tell
+  // theirs. Longer than a lease: a worker that is gone counts as the cause.
+  double gang_settle_seconds = 25;
   // A placement that a worker refused is not tried again for this long.
   double refusal_backoff_seconds = 2;
   // A job whose model or dataset is on none of the connected workers fails
@@ -109,6 +112,10 @@ class JobService {
   using JobDone = std::function<void(absl::StatusOr<liger::v1::Job>)>;
   void Cancel(const std::string& tenant, const std::string& actor, const std::string& job,
               const std::string& reason, JobDone done);
+  void Pause(const std::string& tenant, const std::string& actor, const std::string& job,
+             const std::string& reason, JobDone done);
+  void Resume(const std::string& tenant, const std::string& actor, const std::string& job,
+              JobDone done);
   // The result's log files are the caller's to remove; the output, if asked, the
   // workers', now or when they are back.
   void Delete(const std::string& tenant, const std::string& actor, const std::string& job,
@@ -132,9 +139,13 @@ class JobService {
   // reassign_seconds without a heartbeat. A closed session alone is nothing. A
   // worker that is connected all the same is not lost.
   void OnWorkerLost(const std::string& worker_id, int64_t incarnation);
-  // Refused, not Prepared in time, or given up before the Start.
+  // Refused, not Prepared in time, or given up before the Start. `others_run`: the
+  // gang's other workers were told to start it.
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
-                     const std::string& reason);
+                     const std::string& reason, bool others_run);
+  // A heartbeat tells of devices that failed.
+  void OnDeviceFaults(const std::string& worker_id, int64_t incarnation,
+                      std::vector<liger::worker::v1::DeviceFault> faults);
   // The worker has removed these outputs, or found something else there.
   void OnReclaimed(const std::string& worker_id, std::vector<ReclaimRow> outputs);
   // Every TaskEvent of a session, in the order of its stream. The

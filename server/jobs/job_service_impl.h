@@ -44,6 +44,8 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
   void Reclaim(const std::vector<ReclaimRow>& outputs);
   void Cancel(CancelJob command, const std::string& actor, JobDone done);
+  void Pause(PauseJob command, const std::string& actor, JobDone done);
+  void Resume(ResumeJob command, const std::string& actor, JobDone done);
   void Delete(DeleteJob command, const std::string& actor,
               std::function<void(absl::StatusOr<DeleteJob::Result>)> done);
   void OnHello(const liger::worker::v1::Hello& hello,
@@ -52,7 +54,8 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void OnInventory(UpdateInventory command);
   void OnWorkerLost(LoseWorker command);
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
-                     const std::string& reason);
+                     const std::string& reason, bool others_run);
+  void OnDeviceFaults(CordonDevices command);
   void OnReclaimed(const std::string& worker_id, FinishReclaims command);
   void OnTaskEvent(const std::string& worker_id, const liger::worker::v1::TaskEvent& event);
   void Tick();
@@ -89,6 +92,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   // Asks the worker to remove what a new checkpoint leaves no room for.
   void SendReclaims(const std::string& worker_id);
   void StopTasks(const std::vector<TaskStop>& stops, const std::string& reason);
+  void PauseTasks(const std::vector<TaskStop>& pauses);
   void StartAgain(const std::string& worker_id, const liger::trainer::v1::Ref& ref);
   void Reconnect(const std::string& worker_id, const std::string& reason);
   bool IsConnected(const std::string& worker_id);
@@ -100,6 +104,9 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void RetryUnstored();
   void FlushReports(int64_t now);
   void EndOverdueCancels(int64_t now);
+  // Of a gang that is broken: when it ends, whatever is still to be told.
+  void SettleAfter(const std::string& job_uid, int64_t epoch) ABSL_LOCKS_EXCLUDED(mutex_);
+  void SettleOverdueGangs(int64_t now);
   void ExpireOldRows(int64_t now);
 
   Store& store_;
@@ -126,6 +133,10 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   int64_t last_expiry_us_ ABSL_GUARDED_BY(mutex_) = 0;
   // When a CANCELLING job ends whatever its worker does, by {uid, epoch}.
   std::map<std::pair<std::string, int64_t>, int64_t> cancel_deadlines_ ABSL_GUARDED_BY(mutex_);
+  // When a gang that is broken ends whatever its workers do, by {uid, epoch}.
+  std::map<std::pair<std::string, int64_t>, int64_t> gang_deadlines_ ABSL_GUARDED_BY(mutex_);
+  // Faults of devices that the store was told of, by worker and device.
+  std::map<std::string, std::map<std::string, std::string>> device_faults_ ABSL_GUARDED_BY(mutex_);
 };
 
 // ---- implementation of the template

@@ -87,6 +87,8 @@ bool ReportBuffer::Merge(const TaskEvent& event, Task* task) {
       report.started = true;
       report.kernels_ran = {kernels.begin(), kernels.end()};
       report.ready = event.started().ready();
+      report.communication.insert(event.started().communication().begin(),
+                                  event.started().communication().end());
       return true;
     }
     case TaskEvent::kPhase:
@@ -95,7 +97,10 @@ bool ReportBuffer::Merge(const TaskEvent& event, Task* task) {
       report.progress = task->progress;
       return false;
     case TaskEvent::kProgress:
-      AddStep(event, &task->train_seconds, &task->progress);
+      if (event.progress().has_step()) AddStep(event, &task->train_seconds, &task->progress);
+      if (event.progress().ranks_size() > 0) {
+        *task->progress.mutable_ranks() = event.progress().ranks();
+      }
       report.progress = task->progress;
       return false;
     case TaskEvent::kEval:

@@ -173,16 +173,17 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
     command.task_id = absl::StrCat("check-", state_->options.new_id());
     Apply<AssignCheck>(pass, std::move(command), [self](const AssignCheck::Result& result) {
       const TaskStart start = CheckStart(result.job, result.task);
-      self->state_->fleet.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
+      self->state_->fleet.Call([&start](FleetPort& fleet) { fleet.StartGang({start}); });
     });
   }
   for (const PlacementDecision& placement : decisions.placements) {
     StartAttempt command{.job_uid = placement.job_uid};
-    MemberPlan& member = command.members.emplace_back();
-    member.worker_id = placement.worker_id;
-    member.device_uuids = placement.device_uuids;
-    for (size_t i = 0; i < placement.device_uuids.size(); ++i) {
-      member.ranks.push_back(static_cast<int32_t>(i));
+    int32_t rank = 0;
+    for (const PlacedMember& placed : placement.members) {
+      MemberPlan& member = command.members.emplace_back();
+      member.worker_id = placed.worker_id;
+      member.device_uuids = placed.device_uuids;
+      for (size_t i = 0; i < placed.device_uuids.size(); ++i) member.ranks.push_back(rank++);
     }
     const auto checkpoint = snapshot.checkpoints.find(placement.job_uid);
     if (checkpoint != snapshot.checkpoints.end()) command.resume_from = checkpoint->second;
@@ -190,9 +191,8 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
     Apply<StartAttempt>(pass, std::move(command), [=](const StartAttempt::Result& result) {
       const AttemptRow attempt{
           .job_uid = result.job.uid, .epoch = result.epoch, .resume_from = resume_from};
-      for (const TaskStart& start : TrainStarts(result.job, attempt, result.members)) {
-        self->state_->fleet.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
-      }
+      const std::vector<TaskStart> gang = TrainStarts(result.job, attempt, result.members);
+      self->state_->fleet.Call([&gang](FleetPort& fleet) { fleet.StartGang(gang); });
     });
   }
   Explain(pass, snapshot, decisions);

@@ -13,8 +13,10 @@
 //                              ^          |
 //                              +- RECOVERING   (an attempt was lost; the next one has a new epoch)
 //
-// PAUSING, PAUSED and PREEMPTING have their places here; no command leads to
-// them yet.
+//                                         |
+//                                         +- PAUSING -> PAUSED -> QUEUED
+//
+// PREEMPTING has its place here; no command leads to it yet.
 namespace liger::server {
 
 using JobState = liger::v1::JobStatus::State;
@@ -31,6 +33,7 @@ inline constexpr std::array kTransitions = {
     Transition{liger::v1::JobStatus::VALIDATING, liger::v1::JobStatus::CANCELLED},
 
     Transition{liger::v1::JobStatus::QUEUED, liger::v1::JobStatus::STARTING},
+    Transition{liger::v1::JobStatus::QUEUED, liger::v1::JobStatus::PAUSED},
     Transition{liger::v1::JobStatus::QUEUED, liger::v1::JobStatus::FAILED},
     Transition{liger::v1::JobStatus::QUEUED, liger::v1::JobStatus::CANCELLED},
 
@@ -39,6 +42,7 @@ inline constexpr std::array kTransitions = {
     Transition{liger::v1::JobStatus::STARTING, liger::v1::JobStatus::QUEUED},
     Transition{liger::v1::JobStatus::STARTING, liger::v1::JobStatus::RECOVERING},
     Transition{liger::v1::JobStatus::STARTING, liger::v1::JobStatus::CANCELLING},
+    Transition{liger::v1::JobStatus::STARTING, liger::v1::JobStatus::PAUSING},
     Transition{liger::v1::JobStatus::STARTING, liger::v1::JobStatus::FAILED},
 
     Transition{liger::v1::JobStatus::RUNNING, liger::v1::JobStatus::SUCCEEDED},
@@ -48,7 +52,9 @@ inline constexpr std::array kTransitions = {
     Transition{liger::v1::JobStatus::RUNNING, liger::v1::JobStatus::PAUSING},
     Transition{liger::v1::JobStatus::RUNNING, liger::v1::JobStatus::PREEMPTING},
 
-    // A job that is asked to leave its devices may end by itself first.
+    // A job that is asked to leave its devices may end by itself first. Back to
+    // RUNNING: there is no room for its checkpoint.
+    Transition{liger::v1::JobStatus::PAUSING, liger::v1::JobStatus::RUNNING},
     Transition{liger::v1::JobStatus::PAUSING, liger::v1::JobStatus::PAUSED},
     Transition{liger::v1::JobStatus::PAUSING, liger::v1::JobStatus::SUCCEEDED},
     Transition{liger::v1::JobStatus::PAUSING, liger::v1::JobStatus::FAILED},
@@ -67,6 +73,7 @@ inline constexpr std::array kTransitions = {
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::RUNNING},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::STARTING},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::QUEUED},
+    Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::PAUSED},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::FAILED},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::CANCELLED},
 

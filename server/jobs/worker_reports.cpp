@@ -13,6 +13,13 @@ using liger::worker::v1::Hello;
 using liger::worker::v1::TaskEvent;
 using liger::worker::v1::Verdict;
 
+namespace {
+
+// Why members of a gang are told to stop when another one has ended.
+constexpr char kGangBroken[] = "GANG_BROKEN";
+
+}  // namespace
+
 // ---- workers
 
 void JobService::Impl::OnHello(const Hello& hello,
@@ -20,6 +27,7 @@ void JobService::Impl::OnHello(const Hello& hello,
   {
     absl::MutexLock lock(&mutex_);
     buffer_.ForgetWorker(hello.worker_id());
+    device_faults_.erase(hello.worker_id());
   }
   audit_.Forget(hello.worker_id());
   auto reconciled = [self = shared_from_this(), hello,
@@ -42,7 +50,8 @@ void JobService::Impl::OnHello(const Hello& hello,
       if (!result->reclaims.empty()) fleet.Reclaim(hello.worker_id(), result->reclaims);
     });
     for (const Ref& ref : result->restarts) self->StartAgain(hello.worker_id(), ref);
-    self->StopTasks(result->stops, "GANG_BROKEN");
+    self->StopTasks(result->stops, kGangBroken);
+    self->PauseTasks(result->pauses);
     self->loop_->Request();
   };
   store_.Apply<ReconcileWorker>(NowUs(), WorkerActor(hello.worker_id()),
@@ -69,7 +78,7 @@ void JobService::Impl::StartAgain(const std::string& worker_id, const Ref& ref) 
         for (TaskStart& start : *starts) {
           if (start.worker_id != worker_id) continue;
           start.repeated = true;
-          self->fleet_.Call([&start](FleetPort& fleet) { fleet.StartTask(start); });
+          self->fleet_.Call([&start](FleetPort& fleet) { fleet.StartGang({start}); });
         }
       });
 }
@@ -156,7 +165,7 @@ void JobService::Impl::OnWorkerLost(LoseWorker command) {
   Insist<LoseWorker>(
       "system", command,
       [this, worker_id = command.worker_id](const LoseWorker::Result& result) {
-        StopTasks(result.stops, "GANG_BROKEN");
+        StopTasks(result.stops, kGangBroken);
         // Or it came while this was stored: the store has it as LOST.
         if (IsConnected(worker_id)) Reconnect(worker_id, "its lease had run out");
       },
@@ -174,7 +183,7 @@ void JobService::Impl::Reconnect(const std::string& worker_id, const std::string
 }
 
 void JobService::Impl::OnTaskRefused(const std::string& worker_id, const Ref& ref,
-                                     const std::string& reason) {
+                                     const std::string& reason, bool others_run) {
   const std::string detail = absl::StrCat("worker ", worker_id, " did not start it: ", reason);
   if (DryRuns::IsDryRun(ref)) {
     dry_runs_.Fail(ref.task_id(), absl::UnavailableError(detail));
@@ -184,7 +193,24 @@ void JobService::Impl::OnTaskRefused(const std::string& worker_id, const Ref& re
   AbandonAttempt command{.worker_id = worker_id, .job_uid = ref.job_uid(), .epoch = ref.epoch()};
   command.detail = detail;
   command.task_id = ref.task_id();
-  Insist(WorkerActor(worker_id), command);
+  command.others_run = others_run;
+  Insist<AbandonAttempt>(
+      WorkerActor(worker_id), command,
+      [this](const AbandonAttempt::Result& result) { StopTasks(result.stops, kGangBroken); });
+}
+
+void JobService::Impl::OnDeviceFaults(CordonDevices command) {
+  {
+    // Every heartbeat tells all of them.
+    absl::MutexLock lock(&mutex_);
+    std::map<std::string, std::string>& known = device_faults_[command.worker_id];
+    bool news = false;
+    for (const liger::worker::v1::DeviceFault& fault : command.faults) {
+      news |= known.insert_or_assign(fault.device_uuid(), fault.fault()).second;
+    }
+    if (!news) return;
+  }
+  Insist(WorkerActor(command.worker_id), command);
 }
 
 void JobService::Impl::OnReclaimed(const std::string& worker_id, FinishReclaims command) {
@@ -208,6 +234,12 @@ void JobService::Impl::StopTasks(const std::vector<TaskStop>& stops, const std::
   for (const TaskStop& stop : stops) {
     fleet_.Call(
         [&](FleetPort& fleet) { fleet.StopTask(stop, options_.stop_grace_seconds, reason); });
+  }
+}
+
+void JobService::Impl::PauseTasks(const std::vector<TaskStop>& pauses) {
+  for (const TaskStop& pause : pauses) {
+    fleet_.Call([&pause](FleetPort& fleet) { fleet.PauseTask(pause); });
   }
 }
 
@@ -259,7 +291,10 @@ void JobService::Impl::OnReported(const ReportTask& report,
     if (result->stale) {
       fleet.StopTask({report.worker_id, report.ref}, options_.stop_grace_seconds, "STALE_EPOCH");
     }
+    if (result->pause) fleet.PauseTask({report.worker_id, report.ref});
   });
+  StopTasks(result->stops, kGangBroken);
+  if (result->gang_broken) SettleAfter(report.ref.job_uid(), report.ref.epoch());
   if (result->publish.has_value() && result->publish->granted) SendReclaims(report.worker_id);
   if (report.exit.has_value()) {
     absl::MutexLock lock(&mutex_);

@@ -40,7 +40,7 @@ FleetMetrics::FleetMetrics(prometheus::Registry* registry) {
                             .Name("liger_gpus")
                             .Help("GPUs of known workers, by state.")
                             .Register(*registry);
-  for (const char* state : {"free", "allocated", "lost"}) {
+  for (const char* state : {"free", "allocated", "cordoned", "lost"}) {
     gpus_[state] = &gpus.Add({{"state", state}});
   }
   oldest_wait_ = &prometheus::BuildGauge()

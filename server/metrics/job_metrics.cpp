@@ -77,7 +77,10 @@ struct JobMetrics::Families {
         mean_tokens_per_second(
             MakeGauge(r, "liger_job_mean_tokens_per_second",
                       "Non-padding tokens a second, over all steps of the attempt.")),
-        peak_memory(MakeGauge(r, "liger_job_peak_memory_bytes", "Peak memory, by kind.")),
+        peak_memory(MakeGauge(r, "liger_job_peak_memory_bytes",
+                              "Peak memory by kind; of several ranks the largest.")),
+        rank_peak_memory(MakeGauge(r, "liger_job_rank_peak_memory_bytes",
+                                   "Peak memory by rank and kind, of jobs on several devices.")),
         loss(MakeGauge(r, "liger_job_loss", "Training loss of the last logged step.")),
         grad_norm(MakeGauge(r, "liger_job_grad_norm", "Gradient norm before clipping.")),
         learning_rate(MakeGauge(r, "liger_job_learning_rate", "Learning rate of the last step.")),
@@ -96,7 +99,7 @@ struct JobMetrics::Families {
   }
 
   Family<Gauge>&info, &state, &idle, &step, &progress, &tokens_per_second, &mean_tokens_per_second,
-      &peak_memory, &loss, &grad_norm, &learning_rate, &mfu;
+      &peak_memory, &rank_peak_memory, &loss, &grad_norm, &learning_rate, &mfu;
   Family<Counter>& tokens;
   Family<Histogram>& step_seconds;
 };
@@ -171,6 +174,12 @@ void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
   series->Set(families_->mean_tokens_per_second, progress.mean_tokens_per_second());
   for (const auto& [kind, bytes] : progress.peak_memory_bytes()) {
     series->Set(families_->peak_memory, static_cast<double>(bytes), {{"kind", kind}});
+  }
+  for (const liger::v1::RankProgress& rank : progress.ranks()) {
+    for (const auto& [kind, bytes] : rank.peak_memory_bytes()) {
+      series->Set(families_->rank_peak_memory, static_cast<double>(bytes),
+                  {{"rank", absl::StrCat(rank.rank())}, {"kind", kind}});
+    }
   }
   const std::pair<const char*, Family<Gauge>*> values[] = {
       {"loss", &families_->loss},

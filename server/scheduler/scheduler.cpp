@@ -9,42 +9,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "common/model_shapes/model_shapes.h"
+#include "server/scheduler/device_sets.h"
 
 namespace liger::server {
 namespace {
-
-using liger::worker::v1::InventoryItem;
-
-const InventoryItem* InInventory(const WorkerRow& worker, absl::string_view kind,
-                                 const std::string& root, const std::string& uri) {
-  const auto& items = worker.hello.inventory();
-  const auto found = std::find_if(items.begin(), items.end(), [&](const InventoryItem& item) {
-    return item.kind() == kind && SameUri(item.uri(), uri, root);
-  });
-  return found == items.end() ? nullptr : &*found;
-}
-
-const InventoryItem* Model(const WorkerRow& worker, const std::string& uri) {
-  return InInventory(worker, "model", worker.hello.model_root(), uri);
-}
-
-const InventoryItem* Dataset(const WorkerRow& worker, const std::string& uri) {
-  return InInventory(worker, "dataset", worker.hello.dataset_root(), uri);
-}
-
-std::string Refusal(const WorkerRow& worker, const InventoryItem* item) {
-  if (item == nullptr || item->refused().empty()) return "";
-  return absl::StrCat("worker ", worker.worker_id, " refuses it: ", item->refused());
-}
-
-const char* KindName(liger::v1::DeviceKind kind) {
-  return kind == liger::v1::DEVICE_KIND_CUDA ? "GPU" : "CPU slot";
-}
-
-std::string Plural(int64_t count, absl::string_view noun) {
-  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
-}
 
 // What a job needs, read once.
 struct Need {
@@ -52,6 +20,7 @@ struct Need {
       : job(&job),
         kind(job.resolved_spec.resources().device_kind()),
         count(std::max(1, job.resolved_spec.resources().count())),
+        mixed(job.resolved_spec.resources().allow_mixed_devices()),
         model_uri(job.resolved_spec.model().uri()),
         model_is_shape(NeedsNoModelFolder(job.resolved_spec)),
         dataset_uri(job.resolved_spec.dataset().uri()) {}
@@ -59,6 +28,7 @@ struct Need {
   const JobRow* job;
   liger::v1::DeviceKind kind;
   int count;
+  bool mixed;
   std::string model_uri;
   bool model_is_shape;
   std::string dataset_uri;
@@ -175,35 +145,22 @@ class Pass {
     return kept;
   }
 
-  int DevicesOfKind(const WorkerRow& worker, liger::v1::DeviceKind kind) const {
-    const auto& devices = worker.hello.devices();
-    return static_cast<int>(std::count_if(devices.begin(), devices.end(),
-                                          [kind](const auto& d) { return d.kind() == kind; }));
-  }
-
-  std::vector<std::string> FreeDevices(const WorkerRow& worker, liger::v1::DeviceKind kind) const {
-    std::vector<std::string> free;
-    for (const auto& device : worker.hello.devices()) {
-      if (device.kind() == kind && !holders_.contains({worker.worker_id, device.uuid()})) {
-        free.push_back(device.uuid());
-      }
-    }
-    std::sort(free.begin(), free.end());
-    return free;
-  }
-
   // The devices that the job should take on this worker; nullptr: any.
   const std::vector<std::string>* PinOn(const Need& need, const WorkerRow& worker) const {
     const auto pin = snapshot_.pins.find(need.job->uid);
     if (pin == snapshot_.pins.end() || pin->second.first != worker.worker_id) return nullptr;
+    const std::vector<std::string>& uuids = pin->second.second;
+    // A gang of several workers is pinned to none of them.
+    if (static_cast<int>(uuids.size()) < need.count) return nullptr;
     const auto& devices = worker.hello.devices();
-    for (const std::string& uuid : pin->second.second) {
-      if (std::none_of(devices.begin(), devices.end(),
-                       [&](const auto& d) { return d.uuid() == uuid && d.kind() == need.kind; })) {
+    for (const std::string& uuid : uuids) {
+      if (std::none_of(devices.begin(), devices.end(), [&](const auto& d) {
+            return d.uuid() == uuid && d.kind() == need.kind && d.fault().empty();
+          })) {
         return nullptr;
       }
     }
-    return &pin->second.second;
+    return &uuids;
   }
 
   // Only the worker that the job should run on, where it still has the devices.
@@ -214,12 +171,39 @@ class Pass {
     return pinned.empty() ? workers : pinned;
   }
 
-  std::vector<std::string> FreeDevicesFor(const Need& need, const WorkerRow& worker) const {
-    std::vector<std::string> free = FreeDevices(worker, need.kind);
-    if (const std::vector<std::string>* pin = PinOn(need, worker)) {
-      std::erase_if(free, [pin](const std::string& uuid) {
-        return std::find(pin->begin(), pin->end(), uuid) == pin->end();
-      });
+  // Sets that have as many devices as the job needs, were they all free.
+  static std::vector<DeviceSet> SetsThatFit(const Need& need,
+                                            const std::vector<const WorkerRow*>& workers) {
+    std::vector<DeviceSet> sets = DeviceSets(workers, need.kind, need.mixed);
+    std::erase_if(sets, [&need](const DeviceSet& set) { return set.size() < need.count; });
+    return sets;
+  }
+
+  // Their workers, each once.
+  static std::vector<const WorkerRow*> WorkersOf(const std::vector<DeviceSet>& sets) {
+    std::vector<const WorkerRow*> workers;
+    for (const DeviceSet& set : sets) {
+      for (const WorkerDevices& part : set.parts) {
+        if (std::find(workers.begin(), workers.end(), part.worker) == workers.end()) {
+          workers.push_back(part.worker);
+        }
+      }
+    }
+    return workers;
+  }
+
+  // What of a set this job may take now.
+  std::vector<WorkerDevices> FreeParts(const Need& need, const DeviceSet& set) const {
+    std::vector<WorkerDevices> free;
+    for (const WorkerDevices& part : set.parts) {
+      if (blocked_.contains({part.worker->worker_id, need.kind})) continue;
+      const std::vector<std::string>* pin = PinOn(need, *part.worker);
+      WorkerDevices& left = free.emplace_back(WorkerDevices{part.worker, {}});
+      for (const std::string& uuid : part.uuids) {
+        if (holders_.contains({part.worker->worker_id, uuid})) continue;
+        if (pin != nullptr && std::find(pin->begin(), pin->end(), uuid) == pin->end()) continue;
+        left.uuids.push_back(uuid);
+      }
     }
     return free;
   }
@@ -255,7 +239,7 @@ class Pass {
     return refusals;
   }
 
-  // REQUIRES: no worker of `able` is usable.
+  // REQUIRES: those of `able` that are usable are too few.
   void WaitForWorkers(const Need& need, const std::vector<const WorkerRow*>& able) {
     const std::vector<std::string> refusals = Refusals(need, able);
     if (!refusals.empty()) {
@@ -263,10 +247,13 @@ class Pass {
                   absl::StrCat(absl::StrJoin(refusals, "; "), "; it will be tried again"), "",
                   false);
     }
+    const std::vector<const WorkerRow*> away = Filter(able, [&](const WorkerRow& worker) {
+      return snapshot_.unavailable.contains(worker.worker_id);
+    });
     Wait(need, "WorkerAway",
          absl::StrCat("waits for ",
-                      able.size() == 1 ? absl::StrCat("worker ", able.front()->worker_id)
-                                       : Plural(static_cast<int64_t>(able.size()), "worker"),
+                      away.size() == 1 ? absl::StrCat("worker ", away.front()->worker_id)
+                                       : Plural(static_cast<int64_t>(away.size()), "worker"),
                       " to connect again"),
          "", false);
   }
@@ -297,50 +284,58 @@ class Pass {
     const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
     if (able.empty()) return;
     const std::vector<const WorkerRow*> large =
-        Pinned(need, Filter(able, [&](const WorkerRow& worker) {
-                 return DevicesOfKind(worker, need.kind) >= need.count;
-               }));
-    if (large.empty()) return WaitForLargerWorker(need, able);
-    const std::vector<const WorkerRow*> usable = Usable(need, large);
-    if (usable.empty()) return WaitForWorkers(need, large);
-
-    const WorkerRow* best = nullptr;
-    for (const WorkerRow* worker : usable) {
-      if (blocked_.contains({worker->worker_id, need.kind})) continue;
-      if (FreeDevicesFor(need, *worker).size() < static_cast<size_t>(need.count)) continue;
-      if (best == nullptr || Better(need, *worker, *best)) best = worker;
+        WorkersOf(SetsThatFit(need, Pinned(need, WorkersOf(SetsThatFit(need, able)))));
+    if (large.empty()) {
+      const Shortage shortage = WhyTooFew(able, need.kind, need.count);
+      return Wait(need, shortage.reason, shortage.message, shortage.action, /*can_never=*/true);
     }
-    if (best == nullptr) return WaitForDevices(need, usable, Refusals(need, large));
-    std::vector<std::string> devices = FreeDevicesFor(need, *best);
-    devices.resize(need.count);
-    for (const std::string& uuid : devices) holders_[{best->worker_id, uuid}] = need.job->uid;
-    decisions_.placements.push_back({need.job->uid, best->worker_id, std::move(devices)});
+    const std::vector<DeviceSet> sets = SetsThatFit(need, Usable(need, large));
+    if (sets.empty()) return WaitForWorkers(need, large);
+
+    std::optional<Choice> best;
+    for (const DeviceSet& set : sets) {
+      std::optional<Choice> choice = Choose(need, set);
+      if (choice && (!best || choice->rank < best->rank)) best = std::move(choice);
+    }
+    if (!best) return WaitForDevices(need, WorkersOf(sets), Refusals(need, large));
+    PlacementDecision& placement = decisions_.placements.emplace_back();
+    placement.job_uid = need.job->uid;
+    for (WorkerDevices& part : best->parts) {
+      for (const std::string& uuid : part.uuids) {
+        holders_[{part.worker->worker_id, uuid}] = need.job->uid;
+      }
+      placement.members.push_back({part.worker->worker_id, std::move(part.uuids)});
+    }
   }
 
-  // Then the fullest worker that still fits, so that large gangs find room.
-  bool Better(const Need& need, const WorkerRow& a, const WorkerRow& b) const {
-    const auto rank = [&](const WorkerRow& worker) {
-      return std::make_tuple(-Preference(need, worker), FreeDevices(worker, need.kind).size(),
-                             worker.worker_id);
+  // Devices that a job could take, and how good that would be: lower is better.
+  struct Choice {
+    std::vector<WorkerDevices> parts;
+    std::tuple<size_t, int, size_t, std::string> rank;
+  };
+
+  std::optional<Choice> Choose(const Need& need, const DeviceSet& set) const {
+    const std::vector<WorkerDevices> free = FreeParts(need, set);
+    // Then the fullest worker that still fits, so that large gangs find room.
+    const auto rank = [&](const WorkerDevices& part) {
+      return std::make_tuple(-Preference(need, *part.worker), part.uuids.size(),
+                             part.worker->worker_id);
     };
-    return rank(a) < rank(b);
-  }
-
-  void WaitForLargerWorker(const Need& need, const std::vector<const WorkerRow*>& able) {
-    int most = 0;
-    for (const WorkerRow* worker : able) most = std::max(most, DevicesOfKind(*worker, need.kind));
-    if (most == 0) {
-      Wait(need, "NoSuchDevice",
-           absl::StrCat("no worker that has the model and data has a ", KindName(need.kind)),
-           absl::StrCat("connect a worker with a ", KindName(need.kind),
-                        ", or change resources.device_kind"),
-           true);
-    } else {
-      Wait(need, "TooFewDevices",
-           absl::StrCat("needs ", Plural(need.count, KindName(need.kind)),
-                        " of one worker; the largest has ", most),
-           "lower resources.count, or connect a larger worker", true);
+    std::optional<std::vector<WorkerDevices>> parts = FewestWorkers(
+        free, need.count,
+        [&](const WorkerDevices& a, const WorkerDevices& b) { return rank(a) < rank(b); });
+    if (!parts) return std::nullopt;
+    int preference = Preference(need, *parts->front().worker);
+    size_t room = 0;
+    for (const WorkerDevices& part : *parts) {
+      preference = std::min(preference, Preference(need, *part.worker));
+      for (const WorkerDevices& whole : free) {
+        if (whole.worker == part.worker) room += whole.uuids.size();
+      }
     }
+    const std::string first = parts->front().worker->worker_id;
+    const size_t workers = parts->size();
+    return Choice{*std::move(parts), {workers, -preference, room, first}};
   }
 
   // The messages name no job that only waits: they would all change whenever the
@@ -385,47 +380,5 @@ class Pass {
 }  // namespace
 
 ScheduleDecisions Schedule(const ScheduleSnapshot& snapshot) { return Pass(snapshot).Run(); }
-
-bool SameUri(const std::string& a, const std::string& b, const std::string& root) {
-  const std::string prefix = root.empty() ? "" : absl::StrCat(absl::StripSuffix(root, "/"), "/");
-  const auto strip = [&prefix](const std::string& uri) {
-    absl::string_view path = absl::StripPrefix(uri, "file://");
-    if (!prefix.empty()) path = absl::StripPrefix(path, prefix);
-    return absl::StripSuffix(absl::StripPrefix(path, "./"), "/");
-  };
-  return strip(a) == strip(b);
-}
-
-bool HasModel(const WorkerRow& worker, const std::string& uri) {
-  const InventoryItem* item = Model(worker, uri);
-  return item != nullptr && item->refused().empty();
-}
-
-bool HasDataset(const WorkerRow& worker, const std::string& uri) {
-  const InventoryItem* item = Dataset(worker, uri);
-  return item != nullptr && item->refused().empty();
-}
-
-std::string ModelDigest(const WorkerRow& worker, const std::string& uri) {
-  const InventoryItem* item = Model(worker, uri);
-  return item == nullptr ? "" : item->digest();
-}
-
-std::string DatasetDigest(const WorkerRow& worker, const std::string& uri) {
-  const InventoryItem* item = Dataset(worker, uri);
-  return item == nullptr ? "" : item->digest();
-}
-
-bool NeedsNoModelFolder(const liger::v1::JobSpec& spec) {
-  return spec.model().random_init() && FindModelShape(spec.model().name()) != nullptr;
-}
-
-std::string ModelRefusal(const WorkerRow& worker, const std::string& uri) {
-  return Refusal(worker, Model(worker, uri));
-}
-
-std::string DatasetRefusal(const WorkerRow& worker, const std::string& uri) {
-  return Refusal(worker, Dataset(worker, uri));
-}
 
 }  // namespace liger::server

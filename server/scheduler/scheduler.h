@@ -7,16 +7,18 @@
 #include <utility>
 #include <vector>
 
+#include "server/scheduler/worker_files.h"
 #include "server/store/records.h"
 
 // The scheduler: a pure function from a snapshot to decisions. It holds no
 // state, reads no clock and draws no random numbers; equal snapshots give
 // equal decisions.
 //
-// Policy: FIFO by creation, gangs all or nothing (of one worker now). A job
-// that cannot run now keeps later jobs away from the workers that it waits
-// for, and from those only; a job that could never run as the fleet stands
-// holds up nobody.
+// Policy: FIFO by creation, gangs all or nothing, on as few workers as can be. A
+// gang's workers run one build, and its GPUs are of one type unless the job lets
+// them mix; a device that failed is given to nobody. A job that cannot run now
+// keeps later jobs away from the workers that it waits for, and from those only; a
+// job that could never run as the fleet stands holds up nobody.
 namespace liger::server {
 
 struct ScheduleSnapshot {
@@ -54,18 +56,23 @@ struct CheckDecision {
   std::string worker_id;
 };
 
-// Start an attempt of this job on these devices, rank i on device_uuids[i].
-struct PlacementDecision {
-  std::string job_uid;
+// One worker's part of a placement.
+struct PlacedMember {
   std::string worker_id;
   std::vector<std::string> device_uuids;
+};
+
+// Start an attempt of this job there: ranks in order, one a device.
+struct PlacementDecision {
+  std::string job_uid;
+  std::vector<PlacedMember> members;
 };
 
 // Why a job stays where it is.
 struct WaitDecision {
   std::string job_uid;
-  // NoWorker, ModelAbsent, DatasetAbsent, NoSuchDevice, TooFewDevices: nothing
-  // but a change of the fleet helps ("can never"). DevicesBusy,
+  // NoWorker, ModelAbsent, DatasetAbsent, NoSuchDevice, TooFewDevices, MixedDevices,
+  // MixedBuilds: nothing but a change of the fleet helps ("can never"). DevicesBusy,
   // BehindOtherJobs, CheckSlotsBusy, WorkerRefused, WorkerAway: passes by itself
   // ("cannot now").
   std::string reason;
@@ -81,25 +88,6 @@ struct ScheduleDecisions {
 };
 
 ScheduleDecisions Schedule(const ScheduleSnapshot& snapshot);
-
-// Whether an inventory item's URI and a spec's URI mean the same thing below
-// `root`: "file://" and the root itself do not count.
-bool SameUri(const std::string& a, const std::string& b, const std::string& root);
-
-// The worker's inventory lists the model (or dataset) `uri`, for jobs to use.
-bool HasModel(const WorkerRow& worker, const std::string& uri);
-bool HasDataset(const WorkerRow& worker, const std::string& uri);
-
-// The digest under which it lists it; empty: it does not.
-std::string ModelDigest(const WorkerRow& worker, const std::string& uri);
-std::string DatasetDigest(const WorkerRow& worker, const std::string& uri);
-
-// Random weights of a known shape: no folder is needed.
-bool NeedsNoModelFolder(const liger::v1::JobSpec& spec);
-
-// That it lists it as one that jobs may not use, and why; else empty.
-std::string ModelRefusal(const WorkerRow& worker, const std::string& uri);
-std::string DatasetRefusal(const WorkerRow& worker, const std::string& uri);
 
 }  // namespace liger::server
 

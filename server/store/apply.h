@@ -15,6 +15,8 @@ absl::StatusOr<CommandResult> ApplyCommand(const Command& command, Transaction& 
 // apply_jobs.cpp
 absl::StatusOr<CreateJob::Result> Run(const CreateJob& command, Transaction& txn);
 absl::StatusOr<CancelJob::Result> Run(const CancelJob& command, Transaction& txn);
+absl::StatusOr<PauseJob::Result> Run(const PauseJob& command, Transaction& txn);
+absl::StatusOr<ResumeJob::Result> Run(const ResumeJob& command, Transaction& txn);
 absl::StatusOr<ForceCancel::Result> Run(const ForceCancel& command, Transaction& txn);
 absl::StatusOr<FailJob::Result> Run(const FailJob& command, Transaction& txn);
 absl::StatusOr<DeleteJob::Result> Run(const DeleteJob& command, Transaction& txn);
@@ -29,10 +31,14 @@ absl::StatusOr<AbandonAttempt::Result> Run(const AbandonAttempt& command, Transa
 // apply_reports.cpp
 absl::StatusOr<ReportTask::Result> Run(const ReportTask& command, Transaction& txn);
 
+// exits.cpp
+absl::StatusOr<SettleGang::Result> Run(const SettleGang& command, Transaction& txn);
+
 // apply_workers.cpp
 absl::StatusOr<ReconcileWorker::Result> Run(const ReconcileWorker& command, Transaction& txn);
 absl::StatusOr<LoseWorker::Result> Run(const LoseWorker& command, Transaction& txn);
 absl::StatusOr<UpdateInventory::Result> Run(const UpdateInventory& command, Transaction& txn);
+absl::StatusOr<CordonDevices::Result> Run(const CordonDevices& command, Transaction& txn);
 
 // apply_bulk.cpp
 absl::StatusOr<AppendMetrics::Result> Run(const AppendMetrics& command, Transaction& txn);

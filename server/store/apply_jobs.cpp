@@ -21,6 +21,11 @@ std::vector<TaskStop> CancelChecks(Transaction& txn, const std::string& job_uid)
   return stops;
 }
 
+absl::Status NotPausable(const JobRow& job, const std::string& why) {
+  return ErrorWithReason(absl::StatusCode::kFailedPrecondition, "JOB_NOT_PAUSABLE",
+                         absl::StrCat("job '", job.name, "' cannot be paused: ", why));
+}
+
 }  // namespace
 
 absl::StatusOr<CreateJob::Result> Run(const CreateJob& command, Transaction& txn) {
@@ -67,6 +72,62 @@ absl::StatusOr<CancelJob::Result> Run(const CancelJob& command, Transaction& txn
   }
   result.job = ToProto(txn.tables(), *job);
   return result;
+}
+
+absl::StatusOr<PauseJob::Result> Run(const PauseJob& command, Transaction& txn) {
+  absl::StatusOr<JobRow> job = FindJob(txn.tables(), command.tenant, command.job);
+  if (!job.ok()) return job.status();
+  PauseJob::Result result;
+  const std::string message =
+      command.reason.empty() ? "on request" : absl::StrCat("on request: ", command.reason);
+  absl::Status moved;
+  switch (job->state) {
+    case liger::v1::JobStatus::PAUSING:
+    case liger::v1::JobStatus::PAUSED:
+      break;
+    case liger::v1::JobStatus::STARTING:
+    case liger::v1::JobStatus::RUNNING:
+      if (HasCommittedModel(txn.tables(), *job, job->epoch)) {
+        return NotPausable(*job, "its result exists already");
+      }
+      result.pauses = StopsFor(txn.tables(), job->uid, job->epoch);
+      moved = txn.SetJobState(
+          &*job, liger::v1::JobStatus::PAUSING,
+          {"Pausing", absl::StrCat("pauses ", message, "; it finishes its step and saves a checkpoint"),
+           ""});
+      break;
+    case liger::v1::JobStatus::QUEUED:
+    case liger::v1::JobStatus::RECOVERING:
+      moved = txn.SetJobState(&*job, liger::v1::JobStatus::PAUSED,
+                              {"Paused", absl::StrCat("paused ", message),
+                               absl::StrCat("liger-cli resume ", job->name)});
+      break;
+    default:
+      return NotPausable(*job, absl::StrCat("it is ", liger::v1::JobStatus::State_Name(job->state)));
+  }
+  if (!moved.ok()) return moved;
+  result.job = ToProto(txn.tables(), *job);
+  return result;
+}
+
+absl::StatusOr<ResumeJob::Result> Run(const ResumeJob& command, Transaction& txn) {
+  absl::StatusOr<JobRow> job = FindJob(txn.tables(), command.tenant, command.job);
+  if (!job.ok()) return job.status();
+  const bool leaves = job->state == liger::v1::JobStatus::PAUSING ||
+                      job->state == liger::v1::JobStatus::CANCELLING;
+  if (IsTerminal(job->state) || leaves) {
+    return ErrorWithReason(
+        absl::StatusCode::kFailedPrecondition, "JOB_NOT_PAUSED",
+        absl::StrCat("job '", job->name, "' is ", liger::v1::JobStatus::State_Name(job->state),
+                     job->state == liger::v1::JobStatus::PAUSING ? "; resume it once it is PAUSED"
+                                                                 : "; it cannot be resumed"));
+  }
+  if (job->state == liger::v1::JobStatus::PAUSED) {
+    const absl::Status moved = txn.SetJobState(&*job, liger::v1::JobStatus::QUEUED,
+                                               {"Resumed", "waits for a free device", ""});
+    if (!moved.ok()) return moved;
+  }
+  return ResumeJob::Result{ToProto(txn.tables(), *job)};
 }
 
 absl::StatusOr<ForceCancel::Result> Run(const ForceCancel& command, Transaction& txn) {

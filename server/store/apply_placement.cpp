@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
 
@@ -40,12 +42,36 @@ absl::Status CheckDevices(const ReadView& view, const JobRow& job, const WorkerR
       return absl::FailedPreconditionError(
           absl::StrCat("worker ", worker.worker_id, " has no such device ", uuid));
     }
+    if (!device->fault().empty()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "device ", uuid, " of worker ", worker.worker_id, " is cordoned: ", device->fault()));
+    }
     if (!taken.insert(uuid).second) {
       return absl::FailedPreconditionError(
           absl::StrCat("device ", uuid, " of worker ", worker.worker_id, " is occupied"));
     }
   }
   return absl::OkStatus();
+}
+
+// One gang runs one build.
+absl::Status CheckBuild(const WorkerRow& worker, std::optional<std::string>* build) {
+  if (!build->has_value()) *build = worker.hello.build();
+  if (**build == worker.hello.build()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "worker ", worker.worker_id, " runs build ", worker.hello.build(), ", another one ", **build));
+}
+
+// "placed on worker w1", "4 ranks placed on worker w1, worker w2".
+std::string Where(const std::vector<MemberRow>& members, size_t ranks) {
+  if (members.size() == 1 && ranks == 1) {
+    return absl::StrCat("placed on worker ", members[0].worker_id);
+  }
+  std::vector<std::string> workers;
+  for (const MemberRow& member : members) {
+    workers.push_back(absl::StrCat("worker ", member.worker_id));
+  }
+  return absl::StrCat(ranks, " ranks placed on ", absl::StrJoin(workers, ", "));
 }
 
 int64_t NextEpoch(const JobRow& job, int64_t generation) {
@@ -111,11 +137,13 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
   result.epoch = NextEpoch(*job, txn.generation());
   size_t ranks = 0;
   std::set<std::string> workers;
+  std::optional<std::string> build;
   for (const MemberPlan& plan : command.members) {
     absl::StatusOr<WorkerRow> worker = ReadyWorker(tables, plan.worker_id);
     if (!worker.ok()) return worker.status();
     const absl::Status devices = CheckDevices(tables, *job, *worker, plan);
     if (!devices.ok()) return devices;
+    if (absl::Status one = CheckBuild(*worker, &build); !one.ok()) return one;
     if (!workers.insert(plan.worker_id).second) {
       return absl::InvalidArgumentError("a worker is one member of a gang at most");
     }
@@ -139,7 +167,7 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
 
   job->epoch = result.epoch;
   if (command.resume_from.empty()) ClearReports(&job->status);
-  const std::string where = absl::StrCat("placed on worker ", command.members[0].worker_id);
+  const std::string where = Where(result.members, ranks);
   const absl::Status moved =
       txn.SetJobState(&*job, liger::v1::JobStatus::STARTING, {"Placed", where, ""});
   if (!moved.ok()) return moved;
@@ -152,17 +180,33 @@ absl::StatusOr<AbandonAttempt::Result> Run(const AbandonAttempt& command, Transa
   if (command.epoch == 0) return AbandonCheck(command, txn);
   std::optional<JobRow> job = txn.tables().Job(command.job_uid);
   std::optional<AttemptRow> attempt = txn.tables().Attempt(command.job_uid, command.epoch);
-  if (!job.has_value() || !attempt.has_value() || attempt->state == AttemptState::kRunning) {
-    return AbandonAttempt::Result{false};
-  }
+  if (!job.has_value() || !attempt.has_value()) return AbandonAttempt::Result{false};
+  std::vector<MemberRow> members = txn.tables().Members(job->uid, command.epoch);
+  const auto here = std::find_if(members.begin(), members.end(), [&](const MemberRow& member) {
+    return member.worker_id == command.worker_id;
+  });
+  // It runs, or has run, whatever its worker says of a repeated Start.
+  const bool begun = here != members.end() && here->acked_event_seq > 0;
+  if (here == members.end() || begun) return AbandonAttempt::Result{false};
   const bool current = IsCurrent(*job, *attempt);
-  for (MemberRow& member : txn.tables().Members(job->uid, command.epoch)) {
-    if (current || member.worker_id == command.worker_id) ReleaseMember(txn, &member);
+  for (MemberRow& member : members) {
+    const bool idle = current && !command.others_run;
+    if (idle || member.worker_id == command.worker_id) ReleaseMember(txn, &member);
   }
   if (!current) return AbandonAttempt::Result{false};
-  const absl::Status abandoned = Abandon(txn, &*job, &*attempt, command.detail);
-  if (!abandoned.ok()) return abandoned;
-  return AbandonAttempt::Result{true};
+  AbandonAttempt::Result result{true, StopsFor(txn.tables(), job->uid, command.epoch)};
+  absl::Status ended;
+  if (attempt->state == AttemptState::kRunning) {
+    // Other members of the gang have begun.
+    AttemptEnd end{.state = AttemptState::kLost, .retry = true, .free = true};
+    end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
+    end.failure.set_message(command.detail);
+    ended = EndAttempt(txn, &*job, &*attempt, end);
+  } else {
+    ended = Abandon(txn, &*job, &*attempt, command.detail);
+  }
+  if (!ended.ok()) return ended;
+  return result;
 }
 
 }  // namespace liger::server

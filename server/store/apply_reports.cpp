@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -8,6 +9,7 @@
 #include "google/protobuf/util/message_differencer.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
+#include "server/store/exits.h"
 #include "server/store/outputs.h"
 
 namespace liger::server {
@@ -23,17 +25,38 @@ void TrimFront(Field* field, int most) {
   if (field->size() > most) field->DeleteSubrange(0, field->size() - most);
 }
 
+// Each worker tells of its own ranks. The job's peaks are those of its largest rank.
+void MergeRanks(const liger::v1::Progress& report, liger::v1::Progress* known) {
+  std::map<int32_t, liger::v1::RankProgress> ranks;
+  for (const auto& rank : known->ranks()) ranks[rank.rank()] = rank;
+  for (const auto& rank : report.ranks()) ranks[rank.rank()] = rank;
+  known->clear_ranks();
+  for (const auto& [number, rank] : ranks) {
+    *known->add_ranks() = rank;
+    for (const auto& [kind, bytes] : rank.peak_memory_bytes()) {
+      int64_t& peak = (*known->mutable_peak_memory_bytes())[kind];
+      peak = std::max(peak, bytes);
+    }
+  }
+}
+
 // After a reconnect the first report lacks what was said before it: all but the
 // phase until the next step, and what only changes now and then.
 void MergeProgress(const liger::v1::Progress& report, liger::v1::Progress* known) {
-  if (report.step() == 0) return known->MergeFrom(report);
-  liger::v1::Progress before;
-  before.Swap(known);
-  *known = report;
-  if (known->phase().empty()) known->set_phase(before.phase());
-  if (known->peak_memory_bytes().empty()) {
-    known->mutable_peak_memory_bytes()->swap(*before.mutable_peak_memory_bytes());
+  const liger::v1::Progress before = *known;
+  liger::v1::Progress said = report;
+  said.clear_ranks();
+  if (said.step() == 0) {
+    known->MergeFrom(said);
+  } else {
+    *known = std::move(said);
+    if (known->phase().empty()) known->set_phase(before.phase());
+    if (known->peak_memory_bytes().empty()) {
+      *known->mutable_peak_memory_bytes() = before.peak_memory_bytes();
+    }
+    *known->mutable_ranks() = before.ranks();
   }
+  MergeRanks(report, known);
 }
 
 // Replays overlap what is known, so each of these is recorded once.
@@ -131,56 +154,6 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
   return answer;
 }
 
-// At a worker's exit what it was granted is there, in the place of what lay there
-// before, or could not be made visible: then it does not exist after all.
-void SettlePublications(const ReportTask& report, JobRow* job, const AttemptRow& attempt,
-                        Transaction& txn) {
-  const std::vector<std::string>& unpublished = report.exit->unpublished;
-  for (const ArtifactRow& artifact : txn.tables().Artifacts(job->tenant, job->uid)) {
-    if (artifact.epoch != attempt.epoch || artifact.worker_id != report.worker_id) continue;
-    if (std::find(unpublished.begin(), unpublished.end(), artifact.publication_id) ==
-        unpublished.end()) {
-      if (artifact.kind == "model") TakeOutput(txn.tables(), *job, artifact);
-      continue;
-    }
-    txn.tables().DropArtifact(artifact.id);
-    if (artifact.kind == "model") job->status.clear_output_uri();
-    if (IsTerminal(job->state)) {
-      job->status.set_message(absl::StrCat("published, but its worker, lost meanwhile, could not ",
-                                           "make the model visible at ", artifact.uri));
-      job->status.set_action("submit the job again");
-    }
-    txn.AddEvent(job, "Withdrawn",
-                 {artifact.kind, absl::StrCat(artifact.uri, " is not there"), ""});
-  }
-}
-
-// The last member's exit, or the first that failed, ends the attempt.
-absl::Status Exit(const ReportTask& report, JobRow* job, AttemptRow* attempt, Transaction& txn) {
-  AttemptEnd end{.state = report.exit->outcome,
-                 .retry = report.exit->retry,
-                 .free = report.exit->worker_stopped,
-                 .failure = report.exit->failure,
-                 .max_restarts = report.max_restarts};
-  const bool wanted_to_stop = job->state == liger::v1::JobStatus::CANCELLING;
-  SettlePublications(report, job, *attempt, txn);
-  if (end.state == AttemptState::kSucceeded) {
-    if (!StopsFor(txn.tables(), job->uid, job->epoch).empty()) return absl::OkStatus();
-    if (!HasCommittedModel(txn.tables(), *job, attempt->epoch)) {
-      end.state = AttemptState::kFailed;
-      end.retry = true;
-      end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
-      end.failure.set_message("the trainer ended without publishing a model");
-      end.failure.set_action("see the job's log (liger-cli logs)");
-    }
-  } else if (end.state == AttemptState::kCancelled && !wanted_to_stop) {
-    end.retry = true;  // stopped by its worker, not by the user
-    end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
-    if (end.failure.message().empty()) end.failure.set_message("its worker stopped it");
-  }
-  return EndAttempt(txn, job, attempt, end);
-}
-
 // What the attempt's first rank and its worker say of where it runs.
 void PutEnvironment(const ReportTask& report, const MemberRow& member, Transaction& txn) {
   liger::v1::RunEnvironment environment;
@@ -193,7 +166,11 @@ void PutEnvironment(const ReportTask& report, const MemberRow& member, Transacti
                                                   : environment.mutable_versions();
     (*values)[std::string(absl::StripPrefix(name, kState))] = value;
   }
-  for (const std::string& uuid : member.device_uuids) environment.add_device_uuids(uuid);
+  for (const MemberRow& other : txn.tables().Members(member.job_uid, member.epoch)) {
+    for (const std::string& uuid : other.device_uuids) environment.add_device_uuids(uuid);
+  }
+  environment.mutable_communication()->insert(report.communication.begin(),
+                                              report.communication.end());
   if (const std::optional<WorkerRow> worker = txn.tables().Worker(report.worker_id)) {
     environment.set_host_name(worker->hello.host_name());
     environment.set_build(worker->hello.build());
@@ -223,7 +200,14 @@ absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* att
   }
   if (report.publish.has_value()) result->publish = Publish(report, true, job, txn);
   txn.SaveJob(job);
-  if (report.exit.has_value()) return Exit(report, job, attempt, txn);
+  if (report.exit.has_value()) return ApplyExit(report, job, attempt, result, txn);
+  if (job->state != liger::v1::JobStatus::PAUSING) return absl::OkStatus();
+  // What was sent before it ran did not reach it.
+  result->pause = report.started;
+  for (const auto& warning : report.warnings) {
+    if (warning.code() != kNotPausedCode) continue;
+    return txn.SetJobState(job, liger::v1::JobStatus::RUNNING, {"NotPaused", warning.message(), ""});
+  }
   return absl::OkStatus();
 }
 
@@ -252,7 +236,14 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
                                               report.first_seq - 1, " are missing"));
   }
   member->acked_event_seq = report.through_seq;
-  if (report.exit.has_value()) member->released_us = txn.now_us();
+  if (report.exit.has_value()) {
+    member->released_us = txn.now_us();
+    member->exit = MemberExit{.outcome = report.exit->outcome,
+                              .retry = report.exit->retry,
+                              .free = report.exit->worker_stopped,
+                              .failure = report.exit->failure,
+                              .time_us = txn.now_us()};
+  }
   txn.tables().PutMember(*member);
   if (!current) {
     if (report.publish.has_value()) result.publish = Publish(report, false, &*job, txn);
@@ -263,7 +254,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     }
     return result;
   }
-  if (report.ready.has_value()) PutEnvironment(report, *member, txn);
+  if (report.ready.has_value() && member->node_rank == 0) PutEnvironment(report, *member, txn);
   const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);
   if (!applied.ok()) return applied;
   return result;

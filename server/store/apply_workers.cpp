@@ -6,6 +6,7 @@
 #include "server/errors/errors.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
+#include "server/store/exits.h"
 
 namespace liger::server {
 namespace {
@@ -95,9 +96,17 @@ class Reconciliation {
     txn_.tables().PutMember(*member);
     const bool stop = job->state == liger::v1::JobStatus::CANCELLING;
     Answer(ref, stop ? Verdict::STOP : Verdict::ADOPT, member->acked_event_seq);
-    // Start may have been lost on the way; it is idempotent.
+    if (stop) return absl::OkStatus();
+    if (IsBroken(txn_.tables().Members(job->uid, attempt->epoch))) {
+      result_.stops.push_back({hello_.worker_id(), ref});
+      return absl::OkStatus();
+    }
+    // These may have been lost on the way; both are idempotent.
+    if (job->state == liger::v1::JobStatus::PAUSING) {
+      result_.pauses.push_back({hello_.worker_id(), ref});
+    }
     const bool silent = member->acked_event_seq == 0;
-    if (silent && owned->running() && !stop) result_.restarts.push_back(ref);
+    if (silent && owned->running()) result_.restarts.push_back(ref);
     return absl::OkStatus();
   }
 
@@ -174,6 +183,21 @@ class Reconciliation {
 
 }  // namespace
 
+namespace {
+
+// A device that failed stays so until its host is booted again.
+void KeepFaults(const WorkerRow& known, liger::worker::v1::Hello* hello) {
+  if (known.boot_id != hello->boot_id()) return;
+  for (auto& device : *hello->mutable_devices()) {
+    if (!device.fault().empty()) continue;
+    for (const auto& before : known.hello.devices()) {
+      if (before.uuid() == device.uuid()) device.set_fault(before.fault());
+    }
+  }
+}
+
+}  // namespace
+
 absl::StatusOr<ReconcileWorker::Result> Run(const ReconcileWorker& command, Transaction& txn) {
   const liger::worker::v1::Hello& hello = command.hello;
   WorkerRow worker;
@@ -184,11 +208,13 @@ absl::StatusOr<ReconcileWorker::Result> Run(const ReconcileWorker& command, Tran
     }
     worker = *std::move(known);
   }
+  const WorkerRow before = worker;
   worker.worker_id = hello.worker_id();
   worker.incarnation = hello.incarnation();
   worker.boot_id = hello.boot_id();
   worker.hello = hello;
   worker.hello.clear_owned();
+  KeepFaults(before, &worker.hello);
   worker.state = WorkerState::kReady;
   worker.updated_us = txn.now_us();
   txn.tables().PutWorker(worker);
@@ -233,6 +259,38 @@ absl::StatusOr<UpdateInventory::Result> Run(const UpdateInventory& command, Tran
   worker->updated_us = txn.now_us();
   txn.tables().PutWorker(*worker);
   return UpdateInventory::Result{};
+}
+
+absl::StatusOr<CordonDevices::Result> Run(const CordonDevices& command, Transaction& txn) {
+  std::optional<WorkerRow> worker = txn.tables().Worker(command.worker_id);
+  if (!worker.has_value() || worker->incarnation != command.incarnation) {
+    return CordonDevices::Result{};
+  }
+  std::map<std::string, std::string> cordoned;
+  for (auto& device : *worker->hello.mutable_devices()) {
+    for (const auto& fault : command.faults) {
+      if (fault.device_uuid() != device.uuid() || !device.fault().empty()) continue;
+      device.set_fault(fault.fault());
+      cordoned[device.uuid()] = fault.fault();
+    }
+  }
+  if (cordoned.empty()) return CordonDevices::Result{};
+  worker->updated_us = txn.now_us();
+  txn.tables().PutWorker(*worker);
+  for (const MemberRow& member : txn.tables().UnreleasedMembers(command.worker_id)) {
+    std::optional<JobRow> job = txn.tables().Job(member.job_uid);
+    if (!job.has_value()) continue;
+    for (size_t i = 0; i < member.device_uuids.size(); ++i) {
+      const auto fault = cordoned.find(member.device_uuids[i]);
+      if (fault == cordoned.end()) continue;
+      txn.AddEvent(&*job, "DeviceCordoned",
+                   {"DeviceFailed",
+                    absl::StrCat("device ", fault->first, " of worker ", command.worker_id,
+                                 " (rank ", member.ranks[i], ") failed: ", fault->second),
+                    ""});
+    }
+  }
+  return CordonDevices::Result{};
 }
 
 }  // namespace liger::server

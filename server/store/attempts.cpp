@@ -1,8 +1,12 @@
 #include "server/store/attempts.h"
 
+#include <algorithm>
+#include <tuple>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/store/outputs.h"
 
 namespace liger::server {
 namespace {
@@ -11,8 +15,40 @@ namespace {
 // was restored.
 int64_t AttemptNumber(int64_t epoch) { return epoch & 0xffffffff; }
 
+int WorldSize(const std::vector<MemberRow>& members) {
+  int size = 0;
+  for (const MemberRow& member : members) size += static_cast<int>(member.ranks.size());
+  return size;
+}
+
+// Of several ranks the message says whose it is.
+void NameRank(const std::vector<MemberRow>& members, liger::v1::Failure* failure) {
+  if (WorldSize(members) < 2 || failure->first_failed_rank() < 0) return;
+  const std::string name = absl::StrCat("rank ", failure->first_failed_rank());
+  if (absl::StrContains(failure->message(), name)) return;
+  failure->set_message(absl::StrCat(name, ": ", failure->message()));
+}
+
+// What a PAUSED job goes on from.
+std::string GoesOnFrom(const ReadView& view, const JobRow& job) {
+  const std::string checkpoint = NewestCheckpoint(view, job);
+  return checkpoint.empty() ? "it will begin again, as it has no checkpoint"
+                            : absl::StrCat("it goes on from ", checkpoint);
+}
+
+// The attempt was lost while the job was to leave its devices: it has.
+absl::Status PauseInstead(Transaction& txn, JobRow* job, const AttemptEnd& end) {
+  return txn.SetJobState(
+      job, liger::v1::JobStatus::PAUSED,
+      {"Paused",
+       absl::StrCat("attempt ", AttemptNumber(job->epoch), " was lost before it had paused: ",
+                    end.failure.message(), "; ", GoesOnFrom(txn.tables(), *job)),
+       absl::StrCat("liger-cli resume ", job->name)});
+}
+
 absl::Status RetryOrFail(Transaction& txn, JobRow* job, const AttemptEnd& end) {
   const std::string& cause = end.failure.message();
+  if (end.retry && job->state == liger::v1::JobStatus::PAUSING) return PauseInstead(txn, job, end);
   if (end.retry && end.free) {
     return txn.SetJobState(job, liger::v1::JobStatus::RECOVERING,
                            {"WorkerStopped",
@@ -101,7 +137,7 @@ absl::Status MarkRunning(Transaction& txn, JobRow* job, AttemptRow* attempt) {
   if (attempt->state != AttemptState::kStarting) return absl::OkStatus();
   attempt->state = AttemptState::kRunning;
   txn.tables().PutAttempt(*attempt);
-  if (job->state != liger::v1::JobStatus::STARTING) return absl::OkStatus();  // CANCELLING
+  if (job->state != liger::v1::JobStatus::STARTING) return absl::OkStatus();  // to be left
   return txn.SetJobState(
       job, liger::v1::JobStatus::RUNNING,
       {"Started", absl::StrCat("attempt ", AttemptNumber(attempt->epoch), " runs"), ""});
@@ -115,7 +151,8 @@ absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, cons
                                : end.state;
   attempt->ended_us = txn.now_us();
   attempt->failure_class = end.failure.class_();
-  attempt->first_failed_rank = end.failure.first_failed_rank();
+  attempt->first_failed_rank =
+      end.failure.has_first_failed_rank() ? end.failure.first_failed_rank() : -1;
   attempt->detail = end.failure.message();
   txn.tables().PutAttempt(*attempt);
   txn.AddEvent(job, "AttemptEnded", {AttemptStateName(attempt->state), attempt->detail, ""});
@@ -129,11 +166,63 @@ absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, cons
     return txn.SetJobState(job, liger::v1::JobStatus::CANCELLED,
                            {job->reason, job->status.message(), ""});
   }
+  if (end.state == AttemptState::kPaused && !end.retry) {
+    return txn.SetJobState(job, liger::v1::JobStatus::PAUSED,
+                           {"Paused", absl::StrCat("paused on request; ", GoesOnFrom(txn.tables(), *job)),
+                            absl::StrCat("liger-cli resume ", job->name)});
+  }
   return RetryOrFail(txn, job, end);
+}
+
+const MemberExit* CauseOf(const std::vector<MemberRow>& members, bool own) {
+  // Its own failure, before one that follows from another's, before a stop.
+  const auto kind = [](const MemberRow& member) {
+    const MemberExit& exit = *member.exit;
+    if (exit.outcome == AttemptState::kCancelled) return 2;
+    const bool here = !exit.failure.has_first_failed_rank() ||
+                      std::find(member.ranks.begin(), member.ranks.end(),
+                                exit.failure.first_failed_rank()) != member.ranks.end();
+    return here ? 0 : 1;
+  };
+  // Bad data, NaN and the like explain the others' lost connections, never the reverse.
+  const auto rank = [&kind](const MemberRow& member) {
+    return std::make_tuple(kind(member), member.exit->retry, member.exit->time_us);
+  };
+  const MemberRow* cause = nullptr;
+  for (const MemberRow& member : members) {
+    if (!member.exit.has_value() || member.exit->outcome == AttemptState::kSucceeded ||
+        member.exit->outcome == AttemptState::kPaused || (own && kind(member) != 0)) {
+      continue;
+    }
+    if (cause == nullptr || rank(member) < rank(*cause)) cause = &member;
+  }
+  return cause == nullptr ? nullptr : &*cause->exit;
+}
+
+AttemptEnd EndOf(const MemberExit& exit, const std::vector<MemberRow>& members,
+                 int32_t max_restarts) {
+  AttemptEnd end{.state = exit.outcome,
+                 .retry = exit.retry,
+                 .free = exit.free,
+                 .failure = exit.failure,
+                 .max_restarts = max_restarts};
+  if (end.state != AttemptState::kCancelled) {
+    NameRank(members, &end.failure);
+    return end;
+  }
+  // Stopped by its worker, not by the user.
+  end.retry = true;
+  end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
+  if (end.failure.message().empty()) end.failure.set_message("its worker stopped it");
+  return end;
 }
 
 absl::Status LoseAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt,
                          const std::string& detail, int32_t max_restarts) {
+  const std::vector<MemberRow> members = txn.tables().Members(job->uid, attempt->epoch);
+  if (const MemberExit* before = CauseOf(members, /*own=*/true)) {
+    return EndAttempt(txn, job, attempt, EndOf(*before, members, max_restarts));
+  }
   AttemptEnd end{.state = AttemptState::kLost, .retry = true, .max_restarts = max_restarts};
   end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
   end.failure.set_message(detail);
@@ -151,6 +240,11 @@ absl::Status Abandon(Transaction& txn, JobRow* job, AttemptRow* attempt,
   if (job->state == liger::v1::JobStatus::CANCELLING) {
     return txn.SetJobState(job, liger::v1::JobStatus::CANCELLED,
                            {job->reason, job->status.message(), ""});
+  }
+  if (job->state == liger::v1::JobStatus::PAUSING) {
+    return txn.SetJobState(job, liger::v1::JobStatus::PAUSED,
+                           {"Paused", absl::StrCat("paused before it began; ", GoesOnFrom(txn.tables(), *job)),
+                            absl::StrCat("liger-cli resume ", job->name)});
   }
   return txn.SetJobState(job, liger::v1::JobStatus::QUEUED, {"NotStarted", detail, ""});
 }

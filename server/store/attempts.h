@@ -52,7 +52,17 @@ struct AttemptEnd {
 // again, else FAILED. Releases nothing.
 absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, const AttemptEnd& end);
 
-// EndAttempt for an attempt whose worker is gone or came back without it.
+// The end that broke a gang: of those that the members told, the one that did not
+// follow from another's; nullptr: none has failed. `own`: only one that no other
+// member's end explains.
+const MemberExit* CauseOf(const std::vector<MemberRow>& members, bool own = false);
+
+// How an attempt ends that a member's end broke: the message names the rank.
+AttemptEnd EndOf(const MemberExit& exit, const std::vector<MemberRow>& members,
+                 int32_t max_restarts);
+
+// EndAttempt for an attempt whose worker is gone or came back without it, unless a
+// member of it had failed before by itself.
 absl::Status LoseAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt,
                          const std::string& detail, int32_t max_restarts);
 

@@ -2,6 +2,7 @@
 #define LIGER_SERVER_STORE_COMMANDS_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -83,22 +84,27 @@ struct StartAttempt {
 // An attempt that never ran (refused, Prepare timed out, aborted, or never
 // delivered): its devices are free again and the job waits for the next
 // placement, or is CANCELLED if it was CANCELLING. Costs no restart. An attempt
-// that is over already frees this worker's devices only; one that has begun is
-// left alone. With epoch 0 and a task id it is a CHECK that never ran.
+// that is over already frees this worker's devices only; one that has begun on this
+// worker is left alone. With `others_run` the gang's other workers were told to
+// start: they are to stop, and their devices stay occupied until they have. With
+// epoch 0 and a task id it is a CHECK that never ran.
 struct AbandonAttempt {
   std::string worker_id;  // who does not run it
   std::string job_uid;
   int64_t epoch = 0;
   std::string detail;
   std::string task_id;
+  bool others_run = false;
   struct Result {
     bool abandoned = false;
+    std::vector<TaskStop> stops;
   };
 };
 
 // How a task ended, as server/jobs/failure_policy.h reads it.
 struct TaskExit {
-  AttemptState outcome = AttemptState::kFailed;  // kSucceeded, kFailed or kCancelled
+  // kSucceeded, kFailed, kCancelled or kPaused.
+  AttemptState outcome = AttemptState::kFailed;
   bool retry = false;                            // kFailed: run it again, within max_restarts
   bool worker_stopped = false;                   // with retry: that costs no restart
   liger::v1::Failure failure;
@@ -119,6 +125,7 @@ struct ReportTask {
   bool started = false;
   std::vector<liger::v1::KernelRan> kernels_ran;
   std::optional<liger::trainer::v1::Ready> ready;  // of rank 0, with started
+  std::map<std::string, std::string> communication;  // with started
   std::optional<liger::v1::Progress> progress;     // the newest
   std::vector<liger::v1::Evaluation> evaluations;
   std::vector<liger::v1::Sample> samples;
@@ -132,8 +139,22 @@ struct ReportTask {
   struct Result {
     int64_t acked_seq = 0;  // acknowledge through here
     bool stale = false;     // the worker should stop this task
+    bool pause = false;     // the worker should pause it
     std::optional<PublishAnswer> publish;
+    // An end that breaks the gang: the others are to stop. The attempt ends with the
+    // last of them, or with SettleGang.
+    std::vector<TaskStop> stops;
+    bool gang_broken = false;
   };
+};
+
+// Ends a gang that is broken, though not all of its workers have told their end.
+// Ignored when the attempt is over or not broken.
+struct SettleGang {
+  std::string job_uid;
+  int64_t epoch = 0;
+  int32_t max_restarts = 2;
+  struct Result {};
 };
 
 // A worker's Hello against what the store expects of it. Records the worker as
@@ -147,7 +168,8 @@ struct ReconcileWorker {
     std::vector<liger::worker::v1::Verdict> verdicts;  // one for each of hello.owned
     std::vector<PublishAnswer> grants;                 // to send (again) after Welcome
     std::vector<liger::trainer::v1::Ref> restarts;     // adopted, Start may not have arrived
-    std::vector<TaskStop> stops;                       // other members of gangs that broke
+    std::vector<TaskStop> stops;                       // members of gangs that broke
+    std::vector<TaskStop> pauses;                      // of jobs that are PAUSING
     std::vector<ReclaimRow> reclaims;                  // not yet done
   };
 };
@@ -170,6 +192,39 @@ struct UpdateInventory {
   int64_t incarnation = 0;
   std::vector<liger::worker::v1::InventoryItem> inventory;
   struct Result {};
+};
+
+// Devices of a worker that failed: no job gets them (cordoned) until the worker has
+// another boot id. The jobs that hold one get an event. Ignored for an incarnation
+// that is not current.
+struct CordonDevices {
+  std::string worker_id;
+  int64_t incarnation = 0;
+  std::vector<liger::worker::v1::DeviceFault> faults;
+  struct Result {};
+};
+
+// Idempotent. One that runs goes to PAUSING, one that waits for devices is PAUSED.
+// FAILED_PRECONDITION JOB_NOT_PAUSABLE in other states; NOT_FOUND JOB_NOT_FOUND.
+struct PauseJob {
+  std::string tenant;
+  std::string job;  // name or uid
+  std::string reason;
+  struct Result {
+    liger::v1::Job job;
+    std::vector<TaskStop> pauses;  // workers to tell
+  };
+};
+
+// Idempotent: PAUSED becomes QUEUED; a job that waits or runs stays.
+// FAILED_PRECONDITION JOB_NOT_PAUSED for one that is over, or not PAUSED yet;
+// NOT_FOUND JOB_NOT_FOUND.
+struct ResumeJob {
+  std::string tenant;
+  std::string job;  // name or uid
+  struct Result {
+    liger::v1::Job job;
+  };
 };
 
 // Idempotent. A job that waits is CANCELLED at once; one that runs goes to
@@ -307,14 +362,15 @@ struct DeleteExperiment {
 
 using CommandBody =
     std::variant<CreateJob, AssignCheck, StartAttempt, AbandonAttempt, ReportTask, ReconcileWorker,
-                 LoseWorker, UpdateInventory, CancelJob, ForceCancel, FailJob, DeleteJob,
+                 SettleGang, LoseWorker, UpdateInventory, CordonDevices, PauseJob, ResumeJob, CancelJob, ForceCancel, FailJob, DeleteJob,
                  FinishReclaims, SetWaitReasons, AppendMetrics, PutLogFiles, ExpireRows,
                  CreateExperiment, SaveExperiment, CancelExperiment, DeleteExperiment>;
 
 using CommandResult =
     std::variant<CreateJob::Result, AssignCheck::Result, StartAttempt::Result,
                  AbandonAttempt::Result, ReportTask::Result, ReconcileWorker::Result,
-                 LoseWorker::Result, UpdateInventory::Result, CancelJob::Result,
+                 SettleGang::Result, LoseWorker::Result, UpdateInventory::Result,
+                 CordonDevices::Result, PauseJob::Result, ResumeJob::Result, CancelJob::Result,
                  ForceCancel::Result, FailJob::Result, DeleteJob::Result, FinishReclaims::Result,
                  SetWaitReasons::Result, AppendMetrics::Result, PutLogFiles::Result,
                  ExpireRows::Result, CreateExperiment::Result, SaveExperiment::Result,

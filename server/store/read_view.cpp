@@ -16,6 +16,19 @@ liger::v1::Attempt AttemptToProto(const ReadView& view, const AttemptRow& row) {
   for (const MemberRow& member : view.Members(row.job_uid, row.epoch)) {
     if (member.node_rank == 0) attempt.set_worker_id(member.worker_id);
     for (const std::string& uuid : member.device_uuids) attempt.add_device_uuids(uuid);
+    liger::v1::AttemptMember* shown = attempt.add_members();
+    shown->set_worker_id(member.worker_id);
+    shown->mutable_ranks()->Assign(member.ranks.begin(), member.ranks.end());
+    shown->mutable_device_uuids()->Assign(member.device_uuids.begin(), member.device_uuids.end());
+  }
+  if (row.failure_class != liger::v1::FAILURE_CLASS_UNSPECIFIED) {
+    attempt.set_failure_class(row.failure_class);
+    if (row.first_failed_rank >= 0) attempt.set_first_failed_rank(row.first_failed_rank);
+  }
+  if (attempt.device_uuids_size() > 1) {
+    if (const auto environment = view.Environment(row.job_uid, row.epoch)) {
+      *attempt.mutable_communication() = environment->communication();
+    }
   }
   return attempt;
 }

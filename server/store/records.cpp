@@ -16,6 +16,8 @@ const char* AttemptStateName(AttemptState state) {
       return "LOST";
     case AttemptState::kCancelled:
       return "CANCELLED";
+    case AttemptState::kPaused:
+      return "PAUSED";
   }
   return "UNKNOWN";
 }

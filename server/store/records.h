@@ -2,6 +2,7 @@
 #define LIGER_SERVER_STORE_RECORDS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,7 @@ enum class AttemptState {
   kFailed = 4,
   kLost = 5,       // the worker's lease ran out, or it came back without it
   kCancelled = 6,  // by the user, or because the worker refused it
+  kPaused = 7,     // its checkpoint is saved
 };
 const char* AttemptStateName(AttemptState state);
 constexpr bool IsOver(AttemptState state) { return state > AttemptState::kRunning; }
@@ -67,8 +69,17 @@ struct AttemptRow {
   int64_t started_us = 0;
   int64_t ended_us = 0;
   liger::v1::FailureClass failure_class = liger::v1::FAILURE_CLASS_UNSPECIFIED;
-  int32_t first_failed_rank = 0;
+  int32_t first_failed_rank = 0;  // -1: not known
   std::string detail;
+};
+
+// How one worker's part of an attempt ended.
+struct MemberExit {
+  AttemptState outcome = AttemptState::kFailed;
+  bool retry = false;  // as TaskExit
+  bool free = false;   // as TaskExit.worker_stopped
+  liger::v1::Failure failure;
+  int64_t time_us = 0;  // when it was reported
 };
 
 // One worker's part of an attempt. Its devices are occupied until
@@ -84,6 +95,7 @@ struct MemberRow {
   std::vector<std::string> device_uuids;
   int64_t acked_event_seq = 0;
   int64_t released_us = 0;
+  std::optional<MemberExit> exit;
 };
 
 enum class TaskState { kRunning = 1, kDone = 2, kLost = 3, kCancelled = 4 };

@@ -117,6 +117,14 @@ CREATE TABLE results(
   tenant TEXT NOT NULL, key TEXT NOT NULL, job_uid TEXT NOT NULL, recorded INTEGER NOT NULL,
   PRIMARY KEY(tenant, key, job_uid)) STRICT, WITHOUT ROWID;
 )sql",
+    // How each worker's part of an attempt ended; exit_state 0: it has not.
+    R"sql(
+ALTER TABLE members ADD COLUMN exit_state INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE members ADD COLUMN exit_retry INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE members ADD COLUMN exit_free INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE members ADD COLUMN exit_failure BLOB NOT NULL DEFAULT x'';
+ALTER TABLE members ADD COLUMN exit_time INTEGER NOT NULL DEFAULT 0;
+)sql",
 };
 
 }  // namespace

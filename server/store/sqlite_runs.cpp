@@ -14,7 +14,7 @@ namespace {
   "job_uid, epoch, state, resume_from, started, ended, failure_class, first_failed_rank, detail"
 #define MEMBER_COLUMNS                                                                        \
   "job_uid, epoch, node_rank, worker_id, incarnation, ranks, device_uuids, acked_event_seq, " \
-  "released"
+  "released, exit_state, exit_retry, exit_free, exit_failure, exit_time"
 #define TASK_COLUMNS \
   "task_id, kind, job_uid, worker_id, incarnation, state, result, acked_event_seq, created"
 #define WORKER_COLUMNS "worker_id, incarnation, boot_id, hello, state, cordoned, updated"
@@ -54,6 +54,14 @@ void Read(SqliteQuery& query, MemberRow* row) {
   row->device_uuids = absl::StrSplit(query.Text(), '\n', absl::SkipEmpty());
   row->acked_event_seq = query.Int();
   row->released_us = query.Int();
+  MemberExit exit;
+  const int64_t state = query.Int();
+  exit.outcome = static_cast<AttemptState>(state);
+  exit.retry = query.Int() != 0;
+  exit.free = query.Int() != 0;
+  query.Message(&exit.failure);
+  exit.time_us = query.Int();
+  if (state != 0) row->exit = std::move(exit);
 }
 
 void Read(SqliteQuery& query, TaskRow* row) {
@@ -160,9 +168,14 @@ std::vector<MemberRow> SqliteTables::UnreleasedMembers(const std::string& worker
 }
 
 void SqliteTables::PutMember(const MemberRow& row) {
-  db_->Run("INSERT OR REPLACE INTO members VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", row.job_uid,
-           row.epoch, row.node_rank, row.worker_id, row.incarnation, JoinLines(row.ranks),
-           JoinLines(row.device_uuids), row.acked_event_seq, row.released_us);
+  const MemberExit exit = row.exit.value_or(MemberExit());
+  const int64_t state = row.exit.has_value() ? static_cast<int64_t>(exit.outcome) : 0;
+  db_->Run(
+      "INSERT OR REPLACE INTO members VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
+      "?13, ?14)",
+      row.job_uid, row.epoch, row.node_rank, row.worker_id, row.incarnation, JoinLines(row.ranks),
+      JoinLines(row.device_uuids), row.acked_event_seq, row.released_us, state, exit.retry,
+      exit.free, exit.failure, exit.time_us);
 }
 
 std::optional<TaskRow> SqliteTables::Task(const std::string& task_id) const {

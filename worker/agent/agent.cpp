@@ -18,6 +18,7 @@ constexpr absl::Duration kTick = absl::Milliseconds(50);
 // After the trainers have ended at SIGTERM, their exits get this long to be
 // acknowledged; the spool keeps them otherwise.
 constexpr absl::Duration kReportTimeout = absl::Seconds(3);
+constexpr absl::Duration kDeviceCheckInterval = absl::Seconds(2);
 // A coordinator that takes this long to answer a Hello is not there.
 constexpr absl::Duration kWelcomeTimeout = absl::Seconds(10);
 
@@ -63,7 +64,10 @@ absl::Status Agent::Init() {
   ledger_.emplace(ProbeDevices(nvml_.get(), identity_->worker_id(), options_.cpu_slots));
   archive_.emplace(options_.data_dir, options_.keep_failed_count, options_.keep_failed_for);
   archive_->Prune();
-  reservations_.emplace(&*ledger_, options_.advertise_address);
+  absl::StatusOr<RankPorts> ports = RankPorts::Parse(options_.rank_ports);
+  if (!ports.ok()) return ports.status();
+  ports_.emplace(*std::move(ports));
+  reservations_.emplace(&*ledger_, &*ports_, options_.advertise_address);
   absl::StatusOr<std::unique_ptr<AgentMetrics>> metrics =
       AgentMetrics::Create(options_, *identity_, nvml_.get());
   if (!metrics.ok()) return metrics.status();
@@ -79,11 +83,13 @@ absl::Status Agent::Init() {
                .dataset_root = &*dataset_root_,
                .output_root = &*output_root_,
                .ledger = &*ledger_,
+               .ports = &*ports_,
                .nvml = nvml_.get(),
                .archive = &*archive_,
                .spawner = spawner_.get(),
                .shipper = shipper_.get(),
                .publish_thread = publish_thread_.get(),
+               .check_devices = [this] { CheckDevices(); },
                .post_to_task = [this](const std::string& key, std::function<void(TaskRunner&)> f) {
                  loop_.Post([this, key, f = std::move(f)] {
                    if (TaskRunner* task = tasks_->FindByKey(key)) f(*task);
@@ -151,16 +157,30 @@ void Agent::Drain() {
 void Agent::Tick() {
   const absl::Time now = SteadyNow();
   reservations_->Expire(now);
+  if (now >= next_device_check_) {
+    next_device_check_ = now + kDeviceCheckInterval;
+    CheckDevices();
+  }
   tasks_->Tick(now, welcomed_);
   if (welcomed_) {
-    tasks_->SendEvents([this](WorkerMessage message) { Send(std::move(message)); });
+    // First: that a device failed is known when the end comes that it led to.
     SendHeartbeatIfDue(now);
+    if (welcomed_) tasks_->SendEvents([this](WorkerMessage message) { Send(std::move(message)); });
   } else {
     CheckWelcome(now);
   }
   CheckOrphaned(now);
   UpdateMetrics(now);
   CheckShutdown(now);
+}
+
+void Agent::CheckDevices() {
+  if (nvml_ == nullptr) return;
+  for (const auto& [uuid, fault] : nvml_->Faults()) {
+    if (!ledger_->NoteFault(uuid, fault)) continue;
+    LogError("device ", uuid, " failed: ", fault, "; no task gets it any more");
+    next_heartbeat_ = absl::InfinitePast();
+  }
 }
 
 void Agent::CheckWelcome(absl::Time now) {
@@ -187,6 +207,12 @@ void Agent::SendHeartbeatIfDue(absl::Time now) {
   heartbeat->set_seq(++heartbeat_seq_);
   heartbeat->set_draining(draining_);
   for (auto& status : tasks_->Statuses(now)) *heartbeat->add_tasks() = std::move(status);
+  for (const auto& device : ledger_->devices()) {
+    if (device.fault().empty()) continue;
+    worker::v1::DeviceFault* fault = heartbeat->add_device_faults();
+    fault->set_device_uuid(device.uuid());
+    fault->set_fault(device.fault());
+  }
   if (std::exchange(inventory_changed_, false)) {
     heartbeat->set_inventory_changed(true);
     heartbeat->mutable_inventory()->Assign(inventory_.begin(), inventory_.end());

@@ -45,6 +45,8 @@ class Agent {
   void CheckOrphaned(absl::Time now);
   void CheckShutdown(absl::Time now);
   void UpdateMetrics(absl::Time now);
+  // Notes devices that failed, and tells the coordinator at once.
+  void CheckDevices();
   void Send(worker::v1::WorkerMessage message);
 
   void OnStreamOpened(int64_t stream_id);
@@ -70,6 +72,8 @@ class Agent {
   std::string build_;
   std::unique_ptr<Nvml> nvml_;
   std::optional<DeviceLedger> ledger_;
+  std::optional<RankPorts> ports_;
+  absl::Time next_device_check_ = absl::InfinitePast();
   std::optional<AttemptArchive> archive_;
   Lease lease_;
   EventLoop loop_;

@@ -192,6 +192,7 @@ void Agent::OnStart(const worker::v1::Start& start) {
   if (!prepare) return Refuse(start.ref(), "not prepared, or prepared too long ago");
   if (absl::Status s = tasks_->Start(*prepare, start); !s.ok()) {
     ledger_->Release(TaskKey(start.ref()));
+    ports_->Release(TaskKey(start.ref()));
     Refuse(start.ref(), std::string(s.message()));
   }
 }

@@ -49,6 +49,8 @@ AgentMetrics::AgentMetrics(const Identity& identity, Nvml* nvml) : nvml_(nvml) {
                          .Add({});
   tasks_ = &AddGauges("liger_worker_tasks", "Running tasks by phase.");
   device_busy_ = &AddGauges("liger_worker_device_busy", "1 while a task holds the device.");
+  device_failed_ = &AddGauges("liger_worker_device_failed",
+                              "1 since the device failed; no task gets it (cordoned).");
   device_memory_ = &AddGauges("liger_worker_device_memory_bytes", "Memory of the device.");
   device_memory_used_ =
       &AddGauges("liger_worker_device_memory_used_bytes",
@@ -97,6 +99,7 @@ void AgentMetrics::Update(const Snapshot& snapshot, absl::Time now) {
   }
   for (const DeviceUse& use : snapshot.devices) {
     device_busy_->Add({{"device", use.device.uuid()}}).Set(use.busy);
+    device_failed_->Add({{"device", use.device.uuid()}}).Set(!use.device.fault().empty());
   }
   if (now < next_reading_) return;
   next_reading_ = now + kReadingInterval;

@@ -66,6 +66,7 @@ class AgentMetrics {
   prometheus::Counter* sessions_ended_;
   Gauges* tasks_;
   Gauges* device_busy_;
+  Gauges* device_failed_;
   Gauges* device_memory_;
   Gauges* device_memory_used_;
   Gauges* device_utilization_;

@@ -50,6 +50,9 @@ absl::Status DeviceLedger::Reserve(const std::string& task, const std::vector<st
     if (Find(uuid) == nullptr) {
       return absl::NotFoundError(absl::StrCat("device ", uuid, " is not on this worker"));
     }
+    if (const std::string& fault = Find(uuid)->fault(); !fault.empty()) {
+      return absl::FailedPreconditionError(absl::StrCat("device ", uuid, " failed: ", fault));
+    }
     const std::string holder = Holder(uuid);
     if (!holder.empty() && holder != task) {
       return absl::ResourceExhaustedError(
@@ -62,6 +65,15 @@ absl::Status DeviceLedger::Reserve(const std::string& task, const std::vector<st
 
 void DeviceLedger::Release(const std::string& task) {
   std::erase_if(holder_, [&](const auto& entry) { return entry.second == task; });
+}
+
+bool DeviceLedger::NoteFault(const std::string& uuid, const std::string& fault) {
+  for (DeviceInfo& device : devices_) {
+    if (device.uuid() != uuid || !device.fault().empty()) continue;
+    device.set_fault(fault);
+    return true;
+  }
+  return false;
 }
 
 const DeviceInfo* DeviceLedger::Find(const std::string& uuid) const {

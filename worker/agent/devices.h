@@ -34,10 +34,13 @@ class DeviceLedger {
  public:
   explicit DeviceLedger(std::vector<worker::v1::DeviceInfo> devices);
 
-  // All or nothing. NOT_FOUND for an unknown device, RESOURCE_EXHAUSTED for
-  // one that another task holds, both by name. Reserving again is fine.
+  // All or nothing. NOT_FOUND for an unknown device, RESOURCE_EXHAUSTED for one that
+  // another task holds, FAILED_PRECONDITION for one that failed, all by name.
+  // Reserving again is fine.
   absl::Status Reserve(const std::string& task, const std::vector<std::string>& uuids);
   void Release(const std::string& task);
+  // The device failed (DeviceInfo.fault). False when that was known.
+  bool NoteFault(const std::string& uuid, const std::string& fault);
 
   const std::vector<worker::v1::DeviceInfo>& devices() const { return devices_; }
   // nullptr when there is no such device.
@@ -48,7 +51,7 @@ class DeviceLedger {
   int ThreadsPerRank() const;
 
  private:
-  const std::vector<worker::v1::DeviceInfo> devices_;
+  std::vector<worker::v1::DeviceInfo> devices_;
   std::map<std::string, std::string> holder_;  // device uuid to task
 };
 

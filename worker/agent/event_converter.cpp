@@ -38,11 +38,8 @@ bool FillFromAnyRank(const Event& event, TaskEvent& out) {
 }
 
 // Events that say something about the task as a whole.
-bool FillFromLeadingRank(const Event& event, TaskEvent& out) {
+bool FillFromRankZero(const Event& event, TaskEvent& out) {
   switch (event.event_case()) {
-    case Event::kReady:
-      *out.mutable_started()->mutable_ready() = event.ready();
-      return true;
     case Event::kPhase:
       *out.mutable_phase() = event.phase();
       return true;
@@ -65,6 +62,7 @@ bool FillFromLeadingRank(const Event& event, TaskEvent& out) {
 std::vector<ConvertedEvent> EventConverter::Convert(const Event& event, absl::Time now) {
   Observe(event, now);
   const bool leading = event.rank() == leading_rank_;
+  const bool speaks_for_all = leading && leading_rank_ == 0;
   if (event.has_step()) {
     if (!leading) return {};
     pending_step_.emplace();
@@ -74,24 +72,34 @@ std::vector<ConvertedEvent> EventConverter::Convert(const Event& event, absl::Ti
     return {};
   }
   ConvertedEvent converted{{}, event.rank(), event.seq()};
-  if (!FillFromAnyRank(event, converted.event) &&
-      !(leading && FillFromLeadingRank(event, converted.event))) {
+  if (leading && event.has_ready()) {
+    *converted.event.mutable_started()->mutable_ready() = event.ready();
+  } else if (!FillFromAnyRank(event, converted.event) &&
+             !(speaks_for_all && FillFromRankZero(event, converted.event))) {
     return {};
   }
   // In the order in which it happened: the last step, then what followed it.
   std::vector<ConvertedEvent> out;
-  if (auto progress = DueProgress(now, /*force=*/true)) out.push_back(*std::move(progress));
+  if (pending_step_) out.push_back(*DueProgress(now, /*force=*/true));
   out.push_back(std::move(converted));
   return out;
 }
 
 std::optional<ConvertedEvent> EventConverter::DueProgress(absl::Time now, bool force) {
-  if (!pending_step_) return std::nullopt;
+  if (!pending_step_ && !(gang_ && ranks_changed_)) return std::nullopt;
   if (!force && now - last_step_sent_ < kProgressInterval) return std::nullopt;
   last_step_sent_ = now;
+  if (!pending_step_) pending_step_.emplace().source_rank = leading_rank_;
+  FillRanks(pending_step_->event.mutable_progress());
+  ranks_changed_ = false;
   auto& peaks = *pending_step_->event.mutable_progress()->mutable_peak_memory_bytes();
   for (const auto& [kind, bytes] : peak_bytes_) peaks[kind] = bytes;
   return std::exchange(pending_step_, std::nullopt);
+}
+
+void EventConverter::FillRanks(worker::v1::ProgressReport* report) const {
+  if (!gang_) return;
+  for (const auto& [rank, progress] : ranks_) *report->add_ranks() = progress;
 }
 
 void EventConverter::Observe(const Event& event, absl::Time now) {
@@ -102,6 +110,10 @@ void EventConverter::Observe(const Event& event, absl::Time now) {
     case Event::kAlive:
       SetPhase(event.alive().phase(), now);
       SetStep(event.alive().step(), now);
+      if (const auto known = ranks_.find(event.rank());
+          known == ranks_.end() || known->second.step() != event.alive().step()) {
+        NoteRank(event.rank()).set_step(event.alive().step());
+      }
       if (event.rank() == leading_rank_ && event.alive().progress() > progress_) {
         progress_ = event.alive().progress();
         last_progress_ = now;
@@ -113,6 +125,8 @@ void EventConverter::Observe(const Event& event, absl::Time now) {
     case Event::kMemory: {
       int64_t& peak = peak_bytes_[event.memory().kind()];
       peak = std::max(peak, event.memory().peak_bytes());
+      (*NoteRank(event.rank()).mutable_peak_memory_bytes())[event.memory().kind()] =
+          event.memory().peak_bytes();
       break;
     }
     case Event::kReady:
@@ -124,6 +138,13 @@ void EventConverter::Observe(const Event& event, absl::Time now) {
     default:
       break;
   }
+}
+
+v1::RankProgress& EventConverter::NoteRank(int rank) {
+  ranks_changed_ = true;
+  v1::RankProgress& progress = ranks_[rank];
+  progress.set_rank(rank);
+  return progress;
 }
 
 void EventConverter::SetPhase(trainer::v1::Phase phase, absl::Time now) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <string>
 #include <tuple>
 
@@ -44,7 +45,13 @@ v1::Failure Infra(std::string message) {
                      "The attempt is run again; if it ends the same way, see the job's log");
 }
 
-bool EndedWell(const RankOutcome& rank) { return rank.done && !rank.failed; }
+bool EndedWell(const RankOutcome& rank) { return (rank.done || rank.paused) && !rank.failed; }
+
+// It only tells of what another rank's end led to.
+bool Follows(const RankOutcome& rank) {
+  return rank.failed && rank.failed->has_first_failed_rank() &&
+         rank.failed->first_failed_rank() != rank.rank;
+}
 
 // Why a rank that sent neither Done nor Failed is gone.
 v1::Failure FromWaitStatus(const RankOutcome& rank) {
@@ -74,12 +81,23 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
                             " and said neither that it is done nor why not"));
 }
 
-// The rank to blame: one with a Failed event, then one that hung, rather than
-// one killed in consequence; of those the one that ended first.
+// The rank to blame: one with a Failed event of its own, then one that hung, then one
+// that ended without a word or for want of infrastructure (a lost connection may look
+// so), rather than one that says that it lost another, or was killed in consequence; of
+// those the one that ended first.
 const RankOutcome* Culprit(const std::vector<RankOutcome>& ranks) {
   const RankOutcome* culprit = nullptr;
   auto score = [](const RankOutcome& r) {
-    const int kind = r.failed ? 0 : r.hung() ? 1 : r.killed_by_agent ? 3 : 2;
+    int kind = 2;
+    if (Follows(r)) {
+      kind = 3;
+    } else if (r.failed && r.failed->class_() != v1::FAILURE_CLASS_INFRA) {
+      kind = 0;
+    } else if (r.hung()) {
+      kind = 1;
+    } else if (!r.failed && r.killed_by_agent) {
+      kind = 4;
+    }
     return std::make_tuple(kind, r.order, r.rank);
   };
   for (const RankOutcome& rank : ranks) {
@@ -111,7 +129,20 @@ Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& co
     return exited;
   }
   const RankOutcome* culprit = Culprit(ranks);
-  if (culprit == nullptr) return exited;
+  if (culprit == nullptr) {
+    const bool paused = std::any_of(ranks.begin(), ranks.end(),
+                                    [](const RankOutcome& rank) { return rank.paused; });
+    if (!paused) return exited;
+    // It ended early, though well: because the worker stops, or was told to.
+    if (!context.worker_error.empty()) {
+      *exited.mutable_failure() = Infra(context.worker_error);
+      exited.set_worker_stopped(context.worker_stopped);
+    } else {
+      exited.set_paused(!context.cancelled);
+      exited.set_cancelled(context.cancelled);
+    }
+    return exited;
+  }
   if (culprit->failed) {
     *exited.mutable_failure() = *culprit->failed;
   } else if (!context.worker_error.empty()) {
@@ -123,8 +154,9 @@ Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& co
   } else {
     *exited.mutable_failure() = FromWaitStatus(*culprit);
   }
-  exited.set_first_failed_rank(culprit->rank);
-  exited.mutable_failure()->set_first_failed_rank(culprit->rank);
+  const int first = Follows(*culprit) ? culprit->failed->first_failed_rank() : culprit->rank;
+  exited.set_first_failed_rank(first);
+  exited.mutable_failure()->set_first_failed_rank(first);
   return exited;
 }
 

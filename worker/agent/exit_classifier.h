@@ -19,6 +19,7 @@ v1::Failure MakeFailure(v1::FailureClass failure_class, std::string message, std
 struct RankOutcome {
   int rank = 0;
   bool done = false;                  // its Done event was read
+  bool paused = false;                // its Paused event was read
   std::optional<v1::Failure> failed;  // its Failed event was read
   std::optional<int> wait_status;     // nullopt: not known (restarted agent)
   bool killed_by_agent = false;       // SIGKILL after a grace, or with the gang
@@ -46,7 +47,7 @@ struct ExitContext {
 };
 
 // The Exited event but for log_tail. A Failed event says more than anything
-// else, Done wins over what happened after it, then the signal and the
+// else, unless it says itself that it follows from another rank's end; Done wins over what happened after it, then the signal and the
 // kernel's count of OOM kills decide.
 worker::v1::Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& context);
 

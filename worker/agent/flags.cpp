@@ -58,6 +58,14 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
                  "Jobs that may train on this host's processors at a time (default: 1, or 0 "
                  "where there is a GPU)")
       ->check(CLI::Range(0, 1024));
+  app.add_option("--rank-ports", o.rank_ports,
+                 "Ports at which the ranks of a job on several devices find its rank 0")
+      ->type_name("FIRST-LAST")
+      ->capture_default_str();
+  app.add_option("--socket-interface", o.socket_interface,
+                 "Network interface over which ranks reach each other (NCCL and Gloo; default: "
+                 "they choose)")
+      ->type_name("NAME");
   app.add_option("--metrics-listen", o.metrics_listen,
                  "host:port of /metrics, /healthz and /readyz; empty: none; port 0: any")
       ->capture_default_str();

@@ -28,7 +28,7 @@ absl::StatusOr<UniqueFd> OpenForAppend(const std::string& path) {
 
 void LocalRank::Hear(const trainer::v1::Event& event) {
   // What follows the end, too, must come to one.
-  if (!outcome.done && !outcome.failed) silent = absl::ZeroDuration();
+  if (!outcome.done && !outcome.paused && !outcome.failed) silent = absl::ZeroDuration();
   switch (event.event_case()) {
     case trainer::v1::Event::kAlive:
       outcome.phase = event.alive().phase();
@@ -47,6 +47,9 @@ void LocalRank::Hear(const trainer::v1::Event& event) {
       return;
     case trainer::v1::Event::kDone:
       outcome.done = true;
+      break;
+    case trainer::v1::Event::kPaused:
+      outcome.paused = true;
       break;
     case trainer::v1::Event::kFailed:
       outcome.failed = event.failed();
@@ -184,7 +187,8 @@ bool LocalRanks::AllGone() const {
 
 bool LocalRanks::AnyFailed() const {
   return std::any_of(ranks_.begin(), ranks_.end(), [](const LocalRank& r) {
-    return r.outcome.failed || (r.gone && r.tail.at_end() && !r.outcome.done);
+    const bool ended_well = r.outcome.done || r.outcome.paused;
+    return r.outcome.failed || (r.gone && r.tail.at_end() && !ended_well);
   });
 }
 

@@ -35,25 +35,27 @@ LogShipper::~LogShipper() {
 void LogShipper::Add(const trainer::v1::Ref& ref, int rank, const std::string& log_path,
                      const std::string& events_path) {
   absl::MutexLock lock(&mutex_);
-  sources_.try_emplace(TaskKey(ref),
+  sources_.try_emplace({TaskKey(ref), rank},
                        std::make_shared<ShipSource>(ref, rank, log_path, events_path));
 }
 
 void LogShipper::Finish(const trainer::v1::Ref& ref) {
   absl::MutexLock lock(&mutex_);
-  auto it = sources_.find(TaskKey(ref));
-  if (it != sources_.end()) it->second->Finish();
+  for (auto& [key, source] : sources_) {
+    if (key.first == TaskKey(ref)) source->Finish();
+  }
 }
 
 bool LogShipper::Drained(const trainer::v1::Ref& ref) const {
   absl::MutexLock lock(&mutex_);
-  auto it = sources_.find(TaskKey(ref));
-  return it == sources_.end() || it->second->Drained();
+  return std::all_of(sources_.begin(), sources_.end(), [&ref](const auto& entry) {
+    return entry.first.first != TaskKey(ref) || entry.second->Drained();
+  });
 }
 
 void LogShipper::Remove(const trainer::v1::Ref& ref) {
   absl::MutexLock lock(&mutex_);
-  sources_.erase(TaskKey(ref));
+  std::erase_if(sources_, [&ref](const auto& entry) { return entry.first.first == TaskKey(ref); });
 }
 
 bool LogShipper::WaitFor(absl::Duration duration) {
@@ -124,7 +126,7 @@ void LogShipper::ReadAcks(Stream& stream) {
     std::shared_ptr<ShipSource> source;
     {
       absl::MutexLock lock(&mutex_);
-      auto it = sources_.find(TaskKey(ack.ref()));
+      auto it = sources_.find({TaskKey(ack.ref()), ack.rank()});
       if (it != sources_.end()) source = it->second;
     }
     if (source) source->Acknowledged(ack);

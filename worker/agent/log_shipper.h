@@ -22,6 +22,7 @@ class LogShipper {
   LogShipper(std::shared_ptr<grpc::Channel> channel, std::string worker_id);
   ~LogShipper();
 
+  // One rank of a task.
   void Add(const trainer::v1::Ref& ref, int rank, const std::string& log_path,
            const std::string& events_path);
   // The files of this task grow no more.
@@ -46,7 +47,9 @@ class LogShipper {
   const std::string worker_id_;
 
   mutable absl::Mutex mutex_;
-  std::map<std::string, std::shared_ptr<ShipSource>> sources_ ABSL_GUARDED_BY(mutex_);
+  // By task and rank.
+  using Key = std::pair<std::string, int>;
+  std::map<Key, std::shared_ptr<ShipSource>> sources_ ABSL_GUARDED_BY(mutex_);
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool stream_broken_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <iterator>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -21,11 +24,26 @@ constexpr unsigned kNameBytes = 96;
 constexpr int kTemperatureGpu = 0;
 constexpr int kClockSm = 1;
 constexpr int kClockMemory = 2;
+constexpr int kNotFound = 6;
+constexpr int kGpuIsLost = 15;
+constexpr int kUncorrected = 1;  // of nvmlMemoryErrorType_t
+constexpr int kSinceBoot = 0;    // the volatile counter of nvmlEccCounterType_t
+constexpr unsigned long long kXidEvent = 8;
+using NvmlEventSet = void*;
+struct NvmlEvent {
+  NvmlDevice device;
+  unsigned long long type, data;
+  unsigned gpu_instance, compute_instance;
+};
+// Xids that a program brings on itself: the GPU is well (NVIDIA's Xid catalog; the
+// same list as in NVIDIA's k8s-device-plugin).
+constexpr unsigned long long kProgramsOwnXids[] = {13, 31, 43, 45, 68, 109};
 
 class LoadedNvml : public Nvml {
  public:
   explicit LoadedNvml(void* library) : library_(library) {}
   ~LoadedNvml() override {
+    if (events_ != nullptr && free_events_ != nullptr) free_events_(events_);
     if (initialised_ && shutdown_ != nullptr) shutdown_();
     dlclose(library_);
   }
@@ -44,7 +62,13 @@ class LoadedNvml : public Nvml {
     Find("nvmlDeviceGetClockInfo", clock_);
     Find("nvmlDeviceGetMaxClockInfo", max_clock_);
     Find("nvmlDeviceGetEnforcedPowerLimit", power_limit_);
+    Find("nvmlDeviceGetTotalEccErrors", ecc_errors_);
+    Find("nvmlEventSetCreate", create_events_);
+    Find("nvmlEventSetFree", free_events_);
+    Find("nvmlDeviceRegisterEvents", register_events_);
+    Find("nvmlEventSetWait_v2", wait_event_);
     initialised_ = found && init() == 0;
+    if (initialised_) WatchFaults();
     return initialised_;
   }
 
@@ -109,7 +133,59 @@ class LoadedNvml : public Nvml {
     return facts;
   }
 
+  std::map<std::string, std::string> Faults() override {
+    ReadXids();
+    for (const auto& [uuid, before] : ecc_before_) {
+      if (faults_.contains(uuid)) continue;
+      if (std::string fault = FaultOf(uuid, before); !fault.empty()) faults_[uuid] = fault;
+    }
+    return faults_;
+  }
+
  private:
+  // What is known of each GPU when all is well.
+  void WatchFaults() {
+    const bool has_events = create_events_ && free_events_ && register_events_ && wait_event_;
+    if (has_events && create_events_(&events_) != 0) events_ = nullptr;
+    for (const GpuInfo& gpu : Gpus()) {
+      NvmlDevice device = nullptr;
+      if (by_uuid_(gpu.uuid.c_str(), &device) != 0) continue;
+      ecc_before_[gpu.uuid] = EccErrors(device);
+      if (events_ != nullptr) register_events_(device, kXidEvent, events_);
+    }
+  }
+
+  unsigned long long EccErrors(NvmlDevice device) const {
+    unsigned long long count = 0;
+    const bool known = ecc_errors_ && ecc_errors_(device, kUncorrected, kSinceBoot, &count) == 0;
+    return known ? count : 0;
+  }
+
+  std::string FaultOf(const std::string& uuid, unsigned long long ecc_before) const {
+    NvmlDevice device = nullptr;
+    NvmlMemory memory{};
+    const int found = by_uuid_(uuid.c_str(), &device);
+    if (found == kGpuIsLost || found == kNotFound ||
+        (found == 0 && memory_(device, &memory) == kGpuIsLost)) {
+      return "fallen off the bus (its driver says that it is lost)";
+    }
+    const unsigned long long ecc = found == 0 ? EccErrors(device) : 0;
+    if (ecc <= ecc_before) return "";
+    return absl::StrCat(ecc - ecc_before, " uncorrectable ECC error",
+                        ecc - ecc_before == 1 ? "" : "s", " in its memory");
+  }
+
+  void ReadXids() {
+    NvmlEvent event{};
+    while (events_ != nullptr && wait_event_(events_, &event, /*timeout_ms=*/0) == 0) {
+      char uuid[kNameBytes] = "";
+      const bool own = std::find(std::begin(kProgramsOwnXids), std::end(kProgramsOwnXids),
+                                 event.data) != std::end(kProgramsOwnXids);
+      if (event.type != kXidEvent || own || uuid_(event.device, uuid, sizeof(uuid)) != 0) continue;
+      faults_.try_emplace(uuid, absl::StrCat("Xid ", event.data));
+    }
+  }
+
   template <typename Function>
   bool Find(const char* symbol, Function& out) {
     out = reinterpret_cast<Function>(dlsym(library_, symbol));
@@ -132,6 +208,14 @@ class LoadedNvml : public Nvml {
   int (*clock_)(NvmlDevice, int, unsigned*) = nullptr;
   int (*max_clock_)(NvmlDevice, int, unsigned*) = nullptr;
   int (*power_limit_)(NvmlDevice, unsigned*) = nullptr;
+  int (*ecc_errors_)(NvmlDevice, int, int, unsigned long long*) = nullptr;
+  int (*create_events_)(NvmlEventSet*) = nullptr;
+  int (*free_events_)(NvmlEventSet) = nullptr;
+  int (*register_events_)(NvmlDevice, unsigned long long, NvmlEventSet) = nullptr;
+  int (*wait_event_)(NvmlEventSet, NvmlEvent*, unsigned) = nullptr;
+  NvmlEventSet events_ = nullptr;
+  std::map<std::string, unsigned long long> ecc_before_;  // by UUID, at Load
+  std::map<std::string, std::string> faults_;
 };
 
 }  // namespace

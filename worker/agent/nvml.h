@@ -38,6 +38,9 @@ class Nvml {
   // driver tells: "nvidia-driver", and with "device/" before it what may change:
   // clocks now and at most, power and its limit, temperature.
   virtual std::map<std::string, std::string> Facts(const std::string& uuid) = 0;
+  // GPUs that failed since Load, and how, by UUID: a critical Xid that is not the
+  // program's own doing, uncorrectable ECC errors, or fallen off the bus.
+  virtual std::map<std::string, std::string> Faults() { return {}; }
 };
 
 }  // namespace liger::agent

@@ -22,6 +22,10 @@ struct Options {
   std::string trainer;
   // Below 0: 1, or 0 beside GPUs.
   int cpu_slots = -1;
+  // Where the ranks of a gang find rank 0, "first-last".
+  std::string rank_ports = "29500-29999";
+  // Network interface for NCCL and Gloo; empty: they choose.
+  std::string socket_interface;
 
   // HTTP: /metrics, /healthz and /readyz. Empty: none.
   std::string metrics_listen = "127.0.0.1:0";

@@ -1,8 +1,5 @@
 #include "worker/agent/reservations.h"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-
 #include <utility>
 #include <vector>
 
@@ -13,24 +10,8 @@ namespace {
 
 constexpr absl::Duration kDefaultDeadline = absl::Seconds(60);
 
-// Binds a free port without listening, so that no other program takes it
-// before the trainer of rank 0 listens there.
-absl::StatusOr<int> HoldFreePort(UniqueFd& holder) {
-  holder.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_ANY);
-  socklen_t size = sizeof(address);
-  auto* raw = reinterpret_cast<sockaddr*>(&address);
-  if (!holder.valid() || setsockopt(holder.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-      bind(holder.get(), raw, sizeof(address)) != 0 || getsockname(holder.get(), raw, &size) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot hold a port for rank 0");
-  }
-  return ntohs(address.sin_port);
-}
-
 bool HasRankZero(const worker::v1::Prepare& prepare) {
+  if (prepare.kind() != trainer::v1::TASK_KIND_TRAIN) return false;
   for (const auto& rank : prepare.local_ranks()) {
     if (rank.rank() == 0) return true;
   }
@@ -48,11 +29,11 @@ absl::StatusOr<worker::v1::Master> Reservations::Prepare(const worker::v1::Prepa
     if (!rank.device_uuid().empty()) uuids.push_back(rank.device_uuid());
   }
   if (absl::Status s = ledger_->Reserve(key, uuids); !s.ok()) return s;
-  Reservation reservation{prepare, {}, {}, now};
+  Reservation reservation{prepare, {}, now};
   reservation.deadline +=
       prepare.deadline_seconds() > 0 ? absl::Seconds(prepare.deadline_seconds()) : kDefaultDeadline;
   if (HasRankZero(prepare)) {
-    absl::StatusOr<int> port = HoldFreePort(reservation.port_holder);
+    absl::StatusOr<int> port = ports_->Hold(key);
     if (!port.ok()) {
       ledger_->Release(key);
       return port.status();
@@ -74,6 +55,7 @@ void Reservations::ReleaseIf(Predicate predicate) {
   std::erase_if(reserved_, [&](const auto& entry) {
     if (!predicate(entry.second)) return false;
     ledger_->Release(entry.first);
+    ports_->Release(entry.first);
     return true;
   });
 }

@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 #include "liger/worker/v1/worker.pb.h"
 #include "worker/agent/devices.h"
-#include "common/unique_fd.h"
+#include "worker/agent/rank_ports.h"
 
 namespace liger::agent {
 
@@ -17,14 +17,14 @@ namespace liger::agent {
 // of rank 0 a port, so that a gang either starts everywhere or nowhere.
 class Reservations {
  public:
-  Reservations(DeviceLedger* ledger, std::string advertise_address)
-      : ledger_(ledger), advertise_address_(std::move(advertise_address)) {}
+  Reservations(DeviceLedger* ledger, RankPorts* ports, std::string advertise_address)
+      : ledger_(ledger), ports_(ports), advertise_address_(std::move(advertise_address)) {}
 
   // Where the other ranks find rank 0 (unset on its other workers). Idempotent.
-  // Errors: those of DeviceLedger::Reserve.
+  // Errors: those of DeviceLedger::Reserve and RankPorts::Hold.
   absl::StatusOr<worker::v1::Master> Prepare(const worker::v1::Prepare& prepare, absl::Time now);
   // Ends the reservation and hands over its Prepare; the task keeps the devices
-  // and the port is free for its rank 0. nullopt when there is none.
+  // and the port. nullopt when there is none.
   std::optional<worker::v1::Prepare> Take(const trainer::v1::Ref& ref);
   // Releases everything. Unknown tasks are ignored.
   void Abort(const trainer::v1::Ref& ref);
@@ -39,13 +39,13 @@ class Reservations {
   struct Reservation {
     worker::v1::Prepare prepare;
     worker::v1::Master master;
-    UniqueFd port_holder;
     absl::Time deadline;
   };
   template <typename Predicate>
   void ReleaseIf(Predicate predicate);
 
   DeviceLedger* const ledger_;
+  RankPorts* const ports_;
   const std::string advertise_address_;
   std::map<std::string, Reservation> reserved_;
 };

@@ -14,6 +14,7 @@
 #include "worker/agent/nvml.h"
 #include "worker/agent/options.h"
 #include "worker/agent/publisher.h"
+#include "worker/agent/rank_ports.h"
 #include "worker/agent/roots.h"
 #include "worker/agent/spawner.h"
 
@@ -30,11 +31,14 @@ struct Services {
   // Of --allow-path.
   std::vector<const Root*> allowed_roots;
   DeviceLedger* ledger = nullptr;
+  RankPorts* ports = nullptr;
   Nvml* nvml = nullptr;  // may be null
   AttemptArchive* archive = nullptr;
   Spawner* spawner = nullptr;
   LogShipper* shipper = nullptr;
   PublishThread* publish_thread = nullptr;
+  // Notes in the ledger which devices have failed by now.
+  std::function<void()> check_devices = [] {};
   // Runs a closure on the agent's thread with the task of that key, if it is
   // still there.
   std::function<void(const std::string& task_key, std::function<void(class TaskRunner&)>)>

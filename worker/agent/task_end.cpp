@@ -26,7 +26,9 @@ bool Decides(const ConvertedEvent& converted) {
 void TaskRunner::OnAllGone() {
   // Devices are free only when nothing that could use them is left.
   if (!ranks_.ClearStrays()) return;
+  services_.check_devices();
   services_.ledger->Release(TaskKey(ref()));
+  services_.ports->Release(TaskKey(ref()));
   services_.shipper->Finish(ref());
   state_ = State::kEnded;
 }
@@ -57,6 +59,7 @@ void TaskRunner::TryExit(absl::Time now) {
   LogInfo("task ", TaskKey(ref()), " exited: ",
           exited_->has_failure() ? exited_->failure().message()
           : exited_->cancelled() ? "stopped"
+          : exited_->paused()    ? "paused"
                                  : "done");
 }
 
@@ -76,11 +79,39 @@ worker::v1::Exited TaskRunner::MakeExited() const {
     exited.set_cancelled(true);
   }
   if (exited.has_failure()) {
-    exited.set_log_tail(
-        ReadTail(folder_.log(std::max(0, exited.first_failed_rank())), kLogTailBytes));
+    BlameDevice(&exited);
+    exited.set_log_tail(ReadTail(folder_.log(LogRank(exited)), kLogTailBytes));
     exited.mutable_failure()->set_log_tail(LastLines(exited.log_tail(), kFailureLogLines));
   }
   return exited;
+}
+
+void TaskRunner::BlameDevice(worker::v1::Exited* exited) const {
+  v1::Failure& failure = *exited->mutable_failure();
+  const bool infra = failure.class_() == v1::FAILURE_CLASS_INFRA ||
+                     failure.class_() == v1::FAILURE_CLASS_HANG ||
+                     failure.class_() == v1::FAILURE_CLASS_UNSPECIFIED;
+  if (!infra || exited->worker_stopped()) return;
+  for (const worker::v1::LocalRank& rank : record_.prepare().local_ranks()) {
+    const worker::v1::DeviceInfo* device = services_.ledger->Find(rank.device_uuid());
+    if (device == nullptr || device->fault().empty()) continue;
+    failure.set_class_(v1::FAILURE_CLASS_INFRA);
+    failure.set_message(absl::StrCat("device ", device->uuid(), " of rank ", rank.rank(),
+                                     " failed: ", device->fault(), " (", failure.message(), ")"));
+    failure.set_first_failed_rank(rank.rank());
+    exited->set_first_failed_rank(rank.rank());
+    return;
+  }
+}
+
+int TaskRunner::LogRank(const worker::v1::Exited& exited) const {
+  for (const LocalRank& rank : ranks_.ranks()) {
+    if (rank.outcome.rank == exited.first_failed_rank()) return rank.outcome.rank;
+  }
+  for (const LocalRank& rank : ranks_.ranks()) {
+    if (rank.outcome.failed) return rank.outcome.rank;
+  }
+  return ranks_.leading_rank();
 }
 
 std::optional<v1::Failure> TaskRunner::WorkersFailure(const worker::v1::Exited& exited) const {

@@ -27,7 +27,7 @@ TaskRunner::TaskRunner(const Services& services, AttemptFolder folder,
       record_(std::move(record)),
       spool_(std::move(spool)),
       ranks_(folder_, record_.prepare()),
-      converter_(ranks_.leading_rank()) {
+      converter_(ranks_.leading_rank(), record_.prepare().gang().world_size() > 1) {
   publications_ = std::make_unique<Publications>(services_, *spool_, ref(), folder_.work(),
                                                  record_.start().resolved_spec().output());
 }
@@ -84,8 +84,10 @@ absl::Status TaskRunner::LaunchTrainers() {
   // Tokenised data sets; what the host's owner set wins.
   environment.try_emplace("LIGER_DATA_CACHE",
                           absl::StrCat(services_.options->data_dir, "/cache/tokenized"));
-  const auto environments = TrainerEnvironments(
-      environment, record_.prepare(), record_.start().master(), *services_.ledger, folder_.path());
+  const auto environments =
+      TrainerEnvironments(environment, record_.prepare(), record_.start().master(),
+                          *services_.ledger, services_.options->socket_interface, folder_.path());
+  communication_ = CommunicationPart(environments.front());
   absl::Status launched =
       ranks_.Launch(*services_.spawner, services_.options->trainer, environments);
   if (!launched.ok()) return launched;
@@ -134,10 +136,10 @@ void TaskRunner::FillCheckpoints(trainer::v1::Launch& launch) const {
 }
 
 void TaskRunner::AddToShipper() {
-  // Rank 0's; another rank's log matters when it fails, and then its tail
-  // travels with the exit.
-  if (ranks_.leading_rank() != 0) return;
-  services_.shipper->Add(ref(), 0, folder_.log(0), folder_.events(0));
+  for (const LocalRank& rank : ranks_.ranks()) {
+    const int number = rank.outcome.rank;
+    services_.shipper->Add(ref(), number, folder_.log(number), folder_.events(number));
+  }
 }
 
 void TaskRunner::Tick(absl::Time now, bool connected) {
@@ -170,16 +172,24 @@ void TaskRunner::ReadEvents(absl::Time now) {
 
 void TaskRunner::Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now) {
   rank.Hear(event);
+  // What it could not do may be asked of it again.
+  if (event.has_command_done() && event.command_done().status() != "ok") {
+    commands_seen_.erase(event.command_done().command_id());
+  }
   // Before a restart of the agent these went to the spool.
   const bool known = event.seq() <= spool_->source_seq(rank.outcome.rank);
   for (ConvertedEvent& converted : converter_.Convert(event, now)) {
-    if (converted.event.has_started()) AddDeviceFacts(converted.event.mutable_started());
+    if (converted.event.has_started()) AddFacts(converted.event.mutable_started());
     if (!known) converted_.push_back(std::move(converted));
   }
 }
 
-// Beside what the trainer says of itself: what the driver says of its device.
-void TaskRunner::AddDeviceFacts(worker::v1::Started* started) const {
+// Beside what the trainer says of itself: how it was to reach the others, and what the
+// driver says of its device.
+void TaskRunner::AddFacts(worker::v1::Started* started) const {
+  if (record_.prepare().gang().world_size() > 1) {
+    started->mutable_communication()->insert(communication_.begin(), communication_.end());
+  }
   if (services_.nvml == nullptr || record_.prepare().local_ranks().empty()) return;
   const std::string& uuid = record_.prepare().local_ranks(0).device_uuid();
   for (const auto& [name, value] : services_.nvml->Facts(uuid)) {
@@ -191,7 +201,9 @@ void TaskRunner::FillSpool(absl::Time now) {
   if (state_ == State::kExited) return;
   const bool last = ranks_.AllGone();
   if (auto progress = converter_.DueProgress(now, last)) {
-    if (progress->source_seq > spool_->source_seq(progress->source_rank)) {
+    // Of ranks alone it comes from no one event.
+    if (progress->source_seq == 0 ||
+        progress->source_seq > spool_->source_seq(progress->source_rank)) {
       converted_.push_back(*std::move(progress));
     }
   }
@@ -244,12 +256,31 @@ void TaskRunner::Fail(absl::Duration grace, const std::string& worker_error) {
 }
 
 void TaskRunner::Vacate(absl::Duration grace, const std::string& reason) {
+  if (state_ == State::kExited) return;
   vacated_ = worker_error_.empty();
-  Fail(grace, reason);
+  if (!IsTraining()) return Fail(grace, reason);
+  // It saves a checkpoint first, if that is done in time.
+  if (worker_error_.empty()) worker_error_ = reason;
+  trainer::v1::Command command;
+  command.set_command_id("vacate");
+  command.mutable_pause();
+  ranks_.Send(command);
+  const absl::Time now = SteadyNow();
+  stop_at_ = now + grace - std::min(grace / 5, absl::Seconds(1));
+  kill_at_ = std::min(kill_at_.value_or(absl::InfiniteFuture()), now + grace);
+}
+
+bool TaskRunner::IsTraining() const {
+  const worker::v1::TaskStatus status = converter_.Status(SteadyNow());
+  return record_.prepare().kind() == trainer::v1::TASK_KIND_TRAIN && status.step() > 0;
 }
 
 void TaskRunner::EnforceStop(absl::Time now) {
   if (state_ != State::kRunning) return;
+  if (stop_at_ && now >= *stop_at_) {
+    stop_at_.reset();
+    Stop(*kill_at_ - now, worker_error_);
+  }
   if (!kill_at_ && ranks_.AnyFailed() && !ranks_.AllGone()) {
     trainer::v1::Command command;
     command.set_command_id("gang-failed");

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -23,9 +25,49 @@ std::map<std::string, std::string> OwnEnvironment() {
   return environment;
 }
 
+namespace {
+
+// A rank that waits for a connection, or for an answer, hears of a peer's end by its
+// watch within seconds; these only bound what NCCL does by itself.
+constexpr std::pair<const char*, const char*> kNccl[] = {
+    // An error of the network ends the rank instead of leaving it in a kernel.
+    {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"},
+    {"TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC", "120"},
+    {"NCCL_DEBUG", "WARN"},
+};
+
+// What the host's owner set for the agent wins, but for a flag.
+void AddCommunication(const worker::v1::Gang& gang, bool gpus, const std::string& interface,
+                      std::map<std::string, std::string>* env) {
+  if (gang.world_size() < 2) return;
+  for (const char* name : {"NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"}) {
+    if (!interface.empty()) {
+      (*env)[name] = interface;
+    } else if (gang.nnodes() < 2) {
+      env->try_emplace(name, "lo");
+    }
+  }
+  if (!gpus) return;
+  for (const auto& [name, value] : kNccl) env->try_emplace(name, value);
+}
+
+}  // namespace
+
+std::map<std::string, std::string> CommunicationPart(
+    const std::map<std::string, std::string>& environment) {
+  std::map<std::string, std::string> part;
+  for (const auto& [name, value] : environment) {
+    for (const char* prefix : {"NCCL_", "TORCH_NCCL_", "GLOO_", "MASTER_", "WORLD_SIZE"}) {
+      if (absl::StartsWith(name, prefix)) part[name] = value;
+    }
+  }
+  return part;
+}
+
 std::vector<std::map<std::string, std::string>> TrainerEnvironments(
     const std::map<std::string, std::string>& base, const worker::v1::Prepare& prepare,
-    const worker::v1::Master& master, const DeviceLedger& ledger, const std::string& mark) {
+    const worker::v1::Master& master, const DeviceLedger& ledger,
+    const std::string& socket_interface, const std::string& mark) {
   std::vector<std::string> gpus;
   for (const auto& rank : prepare.local_ranks()) {
     const auto* device = ledger.Find(rank.device_uuid());
@@ -41,6 +83,9 @@ std::vector<std::map<std::string, std::string>> TrainerEnvironments(
     env["GROUP_RANK"] = absl::StrCat(prepare.gang().node_rank());
     env["MASTER_ADDR"] = master.addr();
     env["MASTER_PORT"] = absl::StrCat(master.port());
+    // Ranks of an earlier attempt that are not gone yet must not meet those of this one.
+    env["TORCHELASTIC_RESTART_COUNT"] = absl::StrCat(prepare.ref().epoch());
+    AddCommunication(prepare.gang(), !gpus.empty(), socket_interface, &env);
     // Empty hides every GPU: a CPU task must not touch one.
     env["CUDA_VISIBLE_DEVICES"] = absl::StrJoin(gpus, ",");
     // What the host's owner set for the agent wins.

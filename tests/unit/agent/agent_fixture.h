@@ -39,8 +39,8 @@ class AgentTest : public testing::Test {
     coordinator_->WaitForHello();
     coordinator_->WaitForHeartbeats(1);
   }
-  void Run(const trainer::v1::Ref& ref, const Labels& labels) {
-    coordinator_->Run(ref, MakeSpec(ref.job_uid(), labels));
+  void Run(const trainer::v1::Ref& ref, const Labels& labels, int ranks = 1) {
+    coordinator_->Run(ref, MakeSpec(ref.job_uid(), labels), trainer::v1::TASK_KIND_TRAIN, ranks);
   }
   // Until the trainer has sent its first step.
   void WaitForProgress(const trainer::v1::Ref& ref) {

@@ -78,6 +78,7 @@ void AgentProcess::Start(const std::vector<std::string>& more_flags) {
     const int fd = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(fd, 1);
     dup2(fd, 2);
+    for (const auto& [name, value] : variables_) setenv(name.c_str(), value.c_str(), 1);
     execv(pointers[0], pointers.data());
     _exit(127);
   }

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@ class AgentProcess {
   ~AgentProcess();
 
   void Start(const std::vector<std::string>& more_flags = {});
+  // Of the next Start.
+  void SetVariable(const std::string& name, const std::string& value) { variables_[name] = value; }
   void Signal(int signal_number);
   // Its exit status as waitpid reports it; fails the test after a minute.
   int Wait();
@@ -40,6 +43,7 @@ class AgentProcess {
   const std::string coordinator_;
   std::string dir_;
   std::string data_dir_;
+  std::map<std::string, std::string> variables_;
   pid_t pid_ = 0;
 };
 

@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include "worker/agent/reservations.h"
 #include "worker/agent/steady_time.h"
@@ -64,6 +66,7 @@ class ReservationsTest : public testing::Test {
   worker::v1::Prepare MakePrepare(const std::string& job) {
     worker::v1::Prepare prepare;
     prepare.mutable_ref()->set_job_uid(job);
+    prepare.set_kind(trainer::v1::TASK_KIND_TRAIN);
     prepare.set_deadline_seconds(10);
     prepare.mutable_gang()->set_world_size(2);
     for (int i = 0; i < 2; ++i) {
@@ -74,7 +77,8 @@ class ReservationsTest : public testing::Test {
   }
   FakeNvml nvml_;
   DeviceLedger ledger_{ProbeDevices(&nvml_, "w", 0)};
-  Reservations reservations_{&ledger_, "10.0.0.1"};
+  RankPorts ports_{29300, 29399};
+  Reservations reservations_{&ledger_, &ports_, "10.0.0.1"};
   const absl::Time now_ = SteadyNow();
 };
 
@@ -129,7 +133,7 @@ TEST_F(ReservationsTest, TheEnvironmentIsTorchrunsWithGpusByUuid) {
   master.set_addr("10.0.0.1");
   master.set_port(1234);
   const auto envs =
-      TrainerEnvironments({{"HOME", "/root"}}, MakePrepare("a"), master, ledger_, "/mark");
+      TrainerEnvironments({{"HOME", "/root"}}, MakePrepare("a"), master, ledger_, "", "/mark");
   ASSERT_EQ(envs.size(), 2u);
   EXPECT_EQ(envs[1].at("RANK"), "1");
   EXPECT_EQ(envs[1].at("LOCAL_RANK"), "1");
@@ -140,15 +144,79 @@ TEST_F(ReservationsTest, TheEnvironmentIsTorchrunsWithGpusByUuid) {
   EXPECT_EQ(envs[1].at("HOME"), "/root");
   EXPECT_GE(std::stoi(envs[1].at("OMP_NUM_THREADS")), 1);
   EXPECT_EQ(
-      TrainerEnvironments({{"OMP_NUM_THREADS", "3"}}, MakePrepare("a"), master, ledger_, "/mark")[0]
+      TrainerEnvironments({{"OMP_NUM_THREADS", "3"}}, MakePrepare("a"), master, ledger_, "", "/mark")[0]
           .at("OMP_NUM_THREADS"),
       "3");
   EXPECT_EQ(envs[0].count("GOMP_SPINCOUNT"), 1u);
   EXPECT_EQ(TrainerEnvironments({{"OMP_WAIT_POLICY", "active"}}, MakePrepare("a"), master, ledger_,
-                                "/mark")[0]
+                                "", "/mark")[0]
                 .count("GOMP_SPINCOUNT"),
             0u);
   EXPECT_EQ(envs[0].count("GLIBC_TUNABLES"), 0u) << "the heap of a GPU's trainer is small";
+}
+
+TEST_F(ReservationsTest, TheRanksAreToldHowToReachEachOther) {
+  worker::v1::Prepare prepare = MakePrepare("a");
+  const auto of = [&](const std::map<std::string, std::string>& base, const std::string& interface) {
+    return CommunicationPart(TrainerEnvironments(base, prepare, {}, ledger_, interface, "/m")[0]);
+  };
+  auto part = of({{"HOME", "/root"}}, "");
+  EXPECT_EQ(part.at("NCCL_SOCKET_IFNAME"), "lo") << "one host";
+  EXPECT_EQ(part.at("WORLD_SIZE"), "2");
+  EXPECT_EQ(part.count("TORCH_NCCL_ASYNC_ERROR_HANDLING"), 1u);
+  EXPECT_EQ(part.count("HOME"), 0u);
+  prepare.mutable_gang()->set_nnodes(2);
+  EXPECT_EQ(of({}, "").count("GLOO_SOCKET_IFNAME"), 0u) << "they choose";
+  EXPECT_EQ(of({{"NCCL_SOCKET_IFNAME", "ib0"}}, "").at("NCCL_SOCKET_IFNAME"), "ib0");
+  part = of({{"NCCL_SOCKET_IFNAME", "ib0"}}, "eth1");
+  EXPECT_EQ(part.at("NCCL_SOCKET_IFNAME"), "eth1");
+  EXPECT_EQ(part.at("GLOO_SOCKET_IFNAME"), "eth1");
+  prepare.mutable_gang()->set_world_size(1);
+  EXPECT_EQ(of({}, "").count("NCCL_SOCKET_IFNAME"), 0u);
+}
+
+TEST_F(ReservationsTest, ADeviceThatFailedIsNotReserved) {
+  EXPECT_TRUE(ledger_.NoteFault("GPU-b", "Xid 79"));
+  EXPECT_FALSE(ledger_.NoteFault("GPU-b", "Xid 79")) << "known";
+  EXPECT_EQ(ledger_.devices()[1].fault(), "Xid 79");
+  const auto refused = reservations_.Prepare(MakePrepare("a"), now_);
+  EXPECT_EQ(refused.status().message(), "device GPU-b failed: Xid 79");
+  EXPECT_EQ(ledger_.Holder("GPU-a"), "");
+}
+
+TEST(RankPortsTest, ARangeIsTwoPorts) {
+  EXPECT_TRUE(RankPorts::Parse("29500-29999").ok());
+  for (const char* range : {"", "29500", "29500-", "0-10", "20-10", "1-70000", "a-b"}) {
+    EXPECT_THAT(RankPorts::Parse(range).status().message(), testing::HasSubstr("--rank-ports"));
+  }
+}
+
+TEST(RankPortsTest, NoPortIsGivenTwiceOnAHost) {
+  RankPorts ports(29401, 29402);
+  RankPorts another_agent(29401, 29402);
+  EXPECT_EQ(*ports.Hold("a"), 29401);
+  EXPECT_EQ(*ports.Hold("a"), 29401);
+  EXPECT_EQ(*another_agent.Hold("b"), 29402);
+  const auto none = ports.Hold("c");
+  EXPECT_TRUE(absl::IsResourceExhausted(none.status()));
+  EXPECT_THAT(none.status().message(), testing::HasSubstr("every port from 29401 to 29402"));
+  another_agent.Release("b");
+  EXPECT_EQ(*ports.Hold("c"), 29402);
+}
+
+// As torch's store listens: the agent goes on holding the port for it.
+TEST(RankPortsTest, TheTrainerMayListenAtAPortThatIsHeld) {
+  RankPorts ports(29403, 29403);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(*ports.Hold("a")));
+  UniqueFd trainer(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  setsockopt(trainer.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  EXPECT_EQ(bind(trainer.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(listen(trainer.get(), 1), 0);
+  ports.Release("a");
+  EXPECT_FALSE(ports.Hold("b").ok()) << "in use by the trainer";
 }
 
 }  // namespace

@@ -103,5 +103,37 @@ TEST_F(EventConverterTest, BoundsTheViolationsOfACheck) {
   EXPECT_EQ(events[0].event.check_result().stats().at("violations_not_shown"), 800);
 }
 
+TEST_F(EventConverterTest, TellsOfEachRankOfAGang) {
+  EventConverter lead(0, /*gang=*/true);
+  const auto memory = [this](int rank, int64_t bytes) {
+    Event event = Make(rank);
+    event.mutable_memory()->set_kind("rss");
+    event.mutable_memory()->set_peak_bytes(bytes);
+    return event;
+  };
+  lead.Convert(memory(0, 100), At(0));
+  lead.Convert(memory(1, 300), At(0));
+  lead.Convert(Step(1), At(1));
+  const auto progress = lead.DueProgress(At(1))->event.progress();
+  ASSERT_THAT(progress.ranks(), SizeIs(2));
+  EXPECT_EQ(progress.ranks(1).peak_memory_bytes().at("rss"), 300);
+  EXPECT_EQ(progress.peak_memory_bytes().at("rss"), 300);
+
+  // A worker without rank 0 has no steps, and does not speak for the task.
+  EventConverter other(2, /*gang=*/true);
+  Event ready = Make(2);
+  ready.mutable_ready()->set_device("cpu");
+  EXPECT_THAT(other.Convert(ready, At(0)), SizeIs(1));
+  Event phase = Make(2);
+  phase.mutable_phase()->set_phase(trainer::v1::PHASE_TRAINING);
+  EXPECT_THAT(other.Convert(phase, At(0)), IsEmpty());
+  other.Convert(memory(3, 400), At(0));
+  const auto ranks = other.DueProgress(At(0));
+  ASSERT_TRUE(ranks.has_value());
+  EXPECT_FALSE(ranks->event.progress().has_step());
+  EXPECT_EQ(ranks->event.progress().ranks(0).rank(), 3);
+  EXPECT_FALSE(other.DueProgress(At(5)).has_value()) << "nothing new";
+}
+
 }  // namespace
 }  // namespace liger::agent

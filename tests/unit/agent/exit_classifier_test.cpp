@@ -95,6 +95,47 @@ TEST(ClassifyExitTest, BlamesTheRankThatFailedFirstByItself) {
   EXPECT_EQ(exited.failure().class_(), v1::FAILURE_CLASS_DATA);
 }
 
+TEST(ClassifyExitTest, ALostPeerNeverWinsOverTheRankThatWasLost) {
+  RankOutcome lost_it = Failed(0, v1::FAILURE_CLASS_INFRA);
+  lost_it.failed->set_message("lost rank 1");
+  lost_it.failed->set_first_failed_rank(1);
+  lost_it.order = 0;
+  auto exited = ClassifyExit({lost_it, Rank(1, Killed(SIGKILL), false, 1)}, {});
+  EXPECT_EQ(exited.first_failed_rank(), 1);
+  EXPECT_EQ(exited.failure().message(), "the trainer of rank 1 was killed by signal 9 (Killed)");
+  RankOutcome nan = Failed(1, v1::FAILURE_CLASS_NAN);
+  nan.order = 1;
+  EXPECT_EQ(ClassifyExit({lost_it, nan}, {}).failure().class_(), v1::FAILURE_CLASS_NAN);
+  // One that does not know whose end broke its connection: the first to end is to blame.
+  RankOutcome puzzled = Failed(0, v1::FAILURE_CLASS_INFRA);
+  puzzled.order = 1;
+  EXPECT_EQ(ClassifyExit({puzzled, Rank(1, Killed(SIGKILL), false, 0)}, {}).first_failed_rank(), 1);
+  EXPECT_EQ(ClassifyExit({puzzled, Rank(1, Killed(SIGABRT), false, 2)}, {}).first_failed_rank(), 0);
+  // On another worker: what is known of it is told.
+  lost_it.failed->set_first_failed_rank(5);
+  RankOutcome killed_with_it = Rank(1, Killed(SIGKILL), false, 1);
+  killed_with_it.killed_by_agent = true;
+  exited = ClassifyExit({lost_it, killed_with_it}, {});
+  EXPECT_EQ(exited.first_failed_rank(), 5);
+  EXPECT_EQ(exited.failure().first_failed_rank(), 5);
+  EXPECT_EQ(exited.failure().message(), "lost rank 1");
+  lost_it.failed->set_first_failed_rank(-1);
+  EXPECT_EQ(ClassifyExit({lost_it}, {}).failure().first_failed_rank(), -1);
+}
+
+TEST(ClassifyExitTest, APausedTaskEndedWell) {
+  RankOutcome rank = Rank(0, ExitCode(2));
+  rank.paused = true;
+  EXPECT_TRUE(ClassifyExit({rank}, {}).paused());
+  EXPECT_FALSE(ClassifyExit({rank}, {}).has_failure());
+  EXPECT_TRUE(ClassifyExit({rank}, {.cancelled = true}).cancelled());
+  const auto vacated = ClassifyExit({rank}, {.worker_error = "shut down", .worker_stopped = true});
+  EXPECT_TRUE(vacated.worker_stopped());
+  EXPECT_EQ(vacated.failure().message(), "shut down");
+  EXPECT_FALSE(vacated.paused());
+  EXPECT_FALSE(ClassifyExit({rank, Rank(1, Killed(SIGSEGV))}, {}).paused());
+}
+
 TEST(ClassifyExitTest, AStoppedTaskIsCancelledUnlessItFinishedOrFailed) {
   ExitContext stopped{.cancelled = true};
   EXPECT_TRUE(ClassifyExit({Rank(0, ExitCode(2))}, stopped).cancelled());

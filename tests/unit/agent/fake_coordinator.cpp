@@ -177,15 +177,20 @@ grpc::Status FakeCoordinator::Ship(grpc::ServerContext*, ShipStream* stream) {
     {
       absl::MutexLock lock(&mutex_);
       Task& task = tasks_[Key(chunk.ref())];
+      const int rank = chunk.has_log()      ? chunk.log().rank()
+                       : chunk.has_resume() ? chunk.resume().rank()
+                                            : 0;
+      std::string& log = task.logs[rank];
       if (chunk.has_log()) {
-        EXPECT_EQ(chunk.log().offset(), static_cast<int64_t>(task.log.size()));
-        task.log += chunk.log().data();
+        EXPECT_EQ(chunk.log().offset(), static_cast<int64_t>(log.size()));
+        log += chunk.log().data();
       }
       for (const auto& sample : chunk.metrics().samples()) {
         task.steps.push_back(sample.step().step());
       }
       *ack.mutable_ref() = chunk.ref();
-      ack.set_log_offset(static_cast<int64_t>(task.log.size()));
+      ack.set_rank(rank);
+      ack.set_log_offset(static_cast<int64_t>(log.size()));
       ack.set_through_step(task.steps.empty() ? 0 : task.steps.back());
     }
     stream->Write(ack);
@@ -217,9 +222,12 @@ void FakeCoordinator::Prepare(const trainer::v1::Ref& ref, trainer::v1::TaskKind
 }
 
 void FakeCoordinator::Run(const trainer::v1::Ref& ref, const v1::JobSpec& spec,
-                          trainer::v1::TaskKind kind) {
+                          trainer::v1::TaskKind kind, int ranks) {
   std::vector<std::string> devices;
-  if (kind == trainer::v1::TASK_KIND_TRAIN) devices = {WaitForHello().devices(0).uuid()};
+  if (kind == trainer::v1::TASK_KIND_TRAIN) {
+    const worker::v1::Hello hello = WaitForHello();
+    for (int i = 0; i < ranks; ++i) devices.push_back(hello.devices(i).uuid());
+  }
   Prepare(ref, kind, devices);
   const worker::v1::Prepared prepared = WaitForPrepared(ref);
   CoordinatorMessage message;
@@ -235,6 +243,14 @@ void FakeCoordinator::Stop(const trainer::v1::Ref& ref, double grace_seconds) {
   message.mutable_control()->mutable_command()->set_command_id("stop-1");
   message.mutable_control()->mutable_command()->mutable_stop()->set_grace_seconds(grace_seconds);
   message.mutable_control()->mutable_command()->mutable_stop()->set_reason("cancelled");
+  Send(message);
+}
+
+void FakeCoordinator::Pause(const trainer::v1::Ref& ref) {
+  CoordinatorMessage message;
+  *message.mutable_control()->mutable_ref() = ref;
+  message.mutable_control()->mutable_command()->set_command_id("pause-1");
+  message.mutable_control()->mutable_command()->mutable_pause();
   Send(message);
 }
 
@@ -322,9 +338,9 @@ std::vector<TaskEvent> FakeCoordinator::Events(const trainer::v1::Ref& ref) {
   return events;
 }
 
-std::string FakeCoordinator::Log(const trainer::v1::Ref& ref) {
+std::string FakeCoordinator::Log(const trainer::v1::Ref& ref, int rank) {
   absl::MutexLock lock(&mutex_);
-  return tasks_[Key(ref)].log;
+  return tasks_[Key(ref)].logs[rank];
 }
 
 std::vector<int64_t> FakeCoordinator::Steps(const trainer::v1::Ref& ref) {

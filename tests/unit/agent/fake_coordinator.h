@@ -23,7 +23,7 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   struct Task {
     std::vector<worker::v1::TaskEvent> received;
     int64_t acknowledged = 0;
-    std::string log;
+    std::map<int, std::string> logs;  // by rank
     std::vector<int64_t> steps;
   };
   // What a real one keeps in its store, by task.
@@ -58,9 +58,10 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   void Send(const worker::v1::CoordinatorMessage& message);
   void Prepare(const trainer::v1::Ref& ref, trainer::v1::TaskKind kind,
                const std::vector<std::string>& devices);
-  // Prepare, wait for Prepared, Start.
+  // Prepare, wait for Prepared, Start; a rank on each of the worker's first devices.
   void Run(const trainer::v1::Ref& ref, const v1::JobSpec& spec,
-           trainer::v1::TaskKind kind = trainer::v1::TASK_KIND_TRAIN);
+           trainer::v1::TaskKind kind = trainer::v1::TASK_KIND_TRAIN, int ranks = 1);
+  void Pause(const trainer::v1::Ref& ref);
   void Stop(const trainer::v1::Ref& ref, double grace_seconds);
   // `output_uri`: default, the job's uid.
   void Grant(const trainer::v1::Ref& ref, const std::string& output_uri = "");
@@ -81,7 +82,7 @@ class FakeCoordinator : public worker::v1::Fleet::Service {
   std::vector<worker::v1::TaskEvent> Received(const trainer::v1::Ref& ref);
   // By seq, each once. Two different events under one number fail the test.
   std::vector<worker::v1::TaskEvent> Events(const trainer::v1::Ref& ref);
-  std::string Log(const trainer::v1::Ref& ref);
+  std::string Log(const trainer::v1::Ref& ref, int rank = 0);
   std::vector<int64_t> Steps(const trainer::v1::Ref& ref);
   int hellos();
   Memory memory();

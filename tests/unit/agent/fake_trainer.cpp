@@ -13,6 +13,10 @@
 //      =linger      Done, and then as hang
 //      =saved       saves a result, then as wait
 //      =wait        runs until it is told to stop
+//      =lost        a Failed event (INFRA) that blames rank `blames`
+//   KEY.R=VALUE     of rank R only
+//   pause=1         told to pause, it says that it has; else it ends as when told to stop
+//   pause=no        it says that it could not, once, and goes on
 //   fork=1          starts a child in a session of its own that outlives it
 //   log=TEXT        on stderr
 #include <poll.h>
@@ -49,7 +53,7 @@ class FakeTrainer {
     SendReady();
     const int steps = atoi(Label("steps", "3").c_str());
     for (int step = 1; step <= steps; ++step) {
-      if (!Sleep(atoi(Label("step_ms", "20").c_str()))) return 2;
+      if (!Sleep(atoi(Label("step_ms", "20").c_str()))) return OnCommand(step - 1);
       SendStep(step, steps);
     }
     return End(Label("end", "done"));
@@ -57,8 +61,10 @@ class FakeTrainer {
 
  private:
   std::string Label(const std::string& key, const std::string& otherwise) const {
-    auto it = launch_.resolved_spec().labels().find(key);
-    return it == launch_.resolved_spec().labels().end() ? otherwise : it->second;
+    const auto& labels = launch_.resolved_spec().labels();
+    auto it = labels.find(key + "." + std::to_string(rank_));
+    if (it == labels.end()) it = labels.find(key);
+    return it == labels.end() ? otherwise : it->second;
   }
 
   void Send(Event event) {
@@ -98,16 +104,56 @@ class FakeTrainer {
     return poll(&commands, 1, ms) == 0;
   }
 
+  // The exit code that a command, or the agent's end, leads to.
+  int OnCommand(int64_t step) {
+    char buffer[4096];
+    const ssize_t n = read(commands_fd_, buffer, sizeof(buffer));
+    if (n <= 0) return 2;
+    liger::FrameReader frames;
+    frames.Append({buffer, static_cast<size_t>(n)});
+    std::string payload;
+    liger::trainer::v1::Command command;
+    if (frames.Next(&payload) != liger::FrameReader::Result::kFrame ||
+        !command.ParseFromString(payload) || !command.has_pause()) {
+      return 2;
+    }
+    const std::string pause = Label("pause", "");
+    if (pause.empty()) return 2;
+    Event answer;
+    answer.mutable_command_done()->set_command_id(command.command_id());
+    const bool refuses = pause == "no" && !refused_;
+    answer.mutable_command_done()->set_status(refuses ? "no room" : "ok");
+    Send(answer);
+    if (refuses) {
+      refused_ = true;
+      return Sleep(3600 * 1000) ? 0 : OnCommand(step);
+    }
+    Event paused;
+    paused.mutable_paused()->set_step(step);
+    Send(paused);
+    return 2;
+  }
+
+  int Lose() {
+    Event failed;
+    failed.mutable_failed()->set_class_(liger::v1::FAILURE_CLASS_INFRA);
+    failed.mutable_failed()->set_message("lost rank " + Label("blames", "0"));
+    failed.mutable_failed()->set_first_failed_rank(atoi(Label("blames", "0").c_str()));
+    Send(failed);
+    return 1;
+  }
+
   int End(const std::string& end) {
+    if (end == "lost") return Lose();
     if (end == "fail") return Fail();
     if (end == "crash") raise(SIGSEGV);
     if (end == "exit") return 7;
     if (end == "torn") Tear();
     if (end == "hang") Hang();
     if (end == "stall" || end == "sync") return Stall(/*in_slow_call=*/end == "sync");
-    if (end == "wait") return Sleep(3600 * 1000) ? 0 : 2;
+    if (end == "wait") return Sleep(3600 * 1000) ? 0 : OnCommand(3);
     if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_CHECK) SendCheckResult();
-    if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_TRAIN) Save();
+    if (launch_.task_kind() == liger::trainer::v1::TASK_KIND_TRAIN && rank_ == 0) Save();
     if (end == "saved") return Sleep(3600 * 1000) ? 0 : 2;
     Event done;
     done.mutable_done();
@@ -188,6 +234,7 @@ class FakeTrainer {
   const Launch launch_;
   const int events_fd_, commands_fd_, rank_;
   int64_t seq_ = 0;
+  bool refused_ = false;
 };
 
 }  // namespace

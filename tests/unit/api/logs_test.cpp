@@ -148,6 +148,9 @@ TEST_F(TailLogsTest, RefusesWhatItCannotFind) {
   request.clear_attempt();
   request.set_rank(-1);
   EXPECT_EQ(Tail(request, &text).code(), absl::StatusCode::kInvalidArgument);
+  request.set_rank(1);
+  EXPECT_EQ(ReasonOf(Tail(request, &text)), "RANK_NOT_FOUND");
+  EXPECT_EQ(Tail(request, &text).message(), "job 'job' has no rank 1; it has rank 0 only");
 }
 
 TEST_F(TailLogsTest, DeletingTheJobDeletesItsLogs) {

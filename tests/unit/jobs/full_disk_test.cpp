@@ -98,7 +98,7 @@ TEST_F(JobServiceTest, ARefusalThatTheDiskRefusedIsNotForgotten) {
   Hello("w");
   const std::string uid = Starting();
   FailCommits(1);
-  service->OnTaskRefused("w", fleet.starts.back().ref, "busy");
+  service->OnTaskRefused("w", fleet.starts.back().ref, "busy", false);
   EXPECT_EQ(Job(uid).status().state(), JobStatus::STARTING);
   service->Tick();
   EXPECT_EQ(Job(uid).status().state(), JobStatus::QUEUED);

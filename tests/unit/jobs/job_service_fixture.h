@@ -29,10 +29,13 @@ class FakeFleet : public FleetPort {
   void Disconnect(const std::string& worker_id, const std::string& reason) override {
     disconnects.push_back(worker_id + " " + reason);
   }
-  void StartTask(const TaskStart& start) override { starts.push_back(start); }
+  void StartGang(const std::vector<TaskStart>& members) override {
+    starts.insert(starts.end(), members.begin(), members.end());
+  }
   void StopTask(const TaskStop& stop, double grace, const std::string& reason) override {
     stops.push_back(stop.worker_id + " " + reason);
   }
+  void PauseTask(const TaskStop& stop) override { pauses.push_back(stop.worker_id); }
   void AckEvents(const std::string&, const liger::trainer::v1::Ref&, int64_t seq) override {
     acks.push_back(seq);
   }
@@ -46,7 +49,7 @@ class FakeFleet : public FleetPort {
   std::set<std::string> connected, draining;
   std::function<void()> on_is_connected;
   std::vector<TaskStart> starts;
-  std::vector<std::string> stops, reclaimed, disconnects;
+  std::vector<std::string> stops, pauses, reclaimed, disconnects;
   std::vector<int64_t> acks;
   std::vector<PublishAnswer> answers;
 };

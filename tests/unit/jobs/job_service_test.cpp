@@ -104,7 +104,7 @@ TEST_F(JobServiceTest, ARefusalIsTriedAgainLater) {
   checked.mutable_check_result();
   Send(checked);
   ASSERT_THAT(fleet.starts, SizeIs(2));
-  service->OnTaskRefused("w", fleet.starts[1].ref, "busy");
+  service->OnTaskRefused("w", fleet.starts[1].ref, "busy", false);
   EXPECT_THAT(fleet.starts, SizeIs(2));
   clock.Advance(absl::Seconds(2.1));
   service->Tick();
@@ -115,7 +115,7 @@ TEST_F(JobServiceTest, ARefusalIsTriedAgainLater) {
 TEST_F(JobServiceTest, ARefusalsReasonIsInTheJob) {
   Hello("w");
   const std::string uid = Starting();
-  service->OnTaskRefused("w", fleet.starts.back().ref, "disk nearly full");
+  service->OnTaskRefused("w", fleet.starts.back().ref, "disk nearly full", false);
   EXPECT_EQ(Job(uid).status().reason(), "WorkerRefused");
   EXPECT_EQ(Job(uid).status().message(),
             "worker w did not start it: disk nearly full; it will be tried again");

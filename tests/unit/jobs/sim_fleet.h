@@ -16,8 +16,8 @@
 
 namespace liger::server::testing {
 
-// Workers as the protocol describes them, in one thread, moved by a seed. They
-// spool events, replay them after a reconnect, obey verdicts, and die.
+// Workers as the protocol describes them, in one thread, moved by a seed. They start
+// gangs whole or not at all, spool events, replay them after a reconnect, obey verdicts, and die.
 class SimFleet : public FleetPort {
  public:
   using Key = std::tuple<std::string, int64_t, std::string>;
@@ -30,7 +30,10 @@ class SimFleet : public FleetPort {
     bool asked = false;  // to publish
     bool granted = false;
     bool denied = false;
-    std::string device;
+    bool pausing = false;
+    bool leads = false;  // has rank 0, which publishes
+    std::vector<int> ranks;
+    std::vector<std::string> devices;
     int64_t seq = 0;
     int64_t sent = 0;  // on this session
     std::deque<liger::worker::v1::TaskEvent> spool;
@@ -62,38 +65,32 @@ class SimFleet : public FleetPort {
   void Disconnect(const std::string& worker_id, const std::string& reason) override {
     ADD_FAILURE() << worker_id << " kept the protocol: " << reason;
   }
-  void StartTask(const TaskStart& start) override {
-    Worker& worker = workers_.at(start.worker_id);
-    if (!worker.connected) {
-      if (start.repeated) return;
-      later_.push_back(
-          [this, start] { service->OnTaskRefused(start.worker_id, start.ref, "not connected"); });
+  void StartGang(const std::vector<TaskStart>& members) override {
+    for (const TaskStart& start : members) {
+      if (workers_.at(start.worker_id).connected) continue;
+      if (!start.repeated) Refuse(start, "not connected", /*others_run=*/false);
       return;
     }
-    if (Chance(0.05)) {
-      const std::string id = start.worker_id;
-      const liger::trainer::v1::Ref ref = start.ref;
-      if (worker.tasks.contains(KeyOf(ref))) return;  // never refuses what runs
-      later_.push_back([this, id, ref] { service->OnTaskRefused(id, ref, "busy"); });
-      return;
+    const TaskStart& guilty = members[Below(static_cast<int>(members.size()))];
+    const bool known = workers_.at(guilty.worker_id).tasks.contains(KeyOf(guilty.ref));
+    if (!known && Chance(0.05)) return Refuse(guilty, "busy", /*others_run=*/guilty.repeated);
+    // After the others were told to start: it drains by now.
+    const bool late = !known && !guilty.repeated && Chance(0.03);
+    for (const TaskStart& start : members) {
+      if (!late || &start != &guilty) Start(start);
     }
-    auto [entry, fresh] = worker.tasks.try_emplace(KeyOf(start.ref));
-    if (!fresh) return;  // idempotent by ref
-    Task& task = entry->second;
-    task.ref = start.ref;
-    task.train = start.kind == liger::trainer::v1::TASK_KIND_TRAIN;
-    if (!task.train) return;
-    task.device = start.local_ranks.at(0).device_uuid();
-    for (const auto& [key, other] : worker.tasks) {  // I6, as the host sees it
-      if (key == KeyOf(start.ref) || !other.train || !other.running) continue;
-      EXPECT_NE(other.device, task.device) << "two trainers on one device";
-    }
+    if (late) Refuse(guilty, "draining", /*others_run=*/true);
   }
   void StopTask(const TaskStop& stop, double, const std::string&) override {
     Worker& worker = workers_.at(stop.worker_id);
     if (!worker.connected) return;
     const auto found = worker.tasks.find(KeyOf(stop.ref));
     if (found != worker.tasks.end()) found->second.stopping = true;
+  }
+  void PauseTask(const TaskStop& stop) override {
+    Worker& worker = workers_.at(stop.worker_id);
+    const auto found = worker.tasks.find(KeyOf(stop.ref));
+    if (worker.connected && found != worker.tasks.end()) found->second.pausing = true;
   }
   void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                  int64_t through_seq) override {
@@ -129,6 +126,12 @@ class SimFleet : public FleetPort {
       auto* device = hello.add_devices();
       device->set_uuid("cpu-" + std::to_string(i));
       device->set_kind(liger::v1::DEVICE_KIND_CPU);
+    }
+    // What all jobs use.
+    for (const auto& [kind, uri] : {std::pair("model", "/models/any"),
+                                    std::pair("dataset", "/data/any.json")}) {
+      hello.add_inventory()->set_kind(kind);
+      hello.mutable_inventory()->rbegin()->set_uri(uri);
     }
     for (const auto& [key, task] : worker->tasks) {
       auto* owned = hello.add_owned();
@@ -203,6 +206,30 @@ class SimFleet : public FleetPort {
   bool calm = false;  // no failures any more
 
  private:
+  void Refuse(const TaskStart& start, const std::string& why, bool others_run) {
+    later_.push_back([this, id = start.worker_id, ref = start.ref, why, others_run] {
+      service->OnTaskRefused(id, ref, why, others_run);
+    });
+  }
+  void Start(const TaskStart& start) {
+    Worker& worker = workers_.at(start.worker_id);
+    auto [entry, fresh] = worker.tasks.try_emplace(KeyOf(start.ref));
+    if (!fresh) return;  // idempotent by ref
+    Task& task = entry->second;
+    task.ref = start.ref;
+    task.train = start.kind == liger::trainer::v1::TASK_KIND_TRAIN;
+    task.leads = start.gang.node_rank() == 0;
+    for (const auto& local : start.local_ranks) {
+      task.ranks.push_back(local.rank());
+      task.devices.push_back(local.device_uuid());
+      for (const auto& [key, other] : worker.tasks) {  // I6, as the host sees it
+        if (key == KeyOf(start.ref) || !other.running) continue;
+        for (const std::string& device : other.devices) {
+          EXPECT_NE(device, local.device_uuid()) << "two trainers on one device";
+        }
+      }
+    }
+  }
   static Key KeyOf(const liger::trainer::v1::Ref& ref) {
     return {ref.job_uid(), ref.epoch(), ref.task_id()};
   }
@@ -222,7 +249,12 @@ class SimFleet : public FleetPort {
   void Exit(Task* task, liger::v1::FailureClass failure_class) {
     auto* exited = Emit(task)->mutable_exited();
     exited->set_cancelled(task->stopping);
-    if (!task->stopping) exited->mutable_failure()->set_class_(failure_class);
+    if (!task->stopping && failure_class != liger::v1::FAILURE_CLASS_UNSPECIFIED) {
+      exited->mutable_failure()->set_class_(failure_class);
+      // Its own, or another rank's.
+      const int rank = task->ranks.empty() || Chance(0.3) ? -1 : task->ranks.front();
+      exited->mutable_failure()->set_first_failed_rank(rank);
+    }
     task->running = false;
   }
   void Advance(Task* task) {
@@ -234,6 +266,11 @@ class SimFleet : public FleetPort {
     }
     if (task->seq == 0) {
       Emit(task)->mutable_started();
+    } else if (task->pausing && !task->asked) {
+      Emit(task)->mutable_exited()->set_paused(true);
+      task->running = false;
+    } else if (!task->leads && task->seq > 4) {
+      Exit(task, liger::v1::FAILURE_CLASS_UNSPECIFIED);
     } else if (task->granted) {
       Exit(task, liger::v1::FAILURE_CLASS_UNSPECIFIED);
     } else if (task->seq > 4 && !task->asked) {

@@ -52,9 +52,11 @@ class Simulation {
     request.spec.mutable_model()->set_name("/models/any");
     request.spec.mutable_dataset()->set_name("/data/any.json");
     request.spec.mutable_sft();
-    const int number = fleet_.Chance(0.2) && !acknowledged_.empty()
-                           ? fleet_.Below(static_cast<int>(acknowledged_.size()))
-                           : static_cast<int>(acknowledged_.size());
+    int number = static_cast<int>(acknowledged_.size());
+    if (fleet_.Chance(0.2) && number > 0) {
+      const int again = fleet_.Below(number);
+      if (!gangs_.contains(again)) number = again;
+    }
     request.request_id = "request-" + std::to_string(number);
     request.spec.set_name("job-" + std::to_string(number));
     service_->Submit(request, [&](absl::StatusOr<JobService::SubmitResult> result) {
@@ -67,15 +69,50 @@ class Simulation {
     });
   }
 
+  // As Submit, of a job on several devices, without what the API says to those.
+  void SubmitGang(int count) {
+    liger::v1::JobSpec spec;
+    spec.mutable_model()->set_name("/models/any");
+    spec.mutable_dataset()->set_name("/data/any.json");
+    spec.mutable_sft();
+    const int number = static_cast<int>(acknowledged_.size());
+    spec.set_name("job-" + std::to_string(number));
+    absl::StatusOr<ResolvedSpec> resolved = service_->Resolve(spec);
+    if (!resolved.ok()) return;  // no worker has a CPU slot just now
+    resolved->spec.mutable_resources()->set_count(count);
+    CreateJob command;
+    command.job.uid = "id" + std::to_string(++ids_);
+    command.job.tenant = "default";
+    command.job.name = spec.name();
+    command.job.spec = spec;
+    command.job.resolved_spec = resolved->spec;
+    gangs_.insert(number);
+    ASSERT_TRUE(store_->ApplyAndWait<CreateJob>(NowUs(), "user", command).ok());
+    acknowledged_.push_back(command.job.uid);
+  }
+
+  const std::string& AnyJob() {
+    return acknowledged_[fleet_.Below(static_cast<int>(acknowledged_.size()))];
+  }
+
   void Step() {
     clock_.Advance(absl::Milliseconds(200 + fleet_.Below(800)));
     const int dice = fleet_.Below(100);
     SimFleet::Worker* worker = fleet_.AnyWorker();
-    if (dice < 12 && acknowledged_.size() < 40) {
+    if (dice < 8 && acknowledged_.size() < 40) {
       Submit();
+    } else if (dice < 12 && acknowledged_.size() < 40) {
+      SubmitGang(2 + fleet_.Below(3));  // at most what there is
+    } else if (dice > 93 && !acknowledged_.empty()) {
+      // Refused in some states.
+      const auto done = [](const absl::StatusOr<liger::v1::Job>&) {};
+      if (dice > 96) {
+        service_->Pause("default", "user", AnyJob(), "", done);
+      } else {
+        service_->Resume("default", "user", AnyJob(), done);
+      }
     } else if (dice < 16 && !acknowledged_.empty()) {
-      const auto& uid = acknowledged_[fleet_.Below(static_cast<int>(acknowledged_.size()))];
-      service_->Cancel("default", "user", uid, "", [](absl::StatusOr<liger::v1::Job> job) {
+      service_->Cancel("default", "user", AnyJob(), "", [](absl::StatusOr<liger::v1::Job> job) {
         EXPECT_TRUE(job.ok()) << job.status();
       });
     } else if (dice < 19) {
@@ -107,10 +144,14 @@ class Simulation {
       }
       fleet_.Work();
       service_->Tick();
+      for (const std::string& uid : acknowledged_) {
+        service_->Resume("default", "user", uid, [](const absl::StatusOr<liger::v1::Job>&) {});
+      }
       fleet_.RunLater();
       CheckInvariants();
     }
     EXPECT_TRUE(AllSettled()) << "jobs or devices are stuck";
+    EXPECT_FALSE(gangs_.empty()) << "no gang was tried";
   }
 
   template <typename F>
@@ -178,7 +219,7 @@ class Simulation {
         ranks += member.ranks.size();
         EXPECT_EQ(member.ranks.size(), member.device_uuids.size()) << "I7";
       }
-      EXPECT_EQ(ranks, 1u) << "I7";
+      EXPECT_EQ(static_cast<int>(ranks), job.resolved_spec.resources().count()) << "I7";
     }
     EXPECT_EQ(live, HasLiveAttempt(job.state) ? 1 : 0) << "I3";
     EXPECT_LE(view.Artifacts("default", job.uid).size(), 1u) << "two results";
@@ -191,6 +232,7 @@ class Simulation {
   std::unique_ptr<Store> store_;
   std::unique_ptr<JobService> service_;
   std::vector<std::string> acknowledged_;  // uid by request number
+  std::set<int> gangs_;                    // those not made by a request
   int ids_ = 0;
 };
 

@@ -79,9 +79,9 @@ TEST_F(SchedulerTest, OldestFirstOntoFreeDevices) {
   const ScheduleDecisions decisions = Schedule(snapshot);
   ASSERT_THAT(decisions.placements, SizeIs(2));
   EXPECT_EQ(decisions.placements[0].job_uid, "b");
-  EXPECT_THAT(decisions.placements[0].device_uuids, ElementsAre("w-0"));
+  EXPECT_THAT(decisions.placements[0].members.at(0).device_uuids, ElementsAre("w-0"));
   EXPECT_EQ(decisions.placements[1].job_uid, "c");
-  EXPECT_THAT(decisions.placements[1].device_uuids, ElementsAre("w-1"));
+  EXPECT_THAT(decisions.placements[1].members.at(0).device_uuids, ElementsAre("w-1"));
   EXPECT_EQ(Reason(decisions, "a"), "DevicesBusy");
 }
 
@@ -93,7 +93,7 @@ TEST_F(SchedulerTest, RandomWeightsOfAKnownShapeNeedNoFolder) {
   model->set_random_init(true);
   auto placements = Schedule(snapshot).placements;
   ASSERT_THAT(placements, SizeIs(1));
-  EXPECT_EQ(placements[0].worker_id, "v") << "the folder may hold the tokenizer";
+  EXPECT_EQ(placements[0].members.at(0).worker_id, "v") << "the folder may hold the tokenizer";
   snapshot.workers[1].hello.clear_inventory();
   EXPECT_THAT(Schedule(snapshot).placements, SizeIs(1));
   model->set_random_init(false);
@@ -113,7 +113,7 @@ TEST_F(SchedulerTest, OccupiedDevicesAreLeftAlone) {
   AddWorker("w", 2);
   AddQueued("a");
   Occupy("old", "w", "w-0");
-  EXPECT_THAT(Schedule(snapshot).placements.at(0).device_uuids, ElementsAre("w-1"));
+  EXPECT_THAT(Schedule(snapshot).placements.at(0).members.at(0).device_uuids, ElementsAre("w-1"));
   Occupy("older", "w", "w-1");
   snapshot.job_names.emplace_back("older", "first-run");
   const ScheduleDecisions decisions = Schedule(snapshot);
@@ -134,7 +134,7 @@ TEST_F(SchedulerTest, GangsAreAllOrNothingAndHoldTheirPlace) {
   EXPECT_EQ(Reason(decisions, "gang"), "DevicesBusy");
   EXPECT_EQ(Reason(decisions, "small"), "BehindOtherJobs");
   snapshot.occupied.pop_back();
-  EXPECT_EQ(Schedule(snapshot).placements.at(0).device_uuids.size(), 2u);
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).device_uuids.size(), 2u);
 }
 
 TEST_F(SchedulerTest, AWaitingJobBlocksOnlyTheWorkersItWaitsFor) {
@@ -146,7 +146,7 @@ TEST_F(SchedulerTest, AWaitingJobBlocksOnlyTheWorkersItWaitsFor) {
   AddQueued("anywhere").resolved_spec.mutable_model()->set_uri("/some/path");
   const ScheduleDecisions decisions = Schedule(snapshot);
   ASSERT_THAT(decisions.placements, SizeIs(1));
-  EXPECT_EQ(decisions.placements[0].worker_id, "b");
+  EXPECT_EQ(decisions.placements[0].members.at(0).worker_id, "b");
 }
 
 TEST_F(SchedulerTest, AJobThatCannotRunHoldsUpNobody) {
@@ -167,7 +167,7 @@ TEST_F(SchedulerTest, AJobThatCannotRunHoldsUpNobody) {
 TEST_F(SchedulerTest, KindsOfDevicesDoNotMix) {
   AddWorker("w", 1, 1);
   AddQueued("gpu").resolved_spec.mutable_resources()->set_device_kind(liger::v1::DEVICE_KIND_CUDA);
-  EXPECT_THAT(Schedule(snapshot).placements.at(0).device_uuids, ElementsAre("w-1"));
+  EXPECT_THAT(Schedule(snapshot).placements.at(0).members.at(0).device_uuids, ElementsAre("w-1"));
 }
 
 TEST_F(SchedulerTest, AnAbsentModelSaysWhereToPutIt) {
@@ -241,9 +241,9 @@ TEST_F(SchedulerTest, APathPrefersTheWorkerThatCheckedIt) {
   AddWorker("w2", 1);
   AddQueued("a").resolved_spec.mutable_model()->set_uri("/my/model");
   snapshot.checked.insert({"a", "w2"});
-  EXPECT_EQ(Schedule(snapshot).placements.at(0).worker_id, "w2");
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "w2");
   snapshot.workers[1].state = WorkerState::kLost;
-  EXPECT_EQ(Schedule(snapshot).placements.at(0).worker_id, "w1") << "better than not at all";
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "w1") << "better than not at all";
 }
 
 TEST_F(SchedulerTest, ARefusalIsNotTriedAgainAtOnce) {
@@ -254,7 +254,7 @@ TEST_F(SchedulerTest, ARefusalIsNotTriedAgainAtOnce) {
   EXPECT_EQ(wait.reason, "WorkerRefused");
   EXPECT_EQ(wait.message, "worker w1 did not start it: disk nearly full; it will be tried again");
   AddWorker("w2", 1);
-  EXPECT_EQ(Schedule(snapshot).placements.at(0).worker_id, "w2");
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "w2");
   Occupy("x", "w2", "w2-0");
   wait = Schedule(snapshot).waits.at(0);
   EXPECT_EQ(wait.reason, "DevicesBusy");
@@ -269,7 +269,7 @@ TEST_F(SchedulerTest, APathThatAWorkerListsIsAConstraint) {
   AddQueued("job");
   AddJob("check", liger::v1::JobStatus::VALIDATING);
   ScheduleDecisions decisions = Schedule(snapshot);
-  EXPECT_EQ(decisions.placements.at(0).worker_id, "b");
+  EXPECT_EQ(decisions.placements.at(0).members.at(0).worker_id, "b");
   EXPECT_EQ(decisions.checks.at(0).worker_id, "b");
   Occupy("x", "b", "b-0");
   EXPECT_THAT(Schedule(snapshot).placements, IsEmpty()) << "a has neither file";
@@ -299,7 +299,7 @@ TEST_F(SchedulerTest, NothingIsSentToAWorkerThatIsAway) {
   EXPECT_EQ(decisions.waits[0].message, "waits for worker w1 to connect again");
   EXPECT_FALSE(decisions.waits[0].can_never);
   AddWorker("w2", 1);
-  EXPECT_EQ(Schedule(snapshot).placements.at(0).worker_id, "w2");
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "w2");
 }
 
 TEST_F(SchedulerTest, APlacementChangesNoOtherJobsMessage) {
@@ -322,7 +322,7 @@ TEST_F(SchedulerTest, FillsTheFullestWorkerThatFits) {
   AddWorker("big", 4);
   AddWorker("small", 1);
   AddQueued("a");
-  EXPECT_EQ(Schedule(snapshot).placements.at(0).worker_id, "small");
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "small");
 }
 
 TEST(SameUri, IgnoresTheSchemeAndTheRoot) {
@@ -343,8 +343,8 @@ TEST_F(SchedulerTest, APinnedJobWaitsForItsDevice) {
   snapshot.pins["a"] = {"w2", {"w2-1"}};
   ScheduleDecisions decisions = Schedule(snapshot);
   ASSERT_THAT(decisions.placements, SizeIs(1));
-  EXPECT_EQ(decisions.placements[0].worker_id, "w2");
-  EXPECT_THAT(decisions.placements[0].device_uuids, ElementsAre("w2-1"));
+  EXPECT_EQ(decisions.placements[0].members.at(0).worker_id, "w2");
+  EXPECT_THAT(decisions.placements[0].members.at(0).device_uuids, ElementsAre("w2-1"));
   Occupy("b", "w2", "w2-1");
   EXPECT_THAT(Schedule(snapshot).placements, IsEmpty());
   // A worker that is gone, or has other devices now, holds nobody up.

@@ -148,6 +148,11 @@ void MakeSchemaOne(const std::string& folder) {
              "DROP INDEX jobs_by_output; DROP INDEX jobs_by_end; DROP TABLE reclaims;"
              "DROP TABLE environments; DROP TABLE experiments; DROP TABLE results;"
              "ALTER TABLE jobs DROP COLUMN output;"
+             "ALTER TABLE members DROP COLUMN exit_state;"
+             "ALTER TABLE members DROP COLUMN exit_retry;"
+             "ALTER TABLE members DROP COLUMN exit_free;"
+             "ALTER TABLE members DROP COLUMN exit_failure;"
+             "ALTER TABLE members DROP COLUMN exit_time;"
              "UPDATE meta SET value = '1' WHERE key = 'schema_version'");
 }
 

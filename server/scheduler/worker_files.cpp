@@ -1,0 +1,80 @@
+#include "server/scheduler/worker_files.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/model_shapes/model_shapes.h"
+
+namespace liger::server {
+namespace {
+
+using liger::worker::v1::InventoryItem;
+
+const InventoryItem* InInventory(const WorkerRow& worker, absl::string_view kind,
+                                 const std::string& root, const std::string& uri) {
+  const auto& items = worker.hello.inventory();
+  const auto found = std::find_if(items.begin(), items.end(), [&](const InventoryItem& item) {
+    return item.kind() == kind && SameUri(item.uri(), uri, root);
+  });
+  return found == items.end() ? nullptr : &*found;
+}
+
+const InventoryItem* Model(const WorkerRow& worker, const std::string& uri) {
+  return InInventory(worker, "model", worker.hello.model_root(), uri);
+}
+
+const InventoryItem* Dataset(const WorkerRow& worker, const std::string& uri) {
+  return InInventory(worker, "dataset", worker.hello.dataset_root(), uri);
+}
+
+std::string Refusal(const WorkerRow& worker, const InventoryItem* item) {
+  if (item == nullptr || item->refused().empty()) return "";
+  return absl::StrCat("worker ", worker.worker_id, " refuses it: ", item->refused());
+}
+
+}  // namespace
+
+bool SameUri(const std::string& a, const std::string& b, const std::string& root) {
+  const std::string prefix = root.empty() ? "" : absl::StrCat(absl::StripSuffix(root, "/"), "/");
+  const auto strip = [&prefix](const std::string& uri) {
+    absl::string_view path = absl::StripPrefix(uri, "file://");
+    if (!prefix.empty()) path = absl::StripPrefix(path, prefix);
+    return absl::StripSuffix(absl::StripPrefix(path, "./"), "/");
+  };
+  return strip(a) == strip(b);
+}
+
+bool HasModel(const WorkerRow& worker, const std::string& uri) {
+  const InventoryItem* item = Model(worker, uri);
+  return item != nullptr && item->refused().empty();
+}
+
+bool HasDataset(const WorkerRow& worker, const std::string& uri) {
+  const InventoryItem* item = Dataset(worker, uri);
+  return item != nullptr && item->refused().empty();
+}
+
+std::string ModelDigest(const WorkerRow& worker, const std::string& uri) {
+  const InventoryItem* item = Model(worker, uri);
+  return item == nullptr ? "" : item->digest();
+}
+
+std::string DatasetDigest(const WorkerRow& worker, const std::string& uri) {
+  const InventoryItem* item = Dataset(worker, uri);
+  return item == nullptr ? "" : item->digest();
+}
+
+bool NeedsNoModelFolder(const liger::v1::JobSpec& spec) {
+  return spec.model().random_init() && FindModelShape(spec.model().name()) != nullptr;
+}
+
+std::string ModelRefusal(const WorkerRow& worker, const std::string& uri) {
+  return Refusal(worker, Model(worker, uri));
+}
+
+std::string DatasetRefusal(const WorkerRow& worker, const std::string& uri) {
+  return Refusal(worker, Dataset(worker, uri));
+}
+
+}  // namespace liger::server

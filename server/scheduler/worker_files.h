@@ -1,0 +1,32 @@
+#ifndef LIGER_SERVER_SCHEDULER_WORKER_FILES_H_
+#define LIGER_SERVER_SCHEDULER_WORKER_FILES_H_
+
+#include <string>
+
+#include "server/store/records.h"
+
+// Which worker has which model and dataset, by its inventory. Pure functions.
+namespace liger::server {
+
+// Whether an inventory item's URI and a spec's URI mean the same thing below
+// `root`: "file://" and the root itself do not count.
+bool SameUri(const std::string& a, const std::string& b, const std::string& root);
+
+// The worker's inventory lists the model (or dataset) `uri`, for jobs to use.
+bool HasModel(const WorkerRow& worker, const std::string& uri);
+bool HasDataset(const WorkerRow& worker, const std::string& uri);
+
+// The digest under which it lists it; empty: it does not.
+std::string ModelDigest(const WorkerRow& worker, const std::string& uri);
+std::string DatasetDigest(const WorkerRow& worker, const std::string& uri);
+
+// Random weights of a known shape: no folder is needed.
+bool NeedsNoModelFolder(const liger::v1::JobSpec& spec);
+
+// That it lists it as one that jobs may not use, and why; else empty.
+std::string ModelRefusal(const WorkerRow& worker, const std::string& uri);
+std::string DatasetRefusal(const WorkerRow& worker, const std::string& uri);
+
+}  // namespace liger::server
+
+#endif  // LIGER_SERVER_SCHEDULER_WORKER_FILES_H_
