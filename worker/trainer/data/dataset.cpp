@@ -153,10 +153,13 @@ void Append(Split split, Split* all) {
   }
   set.kind = split.examples.kind;
   set.max_length = split.examples.max_length;
+  set.keep_end = split.examples.keep_end;
   std::move(split.examples.sequences.begin(), split.examples.sequences.end(),
             std::back_inserter(set.sequences));
   set.desirable.insert(set.desirable.end(), split.examples.desirable.begin(),
                        split.examples.desirable.end());
+  std::move(split.examples.cut_answers.begin(), split.examples.cut_answers.end(),
+            std::back_inserter(set.cut_answers));
 }
 
 // All of the job's training files.

@@ -47,7 +47,11 @@ struct ExampleSet {
   RowKind kind = RowKind::kSequence;
   std::vector<Example> sequences;
   std::vector<uint8_t> desirable;  // one a row of kLabelled; 0 or 1
-  int64_t max_length = 0;          // that sequences were cut to; 0: none
+  // What the cut to max_length took off the end of each row of kLabelled, of which
+  // an answer put behind another row's prompt may hold more. Empty: nothing was cut.
+  std::vector<std::vector<int32_t>> cut_answers;
+  int64_t max_length = 0;  // that sequences were cut to; 0: none
+  bool keep_end = false;   // the cut took the start off
   // Packed rows (packing.h): row r is sequences [pack_begins[r],
   // pack_begins[r + 1]). Empty: not packed.
   std::vector<int64_t> pack_begins;

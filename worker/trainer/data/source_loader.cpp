@@ -120,6 +120,7 @@ Split SourceLoader::Tokenize(const std::vector<int64_t>& rows) const {
   Split split;
   split.examples.kind = Kind(options_.method);
   split.examples.max_length = options_.max_length;
+  split.examples.keep_end = options_.keep_end;
   for (size_t i = 0; i < rows.size(); ++i) Append(rows[i], &tokenized[i], &split);
   if (options_.packing != PackingStrategy::kNone) Pack(&split);
   return split;
@@ -169,6 +170,7 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   }
   if (split->examples.kind == RowKind::kLabelled) {
     split->examples.desirable.push_back(tokenized->desirable);
+    split->examples.cut_answers.push_back(std::move(tokenized->cut_answer));
   }
   stats.truncated_rows += tokenized->truncated;
   stats.boundary_merges += tokenized->boundary_merge;

@@ -51,6 +51,12 @@ uint64_t TokensOf(const ExampleSet& set) {
   return tokens;
 }
 
+uint64_t CutTokensOf(const ExampleSet& set) {
+  uint64_t tokens = 0;
+  for (const auto& answer : set.cut_answers) tokens += answer.size();
+  return tokens;
+}
+
 std::string TrailerDigest(const std::string& name, std::string_view digests, uint64_t bytes) {
   return Sha256(name + "\n" + std::string(digests) + std::to_string(bytes));
 }
@@ -117,8 +123,10 @@ nlohmann::json HeadOf(const Split& split) {
   nlohmann::json head = {
       {"kind", static_cast<int>(set.kind)},         {"max_length", set.max_length},
       {"first_dropped", split.stats.first_dropped}, {"row_lengths", split.stats.row_lengths.size()},
-      {"desirable", set.desirable.size()},          {"pack_begins", set.pack_begins.size()},
-      {"sequences", set.sequences.size()},          {"all_tokens", TokensOf(set)}};
+      {"desirable", set.desirable.size()},          {"keep_end", set.keep_end},
+      {"cut_answers", set.cut_answers.size()},      {"cut_tokens", CutTokensOf(set)},
+      {"pack_begins", set.pack_begins.size()},      {"sequences", set.sequences.size()},
+      {"all_tokens", TokensOf(set)}};
   for (const auto& [name, member] : kCounts) head[name] = split.stats.*member;
   return head;
 }
@@ -181,6 +189,20 @@ std::string_view CheckedBytes(std::string_view file, const std::string& name, in
   return bytes;
 }
 
+std::vector<std::vector<int32_t>> ReadCutAnswers(Arrays& arrays, uint64_t rows, uint64_t tokens) {
+  const auto lengths = arrays.Values<int32_t>(rows);
+  const auto all = arrays.Values<int32_t>(tokens);
+  std::vector<std::vector<int32_t>> answers;
+  auto at = all.begin();
+  for (const int32_t length : lengths) {
+    if (length < 0 || length > all.end() - at) Damaged();
+    answers.emplace_back(at, at + length);
+    at += length;
+  }
+  if (at != all.end()) Damaged();
+  return answers;
+}
+
 std::vector<int32_t> CopyInts(std::string_view bytes, int64_t begin, int32_t count) {
   std::vector<int32_t> values(count);
   if (count > 0) std::memcpy(values.data(), bytes.data() + begin * 4, size_t(count) * 4);
@@ -209,7 +231,8 @@ void ReadSequences(Arrays& arrays, uint64_t sequences, uint64_t tokens, int num_
 
 int64_t SplitBytes(const Split& split) {
   const ExampleSet& set = split.examples;
-  const size_t ints = split.stats.row_lengths.size() + set.sequences.size() + 2 * TokensOf(set);
+  const size_t ints = split.stats.row_lengths.size() + set.cut_answers.size() + CutTokensOf(set) +
+                      set.sequences.size() + 2 * TokensOf(set);
   return static_cast<int64_t>(4 * ints + set.desirable.size() + 8 * set.pack_begins.size() + 1024);
 }
 
@@ -222,6 +245,11 @@ void WriteSplit(const std::string& path, const std::string& name, const Split& s
   writer.Add(head);
   writer.AddValues(split.stats.row_lengths);
   writer.AddValues(set.desirable);
+  for (const auto& answer : set.cut_answers) {
+    const auto length = static_cast<int32_t>(answer.size());
+    writer.Add(BytesOf(&length, 1));
+  }
+  for (const auto& answer : set.cut_answers) writer.AddValues(answer);
   writer.AddValues(set.pack_begins);
   for (const Example& sequence : set.sequences) {
     const auto length = static_cast<int32_t>(sequence.input_ids.size());
@@ -244,7 +272,9 @@ Split ReadSplit(const std::string& path, const std::string& name, int num_thread
     ExampleSet& set = split.examples;
     set.kind = static_cast<RowKind>(head.at("kind").get<int>());
     set.max_length = head.at("max_length");
+    set.keep_end = head.at("keep_end");
     set.desirable = arrays.Values<uint8_t>(head.at("desirable"));
+    set.cut_answers = ReadCutAnswers(arrays, head.at("cut_answers"), head.at("cut_tokens"));
     set.pack_begins = arrays.Values<int64_t>(head.at("pack_begins"));
     ReadSequences(arrays, head.at("sequences"), head.at("all_tokens"), num_threads, &set);
     return split;

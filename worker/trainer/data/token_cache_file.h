@@ -11,13 +11,14 @@ namespace liger::trainer {
 // The files of a TokenCache, little-endian:
 //
 //   head     uint64 length, JSON: the counts of DataStats, and how many of each array follow
-//   arrays   int32 row_lengths, uint8 desirable, int64 pack_begins, int32 tokens of each sequence,
-//            int32 input_ids of all of them, int32 labels of all of them
+//   arrays   int32 row_lengths, uint8 desirable, int32 tokens of each cut answer, int32 those
+//            tokens, int64 pack_begins, int32 tokens of each sequence, int32 input_ids of all of
+//            them, int32 labels of all of them
 //   digests  "sha256:<hex>\n" of each piece of 4 MiB of the above
 //   trailer  uint64 bytes of head and arrays; "sha256:<hex>" of name, digests and those bytes
 //
 // Part of every key: to be raised when the layout changes.
-inline constexpr int kTokenCacheVersion = 1;
+inline constexpr int kTokenCacheVersion = 2;
 
 // Bytes of head and arrays, about.
 int64_t SplitBytes(const Split& split);

@@ -270,8 +270,20 @@ bool RowTokenizer::Truncate(Example* sequence) const {
   return true;
 }
 
+std::vector<int32_t> RowTokenizer::CutAnswer(const Example& sequence) const {
+  const auto& labels = sequence.labels;
+  const int64_t length = std::ssize(labels), most = options_.max_length;
+  if (options_.method != liger::v1::JobSpec::kKto || options_.keep_end || length <= most) return {};
+  const int64_t start = std::find_if(labels.begin(), labels.end(),
+                                     [](int32_t label) { return label != kIgnoredLabel; }) -
+                        labels.begin();
+  const auto& ids = sequence.input_ids;
+  return {ids.begin() + most, ids.begin() + std::min(length, start + most)};
+}
+
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
+    row->cut_answer = CutAnswer(sequence);
     row->full_length = std::max<int64_t>(row->full_length, std::ssize(sequence.input_ids));
     row->truncated |= Truncate(&sequence);
     if (!response_template_.empty()) {
