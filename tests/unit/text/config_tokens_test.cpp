@@ -72,7 +72,7 @@ INSTANTIATE_TEST_SUITE_P(Files, ConfigTokensTest,
                            return info.param["name"].template get<std::string>();
                          });
 
-TEST(ConfigTokensTest, MalformedOnesAreNamed) {
+TEST(MalformedConfigTokensTest, AreNamed) {
   const Folder folder;
   folder.WriteTokenizer(json::object());
   const auto error = [&](const json& config) -> std::string {
