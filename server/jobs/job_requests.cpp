@@ -206,6 +206,9 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
         for (const std::string& ran : check->checks_run()) {
           if (ran != "spec") result.checks_run.push_back(ran);  // here as well
         }
+        for (const std::string& warning : check->warnings()) {
+          result.notices.push_back("warning: " + warning);
+        }
         result.checks_skipped = {check->checks_skipped().begin(), check->checks_skipped().end()};
         done(std::move(result));
       });
