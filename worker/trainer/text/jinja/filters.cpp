@@ -77,6 +77,7 @@ Value Replace(const Args& args) {
       else
         left = 0;
       out += c;
+      Meter::RequireText(out.size());
     }
     if (left != 0) out += to;
     return Value(std::move(out));
@@ -84,6 +85,7 @@ Value Replace(const Args& args) {
   for (size_t at; left != 0 && (at = s.find(from, done)) != std::string::npos; --left) {
     out.append(s, done, at - done).append(to);
     done = at + from.size();
+    Meter::RequireText(out.size());
   }
   return Value(out.append(s, done));
 }
@@ -131,6 +133,7 @@ Value Indent(const Args& args) {
     const bool indents = at_first ? first && first->Truthy() : !empty || (blank && blank->Truthy());
     if (!at_first) out += '\n';
     if (indents) out += pad;
+    Meter::RequireText(out.size());
     out.append(s, done, end - done);
     done = end + 1;
   }

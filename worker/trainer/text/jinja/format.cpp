@@ -190,6 +190,7 @@ class MethodFormatter {
     std::string out;
     Reader reader(format);
     while (!reader.done()) {
+      Meter::RequireText(out.size());
       out += reader.TakeUntil("{}");
       if (reader.done()) break;
       const char brace = reader.Take();
@@ -284,6 +285,7 @@ std::string PercentFormat(const std::string& format, const Value& values) {
   bool by_name = false;
   Reader reader(format);
   while (!reader.done()) {
+    Meter::RequireText(out.size());
     out += reader.TakeUntil("%");
     if (reader.done()) break;
     reader.Take();

@@ -62,6 +62,7 @@ Value Join(const Args& args) {
     if (!first) out += between;
     first = false;
     out += ToString(attribute ? Attribute(item, *attribute) : item);
+    Meter::RequireText(out.size());
   }
   return Value(std::move(out));
 }
