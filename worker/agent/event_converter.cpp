@@ -13,16 +13,12 @@ namespace {
 constexpr absl::Duration kProgressInterval = absl::Seconds(1);
 // A message is at most 1 MiB; a check of a broken file can find far more.
 constexpr int kMaxViolations = 200;
-constexpr int kMaxWarnings = 50;
 
 trainer::v1::CheckResult Bounded(trainer::v1::CheckResult result) {
   if (result.violations_size() > kMaxViolations) {
     const int more = result.violations_size() - kMaxViolations;
     result.mutable_violations()->DeleteSubrange(kMaxViolations, more);
     (*result.mutable_stats())["violations_not_shown"] = more;
-  }
-  if (result.warnings_size() > kMaxWarnings) {
-    result.mutable_warnings()->DeleteSubrange(kMaxWarnings, result.warnings_size() - kMaxWarnings);
   }
   return result;
 }

@@ -93,7 +93,8 @@ std::string DigestOfSplit(const json& config) {
 TEST(RegexTest, ClassesHaveTheCodePointsThatTokenizersHasInThem) {
   const json golden = json::parse(ReadAll(GoldenDir() + "/regex_classes.json"));
   for (const auto& [regex, digest] : golden.items()) {
-    if (regex[0] != '!') EXPECT_EQ(DigestOf(regex), digest) << regex;
+    if (regex[0] == '!') continue;
+    EXPECT_EQ(DigestOf(regex), digest) << regex;
   }
   EXPECT_EQ(DigestOfSplit({{"type", "Punctuation"}, {"behavior", "Removed"}}),
             golden["!punctuation"]);
@@ -113,9 +114,18 @@ TEST(RegexTest, ClassesHaveTheCodePointsThatTokenizersHasInThem) {
 TEST(RegexTest, PiecesAreThoseOfTokenizers) {
   const json golden = json::parse(ReadAll(GoldenDir() + "/regex_pieces.json"));
   const json& texts = golden[0];
+  size_t refused = 0;
   for (size_t row = 1; row < golden.size(); ++row) {
     const std::string regex = golden[row]["regex"];
-    const std::unique_ptr<Pattern> pattern = Compile(regex);
+    std::unique_ptr<Pattern> pattern;
+    try {
+      pattern = Compile(regex);
+    } catch (const TrainerError& e) {
+      // Some random ones are beyond what can be mirrored.
+      EXPECT_THAT(e.what(), testing::HasSubstr("where case is ignored")) << regex;
+      ++refused;
+      continue;
+    }
     for (size_t i = 0; i < texts.size(); ++i) {
       const std::string text = texts[i];
       std::vector<MatchSpan> spans;
@@ -127,6 +137,7 @@ TEST(RegexTest, PiecesAreThoseOfTokenizers) {
       EXPECT_EQ(pieces, golden[row]["pieces"][i]) << regex << " in " << texts[i];
     }
   }
+  EXPECT_LT(refused, golden.size() / 10);
 }
 
 TEST(RegexTest, WhatCannotBeMirroredIsRefusedByName) {
@@ -157,7 +168,7 @@ TEST(RegexTest, WhatCannotBeMirroredIsRefusedByName) {
       {R"((?(1)a|b))", "(?("},
       {R"((?~a))", "(?~"},
       {R"((*FAIL))", "a callout"},
-      {R"((?i:straße))", "a letter beyond ASCII"},
+      {R"((?i:größe))", "a letter beyond ASCII"},
       {R"((?i:miss))", "letters that may be one character"},
       {R"((?i:[à-ü]))", "a class with letters beyond ASCII"},
       {R"([]a])", "a class that begins with ]"},

@@ -73,7 +73,7 @@ struct Answer {
 Answer AnswerOf(const ExampleSet& set, int64_t row) {
   const Example& example = set.sequences.at(row);
   Answer answer = {.tokens = std::span(example.input_ids).subspan(AnswerStart(example))};
-  if (!set.cut_answers.empty()) answer.cut = set.cut_answers.at(row);
+  if (!set.cut_answers.empty()) answer.cut = std::span(set.cut_answers.at(row));
   return answer;
 }
 
@@ -81,14 +81,14 @@ Answer AnswerOf(const ExampleSet& set, int64_t row) {
 Example Mismatched(const ExampleSet& set, const Example& own, const Answer& answer) {
   const int64_t prompt = AnswerStart(own);
   Example example = {{own.input_ids.begin(), own.input_ids.begin() + prompt}, {}};
-  std::vector<int32_t>& ids = example.input_ids;
+  std::vector<int32_t>& ids = example.input_ids.vector();
   ids.insert(ids.end(), answer.tokens.begin(), answer.tokens.end());
   ids.insert(ids.end(), answer.cut.begin(), answer.cut.end());
   example.labels = ids;
   std::fill_n(example.labels.begin(), prompt, kIgnoredLabel);
   const int64_t excess = set.max_length > 0 ? std::ssize(ids) - set.max_length : 0;
   if (excess <= 0) return example;
-  for (std::vector<int32_t>* values : {&ids, &example.labels}) {
+  for (std::vector<int32_t>* values : {&ids, &example.labels.vector()}) {
     const auto cut = set.keep_end ? values->begin() : values->end() - excess;
     values->erase(cut, cut + excess);
   }

@@ -122,7 +122,7 @@ std::vector<int64_t> TakeEvalRows(const DatasetSpec& spec, uint64_t seed,
 // KTO learns from the difference between wanted and unwanted answers. Of the first rows of
 // larger files (a CHECK) a warning: the others may be otherwise.
 void RequireBothLabels(const ExampleSet& set, const std::string& path, bool whole,
-                       std::vector<std::string>* warnings) {
+                       Dataset* dataset) {
   const auto& labels = set.desirable;
   const bool all_same = std::adjacent_find(labels.begin(), labels.end(),
                                            std::not_equal_to<uint8_t>()) == labels.end();
@@ -131,8 +131,9 @@ void RequireBothLabels(const ExampleSet& set, const std::string& path, bool whol
   const std::string n = std::to_string(labels.size());
   const std::string label = labels.front() ? "true" : "false";
   if (!whole) {
-    warnings->push_back(path + ": all of the first " + n + " rows have label: " + label + "; " +
-                        kRemedy);
+    dataset->one_label_rows = std::ssize(labels);
+    dataset->warnings.push_back(path + ": all of the first " + n + " rows have label: " + label +
+                                "; " + kRemedy);
     return;
   }
   throw DataError(path + ": all " + n + " rows left to train on have label: " + label, kRemedy)
@@ -306,8 +307,7 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
     dataset.warnings.push_back("no evaluation rows are left, so the job reports no eval_loss");
   }
   Split training = train.LoadRows(&dataset.warnings);
-  RequireBothLabels(training.examples, train.name(), train.whole(options.max_rows),
-                    &dataset.warnings);
+  RequireBothLabels(training.examples, train.name(), train.whole(options.max_rows), &dataset);
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);

@@ -261,9 +261,10 @@ std::string RowTokenizer::WithEos(const std::string& text) const {
 bool RowTokenizer::Truncate(Example* sequence) const {
   const int64_t excess = static_cast<int64_t>(sequence->input_ids.size()) - options_.max_length;
   if (excess <= 0) return false;
-  for (std::vector<int32_t>* row : {&sequence->input_ids, &sequence->labels}) {
-    const auto cut = options_.keep_end ? row->begin() : row->end() - excess;
-    row->erase(cut, cut + excess);
+  for (TokenIds* ids : {&sequence->input_ids, &sequence->labels}) {
+    std::vector<int32_t>& row = ids->vector();
+    const auto cut = options_.keep_end ? row.begin() : row.end() - excess;
+    row.erase(cut, cut + excess);
   }
   // Nothing is left to predict the first token from, and an answer needs a prompt.
   if (options_.keep_end) sequence->labels.front() = kIgnoredLabel;

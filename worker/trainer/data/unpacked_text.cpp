@@ -28,10 +28,11 @@ UniqueFd OpenNameless(const std::string& folder) {
 
 }  // namespace
 
-UnpackedText::UnpackedText(std::string source, std::string scratch_dir)
+UnpackedText::UnpackedText(std::string source, std::string scratch_dir, const char* done)
     : source_(std::move(source)),
       scratch_dir_(scratch_dir.empty() ? std::filesystem::temp_directory_path().string()
-                                       : std::move(scratch_dir)) {}
+                                       : std::move(scratch_dir)),
+      done_(done) {}
 
 UnpackedText::~UnpackedText() {
   if (map_ != nullptr) munmap(map_, bytes_);
@@ -74,8 +75,9 @@ void UnpackedText::Write(std::string_view piece) {
 void UnpackedText::Fail(int error) const {
   throw TrainerError(
       liger::v1::FAILURE_CLASS_STORAGE,
-      source_ + ": cannot be unpacked to a file in " + scratch_dir_ + ": " + std::strerror(error),
-      "free space there, or unpack the file yourself")
+      source_ + ": cannot be " + done_ + " to a file in " + scratch_dir_ + ": " +
+          std::strerror(error),
+      "free space there, or give the job a smaller file or one that is not packed")
       .File(source_);
 }
 

@@ -1,10 +1,10 @@
 #include "worker/trainer/text/code_point_set.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cstdio>
 #include <initializer_list>
 #include <map>
-
-#include "absl/strings/str_format.h"
 
 namespace liger::trainer {
 namespace {
@@ -172,8 +172,14 @@ CodePointSet SetOf(const NamedSet& named) {
 
 // A code point, or a run of them, in a bracket class.
 std::string Escaped(const Run& run) {
-  if (run.first == run.last) return absl::StrFormat("\\x{%X}", run.first);
-  return absl::StrFormat("\\x{%X}-\\x{%X}", run.first, run.last);
+  char text[32];
+  const auto first = static_cast<unsigned>(run.first), last = static_cast<unsigned>(run.last);
+  if (first == last) {
+    std::snprintf(text, sizeof(text), "\\x{%X}", first);
+  } else {
+    std::snprintf(text, sizeof(text), "\\x{%X}-\\x{%X}", first, last);
+  }
+  return text;
 }
 
 struct Written {
@@ -204,8 +210,8 @@ Written WriteMembers(const CodePointSet& set) {
 
 CodePointSet CodePointSet::Of(char32_t first, char32_t last) {
   std::vector<Run> runs;
-  if (first < kSurrogates.first) runs.push_back({first, std::min(last, kSurrogates.first - 1)});
-  if (last > kSurrogates.last) runs.push_back({std::max(first, kSurrogates.last + 1), last});
+  if (first < kSurrogates.first) runs.push_back({first, std::min<char32_t>(last, kSurrogates.first - 1)});
+  if (last > kSurrogates.last) runs.push_back({std::max<char32_t>(first, kSurrogates.last + 1), last});
   return CodePointSet(std::move(runs));
 }
 

@@ -61,7 +61,7 @@ std::optional<CodePointSet> RegexSource::TakeClassEscape(bool in_bracket) {
   CodePointSet set;
   switch (opposite ? c + 32 : c) {
     case 'w':
-      set = in_bracket ? Property("word") : BuiltInSet("\\w");
+      set = BuiltInSet(in_bracket ? "[:word:]" : "\\w");
       break;
     case 'd':
       set = Property("nd");
@@ -155,11 +155,14 @@ CodePointSet RegexSource::TakePosixClass() {
   const bool opposite = Accept("^");
   const std::string name = TakeUntil(":]", "an open POSIX class");
   for (const char* known : {"alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print",
-                            "space", "upper", "xdigit", "ascii", "word"}) {
+                            "space", "upper", "xdigit", "ascii"}) {
     if (name == known) return opposite ? ~Property(known) : Property(known);
   }
-  if (name != "punct") Refuse("the POSIX class [:" + name + ":]");
-  return opposite ? ~BuiltInSet("[:punct:]") : BuiltInSet("[:punct:]");
+  // These differ from the properties of those names.
+  for (const char* known : {"[:punct:]", "[:word:]"}) {
+    if ("[:" + name + ":]" == known) return opposite ? ~BuiltInSet(known) : BuiltInSet(known);
+  }
+  Refuse("the POSIX class [:" + name + ":]");
 }
 
 CodePointSet RegexSource::TakeBracketItem(bool* is_char, char32_t* c) {
@@ -167,11 +170,13 @@ CodePointSet RegexSource::TakeBracketItem(bool* is_char, char32_t* c) {
   if (Accept("[:")) return TakePosixClass();
   if (!Accept("\\")) {
     *is_char = true;
-    return CodePointSet::Of(*c = TakeChar(), *c);
+    *c = TakeChar();
+    return CodePointSet::Of(*c, *c);
   }
   if (std::optional<CodePointSet> set = TakeClassEscape(/*in_bracket=*/true)) return *set;
   *is_char = true;
-  return CodePointSet::Of(*c = TakeCharEscape(/*in_bracket=*/true), *c);
+  *c = TakeCharEscape(/*in_bracket=*/true);
+  return CodePointSet::Of(*c, *c);
 }
 
 CodePointSet RegexSource::TakeBracketClass(bool ignore_case, int depth) {

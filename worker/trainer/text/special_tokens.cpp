@@ -20,12 +20,8 @@ bool IsRole(const std::string& key) {
   return std::find(std::begin(kRoles), std::end(kRoles), key) != std::end(kRoles);
 }
 
-// A token is written as a string or as an object with "content".
-std::string Content(const ConfigNode& token) {
-  return token.IsString() ? token.String() : token.String("content");
-}
-
-// tokenizers.AddedToken's flags, `special` where the file does not say it.
+// A token, written as a string or as an object with "content", with the flags of
+// tokenizers.AddedToken; `special` where the file does not say it.
 json Entry(const ConfigNode& token, bool special) {
   if (token.IsString()) {
     return {{"content", token.String()}, {"special", special}, {"normalized", !special}};
@@ -44,20 +40,29 @@ class ConfigFile {
  public:
   ConfigFile(const std::string& model_dir, const char* name)
       : path_((std::filesystem::path(model_dir) / name).string()) {
-    if (std::filesystem::exists(path_)) json_ = ReadJsonFile(path_);
+    if (!std::filesystem::exists(path_)) return;
+    json_ = ReadJsonFile(path_);
+    ordered_ = nlohmann::ordered_json::parse(ReadTextFile(path_));
   }
   ConfigNode root() const { return ConfigNode(json_, path_, ""); }
+  // The same with its keys in the file's order, in which transformers adds tokens.
+  const nlohmann::ordered_json& ordered() const { return ordered_; }
 
  private:
   std::string path_;
   json json_ = json::object();
+  nlohmann::ordered_json ordered_ = nlohmann::ordered_json::object();
 };
 
 // What the files say of a token, the last one's word for each role.
 class NamedTokens {
  public:
-  void ReadRoles(const ConfigNode& file) {
-    for (const auto& [key, token] : file.Object()) {
+  void ReadRoles(const ConfigFile& config) {
+    const ConfigNode file = config.root();
+    if (!file.json().is_object()) file.Fail("must be an object");
+    for (const auto& item : config.ordered().items()) {
+      const std::string& key = item.key();
+      const ConfigNode token = file.At(key.c_str());
       const bool is_token = token.IsString() || token.Has("content");
       if (token.IsNull() || (!IsRole(key) && !(key.ends_with("_token") && is_token))) continue;
       Set(key, token);
@@ -66,10 +71,11 @@ class NamedTokens {
     // without roles.
     const bool has_extra = file.Has("extra_special_tokens");
     for (const char* group : {"model_specific_special_tokens", "extra_special_tokens"}) {
-      if (file.Has(group)) ReadGroup(file.At(group));
+      if (file.Has(group)) ReadGroup(file.At(group), config.ordered().at(group));
     }
-    if (!has_extra && file.Has("additional_special_tokens")) {
-      ReadGroup(file.At("additional_special_tokens"));
+    constexpr char kOldName[] = "additional_special_tokens";
+    if (!has_extra && file.Has(kOldName)) {
+      ReadGroup(file.At(kOldName), config.ordered().at(kOldName));
     }
   }
 
@@ -90,9 +96,9 @@ class NamedTokens {
     if (!IsRole(role) && !entries_.contains(role)) others_.push_back(role);
     entries_[role] = Special(token);
   }
-  void ReadGroup(const ConfigNode& group) {
+  void ReadGroup(const ConfigNode& group, const nlohmann::ordered_json& ordered) {
     if (group.json().is_object()) {
-      for (const auto& [role, token] : group.Object()) Set(role, token);
+      for (const auto& item : ordered.items()) Set(item.key(), group.At(item.key().c_str()));
     } else {
       for (const ConfigNode& token : group.Array()) nameless_.push_back(Special(token));
     }
@@ -125,8 +131,8 @@ ConfigTokens ConfigTokens::Read(const std::string& model_dir) {
   ConfigTokens tokens;
   tokens.listed_yields = !has_list;
   NamedTokens named;
-  named.ReadRoles(config.root());
-  if (!has_list) named.ReadRoles(map.root());
+  named.ReadRoles(config);
+  if (!has_list) named.ReadRoles(map);
   named.WriteTo(&tokens);
 
   std::map<int64_t, json> by_id;

@@ -237,6 +237,8 @@ std::optional<std::string> Tokenizer::IdToToken(int32_t id) const {
   return token == nullptr ? std::nullopt : std::optional(*token);
 }
 
+bool Tokenizer::IsAdded(int32_t id) const { return impl_->added->Content(id) != nullptr; }
+
 std::optional<int32_t> Tokenizer::bos_id() const { return impl_->Role("bos_token"); }
 std::optional<int32_t> Tokenizer::eos_id() const { return impl_->Role("eos_token"); }
 std::optional<int32_t> Tokenizer::pad_id() const { return impl_->Role("pad_token"); }

@@ -56,6 +56,9 @@ class Tokenizer {
   std::optional<int32_t> TokenToId(std::string_view token) const;
   std::optional<std::string> IdToToken(int32_t id) const;
 
+  // Whether `id` is an added token, which is cut out of a text before all else.
+  bool IsAdded(int32_t id) const;
+
   // Roles as tokenizer_config.json (or special_tokens_map.json) names them.
   std::optional<int32_t> bos_id() const;
   std::optional<int32_t> eos_id() const;

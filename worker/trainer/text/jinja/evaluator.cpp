@@ -139,7 +139,12 @@ class Evaluator {
     }
     Args args{RunAll(e, 1), {}};
     AddRest(e, &args);
-    if (caller != nullptr && &e == caller_of) args.keyword.emplace_back("caller", *caller);
+    if (caller != nullptr && &e == caller_of) {
+      if (!function->is_macro) {
+        throw RuntimeError(function->name + "() got an unexpected keyword argument 'caller'");
+      }
+      args.keyword.emplace_back("caller", *caller);
+    }
     return function->call(args);
   }
 

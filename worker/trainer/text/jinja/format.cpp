@@ -302,7 +302,8 @@ std::string PercentFormat(const std::string& format, const Value& values) {
     out += spec.type == '%' ? "%" : PercentValue(named ? *named : next(), spec);
   }
   const bool left_over =
-      tuple ? used < tuple->items.size() : used == 0 && !by_name && !values.AsDict();
+      tuple ? used < tuple->items.size()
+            : used == 0 && !by_name && !values.AsDict() && !values.AsSequence();
   if (left_over) throw RuntimeError("not all arguments converted during string formatting");
   return out;
 }

@@ -88,9 +88,7 @@ class Interpreter {
               out);
         break;
       case Stmt::Kind::kFilter:
-        Write(ToString(ApplyFilters(*stmt.filter, Value(Capture(stmt.body, NewScope(scope))),
-                                    *scope, &budget_)),
-              out);
+        FilterBlock(stmt, scope, out);
         break;
       case Stmt::Kind::kGeneration:
         return Generation(stmt, scope, out);
@@ -133,6 +131,16 @@ class Interpreter {
     Value value(Capture(stmt.body, NewScope(scope)));
     if (stmt.filter) value = ApplyFilters(*stmt.filter, std::move(value), *scope, &budget_);
     Assign(stmt.target, value, scope);
+  }
+
+  void FilterBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
+    const Value filtered = ApplyFilters(
+        *stmt.filter, Value(Capture(stmt.body, NewScope(scope))), *scope, &budget_);
+    if (filtered.AsString() == nullptr) {
+      throw RuntimeError("a filter block needs a string, and its filter gives '" +
+                         filtered.TypeName() + "'");
+    }
+    Write(*filtered.AsString(), out);
   }
 
   // What `body` writes, apart from the output and its spans.
@@ -245,9 +253,10 @@ class Interpreter {
   }
 
   Value MacroFunction(const Stmt& stmt, const ScopePtr& scope) {
-    return Value::MakeFunction(stmt.text, [this, &stmt, scope](const Args& args) {
-      return CallMacro(stmt, scope, args);
-    });
+    return Value::MakeFunction(
+        stmt.text,
+        [this, &stmt, scope](const Args& args) { return CallMacro(stmt, scope, args); },
+        /*attributes=*/{}, /*is_macro=*/true);
   }
 
   Value CallMacro(const Stmt& macro, const ScopePtr& defined_in, const Args& args) {

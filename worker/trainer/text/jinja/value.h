@@ -55,7 +55,8 @@ struct Namespace {
 struct Callable {
   std::string name;
   Function call;
-  Dict attributes;  // of `loop`
+  Dict attributes;         // of `loop`
+  bool is_macro = false;  // which alone {% call %} calls
 };
 
 // A Python value as templates see it. Strings, sequences and dicts are shared
@@ -88,9 +89,10 @@ class Value {
     Meter::Register(made);
     return Value(Storage(std::move(made)));
   }
-  static Value MakeFunction(std::string name, Function call, Dict attributes = {}) {
+  static Value MakeFunction(std::string name, Function call, Dict attributes = {},
+                            bool is_macro = false) {
     return Value(Storage(std::make_shared<const Callable>(
-        Callable{std::move(name), std::move(call), std::move(attributes)})));
+        Callable{std::move(name), std::move(call), std::move(attributes), is_macro})));
   }
   static Value FromJson(const nlohmann::ordered_json& json);
 
