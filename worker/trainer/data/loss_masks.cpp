@@ -54,7 +54,7 @@ size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vec
 }
 
 void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example) {
-  const std::vector<int32_t>& ids = example->input_ids;
+  const std::vector<int32_t>& ids = example->input_ids.vector();
   const std::optional<std::vector<TokenSpan>> pieces = PieceSpans(tokenizer, chat.text, ids);
   const auto token_at = [&](size_t position) {
     if (!pieces) return TokenAt(tokenizer, chat.text, ids, position);
@@ -74,7 +74,7 @@ void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example
 
 bool KeepResponses(const std::vector<int32_t>& response_template,
                    const std::vector<int32_t>& instruction_template, Example* example) {
-  const std::vector<int32_t>& ids = example->input_ids;
+  const std::vector<int32_t>& ids = example->input_ids.vector();
   std::vector<Span> spans;
   for (size_t at = Find(ids, response_template, 0); at < ids.size();) {
     const size_t begin = at + response_template.size();

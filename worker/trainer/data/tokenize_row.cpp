@@ -1,6 +1,7 @@
 #include "worker/trainer/data/tokenize_row.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "worker/trainer/data/loss_masks.h"
@@ -12,7 +13,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-int64_t CommonPrefixLength(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+int64_t CommonPrefixLength(std::span<const int32_t> a, std::span<const int32_t> b) {
   return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
