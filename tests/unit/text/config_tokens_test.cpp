@@ -15,7 +15,7 @@
 namespace liger::trainer {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;  // the files' order counts
 
 // A model folder that goes with the object.
 class Folder {

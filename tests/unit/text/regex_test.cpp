@@ -129,7 +129,13 @@ TEST(RegexTest, PiecesAreThoseOfTokenizers) {
     for (size_t i = 0; i < texts.size(); ++i) {
       const std::string text = texts[i];
       std::vector<MatchSpan> spans;
-      pattern->Find(text, &spans);
+      try {
+        pattern->Find(text, &spans);
+      } catch (const TrainerError& e) {  // PCRE2 counts its steps otherwise
+        EXPECT_THAT(e.what(), testing::HasSubstr("match limit")) << regex;
+        ++refused;
+        break;
+      }
       json pieces = json::array();
       for (const MatchSpan& span : spans) {
         if (span.begin < span.end) pieces.push_back(text.substr(span.begin, span.end - span.begin));

@@ -63,6 +63,10 @@ class Aligner {
     const size_t begin = AddedAt(spans_.size(), at_);
     if (begin == std::string_view::npos) return false;
     const size_t end = begin + TokenOf(spans_.size()).size();
+    const size_t last = spans_.size() - 1;
+    if (begin > at_ && !spans_.empty() && tokenizer_.TakesSpacesBehind(ids_[last])) {
+      spans_.back().end = at_ = begin;
+    }
     spans_.push_back({at_, end});
     at_ = end;
     return true;

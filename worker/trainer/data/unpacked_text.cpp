@@ -28,18 +28,20 @@ UniqueFd OpenNameless(const std::string& folder) {
 
 }  // namespace
 
-UnpackedText::UnpackedText(std::string source, std::string scratch_dir, const char* done)
+UnpackedText::UnpackedText(std::string source, std::string scratch_dir, const char* done,
+                           size_t most_in_memory)
     : source_(std::move(source)),
       scratch_dir_(scratch_dir.empty() ? std::filesystem::temp_directory_path().string()
                                        : std::move(scratch_dir)),
-      done_(done) {}
+      done_(done),
+      most_in_memory_(most_in_memory) {}
 
 UnpackedText::~UnpackedText() {
   if (map_ != nullptr) munmap(map_, bytes_);
 }
 
 void UnpackedText::Append(std::string_view piece) {
-  if (!file_.valid() && memory_.size() + piece.size() <= kMostInMemory) {
+  if (!file_.valid() && memory_.size() + piece.size() <= most_in_memory_) {
     memory_ += piece;
     return;
   }

@@ -144,6 +144,11 @@ const std::string* AddedTokens::Content(int32_t id) const {
   return it == tokens_.end() ? nullptr : &it->second.content;
 }
 
+bool AddedTokens::TakesSpacesBehind(int32_t id) const {
+  const auto it = tokens_.find(id);
+  return it != tokens_.end() && it->second.rstrip;
+}
+
 const std::string* AddedTokens::DecodedContent(int32_t id) const {
   const auto it = tokens_.find(id);
   return it == tokens_.end() ? nullptr : &it->second.normalized;

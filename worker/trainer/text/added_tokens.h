@@ -66,6 +66,7 @@ class AddedTokens {
   const std::string* Content(int32_t id) const;
   // What decoding sees of it: the normalized form.
   const std::string* DecodedContent(int32_t id) const;
+  bool TakesSpacesBehind(int32_t id) const;
   bool IsSpecial(std::string_view token) const { return special_.contains(token); }
 
   // Tokens that the model does not have, and the largest id of all.

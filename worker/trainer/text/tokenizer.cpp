@@ -239,6 +239,10 @@ std::optional<std::string> Tokenizer::IdToToken(int32_t id) const {
 
 bool Tokenizer::IsAdded(int32_t id) const { return impl_->added->Content(id) != nullptr; }
 
+bool Tokenizer::TakesSpacesBehind(int32_t id) const {
+  return impl_->added->TakesSpacesBehind(id);
+}
+
 std::optional<int32_t> Tokenizer::bos_id() const { return impl_->Role("bos_token"); }
 std::optional<int32_t> Tokenizer::eos_id() const { return impl_->Role("eos_token"); }
 std::optional<int32_t> Tokenizer::pad_id() const { return impl_->Role("pad_token"); }

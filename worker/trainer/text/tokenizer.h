@@ -56,8 +56,10 @@ class Tokenizer {
   std::optional<int32_t> TokenToId(std::string_view token) const;
   std::optional<std::string> IdToToken(int32_t id) const;
 
-  // Whether `id` is an added token, which is cut out of a text before all else.
+  // Whether `id` is an added token, which is cut out of a text before all else, and whether it
+  // takes the spaces behind it along.
   bool IsAdded(int32_t id) const;
+  bool TakesSpacesBehind(int32_t id) const;
 
   // Roles as tokenizer_config.json (or special_tokens_map.json) names them.
   std::optional<int32_t> bos_id() const;

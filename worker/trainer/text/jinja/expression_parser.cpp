@@ -401,11 +401,11 @@ ExprPtr ExpressionParser::ParseTest(ExprPtr input) {
   }
   test->children.push_back(std::move(input));
   const TokenType next = Peek().type;
-  const bool keyword = AtName("else") || AtName("or") || AtName("and") || AtName("if");
+  const bool keyword = AtName("else") || AtName("or") || AtName("and");
+  if (AtName("is")) Fail("You cannot chain multiple tests with is");
   if (AtOperator("(")) {
     ParseArguments(test.get());
-  } else if ((next == TokenType::kName && !keyword && !AtName("is") && !AtName("not") &&
-              !AtName("in")) ||
+  } else if ((next == TokenType::kName && !keyword) ||  // an `if` too, as in Jinja
              next == TokenType::kString || next == TokenType::kInteger ||
              next == TokenType::kFloat || AtOperator("[") || AtOperator("{")) {
     test->children.push_back(ParsePostfix(ParsePrimary()));

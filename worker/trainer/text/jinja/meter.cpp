@@ -22,7 +22,7 @@ void Meter::Work(size_t units) {
   if (current_ == nullptr) return;
   current_->work_ += static_cast<int64_t>(units);
   if (current_->work_ > kWork) {
-    throw RuntimeError("the template does too much: it looks at a billion items and characters");
+    throw RuntimeError("the template does too much: it looks at 200 million items and characters");
   }
 }
 

@@ -17,7 +17,7 @@ class Meter {
  public:
   static constexpr size_t kTextBytes = 64 << 20;   // of one text
   static constexpr size_t kLiveBytes = 256 << 20;  // of all texts, lists and dicts at a time
-  static constexpr int64_t kWork = 1'000'000'000;  // items and bytes looked at, weighed
+  static constexpr int64_t kWork = 200'000'000;    // items and bytes looked at, weighed
   static constexpr int kValueDepth = 500;          // lists in lists
   static constexpr int kNesting = 1500;            // expressions and statements in one another
   static constexpr size_t kNamespaces = 100'000;
