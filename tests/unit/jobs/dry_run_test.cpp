@@ -96,6 +96,27 @@ TEST_F(DryRunTest, WhatTheUserCanMendIsAboutTheRequest) {
   EXPECT_EQ(results.at(1).status().code(), absl::StatusCode::kUnavailable);
 }
 
+TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
+  Validate();
+  auto checked = Event(1);
+  auto& stats = *checked.mutable_check_result()->mutable_stats();
+  for (const auto& [name, count] : std::map<std::string, int64_t>{{"rows", 10},
+                                                                  {"dropped_rows", 0},
+                                                                  {"equal_pairs", 2},
+                                                                  {"one_label_rows", 10},
+                                                                  {"eval_rows", 4},
+                                                                  {"eval_dropped_rows", 1}}) {
+    stats[name] = count;
+  }
+  Send(checked);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->notices,
+              IsSupersetOf({HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
+                            HasSubstr("all of the first 10 rows have one label"),
+                            HasSubstr("1 of 4 evaluation rows leave nothing to train on")}));
+  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("training rows leave nothing"))));
+}
+
 TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {
   for (int i = 0; i < 3; ++i) Validate();
   EXPECT_THAT(fleet.starts, SizeIs(2));
