@@ -38,7 +38,6 @@ class CpoObjective : public Objective {
 
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   bool FusesHead(const CausalLM& model) const override;
-  bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;
 
  private:

@@ -33,7 +33,6 @@ class KtoObjective : public Objective {
 
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   bool FusesHead(const CausalLM& model) const override;
-  bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;
   bool NeedsReference() const override { return true; }
   bool PrecomputesReference() const override { return options_.precompute_reference; }

@@ -36,7 +36,6 @@ class OrpoObjective : public Objective {
   explicit OrpoObjective(double beta) : beta_(beta) {}
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   bool FusesHead(const CausalLM& model) const override;
-  bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;
 
  private:
