@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include "worker/trainer/error.h"
-#include "worker/trainer/objectives/grouped_loss.h"
 #include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
@@ -53,42 +52,28 @@ LossOutput CpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const int64_t pairs = batch.num_rows;
   TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "CPO needs two sequences a row");
   const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
+  const Targets targets = Targets::ToDevice(answers.targets_T, model.device());
   const at::Tensor counts_S = answers.counts_S.to(model.device());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
-  const bool averages = AveragesTokens(options_.loss_type);
-  const auto loss_of = [&](const LossTokens& t) {
-    const int64_t n = t.num_sequences / 2, first = t.begin;  // of pairs
-    const at::Tensor sums_S = t.Sum(t.tokens.logp_T);
-    const auto logp = [&](int64_t side) {
-      const at::Tensor sum_P = sums_S.slice(0, side * n, (side + 1) * n);
-      const int64_t begin = side * pairs + first;
-      return averages ? sum_P / counts_S.slice(0, begin, begin + n) : sum_P;
-    };
-    at::Tensor sum = PairLoss(logp(0) - logp(1), options_).sum();
-    if (options_.cpo_alpha != 0) {
-      sum = sum - sums_S.slice(0, 0, n).sum() * (options_.cpo_alpha * StepMeanScale(context, pairs) *
-                                                 static_cast<double>(pairs));
-    }
-    return sum / static_cast<double>(context.rows);
-  };
-  const auto [loss, tokens] = ComputeGroupedLoss(model, hidden_TD, answers.targets_T,
-                                                 {input.sequences, pairs}, context, loss_of);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, targets, context);
+
   const at::Tensor sums_S = SumBySequence(tokens.logp_T.to(at::kDouble), input.sequences);
-  const at::Tensor logp_S = averages ? sums_S / counts_S : sums_S;
+  const at::Tensor logp_S = AveragesTokens(options_.loss_type) ? sums_S / counts_S : sums_S;
   const PairValues logps = {logp_S.slice(0, 0, pairs), logp_S.slice(0, pairs)};
-  at::Tensor nll = at::zeros({}, sums_S.options());
+  at::Tensor nll = at::zeros({}, sums_S.options().requires_grad(false));
   if (options_.cpo_alpha != 0) {
     nll = -sums_S.slice(0, 0, pairs).sum() * StepMeanScale(context, pairs);
   }
+  const at::Tensor loss =
+      PairLoss(logps.chosen - logps.rejected, options_).mean() + options_.cpo_alpha * nll;
 
   LossOutput out;
   const double num_pairs = static_cast<double>(pairs);
-  out.loss = loss;
+  out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
   out.num_tokens = batch.num_tokens;
-  out.metrics.Add("loss", loss.detach().to(at::kDouble) * static_cast<double>(context.rows),
-                  num_pairs);
-  out.metrics.Add("nll_loss", nll * num_pairs, num_pairs);
+  out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
+  out.metrics.Add("nll_loss", nll.detach() * num_pairs, num_pairs);
   AddPairMetrics({options_.beta * logps.chosen, options_.beta * logps.rejected}, logps,
                  out.metrics);
   AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble), input.sequences), counts_S,

@@ -2,9 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
-#include "worker/trainer/objectives/grouped_loss.h"
 #include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
@@ -30,18 +27,13 @@ at::Tensor LengthWeights(const AnswerTargets& targets, const SequenceLayout& seq
 
 // WPO's weight (Zhou et al. 2024, arXiv:2406.11827, eq. 2): the answers' mean
 // token log-probabilities, each less that of the distribution's own samples.
-at::Tensor PairWeights(const LossTokens& tokens, const at::Tensor& counts_S) {
-  const at::Tensor aligned_C =
-      tokens.tokens.logp_T.detach().to(at::kDouble) - tokens.tokens.log_sum_sq_T;
-  const at::Tensor weights_S = (tokens.Sum(aligned_C) / counts_S).exp();
-  const int64_t pairs = tokens.num_sequences / 2;
+at::Tensor PairWeights(const TokenLogprobs& tokens, const at::Tensor& answer_T,
+                       const at::Tensor& counts_S, const SequenceLayout& sequences) {
+  const at::Tensor aligned_T =
+      (tokens.logp_T.detach() - tokens.log_sum_sq_T).to(at::kDouble) * answer_T;
+  const at::Tensor weights_S = (SumBySequence(aligned_T, sequences) / counts_S).exp();
+  const int64_t pairs = sequences.num_sequences() / 2;
   return weights_S.slice(0, 0, pairs) * weights_S.slice(0, pairs);
-}
-
-// Whether the loss is a sum over pairs, each for itself; aot and aot_unpaired sort over the batch.
-bool IsSumOverPairs(const DpoOptions& options) {
-  return std::ranges::none_of(options.loss_types,
-                              [](const std::string& type) { return type.starts_with("aot"); });
 }
 
 // reference = alpha * model + (1 - alpha) * reference, in fp32 (TR-DPO, Gorbatovski
@@ -85,10 +77,6 @@ struct DpoObjective::Answers {
     const at::Tensor exact_T = logp_T.to(at::kDouble);
     return SumBySequence(weight_T.defined() ? exact_T * weight_T : exact_T, input.sequences);
   }
-  at::Tensor Sum(const LossTokens& t) const {
-    const at::Tensor exact_C = t.tokens.logp_T.to(at::kDouble);
-    return t.Sum(weight_T.defined() ? exact_C * weight_T.index_select(0, t.rows_C) : exact_C);
-  }
   at::Tensor ReferenceLogps(CausalLM& reference) const {
     return Sum(DetachedLogprobs(reference, input, targets));
   }
@@ -108,6 +96,7 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const int64_t pairs = batch.num_rows;
   const Answers answers(batch, model, options_);
   const SequenceLayout& sequences = answers.input.sequences;
+  const at::Tensor answer_T = answers.targets.targets_T.ne(kIgnoredLabel);
   const at::Tensor counts_S = answers.host.counts_S.to(model.device());
 
   const at::Tensor reference_S = batch.reference_logp_A.defined()
@@ -115,38 +104,26 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
                                      : answers.ReferenceLogps(reference());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
-  const SequenceGroups groups{sequences, IsSumOverPairs(options_) ? pairs : 1};
-  const auto loss_of = [&](const LossTokens& t) {
-    const int64_t n = t.num_sequences / 2, first = t.begin;  // of pairs
-    const auto chosen = [&](const at::Tensor& x_S) { return x_S.slice(0, first, first + n); };
-    const auto rejected = [&](const at::Tensor& x_S) { return chosen(x_S.slice(0, pairs)); };
-    const at::Tensor plain_S = t.Sum(t.tokens.logp_T), logp_S = answers.Sum(t);
-    DpoInput in = {logp_S.slice(0, 0, n), logp_S.slice(0, n),  chosen(reference_S),
-                   rejected(reference_S), chosen(counts_S), rejected(counts_S)};
-    // DpoLoss adds it to each of these pairs.
-    in.chosen_nll = -plain_S.slice(0, 0, n).sum() *
-                    (StepMeanScale(context, pairs) * static_cast<double>(pairs) /
-                     static_cast<double>(n));
-    if (options_.use_weighting) {
-      in.weight_P = PairWeights(t, at::cat({chosen(counts_S), rejected(counts_S)}));
-    }
-    return DpoLoss(in, options_).sum() / static_cast<double>(context.rows);
-  };
-  const auto [loss, tokens] =
-      ComputeGroupedLoss(model, hidden_TD, answers.host.targets_T, groups, context, loss_of);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, answers.targets, context);
   const auto chosen = [&](const at::Tensor& x_S) { return x_S.slice(0, 0, pairs); };
   const auto rejected = [&](const at::Tensor& x_S) { return x_S.slice(0, pairs); };
   const at::Tensor logp_S = answers.Sum(tokens.logp_T);
-  const at::Tensor ratio_S = logp_S - reference_S;
+  const at::Tensor plain_S = SumBySequence(tokens.logp_T.to(at::kDouble), sequences);
+
+  DpoInput in = {chosen(logp_S),        rejected(logp_S), chosen(reference_S),
+                 rejected(reference_S), chosen(counts_S), rejected(counts_S)};
+  in.chosen_nll = -chosen(plain_S).sum() * StepMeanScale(context, pairs);
+  if (options_.use_weighting) in.weight_P = PairWeights(tokens, answer_T, counts_S, sequences);
+  const at::Tensor loss = DpoLoss(in, options_).mean();
 
   LossOutput out;
   const double num_pairs = static_cast<double>(pairs);
-  out.loss = loss;
+  out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
   out.num_tokens = batch.num_tokens;
-  out.metrics.Add("loss", loss.detach().to(at::kDouble) * static_cast<double>(context.rows),
-                  num_pairs);
-  AddPairMetrics({options_.beta * chosen(ratio_S), options_.beta * rejected(ratio_S)},
-                 {chosen(logp_S), rejected(logp_S)}, out.metrics);
+  out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
+  AddPairMetrics({options_.beta * (in.chosen_logp_P - in.ref_chosen_logp_P),
+                  options_.beta * (in.rejected_logp_P - in.ref_rejected_logp_P)},
+                 {in.chosen_logp_P, in.rejected_logp_P}, out.metrics);
   AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble), sequences), counts_S,
                   out.metrics);
   out.metrics.Add("entropy", tokens.entropy_T.sum(), counts_S.sum());

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include "worker/trainer/objectives/grouped_loss.h"
 #include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
 
@@ -12,15 +11,13 @@ namespace {
 // A batch on the device.
 struct Answers {
   ModelInput input;
-  at::Tensor host_targets_T;
   Targets targets;
   at::Tensor counts_R;
 
   Answers(const Batch& batch, const CausalLM& model, const char* row)
       : input(ToModelInput(batch, model)) {
     const AnswerTargets answers = MakeAnswerTargets(batch, row);
-    host_targets_T = answers.targets_T;
-    targets = Targets::ToDevice(host_targets_T, model.device());
+    targets = Targets::ToDevice(answers.targets_T, model.device());
     counts_R = answers.counts_S.to(model.device());
   }
 
@@ -90,32 +87,24 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
       cached_A.defined() ? cached_A.slice(0, 0, batch.num_rows) : answers.DetachedLogp(reference());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, answers.targets, context);
+  const at::Tensor logp_R = answers.Sum(tokens.logp_T);
+  const at::Tensor ratio_R = logp_R - reference_R;
   const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);
   const at::Tensor weight_R =
       at::where(desirable_R, options_.desirable_weight, options_.undesirable_weight);
-  const auto loss_of = [&](const LossTokens& t) {
-    const auto own = [&](const at::Tensor& x_R) { return x_R.slice(0, t.begin, t.end); };
-    const at::Tensor ratio_R = t.Sum(t.tokens.logp_T) - own(reference_R);
-    const at::Tensor loss_R =
-        own(weight_R) * (1 - (options_.beta * own(sign_R) * (ratio_R - kl)).sigmoid());
-    return loss_R.sum() / static_cast<double>(context.rows);
-  };
-  const auto [loss, tokens] =
-      ComputeGroupedLoss(model, hidden_TD, answers.host_targets_T,
-                         {answers.input.sequences, batch.num_rows}, context, loss_of);
-  const at::Tensor logp_R = answers.Sum(tokens.logp_T);
-  const at::Tensor ratio_R = logp_R - reference_R;
+  const at::Tensor loss_R = weight_R * (1 - (options_.beta * sign_R * (ratio_R - kl)).sigmoid());
 
   LossOutput out;
   const double rows = static_cast<double>(batch.num_rows);
-  out.loss = loss;
+  out.loss = (loss_R.sum() / static_cast<double>(context.rows)).to(at::kFloat);
   out.num_tokens = batch.num_tokens;
-  out.metrics.Add("loss", loss.detach().to(at::kDouble) * static_cast<double>(context.rows), rows);
+  out.metrics.Add("loss", loss_R.detach().sum(), rows);
   out.metrics.Add("kl", kl * rows, rows);
   out.metrics.Add("entropy", tokens.entropy_T.sum(), answers.counts_R.sum());
   const at::Tensor logits_R = answers.Sum(tokens.mean_logit_T);
   const at::Tensor wanted_R = desirable_R.to(at::kDouble), unwanted_R = 1 - wanted_R;
-  const at::Tensor reward_R = options_.beta * ratio_R;
+  const at::Tensor reward_R = options_.beta * ratio_R.detach();
   // Of the classes' means, where the micro-batch has both; as TRL.
   const at::Tensor both = wanted_R.any().logical_and(unwanted_R.any()).to(at::kDouble);
   const auto mean = [&](const at::Tensor& own_R) {

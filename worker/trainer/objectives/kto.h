@@ -35,7 +35,6 @@ class KtoObjective : public Objective {
   void ForwardNothing(CausalLM& model, const StepContext& context) override;
   RowKind row_kind() const override { return RowKind::kLabelled; }
   bool FusesHead(const CausalLM& model) const override;
-  bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;
   bool NeedsReference() const override { return true; }
   bool PrecomputesReference() const override { return options_.precompute_reference; }

@@ -1,6 +1,5 @@
 #include "worker/trainer/objectives/orpo.h"
 
-#include "worker/trainer/objectives/grouped_loss.h"
 #include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/router_loss.h"
 #include "worker/trainer/objectives/token_logprobs.h"
@@ -71,43 +70,31 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
 
+  const Targets on_device = Targets::ToDevice(targets.targets_T, device);
+  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, on_device, context);
   const at::Tensor answer_T = targets.answer_T.to(device);
-  const at::Tensor answer_counts_S = targets.answer_counts_S.to(device);
-  const auto loss_of = [&](const LossTokens& t) {
-    const int64_t n = t.num_sequences / 2, first = t.begin;  // of pairs
-    const at::Tensor counts_S =
-        at::cat({answer_counts_S.slice(0, first, first + n),
-                 answer_counts_S.slice(0, pairs + first, pairs + first + n)});
-    const at::Tensor mean_S =
-        t.Sum(t.tokens.logp_T * answer_T.index_select(0, t.rows_C)) / counts_S;
-    const OddsRatio odds = ComputeOddsRatio(mean_S.slice(0, 0, n), mean_S.slice(0, n));
-    const at::Tensor nll = -t.Sum(t.tokens.logp_T).slice(0, 0, n).sum();
-    return (nll * (StepMeanScale(context, pairs) * static_cast<double>(pairs)) -
-            beta_ * odds.log_sigmoid_P.sum()) /
-           static_cast<double>(context.rows);
-  };
-  const auto [loss, tokens] = ComputeGroupedLoss(model, hidden_TD, targets.targets_T,
-                                                 {input.sequences, pairs}, context, loss_of);
   const at::Tensor logp_T = tokens.logp_T.to(at::kDouble);
+  const at::Tensor answer_counts_S = targets.answer_counts_S.to(device);
   const at::Tensor mean_logp_S =
       SumBySequence(logp_T * answer_T, input.sequences) / answer_counts_S;
   const at::Tensor chosen_logp_P = mean_logp_S.slice(0, 0, pairs);
   const at::Tensor rejected_logp_P = mean_logp_S.slice(0, pairs);
+
   const at::Tensor nll =
       -logp_T.slice(0, 0, targets.chosen_tokens).sum() * StepMeanScale(context, pairs);
   const OddsRatio odds = ComputeOddsRatio(chosen_logp_P, rejected_logp_P);
+  const at::Tensor loss = nll - beta_ * odds.log_sigmoid_P.mean();
 
   LossOutput out;
   const double num_pairs = static_cast<double>(pairs);
-  out.loss = loss;
+  out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
   out.num_tokens = batch.num_tokens;
 
   const auto add_mean = [&](const char* name, const at::Tensor& values_P) {
-    out.metrics.Add(name, values_P.sum(), num_pairs);
+    out.metrics.Add(name, values_P.detach().sum(), num_pairs);
   };
-  out.metrics.Add("loss", loss.detach().to(at::kDouble) * static_cast<double>(context.rows),
-                  num_pairs);
-  out.metrics.Add("nll_loss", nll * num_pairs, num_pairs);
+  out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
+  out.metrics.Add("nll_loss", nll.detach() * num_pairs, num_pairs);
   add_mean("log_odds_ratio", odds.log_sigmoid_P);
   add_mean("log_odds_chosen", odds.log_odds_P);
   AddPairMetrics({beta_ * chosen_logp_P, beta_ * rejected_logp_P}, {chosen_logp_P, rejected_logp_P},

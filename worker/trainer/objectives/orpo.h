@@ -37,7 +37,6 @@ class OrpoObjective : public Objective {
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   RowKind row_kind() const override { return RowKind::kPair; }
   bool FusesHead(const CausalLM& model) const override;
-  bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;
 
  private:
