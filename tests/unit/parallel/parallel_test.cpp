@@ -10,6 +10,8 @@
 #include "tests/unit/parallel/rank_processes.h"
 #include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/loop/strategy_choice.h"
+#include "worker/trainer/models/registry.h"
 
 namespace liger::trainer {
 namespace {
@@ -136,10 +138,12 @@ TEST_F(ParallelTest, FsdpIsOneDevice) {
   EXPECT_THAT(Leftovers(), testing::IsEmpty());
 }
 
-TEST_F(ParallelTest, FsdpKeepsTheBestModelOnTwoCopies) {
+// Ten rows, of which a step takes eight: then ranks are without rows, and a micro-batch, too.
+TEST_F(ParallelTest, FsdpKeepsTheBestModelOnTwoCopiesWithoutRowsForAll) {
   const std::string more = ", max_steps: 6, load_best_model_at_end: true, save_steps: 3";
-  Run(1, Arguments("sft", "sft.jsonl", 1, "one", more));
-  Run(4, Arguments("sft", "sft.jsonl", 4, "four", more) + kFsdp +
+  const std::string few = " --set dataset.max_samples=13";
+  Run(1, Arguments("sft", "sft.jsonl", 1, "one", more) + few);
+  Run(4, Arguments("sft", "sft.jsonl", 4, "four", more) + few + kFsdp +
              " --set parallel.hybrid_shard_size=2");
   ExpectSameRun("four", "one");
 }
@@ -176,6 +180,27 @@ TEST_F(ParallelTest, FsdpOfEightBitStatesGoesOnOnAnotherNumberOfRanks) {
                        job_.Path("four.checkpoints/checkpoint-2")) +
              kFsdp);
   ExpectSameMetrics("two", "whole");
+}
+
+// ---- The rule that chooses a strategy ----
+
+TEST(FsdpChoiceTest, ADeviceHoldsParametersGradientsStatesAndAReference) {
+  const auto model = BuildModel(
+      ModelConfig::FromFolder(std::string(LIGER_SOURCE_DIR) + "/tests/golden/models/tiny/qwen3_v5"),
+      {}, at::kMeta);
+  int64_t numel = 0;
+  for (const auto& parameter : model->parameters()) numel += parameter.numel();
+  liger::v1::JobSpec sft, dpo;
+  sft.mutable_sft();
+  dpo.mutable_dpo();
+  const PrecisionPlan fp32, mixed = {.compute = at::kBFloat16};
+  EXPECT_EQ(WholeModelBytes(*model, sft, fp32), 16 * numel);
+  EXPECT_EQ(WholeModelBytes(*model, sft, mixed), 18 * numel);
+  EXPECT_EQ(WholeModelBytes(*model, dpo, mixed), 20 * numel);
+  sft.mutable_training()->set_optim("lion");
+  EXPECT_EQ(WholeModelBytes(*model, sft, fp32), 12 * numel);
+  for (auto& parameter : model->parameters()) parameter.requires_grad_(false);
+  EXPECT_EQ(WholeModelBytes(*model, sft, mixed), 2 * numel);
 }
 
 }  // namespace

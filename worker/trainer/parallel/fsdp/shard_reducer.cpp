@@ -69,11 +69,11 @@ void ShardReducer::LendBuffer(FlatParameter& part) {
                                 at::TensorOptions(device_).dtype(part.gathered_dtype()));
     return;
   }
+  buffer->free.CurrentStreamWaits();  // before the memory goes to something else, too
   if (!buffer->memory.defined() || buffer->memory.numel() < bytes) {
     buffer->memory = at::empty({bytes}, at::TensorOptions(device_).dtype(at::kByte));
   }
   buffer->lent = true;
-  buffer->free.CurrentStreamWaits();
   part.grad_whole = buffer->memory.narrow(0, 0, bytes).view(part.gathered_dtype());
 }
 
