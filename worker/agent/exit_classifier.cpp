@@ -84,7 +84,8 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
 // The rank to blame: one with a Failed event of its own, then one that hung, then one
 // that ended without a word or for want of infrastructure (a lost connection may look
 // so), rather than one that says that it lost another, or was killed in consequence; of
-// those the one that ended first.
+// those the one that ended first. What a rank that was told to stop does then is nobody's
+// cause, but for a failure that it tells.
 const RankOutcome* Culprit(const std::vector<RankOutcome>& ranks) {
   const RankOutcome* culprit = nullptr;
   auto score = [](const RankOutcome& r) {
@@ -95,7 +96,7 @@ const RankOutcome* Culprit(const std::vector<RankOutcome>& ranks) {
       kind = 0;
     } else if (r.hung()) {
       kind = 1;
-    } else if (!r.failed && r.killed_by_agent) {
+    } else if (!r.failed && (r.told_to_stop || r.killed_by_agent)) {
       kind = 4;
     }
     return std::make_tuple(kind, r.order, r.rank);

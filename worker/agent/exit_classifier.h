@@ -22,6 +22,7 @@ struct RankOutcome {
   bool paused = false;                // its Paused event was read
   std::optional<v1::Failure> failed;  // its Failed event was read
   std::optional<int> wait_status;     // nullopt: not known (restarted agent)
+  bool told_to_stop = false;          // while it ran
   bool killed_by_agent = false;       // SIGKILL after a grace, or with the gang
   bool out_of_memory = false;         // the kernel counted an OOM kill just then
   // Not 0: killed because it said nothing, or got no further, for so long.

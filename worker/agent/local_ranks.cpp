@@ -122,6 +122,7 @@ void LocalRanks::ClearLeftovers(const worker::v1::AttemptRecord& record,
 void LocalRanks::Send(const trainer::v1::Command& command) {
   for (LocalRank& rank : ranks_) {
     if (rank.gone) continue;
+    rank.outcome.told_to_stop |= command.has_stop();
     if (absl::Status s = WriteFrame(rank.commands.get(), command); !s.ok()) {
       LogWarning("rank ", rank.outcome.rank, " does not take commands: ", s.ToString());
     }

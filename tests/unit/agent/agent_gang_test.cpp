@@ -64,15 +64,24 @@ TEST_F(AgentGangTest, EachRankHasItsProcessItsLogAndItsProgress) {
 TEST_F(AgentGangTest, TheRankThatFailedByItselfIsToBlame) {
   StartAgent({"--cpu-slots", "3"});
   Run(ref_, {{"end", "wait"}, {"end.0", "lost"}, {"blames", "1"}, {"steps.0", "1"},
-             {"end.1", "crash"}, {"log.1", "last words of one"}},
+             {"end.1", "fail"}, {"deaf.1", "1"}, {"steps.1", "10"}, {"log.1", "words of one"}},
       3);
   const Exited exited = coordinator_->WaitForExited(ref_);
   EXPECT_EQ(exited.first_failed_rank(), 1);
   EXPECT_EQ(exited.failure().first_failed_rank(), 1);
-  EXPECT_THAT(exited.failure().message(), HasSubstr("rank 1 was killed by signal 11"));
-  EXPECT_THAT(exited.log_tail(), HasSubstr("last words of one"));
+  EXPECT_EQ(exited.failure().message(), "row 17 is empty");
+  EXPECT_THAT(exited.log_tail(), HasSubstr("words of one"));
   EXPECT_EQ(exited.local_ranks(2).exit_code(), 2) << "it was told to stop";
   EXPECT_TRUE(WaitForNoTrainers(absl::Seconds(5)));
+}
+
+TEST_F(AgentGangTest, WhatIsLostOnAnotherWorkerIsTold) {
+  StartAgent({"--cpu-slots", "2"});
+  Run(ref_, {{"end", "wait"}, {"end.0", "lost"}, {"blames", "5"}}, 2);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_EQ(exited.first_failed_rank(), 5);
+  EXPECT_EQ(exited.failure().message(), "lost rank 5");
+  EXPECT_THAT(exited.log_tail(), HasSubstr("rank 0 of 2")) << "of the one that tells it";
 }
 
 TEST_F(AgentGangTest, ARankThatDoesNotStopIsKilledWithTheGang) {

@@ -111,6 +111,9 @@ TEST(ClassifyExitTest, ALostPeerNeverWinsOverTheRankThatWasLost) {
   puzzled.order = 1;
   EXPECT_EQ(ClassifyExit({puzzled, Rank(1, Killed(SIGKILL), false, 0)}, {}).first_failed_rank(), 1);
   EXPECT_EQ(ClassifyExit({puzzled, Rank(1, Killed(SIGABRT), false, 2)}, {}).first_failed_rank(), 0);
+  RankOutcome stopped = Rank(1, ExitCode(2), false, 0);
+  stopped.told_to_stop = true;
+  EXPECT_EQ(ClassifyExit({lost_it, stopped}, {}).failure().message(), "lost rank 1");
   // On another worker: what is known of it is told.
   lost_it.failed->set_first_failed_rank(5);
   RankOutcome killed_with_it = Rank(1, Killed(SIGKILL), false, 1);

@@ -15,6 +15,7 @@
 //      =wait        runs until it is told to stop
 //      =lost        a Failed event (INFRA) that blames rank `blames`
 //   KEY.R=VALUE     of rank R only
+//   deaf=1          takes no commands while it steps
 //   pause=1         told to pause, it says that it has; else it ends as when told to stop
 //   pause=no        it says that it could not, once, and goes on
 //   fork=1          starts a child in a session of its own that outlives it
@@ -101,6 +102,7 @@ class FakeTrainer {
   // False when it was told to stop, or the agent is gone.
   bool Sleep(int ms) {
     pollfd commands{commands_fd_, POLLIN, 0};
+    if (Label("deaf", "") == "1") return poll(nullptr, 0, ms) == 0;
     return poll(&commands, 1, ms) == 0;
   }
 
