@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <string>
 
+#include "worker/trainer/text/byte_alphabet.h"
+
 namespace liger::trainer {
 namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
 
-// What a token writes into a text.
-std::string Written(const std::string& token) {
+// What a token of SentencePiece writes into a text.
+std::string WrittenPiece(const std::string& token) {
   if (token.size() == 6 && token.starts_with("<0x") && token.back() == '>') {
     const std::string digits = token.substr(3, 2);
     if (digits.find_first_not_of("0123456789ABCDEF") == digits.npos) {
@@ -25,6 +27,12 @@ std::string Written(const std::string& token) {
   return text;
 }
 
+std::string WrittenBytes(const std::string& token) {
+  std::string text;
+  AppendAlphabetBytes(token, &text);
+  return text;
+}
+
 size_t SkipSpaces(std::string_view text, size_t at) {
   return std::min(text.find_first_not_of(" \t\r\n\v\f", at), text.size());
 }
@@ -37,8 +45,11 @@ size_t CharacterEnd(std::string_view text, size_t at) {
 
 class Aligner {
  public:
-  Aligner(const Tokenizer& tokenizer, std::string_view text, const std::vector<int32_t>& ids)
-      : tokenizer_(tokenizer), text_(text), ids_(ids) {}
+  using Written = std::string (*)(const std::string& token);
+
+  Aligner(const Tokenizer& tokenizer, std::string_view text, const std::vector<int32_t>& ids,
+          Written written)
+      : tokenizer_(tokenizer), text_(text), ids_(ids), written_(written) {}
 
   std::optional<std::vector<TokenSpan>> Run() {
     while (spans_.size() < ids_.size()) {
@@ -83,7 +94,7 @@ class Aligner {
     std::vector<size_t> sizes;
     size_t next = spans_.size();
     for (; next < ids_.size() && !tokenizer_.IsAdded(ids_[next]); ++next) {
-      const std::string written = Written(TokenOf(next));
+      const std::string written = written_(TokenOf(next));
       all += written;
       sizes.push_back(written.size());
     }
@@ -111,6 +122,7 @@ class Aligner {
   const Tokenizer& tokenizer_;
   const std::string_view text_;
   const std::vector<int32_t>& ids_;
+  const Written written_;
   std::vector<TokenSpan> spans_;
   size_t at_ = 0;
 };
@@ -119,7 +131,10 @@ class Aligner {
 
 std::optional<std::vector<TokenSpan>> PieceSpans(const Tokenizer& tokenizer, std::string_view text,
                                                  const std::vector<int32_t>& ids) {
-  return Aligner(tokenizer, text, ids).Run();
+  for (const Aligner::Written written : {&WrittenPiece, &WrittenBytes}) {
+    if (auto spans = Aligner(tokenizer, text, ids, written).Run()) return spans;
+  }
+  return std::nullopt;
 }
 
 }  // namespace liger::trainer

@@ -17,10 +17,10 @@ struct TokenSpan {
 };
 
 // The spans of `ids`, which are `text` encoded without special tokens, of a tokenizer whose tokens
-// are written as the text but for U+2581 and <0x..>: SentencePiece's. The space that such a
-// tokenizer puts before a text, and behind each added token, is in no text; a token of it alone
-// stands for the character behind it, as in `tokenizers`. nullopt: the tokens are written
-// otherwise, or the text was normalized.
+// are written as the text but for U+2581 and <0x..> (SentencePiece's), or in GPT-2's alphabet of
+// bytes. The space that some put before a text, and behind each added token, is in no text; a token
+// of it alone stands for the character behind it, as in `tokenizers`. nullopt: the tokens are
+// written otherwise, or the text was normalized.
 std::optional<std::vector<TokenSpan>> PieceSpans(const Tokenizer& tokenizer, std::string_view text,
                                                  const std::vector<int32_t>& ids);
 

@@ -22,12 +22,12 @@ void Meter::Work(size_t units) {
   if (current_ == nullptr) return;
   current_->work_ += static_cast<int64_t>(units);
   if (current_->work_ > kWork) {
-    throw RuntimeError("the template does too much: it looks at 200 million items and characters");
+    throw RuntimeError("the template does too much: it looks at 100 million items and characters");
   }
 }
 
 void Meter::RequireText(size_t bytes) {
-  if (bytes > kTextBytes) throw RuntimeError("the template makes a text of more than 64 MiB");
+  if (bytes > kTextBytes) throw RuntimeError("the template makes a text of more than 16 MiB");
 }
 
 void Meter::RequireDepth(int depth) {
@@ -45,7 +45,7 @@ void Meter::Register(const std::shared_ptr<Namespace>& made) {
 Meter::Bytes::Bytes(size_t bytes) {
   if (current_ == nullptr) return;
   if (live_ + static_cast<int64_t>(bytes) > static_cast<int64_t>(kLiveBytes)) {
-    throw RuntimeError("the template keeps more than 256 MiB of texts and lists");
+    throw RuntimeError("the template keeps more than 128 MiB of texts and lists");
   }
   live_ += static_cast<int64_t>(bytes);
   counted_ = bytes;

@@ -15,9 +15,9 @@ struct Namespace;
 // While no Meter exists, nothing is counted.
 class Meter {
  public:
-  static constexpr size_t kTextBytes = 64 << 20;   // of one text
-  static constexpr size_t kLiveBytes = 256 << 20;  // of all texts, lists and dicts at a time
-  static constexpr int64_t kWork = 200'000'000;    // items and bytes looked at, weighed
+  static constexpr size_t kTextBytes = 16 << 20;   // of one text
+  static constexpr size_t kLiveBytes = 128 << 20;  // of all texts, lists and dicts at a time
+  static constexpr int64_t kWork = 100'000'000;    // items and bytes looked at, weighed
   static constexpr int kValueDepth = 500;          // lists in lists
   static constexpr int kNesting = 1500;            // expressions and statements in one another
   static constexpr size_t kNamespaces = 100'000;

@@ -90,7 +90,7 @@ class Parser : public ExpressionParser {
 
   std::unique_ptr<Stmt> ParseIf() {
     auto stmt = Make(Stmt::Kind::kIf);
-    stmt->expr = ParseTuple(true);
+    stmt->expr = ParseTuple(/*with_condition=*/false);  // as in Jinja
     EndBlock();
     stmt->body = ParseBody({"elif", "else", "endif"});
     if (TakeName("elif")) {
