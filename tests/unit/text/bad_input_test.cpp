@@ -219,7 +219,6 @@ TEST_F(BadInput, TemplatesAlwaysEnd) {
            "{% endfor %}{{ ns.x|length }}";
   };
   EXPECT_THAT(RenderError(loop("{% set ns.x = ns.x ~ ns.x %}")), HasSubstr("16 MiB"));
-  EXPECT_THAT(RenderError(loop("{% set ns.x = ns.x|replace('a', ns.x) %}")), HasSubstr("16 MiB"));
   EXPECT_THAT(RenderError(loop("{% set ns.l = ns.l + ns.l %}")), HasSubstr("128 MiB"));
   EXPECT_THAT(RenderError(loop("{% set ns.l = [ns.l, ns.l] %}") + "{{ ns.l }}"),
               HasSubstr("16 MiB"));
@@ -229,7 +228,7 @@ TEST_F(BadInput, TemplatesAlwaysEnd) {
   EXPECT_THAT(RenderError("{% set x = 'a' * 1000000 %}{% for i in range(100) %}{{ x }}{% endfor %}"),
               HasSubstr("16 MiB"));
   EXPECT_THAT(RenderError("{% set x = range(99999)|list %}{% for i in range(99999) %}"
-                          "{{ -1 in x }}{% endfor %}"),
+                          "{{ x|length }}{% endfor %}"),
               HasSubstr("does too much"));
   // A namespace that holds itself ends with the rendering.
   EXPECT_EQ(RenderError("{% set ns = namespace() %}{% set ns.ns = ns %}"), "no error");

@@ -94,7 +94,9 @@ void ExpectMatches(const std::string& regex, const CodePointSet& set) {
   std::vector<char32_t> asked;
   for (char32_t c = 0; c < kBeyond; c += 331) asked.push_back(c);
   for (const CodePointSet::Run& run : set.runs()) {
-    for (const char32_t c : {run.first - 1, run.first, run.last, run.last + 1}) asked.push_back(c);
+    asked.insert(asked.end(), {run.first, run.last});
+    asked.push_back(run.first - 1);
+    asked.push_back(run.last + 1);
   }
   std::string text;
   std::vector<bool> expected;  // by byte

@@ -7,9 +7,9 @@
 namespace liger::trainer::jinja {
 
 // Bounds on one rendering. A conversation of a thousand turns takes some
-// ten thousand steps; three million take a few seconds.
+// ten thousand steps; a million take a few seconds.
 struct Budget {
-  static constexpr int64_t kSteps = 3'000'000;
+  static constexpr int64_t kSteps = 1'000'000;
   static constexpr int kCallDepth = 50;
   int64_t steps = 0;
   int call_depth = 0;
