@@ -5,13 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
 #include "tests/unit/loop/tiny_job.h"
+#include "tests/unit/parallel/rank_processes.h"
 
 namespace liger::trainer {
 namespace {
@@ -49,13 +49,24 @@ class ExamplesTest : public testing::TestWithParam<std::string> {
   TinyJob job_;
 };
 
+// resources.count of an example.
+int Devices(const std::string& name) {
+  const std::string text = ReadAll(LIGER_SOURCE_DIR "/examples/" + name + ".yaml");
+  const size_t at = text.find(" count: ");
+  return at == std::string::npos ? 1 : std::stoi(text.substr(at + 8));
+}
+
 TEST_P(ExamplesTest, Trains) {
-  const std::string command =
-      "cd " + job_.dir() +
-      " && " LIGER_BIN_DIR "/liger-trainer --spec " LIGER_SOURCE_DIR "/examples/" + GetParam() +
-      ".yaml --output out --set model.random_init=true --set "
-      "training.max_steps=2 --set training.logging_steps=1 > log 2>&1";
-  ASSERT_EQ(std::system(command.c_str()), 0) << ReadAll(job_.Path("log"));
+  // Ranks start where the names are.
+  fs::current_path(job_.dir());
+  RankProcesses ranks(Devices(GetParam()),
+                      "--spec " LIGER_SOURCE_DIR "/examples/" + GetParam() +
+                          ".yaml --output out --set model.name=smollm2-135m --set "
+                          "model.random_init=true --set resources.device_kind=CPU --set "
+                          "training.max_steps=2 --set training.logging_steps=1",
+                      job_.Path("log"));
+  EXPECT_THAT(ranks.Wait(absl::Minutes(5)), testing::Each(0)) << ranks.Output(0);
+  fs::current_path("/");
   EXPECT_TRUE(fs::exists(job_.Path("out/model.safetensors")) ||
               fs::exists(job_.Path("out/adapter_model.safetensors")));
   std::ifstream metrics(job_.Path("out/metrics.jsonl"));
