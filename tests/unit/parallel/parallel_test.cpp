@@ -21,7 +21,7 @@ using testing::Each;
 using testing::HasSubstr;
 namespace fs = std::filesystem;
 
-constexpr absl::Duration kLimit = absl::Seconds(60);
+constexpr absl::Duration kLimit = absl::Minutes(4);  // of a busy machine
 
 class ParallelTest : public testing::Test {
  protected:
@@ -99,12 +99,14 @@ TEST_F(ParallelTest, FourRanksOfKtoAreOneDevice) {
 
 TEST_F(ParallelTest, ARunGoesOnOnAnotherNumberOfRanks) {
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", ", max_steps: 6"));
+  // The same bits need the same library for products in each process.
+  const std::string exactly = ", deterministic: true";
   Run(2, Arguments("dpo", "pairs.jsonl", 2, "part",
-                   ", max_steps: 6, save_steps: 3, save_total_limit: 2"));
+                   ", max_steps: 6, save_steps: 3, save_total_limit: 2" + exactly));
   ExpectSameRun("part", "whole");
   const std::string from =
       ", max_steps: 6, resume_from_checkpoint: " + job_.Path("part.checkpoints/checkpoint-3");
-  Run(2, Arguments("dpo", "pairs.jsonl", 2, "same", from));
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "same", from + exactly));
   EXPECT_TRUE(ReadAll(job_.Path("same/model.safetensors")) ==
               ReadAll(job_.Path("part/model.safetensors")))
       << "on as many ranks a run goes on to the last bit";

@@ -66,8 +66,9 @@ TEST(JudgeTest, NamesARankThatIsSilent) {
 }
 
 TEST(JudgeTest, WithAnErrorSilenceIsJudgedSooner) {
-  std::vector<SeenRank> ranks = {Waiting(4, 5), Working(3)};
+  std::vector<SeenRank> ranks = {Waiting(4, 5), Working(3), Working(3)};
   ranks[1].silent_s = 4;
+  ranks[2].silent_s = 3.5;
   EXPECT_FALSE(Judge(ranks, kLimits));
   ranks[0].status->error = "Connection closed by peer";
   ASSERT_TRUE(Judge(ranks, kLimits));

@@ -62,16 +62,18 @@ std::optional<Farewell> WhoIsSilent(const std::vector<SeenRank>& ranks, const Wa
       waiting = absl::StrCat(", while rank ", rank, " waited for ", ranks[rank].status->what);
     }
   }
-  const double limit = trouble ? limits.trouble_silence_s : limits.silence_s;
+  // The one that has been silent for longest: on a busy host others may be late.
+  std::optional<size_t> lost;
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
-    const double silent = ranks[rank].silent_s;
-    if (!Works(ranks[rank]) || silent <= limit) continue;
-    return Failed(liger::v1::FAILURE_CLASS_INFRA,
-                  absl::StrCat("rank ", rank, " is lost: it has given no sign of life for ",
-                               Seconds(silent), waiting),
-                  rank);
+    if (!Works(ranks[rank])) continue;
+    if (!lost || ranks[rank].silent_s > ranks[*lost].silent_s) lost = rank;
   }
-  return std::nullopt;
+  const double limit = trouble ? limits.trouble_silence_s : limits.silence_s;
+  if (!lost || ranks[*lost].silent_s <= limit) return std::nullopt;
+  return Failed(liger::v1::FAILURE_CLASS_INFRA,
+                absl::StrCat("rank ", *lost, " is lost: it has given no sign of life for ",
+                             Seconds(ranks[*lost].silent_s), waiting),
+                *lost);
 }
 
 std::optional<Farewell> WhoHangs(const std::vector<SeenRank>& ranks, const WatchLimits& limits) {
