@@ -8,13 +8,16 @@ MODEL = .cache/models-v2/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
 
-.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build setup model models-table trainers-table \
+# ninja runs things in parallel; two setups at once would meet in apt.
+.NOTPARALLEL:
+
+.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build programs configure setup setup-build model models-table trainers-table \
   bench-cpu bench-service bench-tokenizer install lint format clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 24
 
-demo: build model  ## fine-tune a real model through the service, with the kernels and without (some minutes after the build)
+demo: programs model  ## fine-tune a real model through the service, with the kernels and without (some minutes after the build)
 	@tools/demo
 
 test: build model  ## every test that needs no GPU
@@ -38,15 +41,23 @@ fuzz: setup  ## clang's libFuzzer, 5 minutes for each target of the text library
 	@command -v clang++ > /dev/null || { echo "fuzz: needs clang and its libFuzzer: apt-get install clang" >&2; exit 1; }
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset fuzz && cmake --build --preset fuzz -j$(JOBS) && ctest --preset fuzz
 
-build: setup  ## all programs, into $(BUILD)/bin
-	@[ -f $(BUILD)/build.ninja ] || PATH="$(CURDIR)/.venv/bin:$$PATH" $(CMAKE) -S . -B $(BUILD) -G Ninja
+build: setup configure  ## all programs, into $(BUILD)/bin, and the tests
 	.venv/bin/ninja -C $(BUILD) -j$(JOBS)
+
+programs: setup-build configure  ## the programs alone
+	.venv/bin/ninja -C $(BUILD) -j$(JOBS) programs
+
+configure: setup-build
+	@[ -f $(BUILD)/build.ninja ] || PATH="$(CURDIR)/.venv/bin:$$PATH" $(CMAKE) -S . -B $(BUILD) -G Ninja
 
 setup:  ## Debian packages and the Python venv
 	@tools/setup
 
+setup-build:  ## what the programs need of it
+	@tools/setup build
+
 # liger-trainer converts it.
-model: $(if $(wildcard $(MODEL)/model.safetensors),setup,build)  ## SmolLM2-135M-Instruct as a Hugging Face folder
+model: $(if $(wildcard $(MODEL)/model.safetensors),setup-build,programs)  ## SmolLM2-135M-Instruct as a Hugging Face folder
 	@BUILD=$(BUILD) tools/fetch_smollm2 $(MODEL)
 
 models-table: build  ## measure the tables of docs/models.md and write them there

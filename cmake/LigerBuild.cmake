@@ -75,6 +75,10 @@ function(liger_program name)
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS})
   liger_use_torch_pch(${name})
+  if(NOT TARGET programs)
+    add_custom_target(programs) # `make programs`: no tests
+  endif()
+  add_dependencies(programs ${name})
   install(TARGETS ${name} RUNTIME DESTINATION ${ARG_DESTINATION})
 endfunction()
 

@@ -2,8 +2,11 @@
 // tokenizer; liger-trainer, which lies beside it, has.
 #include "client/commands/inspect.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -12,27 +15,112 @@
 #include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
+#include "client/job_builder.h"
 #include "client/process.h"
 #include "client/terminal.h"
+#include "common/data_files.h"
+#include "common/spec/spec.h"
+#include "common/spec/yaml_proto.h"
 
 namespace liger::client {
 namespace {
 
 namespace fs = std::filesystem;
 
-// The folder itself, or that name below the model root.
-std::string ModelFolder(const InspectFlags& flags) {
-  std::error_code error;
-  if (flags.model.empty() || fs::exists(flags.model, error)) return flags.model;
+// What a name of the job file stands for on this machine.
+struct Place {
+  const char* field;        // "model.name"
+  const char* root_flag;    // "--model-root"
+  std::string root;         // what was given there
+  const char* home_folder;  // below ~/.liger when nothing was
+};
+
+std::string Root(const Place& place) {
+  if (!place.root.empty()) return place.root;
   const char* home = std::getenv("HOME");
-  const std::string root = flags.model_root.empty()
-                               ? absl::StrCat(home == nullptr ? "." : home, "/.liger/models")
-                               : flags.model_root;
-  const std::string below = absl::StrCat(root, "/", flags.model);
-  if (fs::exists(below, error)) return below;
+  return absl::StrCat(home == nullptr ? "." : home, "/.liger/", place.home_folder);
+}
+
+// What the coordinator lists; nothing when it cannot be asked.
+template <typename Request, typename Response>
+Response Listed(Session& session,
+                grpc::Status (liger::v1::FineTuning::StubInterface::*list)(grpc::ClientContext*,
+                                                                           const Request&,
+                                                                           Response*)) {
+  try {
+    return session.connection().Call(list, Request());
+  } catch (const CliError&) {
+    return Response();
+  }
+}
+
+// A path that exists here, or what lies below the root under that name or where
+// the catalog has it, which `entries` lists when asked.
+template <typename Entries>
+std::string Locate(const std::string& name, const Place& place, const Entries& entries) {
+  std::error_code error;
+  const bool is_uri = name.find("://") != std::string::npos;
+  if (name.empty() || is_uri || IsPattern(name) || fs::exists(name, error)) return name;
+  const fs::path root = Root(place);
+  if (fs::exists(root / name, error)) return root / name;
+  if (!LooksLikePath(name)) {
+    for (const auto& entry : entries()) {
+      if (entry.name() == name && fs::exists(root / entry.uri(), error)) return root / entry.uri();
+    }
+  }
   throw CliError(kInvalidInput,
-                 absl::StrCat("--model ", flags.model, ": no such folder here or below ", root,
-                              "; name one, or give --model-root"));
+                 absl::StrCat(place.field, ": '", name, "' is neither here nor below ",
+                              root.string(), "; name a path, or give ", place.root_flag,
+                              " (names of the catalog are known while its coordinator runs)"));
+}
+
+// The job as `submit` would send it, its names as files of this machine.
+liger::v1::JobSpec LocalSpec(const InspectFlags& flags, Session& session) {
+  SpecFlags spec_flags;
+  spec_flags.file = flags.job_file;
+  spec_flags.model = flags.model;
+  spec_flags.trainer = flags.trainer;
+  spec_flags.dataset = flags.file;
+  spec_flags.sets = flags.sets;
+  std::vector<std::string> notes;
+  liger::v1::JobSpec spec = BuildSpec(spec_flags, &notes);
+  for (const std::string& note : notes) std::cerr << note << "\n";
+
+  using Stub = liger::v1::FineTuning::StubInterface;
+  const auto models = [&session] { return Listed(session, &Stub::ListModels).models(); };
+  const auto datasets = [&session] { return Listed(session, &Stub::ListDatasets).datasets(); };
+  const Place model_place = {"model.name", "--model-root", flags.model_root, "models"};
+  const Place data_place = {"dataset.name", "--dataset-root", flags.dataset_root, "datasets"};
+
+  if (spec.model().uri().empty()) {
+    spec.mutable_model()->set_name(Locate(spec.model().name(), model_place, models));
+  }
+  liger::v1::DatasetSpec* data = spec.mutable_dataset();
+  if (DatasetTitle(*data).empty()) {
+    for (const auto& entry : datasets()) {  // as the coordinator chooses
+      const auto& trainers = entry.default_for();
+      const auto found = std::find(trainers.begin(), trainers.end(), MethodName(spec));
+      if (found == trainers.end()) continue;
+      data->set_name(entry.name());
+      break;
+    }
+  }
+  if (data->uri().empty()) data->set_name(Locate(data->name(), data_place, datasets));
+  for (auto& source : *data->mutable_sources()) {
+    source.set_uri(Locate(source.uri(), data_place, datasets));
+  }
+  data->set_eval_uri(Locate(data->eval_uri(), data_place, datasets));
+  return spec;
+}
+
+// A file without a name that holds `text`; what is exec'd can read it. Returns
+// its path. Throws CliError.
+std::string UnnamedFile(const std::string& text) {
+  const int fd = memfd_create("job.yaml", 0);
+  if (fd < 0 || write(fd, text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+    throw CliError(kError, absl::StrCat("cannot hand the job over: ", strerror(errno)));
+  }
+  return absl::StrCat("/proc/self/fd/", fd);
 }
 
 bool WantsColor() {
@@ -41,19 +129,15 @@ bool WantsColor() {
          (terminal == nullptr || std::strcmp(terminal, "dumb") != 0);
 }
 
-std::vector<std::string> TrainerCommand(const InspectFlags& flags, Output output) {
-  std::vector<std::string> command = {ProgramFolder() + "/liger-trainer", "inspect"};
-  const auto add = [&](const char* flag, const std::string& value) {
-    if (!value.empty()) command.insert(command.end(), {flag, value});
-  };
-  add("--spec", flags.job_file);
-  add("--dataset", flags.file);
-  add("--model", ModelFolder(flags));
-  add("--trainer", flags.trainer);
-  add("--row", absl::StrCat(flags.row));
-  for (const std::string& set : flags.sets) add("--set", set);
-  if (output == Output::kJson) command.push_back("--json");
-  if (output == Output::kTable && WantsColor()) command.push_back("--color");
+std::vector<std::string> TrainerCommand(const InspectFlags& flags, Session& session) {
+  std::vector<std::string> command = {ProgramFolder() + "/liger-trainer",
+                                      "inspect",
+                                      "--spec",
+                                      UnnamedFile(ToYaml(LocalSpec(flags, session))),
+                                      "--row",
+                                      absl::StrCat(flags.row)};
+  if (session.output == Output::kJson) command.push_back("--json");
+  if (session.output == Output::kTable && WantsColor()) command.push_back("--color");
   return command;
 }
 
@@ -64,6 +148,8 @@ void DeclareInspectFlags(CLI::App* app, InspectFlags* flags) {
   app->add_option("-f,--file", flags->job_file, "Job file to take all else from");
   app->add_option("--model", flags->model, "Hugging Face folder, or its name below --model-root");
   app->add_option("--model-root", flags->model_root, "Folder of models (default ~/.liger/models)");
+  app->add_option("--dataset-root", flags->dataset_root,
+                  "Folder of datasets (default ~/.liger/datasets)");
   app->add_option("--trainer", flags->trainer, "sft, dpo, orpo or kto (default: the job file's)");
   app->add_option("--set", flags->sets, "Set a field: --set training.max_length=512")
       ->allow_extra_args(false);
@@ -81,7 +167,7 @@ ExitCode Inspect(const InspectFlags& flags, Session& session) {
     throw CliError(kInvalidInput,
                    "datasets inspect needs a file, --model and --trainer, or a job file (-f)");
   }
-  const std::vector<std::string> command = TrainerCommand(flags, session.output);
+  const std::vector<std::string> command = TrainerCommand(flags, session);
   std::vector<char*> arguments;
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);

@@ -6,6 +6,7 @@
 #include "client/job_builder.h"
 #include "client/watch.h"
 #include "common/ids.h"
+#include "common/spec/spec.h"
 #include "common/spec/yaml_proto.h"
 
 namespace liger::client {
@@ -32,6 +33,13 @@ ExitCode Submit(const Options& options, Session& session) {
   liger::v1::CreateJobRequest request;
   std::vector<std::string> notes;
   *request.mutable_spec() = BuildSpec(options.spec, &notes);
+  const auto& spec = request.spec();
+  const bool has_model = !spec.model().name().empty() || !spec.model().uri().empty();
+  if (options.spec.file.empty() && (!has_model || MethodName(spec).empty())) {
+    throw CliError(kInvalidInput,
+                   "submit needs --model and --trainer, or a job file (-f; liger-cli init writes "
+                   "one)");
+  }
   for (const std::string& note : notes) std::cerr << "note: " << note << "\n";
   request.set_validate_only(options.dry_run);
   // A retry inside gRPC must not make a second job.

@@ -145,12 +145,9 @@ std::string ComparisonTable(const ReportData& data) {
           Plain(cell.tokens_per_second),
           cell.peak_bytes.count == 0 ? "" : Bytes(static_cast<int64_t>(cell.peak_bytes.mean))};
       if (pair && s == 0) {
-        const auto ratio = SpeedRatio(data, point, 0, 1);
         const auto gap = LargestLossGap(data, point, 0, 1);
         const Cell other = CellOf(data, point, 1);
-        row.push_back(
-            ratio ? absl::StrFormat("%.3f (%.3f–%.3f)", ratio->ratio, ratio->low, ratio->high)
-                  : "");
+        row.push_back(SpeedRatioText(data, point));
         row.push_back(cell.peak_bytes.count > 0 && other.peak_bytes.mean > 0
                           ? absl::StrFormat("%.3f", cell.peak_bytes.mean / other.peak_bytes.mean)
                           : "");

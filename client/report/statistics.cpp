@@ -6,6 +6,9 @@
 #include <random>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
 namespace liger::client {
 namespace {
 
@@ -43,21 +46,34 @@ std::vector<std::pair<const RunData*, const RunData*>> MeasuredInBoth(const Repo
   return both;
 }
 
-// The sums of drawn steps, and the ratio of the two speeds.
-struct Sums {
-  StepPair sum{};
+// Speeds of one run's steps on both sides.
+struct SpeedPair {
+  double above = 0, below = 0;
+};
 
-  void Add(const StepPair& pair) {
+template <typename Draw>
+SpeedPair SpeedsOf(const RunPair& run, Draw draw) {
+  StepPair sum{};
+  for (size_t i = 0; i < run.size(); ++i) {
+    const StepPair& pair = run[draw(i)];
     sum.tokens_above += pair.tokens_above;
     sum.seconds_above += pair.seconds_above;
     sum.tokens_below += pair.tokens_below;
     sum.seconds_below += pair.seconds_below;
   }
-  double Ratio() const {
-    const double below = sum.tokens_below * sum.seconds_above;
-    return below > 0 ? sum.tokens_above * sum.seconds_below / below : 0;
+  if (sum.seconds_above <= 0 || sum.seconds_below <= 0) return {};
+  return {sum.tokens_above / sum.seconds_above, sum.tokens_below / sum.seconds_below};
+}
+
+// Of the mean speeds, as the table shows them.
+double Ratio(const std::vector<SpeedPair>& runs) {
+  SpeedPair sum;
+  for (const SpeedPair& run : runs) {
+    sum.above += run.above;
+    sum.below += run.below;
   }
-};
+  return sum.below > 0 ? sum.above / sum.below : 0;
+}
 
 }  // namespace
 
@@ -105,30 +121,32 @@ std::string MemoryKind(const ReportData& data) {
 
 std::optional<Interval> SpeedRatio(const ReportData& data, int point, int above, int below) {
   std::vector<RunPair> runs;
-  Sums all;
+  std::vector<SpeedPair> speeds;
   for (const auto& [a, b] : MeasuredInBoth(data, point, above, below)) {
-    runs.push_back(PairSteps(*a, *b));
-    if (runs.back().empty()) runs.pop_back();
+    RunPair run = PairSteps(*a, *b);
+    if (run.empty()) continue;
+    speeds.push_back(SpeedsOf(run, [](size_t i) { return i; }));
+    runs.push_back(std::move(run));
   }
-  if (runs.empty()) return std::nullopt;
-  for (const RunPair& run : runs) {
-    for (const StepPair& pair : run) all.Add(pair);
-  }
-  if (all.Ratio() <= 0) return std::nullopt;
+  Interval interval;
+  interval.ratio = Ratio(speeds);
+  interval.runs = static_cast<int>(runs.size());
+  if (interval.ratio <= 0) return std::nullopt;
   // The engine's numbers are the standard's, a distribution's are not.
   std::mt19937_64 engine(kSeed);
   const auto draw = [&engine](size_t count) { return static_cast<size_t>(engine() % count); };
   std::vector<double> ratios;
   for (int i = 0; i < kResamples; ++i) {
-    Sums sums;
-    for (size_t j = 0; j < runs.size(); ++j) {
+    for (SpeedPair& drawn : speeds) {
       const RunPair& run = runs[draw(runs.size())];
-      for (size_t k = 0; k < run.size(); ++k) sums.Add(run[draw(run.size())]);
+      drawn = SpeedsOf(run, [&](size_t) { return draw(run.size()); });
     }
-    ratios.push_back(sums.Ratio());
+    ratios.push_back(Ratio(speeds));
   }
   std::sort(ratios.begin(), ratios.end());
-  return Interval{all.Ratio(), Quantile(ratios, 0.025), Quantile(ratios, 0.975)};
+  interval.low = Quantile(ratios, 0.025);
+  interval.high = Quantile(ratios, 0.975);
+  return interval;
 }
 
 std::optional<LossGap> LargestLossGap(const ReportData& data, int point, int first, int second) {
@@ -167,6 +185,18 @@ Cell CellOf(const ReportData& data, int point, int series) {
   cell.tokens_per_second = SpreadOf(speeds);
   cell.peak_bytes = SpreadOf(peaks);
   return cell;
+}
+
+std::string SpeedRatioText(const ReportData& data, int point) {
+  const std::optional<Interval> ratio = SpeedRatio(data, point, 0, 1);
+  if (!ratio.has_value()) return "";
+  std::string text = absl::StrFormat("%.3f (%.3f to %.3f)", ratio->ratio, ratio->low, ratio->high);
+  for (const int series : {0, 1}) {
+    if (CellOf(data, point, series).tokens_per_second.count == ratio->runs) continue;
+    absl::StrAppend(&text, ", ", ratio->runs, ratio->runs == 1 ? " run" : " runs", " of both");
+    break;
+  }
+  return text;
 }
 
 }  // namespace liger::client

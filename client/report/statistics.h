@@ -36,9 +36,10 @@ struct Interval {
   double ratio = 0;
   double low = 0;
   double high = 0;
+  int runs = 0;  // that both series have; the cells of a series may have more
 };
 
-// tokens/s of series `above` over those of `below` at one point, over the runs
+// Mean tokens/s of series `above` over that of `below` at one point, of the runs
 // that both have, with its 95 % percentile interval from a two-stage bootstrap:
 // runs are drawn, and of each drawn run its steps, the same of both series (the
 // same step has the same rows). Seeded: equal data give an equal interval.
@@ -62,6 +63,10 @@ struct Cell {
   int failed = 0;  // or cancelled, or not run yet
 };
 Cell CellOf(const ReportData& data, int point, int series);
+
+// SpeedRatio of the first two series as people read it: "1.513 (1.441 to 1.590)",
+// with the number of runs when a cell beside it has others too. "" for none.
+std::string SpeedRatioText(const ReportData& data, int point);
 
 }  // namespace liger::client
 

@@ -41,12 +41,6 @@ std::string JobsOf(const ReportData& data, int point, int series, const Cell& ce
   return text;
 }
 
-std::string RatioText(const ReportData& data, int point) {
-  const std::optional<Interval> ratio = SpeedRatio(data, point, 0, 1);
-  if (!ratio.has_value()) return "";
-  return absl::StrFormat("%.3f (%.3f to %.3f)", ratio->ratio, ratio->low, ratio->high);
-}
-
 std::string GapText(const ReportData& data, int point) {
   const std::optional<LossGap> gap = LargestLossGap(data, point, 0, 1);
   return gap.has_value() ? Number(gap->largest) : "";
@@ -110,7 +104,10 @@ nlohmann::json PointJson(const ReportData& data, int point) {
   }
   if (data.series.size() != 2) return json;
   if (const auto ratio = SpeedRatio(data, point, 0, 1)) {
-    json["speed_ratio"] = {{"ratio", ratio->ratio}, {"low", ratio->low}, {"high", ratio->high}};
+    json["speed_ratio"] = {{"ratio", ratio->ratio},
+                           {"low", ratio->low},
+                           {"high", ratio->high},
+                           {"runs", ratio->runs}};
   }
   if (const auto gap = LargestLossGap(data, point, 0, 1)) {
     json["largest_loss_difference"] = {{"absolute", gap->largest},
@@ -138,7 +135,7 @@ std::string ReportTable(const ReportData& data, int columns) {
           WithSpread(speed, absl::StrFormat("%.1f", speed.mean),
                      absl::StrFormat("%.1f", speed.deviation)),
           peak.count == 0 ? "-" : Bytes(static_cast<int64_t>(peak.mean))};
-      if (pair) row.push_back(s == 0 ? RatioText(data, point) : "");
+      if (pair) row.push_back(s == 0 ? SpeedRatioText(data, point) : "");
       if (pair) row.push_back(s == 0 ? GapText(data, point) : "");
       table.Add(row);
     }

@@ -151,6 +151,21 @@ TEST(StatisticsTest, TheIntervalIsAsWideAsTheRunsDiffer) {
   ASSERT_TRUE(ratio.has_value());
   EXPECT_LT(ratio->low, 1.1);
   EXPECT_GT(ratio->high, 1.9);
+  // Who divides the speeds of the table gets the ratio beside them.
+  const ReportData data = answers.Data();
+  EXPECT_NEAR(ratio->ratio,
+              CellOf(data, 0, 0).tokens_per_second.mean / CellOf(data, 0, 1).tokens_per_second.mean,
+              1e-12);
+  EXPECT_THAT(SpeedRatioText(data, 0), testing::EndsWith(")"));
+}
+
+TEST(StatisticsTest, ARatioOfSomeRunsSaysOfHowMany) {
+  ReportData data = Grid({"8"}, 3, 4).Data();
+  for (RunData& run : data.runs) {
+    if (run.series == 1 && run.run > 0) run.outcome = liger::v1::ExperimentJob::FAILED;
+  }
+  EXPECT_EQ(SpeedRatio(data, 0, 0, 1)->runs, 1);
+  EXPECT_THAT(SpeedRatioText(data, 0), testing::EndsWith("), 1 run of both"));
 }
 
 TEST(StatisticsTest, NoRatioWithoutBothSides) {

@@ -375,6 +375,8 @@ TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
   const std::pair<const char*, const char*> cases[] = {
       {"submit --modle tiny", "error: '--modle' is not a flag of submit; did you mean '--model'?\n"
                               "see liger-cli submit --help\n"},
+      {"submit", "submit needs --model and --trainer, or a job file"},
+      {"submit --model llama3-8b", "submit needs --model and --trainer, or a job file"},
       {"submit --trianer=sft", "'--trianer' is not a flag of submit; did you mean '--trainer'?"},
       {"list --adress x:1", "'--adress' is not a flag of list; did you mean '--address'?"},
       {"get", "error: job is required\nsee liger-cli get --help\n"},

@@ -64,6 +64,25 @@ TEST(PathsTest, LinksWithinARootAreFollowed) {
   EXPECT_THAT(ErrorOf(job.Path("root/missing"), roots), HasSubstr("does not exist"));
 }
 
+TEST(PathsTest, WhatLooksLikeANameOnTheHubIsToldHowToGetIt) {
+  const TinyJob job;
+  const auto action = [&](const std::string& name, const std::string& field) -> std::string {
+    try {
+      return "accepted: " + ResolveInput("", name, {job.dir(), "/elsewhere"}, field);
+    } catch (const TrainerError& error) {
+      return error.failure().action();
+    }
+  };
+  EXPECT_THAT(action("meta-llama/Llama-3.1-8B", "model.name"),
+              HasSubstr("`hf download meta-llama/Llama-3.1-8B --local-dir " + job.dir() +
+                        "/meta-llama/Llama-3.1-8B`"));
+  EXPECT_THAT(action("tatsu-lab/alpaca", "dataset.name"),
+              HasSubstr("`hf download tatsu-lab/alpaca --repo-type dataset --local-dir "));
+  for (const char* path : {"/data/model", "./data/model", "data/llama/model", "model"}) {
+    EXPECT_THAT(action(path, "model.name"), testing::Not(HasSubstr("hf download"))) << path;
+  }
+}
+
 TEST(PathsTest, OtherSchemesAreRefusedByName) {
   EXPECT_THAT(ErrorOf("s3://bucket/model", {}), HasSubstr("'s3'"));
 }

@@ -39,11 +39,24 @@ LookUp LookBelow(const std::string& root, const fs::path& path) {
 
 bool Missing(int error) { return error == ENOENT || error == ENOTDIR; }
 
+// "organisation/name" as the Hugging Face Hub has them; a path may look so, too.
+bool LooksLikeHubId(const std::string& path) {
+  const size_t slash = path.find('/');
+  return slash != std::string::npos && slash > 0 && slash + 1 < path.size() &&
+         path.find('/', slash + 1) == std::string::npos && path[0] != '.' && path[0] != '~';
+}
+
 TrainerError NotFound(const std::string& path, const std::vector<std::string>& roots,
                       const std::string& field) {
   const std::string where = roots.empty() ? "" : " below " + absl::StrJoin(roots, ", ");
-  return ConfigError(field + ": '" + path + "' does not exist" + where,
-                     "check the path as this host sees it")
+  std::string action = "check the path as this host sees it";
+  if (LooksLikeHubId(path)) {
+    const bool data = field.starts_with("dataset");
+    const std::string folder = (roots.empty() ? "" : roots[0] + "/") + path;
+    action += "; a name on the Hugging Face Hub is not fetched: get it with `hf download " + path +
+              (data ? " --repo-type dataset" : "") + " --local-dir " + folder + "`";
+  }
+  return ConfigError(field + ": '" + path + "' does not exist" + where, action)
       .Field(field)
       .File(path);
 }
