@@ -27,8 +27,8 @@ int64_t AnonymousMemory() {
   return 0;
 }
 
-constexpr int64_t kRows = 60'000;
-constexpr int64_t kTokens = 200;  // of a row: 96 MB in all
+constexpr int64_t kRows = 40'000;
+constexpr int64_t kTokens = 200;  // of a row: 64 MB in all
 constexpr int64_t kBound = 8 << 20;
 
 std::string RowsOf(int64_t rows, int64_t tokens) {
@@ -60,7 +60,7 @@ TEST_F(TokenMemoryTest, RowsBeyondTheBoundAreMapped) {
   EXPECT_EQ(dataset.train_stats.tokens, kRows * kTokens);
   const int64_t used = AnonymousMemory() - before;
   // The bound, the last rows that were read, and what is kept of each sequence.
-  EXPECT_LT(used, kBound + (40 << 20)) << "of " << kRows * kTokens * 8;
+  EXPECT_LT(used, kBound + (32 << 20)) << "of " << kRows * kTokens * 8;
   for (const int64_t row : {int64_t{0}, kRows / 2, kRows - 1}) {
     const Batch batch = MakeBatch(dataset.train, std::vector<int64_t>{row});
     EXPECT_EQ(batch.input_ids_T.size(0), kTokens);
