@@ -111,7 +111,7 @@ TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
   Send(checked);
   ASSERT_THAT(results, SizeIs(1));
   EXPECT_THAT(results[0]->notices,
-              IsSupersetOf({HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
+              testing::IsSupersetOf({HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
                             HasSubstr("all of the first 10 rows have one label"),
                             HasSubstr("1 of 4 evaluation rows leave nothing to train on")}));
   EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("training rows leave nothing"))));

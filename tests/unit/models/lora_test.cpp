@@ -343,7 +343,8 @@ TEST(LoraLayerTest, DropoutIsSeededAndUnbiased) {
     layer.weight.normal_(), layer.bias.normal_();
     const auto lora = LoraLayer::Attach(
         layer, {.r = 4, .scale = 0.5, .dropout = 0.3, .use_dora = dora}, at::kFloat);
-    lora->Initialize(layer, at::detail::getDefaultCPUGenerator());
+    lora->Initialize(at::detail::getDefaultCPUGenerator());
+    lora->InitializeMagnitude(layer);
     layer.named_parameters()["lora_B.weight"].normal_();
     const at::Tensor x_TI = at::randn({5, 24});
 
