@@ -18,14 +18,62 @@ bool CompiledForClusters(Kernel* kernel) {
   return attributes.ptxVersion >= 90;
 }
 
-// Launches `clusters` clusters of `blocks` blocks each.
-template <typename... Parameters, typename... Arguments>
-Error LaunchClusters(const Queue& queue, void (*kernel)(Parameters...), int64_t clusters,
-                     unsigned blocks, unsigned threads, size_t shared, Arguments... arguments) {
+inline cudaLaunchAttribute ClusterOf(unsigned blocks) {
   cudaLaunchAttribute cluster;
   cluster.id = cudaLaunchAttributeClusterDimension;
   cluster.val.clusterDim.x = blocks;
   cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  return cluster;
+}
+
+// How many clusters of the kernel run at once on this device. The kernel may then use all shared
+// memory that there is: a limit for each call would be a race between threads.
+template <auto kKernel>
+Error CountActiveClusters(unsigned blocks, unsigned threads, size_t shared, int* clusters) {
+  struct Known {
+    int device = -1;
+    unsigned blocks = 0, threads = 0;
+    size_t shared = 0;
+    int clusters = 0;
+  };
+  thread_local Known known;
+  int device = 0, most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return static_cast<Error>(error);
+  if (known.device != device || known.blocks != blocks || known.threads != threads ||
+      known.shared != shared) {
+    cudaFuncAttributes attributes;
+    error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kKernel);
+    if (error == cudaSuccess) {
+      error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   most - static_cast<int>(attributes.sharedSizeBytes));
+    }
+    cudaLaunchAttribute cluster = ClusterOf(blocks);
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(blocks);
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    int count = 0;
+    if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kKernel, &config);
+    if (error == cudaSuccess && count == 0) error = cudaErrorInvalidConfiguration;
+    if (error != cudaSuccess) {
+      cudaGetLastError();
+      return static_cast<Error>(error);
+    }
+    known = {device, blocks, threads, shared, count};
+  }
+  *clusters = known.clusters;
+  return 0;
+}
+
+// Launches `clusters` clusters of `blocks` blocks each.
+template <typename... Parameters, typename... Arguments>
+Error LaunchClusters(const Queue& queue, void (*kernel)(Parameters...), int64_t clusters,
+                     unsigned blocks, unsigned threads, size_t shared, Arguments... arguments) {
+  cudaLaunchAttribute cluster = ClusterOf(blocks);
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(static_cast<unsigned>(clusters) * blocks);
   config.blockDim = dim3(threads);

@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kCpuChunkBytes = int64_t{32} << 20;
 constexpr int64_t kGpuChunkRows = 4096;
 constexpr int64_t kGpuChunkBytes = int64_t{900} << 20;
+constexpr int64_t kGpuGroupBytes = int64_t{1} << 30;
 constexpr int64_t kGpuRowMultiple = 256;
 
 }  // namespace
@@ -65,6 +66,17 @@ LinearHead::LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
   if (valid_T.has_value()) KeepRows(at::nonzero(*valid_T).view(-1));
 }
 
+LinearHead LinearHead::OfRows(const char* op, const at::Tensor& hidden_TH,
+                              const at::Tensor& weight_VH, const at::Tensor& target_T,
+                              const at::Tensor& rows_M) {
+  LinearHead head(hidden_TH, weight_VH, std::nullopt, std::nullopt);
+  head.rows_M_ = rows_M.contiguous();
+  head.hidden_MH_ = head.hidden_MH_.index_select(0, rows_M);
+  head.target_M_ = target_T.index_select(0, rows_M);
+  if (target_T.is_cpu()) CheckTargetRange(op, head.target_M_, weight_VH.size(0), kNoIgnoreIndex);
+  return head;
+}
+
 void LinearHead::KeepRows(const at::Tensor& rows) {
   if (rows.size(0) == num_tokens_) return;
   rows_M_ = rows;
@@ -72,17 +84,22 @@ void LinearHead::KeepRows(const at::Tensor& rows) {
   if (target_M_.defined()) target_M_ = target_M_.index_select(0, rows);
 }
 
-int64_t LinearHead::ChunkRows() const {
-  const int64_t M = num_valid(), V = weight_VH_.size(0);
+int64_t LinearHead::RowsIn(int64_t gpu_bytes) const {
   const bool on_cpu = hidden_MH_.is_cpu();
   const auto element = on_cpu ? sizeof(float) : hidden_MH_.element_size();
-  const int64_t row_bytes = std::max<int64_t>(1, V * static_cast<int64_t>(element));
-  const int64_t most = on_cpu
-                           ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
-                           : std::clamp(kGpuChunkBytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
+  const int64_t row_bytes =
+      std::max<int64_t>(1, weight_VH_.size(0) * static_cast<int64_t>(element));
+  return on_cpu ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
+                : std::clamp(gpu_bytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
+}
+
+int64_t LinearHead::MostGroupRows() const { return RowsIn(kGpuGroupBytes); }
+
+int64_t LinearHead::ChunkRows() const {
+  const int64_t M = num_valid(), most = RowsIn(kGpuChunkBytes);
   const int64_t chunks = std::max<int64_t>(1, (M + most - 1) / most);
   const int64_t rows = (M + chunks - 1) / chunks;
-  if (on_cpu || chunks == 1) return rows;
+  if (hidden_MH_.is_cpu() || chunks == 1) return rows;
   return (rows + kGpuRowMultiple - 1) / kGpuRowMultiple * kGpuRowMultiple;
 }
 
@@ -92,12 +109,22 @@ void LinearHead::ForEachChunk(const ChunkFn& fn) const {
   const int64_t rows = ChunkRows();
   const at::Tensor buffer = at::empty({rows, weight_VH_.size(0)}, hidden_MH_.options());
   for (int64_t begin = 0; begin < M; begin += rows) {
-    const int64_t C = std::min(rows, M - begin);
-    at::Tensor logits = buffer.narrow(0, 0, C);
-    const at::Tensor hidden = hidden_MH_.narrow(0, begin, C);
-    HeadLogits(hidden, weight_VH_, bias_V_, logits);
-    fn(begin, logits, target_M_.defined() ? target_M_.narrow(0, begin, C) : at::Tensor());
+    RunChunk(begin, buffer.narrow(0, 0, std::min(rows, M - begin)), fn);
   }
+}
+
+void LinearHead::RunChunk(int64_t begin, at::Tensor logits, const ChunkFn& fn) const {
+  const int64_t C = logits.size(0);
+  HeadLogits(hidden_MH_.narrow(0, begin, C), weight_VH_, bias_V_, logits);
+  fn(begin, logits, target_M_.defined() ? target_M_.narrow(0, begin, C) : at::Tensor());
+}
+
+void LinearHead::ForChunk(int64_t begin, int64_t rows, const ChunkFn& fn) const {
+  if (!buffer_.defined()) {
+    buffer_ = at::empty({std::min(num_valid(), MostGroupRows()), weight_VH_.size(0)},
+                        hidden_MH_.options());
+  }
+  RunChunk(begin, buffer_.narrow(0, 0, rows), fn);
 }
 
 at::Tensor LinearHead::ToAllTokens(const at::Tensor& value_M) const {
@@ -111,15 +138,30 @@ at::Tensor LinearHead::ToValidTokens(const at::Tensor& value_T) const {
   return rows_M_.defined() ? value_T.index_select(0, rows_M_) : value_T;
 }
 
+LogitsStats ReduceHeadLogits(const at::Tensor& logits, const at::Tensor& target, const HeadMap& map,
+                             bool token_stats) {
+  if (map.identity()) return ReduceLogits(logits, target, kNoIgnoreIndex, token_stats);
+  const LogitsSums sums =
+      SumLogits(logits, target, map.ToLogitsOptions(kNoIgnoreIndex, token_stats));
+  return {.logsumexp = sums.logsumexp,
+          .logp = sums.logp,
+          .entropy = sums.entropy,
+          .log_sum_sq = sums.log_sum_sq,
+          .mean_logit = sums.mean_logit,
+          .is_top1 = sums.is_top1};
+}
+
 LinearHeadGradients::LinearHeadGradients(const LinearHead& head, bool need_hidden,
                                          std::optional<at::Tensor> grad_weight_VH,
                                          std::optional<at::Tensor> grad_bias_V, double scale,
-                                         at::ScalarType hidden_dtype)
+                                         at::ScalarType hidden_dtype, bool new_weight)
     : head_(head),
       grad_weight_VH_(std::move(grad_weight_VH)),
+      overwrites_weight_(new_weight && head.hidden_MH_.is_cuda() && head.num_valid() > 0),
       grad_bias_V_(std::move(grad_bias_V)),
       factor_(head.hidden_MH_.is_cuda() ? 1 : scale),
       alpha_(head.hidden_MH_.is_cuda() ? scale : 1) {
+  if (new_weight && !overwrites_weight_ && grad_weight_VH_.has_value()) grad_weight_VH_->zero_();
   if (!need_hidden) return;
   const at::Tensor& hidden = head.hidden_MH_;
   const bool given = hidden_dtype != at::ScalarType::Undefined;
@@ -144,7 +186,7 @@ LogitsStats LinearHeadGradients::ReduceAndAdd(int64_t begin, at::Tensor& logits,
     AddChunk(begin, logits, out.logsumexp, target, factor);
     return out;
   }
-  LogitsStats out = CrossEntropyInPlace(logits, target, factor, kNoIgnoreIndex, stats);
+  LogitsStats out = CrossEntropyAndGrad(logits, target, factor, kNoIgnoreIndex, stats, logits);
   AddProducts(begin, logits);
   return out;
 }
@@ -204,7 +246,8 @@ void LinearHeadGradients::AddWideProducts(int64_t begin, const at::Tensor& dz, a
 void LinearHeadGradients::AddProducts(int64_t begin, const at::Tensor& dz) {
   const int64_t C = dz.size(0);
   if (grad_weight_VH_.has_value()) {
-    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, C), *grad_weight_VH_, alpha_);
+    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, C), *grad_weight_VH_, alpha_,
+                 std::exchange(overwrites_weight_, false));
   }
   if (grad_bias_V_.has_value()) {
     grad_bias_V_->add_(dz.sum(0, false, ComputeDtype(dz)), alpha_);

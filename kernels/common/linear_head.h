@@ -38,6 +38,11 @@ class LinearHead {
   LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
              const std::optional<at::Tensor>& bias_V, const std::optional<at::Tensor>& valid_T);
 
+  // Of the tokens at rows_M, in their order, each at most once. Throws on a CPU target among them
+  // that is out of range.
+  static LinearHead OfRows(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
+                           const at::Tensor& target_T, const at::Tensor& rows_M);
+
   int64_t num_valid() const { return hidden_MH_.size(0); }
 
   // Calls fn(begin, logits_CV, target_C) for consecutive chunks of valid tokens
@@ -46,6 +51,10 @@ class LinearHead {
   using ChunkFn =
       std::function<void(int64_t begin, at::Tensor& logits_CV, const at::Tensor& target_C)>;
   void ForEachChunk(const ChunkFn& fn) const;
+  // The same of one chunk, of at most MostGroupRows(): a little more than ForEachChunk's have,
+  // because groups of tokens seldom fill them.
+  void ForChunk(int64_t begin, int64_t rows, const ChunkFn& fn) const;
+  int64_t MostGroupRows() const;
 
   // value_M(...) of the valid tokens -> [T, ...], zero at ignored ones.
   at::Tensor ToAllTokens(const at::Tensor& value_M) const;
@@ -55,27 +64,36 @@ class LinearHead {
  protected:
   friend class LinearHeadGradients;
   int64_t ChunkRows() const;
+  int64_t RowsIn(int64_t gpu_bytes) const;
+  void RunChunk(int64_t begin, at::Tensor logits_CV, const ChunkFn& fn) const;
   void KeepRows(const at::Tensor& rows);
 
   at::Tensor weight_VH_;
   std::optional<at::Tensor> bias_V_;
   int64_t num_tokens_;
-  at::Tensor rows_M_;  // undefined when every token is valid
+  at::Tensor rows_M_;  // undefined when every token is valid, in its place
   at::Tensor hidden_MH_;
-  at::Tensor target_M_;  // or undefined
+  at::Tensor target_M_;        // or undefined
+  mutable at::Tensor buffer_;  // of ForChunk's logits
 };
+
+// ReduceLogits of what `map` makes of the logits; no row is ignored.
+LogitsStats ReduceHeadLogits(const at::Tensor& logits_CV, const at::Tensor& target_C,
+                             const HeadMap& map, bool token_stats);
 
 // Sums gradients of the head over chunks of d loss / d logits.
 class LinearHeadGradients {
  public:
-  // Any of them may be left out. grad_weight and grad_bias are added into. All are multiplied
+  // Any of them may be left out. grad_weight and grad_bias are added into; `new_weight`: what
+  // grad_weight holds does not count, as that of at::empty. All are multiplied
   // by `scale`: on a GPU in the products' accumulators, because 16-bit gradients of logits times
   // one over the tokens of a step would lose digits (float16 would lose all of them).
   // hidden_dtype: of the hidden's gradient, left out: hidden's; float32 on a GPU only.
   LinearHeadGradients(const LinearHead& head, bool need_hidden,
                       std::optional<at::Tensor> grad_weight_VH,
                       std::optional<at::Tensor> grad_bias_V, double scale = 1,
-                      at::ScalarType hidden_dtype = at::ScalarType::Undefined);
+                      at::ScalarType hidden_dtype = at::ScalarType::Undefined,
+                      bool new_weight = false);
 
   // ReduceLogits of a chunk; its gradient through the products, too, if any() is needed.
   // weight_C: of each row's loss, in the compute dtype; undefined: all 1.
@@ -114,6 +132,7 @@ class LinearHeadGradients {
   const LinearHead& head_;
   at::Tensor grad_hidden_MH_;
   std::optional<at::Tensor> grad_weight_VH_;
+  bool overwrites_weight_;  // the first product does
   std::optional<at::Tensor> grad_bias_V_;
   double factor_;  // of the logits' gradient
   double alpha_;   // of the products

@@ -141,18 +141,21 @@ LogitsStats ReduceCuda(const at::Tensor& logits, const at::Tensor& target, int64
 }
 
 // Nothing where a row is too long for one pass, or the GPU too old.
-std::optional<LogitsStats> InPlaceCuda(const at::Tensor& logits, const at::Tensor& target,
-                                       const at::Tensor& factor, int64_t ignore_index,
-                                       bool stats) {
+std::optional<LogitsStats> SinglePassCuda(const at::Tensor& logits, const at::Tensor& target,
+                                          const at::Tensor& factor, int64_t ignore_index,
+                                          bool stats, const at::Tensor& out) {
   const cuda::Scope scope(logits);
   const cuda::LogitsShape shape = ShapeOf(logits, ignore_index);
-  if (!cuda::HasSinglePass(shape, logits.const_data_ptr())) return std::nullopt;
-  LogitsStats out = EmptyStats(logits, stats);
-  cuda::CheckLaunch("cross_entropy",
-                    cuda::CrossEntropyInPlace(scope.queue(), shape, logits.mutable_data_ptr(),
-                                              Data<int64_t>(target), Data<float>(factor),
-                                              ResultsOf(out)));
-  return out;
+  if (!cuda::HasSinglePass(shape, logits.const_data_ptr(), out.stride(0), out.const_data_ptr())) {
+    return std::nullopt;
+  }
+  LogitsStats results = EmptyStats(logits, stats);
+  cuda::CheckLaunch(
+      "cross_entropy",
+      cuda::CrossEntropyAndGrad(scope.queue(), shape, logits.const_data_ptr(),
+                                Data<int64_t>(target), Data<float>(factor), ResultsOf(results),
+                                out.stride(0), out.mutable_data_ptr()));
+  return results;
 }
 
 void GradCuda(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
@@ -163,6 +166,17 @@ void GradCuda(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
       cuda::CrossEntropyGrad(scope.queue(), ShapeOf(logits, ignore_index), logits.const_data_ptr(),
                              Data<double>(logsumexp), Data<int64_t>(target), Data<float>(factor),
                              cuda::DtypeOf(out), out.stride(0), out.mutable_data_ptr()));
+}
+
+void GradUnlessOneCuda(const at::Tensor& logits, const at::Tensor& logsumexp,
+                       const at::Tensor& target, const at::Tensor& upstream, double scale,
+                       int64_t ignore_index, const at::Tensor& out) {
+  const cuda::Scope scope(logits);
+  cuda::CheckLaunch("cross_entropy",
+                    cuda::CrossEntropyGradUnlessOne(
+                        scope.queue(), ShapeOf(logits, ignore_index), logits.const_data_ptr(),
+                        Data<double>(logsumexp), Data<int64_t>(target), Data<float>(upstream),
+                        static_cast<float>(scale), out.stride(0), out.mutable_data_ptr()));
 }
 
 }  // namespace
@@ -179,17 +193,18 @@ LogitsStats ReduceLogits(const at::Tensor& logits, const at::Tensor& target, int
   return out;
 }
 
-LogitsStats CrossEntropyInPlace(const at::Tensor& logits, const at::Tensor& target,
-                                const at::Tensor& factor, int64_t ignore_index, bool stats) {
+LogitsStats CrossEntropyAndGrad(const at::Tensor& logits, const at::Tensor& target,
+                                const at::Tensor& factor, int64_t ignore_index, bool stats,
+                                const at::Tensor& out) {
   if constexpr (kHasCuda) {
     if (HasCudaKernels(logits)) {
-      auto out = InPlaceCuda(logits, target, factor, ignore_index, stats);
-      if (out.has_value()) return *std::move(out);
+      auto results = SinglePassCuda(logits, target, factor, ignore_index, stats, out);
+      if (results.has_value()) return *std::move(results);
     }
   }
-  LogitsStats out = ReduceLogits(logits, target, ignore_index, stats);
-  CrossEntropyGrad(logits, out.logsumexp, target, factor, ignore_index, logits);
-  return out;
+  LogitsStats results = ReduceLogits(logits, target, ignore_index, stats);
+  CrossEntropyGrad(logits, results.logsumexp, target, factor, ignore_index, out);
+  return results;
 }
 
 void CrossEntropyGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
@@ -209,6 +224,19 @@ void CrossEntropyGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
   } else {
     GradRows<Bf16, Bf16>(logits, logsumexp, target, factor, ignore_index, out);
   }
+}
+
+void CrossEntropyGradUnlessOne(const at::Tensor& logits, const at::Tensor& logsumexp,
+                               const at::Tensor& target, const at::Tensor& upstream, double scale,
+                               int64_t ignore_index, const at::Tensor& out) {
+  if constexpr (kHasCuda) {
+    if (HasCudaKernels(logits)) {
+      return GradUnlessOneCuda(logits, logsumexp, target, upstream, scale, ignore_index, out);
+    }
+  }
+  // No branch: on a GPU without our kernels it would make the host wait.
+  const at::Tensor factor = (upstream * scale).expand({logits.size(0)}).contiguous();
+  CrossEntropyGrad(logits, logsumexp, target, factor, ignore_index, out);
 }
 
 }  // namespace liger::kernels

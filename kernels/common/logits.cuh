@@ -2,6 +2,7 @@
 #define LIGER_KERNELS_COMMON_LOGITS_CUH_
 
 #include "kernels/common/device.cuh"
+#include "kernels/common/logits_launch.h"
 
 // Sums over a row of logits by a block of threads, which kernels over logits share.
 namespace liger::kernels::cuda {
@@ -146,6 +147,29 @@ __device__ __forceinline__ Totals ReduceBlock(Sums s) {
   }
   s.max = top;
   return SumBlock<kStats>(s);
+}
+
+template <bool kStats>
+__device__ inline void WriteIgnored(int64_t c, const LogitsResults& out) {
+  out.logsumexp[c] = out.logp[c] = 0;
+  if constexpr (kStats) {
+    out.entropy[c] = out.log_sum_sq[c] = out.mean_logit[c] = out.is_top1[c] = 0;
+  }
+}
+
+template <bool kStats>
+__device__ inline void WriteResults(const Totals& t, float at_target, int64_t c, int64_t V,
+                             const LogitsResults& out) {
+  const double log_e = log(t.e), lse = t.max + log_e;
+  out.logsumexp[c] = lse;
+  out.logp[c] = double{at_target} - lse;
+  if constexpr (kStats) {
+    // -sum p log p with log p = z - m - log e.
+    out.entropy[c] = static_cast<float>(log_e - t.weighted / t.e);
+    out.log_sum_sq[c] = static_cast<float>(log(t.squares) - 2 * log_e);
+    out.mean_logit[c] = static_cast<float>(t.z / static_cast<double>(V));
+    out.is_top1[c] = at_target >= t.max ? 1.0f : 0.0f;
+  }
 }
 
 }  // namespace liger::kernels::cuda

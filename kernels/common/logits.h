@@ -20,17 +20,24 @@ struct LogitsStats {
 LogitsStats ReduceLogits(const at::Tensor& logits_CV, const at::Tensor& target_C,
                          int64_t ignore_index, bool stats);
 
-// Both at once: the statistics, and CrossEntropyGrad in the place of the logits. On Hopper a row
-// is read once and written once.
-LogitsStats CrossEntropyInPlace(const at::Tensor& logits_CV, const at::Tensor& target_C,
-                                const at::Tensor& factor_C, int64_t ignore_index, bool stats);
-
 // out[c, v] = factor[c] * (softmax(z[c])[v] - [v == target[c]]), 0 in ignored rows.
 // factor_C is float32 (float64 for float64 logits). out_CV: the logits' dtype, where it may be
 // the logits themselves, or float32.
 void CrossEntropyGrad(const at::Tensor& logits_CV, const at::Tensor& logsumexp_C,
                       const at::Tensor& target_C, const at::Tensor& factor_C, int64_t ignore_index,
                       const at::Tensor& out_CV);
+
+// CrossEntropyGrad with `upstream` (a scalar of the factor's dtype) times `scale` as the factor of all
+// rows; where upstream is 1, out_CV stays as it is.
+void CrossEntropyGradUnlessOne(const at::Tensor& logits_CV, const at::Tensor& logsumexp_C,
+                               const at::Tensor& target_C, const at::Tensor& upstream, double scale,
+                               int64_t ignore_index, const at::Tensor& out_CV);
+
+// Both at once: the statistics, and CrossEntropyGrad of the logits' dtype into `out`, which may be
+// the logits. On Hopper a row is read once and written once.
+LogitsStats CrossEntropyAndGrad(const at::Tensor& logits_CV, const at::Tensor& target_C,
+                                const at::Tensor& factor_C, int64_t ignore_index, bool stats,
+                                const at::Tensor& out_CV);
 
 }  // namespace liger::kernels
 

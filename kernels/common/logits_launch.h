@@ -32,13 +32,21 @@ Error CrossEntropyGrad(const Queue& queue, const LogitsShape& shape, const void*
                        const double* logsumexp, const int64_t* target, const float* factor,
                        Dtype out_dtype, int64_t out_stride, void* out);
 
-// Both at once: a row is spread over the registers of a cluster of blocks, read once and
+// The same with factor = *upstream * scale in all rows and `out` of the logits' dtype; where *upstream
+// is 1, nothing is written.
+Error CrossEntropyGradUnlessOne(const Queue& queue, const LogitsShape& shape, const void* logits,
+                                const double* logsumexp, const int64_t* target,
+                                const float* upstream, float scale, int64_t out_stride, void* out);
+
+// Both at once: a row is spread over the shared memory of a cluster of blocks, read once and
 // written once. Needs compute capability 9.0, 16 byte aligned rows, and V up to 262144 (16-bit)
-// or 131072 (float32).
-bool HasSinglePass(const LogitsShape& shape, const void* logits);
-Error CrossEntropyInPlace(const Queue& queue, const LogitsShape& shape, void* logits,
+// or 131072 (float32). `out` has rows of out_stride elements of the logits' dtype and may be the
+// logits.
+bool HasSinglePass(const LogitsShape& shape, const void* logits, int64_t out_stride,
+                   const void* out);
+Error CrossEntropyAndGrad(const Queue& queue, const LogitsShape& shape, const void* logits,
                           const int64_t* target, const float* factor,
-                          const LogitsResults& results);
+                          const LogitsResults& results, int64_t out_stride, void* out);
 
 }  // namespace liger::kernels::cuda
 

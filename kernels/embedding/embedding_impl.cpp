@@ -108,12 +108,23 @@ at::Tensor BackwardCuda(const at::Tensor& dy_in, const at::Tensor& ids_in, const
   const int64_t T = ids.numel(), V = weight.size(0), H = weight.size(1);
   TORCH_CHECK(V < std::numeric_limits<int32_t>::max(), kOp, ": weight has shape ", weight.sizes(),
               ", expected fewer than 2^31 - 1 rows");
-  const at::Tensor keys = at::empty({T}, ids.options().dtype(at::kInt));
+  const auto int32 = ids.options().dtype(at::kInt);
+  at::Tensor dweight = at::empty(weight.sizes(), weight.options());
+  if (T <= cuda::kMostScannedIds) {
+    const at::Tensor keys = at::empty({cuda::EmbeddingScanKeys(T)}, int32);
+    const at::Tensor occurrences = at::empty({2, V}, int32);
+    cuda::CheckLaunch(
+        kOp, cuda::EmbeddingScanBackward(
+                 scope.queue(), cuda::DtypeOf(weight), T, V, H, padding_idx, Data<int64_t>(ids),
+                 dy.const_data_ptr(), MutableData<int32_t>(keys), MutableData<int32_t>(occurrences),
+                 dweight.mutable_data_ptr()));
+    return dweight;
+  }
+  const at::Tensor keys = at::empty({T}, int32);
   cuda::CheckLaunch(kOp, cuda::EmbeddingKeys(scope.queue(), T, V, padding_idx, Data<int64_t>(ids),
                                              MutableData<int32_t>(keys)));
   const auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
   const at::Tensor starts = at::empty({V + 1}, ids.options());
-  at::Tensor dweight = at::empty(weight.sizes(), weight.options());
   cuda::CheckLaunch(
       kOp, cuda::EmbeddingBackward(scope.queue(), cuda::DtypeOf(weight), T, V, H,
                                    dy.const_data_ptr(), Data<int32_t>(sorted), Data<int64_t>(order),

@@ -9,6 +9,18 @@ namespace liger::kernels::cuda {
 Error EmbeddingForward(const Queue& queue, Dtype dtype, int64_t T, int64_t V, int64_t H,
                        const int64_t* ids, const void* weight, void* y);
 
+// Up to so many ids their repetitions are looked for, more are sorted: a row of the table whose id
+// occurs more than once costs a look at all of them.
+inline constexpr int64_t kMostScannedIds = 32768;
+
+// dweight [V, H]: row v is the sum of dy [T, H] over the positions of id v, in ascending order; ids
+// outside [0, V) and `padding` (-1: none) are left out. keys [EmbeddingScanKeys(T)] and occurrences
+// [2 V] are scratch. REQUIRES: V < 2^31, T <= kMostScannedIds.
+int64_t EmbeddingScanKeys(int64_t T);
+Error EmbeddingScanBackward(const Queue& queue, Dtype dtype, int64_t T, int64_t V, int64_t H,
+                            int64_t padding, const int64_t* ids, const void* dy, int32_t* keys,
+                            int32_t* occurrences, void* dweight);
+
 // keys[t] = ids[t], or V where the id is outside [0, V) or is `padding` (-1: none). Half as wide
 // as the ids, so that their sort is twice as fast. REQUIRES: V < 2^31.
 Error EmbeddingKeys(const Queue& queue, int64_t T, int64_t V, int64_t padding, const int64_t* ids,

@@ -59,15 +59,16 @@ ChunkLoss MappedChunk(LinearHeadGradients& gradients, int64_t begin, at::Tensor&
   return {WeightedSum(loss, weight), sums.entropy, sums.is_top1};
 }
 
-// Head gradients are added into grad_weight and grad_bias where given.
+// Head gradients are added into grad_weight and grad_bias where given; new_weight: as of
+// LinearHeadGradients.
 AccumulateResult Run(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& target,
                      const OptionalTensor& bias, const OptionalTensor& grad_weight,
                      const OptionalTensor& grad_bias, const LossOptions& loss, bool need_hidden,
-                     at::ScalarType hidden_dtype) {
+                     at::ScalarType hidden_dtype, bool new_weight) {
   RecordPath(Op::kFusedLinearCrossEntropy, PathOf(hidden));
   const LinearHead head(kOp, hidden, weight, target, bias, loss.ignore_index, loss.valid_rows_M);
   LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias, loss.scale,
-                                hidden_dtype);
+                                hidden_dtype, new_weight);
   const auto options = Compute(hidden);
   const int64_t M = head.num_valid(), stats_rows = loss.token_stats ? M : 0;
   at::Tensor sum = at::zeros({}, options.dtype(at::kDouble));
@@ -121,11 +122,11 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
                       bool need_weight, bool need_bias) {
   Check(hidden, weight, target, bias, options);
   OptionalTensor grad_weight, grad_bias;
-  if (need_weight) grad_weight = at::zeros(weight.sizes(), Compute(hidden));
+  if (need_weight) grad_weight = at::empty(weight.sizes(), Compute(hidden));
   if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
   auto [loss, entropy, is_top1, grad_hidden] =
       Run(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden,
-          KeptGradientDtype(hidden));
+          KeptGradientDtype(hidden), /*new_weight=*/true);
   return {loss,
           entropy,
           is_top1,
@@ -141,7 +142,7 @@ AccumulateResult Accumulate(const at::Tensor& hidden, const at::Tensor& weight,
   Check(hidden, weight, target, bias, options);
   CheckBuffers(hidden, weight, grad_weight, grad_bias);
   return Run(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden,
-             hidden.scalar_type());
+             hidden.scalar_type(), /*new_weight=*/false);
 }
 
 AccumulateResult AccumulateMeta(const at::Tensor& hidden, const at::Tensor& weight,

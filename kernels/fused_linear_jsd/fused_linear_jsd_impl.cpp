@@ -69,7 +69,7 @@ void CheckBuffers(const Heads& heads, const OptionalTensor& grad_weight,
 // The student's head's gradients are added into grad_weight and grad_bias where given.
 AccumulateResult Run(const Heads& heads, const LossOptions& options,
                      const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                     bool need_hidden, at::ScalarType hidden_dtype) {
+                     bool need_hidden, at::ScalarType hidden_dtype, bool new_weight) {
   const at::Tensor& hidden = heads.student_hidden_TH;
   RecordPath(Op::kFusedLinearJsd, PathOf(hidden));
   const OptionalTensor valid = heads.label_T.has_value()
@@ -80,7 +80,8 @@ AccumulateResult Run(const Heads& heads, const LossOptions& options,
   const at::Tensor teacher_weight = heads.teacher_weight_VK.contiguous();
   const int64_t M = head.num_valid();
   const double scale = 1.0 / static_cast<double>(std::max<int64_t>(1, M));
-  LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias, scale, hidden_dtype);
+  LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias, scale, hidden_dtype,
+                                new_weight);
   const at::Tensor row_loss = at::empty({M}, hidden.options().dtype(at::kDouble));
   at::Tensor buffer;
   head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor&) {
@@ -103,10 +104,11 @@ ForwardResult Forward(const Heads& heads, const LossOptions& options, bool need_
   Check(heads, options);
   const at::Tensor& hidden = heads.student_hidden_TH;
   OptionalTensor grad_weight, grad_bias;
-  if (need_weight) grad_weight = at::zeros(heads.student_weight_VH.sizes(), Compute(hidden));
+  if (need_weight) grad_weight = at::empty(heads.student_weight_VH.sizes(), Compute(hidden));
   if (need_bias) grad_bias = at::zeros(heads.student_bias_V->sizes(), Compute(hidden));
   const auto [loss, grad_hidden] =
-      Run(heads, options, grad_weight, grad_bias, need_hidden, KeptGradientDtype(hidden));
+      Run(heads, options, grad_weight, grad_bias, need_hidden, KeptGradientDtype(hidden),
+          /*new_weight=*/true);
   return {loss, grad_hidden, grad_weight.value_or(None(hidden)), grad_bias.value_or(None(hidden))};
 }
 
@@ -116,7 +118,7 @@ AccumulateResult Accumulate(const Heads& heads, const LossOptions& options,
   Check(heads, options);
   CheckBuffers(heads, grad_weight, grad_bias);
   return Run(heads, options, grad_weight, grad_bias, need_hidden,
-             heads.student_hidden_TH.scalar_type());
+             heads.student_hidden_TH.scalar_type(), /*new_weight=*/false);
 }
 
 ForwardResult ForwardMeta(const Heads& heads, const LossOptions& options, bool need_hidden,

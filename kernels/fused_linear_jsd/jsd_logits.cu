@@ -215,18 +215,19 @@ __device__ __forceinline__ void JsdRow(const Packs& packs, const JsdParams& para
   });
 }
 
-// One cluster a row; each block keeps its span of both rows in registers.
-template <typename T, int PACKS>
+// One cluster a row of float32; each block keeps its span of both rows in registers. 16-bit rows
+// have jsd_logits_half.cu.
+template <int PACKS>
 __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
-    SinglePassKernel(T* student, const T* teacher, int64_t span, JsdParams params) {
+    SinglePassKernel(float* student, const float* teacher, int64_t span, JsdParams params) {
 #if __CUDA_ARCH__ >= 900
   const auto cluster = cooperative_groups::this_cluster();
   const unsigned blocks = cluster.num_blocks(), rank = cluster.block_rank();
   const int64_t row = blockIdx.x / blocks, first = row * params.V;
   const int64_t begin = rank * span;
   const int64_t end = begin + span < params.V ? begin + span : params.V;
-  const HeldPacks<T, PACKS> packs(student + first, teacher + first, begin, end);
-  JsdRow<T, true>(packs, params, row, rank, student + first);
+  const HeldPacks<float, PACKS> packs(student + first, teacher + first, begin, end);
+  JsdRow<float, true>(packs, params, row, rank, student + first);
   // Nobody leaves, or its shared memory with it, before all have read.
   cluster.sync();
 #else
@@ -247,6 +248,7 @@ __global__ void __launch_bounds__(kThreads)
 
 Error JsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss) {
   if (logits.C == 0) return 0;
+  if (HasHalfJsd(logits)) return HalfJsdOfLogits(queue, logits, row_loss);
   const JsdParams params{.V = logits.V,
                          .beta = logits.beta,
                          .inv_temperature = static_cast<float>(1 / logits.temperature),
@@ -266,22 +268,22 @@ Error JsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss)
     if (!IsAligned(student) || !IsAligned(teacher) || logits.V % kVec != 0) {
       return stream(std::integral_constant<int, 1>{});
     }
-    const auto hold = [&](auto packs) {
-      const int64_t wide = logits.V / kVec, held = int64_t{kThreads} * packs();
-      const int64_t blocks = (wide + held - 1) / held;
-      const int64_t span = (wide + blocks - 1) / blocks * kVec;
-      error = LaunchClusters(queue, SinglePassKernel<T, packs()>, logits.C,
-                             static_cast<unsigned>(blocks), kThreads, 0, student, teacher, span,
-                             params);
-    };
-    const int64_t row_bytes = logits.V * static_cast<int64_t>(sizeof(T));
-    if (row_bytes > 2 * kHeldBytes * kMaxCluster || !CompiledForClusters(SinglePassKernel<T, 4>)) {
-      stream(std::integral_constant<int, kVec>{});
-    } else if (row_bytes > kHeldBytes * kMaxCluster) {
-      hold(std::integral_constant<int, 8>{});
-    } else {
-      hold(std::integral_constant<int, 4>{});
+    if constexpr (std::is_same_v<T, float>) {
+      const auto hold = [&](auto packs) {
+        const int64_t wide = logits.V / kVec, held = int64_t{kThreads} * packs();
+        const int64_t blocks = (wide + held - 1) / held;
+        const int64_t span = (wide + blocks - 1) / blocks * kVec;
+        error = LaunchClusters(queue, SinglePassKernel<packs()>, logits.C,
+                               static_cast<unsigned>(blocks), kThreads, 0, student, teacher, span,
+                               params);
+      };
+      const int64_t row_bytes = logits.V * static_cast<int64_t>(sizeof(T));
+      if (row_bytes <= 2 * kHeldBytes * kMaxCluster && CompiledForClusters(SinglePassKernel<4>)) {
+        return row_bytes > kHeldBytes * kMaxCluster ? hold(std::integral_constant<int, 8>{})
+                                                    : hold(std::integral_constant<int, 4>{});
+      }
     }
+    stream(std::integral_constant<int, kVec>{});
   });
   return error;
 }

@@ -33,34 +33,22 @@ void CheckBackward(const at::Tensor& grad_logp, const at::Tensor& hidden, const 
   CheckSameDevice(lse_arg, hidden_arg);
 }
 
-// Of z as the head's options map it.
-LogitsStats Reduce(const at::Tensor& logits, const at::Tensor& target, const HeadMap& map,
-                   bool token_stats) {
-  if (map.identity()) return ReduceLogits(logits, target, kNoIgnoreIndex, token_stats);
-  const LogitsSums sums =
-      SumLogits(logits, target, map.ToLogitsOptions(kNoIgnoreIndex, token_stats));
-  return {.logsumexp = sums.logsumexp,
-          .logp = sums.logp,
-          .entropy = sums.entropy,
-          .log_sum_sq = sums.log_sum_sq,
-          .mean_logit = sums.mean_logit,
-          .is_top1 = sums.is_top1};
-}
-
 void CheckOptions(const at::Tensor& hidden, const HeadOptions& options) {
   CheckHeadMap(kOp, options.map);
   CheckValidRows(kOp, options.valid_rows_M, hidden);
 }
 
-// Head gradients are added into grad_weight and grad_bias where given.
+// Head gradients are added into grad_weight and grad_bias where given; new_weight: as of
+// LinearHeadGradients.
 at::Tensor RunBackward(const at::Tensor& grad_logp, const at::Tensor& hidden,
                        const at::Tensor& weight, const at::Tensor& target,
                        const OptionalTensor& bias, const at::Tensor& logsumexp,
                        const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                       const HeadOptions& options, bool need_hidden) {
+                       const HeadOptions& options, bool need_hidden, bool new_weight) {
   const LinearHead head(kOp, hidden, weight, target, bias, options.ignore_index,
                         options.valid_rows_M);
-  LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias);
+  LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias, /*scale=*/1,
+                                at::ScalarType::Undefined, new_weight);
   // d logp / d z = e_y - p, the negative of cross entropy's.
   const at::Tensor factor = head.ToValidTokens(grad_logp).neg();
   const at::Tensor lse = head.ToValidTokens(logsumexp).contiguous();
@@ -93,7 +81,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   const at::Tensor mean_logit = at::empty({S}, options), is_top1 = at::empty({S}, options);
   head.ForEachChunk([&](int64_t begin, at::Tensor& logits, const at::Tensor& y) {
     const int64_t C = logits.size(0);
-    const LogitsStats stats = Reduce(logits, y, head_options.map, token_stats);
+    const LogitsStats stats = ReduceHeadLogits(logits, y, head_options.map, token_stats);
     const auto store = [&](const at::Tensor& all, const at::Tensor& chunk) {
       all.narrow(0, begin, C).copy_(chunk);
     };
@@ -128,10 +116,11 @@ BackwardResult Backward(const at::Tensor& grad_logp, const at::Tensor& hidden,
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
   CheckOptions(hidden, options);
   OptionalTensor grad_weight, grad_bias;
-  if (need_weight) grad_weight = at::zeros(weight.sizes(), Compute(hidden));
+  if (need_weight) grad_weight = at::empty(weight.sizes(), Compute(hidden));
   if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
   const at::Tensor grad_hidden = RunBackward(grad_logp, hidden, weight, target, bias, logsumexp,
-                                             grad_weight, grad_bias, options, need_hidden);
+                                             grad_weight, grad_bias, options, need_hidden,
+                                             /*new_weight=*/true);
   return {grad_hidden,
           grad_weight.has_value() ? grad_weight->to(weight.scalar_type()) : None(hidden),
           grad_bias.has_value() ? grad_bias->to(weight.scalar_type()) : None(hidden)};
@@ -147,7 +136,7 @@ at::Tensor BackwardAccumulate(const at::Tensor& grad_logp, const at::Tensor& hid
   CheckHeadBuffer(kOp, "grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
   CheckHeadBuffer(kOp, "grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
   return RunBackward(grad_logp, hidden, weight, target, bias, logsumexp, grad_weight, grad_bias,
-                     options, need_hidden);
+                     options, need_hidden, /*new_weight=*/false);
 }
 
 ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,

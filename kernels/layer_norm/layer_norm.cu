@@ -2,88 +2,65 @@
 
 #include "kernels/common/column_sum.cuh"
 #include "kernels/common/pair_sum.cuh"
+#include "kernels/common/row_held.cuh"
 #include "kernels/common/row_pipeline.cuh"
 #include "kernels/layer_norm/layer_norm_launch.h"
 
 namespace liger::kernels::cuda {
 namespace {
 
-// Zeros when there is no bias.
-template <int VEC, typename W>
-__device__ __forceinline__ Pack<W, VEC> LoadBias(const W* bias, int h) {
-  if (bias != nullptr) return Load<VEC>(bias + h);
-  Pack<W, VEC> zero;
-#pragma unroll
-  for (int j = 0; j < VEC; ++j) zero.v[j] = FromFloat<W>(0.0f);
-  return zero;
-}
-
-template <typename T, typename W, int NV>
-__global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads)
+template <typename T, typename W, typename Hold>
+__global__ void __launch_bounds__(Hold::kMostThreads, Hold::kIsWarp ? 8 : 2)
     ForwardKernel(const T* __restrict__ x, const W* __restrict__ weight, const W* __restrict__ bias,
                   int64_t rows, int H, float eps, T* __restrict__ y, float* __restrict__ mean_out,
                   float* __restrict__ rstd_out) {
-  constexpr int VEC = kWide<T>;
-  extern __shared__ uint4 shared[];
-  // A stage each, and two sums a row: a block may be a row ahead of its slowest warp.
-  __shared__ float scratch[kStages][2][32];
-  Stages<T, NV> in(shared, H);
-  Pack<W, VEC> w[NV], b[NV];
+  constexpr int VEC = kWide<T>, NV = Hold::kPacks;
+  __shared__ float scratch[2][32];
+  const int64_t row = Hold::Row();
+  if (row >= rows) return;
+  const int packs = H / VEC;
+  const int64_t first = row * H;
+  Pack<T, VEC> held[NV];
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
-    if (in.Column(i) >= H) break;
-    w[i] = Load<VEC>(weight + in.Column(i));
-    b[i] = LoadBias<VEC>(bias, in.Column(i));
+    if (Hold::Column(i) >= packs) break;
+    held[i] = LoadOnce<VEC>(x + first + Hold::Column(i) * VEC);
   }
-  const int64_t step = gridDim.x;
-  const auto fetch = [&](int64_t row, int stage) {
-    if (row < rows) in.Fetch(x + row * H, stage);
-    __pipeline_commit();
-  };
+  float sum = 0;
 #pragma unroll
-  for (int s = 0; s < kStages - 1; ++s) fetch(blockIdx.x + s * step, s);
-  int stage = 0, ahead = kStages - 1;
-  for (int64_t row = blockIdx.x; row < rows; row += step) {
-    fetch(row + (kStages - 1) * step, ahead);
-    __pipeline_wait_prior(kStages - 1);
-    Pack<T, VEC> held[NV];
-    float sum = 0;
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
+    float v[VEC];
+    Unpack(held[i], v);
 #pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
-      held[i] = in.At(i, stage);
+    for (int j = 0; j < VEC; ++j) sum += v[j];
+  }
+  const float mean = Hold::Sum(sum, scratch[0]) / static_cast<float>(H);
+  float squares = 0;
 #pragma unroll
-      for (int j = 0; j < VEC; ++j) sum += ToFloat(held[i].v[j]);
-    }
-    const float mean = BlockSum(sum, scratch[stage][0]) / static_cast<float>(H);
-    float squares = 0;
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
+    float v[VEC];
+    Unpack(held[i], v);
 #pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
+    for (int j = 0; j < VEC; ++j) squares += (v[j] - mean) * (v[j] - mean);
+  }
+  squares = Hold::Sum(squares, scratch[1]);
+  const float r = 1.0f / sqrtf(squares / static_cast<float>(H) + eps);
+  if (Hold::Rank() == 0) {
+    mean_out[row] = mean;
+    rstd_out[row] = r;
+  }
 #pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        const float centred = ToFloat(held[i].v[j]) - mean;
-        squares += centred * centred;
-      }
-    }
-    squares = BlockSum(squares, scratch[stage][1]);
-    const float r = 1.0f / sqrtf(squares / static_cast<float>(H) + eps);
-    if (threadIdx.x == 0) {
-      mean_out[row] = mean;
-      rstd_out[row] = r;
-    }
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
+    float v[VEC], w[VEC], b[VEC] = {};
+    Unpack(held[i], v);
+    Unpack(Load<VEC>(weight + Hold::Column(i) * VEC), w);
+    if (bias != nullptr) Unpack(Load<VEC>(bias + Hold::Column(i) * VEC), b);
 #pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
-      float out[VEC];
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        out[j] = (ToFloat(held[i].v[j]) - mean) * r * ToFloat(w[i].v[j]) + ToFloat(b[i].v[j]);
-      }
-      Store<VEC>(y + row * H + in.Column(i), Packed<T>(out));
-    }
-    stage = stage + 1 == kStages ? 0 : stage + 1;
-    ahead = ahead + 1 == kStages ? 0 : ahead + 1;
+    for (int j = 0; j < VEC; ++j) v[j] = (v[j] - mean) * r * w[j] + b[j];
+    Store<VEC>(y + first + Hold::Column(i) * VEC, Packed<T>(v));
   }
 }
 
@@ -257,28 +234,20 @@ Error LayerNormForward(const Queue& queue, const RowsShape& shape, const void* x
   if (shape.rows == 0 || shape.H == 0) return 0;
   // A null pointer is aligned.
   const bool aligned = IsAligned(x) && IsAligned(weight) && IsAligned(bias) && IsAligned(y);
-  const RowPlan plan = PlanRow(shape, aligned);
   DispatchTypes(shape, [&](auto t, auto w) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
-    const auto run = [&](auto kernel, int per_sm, int threads, size_t shared, auto H) {
-      const int64_t blocks = std::min(shape.rows, int64_t{per_sm} * queue.num_sms);
-      kernel<<<static_cast<unsigned>(blocks), threads, shared, StreamOf(queue)>>>(
+    const auto run = [&](auto kernel, int threads, int64_t blocks, auto H) {
+      kernel<<<static_cast<unsigned>(blocks), threads, 0, StreamOf(queue)>>>(
           static_cast<const T*>(x), static_cast<const W*>(weight), static_cast<const W*>(bias),
           shape.rows, H, static_cast<float>(eps), static_cast<T*>(y), mean, rstd);
     };
-    bool done = false;
-    if (plan.fits()) {
-      DispatchPacks(plan, [&](auto packs) {
-        constexpr auto kKernel = &ForwardKernel<T, W, packs()>;
-        const size_t shared = StageBytes(shape, 1);
-        const int per_sm = BlocksPerSm<kKernel>(plan.threads, shared);
-        if (per_sm == 0) return;
-        run(kKernel, per_sm, plan.threads, shared, static_cast<int>(shape.H));
-        done = true;
-      });
-    }
-    if (!done) run(LongRowForwardKernel<T, W>, 4, kMaxThreads, 0, shape.H);
+    const bool held = DispatchRowHold(shape, aligned, [&](auto hold, int threads, int64_t blocks) {
+      run(ForwardKernel<T, W, decltype(hold)>, threads, blocks, static_cast<int>(shape.H));
+    });
+    if (held) return;
+    run(LongRowForwardKernel<T, W>, kMaxThreads, std::min(shape.rows, int64_t{4} * queue.num_sms),
+        shape.H);
   });
   return LaunchError();
 }

@@ -82,17 +82,19 @@ at::Tensor GtX(const at::Tensor& g, const at::Tensor& x) {
   return UseOneDnn(g, x, GemmKind::kWeightGrad) ? OneDnnXWt(g.t(), x.t()) : at::mm(g.t(), x);
 }
 
-void AddGtX(const at::Tensor& g, const at::Tensor& x, at::Tensor& acc, double alpha) {
+void AddGtX(const at::Tensor& g, const at::Tensor& x, at::Tensor& acc, double alpha,
+            bool overwrite) {
   if (g.is_cuda() && g.scalar_type() == x.scalar_type()) {
+    const int beta = overwrite ? 0 : 1;
     if (acc.scalar_type() == g.scalar_type()) {
-      at::addmm_out(acc, acc, g.t(), x, /*beta=*/1, alpha);
+      at::addmm_out(acc, acc, g.t(), x, beta, alpha);
     } else {
       // 16-bit factors, float32 sum: the product's own accumulator is added to.
-      at::addmm_out(acc, acc, g.t(), x, acc.scalar_type(), /*beta=*/1, alpha);
+      at::addmm_out(acc, acc, g.t(), x, acc.scalar_type(), beta, alpha);
     }
     return;
   }
-  TORCH_INTERNAL_ASSERT(alpha == 1);
+  TORCH_INTERNAL_ASSERT(alpha == 1 && !overwrite);
   if (Split(g.t(), x, acc, GemmKind::kWeightGrad, /*accumulate=*/true)) return;
   if (UseOneDnn(g, x, GemmKind::kWeightGrad)) {
     acc.add_(OneDnnXWt(g.t(), x.t()));

@@ -1,81 +1,68 @@
 #include <algorithm>
 
 #include "kernels/common/column_sum.cuh"
+#include "kernels/common/row_held.cuh"
 #include "kernels/common/row_pipeline.cuh"
 #include "kernels/rms_norm/rms_norm_launch.h"
 
 namespace liger::kernels::cuda {
 namespace {
 
-template <typename T, int N>
-__device__ __forceinline__ Pack<T, N> Sum(const Pack<T, N>& a, const Pack<T, N>& b) {
-  Pack<T, N> out;
-#pragma unroll
-  for (int j = 0; j < N; ++j) out.v[j] = FromFloat<T>(ToFloat(a.v[j]) + ToFloat(b.v[j]));
-  return out;
-}
-
 // ADD: what is normalised is x + residual rounded to T, which goes to `added`.
-template <bool ADD, typename T, typename W, int NV>
-__global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads)
+template <bool ADD, typename T, typename W, typename Hold>
+__global__ void __launch_bounds__(Hold::kMostThreads, ADD && Hold::kPacks == kWarpPacks ? 4
+                                                      : Hold::kIsWarp               ? 8
+                                                                                    : 2)
     ForwardKernel(const T* __restrict__ x, const T* __restrict__ residual,
                   const W* __restrict__ weight, int64_t rows, int H, float eps, float offset,
                   bool round_xhat, T* __restrict__ y, T* __restrict__ added,
                   float* __restrict__ rstd) {
-  constexpr int VEC = kWide<T>;
-  extern __shared__ uint4 shared[];
-  // A stage each: a block may be a row ahead of its slowest warp.
-  __shared__ float scratch[kStages][32];
-  Stages<T, NV> in(shared, H), in_residual(shared + kStages * (H / VEC), H);
-  Pack<W, VEC> w[NV];
+  constexpr int VEC = kWide<T>, NV = Hold::kPacks;
+  __shared__ float scratch[32];
+  const int64_t row = Hold::Row();
+  if (row >= rows) return;
+  const int packs = H / VEC;
+  const int64_t first = row * H;
+  Pack<T, VEC> held[NV], other[ADD ? NV : 1];
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
-    if (in.Column(i) < H) w[i] = Load<VEC>(weight + in.Column(i));
+    if (Hold::Column(i) >= packs) break;
+    held[i] = LoadOnce<VEC>(x + first + Hold::Column(i) * VEC);
+    if constexpr (ADD) other[i] = LoadOnce<VEC>(residual + first + Hold::Column(i) * VEC);
   }
-  const int64_t step = gridDim.x;
-  const auto fetch = [&](int64_t row, int stage) {
-    if (row < rows) {
-      in.Fetch(x + row * H, stage);
-      if constexpr (ADD) in_residual.Fetch(residual + row * H, stage);
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
+    float v[VEC];
+    Unpack(held[i], v);
+    if constexpr (ADD) {
+      float r[VEC];
+      Unpack(other[i], r);
+#pragma unroll
+      for (int j = 0; j < VEC; ++j) v[j] += r[j];
+      held[i] = Packed<T>(v);
+      Store<VEC>(added + first + Hold::Column(i) * VEC, held[i]);
+      Unpack(held[i], v);
     }
-    __pipeline_commit();
-  };
 #pragma unroll
-  for (int s = 0; s < kStages - 1; ++s) fetch(blockIdx.x + s * step, s);
-  int stage = 0, ahead = kStages - 1;
-  for (int64_t row = blockIdx.x; row < rows; row += step) {
-    fetch(row + (kStages - 1) * step, ahead);
-    __pipeline_wait_prior(kStages - 1);
-    Pack<T, VEC> held[NV];
-    float sum = 0;
+    for (int j = 0; j < VEC; ++j) sum += v[j] * v[j];
+  }
+  sum = Hold::Sum(sum, scratch);
+  const float r = 1.0f / sqrtf(sum / static_cast<float>(H) + eps);
+  if (Hold::Rank() == 0) rstd[row] = r;
 #pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
-      held[i] = in.At(i, stage);
-      if constexpr (ADD) {
-        held[i] = Sum(held[i], in_residual.At(i, stage));
-        Store<VEC>(added + row * H + in.Column(i), held[i]);
-      }
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
+    float v[VEC], w[VEC];
+    Unpack(held[i], v);
+    Unpack(Load<VEC>(weight + Hold::Column(i) * VEC), w);
 #pragma unroll
-      for (int j = 0; j < VEC; ++j) sum += ToFloat(held[i].v[j]) * ToFloat(held[i].v[j]);
+    for (int j = 0; j < VEC; ++j) {
+      const float xhat = v[j] * r;
+      v[j] = (round_xhat ? RoundTo<T>(xhat) : xhat) * (w[j] + offset);
     }
-    sum = BlockSum(sum, scratch[stage]);
-    const float r = 1.0f / sqrtf(sum / static_cast<float>(H) + eps);
-    if (threadIdx.x == 0) rstd[row] = r;
-#pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
-      Pack<T, VEC> out;
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        float xhat = ToFloat(held[i].v[j]) * r;
-        if (round_xhat) xhat = RoundTo<T>(xhat);
-        out.v[j] = FromFloat<T>(xhat * (ToFloat(w[i].v[j]) + offset));
-      }
-      Store<VEC>(y + row * H + in.Column(i), out);
-    }
-    stage = stage + 1 == kStages ? 0 : stage + 1;
-    ahead = ahead + 1 == kStages ? 0 : ahead + 1;
+    Store<VEC>(y + first + Hold::Column(i) * VEC, Packed<T>(v));
   }
 }
 
@@ -253,31 +240,25 @@ Error RmsNormForward(const Queue& queue, const RmsNormShape& shape, const void* 
   const RowsShape rows = Rows(shape);
   const bool add = residual != nullptr;
   // A null pointer is aligned.
-  const RowPlan plan = PlanRow(rows, IsAligned(x) && IsAligned(residual) && IsAligned(weight) &&
-                                         IsAligned(y) && IsAligned(added));
+  const bool aligned = IsAligned(x) && IsAligned(residual) && IsAligned(weight) && IsAligned(y) &&
+                       IsAligned(added);
   DispatchTypes(rows, [&](auto t, auto w) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
-    const auto run = [&](auto kernel, int per_sm, int threads, size_t shared, auto H) {
-      const int64_t blocks = std::min(shape.rows, int64_t{per_sm} * queue.num_sms);
-      kernel<<<static_cast<unsigned>(blocks), threads, shared, StreamOf(queue)>>>(
+    const auto run = [&](auto kernel, int threads, int64_t blocks, auto H) {
+      kernel<<<static_cast<unsigned>(blocks), threads, 0, StreamOf(queue)>>>(
           static_cast<const T*>(x), static_cast<const T*>(residual), static_cast<const W*>(weight),
           shape.rows, H, static_cast<float>(eps), shape.offset, shape.round_xhat,
           static_cast<T*>(y), static_cast<T*>(added), rstd);
     };
     DispatchAdd(add, [&](auto is_add) {
-      bool done = false;
-      if (plan.fits()) {
-        DispatchPacks(plan, [&](auto packs) {
-          constexpr auto kKernel = &ForwardKernel<is_add(), T, W, packs()>;
-          const size_t shared = StageBytes(rows, is_add() ? 2 : 1);
-          const int per_sm = BlocksPerSm<kKernel>(plan.threads, shared);
-          if (per_sm == 0) return;
-          run(kKernel, per_sm, plan.threads, shared, static_cast<int>(shape.H));
-          done = true;
-        });
-      }
-      if (!done) run(LongRowForwardKernel<is_add(), T, W>, 4, kMaxThreads, 0, shape.H);
+      const bool held = DispatchRowHold(rows, aligned, [&](auto hold, int threads, int64_t blocks) {
+        run(ForwardKernel<is_add(), T, W, decltype(hold)>, threads, blocks,
+            static_cast<int>(shape.H));
+      });
+      if (held) return;
+      run(LongRowForwardKernel<is_add(), T, W>, kMaxThreads,
+          std::min(shape.rows, int64_t{4} * queue.num_sms), shape.H);
     });
   });
   return LaunchError();

@@ -30,6 +30,7 @@
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_jsd/fused_linear_jsd.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
+#include "kernels/fused_linear_loss/fused_linear_loss.h"
 #include "kernels/geglu/geglu.h"
 #include "kernels/group_norm/group_norm.h"
 #include "kernels/layer_norm/layer_norm.h"
@@ -419,6 +420,77 @@ void Heads(Bench& bench, int64_t T) {
       });
 }
 
+// The heads of preference objectives over 16 answers of 1024 tokens, chosen and rejected ones of 8
+// pairs (KTO: 16 rows), by the composite; DPO and KTO with a reference's log-probabilities.
+void PreferenceHeads(Bench& bench) {
+  const int64_t S = 16, L = 1024, T = S * L, V = 128256, H = 4096, C = 2048;
+  const double beta = 0.1;
+  const std::string shape = "_head composite 16x1024x4096x128256";
+  if (!bench.Wants("dpo" + shape) && !bench.Wants("orpo" + shape) && !bench.Wants("kto" + shape)) {
+    return;
+  }
+  const at::Tensor hidden = Leaf(Randn({T, H})), weight = Leaf(Randn({V, H}) * 0.02);
+  const at::Tensor ref_hidden = Randn({T, H}), ref_weight = Randn({V, H}) * 0.02;
+  const at::Tensor target = Targets(T, V);
+  at::Tensor acc = at::zeros({V, H}, at::TensorOptions(kGpu).dtype(at::kFloat));
+  at::Tensor logits = at::empty({C, V}, hidden.options().requires_grad(false));
+  at::Tensor dx = at::empty({C, H}, logits.options()), dw = at::empty({V, H}, logits.options());
+  const auto products = [&](bool reference) {
+    const torch::NoGradGuard no_grad;
+    for (int64_t t = 0; t < T; t += C) {
+      const at::Tensor x = hidden.narrow(0, t, C);
+      at::mm_out(logits, x, weight.t());
+      if (reference) at::mm_out(logits, ref_hidden.narrow(0, t, C), ref_weight.t());
+      at::mm_out(dx, logits, weight);
+      at::mm_out(dw, logits.t(), x);
+    }
+  };
+  const auto reference = [&] {
+    const torch::NoGradGuard no_grad;
+    return FusedLinearLogprob(ref_hidden, ref_weight, target).logp_T.view({S, L}).sum(1);
+  };
+  // Sequences of pair p: p and S / 2 + p; side by side in its group.
+  const auto log_sums = [&](const GroupTokens& tokens) {
+    return tokens.logp_C.view({-1, L}).sum(1);
+  };
+  const auto run = [&](const std::string& name, int64_t per_group, bool with_reference,
+                       const std::function<at::Tensor(const at::Tensor&, const at::Tensor&)>& fn) {
+    TokenGroups groups;
+    const at::Tensor order = at::arange(T, target.options()).view({2, S / 2, L});
+    groups.rows_M = (per_group == 2 ? order.transpose(0, 1) : order).reshape({T});
+    for (int64_t t = 0; t <= T; t += per_group * L) groups.offsets_G1.push_back(t);
+    FusedLinearLossOptions options;
+    options.grad_weight_VH = acc;
+    bench.Products(
+        name + shape, [&] { products(with_reference); },
+        [&] {
+          at::Tensor ref;
+          if (with_reference) ref = reference();
+          const auto loss = [&](const GroupTokens& tokens) {
+            const at::Tensor sums = log_sums(tokens);
+            const int64_t first = tokens.begin * per_group;
+            return fn(sums, ref.defined() ? ref.narrow(0, first, sums.size(0)) : ref) /
+                   static_cast<double>(S / per_group);
+          };
+          const auto out = FusedLinearLoss(hidden, weight, target, groups, loss, options);
+          torch::autograd::grad({out.loss}, {hidden});
+        });
+  };
+  run("dpo", 2, true, [&](const at::Tensor& sums, const at::Tensor& ref) {
+    const at::Tensor ratio = (sums - ref).view({-1, 2});
+    return -at::log_sigmoid(beta * (ratio.select(1, 0) - ratio.select(1, 1))).sum();
+  });
+  run("orpo", 2, false, [&](const at::Tensor& sums, const at::Tensor&) {
+    const at::Tensor mean = (sums / static_cast<double>(L)).view({-1, 2});
+    const at::Tensor odds = mean - at::log1p(-mean.exp());
+    return -(mean.select(1, 0) + beta * at::log_sigmoid(odds.select(1, 0) - odds.select(1, 1)))
+                .sum();
+  });
+  run("kto", 1, true, [&](const at::Tensor& sums, const at::Tensor& ref) {
+    return (1 - at::sigmoid(beta * (sums - ref))).sum();
+  });
+}
+
 // Ternary weights beside a bfloat16 product of the same sizes.
 void Int2Products(Bench& bench) {
   const int64_t K = 4096, N = 14336;
@@ -534,6 +606,7 @@ int Main(int argc, char** argv) {
   Divergences(bench);
   Optimizer(bench);
   for (const int64_t T : {1024, 4096, 16384}) Heads(bench, T);
+  PreferenceHeads(bench);
   Attentions(bench);
   DistillationHead(bench);
   Int2Products(bench);

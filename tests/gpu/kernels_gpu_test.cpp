@@ -103,6 +103,44 @@ TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
   }
 }
 
+// More rows than there are clusters, of one block to eight and of more than fit; upstream gradients
+// of 1, which forward has seen to, and of another number; a second backward beside the first one's
+// result; and in the place of the logits.
+TEST(KernelsGpuTest, CrossEntropyOfManyRows) {
+  torch::manual_seed(4);
+  const std::pair<int64_t, int64_t> sizes[] = {{1500, 2048}, {600, 2056},  {300, 33},
+                                               {250, 49152}, {100, 128256}, {60, 200064},
+                                               {40, 262152}};
+  for (const auto& [T, V] : sizes) {
+    at::Tensor target = at::randint(V, {T}, at::TensorOptions(kGpu).dtype(at::kLong));
+    target.slice(0, 2, T, 3).fill_(kIgnoreIndex);
+    for (const auto dtype : {at::kBFloat16, at::kHalf, at::kFloat}) {
+      const at::Tensor logits = (Randn({T, V}, at::kFloat) * 3).to(dtype).requires_grad_();
+      const at::Tensor exact = logits.detach().to(at::kCPU, at::kDouble).requires_grad_();
+      const at::Tensor exact_loss = CrossEntropy(exact, target.cpu(), 1.0);
+      const at::Tensor expected = torch::autograd::grad({exact_loss}, {exact})[0];
+      const double tolerance = dtype == at::kFloat ? 1e-6 : dtype == at::kHalf ? 1e-3 : 4e-3;
+      const at::Tensor loss = CrossEntropy(logits, target, 1.0);
+      EXPECT_LT(RelativeError(loss.detach(), exact_loss.detach()), 1e-6) << V << " " << dtype;
+      const auto grad = [&](double upstream) {
+        return torch::autograd::grad({loss}, {logits}, {at::full_like(loss, upstream)},
+                                     /*retain_graph=*/true)[0];
+      };
+      const at::Tensor first = grad(1), second = grad(1), half = grad(0.5);
+      EXPECT_LT(RelativeError(first, expected), tolerance) << V << " " << dtype;
+      EXPECT_NE(first.data_ptr(), second.data_ptr());
+      EXPECT_LT(RelativeError(second, expected), tolerance) << V << " " << dtype;
+      EXPECT_LT(RelativeError(half, expected * 0.5), tolerance) << V << " " << dtype;
+      const at::Tensor other = torch::autograd::grad({CrossEntropy(logits, target, 1.0) * 0.5},
+                                                     {logits})[0];
+      EXPECT_TRUE(other.equal(half)) << V << " " << dtype;
+      at::Tensor place = logits.detach().clone();
+      CrossEntropyAndGradInPlace(place, target, 1.0);
+      EXPECT_TRUE(place.equal(first)) << V << " " << dtype;
+    }
+  }
+}
+
 // Several sizes, aligned and not, against the formula in double.
 TEST(KernelsGpuTest, AdamWOfManyTensors) {
   torch::manual_seed(5);

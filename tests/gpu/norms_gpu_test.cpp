@@ -210,10 +210,13 @@ TEST(NormsGpuTest, EqualRunsGiveEqualBits) {
   }
 }
 
-// Ids that come often, never, and the padding; rows that are whole packs and that are not.
+// Ids that come often, never, and the padding; rows that are whole packs and that are not; more ids
+// than are looked through.
 TEST(NormsGpuTest, EmbeddingGradientOfSkewedIds) {
-  for (const int64_t H : {1, 24, 77, 4096}) {
-    const int64_t T = 3000, V = 1000;
+  const std::pair<int64_t, int64_t> sizes[] = {{3000, 1},    {3000, 24},  {3000, 77},
+                                               {3000, 4096}, {32768, 24}, {40000, 77}};
+  for (const auto& [T, H] : sizes) {
+    const int64_t V = 1000;
     at::Tensor ids = at::randint(V, {T}, at::TensorOptions(kGpu).dtype(at::kLong));
     ids.narrow(0, 0, T / 2).fill_(7);
     ids.narrow(0, T / 2, 100).fill_(3);
@@ -224,7 +227,7 @@ TEST(NormsGpuTest, EmbeddingGradientOfSkewedIds) {
     at::Tensor expected = at::zeros({V, H}, at::kDouble);
     expected.index_add_(0, ids.cpu(), dy.to(at::kCPU, at::kDouble));
     expected[3].zero_();
-    EXPECT_LT(RelativeError(grad, expected), 3e-3) << H;
+    EXPECT_LT(RelativeError(grad, expected), 3e-3) << T << " " << H;
     EXPECT_EQ(grad[3].abs().sum().item<float>(), 0);
   }
 }
