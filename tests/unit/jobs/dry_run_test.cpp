@@ -1,3 +1,5 @@
+#include <map>
+
 #include "tests/unit/jobs/job_service_fixture.h"
 
 namespace liger::server {
@@ -7,6 +9,8 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class DryRunTest : public JobServiceTest {
