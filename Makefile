@@ -7,6 +7,8 @@ CTEST = .venv/bin/ctest --test-dir $(BUILD) --output-on-failure
 MODEL = .cache/models-v2/smollm2-135m
 
 export LIGER_SMOLLM2_DIR ?= $(CURDIR)/$(MODEL)
+# Tests run beside each other: idle OpenMP threads must not keep the cores from others (as the agent has it for trainers).
+export GOMP_SPINCOUNT ?= 20000
 
 # ninja runs things in parallel; two setups at once would meet in apt.
 .NOTPARALLEL:

@@ -52,8 +52,8 @@ class ExamplesTest : public testing::TestWithParam<std::string> {
 // resources.count of an example.
 int Devices(const std::string& name) {
   const std::string text = ReadAll(LIGER_SOURCE_DIR "/examples/" + name + ".yaml");
-  const size_t at = text.find(" count: ");
-  return at == std::string::npos ? 1 : std::stoi(text.substr(at + 8));
+  const size_t at = text.find("count: ");
+  return at == std::string::npos ? 1 : std::stoi(text.substr(at + 7));
 }
 
 TEST_P(ExamplesTest, Trains) {
