@@ -37,6 +37,9 @@ struct OpCase {
   std::vector<bool> differentiable;  // which inputs have a gradient
   // Inputs -> outputs; the differentiable outputs come first.
   std::function<Tensors(const Tensors&)> ours, baseline;
+  // PyTorch's own op on a CPU where it is another one than the baseline, which is made of several:
+  // its rounding depends on the processor's instructions. The worse of the two is the yardstick.
+  std::function<Tensors(const Tensors&)> pytorch_on_cpu;
   size_t num_differentiable_outputs = 1;
   // Float64 inputs, float64 upstream gradients of the differentiable outputs.
   std::function<reference::Result(const Tensors& inputs, const Tensors& grads)> reference;

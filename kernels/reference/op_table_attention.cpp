@@ -21,6 +21,29 @@ AttentionSpans SpansOf(const Tensors& in) {
   return {.query_offsets = {0, first, Q}, .key_offsets = {0, first, T}};
 }
 
+// scaled_dot_product_attention of each sequence by itself.
+at::Tensor PytorchAttention(const Tensors& in, double scale, int64_t window) {
+  const AttentionSpans spans = SpansOf(in);
+  Tensors outputs;
+  for (int64_t s = 0; s < spans.size(); ++s) {
+    const int64_t queries = spans.num_queries(s), keys = spans.num_keys(s);
+    const auto heads_first = [](const at::Tensor& x, int64_t begin, int64_t length) {
+      return x.slice(0, begin, begin + length).transpose(0, 1).unsqueeze(0);
+    };
+    at::Tensor seen = at::ones({queries, keys}, in[0].options().dtype(at::kBool));
+    seen = seen.tril(keys - queries);
+    if (window > 0) seen = seen.triu(keys - queries - window + 1);
+    outputs.push_back(at::scaled_dot_product_attention(
+                          heads_first(in[1], spans.query_offsets[s], queries),
+                          heads_first(in[2], spans.key_offsets[s], keys),
+                          heads_first(in[0], spans.key_offsets[s], keys), seen, /*dropout_p=*/0.0,
+                          /*is_causal=*/false, scale, /*enable_gqa=*/true)
+                          .squeeze(0)
+                          .transpose(0, 1));
+  }
+  return at::cat(outputs);
+}
+
 struct Kind {
   std::string name;
   int64_t window = 0;
@@ -44,6 +67,12 @@ OpCase AttentionCase(const Kind& kind) {
     return AttentionOptions{1 / std::sqrt(static_cast<double>(in[0].size(2))), kind.window,
                             kind.softcap};
   };
+  std::function<Tensors(const Tensors&)> pytorch;
+  if (kind.softcap == 0) {
+    pytorch = [=](const Tensors& in) -> Tensors {
+      return {PytorchAttention(in, options(in).scale, kind.window)};
+    };
+  }
   return {.name = kind.name,
           .op = "attention",
           .shapes = Shapes(),
@@ -60,6 +89,7 @@ OpCase AttentionCase(const Kind& kind) {
           .baseline = [=](const Tensors& in) -> Tensors {
             return {baseline::Attention(in[1], in[2], in[0], SpansOf(in), options(in))};
           },
+          .pytorch_on_cpu = pytorch,
           .reference =
               [=](const Tensors& in, const Tensors& g) {
                 auto result =

@@ -111,12 +111,16 @@ class Error {
   std::string where_ = "none";
 };
 
-// The baseline on the tokens alone whose target (or label) is not ignored, brought back to all
+// A second run of PyTorch's, where there is one: its error is the larger of the two. On a CPU
+// OpCase::pytorch_on_cpu. On a GPU:
+// the baseline on the tokens alone whose target (or label) is not ignored, brought back to all
 // tokens: the fused heads multiply only those, and cuBLAS rounds a product of another size
-// otherwise: a logit near the middle of two numbers of its dtype then falls to the other side. On a
-// GPU PyTorch's error is the larger of its two.
-std::optional<OpRun> RunBaselineOnValidTokens(const OpCase& c, const Tensors& inputs,
-                                              const Tensors& upstream) {
+// otherwise: a logit near the middle of two numbers of its dtype then falls to the other side.
+std::optional<OpRun> RunOtherYardstick(const OpCase& c, const Tensors& inputs,
+                                       const Tensors& upstream) {
+  if (c.pytorch_on_cpu && at::Device(LIGER_TEST_DEVICE).is_cpu()) {
+    return RunOp(c, c.pytorch_on_cpu, inputs, upstream);
+  }
   const int which = std::max(c.target, c.label);
   if (which < 0 || at::Device(LIGER_TEST_DEVICE).is_cpu()) return std::nullopt;
   const at::Tensor target = inputs[static_cast<size_t>(which)];
@@ -281,7 +285,7 @@ class OpTableTest : public testing::TestWithParam<Param> {
         draw.upstream = UpstreamOf(c, outputs);
         draw.ours = RunOp(c, c.ours, draw.inputs, draw.upstream);
         draw.theirs = RunOp(c, c.baseline, draw.inputs, draw.upstream);
-        draw.theirs_too = RunBaselineOnValidTokens(c, draw.inputs, draw.upstream);
+        draw.theirs_too = RunOtherYardstick(c, draw.inputs, draw.upstream);
       }
       const auto count = static_cast<int64_t>(draws.size());
       at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
