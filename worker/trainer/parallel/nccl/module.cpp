@@ -4,7 +4,7 @@
 #include "worker/trainer/parallel/nccl_module.h"
 
 // See nccl_module.h.
-extern "C" c10::intrusive_ptr<c10d::Backend> LigerMakeNccl(
+extern "C" __attribute__((visibility("default"))) c10::intrusive_ptr<c10d::Backend> LigerMakeNccl(
     const c10::intrusive_ptr<c10d::Store>& store, int rank, int world_size, int64_t timeout_ms) {
   // The trainer's own watch ends the process, with a message that names ranks; c10d's would abort
   // it, and its monitor takes a long save of rank 0 for a hang of the host.
