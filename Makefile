@@ -38,7 +38,7 @@ test-gpu: setup  ## the tests that need a GPU (and nvcc), in a build folder of t
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset cuda && cmake --build --preset cuda -j$(JOBS) && ctest --preset cuda
 
 fuzz: setup  ## clang's libFuzzer, 5 minutes for each target of the text library
-	@command -v clang++ > /dev/null || { echo "fuzz: needs clang and its libFuzzer: apt-get install clang" >&2; exit 1; }
+	@command -v clang++-16 > /dev/null || { echo "fuzz: needs clang 16 and its libFuzzer: apt-get install clang-16 libclang-rt-16-dev" >&2; exit 1; }
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset fuzz && cmake --build --preset fuzz -j$(JOBS) && ctest --preset fuzz
 
 build: setup configure  ## all programs, into $(BUILD)/bin, and the tests

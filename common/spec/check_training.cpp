@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/spec/checks.h"
+#include "common/spec/spec.h"
 #include "common/spec/suggest.h"
 
 namespace liger {
@@ -114,7 +115,8 @@ void CheckScheduleKwargs(Checks& checks) {
     checks.Add("training.lr_scheduler_kwargs",
                "needs num_decay_steps for lr_scheduler_type " + schedule);
   }
-  const double peak = training.has_learning_rate() ? training.learning_rate() : 1e-6;
+  const double peak =
+      training.has_learning_rate() ? training.learning_rate() : DefaultLearningRate(checks.spec());
   const double end = kwargs.has_lr_end() ? kwargs.lr_end() : 1e-7;
   if (schedule == "polynomial" && end >= peak) {
     checks.Add(prefix + "lr_end", absl::StrCat(end, " is not below the learning rate, ", peak));

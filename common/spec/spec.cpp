@@ -150,8 +150,8 @@ void FillRun(TrainingSpec* training) {
   LIGER_DEFAULT(training, early_stopping_threshold, 0.0);
 }
 
-void FillTraining(TrainingSpec* training, bool sft, bool cuda) {
-  LIGER_DEFAULT(training, learning_rate, sft ? 2e-5 : 1e-6);
+void FillTraining(TrainingSpec* training, double learning_rate, bool cuda) {
+  LIGER_DEFAULT(training, learning_rate, learning_rate);
   FillSteps(training);
   LIGER_DEFAULT(training, adam_beta1, 0.9);
   LIGER_DEFAULT(training, adam_beta2, 0.999);
@@ -190,6 +190,8 @@ void FillKernels(liger::v1::KernelSpec* kernels) {
 
 }  // namespace
 
+double DefaultLearningRate(const JobSpec& spec) { return spec.has_sft() ? 2e-5 : 1e-6; }
+
 void FillDefaults(JobSpec* spec) {
   LIGER_DEFAULT(spec, priority, 0);
   LIGER_DEFAULT(spec->mutable_model(), random_init, false);
@@ -200,7 +202,7 @@ void FillDefaults(JobSpec* spec) {
     resources->set_device_kind(liger::v1::DEVICE_KIND_CPU);
   }
   LIGER_DEFAULT(resources, count, 1);
-  FillTraining(spec->mutable_training(), spec->has_sft(),
+  FillTraining(spec->mutable_training(), DefaultLearningRate(*spec),
                resources->device_kind() == liger::v1::DEVICE_KIND_CUDA);
   FillDataset(spec->mutable_dataset(), spec->mutable_training());
   FillKernels(spec->mutable_kernels());

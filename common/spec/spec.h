@@ -39,6 +39,9 @@ std::vector<liger::v1::Warning> SpecWarnings(const liger::v1::JobSpec& spec);
 // REQUIRES: ValidateSpec(*spec) is empty.
 void FillDefaults(liger::v1::JobSpec* spec);
 
+// The learning rate that FillDefaults gives a job that says none, by its method (TRL's).
+double DefaultLearningRate(const liger::v1::JobSpec& spec);
+
 // The rule by which SpecHash is made; stored beside it.
 inline constexpr int kSpecHashVersion = 1;
 

@@ -30,6 +30,32 @@ std::string BodyHash(const liger::v1::JobSpec& spec) {
   return Sha256(bytes);
 }
 
+// What a check counted of the rows that the user should know of.
+std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check) {
+  std::vector<std::string> notices;
+  for (const std::string prefix : {"", "eval_"}) {
+    const auto count = [&](const char* name) -> int64_t {
+      const auto it = check.stats().find(prefix + name);
+      return it == check.stats().end() ? 0 : it->second;
+    };
+    const std::string rows =
+        absl::StrCat(" of ", count("rows"), prefix.empty() ? " training" : " evaluation", " rows ");
+    if (count("equal_pairs") > 0) {
+      notices.push_back(absl::StrCat("warning: in ", count("equal_pairs"), rows,
+                                     "chosen and rejected are the same tokens"));
+    }
+    if (count("dropped_rows") > 0) {
+      notices.push_back(absl::StrCat("warning: ", count("dropped_rows"), rows,
+                                     "leave nothing to train on and are dropped"));
+    }
+    if (count("one_label_rows") > 0) {
+      notices.push_back(absl::StrCat("warning: all of the first ", count("one_label_rows"),
+                                     " rows have one label; kto needs rows of both"));
+    }
+  }
+  return notices;
+}
+
 }  // namespace
 
 absl::StatusOr<ResolvedSpec> JobService::Impl::Resolve(const liger::v1::JobSpec& spec) const {
@@ -206,6 +232,8 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
         for (const std::string& ran : check->checks_run()) {
           if (ran != "spec") result.checks_run.push_back(ran);  // here as well
         }
+        const std::vector<std::string> notices = RowNotices(*check);
+        result.notices.insert(result.notices.end(), notices.begin(), notices.end());
         result.checks_skipped = {check->checks_skipped().begin(), check->checks_skipped().end()};
         done(std::move(result));
       });

@@ -391,6 +391,17 @@ TEST(SpecTest, ScheduleParametersGoWithTheirSchedule) {
                              "lr_scheduler_kwargs: {min_lr: 1e-9, min_lr_rate: 0.1}"),
               ElementsAre(kwargs));
   EXPECT_THAT(TrainingFields("lr_scheduler_type: warmup_stable_decay"), ElementsAre(kwargs));
+  // Where the job says no learning rate, against the one that it gets.
+  const auto least = [](const std::string& method, const std::string& rate) {
+    return Fields("{model: m, " + method +
+                  ": , training: {lr_scheduler_type: cosine_with_min_lr, "
+                  "lr_scheduler_kwargs: {min_lr: " +
+                  rate + "}}}");
+  };
+  EXPECT_THAT(least("sft", "2e-6"), IsEmpty());
+  EXPECT_THAT(least("sft", "3e-5"), ElementsAre(kwargs + ".min_lr"));
+  EXPECT_THAT(least("dpo", "1e-7"), IsEmpty());
+  EXPECT_THAT(least("dpo", "2e-6"), ElementsAre(kwargs + ".min_lr"));
   EXPECT_THAT(TrainingFields("lr_scheduler_type: warmup_stable_decay, "
                              "lr_scheduler_kwargs: {num_decay_steps: 5, decay_type: sqrt}"),
               ElementsAre(kwargs + ".decay_type"));

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "tests/unit/data/test_util.h"
@@ -18,6 +19,7 @@ using liger::v1::DatasetSpec;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::SizeIs;
 
 const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/";
@@ -299,6 +301,38 @@ TEST_F(DatasetTest, KtoDropsALabelWithItsRow) {
                               {}, options)
                              .train;
   EXPECT_THAT(set.desirable, ElementsAre(1, 0));
+}
+
+// A CHECK that reads the first rows alone cannot say that others are not otherwise.
+TEST_F(DatasetTest, KtoWarnsOfOneLabelInTheFirstRows) {
+  LoadOptions options = KtoOptions();
+  options.max_rows = 2;
+  const std::string rows = R"({"input_ids": [1, 2], "labels": [-100, 2], "label": true}
+{"input_ids": [1, 2], "labels": [-100, 2], "label": true}
+{"input_ids": [1, 2], "labels": [-100, 2], "label": false})";
+  EXPECT_THAT(Load(rows, {}, options).warnings,
+              ElementsAre(HasSubstr("all of the first 2 rows have label: true")));
+  options.max_rows = 0;
+  EXPECT_THAT(Load(rows, {}, options).warnings, IsEmpty());
+}
+
+// Where nothing says how a text ends.
+TEST_F(DatasetTest, WarnsWhereNothingFollowsTheAnswers) {
+  const TempFile tokenizer(
+      R"({"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}})", "tokenizer.json");
+  const TempFile rows(R"([{"messages": [{"role": "user", "content": "a"},
+                                        {"role": "assistant", "content": "b"}]}])");
+  const auto endless = Tokenizer::FromFolder(std::filesystem::path(tokenizer.path()).parent_path());
+  const auto warnings = [&](const std::string& chat_template) {
+    const auto chat = ChatTemplate::FromString(chat_template, "t.jinja", {});
+    DatasetSpec spec;
+    spec.set_uri(rows.path());
+    return LoadDataset(spec, {}, *endless, &chat).warnings;
+  };
+  EXPECT_THAT(warnings("{% for m in messages %}{{ m.content }}\n{% endfor %}"),
+              ElementsAre(HasSubstr("the tokenizer names no eos_token, and the chat template ends "
+                                    "no turn")));
+  EXPECT_THAT(warnings("{% for m in messages %}{{ m.content }}<end>\n{% endfor %}"), IsEmpty());
 }
 
 TEST_F(DatasetTest, KtoNamesWhatIsWrongWithALabel) {

@@ -73,8 +73,8 @@ TEST(LossMasksTest, AssistantTokensAreTransformers) {
     EXPECT_EQ(example.labels, theirs);
     ++checked;
   }
-  EXPECT_EQ(checked, 57);
-  EXPECT_EQ(given_up, 3);
+  EXPECT_EQ(checked, 140);
+  EXPECT_EQ(given_up, 4);
 }
 
 TEST(LossMasksTest, ResponsesAreTrlsCollators) {

@@ -32,7 +32,9 @@ const std::string kData = std::string(LIGER_SOURCE_DIR) + "/tests/data/";
 void ExpectSameSet(const ExampleSet& actual, const ExampleSet& expected) {
   EXPECT_EQ(actual.kind, expected.kind);
   EXPECT_EQ(actual.max_length, expected.max_length);
+  EXPECT_EQ(actual.keep_end, expected.keep_end);
   EXPECT_EQ(actual.desirable, expected.desirable);
+  EXPECT_EQ(actual.cut_answers, expected.cut_answers);
   EXPECT_EQ(actual.pack_begins, expected.pack_begins);
   ASSERT_EQ(actual.sequences.size(), expected.sequences.size());
   for (size_t i = 0; i < actual.sequences.size(); ++i) {

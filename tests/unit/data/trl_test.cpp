@@ -1,4 +1,4 @@
-// Tokenised rows against TRL's own (tools/fixtures/data_fixtures.py).
+// Tokenised rows against TRL's own (tools/fixtures/data_fixtures.py, kto_fixtures.py).
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -7,10 +7,12 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "worker/trainer/data/batch.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
@@ -23,8 +25,8 @@ using nlohmann::json;
 
 const std::string kSource = std::string(LIGER_SOURCE_DIR) + "/";
 
-std::vector<json> Cases() {
-  std::ifstream file(kSource + "tests/golden/data/trl.json");
+std::vector<json> Cases(const char* name) {
+  std::ifstream file(kSource + "tests/golden/data/" + name);
   return json::parse(file)["cases"].get<std::vector<json>>();
 }
 
@@ -85,9 +87,58 @@ TEST_P(TrlTest, GivesTheSameIdsAndLabels) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, TrlTest, testing::ValuesIn(Cases()), [](const auto& info) {
+INSTANTIATE_TEST_SUITE_P(Cases, TrlTest, testing::ValuesIn(Cases("trl.json")), [](const auto& info) {
   return info.param["name"].template get<std::string>();
 });
+
+// Sequence s of a batch as the fixtures have it.
+json Sequence(const Batch& batch, int64_t s) {
+  const int32_t* borders = batch.cu_seqlens_S1.const_data_ptr<int32_t>();
+  const auto values = [&](const at::Tensor& all_T) {
+    const int64_t* data = all_T.const_data_ptr<int64_t>();
+    return std::vector<int32_t>(data + borders[s], data + borders[s + 1]);
+  };
+  const std::vector<int32_t> ids = values(batch.input_ids_T);
+  return {ids.size(), Fnv1a(ids), Fnv1a(values(batch.labels_T))};
+}
+
+class KtoTrlTest : public testing::TestWithParam<json> {};
+
+// Rows, and prompts with the whole answer of the row before, each cut to max_length.
+TEST_P(KtoTrlTest, GivesTheSameRowsAndMismatchedRows) {
+  const json& golden = GetParam();
+  const std::string folder = TokenizerFolder(golden["tokenizer"]);
+  const auto tokenizer = Tokenizer::FromFolder(folder);
+  const auto chat_template = ChatTemplate::FromFolder(folder);
+  liger::v1::DatasetSpec spec;
+  spec.set_uri(kSource + golden["file"].get<std::string>());
+  spec.set_max_samples(golden["max_samples"]);
+  LoadOptions options;
+  options.method = JobSpec::kKto;
+  options.max_length = golden["max_length"];
+  const ExampleSet set =
+      LoadDataset(spec, options, *tokenizer, chat_template.has_value() ? &*chat_template : nullptr)
+          .train;
+  int64_t row = 0;
+  for (const json& expected : golden["batches"]) {
+    std::vector<int64_t> rows(expected["rows"].size());
+    std::iota(rows.begin(), rows.end(), row);
+    row += std::ssize(rows);
+    const Batch batch = MakeBatch(set, rows);
+    for (int64_t i = 0; i < std::ssize(rows); ++i) {
+      SCOPED_TRACE("row " + std::to_string(rows[i]));
+      EXPECT_EQ(batch.desirable_R.const_data_ptr<bool>()[i], expected["label"][i].get<bool>());
+      EXPECT_EQ(Sequence(batch, i), expected["rows"][i]);
+      EXPECT_EQ(Sequence(*batch.mismatched, i), expected["mismatched"][i]);
+    }
+  }
+  EXPECT_LE(set.num_rows() - row, 1);  // the fixture has no batch of one
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, KtoTrlTest, testing::ValuesIn(Cases("trl_kto.json")),
+                         [](const auto& info) {
+                           return info.param["name"].template get<std::string>();
+                         });
 
 }  // namespace
 }  // namespace liger::trainer

@@ -1,3 +1,5 @@
+#include <map>
+
 #include "tests/unit/jobs/job_service_fixture.h"
 
 namespace liger::server {
@@ -7,6 +9,8 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::IsSupersetOf;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 class DryRunTest : public JobServiceTest {
@@ -94,6 +98,27 @@ TEST_F(DryRunTest, WhatTheUserCanMendIsAboutTheRequest) {
   *exited.mutable_ref() = fleet.starts.back().ref;
   Send(exited);
   EXPECT_EQ(results.at(1).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
+  Validate();
+  auto checked = Event(1);
+  auto& stats = *checked.mutable_check_result()->mutable_stats();
+  for (const auto& [name, count] : std::map<std::string, int64_t>{{"rows", 10},
+                                                                  {"dropped_rows", 0},
+                                                                  {"equal_pairs", 2},
+                                                                  {"one_label_rows", 10},
+                                                                  {"eval_rows", 4},
+                                                                  {"eval_dropped_rows", 1}}) {
+    stats[name] = count;
+  }
+  Send(checked);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->notices,
+              IsSupersetOf({HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
+                            HasSubstr("all of the first 10 rows have one label"),
+                            HasSubstr("1 of 4 evaluation rows leave nothing to train on")}));
+  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("training rows leave nothing"))));
 }
 
 TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {

@@ -216,6 +216,10 @@ TEST(LoraTargetsTest, WhatMatchesNothingIsNamed) {
               testing::AllOf(HasSubstr("lora.target_modules|"), HasSubstr("'query'"),
                              HasSubstr("q_proj, up_proj, v_proj")));
   EXPECT_THAT(error("gqa_tied_v5", {"proj"}), HasSubstr("'proj' is the end of no layer's name"));
+  EXPECT_THAT(error("gqa_tied_v5", {"qproj"}), HasSubstr("; did you mean 'q_proj'?"));
+  EXPECT_THAT(error("gqa_tied_v5", {"all_linear"}), HasSubstr("; did you mean 'all-linear'?"));
+  EXPECT_THAT(error("gqa_tied_v5", {"layers.0.mlp.upproj"}),
+              HasSubstr("; did you mean 'layers.0.mlp.up_proj'?"));
   EXPECT_THAT(error("gqa_tied_v5", {"embed_tokens"}), HasSubstr("no linear layer"));
   EXPECT_THAT(error("mha_untied_hub", {"lm_head"}), HasSubstr("the head"));
   EXPECT_THAT(error("mixtral_v5", {"experts"}), HasSubstr("no linear layer"));

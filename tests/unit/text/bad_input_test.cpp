@@ -132,8 +132,9 @@ TEST_F(BadInput, RegularExpressions) {
            R"("},"behavior":"Isolated","invert":false},)" + kModel + "}";
   };
   EXPECT_THAT(LoadErrorOf(split("(a")), HasSubstr("pre_tokenizer.pattern.Regex"));
-  EXPECT_THAT(LoadErrorOf(split("[a&&b]")), HasSubstr("&&"));
-  EXPECT_THAT(LoadErrorOf(split("\\\\p{NoSuch}")), HasSubstr("not a regular expression"));
+  EXPECT_THAT(LoadErrorOf(split("[&&b]")), HasSubstr("&&"));
+  EXPECT_THAT(LoadErrorOf(split("\\\\p{NoSuch}")),
+              HasSubstr("has the character property \\p{NoSuch}"));
   // A catastrophic pattern stops at the match limit.
   Write("tokenizer.json", split("(a+)+$"));
   const auto tokenizer = Tokenizer::FromFolder(dir_);
@@ -203,6 +204,34 @@ TEST_F(BadInput, TemplatesAlwaysEnd) {
                           "{% endfor %}"),
               HasSubstr("does not end"));
   EXPECT_THAT(RenderError("{{ 9223372036854775 * 99999 }}"), HasSubstr("overflow"));
+
+  std::string sum = "{{ 1";
+  for (int i = 0; i < 100'000; ++i) sum += "+1";
+  EXPECT_THAT(RenderError(sum + " }}"), HasSubstr("too long or nested"));
+  EXPECT_THAT(RenderError("{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}"),
+              HasSubstr("too deeply"));
+  EXPECT_THAT(RenderError("{% macro f() %}{{ caller() }}{% endmacro %}{% macro g() %}{% call f() %}"
+                          "{{ g() }}{% endcall %}{% endmacro %}{{ g() }}"),
+              HasSubstr("too deeply"));
+  // Each of three lines, and a gigabyte: doubled texts and lists, lists in lists, output.
+  const auto loop = [](const std::string& step) {
+    return "{% set ns = namespace(x='ab', l=[1], d=[]) %}{% for i in range(40) %}" + step +
+           "{% endfor %}{{ ns.x|length }}";
+  };
+  EXPECT_THAT(RenderError(loop("{% set ns.x = ns.x ~ ns.x %}")), HasSubstr("16 MiB"));
+  EXPECT_THAT(RenderError(loop("{% set ns.l = ns.l + ns.l %}")), HasSubstr("128 MiB"));
+  EXPECT_THAT(RenderError(loop("{% set ns.l = [ns.l, ns.l] %}") + "{{ ns.l }}"),
+              HasSubstr("16 MiB"));
+  EXPECT_THAT(RenderError("{% set ns = namespace(l=[]) %}{% for i in range(1000) %}"
+                          "{% set ns.l = [ns.l] %}{% endfor %}"),
+              HasSubstr("nested too deeply"));
+  EXPECT_THAT(RenderError("{% set x = 'a' * 1000000 %}{% for i in range(100) %}{{ x }}{% endfor %}"),
+              HasSubstr("16 MiB"));
+  EXPECT_THAT(RenderError("{% set x = range(99999)|list %}{% for i in range(99999) %}"
+                          "{{ x|length }}{% endfor %}"),
+              HasSubstr("does too much"));
+  // A namespace that holds itself ends with the rendering.
+  EXPECT_EQ(RenderError("{% set ns = namespace() %}{% set ns.ns = ns %}"), "no error");
   EXPECT_THAT(RenderError("{{ 1 // 0 }}"), HasSubstr("division by zero"));
 }
 

@@ -1,4 +1,5 @@
-// Small templates, one a construct, against Jinja (tools/fixtures/jinja_fixtures.py).
+// Small templates, one a construct, and random ones against Jinja (tools/fixtures/jinja_fixtures.py,
+// jinja_random_fixtures.py).
 #include <gtest/gtest.h>
 
 #include "tests/unit/text/corpus.h"
@@ -22,9 +23,12 @@ Json Render(const Json& head, const Json& row) {
   }
 }
 
-TEST(ChatExpressions, EqualJinja) {
+class ChatExpressions : public testing::TestWithParam<const char*> {};
+
+TEST_P(ChatExpressions, EqualJinja) {
   std::vector<Json> rows;  // keys in the file's order
-  for (const std::string& line : SplitLines(ReadAll(GoldenDir() + "/chat/expressions.jsonl"))) {
+  const std::string path = GoldenDir() + "/chat/" + GetParam() + ".jsonl";
+  for (const std::string& line : SplitLines(ReadAll(path))) {
     if (!line.empty()) rows.push_back(Json::parse(line));
   }
   ASSERT_GT(rows.size(), 1000u);
@@ -45,6 +49,9 @@ TEST(ChatExpressions, EqualJinja) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Templates, ChatExpressions, testing::Values("expressions", "random"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace liger::trainer

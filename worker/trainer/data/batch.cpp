@@ -65,27 +65,34 @@ int64_t AnswerStart(const Example& example) {
   return first - example.labels.begin();
 }
 
-// Each of `rows` with the answer of its partner in `others`.
-std::vector<Example> Mismatched(const std::vector<const Example*>& rows,
-                                const std::vector<const Example*>& others, int64_t max_length) {
-  std::vector<Example> mismatched;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const Example& own = *rows[i];
-    const Example& other = *others[i];
-    const int64_t prompt = AnswerStart(own), answer = AnswerStart(other);
-    Example example = {{own.input_ids.begin(), own.input_ids.begin() + prompt},
-                       {own.labels.begin(), own.labels.begin() + prompt}};
-    example.input_ids.insert(example.input_ids.end(), other.input_ids.begin() + answer,
-                             other.input_ids.end());
-    example.labels.insert(example.labels.end(), other.labels.begin() + answer, other.labels.end());
-    const size_t most = static_cast<size_t>(max_length);
-    if (max_length > 0 && example.input_ids.size() > most) {
-      example.input_ids.resize(most);
-      example.labels.resize(most);
-    }
-    mismatched.push_back(std::move(example));
+// An answer, and what the cut took off it.
+struct Answer {
+  std::span<const int32_t> tokens, cut;
+};
+
+Answer AnswerOf(const ExampleSet& set, int64_t row) {
+  const Example& example = set.sequences.at(row);
+  Answer answer = {.tokens = std::span(example.input_ids).subspan(AnswerStart(example))};
+  if (!set.cut_answers.empty()) answer.cut = std::span(set.cut_answers.at(row));
+  return answer;
+}
+
+// The prompt of `own` before another row's answer, cut as the set's rows.
+Example Mismatched(const ExampleSet& set, const Example& own, const Answer& answer) {
+  const int64_t prompt = AnswerStart(own);
+  Example example = {{own.input_ids.begin(), own.input_ids.begin() + prompt}, {}};
+  std::vector<int32_t>& ids = example.input_ids.vector();
+  ids.insert(ids.end(), answer.tokens.begin(), answer.tokens.end());
+  ids.insert(ids.end(), answer.cut.begin(), answer.cut.end());
+  example.labels = ids;
+  std::fill_n(example.labels.begin(), prompt, kIgnoredLabel);
+  const int64_t excess = set.max_length > 0 ? std::ssize(ids) - set.max_length : 0;
+  if (excess <= 0) return example;
+  for (std::vector<int32_t>* values : {&ids, &example.labels.vector()}) {
+    const auto cut = set.keep_end ? values->begin() : values->end() - excess;
+    values->erase(cut, cut + excess);
   }
-  return mismatched;
+  return example;
 }
 
 }  // namespace
@@ -107,12 +114,11 @@ Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
   if (!rows.empty()) std::rotate(other_rows.begin(), other_rows.end() - 1, other_rows.end());
   // A batch of one has no row before it, the data set has.
   if (rows.size() == 1) other_rows[0] = (rows[0] + set.num_rows() - 1) % set.num_rows();
-  std::vector<const Example*> others;
+  std::vector<Example> mismatched;
   for (size_t i = 0; i < rows.size(); ++i) {
-    others.push_back(&set.sequences.at(other_rows[i]));
+    mismatched.push_back(Mismatched(set, *sequences[i], AnswerOf(set, other_rows[i])));
     batch.answers.push_back({rows[i], other_rows[i]});
   }
-  const std::vector<Example> mismatched = Mismatched(sequences, others, set.max_length);
   std::vector<const Example*> pointers;
   for (const Example& example : mismatched) pointers.push_back(&example);
   batch.mismatched = std::make_shared<const Batch>(Concatenate(pointers, batch.num_rows));

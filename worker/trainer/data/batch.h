@@ -41,7 +41,8 @@ struct Batch {
   // Rows of RowKind::kLabelled only.
   at::Tensor desirable_R;  // bool, one a row
   // Each row's prompt with the answer of the row before it (of the last row for
-  // the first), what KTO estimates its KL term with; cut like the rows.
+  // the first), what KTO estimates its KL term with; the whole answer, the sequence
+  // cut like the rows (TRL 1.16 cuts after it has mismatched, too).
   std::shared_ptr<const Batch> mismatched;
 
   // Rows of kPair and kLabelled: what a reference is asked about, in the order of

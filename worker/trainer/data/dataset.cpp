@@ -13,6 +13,8 @@
 #include "worker/trainer/data/random.h"
 #include "worker/trainer/data/source_loader.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/text/chat_template.h"
+#include "worker/trainer/text/tokenizer.h"
 
 namespace liger::trainer {
 namespace {
@@ -117,15 +119,24 @@ std::vector<int64_t> TakeEvalRows(const DatasetSpec& spec, uint64_t seed,
   return eval;
 }
 
-// KTO learns from the difference between wanted and unwanted answers.
-void RequireBothLabels(const ExampleSet& set, const std::string& path) {
+// KTO learns from the difference between wanted and unwanted answers. Of the first rows of
+// larger files (a CHECK) a warning: the others may be otherwise.
+void RequireBothLabels(const ExampleSet& set, const std::string& path, bool whole,
+                       Dataset* dataset) {
   const auto& labels = set.desirable;
   const bool all_same = std::adjacent_find(labels.begin(), labels.end(),
                                            std::not_equal_to<uint8_t>()) == labels.end();
   if (set.kind != RowKind::kLabelled || !all_same) return;
-  throw DataError(path + ": all " + std::to_string(labels.size()) + " rows left to train on have " +
-                      "label: " + (labels.front() ? "true" : "false"),
-                  "kto needs rows of both labels; use sft for wanted answers alone.")
+  constexpr char kRemedy[] = "kto needs rows of both labels; use sft for wanted answers alone.";
+  const std::string n = std::to_string(labels.size());
+  const std::string label = labels.front() ? "true" : "false";
+  if (!whole) {
+    dataset->one_label_rows = std::ssize(labels);
+    dataset->warnings.push_back(path + ": all of the first " + n + " rows have label: " + label +
+                                "; " + kRemedy);
+    return;
+  }
+  throw DataError(path + ": all " + n + " rows left to train on have label: " + label, kRemedy)
       .File(path);
 }
 
@@ -153,10 +164,40 @@ void Append(Split split, Split* all) {
   }
   set.kind = split.examples.kind;
   set.max_length = split.examples.max_length;
+  set.keep_end = split.examples.keep_end;
   std::move(split.examples.sequences.begin(), split.examples.sequences.end(),
             std::back_inserter(set.sequences));
   set.desirable.insert(set.desirable.end(), split.examples.desirable.begin(),
                        split.examples.desirable.end());
+  std::move(split.examples.cut_answers.begin(), split.examples.cut_answers.end(),
+            std::back_inserter(set.cut_answers));
+}
+
+// Whether the template puts anything behind an answer: what the model learns to end with.
+bool EndsTurns(const ChatTemplate& chat_template) {
+  constexpr char kAnswer[] = "LIGER_ANSWER";
+  try {
+    const std::string text = chat_template.Render(
+        {{{"role", "user"}, {"content", "Q"}}, {{"role", "assistant"}, {"content", kAnswer}}},
+        /*add_generation_prompt=*/false, nlohmann::ordered_json::object());
+    const size_t at = text.find(kAnswer);
+    return at == std::string::npos ||
+           text.find_first_not_of(" \t\r\n", at + sizeof(kAnswer) - 1) != std::string::npos;
+  } catch (const TrainerError&) {
+    return true;  // it wants other conversations than this one
+  }
+}
+
+// Of models that would never learn to stop.
+void WarnOfNoEnd(liger::v1::DatasetFormat format, const Tokenizer& tokenizer,
+                 const ChatTemplate* chat_template, std::vector<std::string>* warnings) {
+  if (format == liger::v1::DATASET_FORMAT_TOKENIZED || tokenizer.eos_id()) return;
+  if (chat_template != nullptr && EndsTurns(*chat_template)) return;
+  warnings->push_back(
+      std::string("the tokenizer names no eos_token, and ") +
+      (chat_template == nullptr ? "there is no chat template" : "the chat template ends no turn") +
+      ": nothing follows the answers, so the model does not learn where to stop; name the "
+      "eos_token in the model's tokenizer_config.json");
 }
 
 // All of the job's training files.
@@ -173,6 +214,12 @@ class TrainFiles {
   }
 
   liger::v1::DatasetFormat format() const { return loaders_.front()->format(); }
+  // No file has more than `max_rows` (0: any number), and so rows that are not read.
+  bool whole(int64_t max_rows) const {
+    return max_rows == 0 || std::none_of(loaders_.begin(), loaders_.end(), [=](const auto& loader) {
+             return loader->num_rows() >= max_rows;
+           });
+  }
   std::string name() const {
     return loaders_.size() == 1 ? loaders_.front()->name() : "the sources together";
   }
@@ -246,6 +293,7 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
   TrainFiles train(spec, options, tokenizer, chat_template);
   Dataset dataset;
   dataset.format = train.format();
+  WarnOfNoEnd(dataset.format, tokenizer, chat_template, &dataset.warnings);
   Split eval;
   if (!options.eval_files.empty() || !spec.eval_uri().empty()) {
     const SourceSpec source = EvalSource(spec, options);
@@ -259,7 +307,7 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
     dataset.warnings.push_back("no evaluation rows are left, so the job reports no eval_loss");
   }
   Split training = train.LoadRows(&dataset.warnings);
-  RequireBothLabels(training.examples, train.name());
+  RequireBothLabels(training.examples, train.name(), train.whole(options.max_rows), &dataset);
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);

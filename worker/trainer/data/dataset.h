@@ -45,8 +45,12 @@ struct LoadOptions {
   int num_threads = 0;
   // Where tokenised rows are kept; null: nowhere. Must outlive the loading.
   TokenCache* cache = nullptr;
-  // Where large packed files are unpacked to; empty: with other temporary files.
+  // Where large packed files are unpacked to, and what memory does not hold of
+  // tokenised rows is kept; empty: with other temporary files.
   std::string scratch_dir;
+  // Most bytes of a split's tokenised rows in memory; what is beyond that is
+  // mapped from such a file. 0: any.
+  int64_t most_token_bytes = int64_t{1} << 30;
 };
 
 // Counts over one split, before (rows) and after (the rest) dropping. Kept with it
@@ -81,6 +85,8 @@ struct Dataset {
   DataStats eval_stats;
   // What AUTO found.
   liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
+  // Labelled rows where those that were read all have one label; else 0.
+  int64_t one_label_rows = 0;
   // Sentences for Warning events: dropped rows, boundary merges, ...
   std::vector<std::string> warnings;
   // Lines for the log.

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "worker/trainer/data/token_ids.h"
+
 namespace liger::trainer {
 
 // Label of a token that contributes no loss.
@@ -14,8 +16,8 @@ inline constexpr int32_t kIgnoredLabel = -100;
 // One tokenised sequence. labels is as long as input_ids and NOT shifted:
 // labels[t] is input_ids[t], or kIgnoredLabel.
 struct Example {
-  std::vector<int32_t> input_ids;
-  std::vector<int32_t> labels;
+  TokenIds input_ids;
+  TokenIds labels;
 };
 
 // One preference pair. In both sequences input_ids is prompt + answer and the
@@ -47,7 +49,11 @@ struct ExampleSet {
   RowKind kind = RowKind::kSequence;
   std::vector<Example> sequences;
   std::vector<uint8_t> desirable;  // one a row of kLabelled; 0 or 1
-  int64_t max_length = 0;          // that sequences were cut to; 0: none
+  // What the cut to max_length took off the end of each row of kLabelled, of which
+  // an answer put behind another row's prompt may hold more. Empty: nothing was cut.
+  std::vector<TokenIds> cut_answers;
+  int64_t max_length = 0;  // that sequences were cut to; 0: none
+  bool keep_end = false;   // the cut took the start off
   // Packed rows (packing.h): row r is sequences [pack_begins[r],
   // pack_begins[r + 1]). Empty: not packed.
   std::vector<int64_t> pack_begins;

@@ -1,8 +1,11 @@
 #include "worker/trainer/data/loss_masks.h"
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <string>
+
+#include "worker/trainer/data/token_spans.h"
 
 namespace liger::trainer {
 namespace {
@@ -51,12 +54,19 @@ size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vec
 }
 
 void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example) {
-  const std::vector<int32_t>& ids = example->input_ids;
+  const std::vector<int32_t>& ids = example->input_ids.vector();
+  const std::optional<std::vector<TokenSpan>> pieces = PieceSpans(tokenizer, chat.text, ids);
+  const auto token_at = [&](size_t position) {
+    if (!pieces) return TokenAt(tokenizer, chat.text, ids, position);
+    const auto token = std::find_if(pieces->begin(), pieces->end(),
+                                    [=](const TokenSpan& span) { return position < span.end; });
+    return static_cast<size_t>(token - pieces->begin());
+  };
   std::vector<Span> spans;
   for (const auto& [begin, end] : chat.generation_spans) {
     if (begin == end) continue;
-    const size_t first = TokenAt(tokenizer, chat.text, ids, begin);
-    const size_t last = TokenAt(tokenizer, chat.text, ids, LastCharacter(chat.text, end));
+    const size_t first = token_at(begin);
+    const size_t last = token_at(LastCharacter(chat.text, end));
     spans.emplace_back(std::min(first, ids.size()), std::min(last + 1, ids.size()));
   }
   KeepOnly(spans, example);
@@ -64,7 +74,7 @@ void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example
 
 bool KeepResponses(const std::vector<int32_t>& response_template,
                    const std::vector<int32_t>& instruction_template, Example* example) {
-  const std::vector<int32_t>& ids = example->input_ids;
+  const std::vector<int32_t>& ids = example->input_ids.vector();
   std::vector<Span> spans;
   for (size_t at = Find(ids, response_template, 0); at < ids.size();) {
     const size_t begin = at + response_template.size();

@@ -56,10 +56,8 @@ void PackWrapped(std::span<const int64_t> lengths, int64_t begin, int64_t end, i
 }
 
 Example Cut(const Example& whole, const Piece& piece) {
-  const auto slice = [&](const std::vector<int32_t>& values) {
-    return std::vector<int32_t>(values.begin() + piece.begin, values.begin() + piece.end);
-  };
-  return {slice(whole.input_ids), slice(whole.labels)};
+  return {whole.input_ids.Slice(piece.begin, piece.end),
+          whole.labels.Slice(piece.begin, piece.end)};
 }
 
 bool HasTarget(const Example& whole, const Piece& piece) {

@@ -198,8 +198,9 @@ Example ReadTokens(const RowColumns& row, const RowReaderOptions& options) {
 // Prompt and answer as one sequence, with the prompt's labels ignored.
 Example Joined(const std::vector<int32_t>& prompt, const std::vector<int32_t>& answer) {
   Example example{prompt, std::vector<int32_t>(prompt.size(), kIgnoredLabel)};
-  example.input_ids.insert(example.input_ids.end(), answer.begin(), answer.end());
-  example.labels.insert(example.labels.end(), answer.begin(), answer.end());
+  for (TokenIds* ids : {&example.input_ids, &example.labels}) {
+    ids->vector().insert(ids->vector().end(), answer.begin(), answer.end());
+  }
   return example;
 }
 

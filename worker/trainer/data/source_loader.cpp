@@ -8,11 +8,14 @@
 #include "common/file.h"
 #include "worker/trainer/data/parallel_rows.h"
 #include "worker/trainer/data/token_cache.h"
+#include "worker/trainer/data/token_spill.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
 namespace {
 
+// Rows that are tokenised before the threads wait for one another.
+constexpr int64_t kRowsAtATime = 8192;
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
 constexpr char kKeepRows[] =
@@ -114,13 +117,21 @@ std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {
 }
 
 Split SourceLoader::Tokenize(const std::vector<int64_t>& rows) const {
-  std::vector<TokenizedRow> tokenized(rows.size());
-  ForEachRow(std::ssize(rows), options_.num_threads,
-             [&](int64_t i) { tokenized[i] = TokenizeRow(rows[i]); });
   Split split;
   split.examples.kind = Kind(options_.method);
   split.examples.max_length = options_.max_length;
-  for (size_t i = 0; i < rows.size(); ++i) Append(rows[i], &tokenized[i], &split);
+  split.examples.keep_end = options_.keep_end;
+  TokenSpill spill(name_, options_.scratch_dir, options_.most_token_bytes);
+  // A piece at a time, so that memory holds no more than a piece beside the bound.
+  for (int64_t begin = 0; begin < std::ssize(rows); begin += kRowsAtATime) {
+    std::vector<TokenizedRow> tokenized(std::min(kRowsAtATime, std::ssize(rows) - begin));
+    ForEachRow(std::ssize(tokenized), options_.num_threads,
+               [&](int64_t i) { tokenized[i] = TokenizeRow(rows[begin + i]); });
+    for (int64_t i = 0; i < std::ssize(tokenized); ++i) {
+      Append(rows[begin + i], &tokenized[i], &split);
+    }
+    spill.Bound(&split.examples);
+  }
   if (options_.packing != PackingStrategy::kNone) Pack(&split);
   return split;
 }
@@ -169,6 +180,7 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   }
   if (split->examples.kind == RowKind::kLabelled) {
     split->examples.desirable.push_back(tokenized->desirable);
+    split->examples.cut_answers.push_back(std::move(tokenized->cut_answer));
   }
   stats.truncated_rows += tokenized->truncated;
   stats.boundary_merges += tokenized->boundary_merge;

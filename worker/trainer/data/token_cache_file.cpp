@@ -51,6 +51,12 @@ uint64_t TokensOf(const ExampleSet& set) {
   return tokens;
 }
 
+uint64_t CutTokensOf(const ExampleSet& set) {
+  uint64_t tokens = 0;
+  for (const auto& answer : set.cut_answers) tokens += answer.size();
+  return tokens;
+}
+
 std::string TrailerDigest(const std::string& name, std::string_view digests, uint64_t bytes) {
   return Sha256(name + "\n" + std::string(digests) + std::to_string(bytes));
 }
@@ -83,6 +89,7 @@ class PieceWriter {
   void AddValues(const std::vector<T>& values) {
     Add(BytesOf(values.data(), values.size()));
   }
+  void AddIds(const TokenIds& ids) { Add(BytesOf(ids.data(), ids.size())); }
 
   void Finish(const std::string& name) {
     Flush();
@@ -117,8 +124,10 @@ nlohmann::json HeadOf(const Split& split) {
   nlohmann::json head = {
       {"kind", static_cast<int>(set.kind)},         {"max_length", set.max_length},
       {"first_dropped", split.stats.first_dropped}, {"row_lengths", split.stats.row_lengths.size()},
-      {"desirable", set.desirable.size()},          {"pack_begins", set.pack_begins.size()},
-      {"sequences", set.sequences.size()},          {"all_tokens", TokensOf(set)}};
+      {"desirable", set.desirable.size()},          {"keep_end", set.keep_end},
+      {"cut_answers", set.cut_answers.size()},      {"cut_tokens", CutTokensOf(set)},
+      {"pack_begins", set.pack_begins.size()},      {"sequences", set.sequences.size()},
+      {"all_tokens", TokensOf(set)}};
   for (const auto& [name, member] : kCounts) head[name] = split.stats.*member;
   return head;
 }
@@ -181,61 +190,71 @@ std::string_view CheckedBytes(std::string_view file, const std::string& name, in
   return bytes;
 }
 
-std::vector<int32_t> CopyInts(std::string_view bytes, int64_t begin, int32_t count) {
-  std::vector<int32_t> values(count);
-  if (count > 0) std::memcpy(values.data(), bytes.data() + begin * 4, size_t(count) * 4);
-  return values;
-}
+// A file's int32 arrays as views of it.
+class Viewer {
+ public:
+  Viewer(Arrays* arrays, std::shared_ptr<const MappedFile> file)
+      : arrays_(arrays), file_(std::move(file)) {}
 
-void ReadSequences(Arrays& arrays, uint64_t sequences, uint64_t tokens, int num_threads,
-                   ExampleSet* set) {
-  const auto lengths = arrays.Values<int32_t>(sequences);
-  const std::string_view ids = arrays.Raw<int32_t>(tokens);
-  const std::string_view labels = arrays.Raw<int32_t>(tokens);
-  std::vector<int64_t> begins(sequences + 1);
-  for (uint64_t i = 0; i < sequences; ++i) {
-    if (lengths[i] < 0) Damaged();
-    begins[i + 1] = begins[i] + lengths[i];
+  // Parts of the next `tokens` values, as long as `lengths` say.
+  std::vector<TokenIds> Parts(const std::vector<int32_t>& lengths, uint64_t tokens) {
+    const auto* at = reinterpret_cast<const int32_t*>(arrays_->Raw<int32_t>(tokens).data());
+    uint64_t left = tokens;
+    std::vector<TokenIds> parts;
+    parts.reserve(lengths.size());
+    for (const int32_t length : lengths) {
+      if (length < 0 || static_cast<uint64_t>(length) > left) Damaged();
+      parts.push_back(TokenIds::View({at, static_cast<size_t>(length)}, file_));
+      at += length;
+      left -= length;
+    }
+    if (left != 0) Damaged();
+    return parts;
   }
-  if (begins.back() != static_cast<int64_t>(tokens) || !arrays.done()) Damaged();
-  set->sequences.resize(sequences);
-  ForEachRow(static_cast<int64_t>(sequences), num_threads, [&](int64_t i) {
-    set->sequences[i].input_ids = CopyInts(ids, begins[i], lengths[i]);
-    set->sequences[i].labels = CopyInts(labels, begins[i], lengths[i]);
-  });
-}
+
+ private:
+  Arrays* const arrays_;
+  const std::shared_ptr<const MappedFile> file_;
+};
 
 }  // namespace
 
 int64_t SplitBytes(const Split& split) {
   const ExampleSet& set = split.examples;
-  const size_t ints = split.stats.row_lengths.size() + set.sequences.size() + 2 * TokensOf(set);
+  const size_t ints = split.stats.row_lengths.size() + set.cut_answers.size() + CutTokensOf(set) +
+                      set.sequences.size() + 2 * TokensOf(set);
   return static_cast<int64_t>(4 * ints + set.desirable.size() + 8 * set.pack_begins.size() + 1024);
 }
 
 void WriteSplit(const std::string& path, const std::string& name, const Split& split) {
   const ExampleSet& set = split.examples;
   PieceWriter writer(path);
-  const std::string head = HeadOf(split).dump();
+  std::string head = HeadOf(split).dump();
+  head.resize((head.size() + 7) / 8 * 8, ' ');
   const uint64_t head_bytes = head.size();
   writer.Add(BytesOf(&head_bytes, 1));
   writer.Add(head);
   writer.AddValues(split.stats.row_lengths);
-  writer.AddValues(set.desirable);
-  writer.AddValues(set.pack_begins);
+  for (const auto& answer : set.cut_answers) {
+    const auto length = static_cast<int32_t>(answer.size());
+    writer.Add(BytesOf(&length, 1));
+  }
+  for (const auto& answer : set.cut_answers) writer.AddIds(answer);
   for (const Example& sequence : set.sequences) {
     const auto length = static_cast<int32_t>(sequence.input_ids.size());
     writer.Add(BytesOf(&length, 1));
   }
-  for (const Example& sequence : set.sequences) writer.AddValues(sequence.input_ids);
-  for (const Example& sequence : set.sequences) writer.AddValues(sequence.labels);
+  for (const Example& sequence : set.sequences) writer.AddIds(sequence.input_ids);
+  for (const Example& sequence : set.sequences) writer.AddIds(sequence.labels);
+  writer.AddValues(set.pack_begins);
+  writer.AddValues(set.desirable);
   writer.Finish(name);
 }
 
 Split ReadSplit(const std::string& path, const std::string& name, int num_threads) {
-  const MappedFile file(path);
+  const auto file = std::make_shared<const MappedFile>(path);
   try {
-    Arrays arrays(CheckedBytes(file.bytes(), name, num_threads));
+    Arrays arrays(CheckedBytes(file->bytes(), name, num_threads));
     const nlohmann::json head = arrays.Head();
     Split split;
     for (const auto& [count, member] : kCounts) split.stats.*member = head.at(count);
@@ -244,9 +263,20 @@ Split ReadSplit(const std::string& path, const std::string& name, int num_thread
     ExampleSet& set = split.examples;
     set.kind = static_cast<RowKind>(head.at("kind").get<int>());
     set.max_length = head.at("max_length");
-    set.desirable = arrays.Values<uint8_t>(head.at("desirable"));
+    set.keep_end = head.at("keep_end");
+    Viewer viewer(&arrays, file);
+    const auto cut_lengths = arrays.Values<int32_t>(head.at("cut_answers"));
+    set.cut_answers = viewer.Parts(cut_lengths, head.at("cut_tokens"));
+    const auto lengths = arrays.Values<int32_t>(head.at("sequences"));
+    std::vector<TokenIds> ids = viewer.Parts(lengths, head.at("all_tokens"));
+    std::vector<TokenIds> labels = viewer.Parts(lengths, head.at("all_tokens"));
+    set.sequences.resize(ids.size());
+    for (size_t i = 0; i < ids.size(); ++i) {
+      set.sequences[i] = {std::move(ids[i]), std::move(labels[i])};
+    }
     set.pack_begins = arrays.Values<int64_t>(head.at("pack_begins"));
-    ReadSequences(arrays, head.at("sequences"), head.at("all_tokens"), num_threads, &set);
+    set.desirable = arrays.Values<uint8_t>(head.at("desirable"));
+    if (!arrays.done()) Damaged();
     return split;
   } catch (const nlohmann::json::exception&) {
     Damaged();

@@ -1,6 +1,7 @@
 #include "worker/trainer/data/tokenize_row.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "worker/trainer/data/loss_masks.h"
@@ -12,7 +13,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-int64_t CommonPrefixLength(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+int64_t CommonPrefixLength(std::span<const int32_t> a, std::span<const int32_t> b) {
   return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
@@ -261,17 +262,30 @@ std::string RowTokenizer::WithEos(const std::string& text) const {
 bool RowTokenizer::Truncate(Example* sequence) const {
   const int64_t excess = static_cast<int64_t>(sequence->input_ids.size()) - options_.max_length;
   if (excess <= 0) return false;
-  for (std::vector<int32_t>* row : {&sequence->input_ids, &sequence->labels}) {
-    const auto cut = options_.keep_end ? row->begin() : row->end() - excess;
-    row->erase(cut, cut + excess);
+  for (TokenIds* ids : {&sequence->input_ids, &sequence->labels}) {
+    std::vector<int32_t>& row = ids->vector();
+    const auto cut = options_.keep_end ? row.begin() : row.end() - excess;
+    row.erase(cut, cut + excess);
   }
   // Nothing is left to predict the first token from, and an answer needs a prompt.
   if (options_.keep_end) sequence->labels.front() = kIgnoredLabel;
   return true;
 }
 
+std::vector<int32_t> RowTokenizer::CutAnswer(const Example& sequence) const {
+  const auto& labels = sequence.labels;
+  const int64_t length = std::ssize(labels), most = options_.max_length;
+  if (options_.method != liger::v1::JobSpec::kKto || options_.keep_end || length <= most) return {};
+  const int64_t start = std::find_if(labels.begin(), labels.end(),
+                                     [](int32_t label) { return label != kIgnoredLabel; }) -
+                        labels.begin();
+  const auto& ids = sequence.input_ids;
+  return {ids.begin() + most, ids.begin() + std::min(length, start + most)};
+}
+
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
+    row->cut_answer = CutAnswer(sequence);
     row->full_length = std::max<int64_t>(row->full_length, std::ssize(sequence.input_ids));
     row->truncated |= Truncate(&sequence);
     if (!response_template_.empty()) {

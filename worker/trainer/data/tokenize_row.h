@@ -27,6 +27,9 @@ struct TokenizedRow {
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
   bool desirable = false;  // KTO's label
+  // KTO: what was cut off the end of the answer, but for what lies max_length behind
+  // the answer's start, where no prompt puts it within a sequence.
+  std::vector<int32_t> cut_answer;
   // sft.response_template is not in the row (nothing_to_train is set, too).
   bool no_response_template = false;
 };
@@ -104,6 +107,7 @@ class RowTokenizer {
   std::string WithEos(const std::string& text) const;
   // True when something was cut off.
   bool Truncate(Example* sequence) const;
+  std::vector<int32_t> CutAnswer(const Example& sequence) const;
   void Finish(TokenizedRow* row) const;
 
   const Tokenizer& tokenizer_;

@@ -28,17 +28,20 @@ UniqueFd OpenNameless(const std::string& folder) {
 
 }  // namespace
 
-UnpackedText::UnpackedText(std::string source, std::string scratch_dir)
+UnpackedText::UnpackedText(std::string source, std::string scratch_dir, const char* done,
+                           size_t most_in_memory)
     : source_(std::move(source)),
       scratch_dir_(scratch_dir.empty() ? std::filesystem::temp_directory_path().string()
-                                       : std::move(scratch_dir)) {}
+                                       : std::move(scratch_dir)),
+      done_(done),
+      most_in_memory_(most_in_memory) {}
 
 UnpackedText::~UnpackedText() {
   if (map_ != nullptr) munmap(map_, bytes_);
 }
 
 void UnpackedText::Append(std::string_view piece) {
-  if (!file_.valid() && memory_.size() + piece.size() <= kMostInMemory) {
+  if (!file_.valid() && memory_.size() + piece.size() <= most_in_memory_) {
     memory_ += piece;
     return;
   }
@@ -74,8 +77,9 @@ void UnpackedText::Write(std::string_view piece) {
 void UnpackedText::Fail(int error) const {
   throw TrainerError(
       liger::v1::FAILURE_CLASS_STORAGE,
-      source_ + ": cannot be unpacked to a file in " + scratch_dir_ + ": " + std::strerror(error),
-      "free space there, or unpack the file yourself")
+      source_ + ": cannot be " + done_ + " to a file in " + scratch_dir_ + ": " +
+          std::strerror(error),
+      "free space there, or give the job a smaller file or one that is not packed")
       .File(source_);
 }
 

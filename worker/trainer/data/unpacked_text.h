@@ -16,8 +16,9 @@ class UnpackedText {
  public:
   static constexpr size_t kMostInMemory = size_t{16} << 20;
 
-  // `source`: the packed file, for messages.
-  UnpackedText(std::string source, std::string scratch_dir);
+  // `source`: the packed file or whatever is kept so, and what is done to it, for messages.
+  UnpackedText(std::string source, std::string scratch_dir, const char* done = "unpacked",
+               size_t most_in_memory = kMostInMemory);
   ~UnpackedText();
   UnpackedText(const UnpackedText&) = delete;
   UnpackedText& operator=(const UnpackedText&) = delete;
@@ -33,6 +34,8 @@ class UnpackedText {
   [[noreturn]] void Fail(int error) const;
 
   const std::string source_, scratch_dir_;
+  const char* const done_;
+  const size_t most_in_memory_;
   std::string memory_;
   UniqueFd file_;
   char* map_ = nullptr;

@@ -115,6 +115,9 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
     const bool whole = request.launch.check_max_rows() == 0;
     if (resume && whole) resume->state.RequireSameData(dataset.train_stats, resume->dir);
     AddStats("", dataset.train_stats, result);
+    if (dataset.one_label_rows > 0) {
+      (*result.mutable_stats())["one_label_rows"] = dataset.one_label_rows;
+    }
     if (dataset.eval.num_rows() > 0) AddStats("eval_", dataset.eval_stats, result);
   });
 }

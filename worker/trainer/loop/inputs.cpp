@@ -1,6 +1,9 @@
 #include "worker/trainer/loop/inputs.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 #include "common/file.h"
@@ -18,6 +21,21 @@ std::string ScratchFolder(const Request& request) {
   const std::string& attempt = request.launch.attempt_dir();
   if (!attempt.empty() && std::filesystem::is_directory(attempt)) return attempt;
   return std::filesystem::temp_directory_path().string();
+}
+
+// LIGER_DATA_MEMORY_MB, in bytes.
+int64_t MostTokenBytes() {
+  const char* text = std::getenv("LIGER_DATA_MEMORY_MB");
+  if (text == nullptr || *text == '\0') return LoadOptions().most_token_bytes;
+  int64_t megabytes = 0;
+  const char* end = text + std::strlen(text);
+  const auto parsed = std::from_chars(text, end, megabytes);
+  if (parsed.ec != std::errc() || parsed.ptr != end || megabytes < 0 || megabytes > (1 << 30)) {
+    throw ConfigError(
+        std::string("LIGER_DATA_MEMORY_MB='") + text + "' is not a whole number of megabytes",
+        "set it to a number such as 1024, or to 0 for no bound");
+  }
+  return megabytes << 20;
 }
 
 LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
@@ -40,6 +58,7 @@ LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
   if (spec.sft().packing()) options.packing = ParsePackingStrategy(spec.sft().packing_strategy());
   options.vocab_size = config.vocab_size;
   options.scratch_dir = ScratchFolder(request);
+  options.most_token_bytes = MostTokenBytes();
   return options;
 }
 

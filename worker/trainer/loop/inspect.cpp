@@ -58,6 +58,7 @@ Json SplitReport(const DataStats& stats) {
                 {"tokens", stats.tokens},
                 {"trained_tokens", stats.target_tokens}};
   if (stats.packs > 0) split["packs"] = stats.packs;
+  if (stats.equal_pairs > 0) split["equal_pairs"] = stats.equal_pairs;
   split["lengths"] = Lengths(stats.row_lengths);
   split["histogram"] = Histogram(stats.row_lengths);
   return split;
@@ -120,6 +121,7 @@ void PrintSplit(const std::string& name, const Json& split, std::ostream& out) {
                          split["rows"].get<int64_t>(), split["dropped_rows"].get<int64_t>(),
                          split["truncated_rows"].get<int64_t>());
   if (split.contains("packs")) out << ", in " << split["packs"] << " packs";
+  if (split.contains("equal_pairs")) out << ", " << split["equal_pairs"] << " pairs of equal answers";
   out << absl::StrFormat("; %d tokens, %d of them trained on\n", split["tokens"].get<int64_t>(),
                          split["trained_tokens"].get<int64_t>());
   if (split["lengths"].is_null()) return;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/spec/suggest.h"
 #include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/weights.h"
 #include "worker/trainer/error.h"
@@ -42,19 +43,35 @@ std::string Join(const std::set<std::string>& names) {
   return text;
 }
 
-// "down_proj, gate_proj, ..."
-std::string LinearNames(const Modules& modules) {
+// "down_proj", "gate_proj", ...
+std::set<std::string> LinearNames(const Modules& modules) {
   std::set<std::string> ends;
   for (const auto& [name, module] : modules) {
     if (AsLinear(module) && name != kHead) ends.insert(name.substr(name.rfind('.') + 1));
   }
-  return Join(ends);
+  return ends;
+}
+
+// Names that may have been meant: each layer's last parts, as many as `target` has.
+std::string NearestLayer(const std::string& target, const Modules& modules) {
+  const int64_t dots = std::count(target.begin(), target.end(), '.');
+  std::set<std::string> ends = {kAllLinear};
+  for (const auto& [name, module] : modules) {
+    if (!AsLinear(module) || name == kHead) continue;
+    size_t at = name.size();
+    for (int64_t i = 0; i <= dots && at != std::string::npos && at > 0; ++i) {
+      at = name.rfind('.', at - 1);
+    }
+    ends.insert(at == std::string::npos ? name : name.substr(at + 1));
+  }
+  return DidYouMean(target, {ends.begin(), ends.end()});
 }
 
 [[noreturn]] void FailTarget(const std::string& target, const std::string& why,
                              const Modules& modules) {
   throw ConfigError("lora.target_modules: '" + target + "' " + why,
-                    "name linear layers of this model (" + LinearNames(modules) + ") or all-linear")
+                    "name linear layers of this model (" + Join(LinearNames(modules)) +
+                        ") or all-linear")
       .Field("lora.target_modules");
 }
 
@@ -139,7 +156,8 @@ LoraTargets LoraTargets::Find(const CausalLM& model, const AdapterConfig& config
     if (!IsSaved(targets, name)) targets.layers.push_back({name, linear, OptionsOf(config, name)});
   }
   if (!unmatched.empty()) {
-    FailTarget(*unmatched.begin(), "is the end of no layer's name", modules);
+    const std::string& target = *unmatched.begin();
+    FailTarget(target, "is the end of no layer's name" + NearestLayer(target, modules), modules);
   }
   if (targets.layers.empty()) {
     FailTarget(Join({config.target_modules.begin(), config.target_modules.end()}),

@@ -9,8 +9,8 @@
 
 namespace liger::trainer {
 
-// An optimizer made of ATen's ops, on any device: one parameter at a time, in
-// fp32. What AdamW fuses into one pass costs these several.
+// An optimizer made of ATen's ops, on any device, in fp32: one parameter at a
+// time, or many by _foreach ops. What AdamW fuses into one pass costs these several.
 class AtenOptimizer : public Optimizer {
  public:
   using Optimizer::Step;
@@ -35,9 +35,22 @@ class AtenOptimizer : public Optimizer {
   // only their sizes are wanted).
   virtual States MakeStates(const Entry& entry, at::Device device) const = 0;
   // Updates fp32 `param` and the states in place. `grad` is fp32 and may be the
-  // gradient itself: not to be written.
+  // gradient itself: not to be written. REQUIRES: UpdateMany is not overridden.
   virtual void Update(const Entry& entry, at::Tensor param, const at::Tensor& grad,
-                      double learning_rate, States& states) = 0;
+                      double learning_rate, States& states);
+
+  // Parameters that are updated together, with what Update gets of each.
+  struct Many {
+    std::vector<const Entry*> entries;
+    std::vector<at::Tensor> params, grads;
+    std::vector<States*> states;
+  };
+  // Update of each.
+  virtual void UpdateMany(Many& many, double learning_rate);
+  // The state of each in fp32, as InFp32.
+  static std::vector<at::Tensor> StatesInFp32(const Many& many, const char* name);
+  // Keep of each.
+  void KeepAll(const Many& many, const char* name, const std::vector<at::Tensor>& values_f32) const;
 
   // A state for Update to work on, in fp32: the state itself when it is that.
   static at::Tensor InFp32(const at::Tensor& state) { return state.to(at::kFloat); }
@@ -50,6 +63,8 @@ class AtenOptimizer : public Optimizer {
 
  private:
   void AllocateStates();
+  void StepMany(const std::vector<at::Tensor>& grads, size_t begin, size_t end, double learning_rate,
+                double scale);
 
   TrainableParameters& parameters_;
   at::ScalarType state_dtype_;

@@ -15,20 +15,30 @@ AtenOptimizer::States Sgd::MakeStates(const Entry& entry, at::Device device) con
   return {{kBuffer, at::zeros(entry.storage.sizes(), options)}};
 }
 
-void Sgd::Update(const Entry& entry, at::Tensor param, const at::Tensor& grad, double learning_rate,
-                 States& states) {
-  at::Tensor direction = grad;
-  if (options_.weight_decay > 0 && entry.decay) {
-    direction = grad.add(param, options_.weight_decay);
+void Sgd::UpdateMany(Many& many, double learning_rate) {
+  std::vector<at::Tensor> direction = many.grads;
+  if (options_.weight_decay > 0) {
+    std::vector<size_t> decaying;
+    std::vector<at::Tensor> grads, params;
+    for (size_t i = 0; i < many.entries.size(); ++i) {
+      if (!many.entries[i]->decay) continue;
+      decaying.push_back(i);
+      grads.push_back(many.grads[i]);
+      params.push_back(many.params[i]);
+    }
+    if (!decaying.empty()) {
+      const std::vector<at::Tensor> sum = at::_foreach_add(grads, params, options_.weight_decay);
+      for (size_t i = 0; i < decaying.size(); ++i) direction[decaying[i]] = sum[i];
+    }
   }
   if (options_.momentum > 0) {
-    at::Tensor& buffer = states.at(kBuffer);
-    const at::Tensor value = InFp32(buffer);
-    value.mul_(options_.momentum).add_(direction);
-    Keep(buffer, value);
-    direction = value;
+    const std::vector<at::Tensor> buffers = StatesInFp32(many, kBuffer);
+    at::_foreach_mul_(buffers, options_.momentum);
+    at::_foreach_add_(buffers, direction);
+    KeepAll(many, kBuffer, buffers);
+    direction = buffers;
   }
-  param.add_(direction, -learning_rate);
+  at::_foreach_add_(many.params, direction, -learning_rate);
 }
 
 }  // namespace liger::trainer

@@ -23,8 +23,7 @@ class Sgd : public AtenOptimizer {
 
  protected:
   States MakeStates(const Entry& entry, at::Device device) const override;
-  void Update(const Entry& entry, at::Tensor param, const at::Tensor& grad, double learning_rate,
-              States& states) override;
+  void UpdateMany(Many& many, double learning_rate) override;
 
  private:
   SgdOptions options_;

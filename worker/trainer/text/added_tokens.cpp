@@ -78,7 +78,11 @@ AddedTokens::AddedTokens(const ConfigNode& node, const Vocabulary& model,
                          const Normalizer* normalizer) {
   int32_t next_id = static_cast<int32_t>(model.size());
   for (const ConfigNode& token : node.Array()) Add(token, model, normalizer, &next_id);
-  for (const auto& [id, token] : tokens_) {
+  for (const int32_t id : order_) {
+    const Token& token = tokens_.at(id);
+    // A token that normalizes to nothing can match nowhere.
+    TokenTrie& trie = token.is_normalized ? normalized_ : raw_;
+    if (!token.normalized.empty()) trie.Add(token.normalized, id);
     max_id_ = std::max(max_id_, id);
     num_new_ += model.Find(token.content) ? 0 : 1;
   }
@@ -94,11 +98,14 @@ void AddedTokens::Add(const ConfigNode& node, const Vocabulary& model, const Nor
 
   const bool special = node.Bool("special", false);
   const bool normalized = node.Bool("normalized", !special);
-  Token token{content, content, node.Bool("single_word", false), node.Bool("lstrip", false),
+  Token token{content,
+              content,
+              normalized,
+              node.Bool("single_word", false),
+              node.Bool("lstrip", false),
               node.Bool("rstrip", false)};
   if (normalized && normalizer != nullptr) token.normalized = normalizer->Normalize(content);
-  // A token that normalizes to nothing can match nowhere.
-  if (!token.normalized.empty()) (normalized ? normalized_ : raw_).Add(token.normalized, *id);
+  if (!tokens_.contains(*id)) order_.push_back(*id);
   if (special) special_.insert(content);
   ids_[content] = *id;
   tokens_[*id] = std::move(token);
@@ -135,6 +142,11 @@ std::optional<int32_t> AddedTokens::Find(std::string_view token) const {
 const std::string* AddedTokens::Content(int32_t id) const {
   const auto it = tokens_.find(id);
   return it == tokens_.end() ? nullptr : &it->second.content;
+}
+
+bool AddedTokens::TakesSpacesBehind(int32_t id) const {
+  const auto it = tokens_.find(id);
+  return it != tokens_.end() && it->second.rstrip;
 }
 
 const std::string* AddedTokens::DecodedContent(int32_t id) const {

@@ -44,7 +44,8 @@ class TokenTrie {
 class AddedTokens {
  public:
   // Ids come from `model` where it has the token, else they follow the largest
-  // so far: like `tokenizers`, which does not take them from the file.
+  // so far: like `tokenizers`, which does not take them from the file. Of entries
+  // with the same text the last one's flags count, but special once is special.
   // `normalizer` may be null.
   AddedTokens(const ConfigNode& node, const Vocabulary& model, const Normalizer* normalizer);
 
@@ -65,6 +66,7 @@ class AddedTokens {
   const std::string* Content(int32_t id) const;
   // What decoding sees of it: the normalized form.
   const std::string* DecodedContent(int32_t id) const;
+  bool TakesSpacesBehind(int32_t id) const;
   bool IsSpecial(std::string_view token) const { return special_.contains(token); }
 
   // Tokens that the model does not have, and the largest id of all.
@@ -74,7 +76,7 @@ class AddedTokens {
  private:
   struct Token {
     std::string content, normalized;
-    bool single_word, lstrip, rstrip;
+    bool is_normalized, single_word, lstrip, rstrip;
   };
   void Add(const ConfigNode& node, const Vocabulary& model, const Normalizer* normalizer,
            int32_t* next_id);
@@ -82,6 +84,7 @@ class AddedTokens {
 
   StringMap<int32_t> ids_;
   absl::flat_hash_map<int32_t, Token> tokens_;
+  std::vector<int32_t> order_;  // of tokens_, as the list has them
   StringSet special_;
   TokenTrie raw_, normalized_;
   int64_t num_new_ = 0;

@@ -175,7 +175,7 @@ std::optional<ChatTemplate> ChatTemplate::FromFolder(const std::string& model_di
             [](const Source& a, const Source& b) { return a.name < b.name; });
   auto impl = std::make_shared<Impl>();
   for (Source& source : sources) impl->Add(std::move(source));
-  impl->variables = ReadSpecialTokens(model_dir);
+  impl->variables = ConfigTokens::Read(model_dir).roles;
   AddModelFileRoles(model_dir, &impl->variables);
   return ChatTemplate(std::move(impl));
 }

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "worker/trainer/text/byte_alphabet.h"
+#include "worker/trainer/text/code_point_set.h"
 #include "worker/trainer/text/split_behavior.h"
 #include "worker/trainer/text/split_scanner.h"
 #include "worker/trainer/text/unicode.h"
@@ -76,10 +77,12 @@ class Split : public PreTokenizer {
   const bool invert_;
 };
 
-// Each character of a class is a match.
+// Each character of a set is a match.
 class CharPattern : public Pattern {
  public:
-  explicit CharPattern(bool (*belongs)(char32_t)) : belongs_(belongs) {}
+  explicit CharPattern(const CodePointSet& set) : set_(set) {
+    for (char32_t c = 0; c < 128; ++c) ascii_[c] = set.Has(c);
+  }
 
   void Find(std::string_view text, std::vector<MatchSpan>* spans) const override {
     const char* const begin = text.data();
@@ -87,7 +90,8 @@ class CharPattern : public Pattern {
     size_t done = 0;
     for (const char* p = begin; p < end;) {
       const size_t at = p - begin;
-      if (!belongs_(unicode::NextCodePoint(p))) continue;
+      const char32_t c = unicode::NextCodePoint(p);
+      if (!(c < 128 ? ascii_[c] : set_.Has(c))) continue;
       if (at > done) spans->push_back({done, at, false});
       done = p - begin;
       spans->push_back({at, done, true});
@@ -96,26 +100,22 @@ class CharPattern : public Pattern {
   }
 
  private:
-  bool (*const belongs_)(char32_t);
+  const CodePointSet& set_;
+  bool ascii_[128];
 };
 
-Ptr MakeCharSplit(bool (*belongs)(char32_t), SplitBehavior behavior) {
-  return std::make_unique<Split>(std::make_unique<CharPattern>(belongs), behavior, false);
+Ptr MakeCharSplit(const char* set, SplitBehavior behavior) {
+  return std::make_unique<Split>(std::make_unique<CharPattern>(BuiltInSet(set)), behavior, false);
 }
 
 Ptr MakeDigits(const ConfigNode& node) {
-  return MakeCharSplit(unicode::IsRustNumeric, node.Bool("individual_digits", false)
+  return MakeCharSplit("!digits", node.Bool("individual_digits", false)
                                                    ? SplitBehavior::kIsolated
                                                    : SplitBehavior::kContiguous);
 }
 
-bool IsBertPunctuation(char32_t c) {
-  return unicode::IsPunctuation(c) ||
-         (c < 0x80 && std::strchr("$+<=>^`|~", static_cast<int>(c)) && c != 0);
-}
-
 Ptr MakePunctuation(const ConfigNode& node) {
-  return MakeCharSplit(IsBertPunctuation, node.Has("behavior")
+  return MakeCharSplit("!punctuation", node.Has("behavior")
                                               ? ParseSplitBehavior(node.At("behavior"))
                                               : SplitBehavior::kIsolated);
 }
@@ -193,7 +193,7 @@ constexpr ComponentEntry<Ptr> kTable[] = {
     {"Digits", MakeDigits},
     {"Punctuation", MakePunctuation},
     {"WhitespaceSplit",
-     [](const ConfigNode&) { return MakeCharSplit(unicode::IsSpace, SplitBehavior::kRemoved); }},
+     [](const ConfigNode&) { return MakeCharSplit("!space", SplitBehavior::kRemoved); }},
     {"Metaspace", Make<Metaspace>},
     {"Sequence", Make<Sequence>},
 };

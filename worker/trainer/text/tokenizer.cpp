@@ -148,7 +148,16 @@ Tokenizer::~Tokenizer() = default;
 
 std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
   TokenizerFile file = ReadTokenizer(model_dir);
+  ConfigTokens config_tokens = ConfigTokens::Read(model_dir);
   const ConfigNode root(file.config, file.path, "");
+  // transformers takes the token that the file pads with where no other file names one.
+  if (root.Has("padding") && !config_tokens.roles.contains("pad_token")) {
+    const std::string pad = root.At("padding").String("pad_token");
+    config_tokens.roles["pad_token"] = pad;
+    config_tokens.named.push_back({{"content", pad}, {"special", true}, {"normalized", false}});
+  }
+  if (!root.Has("added_tokens")) file.config["added_tokens"] = nlohmann::json::array();
+  config_tokens.AppendTo(&file.config["added_tokens"]);
   CheckVersion(root);
   auto impl = std::make_unique<Impl>();
   impl->model = std::move(file.model);
@@ -156,12 +165,10 @@ std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
   impl->pre_tokenizer = MakeOptional(root, "pre_tokenizer", MakePreTokenizer);
   impl->post_processor = MakeOptional(root, "post_processor", MakePostProcessor);
   impl->decoder = MakeOptional(root, "decoder", MakeDecoder);
-  static const nlohmann::json none = nlohmann::json::array();
   impl->added = std::make_unique<AddedTokens>(
-      root.Has("added_tokens") ? root.At("added_tokens") : ConfigNode(none, file.path, ""),
-      impl->model->vocabulary(),
+      root.At("added_tokens"), impl->model->vocabulary(),
       file.added_tokens_are_normalized ? nullptr : impl->normalizer.get());
-  impl->special_tokens = ReadSpecialTokens(model_dir);
+  impl->special_tokens = std::move(config_tokens.roles);
   for (const auto& [role, token] : file.roles.items()) {
     if (!impl->special_tokens.contains(role)) impl->special_tokens[role] = token;
   }
@@ -228,6 +235,12 @@ std::optional<std::string> Tokenizer::IdToToken(int32_t id) const {
   const std::string* token = impl_->added->Content(id);
   if (token == nullptr) token = impl_->model->vocabulary().Token(id);
   return token == nullptr ? std::nullopt : std::optional(*token);
+}
+
+bool Tokenizer::IsAdded(int32_t id) const { return impl_->added->Content(id) != nullptr; }
+
+bool Tokenizer::TakesSpacesBehind(int32_t id) const {
+  return impl_->added->TakesSpacesBehind(id);
 }
 
 std::optional<int32_t> Tokenizer::bos_id() const { return impl_->Role("bos_token"); }

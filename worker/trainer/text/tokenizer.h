@@ -27,8 +27,9 @@ namespace liger::trainer {
 class Tokenizer {
  public:
   // Reads MODEL_DIR/tokenizer.json, else tokenizer.model, and
-  // MODEL_DIR/tokenizer_config.json and special_tokens_map.json, where they
-  // exist, for the special tokens' roles. tokenizer_config.json's add_bos_token
+  // MODEL_DIR/tokenizer_config.json, special_tokens_map.json and
+  // added_tokens.json, where they exist, for the special tokens' roles and for
+  // added tokens (special_tokens.h). tokenizer_config.json's add_bos_token
   // and add_eos_token are applied beside a tokenizer.model only: beside a
   // tokenizer.json transformers 5 ignores them too, and the post-processor
   // decides.
@@ -54,6 +55,11 @@ class Tokenizer {
 
   std::optional<int32_t> TokenToId(std::string_view token) const;
   std::optional<std::string> IdToToken(int32_t id) const;
+
+  // Whether `id` is an added token, which is cut out of a text before all else, and whether it
+  // takes the spaces behind it along.
+  bool IsAdded(int32_t id) const;
+  bool TakesSpacesBehind(int32_t id) const;
 
   // Roles as tokenizer_config.json (or special_tokens_map.json) names them.
   std::optional<int32_t> bos_id() const;

@@ -1,6 +1,7 @@
 #include "worker/trainer/text/unicode.h"
 
 #include <cstring>
+#include <iterator>
 #include <memory>
 
 namespace liger::trainer::unicode {
@@ -8,20 +9,55 @@ namespace {
 
 constexpr char32_t kCodePoints = 0x110000;
 
+// First code point << 5 | Category of each run.
 constexpr uint32_t kRuns[] = {
-#include "worker/trainer/text/unicode_classes.inc"
+#include "worker/trainer/text/unicode_categories.inc"
 };
+
+CharClass ClassOfCategory(Category category) {
+  switch (category) {
+    case Category::kLl:
+    case Category::kLm:
+    case Category::kLo:
+    case Category::kLt:
+    case Category::kLu:
+      return CharClass::kLetter;
+    case Category::kMc:
+    case Category::kMe:
+    case Category::kMn:
+      return CharClass::kMark;
+    case Category::kNd:
+      return CharClass::kDecimal;
+    case Category::kNl:
+      return CharClass::kLetterNumber;
+    case Category::kNo:
+      return CharClass::kOtherNumber;
+    case Category::kPc:
+      return CharClass::kConnector;
+    case Category::kPd:
+    case Category::kPe:
+    case Category::kPf:
+    case Category::kPi:
+    case Category::kPo:
+    case Category::kPs:
+      return CharClass::kPunctuation;
+    case Category::kSc:
+    case Category::kSk:
+    case Category::kSm:
+    case Category::kSo:
+      return CharClass::kSymbol;
+    default:
+      return CharClass::kOther;
+  }
+}
 
 // One byte a code point: 1.1 MB, of which a text touches a few pages.
 class ClassTable {
  public:
   ClassTable() : classes_(new uint8_t[kCodePoints]) {
-    constexpr size_t n = sizeof(kRuns) / sizeof(kRuns[0]);
-    for (size_t i = 0; i < n; ++i) {
-      const uint32_t begin = kRuns[i] >> 4;
-      const uint32_t end = i + 1 < n ? kRuns[i + 1] >> 4 : kCodePoints;
-      std::memset(&classes_[begin], static_cast<int>(kRuns[i] & 15), end - begin);
-    }
+    ForEachCategoryRun([this](char32_t first, char32_t last, Category category) {
+      std::memset(&classes_[first], static_cast<int>(ClassOfCategory(category)), last - first + 1);
+    });
   }
   const uint8_t* data() const { return classes_.get(); }
 
@@ -51,6 +87,14 @@ int SequenceLength(const unsigned char* p, const unsigned char* end, int* bad) {
 
 }  // namespace
 
+void ForEachCategoryRun(const std::function<void(char32_t, char32_t, Category)>& run) {
+  constexpr size_t n = std::size(kRuns);
+  for (size_t i = 0; i < n; ++i) {
+    const char32_t end = i + 1 < n ? kRuns[i + 1] >> 5 : kCodePoints;
+    run(kRuns[i] >> 5, end - 1, static_cast<Category>(kRuns[i] & 31));
+  }
+}
+
 CharClass ClassOf(char32_t c) {
   static const ClassTable* table = new ClassTable;
   static const uint8_t* classes = table->data();
@@ -61,10 +105,6 @@ bool IsSpace(char32_t c) {
   if (c < 0x80) return c == 0x20 || (c >= 0x09 && c <= 0x0D);
   return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
          c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
-bool IsRustNumeric(char32_t c) {
-  return IsNumber(c) || (c >= 0x11DE0 && c <= 0x11DE9) || (c >= 0x16FF4 && c <= 0x16FF6);
 }
 
 bool IsWord(char32_t c) {

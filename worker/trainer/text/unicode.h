@@ -2,14 +2,24 @@
 #define LIGER_WORKER_TRAINER_TEXT_UNICODE_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
 namespace liger::trainer::unicode {
 
-// Classes of code points as the regular expressions of `tokenizers` see them
-// (unicode_classes.inc says how they were obtained). \s is a predicate below:
-// it cuts across the general categories.
+// General categories as the regular expressions of `tokenizers` see them
+// (unicode_categories.inc; tools/fixtures/unicode_tables.py says how they were obtained).
+enum class Category : uint8_t {
+  kCn, kCc, kCf, kCo, kCs, kLl, kLm, kLo, kLt, kLu, kMc, kMe, kMn, kNd, kNl,
+  kNo, kPc, kPd, kPe, kPf, kPi, kPo, kPs, kSc, kSk, kSm, kSo, kZl, kZp, kZs,
+};
+inline constexpr int kCategories = 30;
+
+// Calls run(first, last, category) for all code points in ascending order.
+void ForEachCategoryRun(const std::function<void(char32_t, char32_t, Category)>& run);
+
+// What a text's characters are told apart by most often.
 enum class CharClass : uint8_t {
   kOther = 0,     // control, format, separator, unassigned
   kLetter,        // \p{L}
@@ -33,17 +43,8 @@ inline bool IsNumber(char32_t c) {
   return k >= CharClass::kDecimal && k <= CharClass::kOtherNumber;
 }
 
-// \p{P}
-inline bool IsPunctuation(char32_t c) {
-  const CharClass k = ClassOf(c);
-  return k == CharClass::kConnector || k == CharClass::kPunctuation;
-}
-
 // The White_Space property: \s.
 bool IsSpace(char32_t c);
-
-// What Rust's char::is_numeric says: \p{N} of a later Unicode version.
-bool IsRustNumeric(char32_t c);
 
 // \w of UTS #18: alphabetic, mark, decimal number, connector, join control.
 bool IsWord(char32_t c);

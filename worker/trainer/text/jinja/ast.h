@@ -38,7 +38,9 @@ struct Expr {
   Value value;
   std::vector<ExprPtr> children;
   std::vector<std::pair<std::string, ExprPtr>> keyword;
+  ExprPtr more, more_keyword;  // of a call, filter or test: *more, **more_keyword; may be null
   std::vector<std::string> operators;
+  int depth = 1;  // of expressions in one another, this one included
 };
 
 struct Stmt;
@@ -56,10 +58,13 @@ struct Stmt {
     kText,        // text
     kOutput,      // expr
     kIf,          // expr, body, otherwise
-    kFor,         // target, expr, filter (may be null), body, otherwise
+    kFor,         // target, expr, filter (may be null), body, otherwise, recursive
+    kWith,        // targets, values; body
     kSet,         // target, expr
     kSetBlock,    // target, body, filter (a chain of kFilter, may be null)
-    kMacro,       // text is its name; parameters, defaults, body
+    kMacro,       // text is its name; parameters, defaults, body, uses_...
+    kCall,        // expr is a kCall; parameters, defaults, body, uses_... of the caller
+    kFilter,      // body, filter (a chain of kFilter)
     kGeneration,  // body
     kBreak,
     kContinue,
@@ -74,6 +79,11 @@ struct Stmt {
   Body otherwise;
   std::vector<std::string> parameters;
   std::vector<ExprPtr> defaults;  // of the last parameters
+  // Whether the body reads varargs, kwargs and caller, which a macro gets only then.
+  bool uses_varargs = false, uses_kwargs = false, uses_caller = false;
+  bool recursive = false;
+  std::vector<Target> targets;
+  std::vector<ExprPtr> values;
 };
 
 }  // namespace liger::trainer::jinja

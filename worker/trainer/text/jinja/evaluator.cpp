@@ -13,8 +13,12 @@ class Evaluator {
 
   // What ApplyFilters puts where a filter's input is missing.
   const Value* input = nullptr;
+  // What the call `caller_of` gets as its keyword argument caller; null for none.
+  const Value* caller = nullptr;
+  const Expr* caller_of = nullptr;
 
   Value Run(const Expr& e) const {
+    const Meter::Nesting nesting;
     budget_->Step();
     switch (e.kind) {
       case Expr::Kind::kConstant:
@@ -89,12 +93,41 @@ class Evaluator {
     Args args;
     args.positional.push_back(e.children[0] ? Run(*e.children[0]) : *input);
     for (Value& value : RunAll(e, 1)) args.positional.push_back(std::move(value));
-    AddKeywords(e, &args);
+    AddRest(e, &args);
     return args;
   }
 
-  void AddKeywords(const Expr& e, Args* args) const {
+  // All but the plain positional arguments.
+  void AddRest(const Expr& e, Args* args) const {
     for (const auto& [name, value] : e.keyword) args->keyword.emplace_back(name, Run(*value));
+    if (e.more) {
+      const Value more = Run(*e.more);
+      RequireDefined(more);
+      for (Value& value : Iterate(more)) args->positional.push_back(std::move(value));
+    }
+    if (e.more_keyword) AddKeywords(Run(*e.more_keyword), args);
+    // What a function may look at.
+    for (const Value& value : args->positional) {
+      if (const std::string* s = value.AsString()) Meter::Work(s->size() / 64);
+      if (const Sequence* s = value.AsSequence()) Meter::Work(s->items.size() / 8);
+    }
+  }
+
+  static void AddKeywords(const Value& more, Args* args) {
+    RequireDefined(more);
+    if (more.AsDict() == nullptr) {
+      throw RuntimeError("argument after ** must be a mapping, not " + more.TypeName());
+    }
+    for (const auto& [key, value] : more.AsDict()->items) {
+      if (key.AsString() == nullptr) throw RuntimeError("keywords must be strings");
+      const std::string& name = *key.AsString();
+      for (const auto& [given, unused] : args->keyword) {
+        if (given == name) {
+          throw RuntimeError("got multiple values for keyword argument '" + name + "'");
+        }
+      }
+      args->keyword.emplace_back(name, value);
+    }
   }
 
   Value Call(const Expr& e) const {
@@ -105,7 +138,13 @@ class Evaluator {
       throw RuntimeError("'" + callee.TypeName() + "' object is not callable");
     }
     Args args{RunAll(e, 1), {}};
-    AddKeywords(e, &args);
+    AddRest(e, &args);
+    if (caller != nullptr && &e == caller_of) {
+      if (!function->is_macro) {
+        throw RuntimeError(function->name + "() got an unexpected keyword argument 'caller'");
+      }
+      args.keyword.emplace_back("caller", *caller);
+    }
     return function->call(args);
   }
 
@@ -159,11 +198,18 @@ class Evaluator {
 }  // namespace
 
 void Budget::Step() {
-  if (++steps > kSteps) throw RuntimeError("the template does not end: 3 million steps are done");
+  if (++steps > kSteps) throw RuntimeError("the template does not end: a million steps are done");
 }
 
 Value Evaluate(const Expr& expr, const Scope& scope, Budget* budget) {
   return Evaluator(scope, budget).RunWithLine(expr);
+}
+
+Value EvaluateCall(const Expr& call, const Value& caller, const Scope& scope, Budget* budget) {
+  Evaluator evaluator(scope, budget);
+  evaluator.caller = &caller;
+  evaluator.caller_of = &call;
+  return evaluator.RunWithLine(call);
 }
 
 Value ApplyFilters(const Expr& filters, Value input, const Scope& scope, Budget* budget) {

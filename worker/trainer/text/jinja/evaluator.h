@@ -7,10 +7,9 @@
 namespace liger::trainer::jinja {
 
 // Bounds on one rendering. A conversation of a thousand turns takes some
-// ten thousand steps; three million take a few seconds.
+// ten thousand steps; a million take a few seconds.
 struct Budget {
-  static constexpr int64_t kSteps = 3'000'000;
-  static constexpr size_t kOutputBytes = 256 << 20;
+  static constexpr int64_t kSteps = 1'000'000;
   static constexpr int kCallDepth = 50;
   int64_t steps = 0;
   int call_depth = 0;
@@ -20,6 +19,9 @@ struct Budget {
 
 // The value of an expression. An error gets the expression's line.
 Value Evaluate(const Expr& expr, const Scope& scope, Budget* budget);
+
+// That of a call, whose keyword argument `caller` is this function.
+Value EvaluateCall(const Expr& call, const Value& caller, const Scope& scope, Budget* budget);
 
 // `filters`, a chain of kFilter whose innermost input is missing, over `input`.
 Value ApplyFilters(const Expr& filters, Value input, const Scope& scope, Budget* budget);

@@ -1,6 +1,8 @@
 #include "worker/trainer/text/jinja/expression_parser.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
@@ -9,6 +11,8 @@ namespace liger::trainer::jinja {
 namespace {
 
 constexpr int kMaxDepth = 200;
+// Of expressions, with the terms of a chain inside of one another.
+constexpr int kMaxExpressionDepth = 1000;
 
 std::string Show(const Token& token) {
   switch (token.type) {
@@ -68,7 +72,23 @@ ExprPtr ExpressionParser::Join(Expr::Kind kind, std::string name, ExprPtr left,
   node->line = left->line;
   node->children.push_back(std::move(left));
   node->children.push_back(std::move(right));
+  return Deepened(std::move(node));
+}
+
+ExprPtr ExpressionParser::Deepened(ExprPtr node) const {
+  const auto include = [&](const ExprPtr& inner) {
+    if (inner) node->depth = std::max(node->depth, inner->depth + 1);
+  };
+  for (const ExprPtr& child : node->children) include(child);
+  for (const auto& [name, value] : node->keyword) include(value);
+  include(node->more);
+  include(node->more_keyword);
+  if (node->depth > kMaxExpressionDepth) Fail("the expression is too long or nested too deeply");
   return node;
+}
+
+bool ExpressionParser::HasRead(std::string_view name, size_t since) const {
+  return std::find(names_.begin() + static_cast<int64_t>(since), names_.end(), name) != names_.end();
 }
 
 ExprPtr ExpressionParser::ParseTuple(bool with_condition) {
@@ -83,7 +103,7 @@ ExprPtr ExpressionParser::ParseTuple(bool with_condition) {
     }
     tuple->children.push_back(ParseCondition(with_condition));
   }
-  return tuple;
+  return Deepened(std::move(tuple));
 }
 
 ExprPtr ExpressionParser::ParseCondition(bool with_condition) {
@@ -94,7 +114,7 @@ ExprPtr ExpressionParser::ParseCondition(bool with_condition) {
     condition->children.push_back(ParseOr());
     condition->children.push_back(std::move(node));
     condition->children.push_back(TakeName("else") ? ParseCondition(true) : nullptr);
-    node = std::move(condition);
+    node = Deepened(std::move(condition));
   }
   return node;
 }
@@ -117,7 +137,7 @@ ExprPtr ExpressionParser::ParseNot() {
   ExprPtr node = Make(Expr::Kind::kUnary, "not");
   Next();
   node->children.push_back(ParseNot());
-  return node;
+  return Deepened(std::move(node));
 }
 
 // The comparison at the cursor, which is taken; "" when there is none.
@@ -142,7 +162,7 @@ ExprPtr ExpressionParser::ParseCompare() {
     node->operators.push_back(op);
     node->children.push_back(ParseSum());
   }
-  return node->operators.empty() ? std::move(first) : std::move(node);
+  return node->operators.empty() ? std::move(first) : Deepened(std::move(node));
 }
 
 ExprPtr ExpressionParser::ParseSum() {
@@ -185,6 +205,7 @@ ExprPtr ExpressionParser::ParseUnary(bool with_filter) {
   if (AtOperator("-") || AtOperator("+")) {
     node = Make(Expr::Kind::kUnary, Next().text);
     node->children.push_back(ParseUnary(false));
+    node = Deepened(std::move(node));
   } else {
     node = ParsePostfix(ParsePrimary());
   }
@@ -228,6 +249,7 @@ ExprPtr ExpressionParser::ParseNameOrConstant() {
   } else if (name != "none" && name != "None") {
     node->kind = Expr::Kind::kName;
     node->name = name;
+    names_.push_back(name);
   }
   return node;
 }
@@ -249,7 +271,7 @@ ExprPtr ExpressionParser::ParseList() {
     if (!TakeOperator(",")) break;
   }
   ExpectOperator("]");
-  return node;
+  return Deepened(std::move(node));
 }
 
 ExprPtr ExpressionParser::ParseDict() {
@@ -262,7 +284,7 @@ ExprPtr ExpressionParser::ParseDict() {
     if (!TakeOperator(",")) break;
   }
   ExpectOperator("}");
-  return node;
+  return Deepened(std::move(node));
 }
 
 ExprPtr ExpressionParser::ParsePostfix(ExprPtr node) {
@@ -277,14 +299,14 @@ ExprPtr ExpressionParser::ParsePostfix(ExprPtr node) {
         outer->name = ExpectName();
         outer->children.push_back(std::move(node));
       }
-      node = std::move(outer);
+      node = Deepened(std::move(outer));
     } else if (AtOperator("[")) {
       node = ParseSubscript(std::move(node));
     } else if (AtOperator("(")) {
       ExprPtr call = Make(Expr::Kind::kCall);
       call->children.push_back(std::move(node));
       ParseArguments(call.get());
-      node = std::move(call);
+      node = Deepened(std::move(call));
     } else {
       return node;
     }
@@ -315,21 +337,27 @@ ExprPtr ExpressionParser::ParseSubscript(ExprPtr object) {
     node->children.push_back(std::move(parts[1]));
     node->children.push_back(std::move(parts[2]));
   }
-  return node;
+  return Deepened(std::move(node));
 }
 
 void ExpressionParser::ParseArguments(Expr* call) {
   ExpectOperator("(");
   while (!AtOperator(")")) {
-    if (AtOperator("*") || AtOperator("**")) {
-      throw Unsupported("unpacking arguments with " + Peek().text, Peek().line);
-    }
-    if (Peek().type == TokenType::kName && tokens_[at_ + 1].Is(TokenType::kOperator, "=")) {
+    if (TakeOperator("*")) {
+      if (call->more || call->more_keyword) Fail("invalid syntax for function call expression");
+      call->more = ParseExpression();
+    } else if (TakeOperator("**")) {
+      if (call->more_keyword) Fail("invalid syntax for function call expression");
+      call->more_keyword = ParseExpression();
+    } else if (Peek().type == TokenType::kName && tokens_[at_ + 1].Is(TokenType::kOperator, "=")) {
+      if (call->more_keyword) Fail("invalid syntax for function call expression");
       const std::string name = Next().text;
       Next();
       call->keyword.emplace_back(name, ParseExpression());
     } else {
-      if (!call->keyword.empty()) Fail("a positional argument follows a keyword argument");
+      if (!call->keyword.empty() || call->more || call->more_keyword) {
+        Fail("a positional argument follows a keyword argument");
+      }
       call->children.push_back(ParseExpression());
     }
     if (!TakeOperator(",")) break;
@@ -351,15 +379,15 @@ ExprPtr ExpressionParser::ParsePostfixAndFilters(ExprPtr node) {
   }
 }
 
-ExprPtr ExpressionParser::ParseFilters(ExprPtr input) {
-  while (TakeOperator("|")) {
+ExprPtr ExpressionParser::ParseFilters(ExprPtr input, bool starts_with_name) {
+  while (std::exchange(starts_with_name, false) || TakeOperator("|")) {
     ExprPtr filter = Make(Expr::Kind::kFilter, ExpectName());
     if (FindFilter(filter->name) == nullptr) {
       throw Unsupported("the filter \"" + filter->name + "\"", filter->line);
     }
     filter->children.push_back(std::move(input));
     if (AtOperator("(")) ParseArguments(filter.get());
-    input = std::move(filter);
+    input = Deepened(std::move(filter));
   }
   return input;
 }
@@ -373,19 +401,20 @@ ExprPtr ExpressionParser::ParseTest(ExprPtr input) {
   }
   test->children.push_back(std::move(input));
   const TokenType next = Peek().type;
-  const bool keyword = AtName("else") || AtName("or") || AtName("and") || AtName("if");
+  const bool keyword = AtName("else") || AtName("or") || AtName("and");
+  if (AtName("is")) Fail("You cannot chain multiple tests with is");
   if (AtOperator("(")) {
     ParseArguments(test.get());
-  } else if ((next == TokenType::kName && !keyword && !AtName("is") && !AtName("not") &&
-              !AtName("in")) ||
+  } else if ((next == TokenType::kName && !keyword) ||  // an `if` too, as in Jinja
              next == TokenType::kString || next == TokenType::kInteger ||
              next == TokenType::kFloat || AtOperator("[") || AtOperator("{")) {
     test->children.push_back(ParsePostfix(ParsePrimary()));
   }
+  test = Deepened(std::move(test));
   if (!negated) return test;
   ExprPtr node = Make(Expr::Kind::kUnary, "not");
   node->children.push_back(std::move(test));
-  return node;
+  return Deepened(std::move(node));
 }
 
 }  // namespace liger::trainer::jinja

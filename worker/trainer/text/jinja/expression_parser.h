@@ -20,8 +20,8 @@ class ExpressionParser {
   // One expression, or a tuple when a comma follows. Without conditions
   // `x in xs if y` leaves the `if` alone, as the head of a for loop needs.
   ExprPtr ParseTuple(bool with_condition);
-  // "| a | b(1)" over `input`, which may be null.
-  ExprPtr ParseFilters(ExprPtr input);
+  // "| a | b(1)" over `input`, which may be null; "a | b(1)" when it starts with a name.
+  ExprPtr ParseFilters(ExprPtr input, bool starts_with_name = false);
 
  protected:
   const Token& Peek() const { return tokens_[at_]; }
@@ -37,6 +37,9 @@ class ExpressionParser {
   void ExpectOperator(std::string_view s);
   std::string ExpectName();
   [[noreturn]] void Fail(const std::string& what) const;
+  // Names that expressions have read so far.
+  size_t names_read() const { return names_.size(); }
+  bool HasRead(std::string_view name, size_t since) const;
   // Bounds recursion: templates nest a dozen deep, a malign one a million.
   class Depth {
    public:
@@ -71,8 +74,11 @@ class ExpressionParser {
   ExprPtr ParseTest(ExprPtr input);
   void ParseArguments(Expr* call);
   std::string CompareOperator();
+  // `node` with its depth, which is bounded: it is evaluated and destroyed by recursion.
+  ExprPtr Deepened(ExprPtr node) const;
 
   std::vector<Token> tokens_;
+  std::vector<std::string> names_;
   size_t at_ = 0;
   int depth_ = 0;
 };

@@ -77,6 +77,7 @@ Value Replace(const Args& args) {
       else
         left = 0;
       out += c;
+      Meter::RequireText(out.size());
     }
     if (left != 0) out += to;
     return Value(std::move(out));
@@ -84,6 +85,7 @@ Value Replace(const Args& args) {
   for (size_t at; left != 0 && (at = s.find(from, done)) != std::string::npos; --left) {
     out.append(s, done, at - done).append(to);
     done = at + from.size();
+    Meter::RequireText(out.size());
   }
   return Value(out.append(s, done));
 }
@@ -116,7 +118,7 @@ Value Default(const Args& args) {
 }
 
 Value Indent(const Args& args) {
-  const std::string s = SelfText(args);
+  const std::string s = RequireString(args, 0, "indent");
   const Value* width = args.Find(1, "width");
   const Value* first = args.Find(2, "first");
   const Value* blank = args.Find(3, "blank");
@@ -131,6 +133,7 @@ Value Indent(const Args& args) {
     const bool indents = at_first ? first && first->Truthy() : !empty || (blank && blank->Truthy());
     if (!at_first) out += '\n';
     if (indents) out += pad;
+    Meter::RequireText(out.size());
     out.append(s, done, end - done);
     done = end + 1;
   }
@@ -196,9 +199,23 @@ Value Abs(const Args& args) {
   return self.IsFloat() ? Value(std::fabs(self.AsDouble())) : Value(std::abs(self.AsInt()));
 }
 
+// Python's round of an integer: an integer, halves to even.
+Value RoundInt(int64_t value, int64_t precision) {
+  if (precision >= 0) return Value(value);
+  if (precision < -18) return Value(int64_t{0});
+  int64_t unit = 1;
+  for (; precision < 0; ++precision) unit *= 10;
+  const int64_t rest = ((value % unit) + unit) % unit, below = value - rest;
+  const bool up = rest * 2 > unit || (rest * 2 == unit && below / unit % 2 != 0);
+  return Value(up ? below + unit : below);
+}
+
 Value Round(const Args& args) {
   const Value& self = args.positional[0];
   if (!self.IsNumber()) throw RuntimeError("round needs a number, not " + self.TypeName());
+  if (!self.IsFloat() && (args.Find(2, "method") == nullptr)) {
+    return RoundInt(self.AsInt(), IntOr(args.Find(1, "precision"), 0));
+  }
   const double scale = std::pow(10.0, static_cast<double>(IntOr(args.Find(1, "precision"), 0)));
   const Value* method = args.Find(2, "method");
   const std::string how = method ? ToString(*method) : "common";

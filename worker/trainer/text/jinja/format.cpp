@@ -190,6 +190,7 @@ class MethodFormatter {
     std::string out;
     Reader reader(format);
     while (!reader.done()) {
+      Meter::RequireText(out.size());
       out += reader.TakeUntil("{}");
       if (reader.done()) break;
       const char brace = reader.Take();
@@ -284,6 +285,7 @@ std::string PercentFormat(const std::string& format, const Value& values) {
   bool by_name = false;
   Reader reader(format);
   while (!reader.done()) {
+    Meter::RequireText(out.size());
     out += reader.TakeUntil("%");
     if (reader.done()) break;
     reader.Take();
@@ -300,7 +302,8 @@ std::string PercentFormat(const std::string& format, const Value& values) {
     out += spec.type == '%' ? "%" : PercentValue(named ? *named : next(), spec);
   }
   const bool left_over =
-      tuple ? used < tuple->items.size() : used == 0 && !by_name && !values.AsDict();
+      tuple ? used < tuple->items.size()
+            : used == 0 && !by_name && !values.AsDict() && !values.AsSequence();
   if (left_over) throw RuntimeError("not all arguments converted during string formatting");
   return out;
 }

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/evaluator.h"
+#include "worker/trainer/text/jinja/meter.h"
 #include "worker/trainer/text/jinja/strings.h"
 
 namespace liger::trainer::jinja {
@@ -55,6 +58,7 @@ class Interpreter {
   }
 
   Flow ExecuteOne(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
+    const Meter::Nesting nesting;
     budget_.Step();
     switch (stmt.kind) {
       case Stmt::Kind::kText:
@@ -66,7 +70,9 @@ class Interpreter {
       case Stmt::Kind::kIf:
         return Execute(Eval(*stmt.expr, scope).Truthy() ? stmt.body : stmt.otherwise, scope, out);
       case Stmt::Kind::kFor:
-        return For(stmt, scope, out);
+        return Loop(stmt, Eval(*stmt.expr, scope), 0, scope, out);
+      case Stmt::Kind::kWith:
+        return With(stmt, scope, out);
       case Stmt::Kind::kSet:
         Assign(stmt.target, Eval(*stmt.expr, scope), scope);
         break;
@@ -74,7 +80,15 @@ class Interpreter {
         SetBlock(stmt, scope);
         break;
       case Stmt::Kind::kMacro:
-        DefineMacro(stmt, scope);
+        with_macros_.push_back(scope);
+        scope->Set(stmt.text, MacroFunction(stmt, scope));
+        break;
+      case Stmt::Kind::kCall:
+        Write(ToString(EvaluateCall(*stmt.expr, MacroFunction(stmt, scope), *scope, &budget_)),
+              out);
+        break;
+      case Stmt::Kind::kFilter:
+        FilterBlock(stmt, scope, out);
         break;
       case Stmt::Kind::kGeneration:
         return Generation(stmt, scope, out);
@@ -89,9 +103,7 @@ class Interpreter {
   Value Eval(const Expr& expr, const ScopePtr& scope) { return Evaluate(expr, *scope, &budget_); }
 
   void Write(const std::string& text, std::string* out) {
-    if (out->size() + text.size() > Budget::kOutputBytes) {
-      throw RuntimeError("the template writes more than 256 MiB");
-    }
+    Meter::RequireText(out->size() + text.size());
     out->append(text);
   }
 
@@ -121,12 +133,25 @@ class Interpreter {
     Assign(stmt.target, value, scope);
   }
 
+  void FilterBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
+    const Value filtered = ApplyFilters(
+        *stmt.filter, Value(Capture(stmt.body, NewScope(scope))), *scope, &budget_);
+    if (filtered.AsString() == nullptr) {
+      throw RuntimeError("a filter block needs a string, and its filter gives '" +
+                         filtered.TypeName() + "'");
+    }
+    Write(*filtered.AsString(), out);
+  }
+
   // What `body` writes, apart from the output and its spans.
   std::string Capture(const Body& body, const ScopePtr& scope) {
+    return CaptureWith([&](std::string* text) { Execute(body, scope, text); });
+  }
+  template <typename Run>
+  std::string CaptureWith(Run run) {
     std::string text;
-    auto* const spans = spans_;
-    spans_ = nullptr;
-    Execute(body, scope, &text);
+    auto* const spans = std::exchange(spans_, nullptr);
+    run(&text);
     spans_ = spans;
     return text;
   }
@@ -138,26 +163,47 @@ class Interpreter {
     return flow;
   }
 
-  Flow For(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
-    const List items = LoopItems(stmt, scope);
+  Flow With(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
+    const ScopePtr inner = NewScope(scope);
+    std::vector<Value> values;
+    for (const ExprPtr& value : stmt.values) values.push_back(Eval(*value, scope));
+    for (size_t i = 0; i < values.size(); ++i) Assign(stmt.targets[i], values[i], inner);
+    return Execute(stmt.body, inner, out);
+  }
+
+  // A for loop over `over`, `depth` calls of loop() deep.
+  Flow Loop(const Stmt& stmt, const Value& over, int64_t depth, const ScopePtr& scope,
+            std::string* out) {
+    const List items = LoopItems(stmt, over, scope);
     if (items.empty()) return Execute(stmt.otherwise, NewScope(scope), out);
     const auto changed = std::make_shared<std::pair<bool, Value>>(false, Value());
-    ++loop_depth_;
     for (size_t i = 0; i < items.size(); ++i) {
       budget_.Step();
       const ScopePtr inner = NewScope(scope);
       Assign(stmt.target, items[i], inner);
-      inner->Set("loop", LoopVariable(items, i, changed));
+      inner->Set("loop", LoopVariable(stmt, items, i, depth, changed, scope));
       const Flow flow = Execute(stmt.body, inner, out);
       if (flow == Flow::kBreak) break;
     }
-    --loop_depth_;
     return Flow::kNormal;
   }
 
+  // loop(items) of a recursive loop.
+  Value Recurse(const Stmt& stmt, int64_t depth, const ScopePtr& scope, const Args& args) {
+    if (!stmt.recursive) {
+      throw RuntimeError("The loop must have the 'recursive' marker to be called recursively.");
+    }
+    if (args.positional.size() != 1 || !args.keyword.empty()) {
+      throw RuntimeError("loop() takes one argument");
+    }
+    CallDepth deeper(&budget_);
+    return Value(CaptureWith(
+        [&](std::string* text) { Loop(stmt, args.positional[0], depth + 1, scope, text); }));
+  }
+
   // With a filter ("for x in xs if x") the loop counts what passes.
-  List LoopItems(const Stmt& stmt, const ScopePtr& scope) {
-    List items = Iterate(Eval(*stmt.expr, scope));
+  List LoopItems(const Stmt& stmt, const Value& over, const ScopePtr& scope) {
+    List items = Iterate(over);
     if (!stmt.filter) return items;
     List kept;
     for (Value& item : items) {
@@ -168,8 +214,10 @@ class Interpreter {
     return kept;
   }
 
-  Value LoopVariable(const List& items, size_t i,
-                     const std::shared_ptr<std::pair<bool, Value>>& changed) const {
+  // `loop`, which does not outlive this.
+  Value LoopVariable(const Stmt& stmt, const List& items, size_t i, int64_t depth,
+                     const std::shared_ptr<std::pair<bool, Value>>& changed,
+                     const ScopePtr& scope) {
     const auto index = static_cast<int64_t>(i), n = static_cast<int64_t>(items.size());
     Dict loop;
     const auto add = [&](const char* name, Value value) {
@@ -182,8 +230,8 @@ class Interpreter {
     add("first", Value(i == 0));
     add("last", Value(index + 1 == n));
     add("length", Value(n));
-    add("depth", Value(loop_depth_));
-    add("depth0", Value(loop_depth_ - 1));
+    add("depth", Value(depth + 1));
+    add("depth0", Value(depth));
     add("previtem", i == 0 ? Value::MakeUndefined("there is no previous item") : items[i - 1]);
     add("nextitem", index + 1 == n ? Value::MakeUndefined("there is no next item") : items[i + 1]);
     add("cycle", Value::MakeFunction("cycle", [i](const Args& args) {
@@ -196,49 +244,102 @@ class Interpreter {
           *changed = {true, std::move(now)};
           return Value(true);
         }));
-    return Value(std::move(loop));
+    return Value::MakeFunction(
+        "loop",
+        [this, &stmt, depth, scope](const Args& args) {
+          return Recurse(stmt, depth, scope, args);
+        },
+        std::move(loop));
   }
 
-  void DefineMacro(const Stmt& stmt, const ScopePtr& scope) {
-    with_macros_.push_back(scope);
-    scope->Set(stmt.text, Value::MakeFunction(stmt.text, [this, &stmt, scope](const Args& args) {
-                 return CallMacro(stmt, scope, args);
-               }));
+  Value MacroFunction(const Stmt& stmt, const ScopePtr& scope) {
+    return Value::MakeFunction(
+        stmt.text,
+        [this, &stmt, scope](const Args& args) { return CallMacro(stmt, scope, args); },
+        /*attributes=*/{}, /*is_macro=*/true);
   }
 
   Value CallMacro(const Stmt& macro, const ScopePtr& defined_in, const Args& args) {
-    if (args.positional.size() > macro.parameters.size()) {
-      throw RuntimeError("macro '" + macro.text + "' takes not more than " +
-                         std::to_string(macro.parameters.size()) + " argument(s)");
-    }
-    if (++budget_.call_depth > Budget::kCallDepth) throw RuntimeError("macros call too deeply");
+    CallDepth deeper(&budget_);
     const ScopePtr scope = NewScope(defined_in);
-    for (const auto& [name, value] : args.keyword) {
-      if (std::find(macro.parameters.begin(), macro.parameters.end(), name) ==
-          macro.parameters.end()) {
-        throw RuntimeError("macro '" + macro.text + "' takes no keyword argument '" + name + "'");
-      }
+    BindArguments(macro, args, scope);
+    return Value(Capture(macro.body, scope));
+  }
+
+  // As jinja2.runtime.Macro: positional arguments, then keyword arguments for the parameters that
+  // are left, then caller, and what nobody takes in kwargs and varargs if the body reads them.
+  void BindArguments(const Stmt& macro, const Args& args, const ScopePtr& scope) {
+    auto keyword = args.keyword;
+    const auto take = [&](const std::string& name) -> std::optional<Value> {
+      const auto it = std::find_if(keyword.begin(), keyword.end(),
+                                   [&](const auto& given) { return given.first == name; });
+      if (it == keyword.end()) return std::nullopt;
+      Value value = it->second;
+      keyword.erase(it);
+      return value;
+    };
+    std::vector<std::optional<Value>> given(macro.parameters.size());
+    for (size_t i = 0; i < given.size(); ++i) {
+      given[i] = i < args.positional.size() ? args.positional[i] : take(macro.parameters[i]);
     }
+    if (macro.uses_caller) {
+      const std::optional<Value> caller = take("caller");
+      scope->Set("caller", caller ? *caller : Value::MakeUndefined("No caller defined"));
+    }
+    if (macro.uses_kwargs) {
+      Dict kwargs;
+      for (auto& [name, value] : keyword) kwargs.items.emplace_back(name, std::move(value));
+      scope->Set("kwargs", Value(std::move(kwargs)));
+    } else if (!keyword.empty()) {
+      throw RuntimeError("macro '" + macro.text + "' takes no keyword argument '" +
+                         keyword.front().first + "'");
+    }
+    if (macro.uses_varargs) {
+      const size_t taken = std::min(given.size(), args.positional.size());
+      scope->Set("varargs",
+                 Value::MakeTuple({args.positional.begin() + static_cast<int64_t>(taken),
+                                   args.positional.end()}));
+    } else if (args.positional.size() > given.size()) {
+      throw RuntimeError("macro '" + macro.text + "' takes not more than " +
+                         std::to_string(given.size()) + " argument(s)");
+    }
+    SetParameters(macro, given, scope);
+  }
+
+  // Defaults see the parameters before them.
+  void SetParameters(const Stmt& macro, const std::vector<std::optional<Value>>& given,
+                     const ScopePtr& scope) {
     const size_t required = macro.parameters.size() - macro.defaults.size();
-    for (size_t i = 0; i < macro.parameters.size(); ++i) {
+    for (size_t i = 0; i < given.size(); ++i) {
       const std::string& name = macro.parameters[i];
-      if (const Value* given = args.Find(i, name.c_str())) {
-        scope->Set(name, *given);
+      if (given[i]) {
+        scope->Set(name, *given[i]);
       } else if (i >= required) {
         scope->Set(name, Eval(*macro.defaults[i - required], scope));
       } else {
         scope->Set(name, Value::MakeUndefined("parameter '" + name + "' was not provided"));
       }
     }
-    const int64_t depth = std::exchange(loop_depth_, 0);
-    Value result(Capture(macro.body, scope));
-    loop_depth_ = depth;
-    --budget_.call_depth;
-    return result;
   }
 
+  // One more call of a macro or of loop().
+  class CallDepth {
+   public:
+    explicit CallDepth(Budget* budget) : budget_(budget) {
+      if (budget->call_depth >= Budget::kCallDepth) {
+        throw RuntimeError("macros or loops call too deeply");
+      }
+      ++budget->call_depth;
+    }
+    ~CallDepth() { --budget_->call_depth; }
+    CallDepth(const CallDepth&) = delete;
+    CallDepth& operator=(const CallDepth&) = delete;
+
+   private:
+    Budget* const budget_;
+  };
+
   Budget budget_;
-  int64_t loop_depth_ = 0;
   std::vector<std::pair<size_t, size_t>>* spans_ = nullptr;
   std::vector<std::weak_ptr<Scope>> with_macros_;
 };
@@ -246,6 +347,7 @@ class Interpreter {
 }  // namespace
 
 Rendered Render(const Body& body, const Dict& variables) {
+  const Meter meter;
   return Interpreter().Run(body, variables);
 }
 

@@ -140,17 +140,50 @@ class Lexer {
     Fail("the comment is not closed");
   }
 
-  // {% raw %}...{% endraw %}: its inside is data.
-  bool Raw() {
-    size_t p = at_;
+  // Behind `p`, over spaces, `word` and more spaces; npos where something else stands.
+  size_t SkipWord(size_t p, std::string_view word) const {
     const auto skip = [&] {
       while (p < text_.size() && std::isspace(static_cast<unsigned char>(text_[p]))) ++p;
     };
     skip();
-    if (text_.compare(p, 3, "raw") != 0 || (p + 3 < text_.size() && IsNamePart(text_[p + 3]))) {
-      return false;
+    if (text_.compare(p, word.size(), word) != 0) return std::string::npos;
+    p += word.size();
+    skip();
+    return p;
+  }
+
+  // {% raw %}...{% endraw %}: its inside is data. Unlike other tags, {% raw %} keeps the line break
+  // behind it.
+  bool Raw() {
+    const size_t end = SkipWord(at_, "raw");
+    if (end == std::string::npos) return false;
+    const bool minus = text_.compare(end, 3, "-%}") == 0;
+    if (!minus && text_.compare(end, 2, "%}") != 0) return false;
+    const int begun = line_;
+    Advance(end - at_ + (minus ? 3 : 2));
+    if (minus) SkipSpaces();
+    line_starting_ = text_[at_ - 1] == '\n';
+    for (size_t tag = at_; (tag = text_.find("{%", tag)) != std::string::npos; tag += 2) {
+      const char sign = tag + 2 < text_.size() ? text_[tag + 2] : '\0';
+      const bool has_sign = sign == '-' || sign == '+';
+      const size_t close = SkipWord(tag + (has_sign ? 3 : 2), "endraw");
+      if (close == std::string::npos) continue;
+      const bool signed_close =
+          text_.compare(close, 3, "-%}") == 0 || text_.compare(close, 3, "+%}") == 0;
+      if (!signed_close && text_.compare(close, 2, "%}") != 0) continue;
+      std::string data = text_.substr(at_, tag - at_);
+      if (sign == '-') {
+        data = Strip(data, nullptr, false, true);
+      } else if (sign != '+') {
+        StripLine(&data);
+      }
+      EmitData(std::move(data), tag);
+      Advance(close - at_);
+      TryEnd("%}", true);
+      return true;
     }
-    throw Unsupported("the tag {% raw %}", line_);
+    line_ = begun;
+    Fail("{% endraw %} is missing");
   }
 
   void Inside(TokenType begin, TokenType end, std::string_view close) {

@@ -164,6 +164,7 @@ Value JoinMethod(const Args& args) {
     if (!first) out += Self(args);
     first = false;
     out += RequireString({{item}, {}}, 0, "join");
+    Meter::RequireText(out.size());
   }
   return Value(std::move(out));
 }
@@ -294,6 +295,7 @@ std::optional<Value> Bind(const Entry (&table)[N], const Value& object, const st
   for (const Entry& entry : table) {
     if (entry.name != name) continue;
     return Value::MakeFunction(name, [object, method = entry.method](const Args& args) {
+      if (const std::string* s = object.AsString()) Meter::Work(s->size() / 64);
       Args with_self = args;
       with_self.positional.insert(with_self.positional.begin(), object);
       return method(with_self);

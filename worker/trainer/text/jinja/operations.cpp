@@ -97,6 +97,10 @@ std::optional<Value> AddSequences(const Value& a, const Value& b) {
 
 Value GetAttribute(const Value& object, const std::string& name) {
   RequireDefined(object);
+  if (const Callable* callable = object.AsCallable()) {
+    const Value* found = callable->attributes.Find(Value(name));
+    return found ? *found : Missing(object, name);
+  }
   if (const Namespace* ns = object.AsNamespace()) {
     const Value* found = ns->attributes.Find(Value(name));
     return found ? *found : Missing(object, name);
@@ -185,6 +189,7 @@ Value Operate(const std::string& op, const Value& a, const Value& b) {
 
 bool Contains(const Value& container, const Value& item) {
   if (const std::string* s = container.AsString()) {
+    Meter::Work(s->size() / 64);
     RequireDefined(item);
     if (!item.AsString()) {
       throw RuntimeError("'in <string>' requires string as left operand, not " + item.TypeName());

@@ -1,5 +1,6 @@
 #include "worker/trainer/text/jinja/parser.h"
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "worker/trainer/text/jinja/error.h"
@@ -74,11 +75,13 @@ class Parser : public ExpressionParser {
     if (name == "for") return ParseFor();
     if (name == "set") return ParseSet();
     if (name == "macro") return ParseMacro();
+    if (name == "with") return ParseWith();
+    if (name == "call") return ParseCall();
+    if (name == "filter") return ParseFilterBlock();
     if (name == "generation") return ParseGeneration();
     if (name == "break" || name == "continue") return ParseJump(name);
-    static constexpr std::string_view kKnown[] = {"include", "import",    "from",   "extends",
-                                                  "block",   "call",      "filter", "with",
-                                                  "do",      "autoescape"};
+    static constexpr std::string_view kKnown[] = {"include", "import", "from",      "extends",
+                                                  "block",   "do",     "autoescape"};
     for (const std::string_view known : kKnown) {
       if (name == known) throw Unsupported("the tag {% " + name + " %}", line);
     }
@@ -87,7 +90,7 @@ class Parser : public ExpressionParser {
 
   std::unique_ptr<Stmt> ParseIf() {
     auto stmt = Make(Stmt::Kind::kIf);
-    stmt->expr = ParseTuple(true);
+    stmt->expr = ParseTuple(/*with_condition=*/false);  // as in Jinja
     EndBlock();
     stmt->body = ParseBody({"elif", "else", "endif"});
     if (TakeName("elif")) {
@@ -111,7 +114,7 @@ class Parser : public ExpressionParser {
     if (!TakeName("in")) Fail("expected 'in'");
     stmt->expr = ParseTuple(false);
     if (TakeName("if")) stmt->filter = ParseExpression();
-    if (AtName("recursive")) throw Unsupported("a recursive for loop", Peek().line);
+    stmt->recursive = TakeName("recursive");
     EndBlock();
     ++loops_;
     stmt->body = ParseBody({"else", "endfor"});
@@ -125,7 +128,8 @@ class Parser : public ExpressionParser {
     return stmt;
   }
 
-  Target ParseTarget() {
+  // Several: "a, b" without parentheses, too.
+  Target ParseTarget(bool several = true) {
     Target target;
     const bool parenthesized = TakeOperator("(");
     target.names.push_back(ExpectName());
@@ -133,7 +137,7 @@ class Parser : public ExpressionParser {
       target.attribute = ExpectName();
       return target;
     }
-    while (TakeOperator(",")) {
+    while ((several || parenthesized) && TakeOperator(",")) {
       target.unpacks = true;
       if (Peek().type == TokenType::kName && !AtName("in")) target.names.push_back(ExpectName());
     }
@@ -161,6 +165,15 @@ class Parser : public ExpressionParser {
   std::unique_ptr<Stmt> ParseMacro() {
     auto stmt = Make(Stmt::Kind::kMacro);
     stmt->text = ExpectName();
+    ParseParameters(stmt.get());
+    EndBlock();
+    ParseMacroBody("endmacro", stmt.get());
+    if (Peek().type == TokenType::kName) Next();  // {% endmacro name %}
+    EndBlock();
+    return stmt;
+  }
+
+  void ParseParameters(Stmt* stmt) {
     ExpectOperator("(");
     while (!AtOperator(")")) {
       stmt->parameters.push_back(ExpectName());
@@ -172,13 +185,63 @@ class Parser : public ExpressionParser {
       if (!TakeOperator(",")) break;
     }
     ExpectOperator(")");
-    EndBlock();
+    const auto& names = stmt->parameters;
+    if (std::find(names.begin(), names.end(), "caller") != names.end()) {
+      throw Unsupported("a parameter named caller", stmt->line);
+    }
+  }
+
+  void ParseMacroBody(std::string_view end, Stmt* stmt) {
     const int loops = loops_;
     loops_ = 0;
-    stmt->body = ParseBody({"endmacro"});
+    const size_t names = names_read();
+    stmt->body = ParseBody({end});
+    const auto reads = [&](const char* name) {
+      const auto& own = stmt->parameters;
+      return HasRead(name, names) && std::find(own.begin(), own.end(), name) == own.end();
+    };
+    stmt->uses_varargs = reads("varargs");
+    stmt->uses_kwargs = reads("kwargs");
+    stmt->uses_caller = reads("caller");
     loops_ = loops;
     Next();
-    if (Peek().type == TokenType::kName) Next();  // {% endmacro name %}
+  }
+
+  // {% call(parameters) macro(...) %}
+  std::unique_ptr<Stmt> ParseCall() {
+    auto stmt = Make(Stmt::Kind::kCall);
+    stmt->text = "caller";
+    if (AtOperator("(")) ParseParameters(stmt.get());
+    stmt->expr = ParseExpression();
+    if (stmt->expr->kind != Expr::Kind::kCall) Fail("expected call");
+    EndBlock();
+    ParseMacroBody("endcall", stmt.get());
+    EndBlock();
+    return stmt;
+  }
+
+  std::unique_ptr<Stmt> ParseFilterBlock() {
+    auto stmt = Make(Stmt::Kind::kFilter);
+    stmt->filter = ParseFilters(nullptr, /*starts_with_name=*/true);
+    EndBlock();
+    stmt->body = ParseBody({"endfilter"});
+    Next();
+    EndBlock();
+    return stmt;
+  }
+
+  // The values do not see the names.
+  std::unique_ptr<Stmt> ParseWith() {
+    auto stmt = Make(Stmt::Kind::kWith);
+    while (Peek().type != TokenType::kBlockEnd) {
+      if (!stmt->targets.empty()) ExpectOperator(",");
+      stmt->targets.push_back(ParseTarget(/*several=*/false));
+      ExpectOperator("=");
+      stmt->values.push_back(ParseExpression());
+    }
+    EndBlock();
+    stmt->body = ParseBody({"endwith"});
+    Next();
     EndBlock();
     return stmt;
   }

@@ -62,6 +62,7 @@ Value Join(const Args& args) {
     if (!first) out += between;
     first = false;
     out += ToString(attribute ? Attribute(item, *attribute) : item);
+    Meter::RequireText(out.size());
   }
   return Value(std::move(out));
 }
@@ -163,6 +164,8 @@ Value DictSort(const Args& args) {
 
 // map("filter", args...) or map(attribute="a", default=x).
 Value Map(const Args& args) {
+  // Jinja's looks at what is true only.
+  if (!Self(args).Truthy()) return Value(List());
   List out;
   const Value* attribute = nullptr;
   const Value* fallback = nullptr;
@@ -193,6 +196,7 @@ Value Map(const Args& args) {
 // select, reject, selectattr and rejectattr: with a test, else by truth.
 template <bool keep, bool by_attribute>
 Value Choose(const Args& args) {
+  if (!Self(args).Truthy()) return Value(List());
   const size_t test_at = by_attribute ? 2 : 1;
   Builtin test = nullptr;
   if (by_attribute && args.positional.size() < 2) throw RuntimeError("the attribute is missing");

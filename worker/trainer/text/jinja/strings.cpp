@@ -116,6 +116,8 @@ class JsonWriter {
   explicit JsonWriter(const JsonStyle& style) : style_(style) {}
 
   void Write(const Value& value, int depth) {
+    Meter::Work(1);
+    Meter::RequireText(out_.size());
     if (const std::string* s = value.AsString()) {
       AppendJsonString(*s, style_.ensure_ascii, &out_);
     } else if (const Sequence* s = value.AsSequence()) {
@@ -302,6 +304,7 @@ std::string ToString(const Value& value) {
 }
 
 std::string Repr(const Value& value) {
+  Meter::Work(1);
   if (const std::string* s = value.AsString()) return StringRepr(*s);
   if (value.IsUndefined()) return "Undefined";
   if (value.IsNone()) return "None";
@@ -310,13 +313,17 @@ std::string Repr(const Value& value) {
   if (value.IsFloat()) return FloatRepr(value.AsDouble());
   std::string out;
   if (const Sequence* s = value.AsSequence()) {
-    for (const Value& item : s->items) out += (out.empty() ? "" : ", ") + Repr(item);
+    for (const Value& item : s->items) {
+      out += (out.empty() ? "" : ", ") + Repr(item);
+      Meter::RequireText(out.size());
+    }
     if (s->is_tuple) return "(" + out + (s->items.size() == 1 ? ",)" : ")");
     return "[" + out + "]";
   }
   if (const Dict* d = value.AsDict()) {
     for (const auto& [key, item] : d->items) {
       out += (out.empty() ? "" : ", ") + Repr(key) + ": " + Repr(item);
+      Meter::RequireText(out.size());
     }
     return "{" + out + "}";
   }

@@ -53,8 +53,13 @@ constexpr Entry kTable[] = {
     {"mapping", [](const Args& a) { return Value(Self(a).AsDict() != nullptr); }},
     {"iterable", [](const Args& a) { return Value(IsIterable(Self(a))); }},
     {"sequence", [](const Args& a) { return Value(IsIterable(Self(a))); }},
-    {"callable", [](const Args& a) { return Value(Self(a).AsCallable() != nullptr); }},
-    {"odd", [](const Args& a) { return Value(!IsMultiple(a, Value(int64_t{2}))); }},
+    // Jinja's Undefined has __call__.
+    {"callable",
+     [](const Args& a) { return Value(Self(a).AsCallable() != nullptr || Self(a).IsUndefined()); }},
+    {"odd",
+     [](const Args& a) {
+       return Value(Operate("%", Self(a), Value(int64_t{2})).AsDouble() == 1);  // 0.5 is neither
+     }},
     {"even", [](const Args& a) { return Value(IsMultiple(a, Value(int64_t{2}))); }},
     {"divisibleby", [](const Args& a) { return Value(IsMultiple(a, Other(a))); }},
     {"lower", [](const Args& a) { return IsCased(a, "lower"); }},

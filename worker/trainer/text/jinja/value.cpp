@@ -7,6 +7,56 @@
 
 namespace liger::trainer::jinja {
 
+namespace {
+
+// What a Value shares, counted while it lives.
+template <typename T>
+struct Counted {
+  Counted(T v, size_t size) : value(std::move(v)), bytes(size) {}
+  T value;
+  Meter::Bytes bytes;
+};
+
+template <typename T>
+std::shared_ptr<const T> Share(T value, size_t bytes) {
+  Meter::Work(bytes / 16);
+  const auto counted = std::make_shared<const Counted<T>>(std::move(value), bytes);
+  return std::shared_ptr<const T>(counted, &counted->value);
+}
+
+int DepthOf(const Value& value) {
+  if (const Sequence* s = value.AsSequence()) return s->depth;
+  const Dict* d = value.AsDict();
+  return d == nullptr ? 0 : d->depth;
+}
+
+}  // namespace
+
+Value::Value(std::string s) {
+  Meter::RequireText(s.size());
+  const size_t bytes = s.size() + sizeof(s);
+  storage_ = Share(std::move(s), bytes);
+}
+
+std::shared_ptr<const Sequence> Value::MakeSequence(List items, bool is_tuple) {
+  Sequence sequence{std::move(items), is_tuple};
+  for (const Value& item : sequence.items) {
+    sequence.depth = std::max(sequence.depth, DepthOf(item) + 1);
+  }
+  Meter::RequireDepth(sequence.depth);
+  const size_t bytes = sequence.items.size() * sizeof(Value) + sizeof(sequence);
+  return Share(std::move(sequence), bytes);
+}
+
+Value::Value(Dict dict) {
+  for (const auto& [key, item] : dict.items) {
+    dict.depth = std::max({dict.depth, DepthOf(key) + 1, DepthOf(item) + 1});
+  }
+  Meter::RequireDepth(dict.depth);
+  const size_t bytes = dict.items.size() * 2 * sizeof(Value) + sizeof(dict);
+  storage_ = Share(std::move(dict), bytes);
+}
+
 const Value* Args::Find(size_t index, const char* name) const {
   for (const auto& [key, value] : keyword) {
     if (key == name) return &value;
@@ -15,6 +65,7 @@ const Value* Args::Find(size_t index, const char* name) const {
 }
 
 const Value* Dict::Find(const Value& key) const {
+  Meter::Work(items.size() / 8);
   for (const auto& [k, v] : items) {
     if (Equal(k, key)) return &v;
   }
@@ -22,6 +73,7 @@ const Value* Dict::Find(const Value& key) const {
 }
 
 void Dict::Set(const Value& key, Value value) {
+  Meter::Work(items.size() / 8);
   for (auto& [k, v] : items) {
     if (Equal(k, key)) {
       v = std::move(value);
@@ -77,6 +129,7 @@ std::string Value::TypeName() const {
 }
 
 bool Equal(const Value& a, const Value& b) {
+  Meter::Work(1);
   if (a.IsNumber() && b.IsNumber()) {
     if (a.IsFloat() || b.IsFloat()) return a.AsDouble() == b.AsDouble();
     return a.AsInt() == b.AsInt();
@@ -101,6 +154,7 @@ bool Equal(const Value& a, const Value& b) {
 }
 
 bool Less(const Value& a, const Value& b) {
+  Meter::Work(1);
   if (a.IsNumber() && b.IsNumber()) {
     if (a.IsFloat() || b.IsFloat()) return a.AsDouble() < b.AsDouble();
     return a.AsInt() < b.AsInt();
@@ -121,7 +175,10 @@ bool IsIterable(const Value& value) {
 }
 
 List Iterate(const Value& value) {
-  if (const Sequence* s = value.AsSequence()) return s->items;
+  if (const Sequence* s = value.AsSequence()) {
+    Meter::Work(s->items.size());
+    return s->items;
+  }
   List items;
   if (const Dict* d = value.AsDict()) {
     for (const auto& [key, unused] : d->items) items.push_back(key);

@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "worker/trainer/text/jinja/meter.h"
+
 namespace liger::trainer::jinja {
 
 class Value;
@@ -34,6 +36,7 @@ struct None {};
 // Keys in order of insertion, as Python's dict; linear search, for they are few.
 struct Dict {
   std::vector<std::pair<Value, Value>> items;
+  int depth = 1;  // of dicts and lists in one another
   const Value* Find(const Value& key) const;
   void Set(const Value& key, Value value);
 };
@@ -41,6 +44,7 @@ struct Dict {
 struct Sequence {
   List items;
   bool is_tuple = false;
+  int depth = 1;  // as Dict's
 };
 
 // namespace(...): the only thing that a template can change.
@@ -51,6 +55,8 @@ struct Namespace {
 struct Callable {
   std::string name;
   Function call;
+  Dict attributes;         // of `loop`
+  bool is_macro = false;  // which alone {% call %} calls
 };
 
 // A Python value as templates see it. Strings, sequences and dicts are shared
@@ -66,25 +72,27 @@ class Value {
   Value(bool b) : storage_(b) {}     // NOLINT(google-explicit-constructor)
   Value(int64_t i) : storage_(i) {}  // NOLINT(google-explicit-constructor)
   Value(double d) : storage_(d) {}   // NOLINT(google-explicit-constructor)
-  Value(std::string s)               // NOLINT(google-explicit-constructor)
-      : storage_(std::make_shared<const std::string>(std::move(s))) {}
+  // Texts, lists and dicts throw TemplateError where Meter's bounds are passed.
+  Value(std::string s);                            // NOLINT(google-explicit-constructor)
   Value(const char* s) : Value(std::string(s)) {}  // NOLINT(google-explicit-constructor)
   Value(List items)                                // NOLINT(google-explicit-constructor)
-      : storage_(std::make_shared<const Sequence>(Sequence{std::move(items), false})) {}
-  Value(Dict dict)  // NOLINT(google-explicit-constructor)
-      : storage_(std::make_shared<const Dict>(std::move(dict))) {}
+      : storage_(MakeSequence(std::move(items), false)) {}
+  Value(Dict dict);  // NOLINT(google-explicit-constructor)
   static Value MakeUndefined(std::string what) {
     return Value(Storage(Undefined{std::move(what)}));
   }
   static Value MakeTuple(List items) {
-    return Value(Storage(std::make_shared<const Sequence>(Sequence{std::move(items), true})));
+    return Value(Storage(MakeSequence(std::move(items), true)));
   }
   static Value MakeNamespace(Dict attributes) {
-    return Value(Storage(std::make_shared<Namespace>(Namespace{std::move(attributes)})));
+    auto made = std::make_shared<Namespace>(Namespace{std::move(attributes)});
+    Meter::Register(made);
+    return Value(Storage(std::move(made)));
   }
-  static Value MakeFunction(std::string name, Function call) {
-    return Value(
-        Storage(std::make_shared<const Callable>(Callable{std::move(name), std::move(call)})));
+  static Value MakeFunction(std::string name, Function call, Dict attributes = {},
+                            bool is_macro = false) {
+    return Value(Storage(std::make_shared<const Callable>(
+        Callable{std::move(name), std::move(call), std::move(attributes), is_macro})));
   }
   static Value FromJson(const nlohmann::ordered_json& json);
 
@@ -113,6 +121,7 @@ class Value {
 
  private:
   explicit Value(Storage storage) : storage_(std::move(storage)) {}
+  static std::shared_ptr<const Sequence> MakeSequence(List items, bool is_tuple);
   template <typename T>
   T* Shared() const {
     const auto* p = std::get_if<std::shared_ptr<T>>(&storage_);
