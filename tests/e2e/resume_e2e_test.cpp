@@ -22,6 +22,7 @@ constexpr int64_t kSaveSteps = 200;
 v1::JobSpec Saving(const Cluster& cluster, const std::string& name) {
   v1::JobSpec spec = cluster.TinyJob(name, kLongRun);
   spec.mutable_training()->set_save_steps(kSaveSteps);
+  spec.mutable_training()->set_deterministic(true);  // results are compared to the last bit
   return spec;
 }
 
