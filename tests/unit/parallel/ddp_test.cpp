@@ -5,6 +5,7 @@
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <exception>
 #include <random>
 #include <thread>
@@ -23,6 +24,11 @@
 
 namespace liger::trainer {
 namespace {
+
+// c10d's flight recorder (torch 2.11, FlightRecorder::record) puts the groups of a process into a
+// map without a lock, since a process has one training thread; here ranks are threads.
+[[maybe_unused]] const int kNoFlightRecorder =
+    setenv("TORCH_FR_BUFFER_SIZE", "0", /*overwrite=*/1);
 
 constexpr double kTolerance = 1e-5;
 constexpr int kVocabulary = 90;
