@@ -68,7 +68,8 @@ void GWOut(const at::Tensor& g_TN, const at::Tensor& w_NK, at::Tensor& dx_TK, do
 // g_TN^T x_TK: the weight's gradient.
 at::Tensor GtX(const at::Tensor& g_TN, const at::Tensor& x_TK);
 // acc_NK += alpha g_TN^T x_TK; with `overwrite`, on a GPU only, acc_NK = that. acc has g's dtype or
-// float32; bfloat16 and float16 products are then summed in float32, without rounding in between. On a CPU g and x may differ in dtype,
+// float32; bfloat16 and float16 products are then summed in float32, without rounding in between.
+// On a CPU g and x may differ in dtype,
 // and alpha is 1.
 void AddGtX(const at::Tensor& g_TN, const at::Tensor& x_TK, at::Tensor& acc_NK, double alpha = 1,
             bool overwrite = false);
