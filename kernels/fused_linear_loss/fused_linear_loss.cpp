@@ -166,7 +166,8 @@ variable_list Run(const at::Tensor& hidden, const at::Tensor& weight, const at::
                   const FusedLinearLossOptions& options, Needs needs) {
   RecordPath(Op::kFusedLinearLogprob, PathOf(hidden));
   const auto compute = hidden.options().dtype(ComputeDtype(hidden));
-  const LinearHead head = LinearHead::OfRows(kOp, hidden, weight, target, groups.rows_M);
+  const LinearHead head =
+      LinearHead::OfRows(kOp, hidden, weight, target, groups.rows_M, options.most_rows);
   const bool buffer = options.grad_weight_VH.has_value();
   std::optional<at::Tensor> grad_weight;
   if (needs.weight) {
