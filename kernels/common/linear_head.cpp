@@ -15,6 +15,7 @@ namespace {
 // Of the logits of a chunk. On a CPU, 32 MiB keep the head's share of the peak small while
 // each chunk's pass over dW (as large as the weight) is still paid for by its product. On a
 // GPU cuBLAS is at its full rate from 2048 rows, and each chunk reads and writes all of dW.
+// Groups have more room, since the logits of one that has too little are computed twice.
 constexpr int64_t kCpuChunkBytes = int64_t{32} << 20;
 constexpr int64_t kCpuGroupBytes = int64_t{128} << 20;
 constexpr int64_t kGpuChunkRows = 4096;
