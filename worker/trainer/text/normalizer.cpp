@@ -125,6 +125,7 @@ class Strip : public Normalizer {
     }
     return std::string(begin, end);
   }
+  bool CutsStart() const override { return left_; }
 
  private:
   const bool left_, right_;
@@ -145,6 +146,7 @@ class Replace : public Normalizer {
     }
     return out;
   }
+  bool CutsStart() const override { return content_.empty(); }
 
  private:
   const std::unique_ptr<Pattern> pattern_;
@@ -181,6 +183,9 @@ class Sequence : public Normalizer {
       RequireBoundedGrowth(before, text.size());
     }
     return text;
+  }
+  bool CutsStart() const override {
+    return std::any_of(steps_.begin(), steps_.end(), [](const Ptr& s) { return s->CutsStart(); });
   }
 
  private:

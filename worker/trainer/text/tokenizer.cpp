@@ -163,6 +163,13 @@ std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
   impl->model = std::move(file.model);
   impl->normalizer = MakeOptional(root, "normalizer", MakeNormalizer);
   impl->pre_tokenizer = MakeOptional(root, "pre_tokenizer", MakePreTokenizer);
+  // Where the start was cut off, `tokenizers` sees no start, by offsets that are not kept here.
+  if (impl->normalizer && impl->normalizer->CutsStart() && impl->pre_tokenizer &&
+      impl->pre_tokenizer->AsksForStart()) {
+    root.At("pre_tokenizer")
+        .Fail("has a Metaspace with prepend_scheme \"first\" behind a normalizer that may cut off a "
+              "text's start (Strip, or Replace by nothing), which is not implemented");
+  }
   impl->post_processor = MakeOptional(root, "post_processor", MakePostProcessor);
   impl->decoder = MakeOptional(root, "decoder", MakeDecoder);
   impl->added = std::make_unique<AddedTokens>(
