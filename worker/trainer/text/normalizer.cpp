@@ -125,7 +125,6 @@ class Strip : public Normalizer {
     }
     return std::string(begin, end);
   }
-  bool CutsStart() const override { return left_; }
 
  private:
   const bool left_, right_;
@@ -146,7 +145,6 @@ class Replace : public Normalizer {
     }
     return out;
   }
-  bool CutsStart() const override { return content_.empty(); }
 
  private:
   const std::unique_ptr<Pattern> pattern_;
@@ -183,9 +181,6 @@ class Sequence : public Normalizer {
       RequireBoundedGrowth(before, text.size());
     }
     return text;
-  }
-  bool CutsStart() const override {
-    return std::any_of(steps_.begin(), steps_.end(), [](const Ptr& s) { return s->CutsStart(); });
   }
 
  private:

@@ -14,8 +14,6 @@ class Normalizer {
   virtual ~Normalizer() = default;
   // `text` is valid UTF-8, and so is the result.
   virtual std::string Normalize(std::string text) const = 0;
-  // Whether a text may lose its first characters, without others in their place.
-  virtual bool CutsStart() const { return false; }
 };
 
 // The normalizer at `node`; throws TrainerError for a type that is not in the

@@ -1,6 +1,5 @@
 #include "worker/trainer/text/pre_tokenizer.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "worker/trainer/text/byte_alphabet.h"
@@ -148,7 +147,6 @@ class Metaspace : public PreTokenizer {
       emit(text.substr(begin));
     });
   }
-  bool AsksForStart() const override { return prepend_ == Prepend::kFirst; }
 
  private:
   enum class Prepend { kAlways, kFirst, kNever };
@@ -178,10 +176,6 @@ class Sequence : public PreTokenizer {
   }
   void Apply(PreTokenized* pieces) const override {
     for (const Ptr& step : steps_) step->Apply(pieces);
-  }
-  bool AsksForStart() const override {
-    return std::any_of(steps_.begin(), steps_.end(),
-                       [](const Ptr& s) { return s->AsksForStart(); });
   }
 
  private:

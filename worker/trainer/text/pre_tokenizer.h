@@ -14,8 +14,6 @@ class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   virtual void Apply(PreTokenized* pieces) const = 0;
-  // Whether it makes a difference between a text's start and others (Piece::at_start).
-  virtual bool AsksForStart() const { return false; }
 };
 
 // The pre-tokenizer at `node`; throws TrainerError for a type that is not in
