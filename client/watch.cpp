@@ -96,7 +96,7 @@ class Follower {
       heard_ = true;
       return true;
     }
-    if (status.error_code() == grpc::StatusCode::UNAVAILABLE) return !last_.uid().empty();
+    if (CoordinatorAway(status)) return !last_.uid().empty();
     return status.ok();
   }
 

@@ -48,6 +48,8 @@ struct Verb {
 
 // A number above 0.
 CLI::Validator Positive();
+// Of a flag that would otherwise seem not to be given.
+CLI::Validator NotEmpty();
 
 Action DeclareUp(CLI::App* app);
 Action DeclareInit(CLI::App* app);

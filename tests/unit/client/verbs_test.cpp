@@ -102,8 +102,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
       piece.set_data(log.substr(offset, 5));
       writer->Write(piece);
     }
-    return tails == 1 ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "restarting")
-                      : grpc::Status::OK;
+    return tails == 1 ? grpc::Status(restart_code, "") : grpc::Status::OK;
   }
   grpc::Status WatchJobs(grpc::ServerContext*, const liger::v1::WatchJobsRequest* request,
                          grpc::ServerWriter<liger::v1::WatchJobsResponse>* writer) override {
@@ -117,7 +116,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     writer->Write(update);
     absl::MutexLock lock(&mutex);
     // The first stream breaks, as when a coordinator restarts.
-    if (watches++ == 0) return {grpc::StatusCode::UNAVAILABLE, "restarting"};
+    if (watches++ == 0) return {restart_code, ""};
     resumed_from = request->from_revision();
     if (restored && resumed_from > 0) return RevisionUnknown();
     if (end_state == JobStatus::RUNNING) {
@@ -143,6 +142,8 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
   grpc::Status create_status ABSL_GUARDED_BY(mutex);
   liger::v1::CreateJobRequest created ABSL_GUARDED_BY(mutex);
   JobStatus::State end_state ABSL_GUARDED_BY(mutex) = JobStatus::SUCCEEDED;
+  // What calls to a coordinator that goes away end with.
+  grpc::StatusCode restart_code ABSL_GUARDED_BY(mutex) = grpc::StatusCode::UNAVAILABLE;
   JobStatus::State cancelled_state ABSL_GUARDED_BY(mutex) = JobStatus::CANCELLED;
   int watches ABSL_GUARDED_BY(mutex) = 0;
   int tails ABSL_GUARDED_BY(mutex) = 0;
@@ -249,6 +250,30 @@ TEST_F(VerbsTest, WatchResumesFromItsRevisionAndIsPlainInAPipe) {
   absl::MutexLock lock(&service_.mutex);
   EXPECT_EQ(service_.watches, 2);
   EXPECT_EQ(service_.resumed_from, 7);
+}
+
+TEST_F(VerbsTest, AnEmptyNameIsRefused) {
+  const Result result = Run("submit --model tiny --trainer orpo --name ''");
+  EXPECT_EQ(result.code, 3);
+  EXPECT_THAT(result.text, HasSubstr("--name: it is empty"));
+}
+
+// As gRPC's server answers calls that come while it shuts down.
+TEST_F(VerbsTest, FollowersGoOnOverABareCancelled) {
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.restart_code = grpc::StatusCode::CANCELLED;
+  }
+  const Result watched = Run("watch j1");
+  EXPECT_EQ(watched.code, 0) << watched.text;
+  EXPECT_EQ(Run("logs -f j1").text, "one two three\n");
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.tails = 0;
+  }
+  const Result broken = Run("logs j1");
+  EXPECT_EQ(broken.code, 1) << "2 is for jobs that were cancelled";
+  EXPECT_THAT(broken.text, HasSubstr("no coordinator answers at "));
 }
 
 TEST_F(VerbsTest, WatchBeginsAgainWhenTheStoreWasRestored) {

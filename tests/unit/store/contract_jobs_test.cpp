@@ -114,6 +114,67 @@ TEST_P(StoreJobs, AnOutputBelongsToOneJob) {
   driver->Do(with_output("u6", "tuned"));
 }
 
+TEST_P(StoreJobs, OutputsDoNotNest) {
+  AddWorker("w1", 1);  // output root /out
+  const auto create = [&](const std::string& uid, const std::string& uri, bool overwrite) {
+    CreateJob command = NewJob(uid, "job-" + uid);
+    command.job.resolved_spec.mutable_output()->set_uri(uri);
+    command.job.resolved_spec.mutable_output()->set_overwrite(overwrite);
+    return driver->Try(command);
+  };
+  ASSERT_TRUE(create("u1", "team/tuned", false).ok());
+  const std::vector<std::pair<const char*, const char*>> nested = {
+      {"team/tuned/sub", "lies in"},
+      {"file:///out/team/tuned/a/b", "lies in"},
+      {"team", "would hold"},
+      {"/out/team/", "would hold"},
+      {"team/tuned.checkpoints", "lies among the checkpoints of"},
+      {"team/tuned.checkpoints/checkpoint-1", "lies among the checkpoints of"}};
+  for (const auto& [uri, how] : nested) {
+    for (const bool overwrite : {false, true}) {
+      EXPECT_EQ(Refusal(create("u2", uri, overwrite)),
+                std::string("output.uri: '") + uri + "' " + how +
+                    " 'team/tuned', the output of job 'job-u1'; outputs do not nest, choose a "
+                    "place beside it");
+    }
+  }
+  ASSERT_TRUE(create("u3", "x.checkpoints/best", false).ok());
+  EXPECT_NE(Refusal(create("u4", "x", true)).find("has its checkpoints around"), std::string::npos);
+  ASSERT_TRUE(create("u5", "y.checkpoints", false).ok());
+  EXPECT_NE(Refusal(create("u4", "/out/y", true)).find("has its checkpoints in"),
+            std::string::npos);
+  for (const char* uri : {"team/tuned2", "team/tune", "team/tuned-sub", "team/tuned.old", "tuned"}) {
+    EXPECT_TRUE(create(std::string("beside-") + uri, uri, false).ok()) << uri;
+  }
+  // One that ended with nothing there is in nobody's way.
+  driver->Do(CancelJob{"default", "u1"});
+  EXPECT_TRUE(create("u6", "team/tuned/sub", false).ok());
+}
+
+TEST_P(StoreJobs, ADeletedModelIsNotBuiltUpon) {
+  AddWorker("w1", 1);
+  const int64_t epoch = driver->RunJob("u1", "w1");
+  driver->PublishModel("u1", "w1", epoch, 2);
+  driver->Exit("u1", "w1", epoch, 3, Succeeded());
+  driver->Do(DeleteJob{"default", "u1"});
+  CreateJob below = NewJob("u2", "job-u2");
+  below.job.resolved_spec.mutable_output()->set_uri("job-u1/sub");
+  EXPECT_NE(Refusal(driver->Try(below)).find("the output of the deleted job 'job-u1'"),
+            std::string::npos);
+}
+
+TEST_P(StoreJobs, AUidMeansItsJobWhateverOthersAreNamed) {
+  CreateJob named = NewJob("u1", "u2");
+  driver->Do(named);
+  driver->Do(NewJob("u2", "second"));
+  EXPECT_EQ(driver->Do(CancelJob{"default", "u2"}).job.uid(), "u2");
+  EXPECT_EQ(Refusal(driver->Try(NewJob("u3", "u1"))),
+            "name: 'u1' is the uid of a job; choose another");
+  // A deleted job is in nobody's way.
+  driver->Do(DeleteJob{"default", "u2"});
+  EXPECT_EQ(driver->Do(CancelJob{"default", "u2"}).job.uid(), "u1");
+}
+
 TEST_P(StoreJobs, ADeletedJobsModelStillLiesThere) {
   AddWorker("w1", 1);
   const int64_t epoch = driver->RunJob("u1", "w1");
@@ -326,6 +387,49 @@ TEST_P(StoreJobs, ListFilters) {
   EXPECT_EQ(list("name=nlp-*"), (Uids{"u1", "u2"}));
   EXPECT_EQ(list("name=nlp-a"), Uids{"u1"});
   EXPECT_EQ(list("name=nlp"), Uids{});
+}
+
+TEST_P(StoreJobs, APageOfLargeJobsEndsEarly) {
+  for (int i = 0; i < 5; ++i) {
+    CreateJob command = NewJob("u" + std::to_string(i), "job-" + std::to_string(i));
+    command.job.resolved_spec.mutable_training()->add_sample_prompts(std::string(900'000, 'x'));
+    driver->Do(command);
+  }
+  JobQuery query{.tenant = "default", .page_size = 500};
+  std::vector<size_t> sizes;
+  std::set<std::string> uids;
+  do {
+    const JobPage page = driver->Read<JobPage>([&](const ReadView& v) { return *v.ListJobs(query); });
+    sizes.push_back(page.jobs.size());
+    for (const JobRow& job : page.jobs) uids.insert(job.uid);
+    query.page_token = page.next_page_token;
+  } while (!query.page_token.empty());
+  EXPECT_EQ(sizes, (std::vector<size_t>{2, 2, 1}));
+  EXPECT_EQ(uids.size(), 5u);
+  CreateJob huge = NewJob("huge", "huge");
+  huge.job.resolved_spec.mutable_training()->add_sample_prompts(std::string(3'000'000, 'x'));
+  driver->Do(huge);
+  EXPECT_EQ(driver->Read<size_t>([](const ReadView& v) {
+    return v.ListJobs({.tenant = "default"})->jobs.size();
+  }), 1u) << "a page has one at least";
+}
+
+TEST_P(StoreJobs, ActiveJobsCanBeReadWithoutTheirSpecs) {
+  AddWorker("w1", 2);
+  driver->Submit("u1");
+  const int64_t epoch = driver->RunJob("u2", "w1");
+  driver->Submit("u3");
+  driver->Do(CancelJob{"default", "u3"});
+  const auto jobs = driver->Read<std::vector<JobRow>>(
+      [](const ReadView& view) { return view.ActiveJobsWithoutSpecs(); });
+  ASSERT_EQ(jobs.size(), 2u);
+  EXPECT_EQ(jobs[0].uid, "u1");
+  EXPECT_EQ(jobs[0].status.message(), "waits for a worker to check it");
+  EXPECT_FALSE(jobs[0].spec.has_model() || jobs[0].resolved_spec.has_model());
+  EXPECT_EQ(jobs[1].epoch, epoch);
+  using Running = std::vector<std::pair<std::string, int64_t>>;
+  EXPECT_EQ(driver->Read<Running>([](const ReadView& view) { return view.RunningJobs(); }),
+            (Running{{"u2", epoch}}));
 }
 
 TEST_P(StoreJobs, BadListRequestsNameTheField) {

@@ -153,6 +153,8 @@ void TrainJob::Load() {
   if (!strategy_->leads()) SeedRank(static_cast<uint64_t>(training().seed()), strategy_->rank());
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
   dataset_ = data.get();
+  RequireSamplesFit(training(), *text_.tokenizer, text_.template_or_null(),
+                    config_.max_position_embeddings);
   if (strategy_->leads()) WarnAboutInputs();
 }
 
