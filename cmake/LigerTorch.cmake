@@ -24,10 +24,11 @@ file(GLOB torch_gomp ${LIGER_TORCH_LIB_DIR}/libgomp*.so*)
 
 add_library(liger_torch INTERFACE)
 # -idirafter: torch ships its own protobuf headers; the system's must win.
+# clang, which the fuzz targets are built with, has another OpenMP runtime: its loops run on one thread.
 target_compile_options(liger_torch INTERFACE
   "SHELL:-idirafter ${LIGER_TORCH_DIR}/include"
   "SHELL:-idirafter ${LIGER_TORCH_DIR}/include/torch/csrc/api/include"
-  -fopenmp -Wno-unknown-pragmas)
+  $<$<CXX_COMPILER_ID:GNU>:-fopenmp> -Wno-unknown-pragmas)
 target_compile_definitions(liger_torch INTERFACE USE_C10D_GLOO)
 # torch's own OpenMP runtime, so that ATen and our loops share one thread pool.
 target_link_libraries(liger_torch INTERFACE

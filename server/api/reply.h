@@ -48,7 +48,7 @@ inline absl::Status CheckRequestId(const std::string& id) {
   return InvalidArgument("request_id", "must have at most 128 characters");
 }
 
-// Of a cancellation; it stands in the job's message, which every list shows.
+// Of a cancellation or a pause; it stands in the job's message, which every list shows.
 inline absl::Status CheckReason(const std::string& reason) {
   constexpr int64_t kMost = 1024;
   const auto begins = [](char c) { return (c & 0xc0) != 0x80; };  // a character of UTF-8

@@ -84,6 +84,24 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     *response = MakeJob(cancelled_state);
     return grpc::Status::OK;
   }
+  grpc::Status PauseJob(grpc::ServerContext*, const liger::v1::PauseJobRequest* request,
+                        Job* response) override {
+    if (request->job() == "over") {
+      google::rpc::Status details;
+      details.set_message("job 'over' cannot be paused: it has ended (SUCCEEDED)");
+      return {grpc::StatusCode::FAILED_PRECONDITION, details.message(),
+              details.SerializeAsString()};
+    }
+    *response = MakeJob(JobStatus::PAUSING);
+    absl::MutexLock lock(&mutex);
+    first_watched = JobStatus::PAUSING;
+    return grpc::Status::OK;
+  }
+  grpc::Status ResumeJob(grpc::ServerContext*, const liger::v1::ResumeJobRequest*,
+                         Job* response) override {
+    *response = MakeJob(JobStatus::QUEUED);
+    return grpc::Status::OK;
+  }
   grpc::Status DeleteJob(grpc::ServerContext*, const liger::v1::DeleteJobRequest*,
                          liger::v1::DeleteJobResponse*) override {
     google::rpc::Status details;
@@ -107,7 +125,10 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
   grpc::Status WatchJobs(grpc::ServerContext*, const liger::v1::WatchJobsRequest* request,
                          grpc::ServerWriter<liger::v1::WatchJobsResponse>* writer) override {
     liger::v1::WatchJobsResponse update;
-    *update.mutable_job() = MakeJob(JobStatus::RUNNING);
+    {
+      absl::MutexLock lock(&mutex);
+      *update.mutable_job() = MakeJob(first_watched);
+    }
     auto* progress = update.mutable_job()->mutable_status()->mutable_progress();
     progress->set_step(3);
     progress->set_max_steps(10);
@@ -145,6 +166,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
   // What calls to a coordinator that goes away end with.
   grpc::StatusCode restart_code ABSL_GUARDED_BY(mutex) = grpc::StatusCode::UNAVAILABLE;
   JobStatus::State cancelled_state ABSL_GUARDED_BY(mutex) = JobStatus::CANCELLED;
+  JobStatus::State first_watched ABSL_GUARDED_BY(mutex) = JobStatus::RUNNING;
   int watches ABSL_GUARDED_BY(mutex) = 0;
   int tails ABSL_GUARDED_BY(mutex) = 0;
   bool restored ABSL_GUARDED_BY(mutex) = false;
@@ -416,6 +438,28 @@ TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
   }
   EXPECT_EQ(Run("--help").code, 0);
   EXPECT_EQ(Run("submit --help").code, 0);
+}
+
+TEST_F(VerbsTest, PauseWaitsUntilTheDevicesAreFree) {
+  EXPECT_EQ(Run("pause j1").text, "j1: PAUSING\n");
+  EXPECT_EQ(Run("pause j1 -o name").text, "j1\n");
+  EndWith(JobStatus::PAUSED);
+  const Result paused = Run("pause j1 --wait");
+  EXPECT_EQ(paused.code, 0);
+  EXPECT_THAT(paused.text, testing::EndsWith("PAUSED\n"));
+  EXPECT_THAT(Run("pause j1 --wait -o json", "", " 2>/dev/null").text,
+              HasSubstr("\"state\": \"PAUSED\""));
+  EndWith(JobStatus::SUCCEEDED);
+  const Result done = Run("pause j1 --wait");
+  EXPECT_EQ(done.code, 1);
+  EXPECT_THAT(done.text, HasSubstr("j1 is not paused: it is SUCCEEDED"));
+  EndWith(JobStatus::FAILED);
+  EXPECT_EQ(Run("pause j1 --wait").code, 5);
+  const Result over = Run("pause over");
+  EXPECT_EQ(over.code, 3);
+  EXPECT_THAT(over.text, HasSubstr("cannot be paused: it has ended (SUCCEEDED)"));
+  EXPECT_EQ(Run("resume j1").text, "j1: QUEUED\n");
+  EXPECT_EQ(Run("resume j1 --wait").code, 5) << "it is followed to its end";
 }
 
 TEST_F(VerbsTest, CancelSaysWhatCameOfIt) {

@@ -1,3 +1,4 @@
+#include "common/spec/elastic.h"
 #include "common/spec/spec.h"
 
 #include <gmock/gmock.h>
@@ -480,6 +481,24 @@ TEST(SpecTest, LoraIsFilledAndChecked) {
               ElementsAre("lora.modules_to_save"));
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, lora: {}}"),
               ElementsAre("dpo.sync_ref_model"));
+}
+
+TEST(ElasticTest, FewerDevicesTakeMoreMicroBatches) {
+  liger::v1::JobSpec spec;
+  spec.mutable_resources()->set_count(4);
+  spec.mutable_training()->set_gradient_accumulation_steps(2);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4)) << "it does not allow it";
+  spec.mutable_parallel()->set_elastic(true);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/false), ElementsAre(4));
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 2, 1));
+  const liger::v1::JobSpec one = OnDevices(spec, 1);
+  EXPECT_EQ(one.resources().count(), 1);
+  EXPECT_EQ(one.training().gradient_accumulation_steps(), 8);
+  spec.mutable_training()->set_gradient_accumulation_steps(3);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 3, 2, 1));
+  EXPECT_EQ(OnDevices(spec, 3).training().gradient_accumulation_steps(), 4);
+  spec.mutable_parallel()->set_hybrid_shard_size(2);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 2));
 }
 
 }  // namespace

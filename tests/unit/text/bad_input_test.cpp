@@ -110,6 +110,29 @@ TEST_F(BadInput, OtherKindsAreRefusedByName) {
   EXPECT_THAT(LoadErrorOf(R"({"version":"2.0")" + m), HasSubstr("version"));
 }
 
+// Where PyPI's `tokenizers` goes by offsets, or fails (tools/fixtures/pipeline_fixtures.py).
+TEST_F(BadInput, StartsByOffsetAndEmptiedTokensAreRefusedByName) {
+  const auto file = [](const std::string& normalizer, const std::string& before = "") {
+    return std::string("{") + kModel + R"(,"normalizer":)" + normalizer +
+           R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[)" + before +
+           R"({"type":"Metaspace","replacement":"_","prepend_scheme":"first"}]},)"
+           R"("added_tokens":[{"id":9,"content":"\n","normalized":true}]})";
+  };
+  const std::string strip = R"({"type":"Strip","strip_left":true,"strip_right":false})";
+  EXPECT_THAT(LoadErrorOf(file(R"({"type":"Sequence","normalizers":[)" + strip + "]}")),
+              HasSubstr("pretokenizers[0].prepend_scheme is \"first\" behind a normalizer that"));
+  EXPECT_THAT(LoadErrorOf(file(R"({"type":"Replace","pattern":{"String":"x"},"content":""})")),
+              HasSubstr("Replace by nothing"));
+  const std::string digits = R"({"type":"Digits"},)", bytes = R"({"type":"ByteLevel"},)";
+  for (const std::string& moved : {file(R"({"type":"NFD"})", digits), file("null", bytes)}) {
+    EXPECT_THAT(LoadErrorOf(moved), HasSubstr("\"first\" behind another pre-tokenizer and"));
+  }
+  EXPECT_EQ(LoadErrorOf(file("null", digits)), "no error");
+  EXPECT_THAT(
+      LoadErrorOf(file(R"({"type":"Strip","strip_left":false,"strip_right":true})")),
+      AllOf(HasSubstr("added_tokens[0]"), HasSubstr("of which the normalizer leaves nothing")));
+}
+
 TEST_F(BadInput, VocabularyAndMergesMustFit) {
   const auto model = [](const std::string& fields) {
     return R"({"model":{"type":"BPE",)" + fields + "}}";

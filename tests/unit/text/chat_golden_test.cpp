@@ -83,7 +83,12 @@ TEST_P(ChatGolden, EqualsTransformers) {
 INSTANTIATE_TEST_SUITE_P(Templates, ChatGolden,
                          testing::Values("smollm2.jinja", "llama3_style.jinja", "qwen_style.jinja",
                                          "mistral_style.jinja", "gemma_style.jinja",
-                                         "phi_style.jinja", "features.jinja",
+                                         "phi_style.jinja", "features.jinja", "llama2_style.jinja",
+                                         "llama31_style.jinja", "mixtral_style.jinja",
+                                         "mistral_v7_style.jinja", "qwen25_style.jinja",
+                                         "qwen3_thinking_style.jinja", "phi3_style.jinja",
+                                         "tools_style.jinja", "gemma3_style.jinja",
+                                         "reasoning_style.jinja",
                                          "shipped_qwen2.5.jinja", "shipped_qwen3.jinja",
                                          "shipped_phi3.5.jinja", "shipped_mistral_v3.jinja"),
                          [](const auto& info) {

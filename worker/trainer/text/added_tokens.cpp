@@ -80,9 +80,7 @@ AddedTokens::AddedTokens(const ConfigNode& node, const Vocabulary& model,
   for (const ConfigNode& token : node.Array()) Add(token, model, normalizer, &next_id);
   for (const int32_t id : order_) {
     const Token& token = tokens_.at(id);
-    // A token that normalizes to nothing can match nowhere.
-    TokenTrie& trie = token.is_normalized ? normalized_ : raw_;
-    if (!token.normalized.empty()) trie.Add(token.normalized, id);
+    (token.is_normalized ? normalized_ : raw_).Add(token.normalized, id);
     max_id_ = std::max(max_id_, id);
     num_new_ += model.Find(token.content) ? 0 : 1;
   }
@@ -105,6 +103,10 @@ void AddedTokens::Add(const ConfigNode& node, const Vocabulary& model, const Nor
               node.Bool("lstrip", false),
               node.Bool("rstrip", false)};
   if (normalized && normalizer != nullptr) token.normalized = normalizer->Normalize(content);
+  if (token.normalized.empty()) {
+    node.Fail("is a token of which the normalizer leaves nothing, and which would match everywhere",
+              "Set its \"normalized\" to false.");
+  }
   if (!tokens_.contains(*id)) order_.push_back(*id);
   if (special) special_.insert(content);
   ids_[content] = *id;
@@ -126,8 +128,10 @@ std::vector<AddedTokens::Part> AddedTokens::Split(std::string_view text,
     if (token.lstrip) begin = std::max(SpacesBefore(text, begin), done);
     if (token.rstrip) end = SpacesAfter(text, end);
     if (done < begin) parts.push_back({text.substr(done, begin - done), -1});
-    parts.push_back({text.substr(begin, end - begin), match->value});
-    done = end;
+    // Of two tokens for one run of spaces the second may get none, and then falls away (with lstrip
+    // alone `tokenizers` fails there); without lstrip it stands twice, as there.
+    if (begin < end) parts.push_back({text.substr(begin, end - begin), match->value});
+    done = std::max(begin, end);
   }
   if (done < text.size()) parts.push_back({text.substr(done), -1});
   return parts;

@@ -109,26 +109,28 @@ void BpeModel::TokenizeUncached(std::string_view piece, Scratch* scratch,
   ids->insert(ids->end(), scratch->symbols.begin(), scratch->symbols.end());
 }
 
-std::optional<int32_t> BpeModel::CharacterId(std::string_view character, bool first,
-                                             bool last) const {
+std::string_view BpeModel::WithAffixes(std::string_view character, bool first, bool last,
+                                       std::string* storage) const {
   const bool prefixed = !first && !config_.continuing_subword_prefix.empty();
   const bool suffixed = last && !config_.end_of_word_suffix.empty();
-  if (!prefixed && !suffixed) {
-    const char* p = character.data();
-    const char32_t c = unicode::NextCodePoint(p);
-    if (c >= low_characters_.size()) return config_.vocabulary.Find(character);
-    return low_characters_[c] < 0 ? std::nullopt : std::optional(low_characters_[c]);
-  }
-  std::string token(prefixed ? config_.continuing_subword_prefix : "");
-  token.append(character);
-  if (suffixed) token += config_.end_of_word_suffix;
-  return config_.vocabulary.Find(token);
+  if (!prefixed && !suffixed) return character;
+  storage->assign(prefixed ? config_.continuing_subword_prefix : "").append(character);
+  if (suffixed) *storage += config_.end_of_word_suffix;
+  return *storage;
 }
 
-bool BpeModel::AppendBytes(std::string_view character, std::vector<int32_t>* symbols) const {
+std::optional<int32_t> BpeModel::SymbolId(std::string_view symbol) const {
+  const char* p = symbol.data();
+  const char32_t c = unicode::NextCodePoint(p);
+  const bool is_low = p == symbol.data() + symbol.size() && c < low_characters_.size();
+  if (!is_low) return config_.vocabulary.Find(symbol);
+  return low_characters_[c] < 0 ? std::nullopt : std::optional(low_characters_[c]);
+}
+
+bool BpeModel::AppendBytes(std::string_view symbol, std::vector<int32_t>* symbols) const {
   const auto has_token = [&](char b) { return byte_tokens_[static_cast<unsigned char>(b)] >= 0; };
-  if (!std::all_of(character.begin(), character.end(), has_token)) return false;
-  for (const char b : character) symbols->push_back(byte_tokens_[static_cast<unsigned char>(b)]);
+  if (!std::all_of(symbol.begin(), symbol.end(), has_token)) return false;
+  for (const char b : symbol) symbols->push_back(byte_tokens_[static_cast<unsigned char>(b)]);
   return true;
 }
 
@@ -136,16 +138,17 @@ void BpeModel::InitialSymbols(std::string_view piece, std::vector<int32_t>* symb
   // An unknown token is held back, so that fuse_unk can join it with the next;
   // byte fallback does not release it, just as in `tokenizers`.
   bool unk_pending = false;
+  std::string storage;
   for (const char *p = piece.data(), *end = p + piece.size(); p < end;) {
     const char* next = p + unicode::Utf8Length(*p);
-    const std::string_view character(p, next - p);
-    const bool first = p == piece.data(), last = next == end;
+    const std::string_view symbol = WithAffixes(std::string_view(p, next - p), p == piece.data(),
+                                                next == end, &storage);
     p = next;
-    if (const std::optional<int32_t> id = CharacterId(character, first, last)) {
+    if (const std::optional<int32_t> id = SymbolId(symbol)) {
       if (unk_pending) symbols->push_back(*config_.unk_id);
       unk_pending = false;
       symbols->push_back(*id);
-    } else if (config_.byte_fallback && AppendBytes(character, symbols)) {
+    } else if (config_.byte_fallback && AppendBytes(symbol, symbols)) {
       continue;
     } else if (config_.unk_id) {
       if (unk_pending && !config_.fuse_unk) symbols->push_back(*config_.unk_id);

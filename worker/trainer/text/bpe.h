@@ -59,8 +59,12 @@ class BpeModel : public Model {
   void TokenizeUncached(std::string_view piece, Scratch* scratch, std::vector<int32_t>* ids) const;
   // The characters of `piece` as ids: vocabulary, byte fallback, unknown token.
   void InitialSymbols(std::string_view piece, std::vector<int32_t>* symbols) const;
-  std::optional<int32_t> CharacterId(std::string_view character, bool first, bool last) const;
-  bool AppendBytes(std::string_view character, std::vector<int32_t>* symbols) const;
+  // A character as the vocabulary spells it at its place in the piece; a view of it or of *storage.
+  std::string_view WithAffixes(std::string_view character, bool first, bool last,
+                               std::string* storage) const;
+  std::optional<int32_t> SymbolId(std::string_view symbol) const;
+  // Its bytes, those of the affixes too, as `tokenizers` has it; false where a byte has no token.
+  bool AppendBytes(std::string_view symbol, std::vector<int32_t>* symbols) const;
   // Both leave the merged ids in *symbols; the first is quadratic and fast for
   // words, the second O(n log n).
   void MergeShort(Scratch* scratch) const;

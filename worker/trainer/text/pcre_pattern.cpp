@@ -58,6 +58,7 @@ class PcrePattern : public Pattern {
   }
 
   void Find(std::string_view text, std::vector<MatchSpan>* spans) const override {
+    if (text.empty()) return;  // where `tokenizers` does not look, even for an empty match
     const std::unique_ptr<pcre2_match_data, FreeMatch> match(
         pcre2_match_data_create_from_pattern(code_.get(), nullptr));
     size_t done = 0, from = 0;

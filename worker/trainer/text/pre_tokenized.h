@@ -15,7 +15,7 @@ class PreTokenized {
  public:
   struct Piece {
     std::string_view text;
-    // The piece begins where the whole input begins (Metaspace asks).
+    // The piece begins where the whole input begins, nothing before it was removed (Metaspace asks).
     bool at_start;
   };
 
@@ -37,10 +37,13 @@ class PreTokenized {
   void Refine(Split&& split) {
     scratch_.clear();
     for (const Piece& piece : pieces_) {
+      const char* const begin = piece.text.data();
       bool at_start = piece.at_start;
       split(piece, [&](std::string_view part) {
         if (part.empty()) return;
-        scratch_.push_back({part, at_start});
+        // A part of the piece itself, or one that was rewritten.
+        const bool is_later = part.data() > begin && part.data() < begin + piece.text.size();
+        scratch_.push_back({part, at_start && !is_later});
         at_start = false;
       });
     }

@@ -10,6 +10,7 @@
 #include "worker/trainer/text/post_processor.h"
 #include "worker/trainer/text/pre_tokenizer.h"
 #include "worker/trainer/text/special_tokens.h"
+#include "worker/trainer/text/start_offsets.h"
 #include "worker/trainer/text/tokenizer_file.h"
 #include "worker/trainer/text/tokenizer_model_file.h"
 #include "worker/trainer/text/unicode.h"
@@ -163,6 +164,7 @@ std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
   impl->model = std::move(file.model);
   impl->normalizer = MakeOptional(root, "normalizer", MakeNormalizer);
   impl->pre_tokenizer = MakeOptional(root, "pre_tokenizer", MakePreTokenizer);
+  RefuseStartsByOffset(root);
   impl->post_processor = MakeOptional(root, "post_processor", MakePostProcessor);
   impl->decoder = MakeOptional(root, "decoder", MakeDecoder);
   impl->added = std::make_unique<AddedTokens>(
