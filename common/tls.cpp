@@ -82,8 +82,9 @@ std::string TlsAdvice(const std::string& error) {
   const bool refused = HasAnyOf(error, {"failed to connect"}) &&
                        HasAnyOf(error, {"Socket closed", "Connection reset"});
   if (!refused) return "";
-  return "something listens there and closes such connections: if it speaks TLS, give --tls-ca, and "
-         "where it asks for a client certificate --tls-cert and --tls-key of one that it trusts";
+  return "something listens there and closes such connections: if it speaks TLS, give --tls-ca, "
+         "and where it asks for a client certificate --tls-cert and --tls-key of one that it "
+         "trusts";
 }
 
 }  // namespace liger

@@ -141,8 +141,9 @@ std::vector<JobRow> SqliteTables::ActiveJobsWithoutSpecs() const {
 
 std::vector<std::pair<std::string, int64_t>> SqliteTables::RunningJobs() const {
   std::vector<std::pair<std::string, int64_t>> running;
-  SqliteQuery query = db_->Query("SELECT uid, current_epoch FROM jobs WHERE state = ?1 ORDER BY uid",
-                                 liger::v1::JobStatus::RUNNING);
+  SqliteQuery query =
+      db_->Query("SELECT uid, current_epoch FROM jobs WHERE state = ?1 ORDER BY uid",
+                 liger::v1::JobStatus::RUNNING);
   while (query.Next()) {
     std::string uid = query.Text();
     running.emplace_back(std::move(uid), query.Int());

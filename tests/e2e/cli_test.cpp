@@ -365,7 +365,7 @@ TEST(FollowersTest, GoOnOverARestartOfTheCoordinator) {
   };
   for (const std::string& verb : verbs) {
     followers.push_back(std::make_unique<ChildProcess>(
-        std::vector<std::string>{"sh", "-c", absl::StrCat(cli, verb, "; echo exit=$?")},
+        std::vector<std::string>{"/bin/sh", "-c", absl::StrCat(cli, verb, "; echo exit=$?")},
         log(followers.size()), std::map<std::string, std::string>{}));
   }
   await(0, "loss");

@@ -85,7 +85,8 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
   const std::vector<const Root*> roots = {services.model_root, services.dataset_root};
   std::vector<std::pair<std::string, std::string>> inputs = {
       {InputField("model", spec.model().name()), InputUri(spec.model().uri(), spec.model().name())},
-      {InputField("dataset", spec.dataset().name()), InputUri(spec.dataset().uri(), spec.dataset().name())},
+      {InputField("dataset", spec.dataset().name()),
+       InputUri(spec.dataset().uri(), spec.dataset().name())},
       {"dataset.eval_uri", spec.dataset().eval_uri()},
       {"lora.adapter_uri", spec.lora().adapter_uri()}};
   for (int i = 0; i < spec.dataset().sources_size(); ++i) {

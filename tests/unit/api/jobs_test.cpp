@@ -67,7 +67,7 @@ TEST_F(JobsTest, ACancellationsReasonIsShort) {
   for (int i = 0; i < 1024; ++i) longest += "\u00e4";
   const absl::Status refused = cluster_.Cancel("a", longest + "x").status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("reason: must have at most 1024"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("reason: must have at most 1024"));
   EXPECT_TRUE(cluster_.Cancel("a", longest).ok());
 }
 
