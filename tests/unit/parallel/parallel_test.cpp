@@ -117,9 +117,9 @@ TEST_F(ParallelTest, ARunGoesOnOnAnotherNumberOfRanks) {
 
 // SIGTERM to one rank is a pause of all after the same step, from which they go on.
 TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
-  const std::string more = ", max_steps: 300, save_steps: 300, deterministic: true";
+  const std::string more = ", max_steps: 120, save_steps: 120, deterministic: true";
   Run(2, Arguments("sft", "sft.jsonl", 2, "whole", more));
-  RankProcesses part(2, Arguments("sft", "sft.jsonl", 2, "part", more), job_.Path("log"));
+  RankProcesses part(2, Arguments("sft", "sft.jsonl", 2, "part", more), job_.Path("part-log"));
   ASSERT_TRUE(part.AwaitOutput(0, "step 3/", kLimit)) << part.Output(0);
   part.Signal(1, SIGTERM);
   ASSERT_THAT(part.Wait(kLimit), Each(kExitPaused)) << part.Output(0) << part.Output(1);
@@ -134,7 +134,7 @@ TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
                        job_.Path("part.checkpoints/checkpoint-" + step)));
   ExpectSameMetrics("part", "whole");
   for (const char* file : {"/model.safetensors", "/optimizer.safetensors"}) {
-    const std::string last = std::string(".checkpoints/checkpoint-300") + file;
+    const std::string last = std::string(".checkpoints/checkpoint-120") + file;
     EXPECT_TRUE(ReadAll(job_.Path("part" + last)) == ReadAll(job_.Path("whole" + last))) << file;
   }
 }
