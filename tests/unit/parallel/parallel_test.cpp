@@ -13,6 +13,7 @@
 #include "worker/trainer/loop/exit_code.h"
 #include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/models/registry.h"
+#include "worker/trainer/parallel/strategy.h"
 
 namespace liger::trainer {
 namespace {
@@ -210,6 +211,20 @@ TEST_F(ParallelTest, FsdpOfEightBitStatesGoesOnOnAnotherNumberOfRanks) {
 }
 
 // ---- The rule that chooses a strategy ----
+
+TEST(ReduceDtypeTest, GradientsAreSummedAsTheyAreKept) {
+  const PrecisionPlan fp32, bf16 = {.storage = at::kBFloat16,
+                                    .compute = at::kBFloat16,
+                                    .gradient = at::kBFloat16,
+                                    .optimizer = at::kBFloat16};
+  liger::v1::ParallelSpec parallel;
+  EXPECT_EQ(ReduceDtype(parallel, fp32), at::kFloat);
+  EXPECT_EQ(ReduceDtype(parallel, bf16), at::kBFloat16);
+  parallel.set_reduce_dtype(liger::v1::DTYPE_FP32);
+  EXPECT_EQ(ReduceDtype(parallel, bf16), at::kFloat);
+  parallel.set_reduce_dtype(liger::v1::DTYPE_BF16);
+  EXPECT_EQ(ReduceDtype(parallel, fp32), at::kBFloat16);
+}
 
 TEST(FsdpChoiceTest, ADeviceHoldsParametersGradientsStatesAndAReference) {
   const auto model = BuildModel(
