@@ -39,7 +39,7 @@ test-asan test-tsan: test-%: setup model  ## the tests under a sanitizer (tsan: 
 test-gpu: setup  ## the tests that need a GPU (and nvcc), in a build folder of their own
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset cuda && cmake --build --preset cuda -j$(JOBS) && ctest --preset cuda
 
-fuzz: setup  ## clang's libFuzzer, 5 minutes for each target of the text library
+fuzz: setup  ## clang's libFuzzer, 5 minutes for each target
 	@command -v clang++-16 > /dev/null || { echo "fuzz: needs clang 16 and its libFuzzer: apt-get install clang-16 libclang-rt-16-dev" >&2; exit 1; }
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset fuzz && cmake --build --preset fuzz -j$(JOBS) && ctest --preset fuzz
 

@@ -13,6 +13,7 @@
 #include "worker/trainer/loop/exit_code.h"
 #include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/models/registry.h"
+#include "worker/trainer/parallel/strategy.h"
 
 namespace liger::trainer {
 namespace {
@@ -117,9 +118,9 @@ TEST_F(ParallelTest, ARunGoesOnOnAnotherNumberOfRanks) {
 
 // SIGTERM to one rank is a pause of all after the same step, from which they go on.
 TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
-  const std::string more = ", max_steps: 300, save_steps: 300, deterministic: true";
+  const std::string more = ", max_steps: 120, save_steps: 120, deterministic: true";
   Run(2, Arguments("sft", "sft.jsonl", 2, "whole", more));
-  RankProcesses part(2, Arguments("sft", "sft.jsonl", 2, "part", more), job_.Path("log"));
+  RankProcesses part(2, Arguments("sft", "sft.jsonl", 2, "part", more), job_.Path("part-log"));
   ASSERT_TRUE(part.AwaitOutput(0, "step 3/", kLimit)) << part.Output(0);
   part.Signal(1, SIGTERM);
   ASSERT_THAT(part.Wait(kLimit), Each(kExitPaused)) << part.Output(0) << part.Output(1);
@@ -134,7 +135,7 @@ TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
                        job_.Path("part.checkpoints/checkpoint-" + step)));
   ExpectSameMetrics("part", "whole");
   for (const char* file : {"/model.safetensors", "/optimizer.safetensors"}) {
-    const std::string last = std::string(".checkpoints/checkpoint-300") + file;
+    const std::string last = std::string(".checkpoints/checkpoint-120") + file;
     EXPECT_TRUE(ReadAll(job_.Path("part" + last)) == ReadAll(job_.Path("whole" + last))) << file;
   }
 }
@@ -210,6 +211,20 @@ TEST_F(ParallelTest, FsdpOfEightBitStatesGoesOnOnAnotherNumberOfRanks) {
 }
 
 // ---- The rule that chooses a strategy ----
+
+TEST(ReduceDtypeTest, GradientsAreSummedAsTheyAreKept) {
+  const PrecisionPlan fp32, bf16 = {.storage = at::kBFloat16,
+                                    .compute = at::kBFloat16,
+                                    .gradient = at::kBFloat16,
+                                    .optimizer = at::kBFloat16};
+  liger::v1::ParallelSpec parallel;
+  EXPECT_EQ(ReduceDtype(parallel, fp32), at::kFloat);
+  EXPECT_EQ(ReduceDtype(parallel, bf16), at::kBFloat16);
+  parallel.set_reduce_dtype(liger::v1::DTYPE_FP32);
+  EXPECT_EQ(ReduceDtype(parallel, bf16), at::kFloat);
+  parallel.set_reduce_dtype(liger::v1::DTYPE_BF16);
+  EXPECT_EQ(ReduceDtype(parallel, fp32), at::kBFloat16);
+}
 
 TEST(FsdpChoiceTest, ADeviceHoldsParametersGradientsStatesAndAReference) {
   const auto model = BuildModel(

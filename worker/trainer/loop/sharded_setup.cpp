@@ -39,7 +39,7 @@ ShardOptions OptionsOf(const liger::v1::ParallelSpec& parallel, const PrecisionP
   options.device = device.torch();
   options.precision = precision;
   options.keeps_storage = IsMagnitude;
-  options.reduce = parallel.reduce_dtype() == liger::v1::DTYPE_BF16 ? at::kBFloat16 : at::kFloat;
+  options.reduce = ReduceDtype(parallel, precision);
   options.shards_parameters = parallel.shard() != liger::v1::SHARD_KIND_OPTIMIZER;
   options.reshard_after_forward =
       !parallel.has_reshard_after_forward() || parallel.reshard_after_forward();

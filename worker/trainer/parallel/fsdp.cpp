@@ -9,8 +9,8 @@ namespace {
 
 class Fsdp : public Strategy {
  public:
-  Fsdp(std::unique_ptr<Gang> gang, const liger::v1::ParallelSpec& parallel)
-      : gang_(std::move(gang)), parallel_(parallel) {
+  Fsdp(std::unique_ptr<Gang> gang, const liger::v1::ParallelSpec& parallel, at::ScalarType reduce)
+      : gang_(std::move(gang)), parallel_(parallel), reduce_(reduce) {
     const int ranks = gang_->rank().world_size;
     shards_ = parallel_.hybrid_shard_size() > 0 ? parallel_.hybrid_shard_size() : ranks;
   }
@@ -23,7 +23,7 @@ class Fsdp : public Strategy {
                 : "parameters, gradients and optimizer states sharded";
     if (copies() > 1) text += " over " + std::to_string(shards_) + " of them";
     return text + ", gradients summed in " +
-           (parallel_.reduce_dtype() == liger::v1::DTYPE_BF16 ? "bf16" : "fp32");
+           (reduce_ == at::kBFloat16 ? "bf16" : "fp32");
   }
   void OpenDevice(at::Device device) override {
     gang_->OpenDevice(device);
@@ -63,6 +63,7 @@ class Fsdp : public Strategy {
  private:
   const std::unique_ptr<Gang> gang_;
   const liger::v1::ParallelSpec parallel_;
+  const at::ScalarType reduce_;
   int shards_ = 1;
   std::optional<ShardGroups> groups_;
   bool on_gpu_ = false;
@@ -71,8 +72,9 @@ class Fsdp : public Strategy {
 }  // namespace
 
 std::unique_ptr<Strategy> MakeFsdp(std::unique_ptr<Gang> gang,
-                                   const liger::v1::ParallelSpec& parallel) {
-  return std::make_unique<Fsdp>(std::move(gang), parallel);
+                                   const liger::v1::ParallelSpec& parallel,
+                                   at::ScalarType reduce) {
+  return std::make_unique<Fsdp>(std::move(gang), parallel, reduce);
 }
 
 }  // namespace liger::trainer

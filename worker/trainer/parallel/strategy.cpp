@@ -44,6 +44,16 @@ void RequireAllRanks(const RankInfo& rank, const liger::v1::JobSpec& spec) {
 
 }  // namespace
 
+at::ScalarType ReduceDtype(const liger::v1::ParallelSpec& parallel,
+                           const PrecisionPlan& precision) {
+  switch (parallel.reduce_dtype()) {
+    case liger::v1::DTYPE_UNSPECIFIED:
+      return precision.gradient == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
+    case liger::v1::DTYPE_BF16: return at::kBFloat16;
+    default: return at::kFloat;
+  }
+}
+
 std::unique_ptr<Strategy> MakeSingle() { return std::make_unique<Single>(); }
 
 std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::JobSpec& spec,
@@ -54,9 +64,11 @@ std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::Jo
   Gang::Options options;
   options.limits = WatchLimits::FromEnvironment();
   options.on_verdict = std::move(on_verdict);
-  if (fsdp) return MakeFsdp(Gang::Join(rank, options), spec.parallel());
-  const bool bf16 = spec.parallel().reduce_dtype() == liger::v1::DTYPE_BF16;
-  return MakeDdp(Gang::Join(rank, options), {.dtype = bf16 ? at::kBFloat16 : at::kFloat});
+  const bool on_gpu = spec.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
+  const at::ScalarType reduce =
+      ReduceDtype(spec.parallel(), ResolvePrecision(spec.training(), on_gpu));
+  if (fsdp) return MakeFsdp(Gang::Join(rank, options), spec.parallel(), reduce);
+  return MakeDdp(Gang::Join(rank, options), {.dtype = reduce});
 }
 
 }  // namespace liger::trainer

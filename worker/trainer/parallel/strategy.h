@@ -14,6 +14,7 @@
 
 #include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/optim/parameters.h"
+#include "worker/trainer/optim/precision.h"
 #include "worker/trainer/parallel/rank.h"
 #include "worker/trainer/parallel/rank_status.h"
 
@@ -89,9 +90,13 @@ class Strategy {
   virtual void Leave(const Farewell& farewell) = 0;
 };
 
+// parallel.reduce_dtype: what it says, else bf16 where gradients are kept so, else fp32.
+at::ScalarType ReduceDtype(const liger::v1::ParallelSpec& parallel,
+                           const PrecisionPlan& precision);
+
 // The strategy of a job: single where WORLD_SIZE is 1, else what parallel.strategy says, DDP by
-// default, among all ranks, which meet here (Gang::Join). `on_verdict`: Watch::Options. Throws TrainerError (CONFIG) when the ranks are not
-// resources.count, and as Gang::Join.
+// default, among all ranks, which meet here (Gang::Join). `on_verdict`: Watch::Options. Throws
+// TrainerError (CONFIG) when the ranks are not resources.count, and as Gang::Join.
 std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::JobSpec& spec,
                                        std::function<void(const Farewell&)> on_verdict = nullptr);
 // Of one rank alone.

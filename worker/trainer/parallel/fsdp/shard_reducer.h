@@ -14,20 +14,22 @@ namespace liger::trainer {
 
 // Sums gradients over the ranks of a group, each rank getting its part, beside the backward pass.
 //
-// Whole gradients lie in two buffers by turns: while one is on its way, the other is filled. What has another dtype than the sums is brought to theirs piece by piece, so that it
-// never exists twice.
+// Whole gradients lie in two buffers by turns: while one is on its way, the other is filled. They
+// have the dtype of the sums there already: each step of work between the backward pass and the
+// collective would wait for products that hold the whole device.
 class ShardReducer {
  public:
-  // reduce: the dtype in which ranks are summed; gradient: that of grad_shard, in which
-  // micro-batches are.
+  // reduce: the dtype of buffers, in which ranks are summed; gradient: that of grad_shard, in
+  // which micro-batches are.
   ShardReducer(c10::intrusive_ptr<c10d::Backend> group, at::ScalarType reduce,
-                  at::ScalarType gradient, at::Device device, CollectiveNotes notes = {});
+               at::ScalarType gradient, at::Device device, CollectiveNotes notes = {});
   ~ShardReducer();
 
-  // Gives part.grad_whole a buffer, undefined values in it, of the dtype that the leaves'
-  // gradients have.
+  at::ScalarType dtype() const { return reduce_; }
+  // Gives part.grad_whole a buffer, undefined values in it.
   void LendBuffer(FlatParameter& part);
-  // Adds the ranks' grad_whole to grad_shard, and lets go of grad_whole. Returns before it is done.
+  // Adds the ranks' grad_whole, of any dtype, to grad_shard, and lets go of grad_whole. Returns
+  // before it is done.
   void Reduce(FlatParameter& part);
   // What follows on the current stream sees all of it done.
   void Wait();
@@ -46,14 +48,10 @@ class ShardReducer {
     c10::intrusive_ptr<c10d::Work> work;
   };
 
-  void ReduceAtOnce(FlatParameter& part, const at::Tensor& whole, bool first);
-  void ReduceInPieces(FlatParameter& part, const at::Tensor& whole, bool first);
   // Neither being filled nor on its way; nullptr: both are.
   Buffer* FreeBuffer();
   void FinishOldest();
   void FinishAllBut(size_t count);
-  c10::intrusive_ptr<c10d::Work> Scatter(at::Tensor out, at::Tensor in);
-  at::Tensor Scratch(at::Tensor& owner, int64_t numel) const;
 
   c10::intrusive_ptr<c10d::Backend> group_;
   const at::ScalarType reduce_, gradient_;
@@ -62,7 +60,6 @@ class ShardReducer {
   SideStream side_;
   std::array<Buffer, 2> buffers_;
   std::deque<Pending> pending_;
-  at::Tensor piece_, sum_;  // of the side stream
 };
 
 }  // namespace liger::trainer

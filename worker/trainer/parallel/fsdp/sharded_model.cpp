@@ -199,8 +199,8 @@ void ShardedModel::OnLeafGradient(const Place& place, const at::Tensor& grad) {
     MakeGradientSum(part);
   } else if (!part.grad_whole.defined()) {
     // A parameter that fills the flat one is its own buffer.
-    if (grad.numel() == layout.numel() && grad.is_contiguous()) {
-      part.grad_whole = grad.view(-1);
+    if (grad.numel() == layout.numel()) {
+      part.grad_whole = grad.to(reducer_->dtype()).contiguous().view(-1);
       part.grad_written[place.item] = true;
       return;
     }
@@ -292,6 +292,9 @@ void ShardedModel::EndStep() {
   summed_.clear();
   has_gradients_ = false;
   gatherer_->Invalidate();
+  // What the next pass begins with, while the host is between two steps.
+  gatherer_->Prefetch(*embedding_);
+  gatherer_->Prefetch(*blocks_[0]);
 }
 
 }  // namespace liger::trainer

@@ -74,7 +74,7 @@ class ShardedModel {
   void FinishBackward();
   // After the last one: the sums of all ranks' gradients, of this rank's shards.
   void FinishGradients();
-  // Lets go of the gradients; the shards have changed.
+  // Collective. Lets go of the gradients; the shards have changed.
   void EndStep();
 
   // The fp32 tensor in which a kept unit's leaf adds up its gradient on this rank, for an op that

@@ -16,6 +16,18 @@ UnitGatherer::UnitGatherer(c10::intrusive_ptr<c10d::Backend> group, at::Device d
       side_(device),
       changed_(device) {}
 
+UnitGatherer::~UnitGatherer() {
+  // The buffers' memory must outlive what writes to it. After an error the other ranks may be gone.
+  for (Buffer& buffer : buffers_) {
+    for (const auto& gather : buffer.gathers) {
+      try {
+        gather->wait();
+      } catch (const std::exception&) {
+      }
+    }
+  }
+}
+
 UnitGatherer::Buffer* UnitGatherer::Find(const ShardUnit& unit) {
   for (Buffer& buffer : buffers_) {
     if (buffer.unit == &unit) return &buffer;

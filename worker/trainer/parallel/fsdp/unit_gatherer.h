@@ -25,6 +25,7 @@ class UnitGatherer {
   // `buffers`: for blocks, at least 2; more are made where more blocks are in use at once.
   UnitGatherer(c10::intrusive_ptr<c10d::Backend> group, at::Device device, size_t buffers,
                CollectiveNotes notes = {});
+  ~UnitGatherer();
 
   // Begins to gather the unit, if it is not there, beside what the current stream has to do. Does
   // nothing for a block while all buffers are in use.
