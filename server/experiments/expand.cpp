@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/ids.h"
 #include "common/spec/yaml_proto.h"
 #include "common/utf8.h"
 
@@ -188,6 +189,11 @@ std::vector<Violation> ValidateExperiment(const ExperimentSpec& spec) {
     violations.Add("name",
                    absl::StrCat("must have 1 to ", kMaxExperimentName,
                                 " lower-case letters, digits and '-', not '", spec.name(), "'"));
+  }
+  if (IsUuid(spec.name())) {
+    violations.Add("name", absl::StrCat("'", spec.name(),
+                                        "' has the form of a uid, by which experiments are found "
+                                        "too; choose another"));
   }
   if (!spec.has_job()) violations.Add("job", "must be set: what all jobs have in common");
   CheckTemplate(spec.job(), &violations);
