@@ -75,7 +75,7 @@ class LinearHead {
   int64_t num_tokens_;
   at::Tensor rows_M_;  // undefined when every token is valid, in its place
   at::Tensor hidden_MH_;
-  at::Tensor target_M_;        // or undefined
+  at::Tensor target_M_;  // or undefined
   int64_t most_group_rows_ = 0;
   mutable at::Tensor buffer_;  // of ForChunk's logits
 };

@@ -40,8 +40,7 @@ void Check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
 struct Kept {
   at::Tensor logp_M, entropy_M, log_sum_sq_M, mean_logit_M, is_top1_M;
 
-  Kept(int64_t M, const c10::TensorOptions& options, bool stats)
-      : logp_M(at::empty({M}, options)) {
+  Kept(int64_t M, const c10::TensorOptions& options, bool stats) : logp_M(at::empty({M}, options)) {
     if (!stats) return;
     for (at::Tensor* t : {&entropy_M, &log_sum_sq_M, &mean_logit_M, &is_top1_M}) {
       *t = at::empty({M}, options);

@@ -1,6 +1,7 @@
 // What must not change a step: whether prefixes are shared, how it is cut into micro-batches,
-// whether the reference is asked before or in it, packing, and how the head's logits come and go. For every method, whole and with
-// an adapter: the loss within 1e-6 and all gradients within 5e-6 (relative L2), in fp32.
+// whether the reference is asked before or in it, packing, and how the head's logits come and go.
+// For every method, whole and with an adapter: the loss within 1e-6 and all gradients within 5e-6
+// (relative L2), in fp32.
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 

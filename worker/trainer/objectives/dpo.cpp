@@ -34,8 +34,8 @@ at::Tensor PairWeights(const RowTokens& rows) {
 }
 
 // Of some pairs; reference_S as of the whole batch.
-DpoInput ToDpoInput(const RowTokens& rows, const at::Tensor& reference_S,
-                    const DpoOptions& options, const StepContext& context) {
+DpoInput ToDpoInput(const RowTokens& rows, const at::Tensor& reference_S, const DpoOptions& options,
+                    const StepContext& context) {
   const PairValues logps = PairValues::Of(rows.WeightedSum(rows.logp_C));
   const PairValues reference =
       PairValues::Of(reference_S.view({2, -1}).slice(1, rows.begin, rows.end));

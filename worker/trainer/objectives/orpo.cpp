@@ -25,8 +25,7 @@ at::Tensor LogOdds(const at::Tensor& logp_P) {
 
 // What to predict of a batch of pairs: everything after the first token of the
 // chosen sequences, the answers of both. The weights mark the latter.
-RowTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences,
-                           at::Device device) {
+RowTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences, at::Device device) {
   const int64_t chosen_tokens = sequences.offsets_S1[batch.num_rows];
   const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
   const at::Tensor all_T = NextTokenTargets(batch.input_ids_T, batch.cu_seqlens_S1);
@@ -39,7 +38,7 @@ RowTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences,
 // Of some pairs.
 struct OrpoTerms {
   PairValues logps;  // means over the answers' tokens
-  at::Tensor nll;    // of the chosen sequences, so scaled that the step's mean is that of its tokens
+  at::Tensor nll;  // of the chosen sequences, so scaled that the step's mean is that of its tokens
   OddsRatio odds;
 
   OrpoTerms(const RowTokens& rows, const StepContext& context)

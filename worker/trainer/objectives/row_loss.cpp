@@ -51,9 +51,8 @@ RowLossOutput FusedRowLoss(CausalLM& model, const at::Tensor& hidden_TD, const R
     rows.is_top1_C = tokens.is_top1_C;
     return loss(rows);
   };
-  const kernels::FusedLinearLossOutput out =
-      kernels::FusedLinearLoss(hidden_TD, model.HeadWeight(), targets.targets.targets_T, groups,
-                               of_groups, options);
+  const kernels::FusedLinearLossOutput out = kernels::FusedLinearLoss(
+      hidden_TD, model.HeadWeight(), targets.targets.targets_T, groups, of_groups, options);
   return {out.loss, WholeBatch(targets, {out.logp_T, out.mean_logit_T, out.entropy_T,
                                          out.log_sum_sq_T, out.is_top1_T})};
 }

@@ -29,7 +29,7 @@ struct RowTargets {
   int64_t num_rows() const { return counts_QR.size(1); }
   int64_t sequences_per_row() const { return counts_QR.size(0); }
 
-  Targets targets;  // in the order of the batch's tokens
+  Targets targets;                  // in the order of the batch's tokens
   at::Tensor tokens_M, sequence_M;  // of the batch; q + Q r
   at::Tensor weight_M;              // or undefined
   at::Tensor counts_QR;             // answers' tokens, fp64
