@@ -18,7 +18,8 @@ using v1::Job;
 using v1::JobStatus;
 namespace fs = std::filesystem;
 
-constexpr int64_t kSteps = 300;
+// Enough that a fast machine is caught in the middle of them.
+constexpr int64_t kSteps = 800;
 
 // Saves no checkpoint by itself.
 v1::JobSpec Exact(const Cluster& cluster, const std::string& name, int ranks = 1) {
@@ -41,6 +42,7 @@ const std::string& Undisturbed(int ranks) {
   Cluster cluster({.cpu_slots = ranks});
   const std::string name = cluster.client().Create(Exact(cluster, "whole", ranks)).name();
   ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), kSteps);
+  cluster.ExpectIdle();
   return digest = ModelDigest(cluster, name);
 }
 
@@ -76,6 +78,7 @@ void PauseAndResume(int ranks) {
   const Job job = cluster.client().WaitForEnd(name);
   EXPECT_EQ(job.status().attempts(1).state(), "PAUSED");
   ExpectUndisturbed(cluster, job, ranks);
+  cluster.ExpectIdle();  // all points have come by then
   const auto points = cluster.client().Metrics(name);
   ASSERT_FALSE(points.empty());
   EXPECT_EQ(points.front().step(), artifacts[0].step() + 1) << "no step is done again";
@@ -98,6 +101,7 @@ TEST(PauseE2eTest, AWorkerThatStopsSavesFirst) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   const Job job = cluster.client().WaitForEnd(name);
   EXPECT_NE(job.status().attempts(0).worker_id(), first);
+  cluster.ExpectIdle();  // all points have come by then
   const auto points = cluster.client().Metrics(name);
   ASSERT_FALSE(points.empty());
   EXPECT_GT(points.front().step(), 2) << "from the checkpoint that was saved at the end";
