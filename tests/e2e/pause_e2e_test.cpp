@@ -18,12 +18,12 @@ using v1::Job;
 using v1::JobStatus;
 namespace fs = std::filesystem;
 
-// Enough that a fast machine is caught in the middle of them.
-constexpr int64_t kSteps = 800;
+// Enough that a fast machine is caught in the middle of them; those of two ranks take longer.
+int64_t StepsOf(int ranks) { return ranks == 1 ? 800 : 200; }
 
 // Saves no checkpoint by itself.
 v1::JobSpec Exact(const Cluster& cluster, const std::string& name, int ranks = 1) {
-  v1::JobSpec spec = cluster.TinyJob(name, kSteps);
+  v1::JobSpec spec = cluster.TinyJob(name, StepsOf(ranks));
   spec.mutable_training()->set_deterministic(true);
   spec.mutable_resources()->set_count(ranks);
   if (ranks > 1) spec.mutable_parallel()->set_strategy(v1::PARALLEL_STRATEGY_DDP);
@@ -41,13 +41,13 @@ const std::string& Undisturbed(int ranks) {
   if (!digest.empty()) return digest;
   Cluster cluster({.cpu_slots = ranks});
   const std::string name = cluster.client().Create(Exact(cluster, "whole", ranks)).name();
-  ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), kSteps);
+  ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), StepsOf(ranks));
   cluster.ExpectIdle();
   return digest = ModelDigest(cluster, name);
 }
 
 void ExpectUndisturbed(Cluster& cluster, const Job& job, int ranks) {
-  ExpectSucceeded(cluster, job, kSteps);
+  ExpectSucceeded(cluster, job, StepsOf(ranks));
   EXPECT_EQ(job.status().epoch(), 2);
   EXPECT_EQ(job.status().restarts(), 0);
   for (const auto& warning : job.status().warnings()) {
@@ -70,7 +70,7 @@ void PauseAndResume(int ranks) {
   const auto artifacts = cluster.client().Artifacts(name);
   ASSERT_EQ(artifacts.size(), 1u);
   EXPECT_EQ(artifacts[0].kind(), "checkpoint");
-  EXPECT_LT(artifacts[0].step(), kSteps) << "caught too late to say anything";
+  EXPECT_LT(artifacts[0].step(), StepsOf(ranks)) << "caught too late to say anything";
   EXPECT_TRUE(fs::exists(fs::path(artifacts[0].uri().substr(7)) / "optimizer.safetensors"));
   EXPECT_THAT(paused.status().message(), HasSubstr("goes on from "));
   EXPECT_FALSE(fs::exists(cluster.output(name)));
