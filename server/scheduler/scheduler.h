@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "server/scheduler/worker_files.h"
+#include "server/store/worker_files.h"
 #include "server/store/records.h"
 
 // The scheduler: a pure function from a snapshot to decisions. It holds no
