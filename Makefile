@@ -71,9 +71,9 @@ trainers-table: build  ## measure the table of docs/trainers.md and write it the
 bench-cpu: build model  ## this trainer against transformers, interleaved
 	.venv/bin/python tests/bench/bench_cpu.py
 
-bench-tokenizer: build model  ## this tokenizer against PyPI's tokenizers, one thread, interleaved
+bench-tokenizer: build model  ## this tokenizer against PyPI's tokenizers, on one and two threads, interleaved
 	.venv/bin/ninja -C $(BUILD) tokenizer_bench
-	.venv/bin/python tests/bench/bench_tokenizer.py $(BUILD)/tests/unit/text/tokenizer_bench $(MODEL) \
+	.venv/bin/python tests/bench/bench_tokenizer.py $(BUILD)/bin/tokenizer_bench $(MODEL) \
 	  $(patsubst %/tokenizer.json,%,$(wildcard tests/golden/text/tokenizers/*/tokenizer.json))
 
 bench-service: build model  ## what the service costs when idle, and how soon it trains

@@ -14,6 +14,7 @@
 #include "client/local_file.h"
 #include "common/address.h"
 #include "common/spec/suggest.h"
+#include "common/tls.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 
@@ -109,6 +110,13 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const Endpoint& endpoint) 
   options.pem_root_certs = ReadPem(endpoint.ca_file);
   options.pem_cert_chain = ReadPem(endpoint.cert_file);
   options.pem_private_key = ReadPem(endpoint.key_file);
+  if (!endpoint.ca_file.empty()) {
+    ThrowIfError(CheckCertificate({"--tls-ca", endpoint.ca_file, options.pem_root_certs}));
+  }
+  if (!endpoint.cert_file.empty()) {
+    ThrowIfError(CheckKeyPair({"--tls-cert", endpoint.cert_file, options.pem_cert_chain},
+                              {"--tls-key", endpoint.key_file, options.pem_private_key}));
+  }
   return grpc::SslCredentials(options);
 }
 

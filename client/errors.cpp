@@ -1,6 +1,7 @@
 #include "client/errors.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/tls.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -39,8 +40,6 @@ ExitCode ExitCodeFor(grpc::StatusCode code) {
   switch (code) {
     case grpc::StatusCode::OK:
       return kOk;
-    case grpc::StatusCode::CANCELLED:
-      return kCancelled;
     case grpc::StatusCode::INVALID_ARGUMENT:
     case grpc::StatusCode::NOT_FOUND:
     case grpc::StatusCode::ALREADY_EXISTS:
@@ -67,11 +66,20 @@ ExitCode ExitCodeFor(JobStatus::State state) {
   }
 }
 
+bool CoordinatorAway(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+         (status.error_code() == grpc::StatusCode::CANCELLED && status.error_details().empty());
+}
+
 void ThrowIfError(const grpc::Status& status, const std::string& address) {
   if (status.ok()) return;
   // The coordinator's own errors carry details (server/api/status.h); one
   // without is the channel's.
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
+  if (CoordinatorAway(status) && status.error_details().empty()) {
+    if (const std::string advice = TlsAdvice(status.error_message()); !advice.empty()) {
+      throw CliError(kError, absl::StrCat("no coordinator answers at ", address, " (",
+                                          status.error_message(), ")\n", advice));
+    }
     throw CliError(kError,
                    absl::StrCat("no coordinator answers at ", address, " (", status.error_message(),
                                 ")\nstart one with `liger-cli up`, or name yours with "

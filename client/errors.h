@@ -30,6 +30,11 @@ void ThrowIfError(const absl::Status& status);
 // The reason in the status's google.rpc.ErrorInfo ("JOB_NOT_FOUND"), or empty.
 std::string ReasonOf(const grpc::Status& status);
 
+// Of a call that its caller did not cancel: the coordinator is not there, or is about
+// to go. A gRPC server that shuts down answers new calls with a bare CANCELLED.
+bool CoordinatorAway(const grpc::Status& status);
+
+// CANCELLED is no cancelled job: kCancelled comes from a job's state only.
 ExitCode ExitCodeFor(grpc::StatusCode code);
 
 // Exit code that tells how a job in a terminal state ended.

@@ -78,7 +78,7 @@ class Follower {
       outage_ = Outage();
       return Show();
     }
-    const bool away = status.error_code() == grpc::StatusCode::UNAVAILABLE && !last_.uid().empty();
+    const bool away = CoordinatorAway(status) && !last_.uid().empty();
     if (!away || outage_.StreamFailed(began, false, absl::Now())) connection_.Check(status);
   }
 
@@ -164,7 +164,7 @@ std::string ExperimentText(const Experiment& experiment, int columns) {
         job.max_steps() > 0 ? absl::StrCat(job.step(), "/", job.max_steps()) : "";
     table.Add({job.job_name(), PointLabel(experiment.points(job.point())),
                KernelsName(job.kernels()), absl::StrCat(job.run() + 1), OutcomeName(job), step,
-               Printable(job.message())});
+               job.message()});
   }
   absl::StrAppend(&text, "\n", table.ToString(columns, Table::Overflow::kCut));
   return text;

@@ -59,6 +59,11 @@ std::string Wrap(const std::string& text, int columns, size_t indent) {
   });
 }
 
+void Table::Add(std::vector<std::string> row) {
+  for (std::string& cell : row) cell = Printable(cell);
+  rows_.push_back(std::move(row));
+}
+
 std::string Table::ToString(int columns, Overflow overflow) const {
   std::vector<size_t> widths(rows_.front().size());
   for (const auto& row : rows_) {
@@ -175,10 +180,14 @@ bool MetricBefore::operator()(const std::string& a, const std::string& b) const 
 
 std::string Printable(const std::string& text) {
   std::string out;
-  for (char c : text) {
-    if (c == '\n' || c == '\t' || static_cast<unsigned char>(c) >= 0x20) {
-      if (c != 0x7f) out.push_back(c);
-    }
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    // U+0080 to U+009F in UTF-8.
+    const bool c1 = byte == 0xc2 && i + 1 < text.size() &&
+                    static_cast<unsigned char>(text[i + 1]) < 0xa0;
+    if (c1) ++i;
+    const bool c0 = byte < 0x20 && byte != '\n' && byte != '\t';
+    if (!c0 && !c1 && byte != 0x7f) out.push_back(text[i]);
   }
   return out;
 }

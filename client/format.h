@@ -17,7 +17,8 @@ namespace liger::client {
 class Table {
  public:
   explicit Table(std::vector<std::string> header) { rows_.push_back(std::move(header)); }
-  void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  // Its cells as Printable has them.
+  void Add(std::vector<std::string> row);
   // At most `columns` wide (0: as wide as it gets) as far as the last column
   // makes that possible: it is wrapped or cut, below its row where it would be
   // too narrow beside it.

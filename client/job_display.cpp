@@ -99,11 +99,12 @@ std::string Outcome(const Job& job, int columns) {
   std::string text = absl::StrCat(job.name(), ": ", StateName(status.state()), "\n");
   const auto line = [&](const char* what, const std::string& value) {
     if (value.empty()) return;
-    const std::string whole = absl::StrFormat("  %-10s %s", absl::StrCat(what, ":"), value);
+    const std::string whole =
+        absl::StrFormat("  %-10s %s", absl::StrCat(what, ":"), Printable(value));
     absl::StrAppend(&text, Wrap(whole, columns, /*indent=*/13), "\n");
   };
   line("cause", Cause(status));
-  line("action", Printable(status.action()));
+  line("action", status.action());
   line("eval loss", EvalLoss(status));
   line("output", status.output_uri());
   return text;

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -9,10 +10,12 @@
 #include "absl/strings/str_join.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
+#include "client/format.h"
 #include "client/terminal.h"
 #include "client/worker_names.h"
 #include "common/spec/suggest.h"
 #include "common/version.h"
+#include "grpc/support/log.h"
 
 namespace liger::client {
 namespace {
@@ -89,7 +92,7 @@ ExitCode BadUsage(const CLI::App& app, const CLI::ParseError& error) {
 
 int Fail(const std::string& message, int code) {
   std::cout.flush();
-  std::cerr << "error: " << message << "\n";
+  std::cerr << "error: " << Printable(message) << "\n";
   return code;
 }
 
@@ -151,4 +154,8 @@ int Session::columns() const { return output_name == kWide ? 0 : TerminalColumns
 
 }  // namespace liger::client
 
-int main(int argc, char** argv) { return liger::client::Run(argc, argv); }
+int main(int argc, char** argv) {
+  // What gRPC logs of a connection that fails is in the error, too.
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+  return liger::client::Run(argc, argv);
+}

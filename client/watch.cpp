@@ -21,8 +21,9 @@ using liger::v1::JobStatus;
 class Follower {
  public:
   Follower(Connection& connection, const std::string& job, double timeout_seconds,
-           const Screen& screen)
+           const Screen& screen, const std::function<bool(const Job&)>& until)
       : connection_(connection),
+        until_(until),
         timeout_seconds_(timeout_seconds),
         deadline_(timeout_seconds > 0 ? absl::Now() + absl::Seconds(timeout_seconds)
                                       : absl::InfiniteFuture()),
@@ -42,6 +43,7 @@ class Follower {
         screen_.out << Outcome(shown_, screen_.columns()) << std::flush;
         return {ExitCodeFor(state), last_};
       }
+      if (IsFarEnough()) return {kOk, last_};
       if (guard_.interrupted()) return Leave(kInterrupted, "detached; the job goes on");
       if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
         return Leave(kTimedOut, absl::StrCat("the job did not end within ",
@@ -55,6 +57,8 @@ class Follower {
   }
 
  private:
+  bool IsFarEnough() const { return until_ && !last_.uid().empty() && until_(last_); }
+
   // Until the stream ends or the job has.
   grpc::Status ReadStream() {
     grpc::ClientContext context;
@@ -69,7 +73,7 @@ class Follower {
       request_.set_from_revision(update.revision());
       NameWorkers(&update);
       display_.Update(update);
-      if (!IsTerminal(last_.status().state())) continue;
+      if (!IsTerminal(last_.status().state()) && !IsFarEnough()) continue;
       context.TryCancel();
       break;
     }
@@ -96,7 +100,7 @@ class Follower {
       heard_ = true;
       return true;
     }
-    if (status.error_code() == grpc::StatusCode::UNAVAILABLE) return !last_.uid().empty();
+    if (CoordinatorAway(status)) return !last_.uid().empty();
     return status.ok();
   }
 
@@ -107,6 +111,7 @@ class Follower {
   }
 
   Connection& connection_;
+  const std::function<bool(const Job&)>& until_;
   const double timeout_seconds_;
   const absl::Time deadline_;
   const Screen& screen_;
@@ -124,8 +129,8 @@ class Follower {
 }  // namespace
 
 Followed FollowJob(Connection& connection, const std::string& job, double timeout_seconds,
-                   const Screen& screen) {
-  return Follower(connection, job, timeout_seconds, screen).Run();
+                   const Screen& screen, const std::function<bool(const Job&)>& until) {
+  return Follower(connection, job, timeout_seconds, screen, until).Run();
 }
 
 }  // namespace liger::client

@@ -48,6 +48,8 @@ struct Verb {
 
 // A number above 0.
 CLI::Validator Positive();
+// Of a flag that would otherwise seem not to be given.
+CLI::Validator NotEmpty();
 
 Action DeclareUp(CLI::App* app);
 Action DeclareInit(CLI::App* app);
@@ -58,6 +60,8 @@ Action DeclareWatch(CLI::App* app);
 Action DeclareLogs(CLI::App* app);
 Action DeclareEvents(CLI::App* app);
 Action DeclareCancel(CLI::App* app);
+Action DeclarePause(CLI::App* app);
+Action DeclareResume(CLI::App* app);
 Action DeclareDelete(CLI::App* app);
 Action DeclareModels(CLI::App* app);
 Action DeclareDatasets(CLI::App* app);
@@ -80,6 +84,8 @@ inline constexpr Verb kVerbs[] = {
     {"logs", "Print a job's log", DeclareLogs, kTextOnly},
     {"events", "List what happened to a job", DeclareEvents, kNoNames},
     {"cancel", "Cancel a job", DeclareCancel, kNotWide},
+    {"pause", "Pause a job: it saves a checkpoint and frees its devices", DeclarePause, kNotWide},
+    {"resume", "Let a paused job go on from its checkpoint", DeclareResume, kNotWide},
     {"delete", "Delete a finished job (its output stays unless asked)", DeclareDelete,
      kTableOrName},
     {"models", "List the catalog's models and which workers have them", DeclareModels, kAllOutputs},

@@ -239,7 +239,7 @@ Action DeclareExperiment(CLI::App* app) {
       ->add_option("-f,--file", options->spec.file,
                    "Experiment file (YAML or JSON; - for standard input)")
       ->required();
-  submit->add_option("--name", options->spec.name, "Name of the experiment");
+  submit->add_option("--name", options->spec.name, "Name of the experiment")->check(NotEmpty());
   submit->add_option("--runs", options->spec.runs, "Jobs for each point and kernel setting")
       ->check(Positive());
   submit

@@ -24,7 +24,8 @@ class Lines {
 
   void operator()(const std::string& key, const std::string& value) const {
     if (value.empty()) return;
-    std::cout << Wrap(absl::StrFormat("%-12s %s", key, value), columns_, kValueColumn) << "\n";
+    const std::string line = absl::StrFormat("%-12s %s", key, Printable(value));
+    std::cout << Wrap(line, columns_, kValueColumn) << "\n";
   }
 
  private:
@@ -80,13 +81,13 @@ void PrintHistory(const liger::v1::JobStatus& status, const Lines& line) {
   }
   for (const auto& sample : status.samples()) {
     line(absl::StrCat("sample @", sample.step()),
-         Printable(absl::StrCat(sample.prompt(), " -> ", sample.text())));
+         absl::StrCat(sample.prompt(), " -> ", sample.text()));
   }
-  for (const auto& warning : status.warnings()) line("warning", Printable(warning.message()));
+  for (const auto& warning : status.warnings()) line("warning", warning.message());
   for (const auto& attempt : status.attempts()) {
     line(absl::StrCat("attempt ", attempt.epoch()),
          absl::StrCat(attempt.state(), " on ", Where(attempt),
-                      attempt.detail().empty() ? "" : ": ", Printable(attempt.detail())));
+                      attempt.detail().empty() ? "" : ": ", attempt.detail()));
   }
   std::string kernels;
   for (const auto& kernel : status.kernels_ran()) {
@@ -100,7 +101,7 @@ void PrintJob(const Job& job, const Lines& line) {
   const auto& status = job.status();
   std::cout << job.name() << "  " << StateName(status.state()) << "\n";
   line("cause", Cause(status));
-  line("action", Printable(status.action()));
+  line("action", status.action());
   line("output", status.output_uri());
   if (!status.failure().log_tail().empty()) {
     std::cout << "last log lines:\n" << Printable(status.failure().log_tail()) << "\n";

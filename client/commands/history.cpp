@@ -38,7 +38,7 @@ ExitCode Events(const std::string& job, Session& session) {
   for (const auto& event : all.events()) {
     const bool moved = event.to_state() != liger::v1::JobStatus::STATE_UNSPECIFIED;
     table.Add({absl::StrCat(event.seq()), ClockTime(event.time()), event.actor(), event.type(),
-               moved ? StateName(event.to_state()) : "", Printable(event.message())});
+               moved ? StateName(event.to_state()) : "", event.message()});
   }
   std::cout << table.ToString(session.columns());
   return kOk;

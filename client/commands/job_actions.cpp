@@ -1,4 +1,4 @@
-// cancel and delete: the verbs that change a job.
+// cancel, pause, resume and delete: the verbs that change a job.
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +20,14 @@ std::string Cancelled(const liger::v1::Job& job) {
     return absl::StrCat(job.name(), " is not cancelled: its result exists already");
   }
   return absl::StrCat(job.name(), " is not cancelled: it had ", StateName(state), " before");
+}
+
+bool IsPausing(const liger::v1::Job& job) {
+  return job.status().state() == liger::v1::JobStatus::PAUSING;
+}
+
+void PrintState(const liger::v1::Job& job) {
+  std::cout << job.name() << ": " << StateName(job.status().state()) << "\n" << std::flush;
 }
 
 }  // namespace
@@ -48,6 +56,58 @@ Action DeclareCancel(CLI::App* app) {
     }
     PrintForProgram(end.job, session.output);
     return end.code == kCancelled ? kOk : end.code;  // what was asked for
+  };
+}
+
+Action DeclarePause(CLI::App* app) {
+  struct Options {
+    std::string job;
+    std::string reason;
+    bool wait = false;
+  };
+  auto options = std::make_shared<Options>();
+  app->add_option("job", options->job, "Name or uid")->required();
+  app->add_option("--reason", options->reason, "Kept with the job");
+  app->add_flag("--wait", options->wait, "Return when its devices are free");
+  return [options](Session& session) {
+    liger::v1::PauseJobRequest request;
+    request.set_job(options->job);
+    request.set_reason(options->reason);
+    Followed end{
+        kOk, session.connection().Call(&liger::v1::FineTuning::StubInterface::PauseJob, request)};
+    if (session.output == Output::kTable) PrintState(end.job);
+    if (options->wait && IsPausing(end.job)) {
+      end = FollowJob(session.connection(), end.job.uid(), 0, ScreenFor(session.output),
+                      [](const liger::v1::Job& job) { return !IsPausing(job); });
+    }
+    PrintForProgram(end.job, session.output);
+    const auto state = end.job.status().state();
+    const bool paused = state == liger::v1::JobStatus::PAUSED || IsPausing(end.job);
+    if (end.code != kOk || paused) return end.code;
+    std::cerr << end.job.name() << " is not paused: it is " << StateName(state) << "\n";
+    return kError;
+  };
+}
+
+Action DeclareResume(CLI::App* app) {
+  struct Options {
+    std::string job;
+    bool wait = false;
+  };
+  auto options = std::make_shared<Options>();
+  app->add_option("job", options->job, "Name or uid")->required();
+  app->add_flag("--wait", options->wait, "Follow it until it ends");
+  return [options](Session& session) {
+    liger::v1::ResumeJobRequest request;
+    request.set_job(options->job);
+    Followed end{
+        kOk, session.connection().Call(&liger::v1::FineTuning::StubInterface::ResumeJob, request)};
+    if (session.output == Output::kTable) PrintState(end.job);
+    if (options->wait) {
+      end = FollowJob(session.connection(), end.job.uid(), 0, ScreenFor(session.output));
+    }
+    PrintForProgram(end.job, session.output);
+    return end.code;
   };
 }
 

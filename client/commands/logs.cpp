@@ -5,6 +5,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/time/clock.h"
 #include "client/commands/commands.h"
+#include "client/errors.h"
 #include "client/interrupt.h"
 #include "client/outage.h"
 
@@ -51,7 +52,7 @@ class LogPrinter {
         return kInterrupted;
       }
       if (status.ok()) return kOk;
-      const bool resumable = follow_ && status.error_code() == grpc::StatusCode::UNAVAILABLE;
+      const bool resumable = follow_ && CoordinatorAway(status);
       if (!resumable || outage_.StreamFailed(began, heard_, absl::Now())) {
         connection_.Check(status);
       }

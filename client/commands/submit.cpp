@@ -84,7 +84,7 @@ Action DeclareSubmit(CLI::App* app) {
                   "Catalog name, or path of a .json, .jsonl or .csv file");
   app->add_option("--kernels", spec.kernels, "liger (default) or baseline");
   app->add_option("--device", spec.device, "cpu or cuda (default: cuda when a worker has one)");
-  app->add_option("--name", spec.name, "Name of the job");
+  app->add_option("--name", spec.name, "Name of the job")->check(NotEmpty());
   app->add_option("--output", spec.output, "Folder for the result, below the worker's output root");
   app->add_option("--set", spec.sets, "Override a field: training.learning_rate=1e-5")
       ->type_name("FIELD=VALUE")

@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -13,6 +14,8 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/commands/commands.h"
@@ -41,6 +44,9 @@ struct Options {
   std::vector<std::string> allow_paths;
   int cpu_slots = 1;
 };
+
+// Longer than the worker of an `up` that was killed takes to end.
+constexpr absl::Duration kOldWorker = absl::Seconds(40);
 
 volatile sig_atomic_t stop_requested = 0;
 
@@ -189,11 +195,33 @@ void PrintReady(const Options& options, const Addresses& addresses) {
             << std::flush;
 }
 
+// Of an `up` that was killed, whose number is no process any more.
+void RemoveOldPortsFiles(const std::string& data_dir) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(data_dir, error)) {
+    const std::string name = entry.path().filename().string();
+    int pid = 0;
+    if (!name.starts_with("ports.") || !name.ends_with(".json") ||
+        !absl::SimpleAtoi(name.substr(6, name.size() - 11), &pid)) {
+      continue;
+    }
+    if (kill(pid, 0) != 0 && errno == ESRCH) unlink(entry.path().c_str());
+  }
+}
+
+// That it ended because the worker of an `up` that was killed still has the folder: it
+// ends, too, once it has given up shipping what the coordinator of that took no more.
+bool WaitsForOldWorker(ChildProcess& worker) {
+  return worker.Poll().has_value() &&
+         absl::StrContains(worker.Log(), "is in use by another liger-worker");
+}
+
 // Runs both until it is told to stop.
 void Serve(const Options& options) {
   const std::string ports_file = absl::StrCat(options.data_dir, "/ports.", getpid(), ".json");
   absl::Cleanup remove_ports_file = [&] { unlink(ports_file.c_str()); };
   unlink(ports_file.c_str());
+  RemoveOldPortsFiles(options.data_dir);
   ChildProcess coordinator(CoordinatorCommand(options, ports_file),
                            options.data_dir + "/logs/coordinator.log");
   std::optional<Addresses> addresses;
@@ -203,23 +231,30 @@ void Serve(const Options& options) {
       })) {
     return;
   }
-  ChildProcess worker(WorkerCommand(options, addresses->worker),
-                      options.data_dir + "/logs/worker.log");
+  const std::vector<std::string> worker_command = WorkerCommand(options, addresses->worker);
+  const std::string worker_log = options.data_dir + "/logs/worker.log";
+  std::optional<ChildProcess> worker(std::in_place, worker_command, worker_log);
+  const absl::Time patience = absl::Now() + kOldWorker;
   Connection connection({.address = addresses->api});
   const auto ready = [&] {
     const bool is_ready = WorkerIsReady(connection, options.data_dir + "/worker");
     ThrowIfDead("coordinator", coordinator);
-    ThrowIfDead("worker", worker);
+    if (WaitsForOldWorker(*worker) && absl::Now() < patience) {
+      absl::SleepFor(absl::Milliseconds(500));
+      worker.emplace(worker_command, worker_log);
+      return false;
+    }
+    ThrowIfDead("worker", *worker);
     return is_ready;
   };
   if (WaitUntil(ready)) PrintReady(options, *addresses);
   WaitUntil([&] {
     ThrowIfDead("coordinator", coordinator);
-    ThrowIfDead("worker", worker);
+    ThrowIfDead("worker", *worker);
     return false;
   });
   std::cout << "\nstopping\n" << std::flush;
-  worker.Stop(30);
+  worker->Stop(30);
   coordinator.Stop(10);
 }
 

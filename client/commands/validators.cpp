@@ -12,4 +12,10 @@ CLI::Validator Positive() {
       "", "positive");
 }
 
+CLI::Validator NotEmpty() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string { return text.empty() ? "it is empty" : ""; }, "",
+      "not empty");
+}
+
 }  // namespace liger::client

@@ -74,7 +74,6 @@ void RefuseWhatIsToCome(Checks& checks) {
   const auto& parallel = checks.spec().parallel();
   const std::string why = "is not available in this version; ";
   if (parallel.cpu_offload()) checks.Add("parallel.cpu_offload", absl::StrCat(why, "remove it"));
-  if (parallel.elastic()) checks.Add("parallel.elastic", absl::StrCat(why, "remove it"));
 }
 
 }  // namespace

@@ -132,6 +132,22 @@ void CheckScheduleKwargs(Checks& checks) {
   }
 }
 
+// They stand in the spec twice, and their answers in the job's status.
+void CheckSamplePrompts(Checks& checks) {
+  constexpr int kMostPrompts = 64;
+  constexpr size_t kMostBytes = 16 << 10;
+  const auto& prompts = checks.spec().training().sample_prompts();
+  if (prompts.size() > kMostPrompts) {
+    checks.Add("training.sample_prompts",
+               absl::StrCat("has ", prompts.size(), " prompts; at most ", kMostPrompts));
+  }
+  for (int i = 0; i < prompts.size(); ++i) {
+    if (prompts[i].size() <= kMostBytes) continue;
+    checks.Add(absl::StrCat("training.sample_prompts[", i, "]"),
+               absl::StrCat("has ", prompts[i].size(), " bytes; at most ", kMostBytes));
+  }
+}
+
 void CheckDtypes(Checks& checks) {
   using namespace liger::v1;  // NOLINT: enum values
   const auto& training = checks.spec().training();
@@ -158,6 +174,7 @@ void CheckTraining(Checks& checks) {
   CheckSteps(checks);
   CheckScheduleKwargs(checks);
   CheckDtypes(checks);
+  CheckSamplePrompts(checks);
   const auto& dataset = checks.spec().dataset();
   if (checks.spec().training().group_by_length() && dataset.has_shuffle() && !dataset.shuffle()) {
     checks.Add("training.group_by_length",

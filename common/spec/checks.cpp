@@ -67,6 +67,13 @@ void Checks::OneOf(const std::string& field, const std::string& value,
 }
 
 void Checks::Scheme(const std::string& field, const std::string& uri) {
+  const auto control = std::find_if(uri.begin(), uri.end(), [](unsigned char c) {
+    return c < 0x20 || c == 0x7f;
+  });
+  if (control != uri.end()) {
+    return Add(field, absl::StrCat("has the control character ", static_cast<int>(*control),
+                                   " at byte ", control - uri.begin() + 1, "; remove it"));
+  }
   const size_t scheme = uri.find("://");
   if (scheme == std::string::npos || uri.compare(0, scheme, "file") == 0) return;
   Add(field,

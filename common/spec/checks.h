@@ -34,7 +34,7 @@ class Checks {
   // value is one of known.
   void OneOf(const std::string& field, const std::string& value,
              const std::vector<std::string>& known);
-  // A place of input or output; empty: not given.
+  // A place of input or output, of printable characters; empty: not given.
   void Scheme(const std::string& field, const std::string& uri);
   // Each field, where it is set, lies in its range.
   void InRanges(std::span<const Range> ranges);

@@ -1,5 +1,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/ids.h"
 #include "common/spec/checks.h"
 #include "common/spec/spec.h"
 
@@ -18,6 +19,11 @@ void CheckIdentity(Checks& checks) {
     checks.Add("name", absl::StrCat("'", name,
                                     "' must be at most 63 lower-case letters, digits and "
                                     "'-', and start with a letter or digit"));
+  }
+  if (IsUuid(name)) {
+    checks.Add("name", absl::StrCat("'", name,
+                                    "' has the form of a uid, by which jobs are found too; "
+                                    "choose another"));
   }
   if (checks.spec().labels_size() > 64)
     checks.Add("labels", "has more than 64 entries; remove some");

@@ -29,18 +29,21 @@ at::Tensor ForwardCpu(Activation activation, const at::Tensor& gate_in, const at
 }
 
 std::tuple<at::Tensor, at::Tensor> BackwardCpu(Activation activation, const at::Tensor& dy_in,
-                                               const at::Tensor& gate_in, const at::Tensor& up_in) {
+                                               const at::Tensor& gate_in, const at::Tensor& up_in,
+                                               at::Tensor* y) {
   const at::Tensor dy = dy_in.contiguous(), gate = gate_in.contiguous(), up = up_in.contiguous();
   at::Tensor dgate = at::empty_like(gate), dup = at::empty_like(gate);
   DispatchCpuDtype(gate.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const T *pdy = Data<T>(dy), *pg = Data<T>(gate), *pu = Data<T>(up);
     T *pdg = MutableData<T>(dgate), *pdu = MutableData<T>(dup);
+    T* py = y != nullptr ? const_cast<T*>(pdy) : nullptr;
     at::parallel_for(0, gate.numel(), kGrain, [&](int64_t begin, int64_t end) {
       GatedBackwardSpan(activation, pdy + begin, pg + begin, pu + begin, end - begin, pdg + begin,
-                        pdu + begin);
+                        pdu + begin, py == nullptr ? nullptr : py + begin);
     });
   });
+  if (y != nullptr) *y = dy;
   return {dgate, dup};
 }
 
@@ -57,7 +60,7 @@ at::Tensor ForwardCuda(const char* op, Activation activation, const at::Tensor& 
 
 std::tuple<at::Tensor, at::Tensor> BackwardCuda(const char* op, Activation activation,
                                                 const at::Tensor& dy_in, const at::Tensor& gate_in,
-                                                const at::Tensor& up_in) {
+                                                const at::Tensor& up_in, at::Tensor* y) {
   const cuda::Scope scope(gate_in);
   const at::Tensor dy = dy_in.contiguous(), gate = gate_in.contiguous(), up = up_in.contiguous();
   at::Tensor dgate = at::empty(gate.sizes(), gate.options());
@@ -65,7 +68,9 @@ std::tuple<at::Tensor, at::Tensor> BackwardCuda(const char* op, Activation activ
   cuda::CheckLaunch(
       op, cuda::GatedBackward(scope.queue(), activation, cuda::DtypeOf(gate), gate.numel(),
                               dy.const_data_ptr(), gate.const_data_ptr(), up.const_data_ptr(),
-                              dgate.mutable_data_ptr(), dup.mutable_data_ptr()));
+                              dgate.mutable_data_ptr(), dup.mutable_data_ptr(),
+                              y != nullptr ? dy.mutable_data_ptr() : nullptr));
+  if (y != nullptr) *y = dy;
   return {dgate, dup};
 }
 
@@ -111,10 +116,10 @@ at::Tensor GatedForward(const char* op, Activation activation, const at::Tensor&
 
 std::tuple<at::Tensor, at::Tensor> GatedBackward(const char* op, Activation activation,
                                                  const at::Tensor& dy, const at::Tensor& gate,
-                                                 const at::Tensor& up) {
-  if (HasCpuLoops(gate)) return BackwardCpu(activation, dy, gate, up);
+                                                 const at::Tensor& up, at::Tensor* y) {
+  if (HasCpuLoops(gate)) return BackwardCpu(activation, dy, gate, up, y);
   if constexpr (kHasCuda) {
-    if (HasCudaKernels(gate)) return BackwardCuda(op, activation, dy, gate, up);
+    if (HasCudaKernels(gate)) return BackwardCuda(op, activation, dy, gate, up, y);
   }
   const auto compute = ComputeDtype(gate);
   const at::Tensor g = gate.to(compute), d = dy.to(compute), d_act = d * up.to(compute);
@@ -122,7 +127,9 @@ std::tuple<at::Tensor, at::Tensor> GatedBackward(const char* op, Activation acti
   const at::Tensor act = silu ? at::silu(g) : at::gelu(g, GeluName(activation));
   const at::Tensor dgate =
       silu ? at::silu_backward(d_act, g) : at::gelu_backward(d_act, g, GeluName(activation));
-  return {dgate.to(gate.scalar_type()).contiguous(), (d * act).to(gate.scalar_type()).contiguous()};
+  const at::Tensor dup = (d * act).to(gate.scalar_type()).contiguous();
+  if (y != nullptr) *y = GatedForward(op, activation, gate, up);
+  return {dgate.to(gate.scalar_type()).contiguous(), dup};
 }
 
 }  // namespace liger::kernels

@@ -40,23 +40,26 @@ __global__ void __launch_bounds__(kThreads)
   Store<VEC>(y + i, out);
 }
 
-template <Activation A, typename T, int VEC>
+// WITH_Y: y, which may be dy, gets the forward pass's result.
+template <Activation A, typename T, int VEC, bool WITH_Y>
 __global__ void __launch_bounds__(kThreads)
-    BackwardKernel(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup) {
+    BackwardKernel(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup, T* y) {
   const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * VEC;
   if (i >= n) return;
   const Pack<T, VEC> d = LoadOnce<VEC>(dy + i);
   const Pack<T, VEC> g = LoadOnce<VEC>(gate + i), u = LoadOnce<VEC>(up + i);
-  Pack<T, VEC> out_gate, out_up;
+  Pack<T, VEC> out_gate, out_up, out_y;
 #pragma unroll
   for (int j = 0; j < VEC; ++j) {
     const float dj = ToFloat(d.v[j]);
     const ValueAndSlope act = Activate<A>(ToFloat(g.v[j]));
     out_gate.v[j] = FromFloat<T>(dj * ToFloat(u.v[j]) * act.slope);
     out_up.v[j] = FromFloat<T>(dj * act.value);
+    if constexpr (WITH_Y) out_y.v[j] = FromFloat<T>(act.value * ToFloat(u.v[j]));
   }
   Store<VEC>(dgate + i, out_gate);
   Store<VEC>(dup + i, out_up);
+  if constexpr (WITH_Y) Store<VEC>(y + i, out_y);
 }
 
 // Calls f with the activation as a constant.
@@ -106,16 +109,19 @@ Error GatedForward(const Queue& queue, Activation activation, Dtype dtype, int64
 }
 
 Error GatedBackward(const Queue& queue, Activation activation, Dtype dtype, int64_t n,
-                    const void* dy, const void* gate, const void* up, void* dgate, void* dup) {
+                    const void* dy, const void* gate, const void* up, void* dgate, void* dup,
+                    void* y) {
   if (n == 0) return 0;
-  const bool aligned =
-      IsAligned(dy) && IsAligned(gate) && IsAligned(up) && IsAligned(dgate) && IsAligned(dup);
+  const bool aligned = IsAligned(dy) && IsAligned(gate) && IsAligned(up) && IsAligned(dgate) &&
+                       IsAligned(dup) && (y == nullptr || IsAligned(y));
   Dispatch(dtype, n, aligned, [&](auto t, auto vec) {
     using T = typename decltype(t)::type;
     DispatchActivation(activation, [&](auto act) {
-      BackwardKernel<act(), T, vec()><<<Blocks(n, vec()), kThreads, 0, StreamOf(queue)>>>(
+      const auto kernel = y == nullptr ? BackwardKernel<act(), T, vec(), false>
+                                       : BackwardKernel<act(), T, vec(), true>;
+      kernel<<<Blocks(n, vec()), kThreads, 0, StreamOf(queue)>>>(
           static_cast<const T*>(dy), static_cast<const T*>(gate), static_cast<const T*>(up), n,
-          static_cast<T*>(dgate), static_cast<T*>(dup));
+          static_cast<T*>(dgate), static_cast<T*>(dup), static_cast<T*>(y));
     });
   });
   return LaunchError();

@@ -9,9 +9,10 @@ namespace liger::kernels::cuda {
 // y = act(gate) * up over n contiguous elements.
 Error GatedForward(const Queue& queue, Activation activation, Dtype dtype, int64_t n,
                    const void* gate, const void* up, void* y);
-// dgate may be gate, and dup may be up.
+// dgate may be gate, and dup may be up. y, unless null: act(gate) * up; it may be dy.
 Error GatedBackward(const Queue& queue, Activation activation, Dtype dtype, int64_t n,
-                    const void* dy, const void* gate, const void* up, void* dgate, void* dup);
+                    const void* dy, const void* gate, const void* up, void* dgate, void* dup,
+                    void* y);
 
 }  // namespace liger::kernels::cuda
 

@@ -28,14 +28,16 @@ LIGER_INLINE void Forward(const T* gate, const T* up, int64_t n, T* y) {
   }
 }
 
-template <Activation A, typename T>
-LIGER_INLINE void Backward(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup) {
+template <Activation A, bool kWithY, typename T>
+LIGER_INLINE void Backward(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup,
+                           T* y) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const float d = ToFloat(dy[i]);
     const ValueAndSlope act = Activate<A>(ToFloat(gate[i]));
     dgate[i] = FromFloat<T>(d * ToFloat(up[i]) * act.slope);
     dup[i] = FromFloat<T>(d * act.value);
+    if constexpr (kWithY) y[i] = FromFloat<T>(act.value * ToFloat(up[i]));
   }
 }
 
@@ -51,16 +53,23 @@ LIGER_INLINE void Forward(Activation activation, const T* gate, const T* up, int
   }
 }
 
+template <Activation A, typename T>
+LIGER_INLINE void Backward(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup,
+                           T* y) {
+  return y == nullptr ? Backward<A, false>(dy, gate, up, n, dgate, dup, y)
+                      : Backward<A, true>(dy, gate, up, n, dgate, dup, y);
+}
+
 template <typename T>
 LIGER_INLINE void Backward(Activation activation, const T* dy, const T* gate, const T* up,
-                           int64_t n, T* dgate, T* dup) {
+                           int64_t n, T* dgate, T* dup, T* y) {
   switch (activation) {
     case Activation::kSilu:
-      return Backward<Activation::kSilu>(dy, gate, up, n, dgate, dup);
+      return Backward<Activation::kSilu>(dy, gate, up, n, dgate, dup, y);
     case Activation::kGelu:
-      return Backward<Activation::kGelu>(dy, gate, up, n, dgate, dup);
+      return Backward<Activation::kGelu>(dy, gate, up, n, dgate, dup, y);
     case Activation::kGeluTanh:
-      return Backward<Activation::kGeluTanh>(dy, gate, up, n, dgate, dup);
+      return Backward<Activation::kGeluTanh>(dy, gate, up, n, dgate, dup, y);
   }
 }
 
@@ -77,12 +86,13 @@ LIGER_VECTOR_CLONES void GatedSpan(Activation activation, const Bf16* gate, cons
 
 LIGER_VECTOR_CLONES void GatedBackwardSpan(Activation activation, const float* dy,
                                            const float* gate, const float* up, int64_t n,
-                                           float* dgate, float* dup) {
-  Backward(activation, dy, gate, up, n, dgate, dup);
+                                           float* dgate, float* dup, float* y) {
+  Backward(activation, dy, gate, up, n, dgate, dup, y);
 }
 LIGER_VECTOR_CLONES void GatedBackwardSpan(Activation activation, const Bf16* dy, const Bf16* gate,
-                                           const Bf16* up, int64_t n, Bf16* dgate, Bf16* dup) {
-  Backward(activation, dy, gate, up, n, dgate, dup);
+                                           const Bf16* up, int64_t n, Bf16* dgate, Bf16* dup,
+                                           Bf16* y) {
+  Backward(activation, dy, gate, up, n, dgate, dup, y);
 }
 
 }  // namespace liger::kernels

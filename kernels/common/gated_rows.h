@@ -12,11 +12,11 @@ namespace liger::kernels {
 void GatedSpan(Activation activation, const float* gate, const float* up, int64_t n, float* y);
 void GatedSpan(Activation activation, const Bf16* gate, const Bf16* up, int64_t n, Bf16* y);
 
-// dup = dy act(gate);  dgate = dy up act'(gate).
+// dup = dy act(gate);  dgate = dy up act'(gate). y, unless null: act(gate) * up; it may be dy.
 void GatedBackwardSpan(Activation activation, const float* dy, const float* gate, const float* up,
-                       int64_t n, float* dgate, float* dup);
+                       int64_t n, float* dgate, float* dup, float* y = nullptr);
 void GatedBackwardSpan(Activation activation, const Bf16* dy, const Bf16* gate, const Bf16* up,
-                       int64_t n, Bf16* dgate, Bf16* dup);
+                       int64_t n, Bf16* dgate, Bf16* dup, Bf16* y = nullptr);
 
 }  // namespace liger::kernels
 

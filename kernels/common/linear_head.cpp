@@ -15,7 +15,9 @@ namespace {
 // Of the logits of a chunk. On a CPU, 32 MiB keep the head's share of the peak small while
 // each chunk's pass over dW (as large as the weight) is still paid for by its product. On a
 // GPU cuBLAS is at its full rate from 2048 rows, and each chunk reads and writes all of dW.
+// Groups have more room, since the logits of one that has too little are computed twice.
 constexpr int64_t kCpuChunkBytes = int64_t{32} << 20;
+constexpr int64_t kCpuGroupBytes = int64_t{128} << 20;
 constexpr int64_t kGpuChunkRows = 4096;
 constexpr int64_t kGpuChunkBytes = int64_t{900} << 20;
 constexpr int64_t kGpuGroupBytes = int64_t{1} << 30;
@@ -68,8 +70,9 @@ LinearHead::LinearHead(const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
 
 LinearHead LinearHead::OfRows(const char* op, const at::Tensor& hidden_TH,
                               const at::Tensor& weight_VH, const at::Tensor& target_T,
-                              const at::Tensor& rows_M) {
+                              const at::Tensor& rows_M, int64_t most_group_rows) {
   LinearHead head(hidden_TH, weight_VH, std::nullopt, std::nullopt);
+  head.most_group_rows_ = most_group_rows;
   head.rows_M_ = rows_M.contiguous();
   head.hidden_MH_ = head.hidden_MH_.index_select(0, rows_M);
   head.target_M_ = target_T.index_select(0, rows_M);
@@ -84,19 +87,22 @@ void LinearHead::KeepRows(const at::Tensor& rows) {
   if (target_M_.defined()) target_M_ = target_M_.index_select(0, rows);
 }
 
-int64_t LinearHead::RowsIn(int64_t gpu_bytes) const {
+int64_t LinearHead::RowsIn(int64_t cpu_bytes, int64_t gpu_bytes) const {
   const bool on_cpu = hidden_MH_.is_cpu();
   const auto element = on_cpu ? sizeof(float) : hidden_MH_.element_size();
   const int64_t row_bytes =
       std::max<int64_t>(1, weight_VH_.size(0) * static_cast<int64_t>(element));
-  return on_cpu ? std::max<int64_t>(32, kCpuChunkBytes / row_bytes)
+  return on_cpu ? std::max<int64_t>(32, cpu_bytes / row_bytes)
                 : std::clamp(gpu_bytes / row_bytes, kGpuRowMultiple, kGpuChunkRows);
 }
 
-int64_t LinearHead::MostGroupRows() const { return RowsIn(kGpuGroupBytes); }
+int64_t LinearHead::MostGroupRows() const {
+  const int64_t rows = RowsIn(kCpuGroupBytes, kGpuGroupBytes);
+  return most_group_rows_ > 0 ? std::min(most_group_rows_, rows) : rows;
+}
 
 int64_t LinearHead::ChunkRows() const {
-  const int64_t M = num_valid(), most = RowsIn(kGpuChunkBytes);
+  const int64_t M = num_valid(), most = RowsIn(kCpuChunkBytes, kGpuChunkBytes);
   const int64_t chunks = std::max<int64_t>(1, (M + most - 1) / most);
   const int64_t rows = (M + chunks - 1) / chunks;
   if (hidden_MH_.is_cpu() || chunks == 1) return rows;

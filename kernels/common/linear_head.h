@@ -39,9 +39,11 @@ class LinearHead {
              const std::optional<at::Tensor>& bias_V, const std::optional<at::Tensor>& valid_T);
 
   // Of the tokens at rows_M, in their order, each at most once. Throws on a CPU target among them
-  // that is out of range.
+  // that is out of range. most_group_rows: of MostGroupRows(), however much memory there is; 0: as
+  // that has it.
   static LinearHead OfRows(const char* op, const at::Tensor& hidden_TH, const at::Tensor& weight_VH,
-                           const at::Tensor& target_T, const at::Tensor& rows_M);
+                           const at::Tensor& target_T, const at::Tensor& rows_M,
+                           int64_t most_group_rows = 0);
 
   int64_t num_valid() const { return hidden_MH_.size(0); }
 
@@ -64,7 +66,7 @@ class LinearHead {
  protected:
   friend class LinearHeadGradients;
   int64_t ChunkRows() const;
-  int64_t RowsIn(int64_t gpu_bytes) const;
+  int64_t RowsIn(int64_t cpu_bytes, int64_t gpu_bytes) const;
   void RunChunk(int64_t begin, at::Tensor logits_CV, const ChunkFn& fn) const;
   void KeepRows(const at::Tensor& rows);
 
@@ -73,7 +75,8 @@ class LinearHead {
   int64_t num_tokens_;
   at::Tensor rows_M_;  // undefined when every token is valid, in its place
   at::Tensor hidden_MH_;
-  at::Tensor target_M_;        // or undefined
+  at::Tensor target_M_;  // or undefined
+  int64_t most_group_rows_ = 0;
   mutable at::Tensor buffer_;  // of ForChunk's logits
 };
 

@@ -40,8 +40,7 @@ void Check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
 struct Kept {
   at::Tensor logp_M, entropy_M, log_sum_sq_M, mean_logit_M, is_top1_M;
 
-  Kept(int64_t M, const c10::TensorOptions& options, bool stats)
-      : logp_M(at::empty({M}, options)) {
+  Kept(int64_t M, const c10::TensorOptions& options, bool stats) : logp_M(at::empty({M}, options)) {
     if (!stats) return;
     for (at::Tensor* t : {&entropy_M, &log_sum_sq_M, &mean_logit_M, &is_top1_M}) {
       *t = at::empty({M}, options);
@@ -166,7 +165,8 @@ variable_list Run(const at::Tensor& hidden, const at::Tensor& weight, const at::
                   const FusedLinearLossOptions& options, Needs needs) {
   RecordPath(Op::kFusedLinearLogprob, PathOf(hidden));
   const auto compute = hidden.options().dtype(ComputeDtype(hidden));
-  const LinearHead head = LinearHead::OfRows(kOp, hidden, weight, target, groups.rows_M);
+  const LinearHead head =
+      LinearHead::OfRows(kOp, hidden, weight, target, groups.rows_M, options.most_rows);
   const bool buffer = options.grad_weight_VH.has_value();
   std::optional<at::Tensor> grad_weight;
   if (needs.weight) {

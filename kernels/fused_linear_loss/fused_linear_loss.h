@@ -37,6 +37,8 @@ struct FusedLinearLossOptions {
   // float32 [V, H] buffer, and none flows to weight_VH through autograd. Backward then throws for
   // another upstream gradient (on a CPU; on a GPU that would make the host wait).
   std::optional<at::Tensor> grad_weight_VH;
+  // Of the logits, so many rows at once at most; 0: as the memory allows.
+  int64_t most_rows = 0;
   double softcap = 0;  // as of FusedLinearLogprobOptions
   double temperature = 1;
 };
@@ -53,8 +55,8 @@ struct FusedLinearLossOutput {
 // loss of these groups has said what it needs of their gradient.
 //   loss = sum over groups of loss_fn(logp of their tokens), logp as of FusedLinearLogprob
 // Differentiable in hidden and weight. No dispatcher op, because it takes a function; never holds
-// [T, V]: chunks have up to 4096 rows and 1 GiB on a GPU, and the logits of a group that is longer
-// are computed twice.
+// [T, V]: chunks have up to 4096 rows and 1 GiB on a GPU, 128 MiB on a CPU, and the logits of a
+// group that is longer are computed twice.
 //   hidden_TH [T, H], weight_VH [V, H]: one dtype and device
 //   target_T  int64 [T], in [0, V) where a group has the token; others are not read
 // Throws c10::Error as FusedLinearCrossEntropy does, and for groups whose offsets are not ascending

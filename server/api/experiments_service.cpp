@@ -114,6 +114,7 @@ grpc::ServerUnaryReactor* ExperimentsApi::CancelExperiment(
   if (absl::Status s = CheckExperimentField(request->experiment()); !s.ok()) {
     return Refuse(context, s);
   }
+  if (absl::Status s = CheckReason(request->reason()); !s.ok()) return Refuse(context, s);
   const Principal principal = PrincipalOf(*context);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   experiments_.Cancel(principal.tenant, ActorOf(principal), request->experiment(),

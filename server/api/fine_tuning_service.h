@@ -39,6 +39,12 @@ class FineTuningService : public liger::v1::FineTuning::CallbackService {
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* context,
                                       const liger::v1::CancelJobRequest* request,
                                       liger::v1::Job* response) override;
+  grpc::ServerUnaryReactor* PauseJob(grpc::CallbackServerContext* context,
+                                     const liger::v1::PauseJobRequest* request,
+                                     liger::v1::Job* response) override;
+  grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* context,
+                                      const liger::v1::ResumeJobRequest* request,
+                                      liger::v1::Job* response) override;
   grpc::ServerUnaryReactor* DeleteJob(grpc::CallbackServerContext* context,
                                       const liger::v1::DeleteJobRequest* request,
                                       liger::v1::DeleteJobResponse* response) override;

@@ -60,7 +60,9 @@ grpc::ServerUnaryReactor* FineTuningService::QueryMetrics(
           const ReadView& view) -> absl::StatusOr<liger::v1::QueryMetricsResponse> {
         absl::StatusOr<JobRow> row = FindJob(view, tenant, request.job());
         if (!row.ok()) return row.status();
-        const int64_t epoch = request.has_epoch() ? request.epoch() : row->epoch;
+        const absl::Status there = RequireAttempt(view, *row, request.epoch());
+        if (!there.ok()) return there;
+        const int64_t epoch = request.epoch() != 0 ? request.epoch() : row->epoch;
         return ToPoints(view.MetricChunks(row->uid, epoch, request.from_step(), request.to_step()),
                         request);
       },

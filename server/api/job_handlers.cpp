@@ -54,10 +54,33 @@ grpc::ServerUnaryReactor* FineTuningService::CancelJob(grpc::CallbackServerConte
                                                        const liger::v1::CancelJobRequest* request,
                                                        liger::v1::Job* response) {
   if (absl::Status s = CheckJobField(request->job()); !s.ok()) return Refuse(context, s);
+  if (absl::Status s = CheckReason(request->reason()); !s.ok()) return Refuse(context, s);
   const Principal principal = PrincipalOf(*context);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   b_.jobs->Cancel(principal.tenant, ActorOf(principal), request->job(), request->reason(),
                   ReplyTo(reactor, response));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* FineTuningService::PauseJob(grpc::CallbackServerContext* context,
+                                                      const liger::v1::PauseJobRequest* request,
+                                                      liger::v1::Job* response) {
+  if (absl::Status s = CheckJobField(request->job()); !s.ok()) return Refuse(context, s);
+  if (absl::Status s = CheckReason(request->reason()); !s.ok()) return Refuse(context, s);
+  const Principal principal = PrincipalOf(*context);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  b_.jobs->Pause(principal.tenant, ActorOf(principal), request->job(), request->reason(),
+                 ReplyTo(reactor, response));
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* FineTuningService::ResumeJob(grpc::CallbackServerContext* context,
+                                                       const liger::v1::ResumeJobRequest* request,
+                                                       liger::v1::Job* response) {
+  if (absl::Status s = CheckJobField(request->job()); !s.ok()) return Refuse(context, s);
+  const Principal principal = PrincipalOf(*context);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  b_.jobs->Resume(principal.tenant, ActorOf(principal), request->job(), ReplyTo(reactor, response));
   return reactor;
 }
 

@@ -68,12 +68,8 @@ void LogStream::Resolve() {
       [tenant = tenant_, request = request_](const ReadView& view) -> absl::StatusOr<Target> {
         absl::StatusOr<JobRow> row = FindJob(view, tenant, request.job());
         if (!row.ok()) return row.status();
-        if (request.has_attempt() && request.attempt() != 0 &&
-            !view.Attempt(row->uid, request.attempt()).has_value()) {
-          return ErrorWithReason(
-              absl::StatusCode::kNotFound, "ATTEMPT_NOT_FOUND",
-              absl::StrCat("job '", row->name, "' has no attempt ", request.attempt()));
-        }
+        const absl::Status there = RequireAttempt(view, *row, request.attempt());
+        if (!there.ok()) return there;
         const int64_t epoch = request.attempt() != 0 ? request.attempt() : row->epoch;
         if (absl::Status known = CheckRank(view, *row, epoch, request.rank()); !known.ok()) {
           return known;

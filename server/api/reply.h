@@ -1,6 +1,8 @@
 #ifndef LIGER_SERVER_API_REPLY_H_
 #define LIGER_SERVER_API_REPLY_H_
 
+#include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -44,6 +46,14 @@ inline absl::Status CheckRequestId(const std::string& id) {
   constexpr size_t kMost = 128;
   if (id.size() <= kMost) return absl::OkStatus();
   return InvalidArgument("request_id", "must have at most 128 characters");
+}
+
+// Of a cancellation or a pause; it stands in the job's message, which every list shows.
+inline absl::Status CheckReason(const std::string& reason) {
+  constexpr int64_t kMost = 1024;
+  const auto begins = [](char c) { return (c & 0xc0) != 0x80; };  // a character of UTF-8
+  if (std::count_if(reason.begin(), reason.end(), begins) <= kMost) return absl::OkStatus();
+  return InvalidArgument("reason", "must have at most 1024 characters");
 }
 
 // The actor in a job's events.

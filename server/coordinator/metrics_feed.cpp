@@ -25,10 +25,8 @@ Counts ReadCounts(const ReadView& view, const Fleet& fleet) {
   const std::map<std::string, Fleet::WorkerView> live = fleet.Workers();
   Counts counts;
   for (const auto& [state, count] : view.CountJobs()) counts.jobs[state] = static_cast<int>(count);
-  for (const JobRow& row : view.ActiveJobs()) {
-    if (row.state != JobStatus::RUNNING) continue;
-    if (const auto idle = fleet.IdleTime(TrainRef(row.uid, row.epoch)))
-      counts.idle[row.uid] = *idle;
+  for (const auto& [uid, epoch] : view.RunningJobs()) {
+    if (const auto idle = fleet.IdleTime(TrainRef(uid, epoch))) counts.idle[uid] = *idle;
   }
   std::set<std::string> occupied;
   for (const MemberRow& member : view.UnreleasedMembers("")) {

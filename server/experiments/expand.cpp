@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/types/span.h"
+#include "common/ids.h"
 #include "common/spec/yaml_proto.h"
 #include "common/utf8.h"
 
@@ -191,6 +192,11 @@ std::vector<Violation> ValidateExperiment(const ExperimentSpec& spec) {
     violations.Add("name",
                    absl::StrCat("must have 1 to ", kMaxExperimentName,
                                 " lower-case letters, digits and '-', not '", spec.name(), "'"));
+  }
+  if (IsUuid(spec.name())) {
+    violations.Add("name", absl::StrCat("'", spec.name(),
+                                        "' has the form of a uid, by which experiments are found "
+                                        "too; choose another"));
   }
   if (!spec.has_job()) violations.Add("job", "must be set: what all jobs have in common");
   CheckTemplate(spec.job(), &violations);

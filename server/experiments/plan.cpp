@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "common/spec/violations.h"
 #include "server/experiments/expand.h"
 
@@ -62,6 +63,7 @@ class Planner {
       Cancel();
     } else {
       Start();
+      SayWhatIsPaused();
       FinishIfDone();
     }
     return std::move(plan_);
@@ -204,6 +206,23 @@ class Planner {
       entry.set_cached(true);
       if (entry.outcome() != ExperimentJob::SUCCEEDED) entry.set_message(row->status.message());
     }
+    plan_.changed = true;
+  }
+
+  // A job that a user has paused keeps its turn, and its place among those at once.
+  void SayWhatIsPaused() {
+    std::vector<std::string> paused;
+    for (const auto& [index, row] : facts_.jobs) {
+      if (row.state == JobStatus::PAUSED) paused.push_back(row.name);
+    }
+    const std::string message =
+        paused.empty() ? ""
+                       : absl::StrCat("paused on request, and waited for: ",
+                                      absl::StrJoin(paused, ", "));
+    if (plan_.experiment.message() == message) return;
+    plan_.experiment.set_message(message);
+    plan_.experiment.set_action(paused.empty() ? ""
+                                               : absl::StrCat("liger-cli resume ", paused.front()));
     plan_.changed = true;
   }
 

@@ -18,6 +18,8 @@ constexpr int64_t kRequestLifetimeUs = 7 * 24 * 3600 * kSecondUs;
 // A worker that has just said Hello may still be looking at its disks.
 constexpr int64_t kInventorySettleUs = 5 * kSecondUs;
 constexpr int kNameSuffixLength = 6;
+// How long a dry run waits for other checks to end.
+constexpr int64_t kDryRunPatienceUs = 5 * kSecondUs;
 
 std::string BodyHash(const liger::v1::JobSpec& spec) {
   std::string bytes;
@@ -184,31 +186,59 @@ std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDo
   done = WithStoredChecks(request, *resolved, std::move(done));
   const std::string id = absl::StrCat("dry-run-", options_.new_id());
   SubmitResult result = DryRunResult(request, *resolved);
-  TaskStart start;
-  start.worker_id = PlaceDryRun(id, *resolved, &result, done);
-  if (start.worker_id.empty()) {
-    result.checks_skipped = {"model", "data"};
-    done(std::move(result));
-    return [] {};
-  }
-  start.ref = DryRuns::RefOf(id);
-  start.kind = liger::trainer::v1::TASK_KIND_CHECK;
-  start.gang.set_nnodes(1);
-  start.gang.set_world_size(1);
-  start.resolved_spec = resolved->spec;
-  start.spec_hash = resolved->hash;
-  start.check_max_rows = options_.validate_max_rows;
-  fleet_.Call([&start](FleetPort& fleet) { fleet.StartGang({start}); });
+  StartDryRun({id, *std::move(resolved), std::move(result), std::move(done),
+               NowUs() + kDryRunPatienceUs});
   return [self = shared_from_this(), id] {
-    const std::string worker_id =
-        self->dry_runs_.Fail(id, absl::CancelledError("the client went away"));
+    const absl::Status gone = absl::CancelledError("the client went away");
+    std::optional<WaitingDryRun> waiting;
+    {
+      absl::MutexLock lock(&self->mutex_);
+      if (auto node = self->waiting_dry_runs_.extract(id)) waiting = std::move(node.mapped());
+    }
+    if (waiting.has_value()) waiting->done(gone);
+    const std::string worker_id = self->dry_runs_.Fail(id, gone);
     if (!worker_id.empty()) self->StopTasks({{worker_id, DryRuns::RefOf(id)}}, "CANCELLED");
     self->loop_->Request();  // its slot is free
   };
 }
 
+void JobService::Impl::StartDryRun(WaitingDryRun run) {
+  bool busy = false;
+  SubmitResult result = run.result;
+  TaskStart start;
+  start.worker_id = PlaceDryRun(run.id, run.resolved, &result, run.done, &busy);
+  if (start.worker_id.empty()) {
+    if (busy && NowUs() < run.until_us) {
+      const std::string id = run.id;
+      absl::MutexLock lock(&mutex_);
+      waiting_dry_runs_.insert_or_assign(id, std::move(run));
+      return;
+    }
+    result.checks_skipped = {"model", "data"};
+    return run.done(std::move(result));
+  }
+  start.ref = DryRuns::RefOf(run.id);
+  start.kind = liger::trainer::v1::TASK_KIND_CHECK;
+  start.gang.set_nnodes(1);
+  start.gang.set_world_size(1);
+  start.resolved_spec = run.resolved.spec;
+  start.spec_hash = run.resolved.hash;
+  start.check_max_rows = options_.validate_max_rows;
+  fleet_.Call([&start](FleetPort& fleet) { fleet.StartGang({start}); });
+}
+
+void JobService::Impl::RetryDryRuns() {
+  std::map<std::string, WaitingDryRun> waiting;
+  {
+    absl::MutexLock lock(&mutex_);
+    waiting.swap(waiting_dry_runs_);
+  }
+  for (auto& [id, run] : waiting) StartDryRun(std::move(run));
+}
+
 std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedSpec& resolved,
-                                          SubmitResult* result, const SubmitDone& done) {
+                                          SubmitResult* result, const SubmitDone& done,
+                                          bool* busy) {
   absl::MutexLock lock(&placing_mutex_);
   ScheduleSnapshot snapshot = CheckSnapshot(id, resolved);
   snapshot.running_checks = dry_runs_.Running();
@@ -217,6 +247,7 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
   snapshot.unavailable = Unavailable(snapshot.workers, &fleet_);
   const ScheduleDecisions decisions = Schedule(snapshot);
   for (const WaitDecision& wait : decisions.waits) {
+    *busy |= wait.reason == "CheckSlotsBusy";
     result->notices.push_back(absl::StrCat("not checked on a worker: ", wait.message));
   }
   if (decisions.checks.empty()) return "";

@@ -47,7 +47,15 @@ absl::Status JobService::Impl::Start(FleetPort* fleet) {
 
 void JobService::Impl::Stop() {
   fleet_.Close();
-  dry_runs_.FailAll(absl::UnavailableError("the coordinator is stopping; try again"));
+  const absl::Status stopping =
+      absl::UnavailableError("the coordinator is stopping; try again");
+  dry_runs_.FailAll(stopping);
+  std::map<std::string, WaitingDryRun> waiting;
+  {
+    absl::MutexLock lock(&mutex_);
+    waiting.swap(waiting_dry_runs_);
+  }
+  for (const auto& [id, run] : waiting) run.done(stopping);
 }
 
 // ---- time
@@ -61,6 +69,7 @@ void JobService::Impl::Tick() {
   for (const auto& [worker_id, ref] : dry_runs_.Expire(now)) {
     StopTasks({{worker_id, ref}}, "TIMED_OUT");
   }
+  RetryDryRuns();
   ExpireOldRows(now);
   loop_->Tick();
 }

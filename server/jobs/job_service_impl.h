@@ -83,9 +83,20 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   SubmitDone WithStoredChecks(const SubmitRequest& request, const ResolvedSpec& resolved,
                               SubmitDone done);
   SubmitResult DryRunResult(const SubmitRequest& request, const ResolvedSpec& resolved) const;
-  // Gives the run a worker with a free CHECK slot, or says why there is none.
+  // One that waits for a CHECK slot, until then at the latest.
+  struct WaitingDryRun {
+    std::string id;
+    ResolvedSpec resolved;
+    SubmitResult result;
+    SubmitDone done;
+    int64_t until_us = 0;
+  };
+  void StartDryRun(WaitingDryRun run) ABSL_LOCKS_EXCLUDED(mutex_);
+  void RetryDryRuns() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Gives the run a worker with a free CHECK slot, or says why there is none; `busy`
+  // when others' checks have them all.
   std::string PlaceDryRun(const std::string& id, const ResolvedSpec& resolved, SubmitResult* result,
-                          const SubmitDone& done);
+                          const SubmitDone& done, bool* busy);
 
   void Report(ReportTask report);
   void OnReported(const ReportTask& report, const absl::StatusOr<ReportTask::Result>& result);
@@ -124,6 +135,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
 
   absl::Mutex mutex_;
   ReportBuffer buffer_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, WaitingDryRun> waiting_dry_runs_ ABSL_GUARDED_BY(mutex_);
   // What Insist has to apply again.
   std::vector<std::function<void()>> unstored_ ABSL_GUARDED_BY(mutex_);
   // Workers whose inventory is being stored, or waits for it in unstored_; true

@@ -1,6 +1,7 @@
 #include "server/jobs/schedule_loop.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -111,9 +112,19 @@ void ScheduleLoop::FinishPass() {
 
 ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
   ScheduleSnapshot snapshot;
-  for (JobRow& job : view.ActiveJobs()) {
+  std::map<std::string, liger::v1::JobSpec> known = std::exchange(specs_, {});
+  for (JobRow& job : view.ActiveJobsWithoutSpecs()) {
     snapshot.job_names.emplace_back(job.uid, job.name);
     if (job.state != liger::v1::JobStatus::VALIDATING && !AwaitsPlacement(job.state)) continue;
+    auto spec = known.extract(job.uid);
+    if (spec.empty()) {
+      std::optional<JobRow> whole = view.Job(job.uid);
+      if (!whole.has_value()) continue;
+      specs_[job.uid] = std::move(whole->resolved_spec);
+    } else {
+      specs_.insert(std::move(spec));
+    }
+    job.resolved_spec = specs_.at(job.uid);
     for (const TaskRow& task : view.Tasks(job.uid)) {
       if (task.state == TaskState::kDone) snapshot.checked.insert({job.uid, task.worker_id});
     }

@@ -68,6 +68,9 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
   const Catalog& catalog_;
   const std::shared_ptr<ServiceState> state_;
 
+  // Resolved specs of jobs that wait, by uid: large, and never changed. Of the pass alone.
+  std::map<std::string, liger::v1::JobSpec> specs_;
+
   mutable absl::Mutex mutex_;
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   bool again_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "common/spec/elastic.h"
+
 namespace liger::server {
 namespace {
 
@@ -22,6 +24,7 @@ std::vector<TaskStart> TrainStarts(const JobRow& job, const AttemptRow& attempt,
   std::vector<TaskStart> starts;
   for (const MemberRow& member : members) {
     TaskStart start = StartOf(job, member.worker_id);
+    start.resolved_spec = OnDevices(std::move(start.resolved_spec), world_size);
     start.kind = liger::trainer::v1::TASK_KIND_TRAIN;
     start.ref.set_job_uid(job.uid);
     start.ref.set_epoch(attempt.epoch);

@@ -120,13 +120,15 @@ struct JobMetrics::Families {
   }
 
   Family<Gauge>&info, &state, &idle, &step, &progress, &tokens_per_second, &mean_tokens_per_second,
-      &timed_tokens_per_second, &peak_memory, &rank_peak_memory, &loss, &grad_norm, &learning_rate, &mfu;
+      &timed_tokens_per_second, &peak_memory, &rank_peak_memory, &loss, &grad_norm, &learning_rate,
+      &mfu;
   Family<Counter>& tokens;
   Family<Histogram>& step_seconds;
 };
 
 // The series of one job, with what is needed to take them back. A gauge comes
-// into being when there is a value for it.
+// into being when there is a value for it; what counts steps, when the job runs: of
+// thousands that wait, only what they are and their state is exported.
 struct JobMetrics::Series {
   Labels labels;
   Labels info_labels;
@@ -157,9 +159,14 @@ JobMetrics::~JobMetrics() = default;
 std::unique_ptr<JobMetrics::Series> JobMetrics::MakeSeries(const liger::v1::Job& job) {
   auto series = std::make_unique<Series>();
   series->labels = {{"job_name", job.name()}, {"job_uid", job.uid()}};
+  return series;
+}
+
+void JobMetrics::CountStepsLocked(Series* series) {
+  if (series->tokens != nullptr) return;
   series->tokens = &families_->tokens.Add(series->labels);
   series->step_seconds = &families_->step_seconds.Add(series->labels, StepBuckets());
-  return series;
+  series->Set(families_->idle, 0);
 }
 
 void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
@@ -183,6 +190,8 @@ void JobMetrics::Update(const liger::v1::Job& job, absl::Time now) {
     series->info_labels = std::move(info);
   }
 
+  // From 0 on, so that the increase over time has the first step in it.
+  if (job.status().state() == liger::v1::JobStatus::RUNNING) CountStepsLocked(series.get());
   SetStateLocked(series.get(), job.status());
 
   if (!job.status().has_progress()) return;
@@ -224,13 +233,15 @@ void JobMetrics::SetStateLocked(Series* series, const liger::v1::JobStatus& stat
   if (&gauge == series->state) return;
   if (series->state != nullptr) families_->state.Remove(series->state);
   series->state = &gauge;
-  if (status.state() != liger::v1::JobStatus::RUNNING) series->Set(families_->idle, 0);
+  const bool ran = series->tokens != nullptr;
+  if (ran && status.state() != liger::v1::JobStatus::RUNNING) series->Set(families_->idle, 0);
 }
 
 void JobMetrics::SetIdle(const std::string& job_uid, absl::Duration idle) {
   absl::MutexLock lock(&mutex_);
   const auto it = series_.find(job_uid);
   if (it == series_.end() || it->second->end.has_value()) return;
+  CountStepsLocked(it->second.get());
   it->second->Set(families_->idle, absl::ToDoubleSeconds(idle));
 }
 
@@ -243,6 +254,7 @@ void JobMetrics::SetTokens(const std::string& job_uid, int64_t epoch, int64_t to
 void JobMetrics::SetTokensLocked(Series* series, int64_t epoch, int64_t tokens_total) {
   int64_t& known = series->tokens_by_epoch[epoch];
   if (tokens_total <= known) return;
+  CountStepsLocked(series);
   series->tokens->Increment(static_cast<double>(tokens_total - known));
   known = tokens_total;
 }
@@ -253,6 +265,7 @@ void JobMetrics::ObserveStep(const std::string& job_uid, int64_t epoch,
   const auto it = series_.find(job_uid);
   if (it == series_.end()) return;
   Series& series = *it->second;
+  CountStepsLocked(&series);
   series.step_seconds->Observe(step.step_seconds());
   series.timed.Add(epoch, step);
   if (series.timed.seconds <= 0) return;
@@ -278,8 +291,8 @@ void JobMetrics::Remove(const std::string& job_uid) {
   if (series.info != nullptr) families_->info.Remove(series.info);
   if (series.state != nullptr) families_->state.Remove(series.state);
   for (const auto& [family, gauge] : series.gauges) family->Remove(gauge);
-  families_->tokens.Remove(series.tokens);
-  families_->step_seconds.Remove(series.step_seconds);
+  if (series.tokens != nullptr) families_->tokens.Remove(series.tokens);
+  if (series.step_seconds != nullptr) families_->step_seconds.Remove(series.step_seconds);
   series_.erase(it);
 }
 

@@ -18,8 +18,8 @@
 namespace liger::server {
 
 // The liger_job_* series. Every series carries job_name and job_uid; what the
-// job is stands once, on liger_job_info. A job's series appear with its first
-// update and go `kRetention` after its end.
+// job is stands once, on liger_job_info. That and its state appear with a job's first
+// update, what counts its steps when it runs; all go `kRetention` after its end.
 class JobMetrics {
  public:
   static constexpr absl::Duration kRetention = absl::Minutes(5);
@@ -56,6 +56,8 @@ class JobMetrics {
 
   std::unique_ptr<Series> MakeSeries(const liger::v1::Job& job)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes the series that only a job which runs has.
+  void CountStepsLocked(Series* series) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetStateLocked(Series* series, const liger::v1::JobStatus& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetTokensLocked(Series* series, int64_t epoch, int64_t tokens_total)

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "common/spec/elastic.h"
 #include "server/scheduler/device_sets.h"
 
 namespace liger::server {
@@ -280,13 +281,25 @@ class Pass {
     decisions_.checks.push_back({need.job->uid, best->worker_id});
   }
 
-  void Place(const Need& need) {
+  // Workers with enough devices of one set, were they all free.
+  std::vector<const WorkerRow*> LargeEnough(const Need& need,
+                                            const std::vector<const WorkerRow*>& able) const {
+    return WorkersOf(SetsThatFit(need, Pinned(need, WorkersOf(SetsThatFit(need, able)))));
+  }
+
+  // On as many devices as it asks for, while the fleet has so many, busy or not.
+  void Place(Need need) {
     const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
     if (able.empty()) return;
-    const std::vector<const WorkerRow*> large =
-        WorkersOf(SetsThatFit(need, Pinned(need, WorkersOf(SetsThatFit(need, able)))));
+    const int asked = need.count;
+    std::vector<const WorkerRow*> large;
+    for (const int size : WorldSizes(need.job->resolved_spec, need.job->epoch > 0)) {
+      need.count = size;
+      large = LargeEnough(need, able);
+      if (!large.empty()) break;
+    }
     if (large.empty()) {
-      const Shortage shortage = WhyTooFew(able, need.kind, need.count);
+      const Shortage shortage = WhyTooFew(able, need.kind, asked);
       return Wait(need, shortage.reason, shortage.message, shortage.action, /*can_never=*/true);
     }
     const std::vector<DeviceSet> sets = SetsThatFit(need, Usable(need, large));

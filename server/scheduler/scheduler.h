@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "server/store/worker_files.h"
 #include "server/store/records.h"
+#include "server/store/worker_files.h"
 
 // The scheduler: a pure function from a snapshot to decisions. It holds no
 // state, reads no clock and draws no random numbers; equal snapshots give
@@ -16,7 +16,8 @@
 //
 // Policy: FIFO by creation, gangs all or nothing, on as few workers as can be. A
 // gang's workers run one build, and its GPUs are of one type unless the job lets
-// them mix; a device that failed is given to nobody. A job that cannot run now
+// them mix; a device that failed is given to nobody. A job with parallel.elastic that
+// has run before takes fewer devices where the fleet has not as many as it asks for. A job that cannot run now
 // keeps later jobs away from the workers that it waits for, and from those only; a
 // job that could never run as the fleet stands holds up nobody.
 namespace liger::server {

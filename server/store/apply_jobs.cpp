@@ -21,6 +21,15 @@ std::vector<TaskStop> CancelChecks(Transaction& txn, const std::string& job_uid)
   return stops;
 }
 
+std::string WhyNotPausable(liger::v1::JobStatus::State state) {
+  if (state == liger::v1::JobStatus::VALIDATING) {
+    return "a worker checks it; pause it once it is QUEUED, or cancel it";
+  }
+  const std::string name = liger::v1::JobStatus::State_Name(state);
+  return IsTerminal(state) ? absl::StrCat("it has ended (", name, ")")
+                           : absl::StrCat("it is ", name);
+}
+
 absl::Status NotPausable(const JobRow& job, const std::string& why) {
   return ErrorWithReason(absl::StatusCode::kFailedPrecondition, "JOB_NOT_PAUSABLE",
                          absl::StrCat("job '", job.name, "' cannot be paused: ", why));
@@ -103,7 +112,7 @@ absl::StatusOr<PauseJob::Result> Run(const PauseJob& command, Transaction& txn) 
                                absl::StrCat("liger-cli resume ", job->name)});
       break;
     default:
-      return NotPausable(*job, absl::StrCat("it is ", liger::v1::JobStatus::State_Name(job->state)));
+      return NotPausable(*job, WhyNotPausable(job->state));
   }
   if (!moved.ok()) return moved;
   result.job = ToProto(txn.tables(), *job);

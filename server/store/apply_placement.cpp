@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/spec/elastic.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
 
@@ -156,7 +157,8 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
                               .device_uuids = plan.device_uuids});
     ranks += plan.ranks.size();
   }
-  if (ranks != static_cast<size_t>(std::max(1, job->resolved_spec.resources().count()))) {
+  const std::vector<int> sizes = WorldSizes(job->resolved_spec, job->epoch > 0);
+  if (std::find(sizes.begin(), sizes.end(), static_cast<int>(ranks)) == sizes.end()) {
     return absl::InvalidArgumentError("a gang starts whole or not at all");
   }
   tables.PutAttempt({.job_uid = job->uid,
@@ -167,7 +169,11 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
 
   job->epoch = result.epoch;
   if (command.resume_from.empty()) ClearReports(&job->status);
-  const std::string where = Where(result.members, ranks);
+  std::string where = Where(result.members, ranks);
+  if (static_cast<int>(ranks) < sizes.front()) {
+    absl::StrAppend(&where, ", fewer than the ", sizes.front(),
+                    " that it asks for (parallel.elastic)");
+  }
   const absl::Status moved =
       txn.SetJobState(&*job, liger::v1::JobStatus::STARTING, {"Placed", where, ""});
   if (!moved.ok()) return moved;

@@ -33,10 +33,11 @@ void Count(const ExperimentJob& job, liger::v1::ExperimentCounts* counts) {
 
 absl::StatusOr<ExperimentRow> FindExperiment(const ReadView& view, const std::string& tenant,
                                              const std::string& name_or_uid) {
-  std::optional<ExperimentRow> row = view.ExperimentByName(tenant, name_or_uid);
-  if (!row.has_value()) row = view.Experiment(name_or_uid);
+  std::optional<ExperimentRow> row = view.Experiment(name_or_uid);
+  if (row.has_value() && (row->tenant != tenant || row->deleted_us != 0)) row.reset();
+  if (!row.has_value()) row = view.ExperimentByName(tenant, name_or_uid);
   if (!view.status().ok()) return view.status();
-  if (!row.has_value() || row->tenant != tenant || row->deleted_us != 0) {
+  if (!row.has_value()) {
     return ErrorWithReason(absl::StatusCode::kNotFound, "EXPERIMENT_NOT_FOUND",
                            absl::StrCat("no experiment '", name_or_uid,
                                         "'; liger-cli experiment list shows those there are"),

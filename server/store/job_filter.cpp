@@ -95,6 +95,15 @@ std::string FormatPageToken(const PageToken& last) {
   return absl::StrCat(last.created_us, ".", last.uid);
 }
 
+bool PageBudget::Takes(const JobRow& job) {
+  // A message of gRPC holds 4 MiB unless both ends say otherwise.
+  constexpr size_t kPageBytes = 2 << 20;
+  const bool first = bytes_ == 0;
+  bytes_ += job.spec.ByteSizeLong() + job.resolved_spec.ByteSizeLong() +
+            job.status.ByteSizeLong() + sizeof(JobRow);
+  return first || bytes_ <= kPageBytes;
+}
+
 absl::StatusOr<int32_t> PageSize(int32_t asked) {
   if (asked < 0) return InvalidArgument("page_size", "must not be negative");
   return asked == 0 ? kDefaultPageSize : std::min(asked, kMaxPageSize);

@@ -22,6 +22,16 @@ struct PageToken {
 absl::StatusOr<PageToken> ParsePageToken(const std::string& token);
 std::string FormatPageToken(const PageToken& last);
 
+// Counts the bytes of a page of jobs.
+class PageBudget {
+ public:
+  // Whether the job still goes onto the page; the first always does.
+  bool Takes(const JobRow& job);
+
+ private:
+  size_t bytes_ = 0;
+};
+
 // Rows on a page: the default for 0, never more than 500.
 // INVALID_ARGUMENT (field "page_size") when negative.
 absl::StatusOr<int32_t> PageSize(int32_t asked);

@@ -35,8 +35,12 @@ absl::StatusOr<JobPage> MemoryTables::ListJobs(const JobQuery& query) const {
   std::sort(page.jobs.begin(), page.jobs.end(), [](const JobRow& a, const JobRow& b) {
     return std::tie(a.created_us, a.uid) > std::tie(b.created_us, b.uid);
   });
-  if (page.jobs.size() > static_cast<size_t>(*size)) {
-    page.jobs.resize(*size);
+  PageBudget budget;
+  const auto end = std::find_if(page.jobs.begin(), page.jobs.end(),
+                                [&](const JobRow& job) { return !budget.Takes(job); });
+  const size_t fitting = std::min<size_t>(end - page.jobs.begin(), *size);
+  if (page.jobs.size() > fitting) {
+    page.jobs.resize(fitting);
     page.next_page_token = FormatPageToken({page.jobs.back().created_us, page.jobs.back().uid});
   }
   return page;
@@ -50,10 +54,34 @@ std::vector<JobRow> MemoryTables::ActiveJobs() const {
   return jobs;
 }
 
+std::vector<JobRow> MemoryTables::ActiveJobsWithoutSpecs() const {
+  std::vector<JobRow> jobs = ActiveJobs();
+  for (JobRow& job : jobs) {
+    job.spec.Clear();
+    job.resolved_spec.Clear();
+  }
+  return jobs;
+}
+
+std::vector<std::pair<std::string, int64_t>> MemoryTables::RunningJobs() const {
+  std::vector<std::pair<std::string, int64_t>> running;
+  for (const auto& [uid, job] : jobs_) {
+    if (job.state == liger::v1::JobStatus::RUNNING) running.emplace_back(uid, job.epoch);
+  }
+  return running;
+}
+
 std::vector<JobRow> MemoryTables::JobsByOutput(const std::string& tenant,
                                                const std::string& output) const {
   return Where(jobs_, [&](const JobRow& job) {
     return job.tenant == tenant && !job.output.empty() && job.output == output;
+  });
+}
+
+std::vector<JobRow> MemoryTables::JobsBelowOutput(const std::string& tenant,
+                                                  const std::string& output) const {
+  return Where(jobs_, [&, folder = output + "/"](const JobRow& job) {
+    return job.tenant == tenant && job.output.starts_with(folder);
   });
 }
 

@@ -26,8 +26,12 @@ class MemoryTables : public Tables {
                                   const std::string& name) const override;
   absl::StatusOr<JobPage> ListJobs(const JobQuery& query) const override;
   std::vector<JobRow> ActiveJobs() const override;
+  std::vector<JobRow> ActiveJobsWithoutSpecs() const override;
+  std::vector<std::pair<std::string, int64_t>> RunningJobs() const override;
   std::vector<JobRow> JobsByOutput(const std::string& tenant,
                                    const std::string& output) const override;
+  std::vector<JobRow> JobsBelowOutput(const std::string& tenant,
+                                      const std::string& output) const override;
   std::vector<JobRow> JobsEndedSince(int64_t since_us) const override;
   std::vector<std::pair<JobState, int64_t>> CountJobs() const override;
   std::vector<AttemptRow> Attempts(const std::string& job_uid) const override;

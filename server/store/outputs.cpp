@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -42,6 +43,59 @@ std::string HeldBy(const JobRow& holder) {
                       " '", holder.name, "'");
 }
 
+std::string CheckpointsOf(const std::string& output) {
+  return absl::StrCat(output, kCheckpointsSuffix);
+}
+
+// Jobs with something at a place below which, or above which, another's would lie.
+struct Neighbours {
+  const char* how;  // what `output` is to theirs
+  std::vector<JobRow> jobs;
+};
+
+// Of the job's own places, `output` and the checkpoints beside it, those that would
+// lie in another job's folders or hold them.
+std::vector<Neighbours> NeighboursOf(const ReadView& view, const std::string& tenant,
+                                     const std::string& output) {
+  std::vector<Neighbours> all;
+  const auto add = [&all](const char* how, std::vector<JobRow> jobs) {
+    if (!jobs.empty()) all.push_back({how, std::move(jobs)});
+  };
+  const std::filesystem::path path(output);
+  for (std::filesystem::path at = path; !at.empty(); at = at.parent_path()) {
+    const std::string place = at.string();
+    if (at != path) add("lies in", view.JobsByOutput(tenant, place));
+    if (place.ends_with(kCheckpointsSuffix)) {
+      const std::string owner(absl::StripSuffix(place, kCheckpointsSuffix));
+      add("lies among the checkpoints of", view.JobsByOutput(tenant, owner));
+    }
+    if (at == at.root_path()) break;
+  }
+  add("would hold", view.JobsBelowOutput(tenant, output));
+  const std::string checkpoints = CheckpointsOf(output);
+  add("has its checkpoints in", view.JobsByOutput(tenant, checkpoints));
+  add("has its checkpoints around", view.JobsBelowOutput(tenant, checkpoints));
+  return all;
+}
+
+// Removing, replacing or publishing one of two folders that nest is about the other,
+// too: never, also for a job that overwrites.
+absl::Status CheckNothingNests(const ReadView& view, const JobRow& job,
+                               const std::string& spelling) {
+  for (const Neighbours& neighbours : NeighboursOf(view, job.tenant, spelling)) {
+    for (const JobRow& holder : neighbours.jobs) {
+      if (IsTerminal(holder.state) && view.Artifacts(holder.tenant, holder.uid).empty()) continue;
+      return InvalidArgument(
+          "output.uri",
+          absl::StrCat("'", job.resolved_spec.output().uri(), "' ", neighbours.how, " '",
+                       holder.resolved_spec.output().uri(), "', the output of ",
+                       holder.deleted_us != 0 ? "the deleted job" : "job", " '", holder.name,
+                       "'; outputs do not nest, choose a place beside it"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string OutputPath(const std::string& uri) {
@@ -52,8 +106,10 @@ std::string OutputPath(const std::string& uri) {
 }
 
 absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job) {
-  if (job.resolved_spec.output().overwrite() || job.output.empty()) return absl::OkStatus();
+  if (job.output.empty()) return absl::OkStatus();
   for (const std::string& path : Spellings(view, job.output)) {
+    if (absl::Status s = CheckNothingNests(view, job, path); !s.ok()) return s;
+    if (job.resolved_spec.output().overwrite()) continue;
     for (const JobRow& holder : view.JobsByOutput(job.tenant, path)) {
       if (IsTerminal(holder.state) && !HasModel(view, holder)) continue;
       return InvalidArgument(
@@ -71,6 +127,10 @@ absl::Status CheckNewJob(const ReadView& view, const JobRow& job) {
         absl::StatusCode::kAlreadyExists, "NAME_TAKEN",
         absl::StrCat("a job named '", job.name, "' exists; choose another name, or delete it"),
         {{"name", job.name}});
+  }
+  if (view.Job(job.name).has_value()) {
+    return InvalidArgument("name", absl::StrCat("'", job.name,
+                                                "' is the uid of a job; choose another"));
   }
   return CheckOutputIsFree(view, job);
 }

@@ -15,12 +15,13 @@ namespace liger::server {
 std::string OutputPath(const std::string& uri);
 
 // INVALID_ARGUMENT (field output.uri) when another job may still write where
-// `job` would, or a model of another job, a deleted one too, still lies there.
-// A job that overwrites may go anywhere.
+// `job` would, or a model of another job, a deleted one too, still lies there; a job
+// that overwrites may go there. No job may go into another's output or checkpoints, nor
+// around them.
 absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job);
 
 // What CreateJob refuses of a job whose spec is resolved: a name that is taken
-// (ALREADY_EXISTS), an output that is not free.
+// (ALREADY_EXISTS) or another job's uid, an output that is not free.
 absl::Status CheckNewJob(const ReadView& view, const JobRow& job);
 
 // The artifact is about to appear at its place: a removal that was still to come

@@ -37,16 +37,24 @@ liger::v1::Attempt AttemptToProto(const ReadView& view, const AttemptRow& row) {
 
 absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
                                const std::string& name_or_uid) {
-  std::optional<JobRow> job = view.JobByName(tenant, name_or_uid);
-  if (!job.has_value()) job = view.Job(name_or_uid);
+  // By uid first: a program that holds a uid means that job, whatever others are named.
+  std::optional<JobRow> job = view.Job(name_or_uid);
+  if (job.has_value() && (job->tenant != tenant || job->deleted_us != 0)) job.reset();
+  if (!job.has_value()) job = view.JobByName(tenant, name_or_uid);
   if (!view.status().ok()) return view.status();
-  if (!job.has_value() || job->tenant != tenant || job->deleted_us != 0) {
+  if (!job.has_value()) {
     return ErrorWithReason(
         absl::StatusCode::kNotFound, "JOB_NOT_FOUND",
         absl::StrCat("no job '", name_or_uid, "'; liger-cli list shows the jobs there are"),
         {{"job", name_or_uid}});
   }
   return *std::move(job);
+}
+
+absl::Status RequireAttempt(const ReadView& view, const JobRow& job, int64_t epoch) {
+  if (epoch == 0 || view.Attempt(job.uid, epoch).has_value()) return absl::OkStatus();
+  return ErrorWithReason(absl::StatusCode::kNotFound, "ATTEMPT_NOT_FOUND",
+                         absl::StrCat("job '", job.name, "' has no attempt ", epoch));
 }
 
 absl::StatusOr<std::optional<std::string>> EarlierUid(

@@ -33,7 +33,7 @@ struct JobQuery {
   std::string page_token;  // of the page before; empty: the first page
 };
 
-// Newest first.
+// Newest first. Ends early behind about 2 MiB of jobs, which also has a next page then.
 struct JobPage {
   std::vector<JobRow> jobs;
   std::string next_page_token;  // empty: no more
@@ -66,9 +66,16 @@ class ReadView {
   virtual absl::StatusOr<JobPage> ListJobs(const JobQuery& query) const = 0;
   // Not terminal, of all tenants, oldest first. limit 0: all.
   virtual std::vector<JobRow> ActiveJobs() const = 0;
+  // The same without spec and resolved_spec, which are most of a row and never change.
+  virtual std::vector<JobRow> ActiveJobsWithoutSpecs() const = 0;
+  // The uids and epochs of jobs in RUNNING, of all tenants.
+  virtual std::vector<std::pair<std::string, int64_t>> RunningJobs() const = 0;
   // With this JobRow::output, deleted ones too.
   virtual std::vector<JobRow> JobsByOutput(const std::string& tenant,
                                            const std::string& output) const = 0;
+  // Whose JobRow::output lies in the folder `output`, deleted ones too.
+  virtual std::vector<JobRow> JobsBelowOutput(const std::string& tenant,
+                                              const std::string& output) const = 0;
   // Ended at `since_us` or later, without the deleted ones.
   virtual std::vector<JobRow> JobsEndedSince(int64_t since_us) const = 0;
   // Jobs by state, without the deleted ones.
@@ -130,11 +137,15 @@ class ReadView {
   virtual std::string Meta(const std::string& key) const = 0;
 };
 
-// A job that is not deleted, by name or uid. NOT_FOUND JOB_NOT_FOUND.
+// A job that is not deleted, by uid or else by name. NOT_FOUND JOB_NOT_FOUND.
 absl::StatusOr<JobRow> FindJob(const ReadView& view, const std::string& tenant,
                                const std::string& name_or_uid);
 
-// An experiment that is not deleted, by name or uid. NOT_FOUND EXPERIMENT_NOT_FOUND.
+// NOT_FOUND ATTEMPT_NOT_FOUND unless the job has the attempt; 0 is the newest, which
+// may be none.
+absl::Status RequireAttempt(const ReadView& view, const JobRow& job, int64_t epoch);
+
+// An experiment that is not deleted, by uid or else by name. NOT_FOUND EXPERIMENT_NOT_FOUND.
 absl::StatusOr<ExperimentRow> FindExperiment(const ReadView& view, const std::string& tenant,
                                              const std::string& name_or_uid);
 

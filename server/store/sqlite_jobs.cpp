@@ -9,11 +9,12 @@
 namespace liger::server {
 namespace {
 
-#define JOB_COLUMNS                                                                             \
+#define JOB_COLUMNS_WITH(specs)                                                                 \
   "jobs.uid, jobs.tenant, jobs.name, jobs.state, jobs.reason, jobs.priority, jobs.method, "     \
-  "jobs.model, jobs.spec, jobs.resolved_spec, jobs.spec_hash, jobs.hash_version, jobs.status, " \
+  "jobs.model, " specs ", jobs.spec_hash, jobs.hash_version, jobs.status, "                     \
   "jobs.current_epoch, jobs.restarts, jobs.created, jobs.updated, jobs.started, jobs.ended, "   \
   "jobs.state_since, jobs.revision, jobs.last_event_seq, jobs.deleted, jobs.output"
+#define JOB_COLUMNS JOB_COLUMNS_WITH("jobs.spec, jobs.resolved_spec")
 
 JobRow ReadJob(SqliteQuery& query) {
   JobRow row;
@@ -53,6 +54,17 @@ std::vector<JobRow> ReadJobs(SqliteQuery query) {
 std::optional<JobRow> ReadOneJob(SqliteQuery query) {
   if (!query.Next()) return std::nullopt;
   return ReadJob(query);
+}
+
+std::string ActiveJobsSql(const char* columns) {
+  std::string states;
+  for (int state = liger::v1::JobStatus::State_MIN; state <= liger::v1::JobStatus::State_MAX;
+       ++state) {
+    if (IsTerminal(static_cast<JobState>(state))) continue;
+    absl::StrAppend(&states, states.empty() ? "" : ", ", state);
+  }
+  return absl::StrCat("SELECT ", columns, " FROM jobs WHERE state IN (", states,
+                      ") ORDER BY created, uid");
 }
 
 std::vector<liger::v1::JobEvent> ReadEvents(SqliteQuery query) {
@@ -105,32 +117,53 @@ absl::StatusOr<JobPage> SqliteTables::ListJobs(const JobQuery& query) const {
     rows.Bind(value);
   }
   JobPage page;
-  while (rows.Next()) page.jobs.push_back(ReadJob(rows));
-  if (page.jobs.size() > static_cast<size_t>(*size)) {
-    page.jobs.pop_back();
-    page.next_page_token = FormatPageToken({page.jobs.back().created_us, page.jobs.back().uid});
+  PageBudget budget;
+  while (rows.Next()) {
+    JobRow job = ReadJob(rows);
+    if (page.jobs.size() == static_cast<size_t>(*size) || !budget.Takes(job)) {
+      page.next_page_token = FormatPageToken({page.jobs.back().created_us, page.jobs.back().uid});
+      break;
+    }
+    page.jobs.push_back(std::move(job));
   }
   return page;
 }
 
 std::vector<JobRow> SqliteTables::ActiveJobs() const {
-  static const std::string sql = [] {
-    std::string states;
-    for (int state = liger::v1::JobStatus::State_MIN; state <= liger::v1::JobStatus::State_MAX;
-         ++state) {
-      if (IsTerminal(static_cast<JobState>(state))) continue;
-      absl::StrAppend(&states, states.empty() ? "" : ", ", state);
-    }
-    return absl::StrCat("SELECT " JOB_COLUMNS " FROM jobs WHERE state IN (", states,
-                        ") ORDER BY created, uid");
-  }();
+  static const std::string sql = ActiveJobsSql(JOB_COLUMNS);
   return ReadJobs(db_->Query(sql.c_str()));
+}
+
+std::vector<JobRow> SqliteTables::ActiveJobsWithoutSpecs() const {
+  static const std::string sql = ActiveJobsSql(JOB_COLUMNS_WITH("x'', x''"));
+  return ReadJobs(db_->Query(sql.c_str()));
+}
+
+std::vector<std::pair<std::string, int64_t>> SqliteTables::RunningJobs() const {
+  std::vector<std::pair<std::string, int64_t>> running;
+  SqliteQuery query =
+      db_->Query("SELECT uid, current_epoch FROM jobs WHERE state = ?1 ORDER BY uid",
+                 liger::v1::JobStatus::RUNNING);
+  while (query.Next()) {
+    std::string uid = query.Text();
+    running.emplace_back(std::move(uid), query.Int());
+  }
+  return running;
 }
 
 std::vector<JobRow> SqliteTables::JobsByOutput(const std::string& tenant,
                                                const std::string& output) const {
   return ReadJobs(db_->Query("SELECT " JOB_COLUMNS
                              " FROM jobs WHERE tenant = ?1 AND output = ?2 AND output != ''",
+                             tenant, output));
+}
+
+// '0' is the character behind '/', so that the index finds them.
+std::vector<JobRow> SqliteTables::JobsBelowOutput(const std::string& tenant,
+                                                  const std::string& output) const {
+  return ReadJobs(db_->Query("SELECT " JOB_COLUMNS
+                             " FROM jobs WHERE tenant = ?1 AND output > ?2 || '/'"
+                             " AND output < ?2 || '0' AND output != ''",
                              tenant, output));
 }
 

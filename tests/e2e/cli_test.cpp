@@ -1,9 +1,11 @@
 // liger-cli as people and scripts use it: `up` on free ports, then every verb
 // against it, in every output.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <yaml-cpp/yaml.h>
@@ -24,7 +26,9 @@
 #include "client/format.h"
 #include "common/file.h"
 #include "common/model_shapes/model_families.h"
+#include "common/unique_fd.h"
 #include "tests/e2e/child_process.h"
+#include "tests/e2e/cluster.h"
 #include "tests/e2e/tiny_model.h"
 
 namespace liger::e2e {
@@ -165,6 +169,31 @@ TEST_F(CliTest, UpDoesNotTakeAStrangerForItsOwn) {
     EXPECT_THAT(Log("second.log"), Not(HasSubstr("liger is up")));
   }
   EXPECT_EQ(Run("workers").code, 0) << "the first still serves";
+}
+
+// It may still ship to the coordinator that was killed with its `up`.
+TEST_F(CliTest, UpWaitsForTheWorkerOfOneThatWasKilled) {
+  const std::string data_dir = dir_ + "/again";
+  ASSERT_TRUE(MakeFolders(data_dir + "/worker").ok());
+  const std::string left = data_dir + "/ports.2147483647.json";
+  ASSERT_TRUE(WriteFileAtomically(left, "{}").ok());
+  UniqueFd lock(open((data_dir + "/worker/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(flock(lock.get(), LOCK_EX | LOCK_NB), 0);
+  const auto up = StartUp(data_dir, "127.0.0.1:0", "again.log");
+  const auto await = [](const auto& holds) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (!holds() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(20));
+    return holds();
+  };
+  EXPECT_TRUE(await([&] {
+    return absl::StrContains(ReadFile(data_dir + "/logs/worker.log").value_or(""), "is in use by");
+  }));
+  EXPECT_TRUE(up->Running()) << Log("again.log");
+  lock.reset();
+  EXPECT_TRUE(await([&] { return absl::StrContains(Log("again.log"), "Ctrl-C"); }))
+      << Log("again.log");
+  EXPECT_FALSE(fs::exists(left));
+  EXPECT_EQ(WEXITSTATUS(up->Terminate()), 0);
 }
 
 TEST_F(CliTest, ServersTellBadFlagsByTheirExitCode) {
@@ -314,6 +343,44 @@ TEST_F(CliTest, WatchStaysWithinATerminalsWidth) {
     const std::string text = absl::StrReplaceAll(line, {{"\033[K", ""}});
     EXPECT_LE(client::Width(text), 80u) << text;
   }
+}
+
+// Each of them tries again while the old coordinator still takes its leave.
+TEST(FollowersTest, GoOnOverARestartOfTheCoordinator) {
+  Cluster cluster({});
+  cluster.client().Create(cluster.TinyJob("followed", 1000000));
+  const std::string cli =
+      absl::StrCat(Program("liger-cli"), " --address ", cluster.api_address(), " ");
+  const std::vector<std::string> verbs = {"watch followed", "logs -f followed"};
+  std::vector<std::unique_ptr<ChildProcess>> followers;
+  const auto log = [&](size_t i) { return cluster.output(absl::StrCat("log.", i)); };
+  const auto await = [&](size_t i, const std::string& text) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(60);
+    while (absl::Now() < deadline) {
+      if (absl::StrContains(ReadFile(log(i)).value_or(""), text)) return;
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    ADD_FAILURE() << verbs[i] << " does not say '" << text
+                  << "': " << ReadFile(log(i)).value_or("nothing");
+  };
+  for (const std::string& verb : verbs) {
+    followers.push_back(std::make_unique<ChildProcess>(
+        std::vector<std::string>{"/bin/sh", "-c", absl::StrCat(cli, verb, "; echo exit=$?")},
+        log(followers.size()), std::map<std::string, std::string>{}));
+  }
+  await(0, "loss");
+  await(1, "step");
+  for (int restart = 0; restart < 2; ++restart) {
+    cluster.coordinator().Terminate();
+    cluster.StartCoordinator();
+    absl::SleepFor(absl::Seconds(1));
+    for (size_t i = 0; i < verbs.size(); ++i) {
+      EXPECT_TRUE(followers[i]->Running()) << verbs[i] << ReadFile(log(i)).value_or("");
+    }
+  }
+  ASSERT_EQ(Shell(cli + "cancel followed --wait", log(9)).code, 0);
+  await(0, "exit=2");
+  await(1, "exit=0");
 }
 
 }  // namespace

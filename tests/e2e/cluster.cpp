@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -158,6 +159,20 @@ std::vector<pid_t> Cluster::Trainers() const {
     if (absl::StrContains(CommandLine(pid), "liger-trainer")) trainers.push_back(pid);
   }
   return trainers;
+}
+
+void Cluster::WaitForLoggedSteps(int lines) const {
+  const absl::Time deadline = absl::Now() + absl::Minutes(2);
+  while (absl::Now() < deadline) {
+    for (const auto& worker : workers_) {
+      for (const std::string& attempt : Entries(worker->data_dir + "/attempts")) {
+        const std::string log = ReadFile(attempt + "/work/metrics.jsonl").value_or("");
+        if (std::count(log.begin(), log.end(), '\n') >= lines) return;
+      }
+    }
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  ADD_FAILURE() << "no trainer has logged " << lines << " steps";
 }
 
 bool Cluster::WaitForNoTrainers(absl::Duration timeout) const {

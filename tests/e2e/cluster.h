@@ -53,6 +53,9 @@ class Cluster {
   v1::JobSpec TinyJob(const std::string& name, int64_t steps) const;
   // Trainers that a worker of this cluster started and that still run.
   std::vector<pid_t> Trainers() const;
+  // Until some trainer has written so many lines of its metrics.jsonl: sooner than its progress
+  // is told.
+  void WaitForLoggedSteps(int lines) const;
   bool WaitForNoTrainers(absl::Duration timeout) const;
 
   // Folders of failed attempts that the workers kept.

@@ -93,6 +93,26 @@ v1::Job ClusterClient::Cancel(const std::string& job) {
   return response;
 }
 
+v1::Job ClusterClient::Pause(const std::string& job) {
+  v1::PauseJobRequest request;
+  request.set_job(job);
+  v1::Job response;
+  MustCall("PauseJob", [&](grpc::ClientContext* context) {
+    return stub_->PauseJob(context, request, &response);
+  });
+  return response;
+}
+
+v1::Job ClusterClient::Resume(const std::string& job) {
+  v1::ResumeJobRequest request;
+  request.set_job(job);
+  v1::Job response;
+  MustCall("ResumeJob", [&](grpc::ClientContext* context) {
+    return stub_->ResumeJob(context, request, &response);
+  });
+  return response;
+}
+
 std::vector<v1::Worker> ClusterClient::Workers() {
   v1::ListWorkersResponse response;
   MustCall("ListWorkers", [&](grpc::ClientContext* context) {

@@ -22,6 +22,8 @@ class ClusterClient {
   v1::Job Create(const v1::JobSpec& spec);
   v1::Job Get(const std::string& job);
   v1::Job Cancel(const std::string& job);
+  v1::Job Pause(const std::string& job);
+  v1::Job Resume(const std::string& job);
   std::vector<v1::Worker> Workers();
   // All of them.
   std::vector<v1::JobEvent> Events(const std::string& job);

@@ -95,6 +95,10 @@ TEST(FailureTableTest, WorkerStoppedInOrder) {
     cluster.client().WaitUntil(
         name, [&](const Job& job) { return job.status().attempts_size() >= stop; },
         absl::Minutes(1), "attempt");
+    // Steps of this attempt, which goes on from where the last one was.
+    const auto before = cluster.client().Get(name).status().progress().step();
+    cluster.client().WaitForState(name, JobStatus::RUNNING);
+    cluster.client().WaitForStep(name, before + 2);
     CatchInMidRun(cluster, name);
     const int status = cluster.worker(0).Terminate();
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/tls.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/log.h"
 #include "worker/agent/reclaim.h"
@@ -40,8 +41,9 @@ void Agent::OnStreamClosed(int64_t stream_id, const absl::Status& status) {
     LogWarning("session ended: ", reason);
   } else if (!absl::IsCancelled(status) && reason != last_refusal_) {
     // Each reason once: the next attempts are seconds apart.
+    const std::string advice = TlsAdvice(reason);
     LogWarning("no session with the coordinator at ", options_.coordinator, ": ", reason,
-               "; trying again until there is one");
+               advice.empty() ? "" : "; ", advice, "; trying again until there is one");
     last_refusal_ = reason;
   }
   stream_id_ = 0;

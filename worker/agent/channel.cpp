@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/address.h"
 #include "common/file.h"
+#include "common/tls.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 
@@ -37,6 +38,15 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(const 
   if (absl::Status s = ReadInto(options.tls_ca, ssl.pem_root_certs); !s.ok()) return s;
   if (absl::Status s = ReadInto(options.tls_cert, ssl.pem_cert_chain); !s.ok()) return s;
   if (absl::Status s = ReadInto(options.tls_key, ssl.pem_private_key); !s.ok()) return s;
+  if (!options.tls_ca.empty()) {
+    const absl::Status ca = CheckCertificate({"--tls-ca", options.tls_ca, ssl.pem_root_certs});
+    if (!ca.ok()) return ca;
+  }
+  if (!options.tls_cert.empty()) {
+    const absl::Status pair = CheckKeyPair({"--tls-cert", options.tls_cert, ssl.pem_cert_chain},
+                                           {"--tls-key", options.tls_key, ssl.pem_private_key});
+    if (!pair.ok()) return pair;
+  }
   return grpc::SslCredentials(ssl);
 }
 

@@ -25,6 +25,11 @@ std::string InputUri(const std::string& uri, const std::string& name) {
   return absl::StrContains(name, '/') ? name : "";
 }
 
+// What the user gave: a name, which resolution may have pinned to a URI, or that.
+std::string InputField(const char* section, const std::string& name) {
+  return absl::StrCat(section, name.empty() ? ".uri" : ".name");
+}
+
 std::optional<v1::Failure> CheckOutput(const v1::JobSpec& spec, const Services& services,
                                        bool check) {
   const std::string& output = spec.output().uri();
@@ -79,8 +84,9 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
                                           bool check) {
   const std::vector<const Root*> roots = {services.model_root, services.dataset_root};
   std::vector<std::pair<std::string, std::string>> inputs = {
-      {"model.uri", InputUri(spec.model().uri(), spec.model().name())},
-      {"dataset.uri", InputUri(spec.dataset().uri(), spec.dataset().name())},
+      {InputField("model", spec.model().name()), InputUri(spec.model().uri(), spec.model().name())},
+      {InputField("dataset", spec.dataset().name()),
+       InputUri(spec.dataset().uri(), spec.dataset().name())},
       {"dataset.eval_uri", spec.dataset().eval_uri()},
       {"lora.adapter_uri", spec.lora().adapter_uri()}};
   for (int i = 0; i < spec.dataset().sources_size(); ++i) {

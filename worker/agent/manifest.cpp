@@ -22,6 +22,14 @@ bool IsPlainRelative(const std::string& name) {
   return true;
 }
 
+absl::StatusOr<json> FilesOf(const std::string& manifest_text) {
+  json manifest = json::parse(manifest_text, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) {
+    return absl::DataLossError("manifest.json has no object 'files'");
+  }
+  return std::move(manifest["files"]);
+}
+
 absl::Status VerifyFile(const std::string& dir, const std::string& name, const json& entry) {
   const std::string path = absl::StrCat(dir, "/", name);
   if (!IsPlainRelative(name) || !entry.is_object() || !entry.contains("bytes") ||
@@ -54,14 +62,27 @@ absl::Status VerifyManifest(const std::string& dir, const std::string& manifest_
     return absl::DataLossError(
         absl::StrCat(path, " has digest ", digest, ", but the trainer reported ", manifest_digest));
   }
-  const json manifest = json::parse(*bytes, nullptr, /*allow_exceptions=*/false);
-  if (!manifest.is_object() || !manifest.contains("files") || !manifest["files"].is_object()) {
-    return absl::DataLossError(absl::StrCat(path, " has no object 'files'"));
+  const absl::StatusOr<json> files = FilesOf(*bytes);
+  if (!files.ok()) {
+    return absl::DataLossError(absl::StrCat(dir, "/", files.status().message()));
   }
-  for (const auto& [name, entry] : manifest["files"].items()) {
+  for (const auto& [name, entry] : files->items()) {
     if (absl::Status s = VerifyFile(dir, name, entry); !s.ok()) return s;
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ManifestFiles(const std::string& manifest_text) {
+  const absl::StatusOr<json> files = FilesOf(manifest_text);
+  if (!files.ok()) return files.status();
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : files->items()) {
+    if (!IsPlainRelative(name)) {
+      return absl::DataLossError(absl::StrCat("manifest.json: malformed entry '", name, "'"));
+    }
+    names.push_back(name);
+  }
+  return names;
 }
 
 }  // namespace liger::agent

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
@@ -26,6 +27,10 @@ struct Publication {
 // Compares a folder with its manifest.json: the manifest's own digest, and size
 // and SHA-256 of every file that it lists. DATA_LOSS names what differs.
 absl::Status VerifyManifest(const std::string& dir, const std::string& manifest_digest);
+
+// The names of the files that the text of a manifest.json lists, all of them below its
+// folder. DATA_LOSS for one that is malformed.
+absl::StatusOr<std::vector<std::string>> ManifestFiles(const std::string& manifest_text);
 
 enum class PublishResult {
   kVisible,

@@ -9,13 +9,11 @@
 
 namespace liger::agent {
 
-// Removes a published folder below the root, and nothing else: the root
-// itself is refused, symbolic links are removed and not followed. A folder that
-// is not there is fine.
-absl::Status RemoveBeneath(const Root& root, const std::string& uri);
-
-// RemoveBeneath, if the folder's manifest.json has the digest: another folder at
-// that place is somebody else's and stays, which is OK too.
+// Removes a published folder below the root if its manifest.json has the digest:
+// another folder at that place is somebody else's and stays, which is OK. Of the
+// folder go the files that the manifest names, then the manifest, then the folders
+// that are empty now. What else lies there stays, and the log says so. Symbolic links
+// are not followed; the root itself is refused; a folder that is not there is fine.
 absl::Status RemoveOutput(const Root& root, const worker::v1::PublishedOutput& output);
 
 }  // namespace liger::agent

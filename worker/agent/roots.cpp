@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "common/beneath.h"
 #include "common/file.h"
@@ -89,13 +90,20 @@ absl::Status CheckInputUri(const std::string& uri, const std::vector<const Root*
   std::vector<const Root*> places = roots;
   if (absolute) places.insert(places.end(), allowed.begin(), allowed.end());
   absl::Status refused;
+  std::vector<std::string> outside;  // of which roots
   for (const Root* root : places) {
     const absl::Status checked = root->Check(uri);
     const bool bad = absl::IsPermissionDenied(checked) || absl::IsInvalidArgument(checked);
-    if (bad) refused = checked;
     if (!bad && absolute) return absl::OkStatus();
+    if (!bad) continue;
+    // What leads out of a root below which it lies says more.
+    const bool elsewhere = absl::IsPermissionDenied(root->Relative(uri).status());
+    if (elsewhere) outside.push_back(root->path());
+    if (refused.ok() || !elsewhere) refused = checked;
   }
-  return refused;
+  if (outside.size() < places.size() || !absl::IsPermissionDenied(refused)) return refused;
+  return absl::PermissionDeniedError(
+      absl::StrCat("'", uri, "' is not below ", absl::StrJoin(outside, ", ")));
 }
 
 }  // namespace liger::agent

@@ -256,12 +256,31 @@ void TaskRunner::Fail(absl::Duration grace, const std::string& worker_error) {
 }
 
 void TaskRunner::Vacate(absl::Duration grace, const std::string& reason) {
+  if (state_ == State::kExited) return;
   vacated_ = worker_error_.empty();
-  Fail(grace, reason);
+  if (!IsTraining()) return Fail(grace, reason);
+  // It saves a checkpoint first, if that is done in time.
+  if (worker_error_.empty()) worker_error_ = reason;
+  trainer::v1::Command command;
+  command.set_command_id("vacate");
+  command.mutable_pause();
+  ranks_.Send(command);
+  const absl::Time now = SteadyNow();
+  stop_at_ = now + grace - std::min(grace / 5, absl::Seconds(1));
+  kill_at_ = std::min(kill_at_.value_or(absl::InfiniteFuture()), now + grace);
+}
+
+bool TaskRunner::IsTraining() const {
+  const worker::v1::TaskStatus status = converter_.Status(SteadyNow());
+  return record_.prepare().kind() == trainer::v1::TASK_KIND_TRAIN && status.step() > 0;
 }
 
 void TaskRunner::EnforceStop(absl::Time now) {
   if (state_ != State::kRunning) return;
+  if (stop_at_ && now >= *stop_at_) {
+    stop_at_.reset();
+    Stop(*kill_at_ - now, worker_error_);
+  }
   if (!kill_at_ && ranks_.AnyFailed() && !ranks_.AllGone()) {
     trainer::v1::Command command;
     command.set_command_id("gang-failed");

@@ -47,7 +47,8 @@ class TaskRunner {
   void Stop(absl::Duration grace, const std::string& reason);
   // The same for a cause on the worker: the task ends as lost, not cancelled.
   void Fail(absl::Duration grace, const std::string& worker_error);
-  // The same because the worker stops in order: it costs the job no restart.
+  // The same because the worker stops in order, with a pause first: it costs the job no
+  // restart, and no step when its checkpoint is saved within the grace.
   void Vacate(absl::Duration grace, const std::string& reason);
   // The coordinator does not know this task: its exit is offered for a while,
   // and its files are kept.
@@ -80,6 +81,8 @@ class TaskRunner {
   void ReadEvents(absl::Time now);
   void Take(LocalRank& rank, const trainer::v1::Event& event, absl::Time now);
   void AddFacts(worker::v1::Started* started) const;
+  // It has done a step, so that a checkpoint is worth its time.
+  bool IsTraining() const;
   // A device that failed is the cause of what looks like a lost process.
   void BlameDevice(worker::v1::Exited* exited) const;
   // Of the rank to blame, or of one that tells of it.
@@ -108,6 +111,7 @@ class TaskRunner {
   bool result_lost_ = false;    // with it
 
   State state_ = State::kRunning;
+  std::optional<absl::Time> stop_at_;  // of a pause
   std::optional<absl::Time> kill_at_;
   std::string spawn_error_;
   std::optional<v1::Failure> launch_failure_;

@@ -132,6 +132,18 @@ TEST_F(AgentGangTest, APauseIsToldAndMayBeAskedAgain) {
   EXPECT_TRUE(coordinator_->WaitForExited(other).paused());
 }
 
+TEST_F(AgentGangTest, AWorkerThatStopsLetsItsTrainersSaveFirst) {
+  StartAgent({"--stop-grace", "20"});
+  Run(ref_, {{"end", "wait"}, {"pause", "1"}});
+  WaitForProgress(ref_);
+  agent_.Signal(SIGTERM);
+  const Exited exited = coordinator_->WaitForExited(ref_);
+  EXPECT_TRUE(exited.worker_stopped());
+  EXPECT_THAT(exited.failure().message(), HasSubstr("was shut down"));
+  EXPECT_FALSE(exited.paused());
+  EXPECT_EQ(agent_.Wait(), 0);
+}
+
 // ---- devices, with an NVML that does what a file says
 
 class AgentDeviceTest : public AgentGangTest {

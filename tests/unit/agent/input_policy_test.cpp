@@ -44,6 +44,19 @@ class InputPolicyTest : public testing::Test {
   Services services_;
 };
 
+TEST_F(InputPolicyTest, AnInputElsewhereIsRefusedByTheFieldThatNamedIt) {
+  v1::JobSpec by_name, by_uri;
+  by_name.mutable_model()->set_name("/etc/models/x");
+  by_uri.mutable_model()->set_uri("file:///etc/models/x");
+  for (const auto& [spec, field] : {std::pair(by_name, "model.name"), {by_uri, "model.uri"}}) {
+    const auto refused = CheckSpecPaths(spec, services_, /*check=*/true);
+    ASSERT_TRUE(refused.has_value());
+    EXPECT_EQ(refused->field(), field);
+    EXPECT_THAT(refused->message(), HasSubstr("/etc/models/x' is not below " + models_->path() +
+                                              ", " + data_->path()));
+  }
+}
+
 // Below the output root, where jobs put them.
 TEST_F(InputPolicyTest, CheckpointsLieBelowTheOutputRoot) {
   EXPECT_EQ(Path("done"), dir_ / "out/done");

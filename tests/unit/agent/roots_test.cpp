@@ -62,7 +62,10 @@ TEST_F(RootsTest, InputsMayLieBelowAnyRoot) {
   const std::vector<const Root*> roots = {&*root_, &other};
   EXPECT_TRUE(CheckInputUri((dir_ / "outside/secret").string(), roots).ok());
   EXPECT_TRUE(CheckInputUri("not-there.jsonl", roots).ok()) << "the trainer's to report";
-  EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("/etc/passwd", roots)));
+  const absl::Status refused = CheckInputUri("/etc/passwd", roots);
+  EXPECT_TRUE(absl::IsPermissionDenied(refused));
+  EXPECT_EQ(refused.message(),
+            "'/etc/passwd' is not below " + root_->path() + ", " + other.path());
   EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("../x", roots)));
   EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("escape/secret", roots)))
       << "though the second root has no such entry";
@@ -87,22 +90,9 @@ TEST_F(RootsTest, MakesFoldersBelowOnly) {
   EXPECT_FALSE(fs::exists(dir_ / "outside/new"));
 }
 
-TEST_F(RootsTest, RemovesATreeWithoutFollowingLinks) {
-  fs::create_directories(dir_ / "root/result/deep");
-  std::ofstream(dir_ / "root/result/deep/file") << "x";
-  fs::create_directory_symlink(dir_ / "outside", dir_ / "root/result/link");
-  ASSERT_TRUE(RemoveBeneath(*root_, "result").ok());
-  EXPECT_FALSE(fs::exists(dir_ / "root/result"));
-  EXPECT_TRUE(fs::exists(dir_ / "outside/secret"));
-  EXPECT_TRUE(RemoveBeneath(*root_, "result").ok()) << "again";
-  EXPECT_FALSE(RemoveBeneath(*root_, ".").ok());
-  EXPECT_FALSE(RemoveBeneath(*root_, "../outside").ok());
-  EXPECT_TRUE(fs::exists(dir_ / "outside/secret"));
-}
-
 TEST_F(RootsTest, RemovesAnOutputOnlyByItsDigest) {
   fs::create_directories(dir_ / "root/result");
-  std::ofstream(dir_ / "root/result/manifest.json") << "{}";
+  std::ofstream(dir_ / "root/result/manifest.json") << R"({"files":{}})";
   worker::v1::PublishedOutput output;
   output.set_uri("file://" + (dir_ / "root/result").string());
   output.set_manifest_digest("sha256:0");
@@ -114,12 +104,52 @@ TEST_F(RootsTest, RemovesAnOutputOnlyByItsDigest) {
   EXPECT_TRUE(RemoveOutput(*root_, output).ok()) << "again";
 }
 
+TEST_F(RootsTest, RemovesOfAnOutputWhatItsManifestNamesAndNothingElse) {
+  const fs::path result = dir_ / "root/result";
+  fs::create_directories(result / "deep/er");
+  fs::create_directories(result / "sub");
+  for (const char* name : {"weights", "deep/er/file", "sub/manifest.json", "notes.txt"}) {
+    std::ofstream(result / name) << "x";
+  }
+  fs::create_directory_symlink(dir_ / "outside", result / "link");
+  std::ofstream(dir_ / "outside/kept") << "x";
+  std::ofstream(result / "manifest.json")
+      << R"({"files":{"weights":{},"deep/er/file":{},"gone":{},"link/kept":{}}})";
+  worker::v1::PublishedOutput output;
+  output.set_uri("result");
+  output.set_manifest_digest(*Sha256File((result / "manifest.json").string()));
+  EXPECT_FALSE(RemoveOutput(*root_, output).ok()) << "a folder that leads elsewhere";
+  EXPECT_TRUE(fs::exists(dir_ / "outside/kept"));
+  fs::remove(result / "link");
+  EXPECT_TRUE(RemoveOutput(*root_, output).ok());
+  EXPECT_TRUE(fs::exists(result / "sub/manifest.json")) << "another job's model";
+  EXPECT_TRUE(fs::exists(result / "notes.txt"));
+  for (const char* name : {"weights", "deep", "manifest.json"}) {
+    EXPECT_FALSE(fs::exists(result / name)) << name;
+  }
+}
+
+TEST_F(RootsTest, RemovesNeitherTheRootNorWhatLiesElsewhere) {
+  for (const char* name : {"root/manifest.json", "outside/manifest.json"}) {
+    std::ofstream(dir_ / name) << R"({"files":{}})";
+  }
+  worker::v1::PublishedOutput output;
+  output.set_manifest_digest(*Sha256File((dir_ / "root/manifest.json").string()));
+  for (const char* uri : {".", "../outside"}) {
+    output.set_uri(uri);
+    EXPECT_FALSE(RemoveOutput(*root_, output).ok()) << uri;
+  }
+  output.set_uri("escape");  // a link
+  EXPECT_TRUE(RemoveOutput(*root_, output).ok());
+  EXPECT_TRUE(fs::exists(dir_ / "outside/manifest.json"));
+}
+
 TEST_F(RootsTest, TheLastCheckpointTakesItsFolderAlong) {
   worker::v1::PublishedOutput outputs[2];
   for (int i = 0; i < 2; ++i) {
     const fs::path dir = dir_ / "root/run.checkpoints" / ("checkpoint-" + std::to_string(i));
     fs::create_directories(dir);
-    std::ofstream(dir / "manifest.json") << "{}";
+    std::ofstream(dir / "manifest.json") << R"({"files":{}})";
     outputs[i].set_uri("file://" + dir.string());
     outputs[i].set_manifest_digest(*Sha256File((dir / "manifest.json").string()));
   }

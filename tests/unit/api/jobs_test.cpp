@@ -2,6 +2,7 @@
 // the catalog.
 
 #include <fstream>
+#include <optional>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -58,6 +59,30 @@ TEST_F(JobsTest, UnknownAndMissingJobsAreToldApart) {
   EXPECT_EQ(cluster_.Get("").status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(cluster_.Cancel("nobody").status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(cluster_.Delete("nobody").code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(JobsTest, ACancellationsReasonIsShort) {
+  ASSERT_TRUE(cluster_.Submit("a").ok());
+  std::string longest;
+  for (int i = 0; i < 1024; ++i) longest += "\u00e4";
+  const absl::Status refused = cluster_.Cancel("a", longest + "x").status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("reason: must have at most 1024"));
+  EXPECT_TRUE(cluster_.Cancel("a", longest).ok());
+}
+
+TEST_F(JobsTest, MetricsOfAnAttemptThatNeverWasAreNotFound) {
+  ASSERT_TRUE(cluster_.Submit("a").ok());
+  const auto query = [&](std::optional<int64_t> epoch) {
+    liger::v1::QueryMetricsRequest request;
+    request.set_job("a");
+    if (epoch.has_value()) request.set_epoch(*epoch);
+    grpc::ClientContext context;
+    liger::v1::QueryMetricsResponse response;
+    return FromGrpc(cluster_.api().QueryMetrics(&context, request, &response));
+  };
+  EXPECT_EQ(ReasonOf(query(99)), "ATTEMPT_NOT_FOUND");
+  EXPECT_TRUE(query(std::nullopt).ok());
 }
 
 TEST_F(JobsTest, ListsNewestFirstInPages) {

@@ -86,6 +86,7 @@ TEST(FormatTest, BarIsClampedAndSparklineSpansItsRange) {
 
 TEST(FormatTest, PrintableDropsWhatCouldMoveTheCursor) {
   EXPECT_EQ(Printable("a\033[2Jb\r\n\tc\x7f é"), "a[2Jb\n\tc é");
+  EXPECT_EQ(Printable("a\xc2\x9b" "2Jb\xc2\xa9"), "a2Jb\xc2\xa9") << "the C1 controls, too";
 }
 
 }  // namespace

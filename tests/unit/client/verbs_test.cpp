@@ -84,6 +84,24 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     *response = MakeJob(cancelled_state);
     return grpc::Status::OK;
   }
+  grpc::Status PauseJob(grpc::ServerContext*, const liger::v1::PauseJobRequest* request,
+                        Job* response) override {
+    if (request->job() == "over") {
+      google::rpc::Status details;
+      details.set_message("job 'over' cannot be paused: it has ended (SUCCEEDED)");
+      return {grpc::StatusCode::FAILED_PRECONDITION, details.message(),
+              details.SerializeAsString()};
+    }
+    *response = MakeJob(JobStatus::PAUSING);
+    absl::MutexLock lock(&mutex);
+    first_watched = JobStatus::PAUSING;
+    return grpc::Status::OK;
+  }
+  grpc::Status ResumeJob(grpc::ServerContext*, const liger::v1::ResumeJobRequest*,
+                         Job* response) override {
+    *response = MakeJob(JobStatus::QUEUED);
+    return grpc::Status::OK;
+  }
   grpc::Status DeleteJob(grpc::ServerContext*, const liger::v1::DeleteJobRequest*,
                          liger::v1::DeleteJobResponse*) override {
     google::rpc::Status details;
@@ -102,13 +120,15 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
       piece.set_data(log.substr(offset, 5));
       writer->Write(piece);
     }
-    return tails == 1 ? grpc::Status(grpc::StatusCode::UNAVAILABLE, "restarting")
-                      : grpc::Status::OK;
+    return tails == 1 ? grpc::Status(restart_code, "") : grpc::Status::OK;
   }
   grpc::Status WatchJobs(grpc::ServerContext*, const liger::v1::WatchJobsRequest* request,
                          grpc::ServerWriter<liger::v1::WatchJobsResponse>* writer) override {
     liger::v1::WatchJobsResponse update;
-    *update.mutable_job() = MakeJob(JobStatus::RUNNING);
+    {
+      absl::MutexLock lock(&mutex);
+      *update.mutable_job() = MakeJob(first_watched);
+    }
     auto* progress = update.mutable_job()->mutable_status()->mutable_progress();
     progress->set_step(3);
     progress->set_max_steps(10);
@@ -117,7 +137,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     writer->Write(update);
     absl::MutexLock lock(&mutex);
     // The first stream breaks, as when a coordinator restarts.
-    if (watches++ == 0) return {grpc::StatusCode::UNAVAILABLE, "restarting"};
+    if (watches++ == 0) return {restart_code, ""};
     resumed_from = request->from_revision();
     if (restored && resumed_from > 0) return RevisionUnknown();
     if (end_state == JobStatus::RUNNING) {
@@ -143,7 +163,10 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
   grpc::Status create_status ABSL_GUARDED_BY(mutex);
   liger::v1::CreateJobRequest created ABSL_GUARDED_BY(mutex);
   JobStatus::State end_state ABSL_GUARDED_BY(mutex) = JobStatus::SUCCEEDED;
+  // What calls to a coordinator that goes away end with.
+  grpc::StatusCode restart_code ABSL_GUARDED_BY(mutex) = grpc::StatusCode::UNAVAILABLE;
   JobStatus::State cancelled_state ABSL_GUARDED_BY(mutex) = JobStatus::CANCELLED;
+  JobStatus::State first_watched ABSL_GUARDED_BY(mutex) = JobStatus::RUNNING;
   int watches ABSL_GUARDED_BY(mutex) = 0;
   int tails ABSL_GUARDED_BY(mutex) = 0;
   bool restored ABSL_GUARDED_BY(mutex) = false;
@@ -249,6 +272,30 @@ TEST_F(VerbsTest, WatchResumesFromItsRevisionAndIsPlainInAPipe) {
   absl::MutexLock lock(&service_.mutex);
   EXPECT_EQ(service_.watches, 2);
   EXPECT_EQ(service_.resumed_from, 7);
+}
+
+TEST_F(VerbsTest, AnEmptyNameIsRefused) {
+  const Result result = Run("submit --model tiny --trainer orpo --name ''");
+  EXPECT_EQ(result.code, 3);
+  EXPECT_THAT(result.text, HasSubstr("--name: it is empty"));
+}
+
+// As gRPC's server answers calls that come while it shuts down.
+TEST_F(VerbsTest, FollowersGoOnOverABareCancelled) {
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.restart_code = grpc::StatusCode::CANCELLED;
+  }
+  const Result watched = Run("watch j1");
+  EXPECT_EQ(watched.code, 0) << watched.text;
+  EXPECT_EQ(Run("logs -f j1").text, "one two three\n");
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.tails = 0;
+  }
+  const Result broken = Run("logs j1");
+  EXPECT_EQ(broken.code, 1) << "2 is for jobs that were cancelled";
+  EXPECT_THAT(broken.text, HasSubstr("no coordinator answers at "));
 }
 
 TEST_F(VerbsTest, WatchBeginsAgainWhenTheStoreWasRestored) {
@@ -391,6 +438,28 @@ TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
   }
   EXPECT_EQ(Run("--help").code, 0);
   EXPECT_EQ(Run("submit --help").code, 0);
+}
+
+TEST_F(VerbsTest, PauseWaitsUntilTheDevicesAreFree) {
+  EXPECT_EQ(Run("pause j1").text, "j1: PAUSING\n");
+  EXPECT_EQ(Run("pause j1 -o name").text, "j1\n");
+  EndWith(JobStatus::PAUSED);
+  const Result paused = Run("pause j1 --wait");
+  EXPECT_EQ(paused.code, 0);
+  EXPECT_THAT(paused.text, testing::EndsWith("PAUSED\n"));
+  EXPECT_THAT(Run("pause j1 --wait -o json", "", " 2>/dev/null").text,
+              HasSubstr("\"state\": \"PAUSED\""));
+  EndWith(JobStatus::SUCCEEDED);
+  const Result done = Run("pause j1 --wait");
+  EXPECT_EQ(done.code, 1);
+  EXPECT_THAT(done.text, HasSubstr("j1 is not paused: it is SUCCEEDED"));
+  EndWith(JobStatus::FAILED);
+  EXPECT_EQ(Run("pause j1 --wait").code, 5);
+  const Result over = Run("pause over");
+  EXPECT_EQ(over.code, 3);
+  EXPECT_THAT(over.text, HasSubstr("cannot be paused: it has ended (SUCCEEDED)"));
+  EXPECT_EQ(Run("resume j1").text, "j1: QUEUED\n");
+  EXPECT_EQ(Run("resume j1 --wait").code, 5) << "it is followed to its end";
 }
 
 TEST_F(VerbsTest, CancelSaysWhatCameOfIt) {

@@ -1,3 +1,4 @@
+#include "common/spec/elastic.h"
 #include "common/spec/spec.h"
 
 #include <gmock/gmock.h>
@@ -30,6 +31,9 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields("{model: m}"), ElementsAre("method"));
   EXPECT_THAT(Fields("{sft: }"), ElementsAre("model"));
   EXPECT_THAT(Fields("{model: m, sft: , name: Not_Ok}"), ElementsAre("name"));
+  EXPECT_THAT(Fields("{model: m, sft: , name: 0a1b2c3d-0a1b-4c3d-8e4f-0123456789ab}"),
+              ElementsAre("name"))
+      << "a uid's form";
   EXPECT_THAT(Fields("{model: m, sft: , priority: 3}"), ElementsAre("priority"));
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2000}}"),
               ElementsAre("resources.count"));
@@ -53,6 +57,7 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields("{model: m, sft: , training: {bf16: true, precision: fp32}}"),
               ElementsAre("training.bf16"));
   EXPECT_THAT(Fields("{model: {uri: 's3://b/m'}, sft: }"), ElementsAre("model.uri"));
+  EXPECT_THAT(Fields(R"({model: m, sft: , output: {uri: "a\e[2Jb"}})"), ElementsAre("output.uri"));
 }
 
 TEST(SpecTest, RangesHaveTheRightEnds) {
@@ -233,6 +238,17 @@ TEST(SpecTest, OptimizersCheckpointsAndTheBestModel) {
                                             "training.early_stopping_threshold"));
   EXPECT_THAT(Fields(begin + "resume_from_checkpoint: 's3://b/checkpoint-1'}}"),
               ElementsAre("training.resume_from_checkpoint"));
+}
+
+TEST(SpecTest, SamplePromptsAreFewAndShort) {
+  JobSpec spec = Parse("{model: m, sft: }");
+  for (int i = 0; i < 64; ++i) spec.mutable_training()->add_sample_prompts(std::string(16384, 'x'));
+  EXPECT_TRUE(ValidateSpec(spec).empty());
+  *spec.mutable_training()->mutable_sample_prompts(7) += "x";
+  ASSERT_EQ(ValidateSpec(spec).size(), 1u);
+  EXPECT_EQ(ValidateSpec(spec)[0].field(), "training.sample_prompts[7]");
+  spec.mutable_training()->add_sample_prompts("one more");
+  EXPECT_EQ(ValidateSpec(spec)[0].field(), "training.sample_prompts");
 }
 
 TEST(SpecTest, FillingKeepsWhatIsGivenAndIsIdempotent) {
@@ -465,6 +481,24 @@ TEST(SpecTest, LoraIsFilledAndChecked) {
               ElementsAre("lora.modules_to_save"));
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, lora: {}}"),
               ElementsAre("dpo.sync_ref_model"));
+}
+
+TEST(ElasticTest, FewerDevicesTakeMoreMicroBatches) {
+  liger::v1::JobSpec spec;
+  spec.mutable_resources()->set_count(4);
+  spec.mutable_training()->set_gradient_accumulation_steps(2);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4)) << "it does not allow it";
+  spec.mutable_parallel()->set_elastic(true);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/false), ElementsAre(4));
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 2, 1));
+  const liger::v1::JobSpec one = OnDevices(spec, 1);
+  EXPECT_EQ(one.resources().count(), 1);
+  EXPECT_EQ(one.training().gradient_accumulation_steps(), 8);
+  spec.mutable_training()->set_gradient_accumulation_steps(3);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 3, 2, 1));
+  EXPECT_EQ(OnDevices(spec, 3).training().gradient_accumulation_steps(), 4);
+  spec.mutable_parallel()->set_hybrid_shard_size(2);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 2));
 }
 
 }  // namespace

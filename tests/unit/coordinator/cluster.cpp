@@ -91,11 +91,30 @@ absl::StatusOr<liger::v1::Job> Cluster::Get(const std::string& job) {
   });
 }
 
-absl::StatusOr<liger::v1::Job> Cluster::Cancel(const std::string& job) {
+absl::StatusOr<liger::v1::Job> Cluster::Cancel(const std::string& job,
+                                              const std::string& reason) {
   liger::v1::CancelJobRequest request;
   request.set_job(job);
+  request.set_reason(reason);
   return Unary<liger::v1::Job>([&](grpc::ClientContext* context, auto* response) {
     return api_->CancelJob(context, request, response);
+  });
+}
+
+absl::StatusOr<liger::v1::Job> Cluster::Pause(const std::string& job, const std::string& reason) {
+  liger::v1::PauseJobRequest request;
+  request.set_job(job);
+  request.set_reason(reason);
+  return Unary<liger::v1::Job>([&](grpc::ClientContext* context, auto* response) {
+    return api_->PauseJob(context, request, response);
+  });
+}
+
+absl::StatusOr<liger::v1::Job> Cluster::Resume(const std::string& job) {
+  liger::v1::ResumeJobRequest request;
+  request.set_job(job);
+  return Unary<liger::v1::Job>([&](grpc::ClientContext* context, auto* response) {
+    return api_->ResumeJob(context, request, response);
   });
 }
 

@@ -38,7 +38,9 @@ class Cluster {
   absl::StatusOr<liger::v1::CreateJobResponse> Create(const liger::v1::CreateJobRequest& request);
   absl::StatusOr<liger::v1::Job> Submit(const std::string& name);
   absl::StatusOr<liger::v1::Job> Get(const std::string& job);
-  absl::StatusOr<liger::v1::Job> Cancel(const std::string& job);
+  absl::StatusOr<liger::v1::Job> Cancel(const std::string& job, const std::string& reason = "");
+  absl::StatusOr<liger::v1::Job> Pause(const std::string& job, const std::string& reason = "");
+  absl::StatusOr<liger::v1::Job> Resume(const std::string& job);
   absl::Status Delete(const std::string& job);
 
   // The job once it is in `state`; the test fails when it does not get there.

@@ -240,13 +240,14 @@ void FakeWorker::SendProgress(const Ref& ref, int64_t step, double loss) {
   SendEvent(ref, event);
 }
 
-void FakeWorker::SendPublish(const Ref& ref, const std::string& publication_id) {
+void FakeWorker::SendPublish(const Ref& ref, const std::string& publication_id,
+                             const std::string& kind, int64_t step) {
   TaskEvent event;
   auto* saved = event.mutable_publish_request()->mutable_saved();
   saved->set_publication_id(publication_id);
-  saved->set_kind("model");
-  saved->set_step(100);
-  saved->set_dir("model");
+  saved->set_kind(kind);
+  saved->set_step(step);
+  saved->set_dir(publication_id);
   saved->set_manifest_digest("sha256:" + std::string(64, 'a'));
   saved->set_bytes(1234);
   SendEvent(ref, event);
@@ -255,6 +256,13 @@ void FakeWorker::SendPublish(const Ref& ref, const std::string& publication_id) 
 void FakeWorker::SendExit(const Ref& ref) {
   TaskEvent event;
   event.mutable_exited()->add_local_ranks();
+  SendEvent(ref, event);
+}
+
+void FakeWorker::SendPaused(const Ref& ref) {
+  TaskEvent event;
+  event.mutable_exited()->add_local_ranks()->set_exit_code(7);
+  event.mutable_exited()->set_paused(true);
   SendEvent(ref, event);
 }
 

@@ -66,8 +66,10 @@ class FakeWorker {
                  int64_t seq = 0);
   void SendStarted(const liger::trainer::v1::Ref& ref);
   void SendProgress(const liger::trainer::v1::Ref& ref, int64_t step, double loss);
-  void SendPublish(const liger::trainer::v1::Ref& ref, const std::string& publication_id);
+  void SendPublish(const liger::trainer::v1::Ref& ref, const std::string& publication_id,
+                   const std::string& kind = "model", int64_t step = 100);
   void SendExit(const liger::trainer::v1::Ref& ref);
+  void SendPaused(const liger::trainer::v1::Ref& ref);
   void SendCancelled(const liger::trainer::v1::Ref& ref);
   void SendFailure(const liger::trainer::v1::Ref& ref, liger::v1::FailureClass failure_class,
                    const std::string& message);

@@ -283,5 +283,21 @@ TEST_F(PlanTest, WhatTheHostHadNoMemoryForIsRunAgain) {
   EXPECT_THAT(plan.results, IsEmpty()) << "and none for later ones";
 }
 
+TEST_F(PlanTest, SaysWhichPausedJobItWaitsFor) {
+  Pass();
+  Set(0, JobStatus::RUNNING);
+  Pass();
+  EXPECT_EQ(facts.row.experiment.message(), "");
+  Set(0, JobStatus::PAUSED);
+  const ExperimentPlan plan = Pass();
+  EXPECT_TRUE(plan.changed);
+  EXPECT_THAT(plan.experiment.message(), HasSubstr("waited for: " + job(0).job_name()));
+  EXPECT_EQ(plan.experiment.action(), "liger-cli resume " + job(0).job_name());
+  EXPECT_THAT(plan.submit, IsEmpty()) << "it keeps its turn";
+  EXPECT_FALSE(Pass().changed);
+  Set(0, JobStatus::QUEUED);
+  EXPECT_EQ(Pass().experiment.message(), "");
+}
+
 }  // namespace
 }  // namespace liger::server

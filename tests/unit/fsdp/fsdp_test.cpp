@@ -7,9 +7,9 @@
 
 #include <map>
 #include <mutex>
-#include <random>
 
 #include "tests/unit/fsdp/ranks.h"
+#include "tests/unit/objectives/random_rows.h"
 #include "worker/trainer/data/batch.h"
 #include "worker/trainer/models/activation_checkpoint.h"
 #include "worker/trainer/models/lora.h"
@@ -26,7 +26,6 @@ namespace {
 using testing_ranks::Groups;
 using testing_ranks::RunRanks;
 
-constexpr int kVocabulary = 90;
 constexpr double kTolerance = 1e-5;
 
 struct Case {
@@ -43,28 +42,11 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
-// Eight rows of unequal lengths.
+// Of eight, the third row of sequences has nothing to learn.
 ExampleSet Rows(RowKind kind) {
-  std::mt19937 draw(5);
-  const auto append = [&](int n, Example* example, bool trained) {
-    for (int i = 0; i < n; ++i) {
-      example->input_ids.push_back(static_cast<int32_t>(1 + draw() % kVocabulary));
-      example->labels.push_back(trained ? example->input_ids.back() : kIgnoredLabel);
-    }
-  };
-  ExampleSet set;
-  set.kind = kind;
-  for (int row = 0; row < 8; ++row) {
-    Example prompt;
-    append(static_cast<int>(2 + draw() % 9), &prompt, false);
-    for (int side = 0; side < set.sequences_per_row(); ++side) {
-      // The third row of sequences has nothing to learn.
-      append(static_cast<int>(1 + draw() % 15), &set.sequences.emplace_back(prompt),
-             kind != RowKind::kSequence || row != 2);
-    }
-    if (kind == RowKind::kLabelled) set.desirable.push_back(row % 3 != 0);
-  }
-  return set;
+  return MakeRandomRows(kind, {.has_labels = [kind](int64_t row) {
+                          return kind != RowKind::kSequence || row != 2;
+                        }});
 }
 
 std::unique_ptr<Objective> MakeObjectiveOf(const Case& c) {
@@ -223,8 +205,7 @@ class Rank {
   double Backward() {
     StepContext context = ContextOf(*objective_, rows_);
     const bool fused = objective_->FusesHead(*model_);
-    const bool early = fused && objective_->AddsHeadGradientInForward() &&
-                       !model_->config().tie_word_embeddings;
+    const bool early = fused && !model_->config().tie_word_embeddings;
     double loss = 0;
     int left = 2;
     for (const Batch& batch : MicroBatches(rows_, groups_.rank, case_.ranks)) {

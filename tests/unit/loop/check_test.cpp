@@ -89,6 +89,21 @@ TEST(CheckTest, AShapeTakesTheTokenizerThatIsThere) {
   EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
 }
 
+TEST(CheckTest, APromptAndItsAnswerFitIntoTheModelsContext) {
+  const TinyJob job;  // 256 positions
+  Request request = job.Sft();
+  auto* training = request.launch.mutable_resolved_spec()->mutable_training();
+  training->add_sample_prompts(std::string(2000, 'x'));
+  const auto result = Check(request);
+  ASSERT_EQ(result.violations_size(), 1) << result.ShortDebugString();
+  EXPECT_EQ(result.violations(0).field(), "training.sample_prompts[1]");
+  EXPECT_THAT(result.violations(0).message(), HasSubstr("256 positions"));
+  EXPECT_THAT(result.checks_run(), Contains("data"));
+  training->mutable_sample_prompts()->RemoveLast();
+  training->set_sample_max_new_tokens(256);
+  EXPECT_EQ(Check(request).violations(0).field(), "training.sample_prompts[0]");
+}
+
 TEST(CheckTest, UnimplementedConfigIsNamedAndDataIsSkipped) {
   const TinyJob job;
   std::string config = ReadAll(job.Path("model/config.json"));

@@ -83,7 +83,7 @@ TEST_F(CommandsTest, EndOfFileStopsWithinFiveSeconds) {
   EXPECT_LT(absl::Now() - start, absl::Seconds(5));
 }
 
-TEST_F(CommandsTest, WhatIsNotSupportedIsAnsweredAndReadingGoesOn) {
+TEST_F(CommandsTest, CheckpointsAndPausesWaitForTheStepAndReadingGoesOn) {
   {
     const auto reader = Start();
     Command checkpoint, pause, stop;
@@ -98,14 +98,15 @@ TEST_F(CommandsTest, WhatIsNotSupportedIsAnsweredAndReadingGoesOn) {
     Send(stop);
     ASSERT_TRUE(WaitForStop());
   }
-  // The training loop answers it once the checkpoint is saved.
+  // The training loop answers these once the checkpoint is saved.
   EXPECT_THAT(checkpoints_.Take(), testing::ElementsAre("c1"));
+  EXPECT_TRUE(checkpoints_.pause_requested());
+  EXPECT_THAT(checkpoints_.TakePauses(), testing::ElementsAre("c2"));
+  EXPECT_FALSE(checkpoints_.pause_requested());
   const auto answers = sink_.All(Event::kCommandDone);
-  ASSERT_EQ(answers.size(), 2u);
-  EXPECT_EQ(answers[0].command_done().command_id(), "c2");
-  EXPECT_THAT(answers[0].command_done().status(), testing::HasSubstr("not supported"));
-  EXPECT_EQ(answers[1].command_done().command_id(), "c3");
-  EXPECT_EQ(answers[1].command_done().status(), "ok");
+  ASSERT_EQ(answers.size(), 1u);
+  EXPECT_EQ(answers[0].command_done().command_id(), "c3");
+  EXPECT_EQ(answers[0].command_done().status(), "ok");
 }
 
 TEST_F(CommandsTest, GarbageStops) {

@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/checkpoints.h"
-#include "tests/unit/loop/tiny_job.h"
+#include "tests/unit/loop/resumed_runs.h"
 #include "worker/trainer/checkpoint/output_folder.h"
 #include "worker/trainer/checkpoint/safetensors.h"
 #include "worker/trainer/loop/check.h"
@@ -26,60 +26,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using Event = liger::trainer::v1::Event;
 namespace fs = std::filesystem;
-
-liger::v1::TrainingSpec& Training(Request& request) {
-  return *request.launch.mutable_resolved_spec()->mutable_training();
-}
-
-// Checkpoints every 3 steps, evaluation every 2, logs that straddle checkpoints.
-Request WithCheckpoints(Request request) {
-  Training(request).set_save_steps(3);
-  Training(request).set_eval_steps(2);
-  Training(request).set_logging_steps(2);
-  Training(request).set_save_total_limit(0);
-  return request;
-}
-
-Request In(Request request, const std::string& attempt_dir) {
-  request.launch.set_attempt_dir(attempt_dir);
-  return request;
-}
-
-Request From(Request request, const std::string& checkpoint) {
-  request.launch.set_resume_from(checkpoint);
-  return request;
-}
-
-std::string Checkpoint(const std::string& attempt_dir, int64_t step) {
-  return attempt_dir + "/checkpoints/" + CheckpointName(step);
-}
-
-// What a job's log says of steps and evaluations, without times.
-std::vector<std::string> Lines(const std::string& path) {
-  std::ifstream in(path);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) {
-    auto object = nlohmann::ordered_json::parse(line);
-    for (const char* time : {"step_seconds", "tokens_per_second", "eval_runtime", "train_runtime",
-                             "train_tokens_per_second", "throughput", "tflops", "memory/rss"}) {
-      object.erase(time);
-    }
-    lines.push_back(object.dump());
-  }
-  return lines;
-}
-
-void ExpectSameTensors(const std::string& a, const std::string& b) {
-  const auto one = SafetensorsFile::Open(a), two = SafetensorsFile::Open(b);
-  ASSERT_EQ(one->tensors().size(), two->tensors().size());
-  for (const auto& [name, info] : one->tensors()) {
-    EXPECT_TRUE(at::equal(one->View(name), two->View(name))) << name;
-  }
-}
-
-std::string Failure(const TaskOutcome& outcome) {
-  return outcome.sink.Last(Event::kFailed).ShortDebugString();
-}
 
 // The whole run, and the same one resumed at `step`: every logged number, the
 // last checkpoint with its optimizer and random state, and the model are equal.
@@ -346,23 +292,6 @@ TEST(ResumeTest, MissingAndDamagedCheckpointsAreNamed) {
   ASSERT_EQ(again.exit_code, kExitOk) << Failure(again);
   EXPECT_EQ(again.sink.All(Event::kStep).front().step().step(), 2);
 }
-
-// The disk is full from the first checkpoint until the next one could not be written.
-struct FullDisk : RecordingSink {
-  static void LimitFiles(rlim_t bytes) {
-    rlimit limit;
-    getrlimit(RLIMIT_FSIZE, &limit);
-    limit.rlim_cur = std::min(bytes, limit.rlim_max);
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  bool Emit(Event event) override {
-    if (event.has_saved() && event.saved().step() == 3) LimitFiles(64 << 10);
-    if (event.has_warning() && event.warning().code() == "CheckpointNotSaved") {
-      LimitFiles(RLIM_INFINITY);
-    }
-    return RecordingSink::Emit(std::move(event));
-  }
-};
 
 TEST(ResumeTest, AFullDiskCostsTheCheckpointAndNotTheRun) {
   const TinyJob job;

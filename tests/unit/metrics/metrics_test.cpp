@@ -5,7 +5,9 @@
 #include <sstream>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
@@ -83,6 +85,29 @@ TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
   EXPECT_THAT(text, HasSubstr("liger_job_peak_memory_bytes{" + id + ",kind=\"rss\"} 4096"));
   // Nothing measured it, so it is absent rather than 0.
   EXPECT_THAT(text, Not(HasSubstr("liger_job_mfu_ratio{")));
+}
+
+// Thousands may wait.
+TEST_F(MetricsTest, AJobThatWaitsHasTwoSeries) {
+  JobMetrics metrics(registry_.get());
+  liger::v1::Job job = RunningJob();
+  job.mutable_status()->clear_progress();
+  job.mutable_status()->set_state(liger::v1::JobStatus::QUEUED);
+  metrics.Update(job, kNow);
+  std::string names;
+  for (const absl::string_view line : absl::StrSplit(Text(), '\n')) {
+    if (absl::StrContains(line, "u1")) absl::StrAppend(&names, line.substr(0, line.find('{')), " ");
+  }
+  EXPECT_EQ(names, "liger_job_info liger_job_state ");
+  job.mutable_status()->set_state(liger::v1::JobStatus::RUNNING);
+  metrics.Update(job, kNow);
+  const std::string id = "{job_name=\"tune\",job_uid=\"u1\"} 0";
+  for (const char* name : {"tokens_total", "step_seconds_count", "idle_seconds"}) {
+    EXPECT_THAT(Text(), HasSubstr(absl::StrCat("liger_job_", name, id)))
+        << "from 0 on, for increase()";
+  }
+  metrics.Remove("u1");
+  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
 }
 
 TEST_F(MetricsTest, AJobIsInOneState) {

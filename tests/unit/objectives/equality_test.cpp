@@ -1,13 +1,14 @@
 // What must not change a step: whether prefixes are shared, how it is cut into micro-batches,
-// whether the reference is asked before or in it, and packing. For every method, whole and with
-// an adapter: the loss within 1e-6 and all gradients within 5e-6 (relative L2), in fp32.
+// whether the reference is asked before or in it, packing, and how the head's logits come and go.
+// For every method, whole and with an adapter: the loss within 1e-6 and all gradients within 5e-6
+// (relative L2), in fp32.
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <random>
 
 #include "tests/unit/models/golden.h"
+#include "tests/unit/objectives/random_rows.h"
 #include "worker/trainer/data/packing.h"
 #include "worker/trainer/data/sampler.h"
 #include "worker/trainer/loop/lora_setup.h"
@@ -20,7 +21,6 @@ namespace liger::trainer {
 namespace {
 
 constexpr double kLoss = 1e-6, kGradients = 5e-6;
-constexpr int kVocabulary = 90;
 
 struct Case {
   const char* name;
@@ -29,33 +29,19 @@ struct Case {
   bool lora = false;
 };
 
-// Rows of unequal lengths: a system prompt, a prompt, one or two answers.
-ExampleSet Rows(RowKind kind) {
-  std::mt19937 draw(17);
-  const auto append = [&](int n, Example* example, bool trained) {
-    for (int i = 0; i < n; ++i) {
-      example->input_ids.push_back(static_cast<int32_t>(1 + draw() % kVocabulary));
-      example->labels.push_back(trained ? example->input_ids.back() : kIgnoredLabel);
-    }
-  };
-  ExampleSet set;
-  set.kind = kind;
-  Example system;
-  append(9, &system, false);
-  for (int row = 0; row < 8; ++row) {
-    Example prompt = system;
-    append(static_cast<int>(2 + draw() % 12), &prompt, false);
-    for (int side = 0; side < set.sequences_per_row(); ++side) {
-      append(static_cast<int>(1 + draw() % 20), &set.sequences.emplace_back(prompt), true);
-    }
-    if (kind == RowKind::kLabelled) set.desirable.push_back(row % 3 != 0);
-  }
-  return set;
-}
+// How a step is computed.
+struct Way {
+  bool shared_prefixes = true;
+  bool all_logits = false;       // at once, and their gradient by autograd
+  int64_t most_logits_rows = 0;  // StepContext's
+  bool head_buffer = false;      // StepContext::head_gradient_VD
+  std::string model = "tiny/gqa_tied_v5";
+};
 
-std::shared_ptr<CausalLM> Model(const std::string& folder, bool lora, bool shared = true) {
+std::shared_ptr<CausalLM> Model(const std::string& folder, bool lora, const Way& way = {}) {
   liger::v1::KernelSpec kernels = golden::Kernels("LIGER");
-  kernels.set_shared_prefixes(shared);
+  kernels.set_shared_prefixes(way.shared_prefixes);
+  kernels.set_fused_linear_logprob(!way.all_logits);
   auto model = BuildModel(ModelConfig::FromFolder(golden::Folder(folder)), kernels);
   LoadWeights(*model, golden::Folder(folder));
   if (lora) {
@@ -78,16 +64,21 @@ class EqualityTest : public testing::TestWithParam<Case> {
     EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(GetParam().spec, &spec).ok());
     return MakeObjective(spec);
   }
-  std::shared_ptr<CausalLM> Reference(bool shared = true) const {
-    return Model("preference/reference", false, shared);
+  std::shared_ptr<CausalLM> Reference(const Way& way = {}) const {
+    return Model("preference/reference", false, way);
   }
 
-  Step Run(Objective& objective, const std::vector<Batch>& batches, bool shared = true) const {
-    const auto model = Model("tiny/gqa_tied_v5", GetParam().lora, shared);
+  Step Run(Objective& objective, const std::vector<Batch>& batches, const Way& way = {}) const {
+    const auto model = Model(way.model, GetParam().lora, way);
     if (objective.NeedsReference() && !batches[0].reference_logp_A.defined()) {
-      objective.SetReference(Reference(shared));
+      objective.SetReference(Reference(way));
     }
     StepContext context;
+    context.most_logits_rows = way.most_logits_rows;
+    const at::Tensor head = model->HeadWeight();
+    if (way.head_buffer && head.requires_grad()) {
+      context.head_gradient_VD = head.mutable_grad() = at::zeros_like(head);
+    }
     context.micro_batches = std::ssize(batches);
     for (const Batch& batch : batches) {
       context.loss_tokens += objective.Count(batch).loss_tokens;
@@ -108,14 +99,15 @@ class EqualityTest : public testing::TestWithParam<Case> {
   }
 
   static void ExpectEqual(const Step& actual, const Step& expected) {
-    EXPECT_NEAR(actual.loss, expected.loss, kLoss);
+    EXPECT_NEAR(actual.loss, expected.loss, kLoss * std::max(1.0, std::abs(expected.loss)));
     const double error = golden::RelativeError(actual.gradients, expected.gradients);
     EXPECT_LT(error, kGradients);
     EXPECT_GT(at::linalg_vector_norm(expected.gradients).item<double>(), 1e-3) << "no gradient";
     RecordProperty("gradients", std::to_string(error * 1e9) + "e-9");
   }
 
-  const ExampleSet rows_ = Rows(GetParam().kind);
+  // A system prompt, a prompt, one or two answers.
+  const ExampleSet rows_ = MakeRandomRows(GetParam().kind, {.common_tokens = 9});
 };
 
 TEST_P(EqualityTest, SharedPrefixesAreTheUnshared) {
@@ -124,7 +116,7 @@ TEST_P(EqualityTest, SharedPrefixesAreTheUnshared) {
   const auto shared = Model("tiny/gqa_tied_v5", false);
   ASSERT_LT(ToModelInput(whole[0], *shared).input_ids_U.numel(), whole[0].num_tokens * 9 / 10)
       << "nothing is shared";
-  ExpectEqual(Run(*objective, whole, true), Run(*objective, whole, false));
+  ExpectEqual(Run(*objective, whole), Run(*objective, whole, {.shared_prefixes = false}));
 }
 
 class AccumulationTest : public EqualityTest {};
@@ -163,7 +155,36 @@ TEST_P(PackedTest, IsUnpacked) {
   ExpectEqual(Run(*objective, EvalBatches(packed, 2)), Run(*objective, EvalBatches(rows_, 1)));
 }
 
+class HeadTest : public EqualityTest {};
+
+// Of two micro-batches, with rows of logits for all, for some pairs at once, and for less than one.
+TEST_P(HeadTest, LossAndGradientsByGroupsAreThoseOfAllLogits) {
+  const auto objective = Make();
+  const std::vector<Batch> batches = EvalBatches(rows_, 4);
+  for (const std::string model : {"tiny/gqa_tied_v5", "tiny/mha_untied_hub", "tiny/gemma2_v5"}) {
+    if (GetParam().lora && model != "tiny/gqa_tied_v5") continue;  // another one's adapter
+    const Step expected = Run(*objective, batches, {.all_logits = true, .model = model});
+    for (const int64_t rows : {0, 45, 7}) {
+      SCOPED_TRACE(model + ", rows " + std::to_string(rows));
+      ExpectEqual(Run(*objective, batches,
+                      {.most_logits_rows = rows, .head_buffer = rows != 7, .model = model}),
+                  expected);
+    }
+  }
+}
+
 // The methods for which `applies`, without and with an adapter.
+std::vector<Case> WithAdapters(std::vector<Case> all, bool (*applies)(const Case&)) {
+  std::vector<Case> cases;
+  for (Case& one : all) {
+    if (!applies(one)) continue;
+    cases.push_back(one);
+    one.lora = true;
+    cases.push_back(one);
+  }
+  return cases;
+}
+
 std::vector<Case> Cases(bool (*applies)(const Case&)) {
   std::vector<Case> all = {
       {"sft", R"({"sft": {}})", RowKind::kSequence},
@@ -179,14 +200,31 @@ std::vector<Case> Cases(bool (*applies)(const Case&)) {
       {"kto_apo", R"({"kto": {"lossType": "apo_zero_unpaired", "undesirableWeight": 0.7}})",
        RowKind::kLabelled},
   };
-  std::vector<Case> cases;
-  for (Case& one : all) {
-    if (!applies(one)) continue;
-    cases.push_back(one);
-    one.lora = true;
-    cases.push_back(one);
-  }
-  return cases;
+  return WithAdapters(std::move(all), applies);
+}
+
+// What Cases has not of the other loss types.
+std::vector<Case> LossTypes() {
+  std::vector<Case> cases = {
+      {"cpo_hinge", R"({"cpo": {"lossType": "hinge"}})", RowKind::kPair},
+      {"cpo_ipo", R"({"cpo": {"lossType": "ipo", "labelSmoothing": 0.1}})", RowKind::kPair},
+      {"hinge", R"({"dpo": {"lossType": ["hinge"]}})", RowKind::kPair},
+      {"robust", R"({"dpo": {"lossType": ["robust"], "labelSmoothing": 0.1}})", RowKind::kPair},
+      {"exo_pair", R"({"dpo": {"lossType": ["exo_pair"], "labelSmoothing": 0.1}})", RowKind::kPair},
+      {"nca_pair", R"({"dpo": {"lossType": ["nca_pair"]}})", RowKind::kPair},
+      {"bco_pair", R"({"dpo": {"lossType": ["bco_pair"]}})", RowKind::kPair},
+      {"sppo_hard", R"({"dpo": {"lossType": ["sppo_hard"]}})", RowKind::kPair},
+      {"aot", R"({"dpo": {"lossType": ["aot"]}})", RowKind::kPair},
+      {"aot_unpaired", R"({"dpo": {"lossType": ["aot_unpaired"]}})", RowKind::kPair},
+      {"apo_zero", R"({"dpo": {"lossType": ["apo_zero"]}})", RowKind::kPair},
+      {"apo_down", R"({"dpo": {"lossType": ["apo_down"]}})", RowKind::kPair},
+      {"discopop", R"({"dpo": {"lossType": ["discopop"]}})", RowKind::kPair},
+      {"sigmoid_norm", R"({"dpo": {"lossType": ["sigmoid_norm"]}})", RowKind::kPair},
+      {"sft_wpo", R"({"dpo": {"lossType": ["sigmoid", "sft"], "useWeighting": true}})",
+       RowKind::kPair},
+      {"js_divergence", R"({"dpo": {"fDivergenceType": "js_divergence"}})", RowKind::kPair},
+  };
+  return WithAdapters(std::move(cases), [](const Case&) { return true; });
 }
 
 std::string CaseName(const testing::TestParamInfo<Case>& info) {
@@ -195,6 +233,11 @@ std::string CaseName(const testing::TestParamInfo<Case>& info) {
 
 INSTANTIATE_TEST_SUITE_P(Methods, EqualityTest,
                          testing::ValuesIn(Cases([](const Case&) { return true; })), CaseName);
+INSTANTIATE_TEST_SUITE_P(Methods, HeadTest, testing::ValuesIn(Cases([](const Case& c) {
+                           return c.kind != RowKind::kSequence;
+                         })),
+                         CaseName);
+INSTANTIATE_TEST_SUITE_P(LossTypes, HeadTest, testing::ValuesIn(LossTypes()), CaseName);
 // KTO's KL term is of the micro-batch by definition; TRL's, too.
 INSTANTIATE_TEST_SUITE_P(Methods, AccumulationTest, testing::ValuesIn(Cases([](const Case& c) {
                            return std::string_view(c.name) != "kto_kl";

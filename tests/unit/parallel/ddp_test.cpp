@@ -7,11 +7,11 @@
 
 #include <cstdlib>
 #include <exception>
-#include <random>
 #include <thread>
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 
 #include "tests/unit/models/golden.h"
+#include "tests/unit/objectives/random_rows.h"
 #include "worker/trainer/data/sampler.h"
 #include "worker/trainer/loop/evaluate.h"
 #include "worker/trainer/loop/lora_setup.h"
@@ -31,7 +31,6 @@ namespace {
     setenv("TORCH_FR_BUFFER_SIZE", "0", /*overwrite=*/1);
 
 constexpr double kTolerance = 1e-5;
-constexpr int kVocabulary = 90;
 
 struct Case {
   const char* name;
@@ -50,27 +49,10 @@ struct Case {
   at::ScalarType dtype = at::kFloat;  // in which gradients are summed
 };
 
-// Rows of unequal lengths.
 ExampleSet Rows(const Case& c) {
-  std::mt19937 draw(17);
-  const auto append = [&](int n, Example* example, bool trained) {
-    for (int i = 0; i < n; ++i) {
-      example->input_ids.push_back(static_cast<int32_t>(1 + draw() % kVocabulary));
-      example->labels.push_back(trained ? example->input_ids.back() : kIgnoredLabel);
-    }
-  };
-  ExampleSet set;
-  set.kind = c.kind;
-  for (int64_t row = 0; row < c.rows; ++row) {
-    Example prompt;
-    append(static_cast<int>(2 + draw() % 12), &prompt, false);
-    for (int64_t side = 0; side < set.sequences_per_row(); ++side) {
-      const bool trained = !c.masked || row % 2 == 0;
-      append(static_cast<int>(1 + draw() % 20), &set.sequences.emplace_back(prompt), trained);
-    }
-    if (c.kind == RowKind::kLabelled) set.desirable.push_back(row % 3 != 0);
-  }
-  return set;
+  return MakeRandomRows(c.kind, {.rows = c.rows, .has_labels = [&c](int64_t row) {
+                                   return !c.masked || row % 2 == 0;
+                                 }});
 }
 
 // Keeps the gradients instead of using them.

@@ -1,6 +1,7 @@
 // Jobs of several ranks through the program: what they leave is what one device leaves.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -113,6 +114,30 @@ TEST_F(ParallelTest, ARunGoesOnOnAnotherNumberOfRanks) {
       << "on as many ranks a run goes on to the last bit";
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "other", from));
   ExpectSameRun("other", "whole");
+}
+
+// SIGTERM to one rank is a pause of all after the same step, from which they go on.
+TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
+  const std::string more = ", max_steps: 120, save_steps: 120, deterministic: true";
+  Run(2, Arguments("sft", "sft.jsonl", 2, "whole", more));
+  RankProcesses part(2, Arguments("sft", "sft.jsonl", 2, "part", more), job_.Path("part-log"));
+  ASSERT_TRUE(part.AwaitOutput(0, "step 3/", kLimit)) << part.Output(0);
+  part.Signal(1, SIGTERM);
+  ASSERT_THAT(part.Wait(kLimit), Each(kExitPaused)) << part.Output(0) << part.Output(1);
+  EXPECT_FALSE(fs::exists(job_.Path("part")));
+  const std::string output = part.Output(1), said = "paused after step ";
+  const size_t at = output.find(said);
+  ASSERT_NE(at, std::string::npos) << output;
+  const std::string step = output.substr(at + said.size(), output.find(';', at) - at - said.size());
+  EXPECT_THAT(part.Output(0), HasSubstr(said + step + ";"));
+  Run(2, Arguments("sft", "sft.jsonl", 2, "part",
+                   more + ", resume_from_checkpoint: " +
+                       job_.Path("part.checkpoints/checkpoint-" + step)));
+  ExpectSameMetrics("part", "whole");
+  for (const char* file : {"/model.safetensors", "/optimizer.safetensors"}) {
+    const std::string last = std::string(".checkpoints/checkpoint-120") + file;
+    EXPECT_TRUE(ReadAll(job_.Path("part" + last)) == ReadAll(job_.Path("whole" + last))) << file;
+  }
 }
 
 TEST_F(ParallelTest, TheRanksMustBeTheJobs) {

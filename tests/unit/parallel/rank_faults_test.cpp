@@ -61,7 +61,7 @@ TEST_F(RankFaultsTest, ARankThatIsHeldUpIsNamed) {
 
 TEST_F(RankFaultsTest, OneStopIsEverybodys) {
   Start();
-  processes_->Signal(1, SIGTERM);
+  processes_->Signal(1, SIGINT);
   EXPECT_THAT(processes_->Wait(absl::Minutes(1)), Each(kExitStopped));
   EXPECT_THAT(processes_->Output(0), HasSubstr("stopped: "));
 }

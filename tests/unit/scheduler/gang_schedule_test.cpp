@@ -187,6 +187,37 @@ TEST_F(GangScheduleTest, WaitsForAMemberThatIsAwayOrRefused) {
   EXPECT_THAT(Wait().message, HasSubstr("port range"));
 }
 
+TEST_F(GangScheduleTest, AnElasticJobThatHasRunTakesFewerWhereTheFleetHasNotAsMany) {
+  AddWorker("w1", 2);
+  AddJob("a", 4).resolved_spec.mutable_parallel()->set_elastic(true);
+  EXPECT_EQ(Wait().reason, "TooFewDevices") << "the first attempt is whole";
+  snapshot.jobs[0].epoch = 1;
+  EXPECT_EQ(Placed(), "w1:2");
+  Occupy("w1", {"w1-0"});
+  EXPECT_THAT(Wait().message, HasSubstr("waits for 2 CPU slots")) << "not for whatever is free";
+  AddWorker("w2", 2);
+  EXPECT_THAT(Wait().message, HasSubstr("waits for 4 CPU slots")) << "there are as many again";
+  snapshot.occupied.clear();
+  EXPECT_EQ(Placed(), "w1:2 w2:2");
+  snapshot.workers.pop_back();
+  snapshot.jobs[0].resolved_spec.mutable_parallel()->set_elastic(false);
+  EXPECT_THAT(Wait().message, HasSubstr("needs 4 CPU slots"));
+}
+
+TEST_F(GangScheduleTest, AnElasticJobTakesAsManyAsKeepItsGlobalBatch) {
+  AddWorker("w1", 3);
+  JobRow& job = AddJob("a", 4);
+  job.epoch = 1;
+  job.resolved_spec.mutable_parallel()->set_elastic(true);
+  EXPECT_EQ(Placed(), "w1:2") << "three would change it";
+  job.resolved_spec.mutable_training()->set_gradient_accumulation_steps(3);
+  EXPECT_EQ(Placed(), "w1:3");
+  job.resolved_spec.mutable_parallel()->set_hybrid_shard_size(2);
+  EXPECT_EQ(Placed(), "w1:2");
+  job.resolved_spec.mutable_parallel()->set_hybrid_shard_size(4);
+  EXPECT_EQ(Wait().reason, "TooFewDevices");
+}
+
 // Whatever the fleet and the queue: whole gangs only, on free working devices of one
 // build and type, each device once, never on more workers than need be, and nobody is
 // overtaken by a younger job of the same kind where it fits.

@@ -251,6 +251,29 @@ TEST_P(StoreGangs, ADeviceThatFailedIsGivenToNobodyUntilItsHostIsBooted) {
   EXPECT_TRUE(driver->Try(again).ok());
 }
 
+TEST_P(StoreGangs, OnlyAnElasticJobRunsAgainOnFewerDevices) {
+  for (const bool elastic : {false, true}) {
+    const std::string uid = elastic ? "e" : "u";
+    CreateJob command = NewJob(uid, "job-" + uid);
+    command.job.resolved_spec.mutable_resources()->set_count(4);
+    command.job.resolved_spec.mutable_parallel()->set_elastic(elastic);
+    driver->Do(command);
+    driver->PassCheck(uid, "w1");
+    const StartAttempt half{uid, {{"w1", {0, 1}, {"w1-cpu-0", "w1-cpu-1"}}}};
+    EXPECT_FALSE(driver->Try(half).ok()) << "the first attempt is whole";
+    const int64_t epoch = Start(uid);
+    driver->Exit(uid, "w1", epoch, 2, LostPeer(2));
+    driver->Exit(uid, "w2", epoch, 2,
+                 Fails(liger::v1::FAILURE_CLASS_INFRA, "killed", /*retry=*/true, 2));
+    EXPECT_EQ(driver->State(uid), JobStatus::RECOVERING);
+    EXPECT_EQ(driver->Try(half).ok(), elastic);
+    if (elastic) {
+      const std::string message = driver->Job(uid).status().message();
+      EXPECT_NE(message.find("fewer than the 4 that it asks for"), std::string::npos) << message;
+    }
+  }
+}
+
 // ---- pause and resume
 
 TEST_P(StoreGangs, ARunningJobPausesWithAllItsMembersAndGoesOn) {

@@ -80,164 +80,16 @@ TEST_P(StoreJobs, NamesAreUniqueInATenantUntilDeleted) {
   EXPECT_EQ(driver->Do(CancelJob{"default", "same"}).job.uid(), "u4");
 }
 
-// The fields of a BadRequest are in the message.
-std::string Refusal(const absl::StatusOr<CreateJob::Result>& result) {
-  return result.status().code() == absl::StatusCode::kInvalidArgument
-             ? std::string(result.status().message())
-             : result.status().ToString();
-}
-
-TEST_P(StoreJobs, AnOutputBelongsToOneJob) {
-  AddWorker("w1", 1);  // output root /out
-  const auto with_output = [](const std::string& uid, const std::string& uri) {
-    CreateJob command = NewJob(uid, "job-" + uid);
-    command.job.resolved_spec.mutable_output()->set_uri(uri);
-    return command;
-  };
-  driver->Do(with_output("u1", "tuned"));
-  for (const char* uri : {"tuned", "./tuned/", "file:///out/tuned", "/out//tuned"}) {
-    const std::string refusal = Refusal(driver->Try(with_output("u2", uri)));
-    EXPECT_EQ(refusal, std::string("output.uri: '") + uri +
-                           "' is the output of job 'job-u1'; choose another name or output.uri, "
-                           "or set output.overwrite");
-  }
-  CreateJob overwrite = with_output("u3", "tuned");
-  overwrite.job.resolved_spec.mutable_output()->set_overwrite(true);
-  driver->Do(overwrite);
-  driver->Do(with_output("u4", "tuned2"));
-  CreateJob elsewhere = with_output("u5", "tuned");
-  elsewhere.job.tenant = "elsewhere";
-  driver->Do(elsewhere);
-  // A job that ended without a model holds nothing.
-  driver->Do(CancelJob{"default", "u1"});
-  driver->Do(CancelJob{"default", "u3"});
-  driver->Do(with_output("u6", "tuned"));
-}
-
-TEST_P(StoreJobs, ADeletedJobsModelStillLiesThere) {
-  AddWorker("w1", 1);
-  const int64_t epoch = driver->RunJob("u1", "w1");
-  driver->PublishModel("u1", "w1", epoch, 2);
-  driver->Exit("u1", "w1", epoch, 3, Succeeded());
-  EXPECT_TRUE(driver->Do(DeleteJob{"default", "u1"}).reclaims.empty());
-  EXPECT_EQ(
-      driver->Read<size_t>([](const ReadView& v) { return v.Artifacts("default", "").size(); }), 0u)
-      << "of a deleted job";
-  CreateJob again = NewJob("u2", "job-u1");
-  EXPECT_NE(Refusal(driver->Try(again)).find("the model of the deleted job 'job-u1'"),
-            std::string::npos);
-  again.job.resolved_spec.mutable_output()->set_overwrite(true);
-  driver->Do(again);
-  driver->PassCheck("u2", "w1");
-  const int64_t second = driver->Place("u2", "w1");
-  driver->Begin("u2", "w1", second);
-  EXPECT_TRUE(driver->PublishModel("u2", "w1", second, 2).publish->granted);
-  driver->Exit("u2", "w1", second, 3, Succeeded());
-  // It took the place of the first, so that once it is removed the place is free.
-  const DeleteJob::Result deleted = driver->Do(DeleteJob{"default", "u2", true});
-  ASSERT_EQ(deleted.reclaims.size(), 1u);
-  EXPECT_EQ(deleted.reclaims[0].worker_id, "w1");
-  EXPECT_EQ(deleted.reclaims[0].uri, "file:///out/job-u1");
-  EXPECT_EQ(deleted.reclaims[0].digest, "sha256:abc");
-  driver->Do(NewJob("u3", "job-u1"));
-}
-
-TEST_P(StoreJobs, AModelIsReplacedWhenTheNextIsThereAndNotBefore) {
-  AddWorker("w1", 1);
-  const int64_t epoch = driver->RunJob("u1", "w1");
-  driver->PublishModel("u1", "w1", epoch, 2);
-  driver->Exit("u1", "w1", epoch, 3, Succeeded());
-  const auto models = [&] {
-    return driver->Read<std::vector<std::string>>([](const ReadView& view) {
-      std::vector<std::string> uids;
-      for (const ArtifactRow& artifact : view.Artifacts("default", "")) {
-        uids.push_back(artifact.job_uid);
-      }
-      std::sort(uids.begin(), uids.end());
-      return uids;
-    });
-  };
-  const auto overwrite = [&](const std::string& uid, TaskExit exit) {
-    CreateJob command = NewJob(uid, "job-" + uid);
-    command.job.resolved_spec.mutable_output()->set_uri("job-u1");
-    command.job.resolved_spec.mutable_output()->set_overwrite(true);
-    driver->Do(command);
-    driver->PassCheck(uid, "w1");
-    const int64_t next = driver->Place(uid, "w1");
-    driver->Begin(uid, "w1", next);
-    EXPECT_TRUE(driver->PublishModel(uid, "w1", next, 2).publish->granted);
-    EXPECT_EQ(models(), (std::vector<std::string>{"u1", uid})) << "granted, and not there yet";
-    driver->Exit(uid, "w1", next, 3, std::move(exit));
-  };
-  TaskExit full = Failed(liger::v1::FAILURE_CLASS_STORAGE, "no space left at /out", false);
-  full.unpublished = {"final"};
-  overwrite("u2", full);
-  EXPECT_EQ(models(), std::vector<std::string>{"u1"}) << "the old one lies there as before";
-  overwrite("u3", Succeeded());
-  EXPECT_EQ(models(), std::vector<std::string>{"u3"});
-}
-
-// The exit of a worker that was lost after its grant comes when it is back.
-TEST_P(StoreJobs, ALateExitLeavesANewerModelListed) {
-  AddWorker("w1", 2);
-  const int64_t late = driver->RunJob("u1", "w1");
-  driver->PublishModel("u1", "w1", late, 2);
-  driver->Do(LoseWorker{"w1", 1});
-  ASSERT_EQ(driver->State("u1"), liger::v1::JobStatus::SUCCEEDED);
-  liger::worker::v1::Hello back = NewHello("w1", 1, 2);
-  Own(&back, "u1", late, "train", /*running=*/true, 2);
-  driver->Do(ReconcileWorker{back});
-
-  CreateJob next = NewJob("u2", "job-u2");
-  next.job.resolved_spec.mutable_output()->set_uri("job-u1");
-  next.job.resolved_spec.mutable_output()->set_overwrite(true);
-  driver->Do(next);
-  driver->PassCheck("u2", "w1");
-  const int64_t epoch = driver->Place("u2", "w1", /*slot=*/1);
-  driver->Begin("u2", "w1", epoch);
-  EXPECT_TRUE(driver->PublishModel("u2", "w1", epoch, 2).publish->granted);
-  const auto listed = [&](const std::string& uid) {
-    return driver->Read<size_t>(
-        [&](const ReadView& view) { return view.Artifacts("default", uid).size(); });
-  };
-  driver->Exit("u1", "w1", late, 3, Succeeded());
-  EXPECT_EQ(listed("u2"), 1u) << "granted after it";
-  driver->Exit("u2", "w1", epoch, 3, Succeeded());
-  EXPECT_EQ(listed("u1"), 0u);
-  EXPECT_EQ(listed("u2"), 1u);
-}
-
-TEST_P(StoreJobs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {
-  AddWorker("w1", 1);
-  const auto pending = [&](const std::string& worker_id) {
-    return driver->Do(ReconcileWorker{NewHello(worker_id, 1, 1)}).reclaims;
-  };
-  const auto run_and_delete = [&](const std::string& uid) {
-    const int64_t epoch = driver->RunJob(uid, "w1");
-    driver->PublishModel(uid, "w1", epoch, 2);
-    driver->Exit(uid, "w1", epoch, 3, Succeeded());
-    driver->Do(DeleteJob{"default", uid, true});
-  };
-  run_and_delete("u1");
-  ASSERT_EQ(pending("w1").size(), 1u);
-  EXPECT_EQ(pending("w1")[0].uri, "file:///out/job-u1");
-  EXPECT_TRUE(pending("w2").empty());
-  driver->Do(FinishReclaims{{{"w1", "file:///out/job-u1", "sha256:older"}}});
-  EXPECT_EQ(pending("w1").size(), 1u) << "a late answer about what lay there before";
-  driver->Do(FinishReclaims{{{"w1", "file:///out/job-u1", "sha256:abc"}}});
-  EXPECT_TRUE(pending("w1").empty());
-
-  // Something newer is published there: it must stay.
-  run_and_delete("u2");
-  CreateJob newer = NewJob("u3", "job-u2");
-  driver->Do(newer);
-  driver->PassCheck("u3", "w1");
-  const int64_t epoch = driver->Place("u3", "w1");
-  driver->Begin("u3", "w1", epoch);
-  driver->PublishModel("u3", "w1", epoch, 2);
-  liger::worker::v1::Hello hello = NewHello("w1", 1, 1);
-  Own(&hello, "u3", epoch, "train", true, 2);
-  EXPECT_TRUE(driver->Do(ReconcileWorker{hello}).reclaims.empty());
+TEST_P(StoreJobs, AUidMeansItsJobWhateverOthersAreNamed) {
+  CreateJob named = NewJob("u1", "u2");
+  driver->Do(named);
+  driver->Do(NewJob("u2", "second"));
+  EXPECT_EQ(driver->Do(CancelJob{"default", "u2"}).job.uid(), "u2");
+  EXPECT_EQ(Refusal(driver->Try(NewJob("u3", "u1"))),
+            "name: 'u1' is the uid of a job; choose another");
+  // A deleted job is in nobody's way.
+  driver->Do(DeleteJob{"default", "u2"});
+  EXPECT_EQ(driver->Do(CancelJob{"default", "u2"}).job.uid(), "u1");
 }
 
 TEST_P(StoreJobs, AFailedCommandChangesNothing) {
@@ -326,6 +178,50 @@ TEST_P(StoreJobs, ListFilters) {
   EXPECT_EQ(list("name=nlp-*"), (Uids{"u1", "u2"}));
   EXPECT_EQ(list("name=nlp-a"), Uids{"u1"});
   EXPECT_EQ(list("name=nlp"), Uids{});
+}
+
+TEST_P(StoreJobs, APageOfLargeJobsEndsEarly) {
+  for (int i = 0; i < 5; ++i) {
+    CreateJob command = NewJob("u" + std::to_string(i), "job-" + std::to_string(i));
+    command.job.resolved_spec.mutable_training()->add_sample_prompts(std::string(900'000, 'x'));
+    driver->Do(command);
+  }
+  JobQuery query{.tenant = "default", .page_size = 500};
+  std::vector<size_t> sizes;
+  std::set<std::string> uids;
+  do {
+    const JobPage page =
+        driver->Read<JobPage>([&](const ReadView& v) { return *v.ListJobs(query); });
+    sizes.push_back(page.jobs.size());
+    for (const JobRow& job : page.jobs) uids.insert(job.uid);
+    query.page_token = page.next_page_token;
+  } while (!query.page_token.empty());
+  EXPECT_EQ(sizes, (std::vector<size_t>{2, 2, 1}));
+  EXPECT_EQ(uids.size(), 5u);
+  CreateJob huge = NewJob("huge", "huge");
+  huge.job.resolved_spec.mutable_training()->add_sample_prompts(std::string(3'000'000, 'x'));
+  driver->Do(huge);
+  query.page_token.clear();
+  const JobPage page = driver->Read<JobPage>([&](const ReadView& v) { return *v.ListJobs(query); });
+  EXPECT_EQ(page.jobs.size(), 1u) << "a page has one at least";
+}
+
+TEST_P(StoreJobs, ActiveJobsCanBeReadWithoutTheirSpecs) {
+  AddWorker("w1", 2);
+  driver->Submit("u1");
+  const int64_t epoch = driver->RunJob("u2", "w1");
+  driver->Submit("u3");
+  driver->Do(CancelJob{"default", "u3"});
+  const auto jobs = driver->Read<std::vector<JobRow>>(
+      [](const ReadView& view) { return view.ActiveJobsWithoutSpecs(); });
+  ASSERT_EQ(jobs.size(), 2u);
+  EXPECT_EQ(jobs[0].uid, "u1");
+  EXPECT_EQ(jobs[0].status.message(), "waits for a worker to check it");
+  EXPECT_FALSE(jobs[0].spec.has_model() || jobs[0].resolved_spec.has_model());
+  EXPECT_EQ(jobs[1].epoch, epoch);
+  using Running = std::vector<std::pair<std::string, int64_t>>;
+  EXPECT_EQ(driver->Read<Running>([](const ReadView& view) { return view.RunningJobs(); }),
+            (Running{{"u2", epoch}}));
 }
 
 TEST_P(StoreJobs, BadListRequestsNameTheField) {

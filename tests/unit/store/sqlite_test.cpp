@@ -147,7 +147,7 @@ void MakeSchemaOne(const std::string& folder) {
   ExecuteSql(folder,
              "DROP INDEX jobs_by_output; DROP INDEX jobs_by_end; DROP TABLE reclaims;"
              "DROP TABLE environments; DROP TABLE experiments; DROP TABLE results;"
-             "ALTER TABLE jobs DROP COLUMN output;"
+             "DROP INDEX jobs_alive_by_state; ALTER TABLE jobs DROP COLUMN output;"
              "ALTER TABLE members DROP COLUMN exit_state;"
              "ALTER TABLE members DROP COLUMN exit_retry;"
              "ALTER TABLE members DROP COLUMN exit_free;"

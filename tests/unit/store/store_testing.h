@@ -25,6 +25,13 @@ class TempFolder {
   const std::filesystem::path path_;
 };
 
+// The fields of a BadRequest are in the message.
+inline std::string Refusal(const absl::StatusOr<CreateJob::Result>& result) {
+  return result.status().code() == absl::StatusCode::kInvalidArgument
+             ? std::string(result.status().message())
+             : result.status().ToString();
+}
+
 inline CreateJob NewJob(const std::string& uid, const std::string& name) {
   CreateJob command;
   command.job.uid = uid;

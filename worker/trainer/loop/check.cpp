@@ -132,7 +132,8 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
 
   InputPaths paths;
   if (!checks.Run("paths", "model", [&] { paths = InputPaths::Resolve(request); })) {
-    for (const char* name : {"model config", "weights", "tokenizer", "generation config", "data"}) {
+    for (const char* name : {"model config", "weights", "tokenizer", "generation config",
+                             "sample prompts", "data"}) {
       checks.Skip(name);
     }
     return result;
@@ -152,9 +153,13 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   if (has_config && has_text) {
     checks.Run("generation config", "model",
                [&] { StopTokens(paths.model_dir, config, *text.tokenizer); });
+    checks.Run("sample prompts", "training.sample_prompts", [&] {
+      RequireSamplesFit(request.spec().training(), *text.tokenizer, text.template_or_null(),
+                        config.max_position_embeddings);
+    });
     CheckData(checks, request, paths, config, text, resume, result);
   } else {
-    for (const char* name : {"generation config", "data"}) checks.Skip(name);
+    for (const char* name : {"generation config", "sample prompts", "data"}) checks.Skip(name);
   }
   return result;
 }

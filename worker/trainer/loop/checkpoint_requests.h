@@ -10,7 +10,8 @@
 
 namespace liger::trainer {
 
-// Checkpoint commands that wait for the end of the present step. Thread-safe.
+// Commands that wait for the end of the present step: to save a checkpoint, and to
+// pause (save one and end). Thread-safe.
 class CheckpointRequests {
  public:
   void Add(const std::string& command_id) {
@@ -23,9 +24,23 @@ class CheckpointRequests {
     return std::exchange(waiting_, {});
   }
 
+  void AddPause(const std::string& command_id) {
+    const absl::MutexLock lock(&mutex_);
+    pauses_.push_back(command_id);
+  }
+  bool pause_requested() const {
+    const absl::MutexLock lock(&mutex_);
+    return !pauses_.empty();
+  }
+  std::vector<std::string> TakePauses() {
+    const absl::MutexLock lock(&mutex_);
+    return std::exchange(pauses_, {});
+  }
+
  private:
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::vector<std::string> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::string> pauses_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace liger::trainer

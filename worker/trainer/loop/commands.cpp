@@ -83,7 +83,7 @@ std::optional<absl::Duration> CommandReader::Handle(const liger::trainer::v1::Co
       checkpoints_.Add(command.command_id());
       return std::nullopt;
     case Command::kPause:
-      reporter_.CommandDone(command.command_id(), "not supported: pause");
+      checkpoints_.AddPause(command.command_id());
       return std::nullopt;
     default:
       reporter_.CommandDone(command.command_id(), "not supported: unknown command");

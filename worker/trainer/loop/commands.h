@@ -19,8 +19,7 @@ namespace liger::trainer {
 // grace (at least a second), the process exits by itself. At the pipe's end of
 // file the agent is gone: the same with a grace of 4 s, so that the process
 // never outlives its agent by more than 5 s. Checkpoint is answered in CommandDone once
-// the checkpoint of the present step is saved. What is not available yet (Pause) is
-// answered so.
+// the checkpoint of the present step is saved; so is Pause, after which the task ends.
 class CommandReader {
  public:
   // Ends the process with this code; tests replace it.

@@ -85,6 +85,11 @@ std::string Line(const tv1::Event& event) {
       return CheckLines(event.check_result());
     case tv1::Event::kDone:
       return "done";
+    case tv1::Event::kPaused:
+      return absl::StrCat("paused after step ", event.paused().step(),
+                          event.paused().step() == 0
+                              ? ""
+                              : "; training.resume_from_checkpoint goes on from there");
     case tv1::Event::kFailed:
       return FailureLine(event.failed());
     default:

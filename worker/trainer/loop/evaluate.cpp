@@ -13,10 +13,19 @@ namespace liger::trainer {
 
 namespace {
 
-// Of a batch of all ranks, of which this one has `own`.
-StepContext ContextOf(const StepCounts& own, Strategy& strategy) {
-  const at::Tensor counts =
-      at::tensor({own.loss_tokens, own.rows, int64_t{own.rows > 0}}, at::kLong);
+// Of all batches of all ranks, so that means over tokens are those of the whole set, however it is
+// cut into batches.
+StepContext ContextOf(const Objective& objective, const std::vector<Batch>& batches,
+                      Strategy& strategy) {
+  int64_t loss_tokens = 0, rows = 0, with_rows = 0;
+  for (const Batch& batch : batches) {
+    if (batch.num_rows == 0) continue;
+    const StepCounts own = objective.Count(batch);
+    loss_tokens += own.loss_tokens;
+    rows += own.rows;
+    ++with_rows;
+  }
+  const at::Tensor counts = at::tensor({loss_tokens, rows, with_rows}, at::kLong);
   strategy.SumAcrossRanks(counts, "the evaluation's counts");
   const auto* sums = counts.const_data_ptr<int64_t>();
   return {.loss_tokens = sums[0],
@@ -34,9 +43,9 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
   const EvaluationMode evaluation(model);
   const absl::Time start = absl::Now();
   MetricSums sums;
+  const StepContext context = ContextOf(objective, batches, strategy);
   for (const Batch& batch : batches) {
     stop.Check();
-    const StepContext context = ContextOf(objective.Count(batch), strategy);
     if (batch.num_rows == 0 && strategy.sharded()) {
       ForwardStandIn(objective, model, context);
     } else if (batch.num_rows == 0) {

@@ -12,9 +12,9 @@
 
 namespace liger::trainer {
 
-// The objective's metrics over all of `batches`, this rank's share of the set, and those of
-// the other ranks, as eval_<name>, with eval_runtime in seconds. Means are over tokens (or rows) of the whole set,
-// not means of batch means. Without gradients.
+// The objective's metrics over all of `batches`, this rank's share of the set, and those of the
+// other ranks, as eval_<name>, with eval_runtime in seconds. Means are over tokens (or rows) of the
+// whole set, not means of batch means. Without gradients.
 std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
                                        const std::vector<Batch>& batches, Strategy& strategy,
                                        const StopFlag& stop);

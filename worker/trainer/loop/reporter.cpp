@@ -112,6 +112,12 @@ bool Reporter::Done() {
   return Emit(event);
 }
 
+bool Reporter::Paused(int64_t step) {
+  tv1::Event event;
+  event.mutable_paused()->set_step(step);
+  return Emit(event);
+}
+
 bool Reporter::Failed(const liger::v1::Failure& failure) {
   tv1::Event event;
   *event.mutable_failed() = failure;

@@ -42,6 +42,7 @@ class Reporter {
   bool CheckResult(const liger::trainer::v1::CheckResult& result);
   bool Done();
   bool Failed(const liger::v1::Failure& failure);
+  bool Paused(int64_t step);
 
  private:
   bool Emit(liger::trainer::v1::Event event);

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "absl/cleanup/cleanup.h"
 #include "worker/trainer/error.h"
@@ -20,6 +21,9 @@ namespace {
 void AnswerTheRest(CheckpointRequests& checkpoints, Reporter& reporter) {
   for (const std::string& id : checkpoints.Take()) {
     reporter.CommandDone(id, "not saved: the task has no further step");
+  }
+  for (const std::string& id : checkpoints.TakePauses()) {
+    reporter.CommandDone(id, "not paused: the task has no further step");
   }
 }
 
@@ -56,8 +60,10 @@ int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
   if (strategy->leads() && !strategy->Describe().empty()) {
     std::cout << (why.empty() ? "" : why + "\n") << strategy->Describe() << std::endl;
   }
-  TrainJob(request, std::move(strategy), reporter, stop, checkpoints).Run();
+  const std::optional<int64_t> paused_after =
+      TrainJob(request, std::move(strategy), reporter, stop, checkpoints).Run();
   AnswerTheRest(checkpoints, reporter);
+  if (paused_after) return reporter.Paused(*paused_after) ? kExitPaused : kExitError;
   return reporter.Done() ? kExitOk : kExitError;
 }
 

@@ -4,7 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "absl/strings/str_cat.h"
 #include "worker/trainer/checkpoint/model_folder.h"
+#include "worker/trainer/error.h"
 #include "worker/trainer/models/evaluation_mode.h"
 #include "worker/trainer/models/generate.h"
 
@@ -30,6 +32,24 @@ std::vector<int64_t> StopTokens(const std::string& model_dir, const ModelConfig&
     ids.insert(eos.begin(), eos.end());
   }
   return {ids.begin(), ids.end()};
+}
+
+void RequireSamplesFit(const liger::v1::TrainingSpec& training, const Tokenizer& tokenizer,
+                       const ChatTemplate* chat_template, int64_t positions) {
+  if (positions <= 0) return;
+  const int64_t answer = training.sample_max_new_tokens();
+  for (int i = 0; i < training.sample_prompts_size(); ++i) {
+    const auto ids = PromptIds(tokenizer, chat_template, training.sample_prompts(i));
+    const auto length = static_cast<int64_t>(ids.size());
+    if (length + answer <= positions) continue;
+    const std::string field = absl::StrCat("training.sample_prompts[", i, "]");
+    throw ConfigError(
+        absl::StrCat(field, ": ", length, " tokens and an answer of ", answer,
+                     " (training.sample_max_new_tokens) are more than the model's ", positions,
+                     " positions (max_position_embeddings in its config.json)"),
+        "shorten the prompt, or lower training.sample_max_new_tokens")
+        .Field(field);
+  }
 }
 
 std::string AnswerGreedily(CausalLM& model, const Tokenizer& tokenizer,

@@ -56,8 +56,7 @@ std::optional<at::Tensor> HeadGradient(const StepParts& parts) {
 // whole already, which a head that is also the embedding never is.
 void FinishHeadGradient(const StepParts& parts, const StepContext& context) {
   const at::Tensor head = parts.model.HeadWeight();
-  if (context.head_gradient_VD.has_value() && parts.objective.AddsHeadGradientInForward() &&
-      !head.is_same(parts.model.EmbeddingWeight())) {
+  if (context.head_gradient_VD.has_value() && !head.is_same(parts.model.EmbeddingWeight())) {
     parts.parameters.FinishDirectGradient(head);
   }
 }
@@ -124,8 +123,7 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
 
 std::set<size_t> FinishedBeforeBackward(const StepParts& parts) {
   const at::Tensor head = parts.model.HeadWeight();
-  if (!parts.objective.FusesHead(parts.model) || !parts.objective.AddsHeadGradientInForward() ||
-      head.is_same(parts.model.EmbeddingWeight())) {
+  if (!parts.objective.FusesHead(parts.model) || head.is_same(parts.model.EmbeddingWeight())) {
     return {};
   }
   const auto index = parts.parameters.IndexOf(head);

@@ -8,6 +8,7 @@ namespace liger::trainer {
 namespace {
 
 volatile std::sig_atomic_t g_signal = 0;
+std::atomic<bool> g_sigterm_pauses{false};
 
 void OnSignal(int signal) {
   g_signal = signal;
@@ -16,7 +17,13 @@ void OnSignal(int signal) {
 
 }  // namespace
 
-bool StopFlag::Signalled() { return g_signal != 0; }
+bool StopFlag::Signalled() {
+  return g_signal != 0 && !(g_signal == SIGTERM && g_sigterm_pauses.load());
+}
+
+void StopFlag::TakeSigtermAsPause(bool on) { g_sigterm_pauses = on; }
+
+bool StopFlag::Terminated() { return g_signal == SIGTERM; }
 
 void StopFlag::Request(const std::string& reason) {
   absl::MutexLock lock(&mutex_);

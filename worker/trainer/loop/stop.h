@@ -24,6 +24,10 @@ class StopFlag {
   // SIGINT and SIGTERM request a stop of every StopFlag; a second one ends the
   // process at once.
   static void HandleSignals();
+  // While on, a first SIGTERM asks for a pause (Terminated) and not for a stop.
+  static void TakeSigtermAsPause(bool on);
+  // SIGTERM has come.
+  static bool Terminated();
 
  private:
   static bool Signalled();

@@ -7,6 +7,7 @@
 #include <future>
 #include <iostream>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
 #include "common/spec/spec.h"
@@ -49,7 +50,7 @@ TrainJob::TrainJob(const Request& request, std::unique_ptr<Strategy> strategy, R
       strategy_(std::move(strategy)),
       best_(request.spec().training()) {}
 
-void TrainJob::Run() {
+std::optional<int64_t> TrainJob::Run() {
   try {
     RunOrExplain();
   } catch (const StopRequested& stopped) {
@@ -60,6 +61,7 @@ void TrainJob::Run() {
     throw;
   }
   strategy_->Leave(Farewell::Done());
+  return paused_after_;
 }
 
 void TrainJob::RunOrExplain() {
@@ -90,6 +92,7 @@ void TrainJob::RunToEnd() {
     if (training().eval_on_start()) EvaluateAt(0);
   }
   Train();
+  if (paused_after_) return;
   TakeBest();
   SampleAt(last_step_);
   Save();
@@ -153,6 +156,8 @@ void TrainJob::Load() {
   if (!strategy_->leads()) SeedRank(static_cast<uint64_t>(training().seed()), strategy_->rank());
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
   dataset_ = data.get();
+  RequireSamplesFit(training(), *text_.tokenizer, text_.template_or_null(),
+                    config_.max_position_embeddings);
   if (strategy_->leads()) WarnAboutInputs();
 }
 
@@ -218,6 +223,12 @@ StepParts TrainJob::parts() {
 
 void TrainJob::Train() {
   last_step_ = first_step_ - 1;
+  StopFlag::TakeSigtermAsPause(true);
+  const absl::Cleanup ends = [] { StopFlag::TakeSigtermAsPause(false); };
+  if (first_step_ <= max_steps_ && PausesBeforeItBegins()) {
+    paused_after_ = last_step_;
+    return;
+  }
   for (int64_t step = first_step_; step <= max_steps_ && !best_.should_stop(); ++step) {
     reporter_.EnterPhase(tv1::PHASE_TRAINING);
     TrainOneStep(step);
@@ -235,7 +246,10 @@ void TrainJob::Train() {
     }
     if (last) EvaluateAt(step);
     if (saves && checkpointed_step_ != step) SaveCheckpoint(step, /*best=*/false);
-    SaveAsAsked(step);
+    if (ActOnRequests(step)) {
+      paused_after_ = step;
+      return;
+    }
   }
   saved_step_ = last_step_;
   // Where nothing was left to train.

@@ -38,10 +38,16 @@ class TrainJob {
   TrainJob(const Request& request, std::unique_ptr<Strategy> strategy, Reporter& reporter,
            const StopFlag& stop, CheckpointRequests& checkpoint_requests);
 
-  // Throws TrainerError or StopRequested; the output folder does not exist then.
-  void Run();
+  // Throws TrainerError or StopRequested; the output folder does not exist then. Returns the
+  // step after which it paused, with nothing of the result written; nullopt: it is done.
+  std::optional<int64_t> Run();
 
  private:
+  struct Asked {
+    std::vector<std::string> checkpoints;  // ids of commands
+    bool pause = false;
+  };
+
   void RunOrExplain();
   void RunToEnd();
   // Where rank 0 says that the run goes on, if it does not begin.
@@ -58,6 +64,7 @@ class TrainJob {
   void Resume(const ResumePoint& from);
   void WarnAboutInputs();
 
+  // Sets paused_after_ where it ends with a pause.
   void Train();
   void TrainOneStep(int64_t step);
   // The loss of a step says nothing of the parameters that it leaves behind.
@@ -75,10 +82,17 @@ class TrainJob {
   void KeepParts();
   void TakeParts();
   void KeepIfBest(int64_t step, const std::map<std::string, double>& values);
-  // Answers the commands that came during the step, on whichever rank.
-  void SaveAsAsked(int64_t step);
-  // Their ids. Throws StopRequested when a rank was asked to stop.
-  std::vector<std::string> TakeRequests();
+  // Does what the commands say that came during the step, on whichever rank. True: it is paused,
+  // on all of them after this step.
+  bool ActOnRequests(int64_t step);
+  // Those of all ranks. Throws StopRequested when one was asked to stop.
+  Asked TakeRequests();
+  // By a command or SIGTERM, on this rank.
+  bool OwnPauseAsked() const;
+  // True: a pause was asked for before the first step, on whichever rank.
+  bool PausesBeforeItBegins();
+  std::vector<std::string> AllCommands(const std::vector<std::string>& own);
+  void AnswerPauses(const std::string& status);
   // A full disk costs the checkpoint and a warning, not the run. Returns "ok", or why
   // there is none.
   std::string SaveCheckpoint(int64_t step, bool best);
@@ -132,6 +146,7 @@ class TrainJob {
   // The step after which training ended, and of which the saved model is.
   int64_t last_step_ = 0, saved_step_ = 0;
   int64_t checkpointed_step_ = -1;
+  std::optional<int64_t> paused_after_;
   int64_t last_evaluated_step_ = -1;
   // In order of evaluation, for the model card.
   std::vector<double> eval_losses_;

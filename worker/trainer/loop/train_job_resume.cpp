@@ -3,8 +3,6 @@
 
 #include <filesystem>
 
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/random_state.h"
 #include "worker/trainer/loop/train_job.h"
@@ -71,38 +69,6 @@ RunState TrainJob::State(int64_t step) const {
   state.last_evaluated_step = last_evaluated_step_;
   state.last_loss = last_loss_;
   return state;
-}
-
-std::vector<std::string> TrainJob::TakeRequests() {
-  std::vector<std::string> own = checkpoint_requests_.Take();
-  if (strategy_->alone()) return own;
-  const at::Tensor asked =
-      at::tensor({int64_t{stop_.requested()}, std::ssize(own)}, at::TensorOptions(at::kLong));
-  strategy_->SumAcrossRanks(asked, "the requests to stop or save");
-  if (asked[0].item<int64_t>() > 0) {
-    stop_.Check();
-    throw StopRequested("another rank was asked to stop");
-  }
-  if (asked[1].item<int64_t>() == 0) return {};
-  // A command comes to every rank, to some of them perhaps a step later.
-  std::vector<std::string> all;
-  for (const std::string& ids : strategy_->Gather(absl::StrJoin(own, "\n"), "the commands")) {
-    for (const absl::string_view id : absl::StrSplit(ids, '\n', absl::SkipEmpty())) {
-      if (answered_.emplace(id).second) all.emplace_back(id);
-    }
-  }
-  return all;
-}
-
-void TrainJob::SaveAsAsked(int64_t step) {
-  const std::vector<std::string> commands = TakeRequests();
-  if (commands.empty()) return;
-  std::string status = "ok";
-  if (checkpointed_step_ != step) {
-    RequireFiniteParameters(step);
-    status = SaveCheckpoint(step, /*best=*/false);
-  }
-  for (const std::string& id : commands) reporter_.CommandDone(id, status);
 }
 
 std::string TrainJob::SaveCheckpoint(int64_t step, bool best) {

@@ -1,8 +1,10 @@
 #include "worker/trainer/models/decoder.h"
 
+#include "kernels/gated_linear/gated_linear.h"
 #include "kernels/geglu/geglu.h"
 #include "kernels/rope/rope.h"
 #include "kernels/swiglu/swiglu.h"
+#include "worker/trainer/models/gradient_replay.h"
 
 // Shape suffixes: see the legend in causal_lm.h.
 namespace liger::trainer {
@@ -197,6 +199,12 @@ BlockOutput FeedForward::forward(const at::Tensor& hidden_UD, const DecoderConte
     gate_UF = parts[0], up_UF = parts[1];
   } else {
     gate_UF = gate_proj_->forward(hidden_UD), up_UF = up_proj_->forward(hidden_UD);
+  }
+  const bool fuses_gate = activation_ == Activation::kSilu ? kernels_.swiglu : kernels_.geglu;
+  if (fuses_gate && down_proj_->CanFuse()) {
+    const auto product = ends_block_ && GradientReplay::active() ? kernels::GatedLinearForGradients
+                                                                 : kernels::GatedLinear;
+    return product(activation_, gate_UF, up_UF, down_proj_->weight, down_proj_->optional_bias());
   }
   const at::Tensor inner_UF = GatedActivation(gate_UF, up_UF, activation_, kernels_);
   return ends_block_ ? down_proj_->ForwardLast(inner_UF) : down_proj_->forward(inner_UF);

@@ -5,13 +5,6 @@
 #include "worker/trainer/models/gradient_replay.h"
 
 namespace liger::trainer {
-namespace {
-
-std::optional<at::Tensor> OptionalBias(const at::Tensor& bias) {
-  return bias.defined() ? std::optional(bias) : std::nullopt;
-}
-
-}  // namespace
 
 at::Tensor LinearProduct(const at::Tensor& x_TI, const at::Tensor& weight_OI,
                          const std::optional<at::Tensor>& bias_O, bool fused) {
@@ -34,11 +27,11 @@ at::Tensor Linear::ForwardLast(const at::Tensor& x_TI) {
   // On a GPU both products are cuBLAS's, and their gradients too.
   const bool own = fused_ || x_TI.is_cuda();
   if (adapter || !own || !GradientReplay::active()) return forward(x_TI);
-  return kernels::LinearForGradients(x_TI, weight, OptionalBias(bias));
+  return kernels::LinearForGradients(x_TI, weight, optional_bias());
 }
 
 at::Tensor Linear::Product(const at::Tensor& x_TI) const {
-  return LinearProduct(x_TI, weight, OptionalBias(bias), fused_);
+  return LinearProduct(x_TI, weight, optional_bias(), fused_);
 }
 
 Embedding::Embedding(int64_t num_embeddings, int64_t embedding_dim,

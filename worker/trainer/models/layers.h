@@ -48,9 +48,15 @@ class Linear : public torch::nn::Module {
   // The same of the layer whose result, added to the residual stream, is what a block returns: in a
   // GradientReplay the product is left out.
   at::Tensor ForwardLast(const at::Tensor& x_TI);
+  // Whether kernels may take the layer's place that compute its product with `weight`: it has no
+  // adapter, and they are asked for.
+  bool CanFuse() const { return fused_ && !adapter; }
   // The layer's own product, without an adapter.
   at::Tensor Product(const at::Tensor& x_TI) const;
   bool fused() const { return fused_; }
+  std::optional<at::Tensor> optional_bias() const {
+    return bias.defined() ? std::optional(bias) : std::nullopt;
+  }
 
   at::Tensor weight;                       // [O, I]
   at::Tensor bias;                         // [O] or undefined

@@ -7,11 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "kernels/common/activation.h"
 #include "worker/trainer/models/rope_config.h"
 
 namespace liger::trainer {
 
-enum class Activation { kSilu, kGelu, kGeluTanh };
+using kernels::Activation;
 
 // The shape of a model, from config.json. Reads both spellings that are in
 // use: the hub's (rope_theta, rope_scaling, torch_dtype) and transformers 5's

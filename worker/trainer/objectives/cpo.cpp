@@ -5,7 +5,7 @@
 #include "worker/trainer/error.h"
 #include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/router_loss.h"
-#include "worker/trainer/objectives/token_logprobs.h"
+#include "worker/trainer/objectives/row_loss.h"
 
 namespace liger::trainer {
 namespace {
@@ -22,6 +22,23 @@ at::Tensor PairLoss(const at::Tensor& d_P, const CpoOptions& o) {
   return -(1 - o.label_smoothing) * at::log_sigmoid(margin_P) -
          o.label_smoothing * at::log_sigmoid(-margin_P);
 }
+
+// Of some pairs.
+struct CpoTerms {
+  PairValues logps;
+  at::Tensor nll;   // of the chosen answers, so scaled that the step's mean is that of its tokens
+  at::Tensor loss;  // mean over the pairs
+
+  CpoTerms(const RowTokens& rows, const CpoOptions& options, const StepContext& context) {
+    const at::Tensor sums_QP = rows.Sum(rows.logp_C);
+    logps = PairValues::Of(AveragesTokens(options.loss_type) ? sums_QP / rows.counts_QR : sums_QP);
+    nll = at::zeros({}, sums_QP.options().requires_grad(false));
+    if (options.cpo_alpha != 0) {
+      nll = -sums_QP.select(0, 0).sum() * StepMeanScale(context, rows.num_rows());
+    }
+    loss = PairLoss(logps.chosen - logps.rejected, options).mean() + options.cpo_alpha * nll;
+  }
+};
 
 }  // namespace
 
@@ -45,39 +62,29 @@ StepCounts CpoObjective::Count(const Batch& batch) const {
   return {CountChosenTargets(batch), batch.num_rows};
 }
 
-bool CpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
-
 LossOutput CpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
   const ModelInput input = ToModelInput(batch, model);
   const int64_t pairs = batch.num_rows;
   TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "CPO needs two sequences a row");
   const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
-  const Targets targets = Targets::ToDevice(answers.targets_T, model.device());
-  const at::Tensor counts_S = answers.counts_S.to(model.device());
+  const RowTargets targets(answers, {}, input.sequences, pairs, model.device());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, targets, context);
-
-  const at::Tensor sums_S = SumBySequence(tokens.logp_T.to(at::kDouble), input.sequences);
-  const at::Tensor logp_S = AveragesTokens(options_.loss_type) ? sums_S / counts_S : sums_S;
-  const PairValues logps = {logp_S.slice(0, 0, pairs), logp_S.slice(0, pairs)};
-  at::Tensor nll = at::zeros({}, sums_S.options().requires_grad(false));
-  if (options_.cpo_alpha != 0) {
-    nll = -sums_S.slice(0, 0, pairs).sum() * StepMeanScale(context, pairs);
-  }
-  const at::Tensor loss =
-      PairLoss(logps.chosen - logps.rejected, options_).mean() + options_.cpo_alpha * nll;
+  const RowLossOutput head =
+      ComputeRowLoss(model, hidden_TD, targets, context, [&](const RowTokens& rows) {
+        return CpoTerms(rows, options_, context).loss * rows.ShareOf(context);
+      });
 
   LossOutput out;
-  const double num_pairs = static_cast<double>(pairs);
-  out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
+  out.loss = head.loss.to(at::kFloat);
   out.num_tokens = batch.num_tokens;
-  out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
-  out.metrics.Add("nll_loss", nll.detach() * num_pairs, num_pairs);
-  AddPairMetrics({options_.beta * logps.chosen, options_.beta * logps.rejected}, logps,
-                 out.metrics);
-  AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble), input.sequences), counts_S,
-                  out.metrics);
+  const CpoTerms terms(head.all, options_, context);
+  const double num_pairs = static_cast<double>(pairs);
+  out.metrics.Add("loss", terms.loss * num_pairs, num_pairs);
+  out.metrics.Add("nll_loss", terms.nll * num_pairs, num_pairs);
+  AddPairMetrics({options_.beta * terms.logps.chosen, options_.beta * terms.logps.rejected},
+                 terms.logps, out.metrics);
+  AddLogitMetrics(head.all.Sum(head.all.mean_logit_C), targets.counts_QR, out.metrics);
   AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }

@@ -38,7 +38,6 @@ class CpoObjective : public Objective {
 
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   RowKind row_kind() const override { return RowKind::kPair; }
-  bool FusesHead(const CausalLM& model) const override;
   StepCounts Count(const Batch& batch) const override;
 
  private:

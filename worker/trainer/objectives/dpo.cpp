@@ -4,7 +4,7 @@
 
 #include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/router_loss.h"
-#include "worker/trainer/objectives/token_logprobs.h"
+#include "worker/trainer/objectives/row_loss.h"
 
 namespace liger::trainer {
 namespace {
@@ -27,13 +27,25 @@ at::Tensor LengthWeights(const AnswerTargets& targets, const SequenceLayout& seq
 
 // WPO's weight (Zhou et al. 2024, arXiv:2406.11827, eq. 2): the answers' mean
 // token log-probabilities, each less that of the distribution's own samples.
-at::Tensor PairWeights(const TokenLogprobs& tokens, const at::Tensor& answer_T,
-                       const at::Tensor& counts_S, const SequenceLayout& sequences) {
-  const at::Tensor aligned_T =
-      (tokens.logp_T.detach() - tokens.log_sum_sq_T).to(at::kDouble) * answer_T;
-  const at::Tensor weights_S = (SumBySequence(aligned_T, sequences) / counts_S).exp();
-  const int64_t pairs = sequences.num_sequences() / 2;
-  return weights_S.slice(0, 0, pairs) * weights_S.slice(0, pairs);
+at::Tensor PairWeights(const RowTokens& rows) {
+  const at::Tensor aligned_C = rows.logp_C.detach() - rows.log_sum_sq_C;
+  const PairValues weights = PairValues::Of((rows.Sum(aligned_C) / rows.counts_QR).exp());
+  return weights.chosen * weights.rejected;
+}
+
+// Of some pairs; reference_S as of the whole batch.
+DpoInput ToDpoInput(const RowTokens& rows, const at::Tensor& reference_S, const DpoOptions& options,
+                    const StepContext& context) {
+  const PairValues logps = PairValues::Of(rows.WeightedSum(rows.logp_C));
+  const PairValues reference =
+      PairValues::Of(reference_S.view({2, -1}).slice(1, rows.begin, rows.end));
+  const PairValues lengths = PairValues::Of(rows.counts_QR);
+  DpoInput in = {logps.chosen,       logps.rejected, reference.chosen,
+                 reference.rejected, lengths.chosen, lengths.rejected};
+  in.chosen_nll =
+      -rows.Sum(rows.logp_C).select(0, 0).sum() * StepMeanScale(context, rows.num_rows());
+  if (options.use_weighting) in.weight_P = PairWeights(rows);
+  return in;
 }
 
 // reference = alpha * model + (1 - alpha) * reference, in fp32 (TR-DPO, Gorbatovski
@@ -54,31 +66,25 @@ StepCounts DpoObjective::Count(const Batch& batch) const {
   return {CountChosenTargets(batch), batch.num_rows};
 }
 
-bool DpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
-
 struct DpoObjective::Answers {
   ModelInput input;
   AnswerTargets host;
-  Targets targets;
-  at::Tensor weight_T;  // of tokens in the sums; undefined: all 1
+  RowTargets targets;
 
   // All that comes from the host, before the device is busy.
   Answers(const Batch& batch, const CausalLM& model, const DpoOptions& options)
       : input(ToModelInput(batch, model)),
         host(MakeAnswerTargets(batch, "a pair")),
-        targets(Targets::ToDevice(host.targets_T, model.device())) {
-    TORCH_CHECK(input.sequences.num_sequences() == 2 * batch.num_rows,
-                "DPO needs two sequences a row");
-    if (!options.ld_alpha) return;
-    weight_T = LengthWeights(host, input.sequences, *options.ld_alpha).to(model.device());
+        targets(host,
+                options.ld_alpha ? LengthWeights(host, input.sequences, *options.ld_alpha)
+                                 : at::Tensor(),
+                input.sequences, batch.num_rows, model.device()) {
+    TORCH_CHECK(targets.sequences_per_row() == 2, "DPO needs two sequences a row");
   }
 
-  at::Tensor Sum(const at::Tensor& logp_T) const {
-    const at::Tensor exact_T = logp_T.to(at::kDouble);
-    return SumBySequence(weight_T.defined() ? exact_T * weight_T : exact_T, input.sequences);
-  }
   at::Tensor ReferenceLogps(CausalLM& reference) const {
-    return Sum(DetachedLogprobs(reference, input, targets));
+    const RowTokens rows = DetachedRows(reference, input, targets);
+    return rows.WeightedSum(rows.logp_C).reshape({-1});
   }
 };
 
@@ -93,42 +99,33 @@ void DpoObjective::AfterStep(const CausalLM& model, int64_t step) {
 }
 
 LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
-  const int64_t pairs = batch.num_rows;
   const Answers answers(batch, model, options_);
-  const SequenceLayout& sequences = answers.input.sequences;
-  const at::Tensor answer_T = answers.targets.targets_T.ne(kIgnoredLabel);
-  const at::Tensor counts_S = answers.host.counts_S.to(model.device());
-
   const at::Tensor reference_S = batch.reference_logp_A.defined()
                                      ? batch.reference_logp_A.to(model.device())
                                      : answers.ReferenceLogps(reference());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, answers.targets, context);
-  const auto chosen = [&](const at::Tensor& x_S) { return x_S.slice(0, 0, pairs); };
-  const auto rejected = [&](const at::Tensor& x_S) { return x_S.slice(0, pairs); };
-  const at::Tensor logp_S = answers.Sum(tokens.logp_T);
-  const at::Tensor plain_S = SumBySequence(tokens.logp_T.to(at::kDouble), sequences);
-
-  DpoInput in = {chosen(logp_S),        rejected(logp_S), chosen(reference_S),
-                 rejected(reference_S), chosen(counts_S), rejected(counts_S)};
-  in.chosen_nll = -chosen(plain_S).sum() * StepMeanScale(context, pairs);
-  if (options_.use_weighting) in.weight_P = PairWeights(tokens, answer_T, counts_S, sequences);
-  const at::Tensor loss = DpoLoss(in, options_).mean();
+  const RowLossOutput head = ComputeRowLoss(
+      model, hidden_TD, answers.targets, context,
+      [&](const RowTokens& rows) {
+        const DpoInput in = ToDpoInput(rows, reference_S, options_, context);
+        return DpoLoss(in, options_).mean() * rows.ShareOf(context);
+      },
+      /*rows_apart=*/SumsOverPairs(options_));
 
   LossOutput out;
-  const double num_pairs = static_cast<double>(pairs);
-  out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
+  out.loss = head.loss.to(at::kFloat);
   out.num_tokens = batch.num_tokens;
-  out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
+  const RowTokens& all = head.all;
+  const DpoInput in = ToDpoInput(all, reference_S, options_, context);
+  out.metrics.Add("loss", DpoLoss(in, options_).sum(), static_cast<double>(batch.num_rows));
   AddPairMetrics({options_.beta * (in.chosen_logp_P - in.ref_chosen_logp_P),
                   options_.beta * (in.rejected_logp_P - in.ref_rejected_logp_P)},
                  {in.chosen_logp_P, in.rejected_logp_P}, out.metrics);
-  AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble), sequences), counts_S,
-                  out.metrics);
-  out.metrics.Add("entropy", tokens.entropy_T.sum(), counts_S.sum());
-  const at::Tensor top1_S = SumBySequence(tokens.is_top1_T.to(at::kDouble), sequences);
-  out.metrics.Add("mean_token_accuracy", chosen(top1_S).sum(), chosen(counts_S).sum());
+  AddLogitMetrics(all.Sum(all.mean_logit_C), all.counts_QR, out.metrics);
+  out.metrics.Add("entropy", all.entropy_C.sum(), all.counts_QR.sum());
+  out.metrics.Add("mean_token_accuracy", all.Sum(all.is_top1_C).select(0, 0).sum(),
+                  in.chosen_length_P.sum());
   AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }

@@ -20,7 +20,6 @@ class DpoObjective : public Objective {
 
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   RowKind row_kind() const override { return RowKind::kPair; }
-  bool FusesHead(const CausalLM& model) const override;
   StepCounts Count(const Batch& batch) const override;
   bool NeedsReference() const override { return true; }
   bool PrecomputesReference() const override { return options_.precompute_reference; }

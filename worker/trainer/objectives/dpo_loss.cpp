@@ -185,4 +185,10 @@ at::Tensor DpoLoss(const DpoInput& input, const DpoOptions& options) {
   return sum_P;
 }
 
+bool SumsOverPairs(const DpoOptions& options) {
+  return std::ranges::none_of(options.loss_types, [&](const std::string& type) {
+    return type == "aot" || type == "aot_unpaired" || (type == "sft" && options.use_weighting);
+  });
+}
+
 }  // namespace liger::trainer

@@ -46,6 +46,11 @@ struct DpoInput {
 // micro-batch. Throws ConfigError for an unknown type or divergence.
 at::Tensor DpoLoss(const DpoInput& input, const DpoOptions& options);
 
+// Whether each pair's value is a function of that pair alone, but for chosen_nll, which adds up:
+// the sum over a batch is that of its parts. Not so of aot and aot_unpaired, nor where WPO weighs
+// sft, the mean of a batch, by the pair.
+bool SumsOverPairs(const DpoOptions& options);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_OBJECTIVES_DPO_LOSS_H_

@@ -3,30 +3,30 @@
 #include <ATen/ATen.h>
 
 #include "worker/trainer/objectives/router_loss.h"
-#include "worker/trainer/objectives/token_logprobs.h"
+#include "worker/trainer/objectives/row_loss.h"
 
 namespace liger::trainer {
 namespace {
 
+// A row is one sequence.
+at::Tensor SumOfRows(const RowTokens& rows, const at::Tensor& x_C) {
+  return rows.Sum(x_C).select(0, 0);
+}
+
 // A batch on the device.
 struct Answers {
   ModelInput input;
-  Targets targets;
-  at::Tensor counts_R;
+  RowTargets targets;
 
   Answers(const Batch& batch, const CausalLM& model, const char* row)
-      : input(ToModelInput(batch, model)) {
-    const AnswerTargets answers = MakeAnswerTargets(batch, row);
-    targets = Targets::ToDevice(answers.targets_T, model.device());
-    counts_R = answers.counts_S.to(model.device());
-  }
+      : input(ToModelInput(batch, model)),
+        targets(MakeAnswerTargets(batch, row), {}, input.sequences, batch.num_rows,
+                model.device()) {}
 
-  at::Tensor Sum(const at::Tensor& x_T) const {
-    return SumBySequence(x_T.to(at::kDouble), input.sequences);
-  }
   // Of the answers' log-probabilities, [R] fp64, without gradients.
   at::Tensor DetachedLogp(CausalLM& model) const {
-    return Sum(DetachedLogprobs(model, input, targets));
+    const RowTokens rows = DetachedRows(model, input, targets);
+    return SumOfRows(rows, rows.logp_C);
   }
 };
 
@@ -54,8 +54,6 @@ KtoOptions KtoOptions::FromSpec(const liger::v1::KtoMethod& spec) {
 StepCounts KtoObjective::Count(const Batch& batch) const {
   return {batch.num_target_tokens, batch.num_rows};
 }
-
-bool KtoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
 
 at::Tensor KtoObjective::ReferenceLogps(CausalLM& reference, const Batch& batch) const {
   // The cut of a mismatched row may leave nothing of its answer.
@@ -87,24 +85,34 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
       cached_A.defined() ? cached_A.slice(0, 0, batch.num_rows) : answers.DetachedLogp(reference());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(answers.input, /*cache=*/nullptr, &aux_loss);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, answers.targets, context);
-  const at::Tensor logp_R = answers.Sum(tokens.logp_T);
-  const at::Tensor ratio_R = logp_R - reference_R;
   const at::Tensor sign_R = at::where(desirable_R, 1.0, -1.0);
   const at::Tensor weight_R =
       at::where(desirable_R, options_.desirable_weight, options_.undesirable_weight);
-  const at::Tensor loss_R = weight_R * (1 - (options_.beta * sign_R * (ratio_R - kl)).sigmoid());
+  // Summed over rows.
+  const auto loss_of = [&](const RowTokens& rows) {
+    const auto own = [&](const at::Tensor& x_R) { return x_R.slice(0, rows.begin, rows.end); };
+    const at::Tensor ratio_R = SumOfRows(rows, rows.logp_C) - own(reference_R);
+    const at::Tensor gain_R = options_.beta * own(sign_R) * (ratio_R - kl);
+    return (own(weight_R) * (1 - gain_R.sigmoid())).sum();
+  };
+  const double step_rows = static_cast<double>(context.rows);
+  const RowLossOutput head =
+      ComputeRowLoss(model, hidden_TD, answers.targets, context,
+                     [&](const RowTokens& rows) { return loss_of(rows) / step_rows; });
 
   LossOutput out;
-  const double rows = static_cast<double>(batch.num_rows);
-  out.loss = (loss_R.sum() / static_cast<double>(context.rows)).to(at::kFloat);
+  out.loss = head.loss.to(at::kFloat);
   out.num_tokens = batch.num_tokens;
-  out.metrics.Add("loss", loss_R.detach().sum(), rows);
+  const RowTokens& all = head.all;
+  const at::Tensor counts_R = all.counts_QR.select(0, 0);
+  const double rows = static_cast<double>(batch.num_rows);
+  out.metrics.Add("loss", loss_of(all), rows);
   out.metrics.Add("kl", kl * rows, rows);
-  out.metrics.Add("entropy", tokens.entropy_T.sum(), answers.counts_R.sum());
-  const at::Tensor logits_R = answers.Sum(tokens.mean_logit_T);
+  out.metrics.Add("entropy", all.entropy_C.sum(), counts_R.sum());
+  const at::Tensor logp_R = SumOfRows(all, all.logp_C);
+  const at::Tensor logits_R = SumOfRows(all, all.mean_logit_C);
   const at::Tensor wanted_R = desirable_R.to(at::kDouble), unwanted_R = 1 - wanted_R;
-  const at::Tensor reward_R = options_.beta * ratio_R.detach();
+  const at::Tensor reward_R = options_.beta * (logp_R - reference_R);
   // Of the classes' means, where the micro-batch has both; as TRL.
   const at::Tensor both = wanted_R.any().logical_and(unwanted_R.any()).to(at::kDouble);
   const auto mean = [&](const at::Tensor& own_R) {
@@ -115,13 +123,13 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
     const std::string side = wanted ? "chosen" : "rejected";
     const at::Tensor& own_R = wanted ? wanted_R : unwanted_R;
     const auto add = [&](const char* name, const at::Tensor& values_R, const at::Tensor& weight) {
-      out.metrics.Add(name + side, (values_R.detach() * own_R).sum(), weight.sum());
+      out.metrics.Add(name + side, (values_R * own_R).sum(), weight.sum());
     };
     add("rewards/", reward_R, own_R);
     add("logps/", logp_R, own_R);
-    add("logits/", logits_R, answers.counts_R * own_R);
+    add("logits/", logits_R, counts_R * own_R);
   }
-  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
+  AddRouterLoss(aux_loss, model.config(), context, step_rows, out);
   return out;
 }
 

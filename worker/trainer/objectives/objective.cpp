@@ -53,6 +53,10 @@ CausalLM& Objective::reference() const {
   return *reference_;
 }
 
+bool Objective::FusesHead(const CausalLM& model) const {
+  return model.kernels().fused_linear_logprob;
+}
+
 at::Tensor Objective::ReferenceLogps(CausalLM&, const Batch&) const {
   TORCH_CHECK(false, "the objective compares with no reference");
 }

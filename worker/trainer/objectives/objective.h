@@ -24,9 +24,12 @@ struct StepContext {
   int64_t rows = 0;  // SFT rows, KTO rows or pairs
   // Optional, for objectives whose FusesHead: the trainer's fp32 buffer [V, D]
   // for the head's gradient (TrainableParameters::DirectGradient), which fused
-  // heads then add into instead of handing autograd a tensor of that size.
+  // heads then add into, in Forward, instead of handing autograd a tensor of that size.
   // Needs backward() to be called on LossOutput::loss as it is.
   std::optional<at::Tensor> head_gradient_VD;
+  // Rows of logits that a fused head of the preference objectives holds at once; 0: as the memory
+  // allows (kernels::FusedLinearLoss).
+  int64_t most_logits_rows = 0;
   // Micro-batches with tokens, of all ranks.
   int64_t micro_batches = 1;
   // Element-wise over ranks, in place, on the model's device; empty: one rank.
@@ -66,13 +69,10 @@ class Objective {
   // What its rows are.
   virtual RowKind row_kind() const { return RowKind::kSequence; }
 
-  // Whether Forward takes `model`'s head and the loss in one, without logits;
-  // else StepContext::head_gradient_VD has no use.
-  virtual bool FusesHead(const CausalLM& model) const = 0;
-
-  // Where FusesHead: whether the head's gradient of a micro-batch is whole after Forward, before
-  // the backward pass.
-  virtual bool AddsHeadGradientInForward() const { return false; }
+  // Whether Forward takes `model`'s head and the loss in one: without all logits, and the head's
+  // gradient is whole before the backward pass. Else StepContext::head_gradient_VD has no use.
+  // The default: the switch of the preference objectives.
+  virtual bool FusesHead(const CausalLM& model) const;
 
   // Counts of one micro-batch; host only.
   virtual StepCounts Count(const Batch& batch) const = 0;

@@ -2,7 +2,7 @@
 
 #include "worker/trainer/objectives/pair_metrics.h"
 #include "worker/trainer/objectives/router_loss.h"
-#include "worker/trainer/objectives/token_logprobs.h"
+#include "worker/trainer/objectives/row_loss.h"
 
 namespace liger::trainer {
 namespace {
@@ -24,27 +24,31 @@ at::Tensor LogOdds(const at::Tensor& logp_P) {
 }
 
 // What to predict of a batch of pairs: everything after the first token of the
-// chosen sequences, the answers of both. `answer_T` marks the latter.
-struct PairTargets {
-  at::Tensor targets_T;
-  at::Tensor answer_T;         // bool
-  at::Tensor answer_counts_S;  // fp64
-  int64_t chosen_tokens;       // tokens of the chosen sequences; they come first
-};
-
-// On the host, so that counting waits for no device.
-PairTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences) {
-  const int64_t pairs = batch.num_rows;
-  PairTargets out;
-  out.chosen_tokens = sequences.offsets_S1[pairs];
+// chosen sequences, the answers of both. The weights mark the latter.
+RowTargets MakePairTargets(const Batch& batch, const SequenceLayout& sequences, at::Device device) {
+  const int64_t chosen_tokens = sequences.offsets_S1[batch.num_rows];
   const AnswerTargets answers = MakeAnswerTargets(batch, "a pair");
   const at::Tensor all_T = NextTokenTargets(batch.input_ids_T, batch.cu_seqlens_S1);
-  out.targets_T = at::cat({all_T.slice(0, 0, out.chosen_tokens),  //
-                           answers.targets_T.slice(0, out.chosen_tokens)});
-  out.answer_T = answers.targets_T.ne(kIgnoredLabel);
-  out.answer_counts_S = answers.counts_S;
-  return out;
+  const at::Tensor targets_T = at::cat({all_T.slice(0, 0, chosen_tokens),  //
+                                        answers.targets_T.slice(0, chosen_tokens)});
+  const at::Tensor is_answer_T = answers.targets_T.ne(kIgnoredLabel).to(at::kDouble);
+  return {{targets_T, answers.counts_S}, is_answer_T, sequences, batch.num_rows, device};
 }
+
+// Of some pairs.
+struct OrpoTerms {
+  PairValues logps;  // means over the answers' tokens
+  at::Tensor nll;  // of the chosen sequences, so scaled that the step's mean is that of its tokens
+  OddsRatio odds;
+
+  OrpoTerms(const RowTokens& rows, const StepContext& context)
+      : logps(PairValues::Of(rows.WeightedSum(rows.logp_C) / rows.counts_QR)),
+        nll(-rows.Sum(rows.logp_C).select(0, 0).sum() * StepMeanScale(context, rows.num_rows())),
+        odds(ComputeOddsRatio(logps.chosen, logps.rejected)) {}
+
+  // The mean over the pairs.
+  at::Tensor Loss(double beta) const { return nll - beta * odds.log_sigmoid_P.mean(); }
+};
 
 }  // namespace
 
@@ -59,48 +63,34 @@ StepCounts OrpoObjective::Count(const Batch& batch) const {
   return {chosen_tokens - batch.num_rows, batch.num_rows};
 }
 
-bool OrpoObjective::FusesHead(const CausalLM& model) const { return FusesLogprobs(model); }
-
 LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const StepContext& context) {
-  const at::Device device = model.device();
   const ModelInput input = ToModelInput(batch, model);
   const int64_t pairs = batch.num_rows;
   TORCH_CHECK(input.sequences.num_sequences() == 2 * pairs, "ORPO needs two sequences a row");
-  const PairTargets targets = MakePairTargets(batch, input.sequences);
+  const RowTargets targets = MakePairTargets(batch, input.sequences, model.device());
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
-
-  const Targets on_device = Targets::ToDevice(targets.targets_T, device);
-  const TokenLogprobs tokens = ComputeTokenLogprobs(model, hidden_TD, on_device, context);
-  const at::Tensor answer_T = targets.answer_T.to(device);
-  const at::Tensor logp_T = tokens.logp_T.to(at::kDouble);
-  const at::Tensor answer_counts_S = targets.answer_counts_S.to(device);
-  const at::Tensor mean_logp_S =
-      SumBySequence(logp_T * answer_T, input.sequences) / answer_counts_S;
-  const at::Tensor chosen_logp_P = mean_logp_S.slice(0, 0, pairs);
-  const at::Tensor rejected_logp_P = mean_logp_S.slice(0, pairs);
-
-  const at::Tensor nll =
-      -logp_T.slice(0, 0, targets.chosen_tokens).sum() * StepMeanScale(context, pairs);
-  const OddsRatio odds = ComputeOddsRatio(chosen_logp_P, rejected_logp_P);
-  const at::Tensor loss = nll - beta_ * odds.log_sigmoid_P.mean();
+  const RowLossOutput head =
+      ComputeRowLoss(model, hidden_TD, targets, context, [&](const RowTokens& rows) {
+        return OrpoTerms(rows, context).Loss(beta_) * rows.ShareOf(context);
+      });
 
   LossOutput out;
-  const double num_pairs = static_cast<double>(pairs);
-  out.loss = (loss * (num_pairs / static_cast<double>(context.rows))).to(at::kFloat);
+  out.loss = head.loss.to(at::kFloat);
   out.num_tokens = batch.num_tokens;
 
+  const OrpoTerms terms(head.all, context);
+  const double num_pairs = static_cast<double>(pairs);
   const auto add_mean = [&](const char* name, const at::Tensor& values_P) {
-    out.metrics.Add(name, values_P.detach().sum(), num_pairs);
+    out.metrics.Add(name, values_P.sum(), num_pairs);
   };
-  out.metrics.Add("loss", loss.detach() * num_pairs, num_pairs);
-  out.metrics.Add("nll_loss", nll.detach() * num_pairs, num_pairs);
-  add_mean("log_odds_ratio", odds.log_sigmoid_P);
-  add_mean("log_odds_chosen", odds.log_odds_P);
-  AddPairMetrics({beta_ * chosen_logp_P, beta_ * rejected_logp_P}, {chosen_logp_P, rejected_logp_P},
+  out.metrics.Add("loss", terms.Loss(beta_) * num_pairs, num_pairs);
+  out.metrics.Add("nll_loss", terms.nll * num_pairs, num_pairs);
+  add_mean("log_odds_ratio", terms.odds.log_sigmoid_P);
+  add_mean("log_odds_chosen", terms.odds.log_odds_P);
+  AddPairMetrics({beta_ * terms.logps.chosen, beta_ * terms.logps.rejected}, terms.logps,
                  out.metrics);
-  AddLogitMetrics(SumBySequence(tokens.mean_logit_T.to(at::kDouble) * answer_T, input.sequences),
-                  answer_counts_S, out.metrics);
+  AddLogitMetrics(head.all.WeightedSum(head.all.mean_logit_C), targets.counts_QR, out.metrics);
   AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
   return out;
 }

@@ -36,7 +36,6 @@ class OrpoObjective : public Objective {
   explicit OrpoObjective(double beta) : beta_(beta) {}
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   RowKind row_kind() const override { return RowKind::kPair; }
-  bool FusesHead(const CausalLM& model) const override;
   StepCounts Count(const Batch& batch) const override;
 
  private:

@@ -17,13 +17,11 @@ void AddPairMetrics(const PairValues& rewards, const PairValues& logps, MetricSu
   add_mean("logps/rejected", logps.rejected);
 }
 
-void AddLogitMetrics(const at::Tensor& logit_sums_S, const at::Tensor& counts_S,
+void AddLogitMetrics(const at::Tensor& logit_sums_QP, const at::Tensor& counts_QP,
                      MetricSums& metrics) {
-  const int64_t pairs = counts_S.size(0) / 2;
-  metrics.Add("logits/chosen", logit_sums_S.slice(0, 0, pairs).sum(),
-              counts_S.slice(0, 0, pairs).sum());
-  metrics.Add("logits/rejected", logit_sums_S.slice(0, pairs).sum(),
-              counts_S.slice(0, pairs).sum());
+  const PairValues sums = PairValues::Of(logit_sums_QP), counts = PairValues::Of(counts_QP);
+  metrics.Add("logits/chosen", sums.chosen.sum(), counts.chosen.sum());
+  metrics.Add("logits/rejected", sums.rejected.sum(), counts.rejected.sum());
 }
 
 }  // namespace liger::trainer

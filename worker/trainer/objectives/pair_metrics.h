@@ -10,6 +10,9 @@ namespace liger::trainer {
 // Of P pairs, all [P]; attached or not.
 struct PairValues {
   at::Tensor chosen, rejected;
+
+  // Of [2, P].
+  static PairValues Of(const at::Tensor& x_QP) { return {x_QP.select(0, 0), x_QP.select(0, 1)}; }
 };
 
 // What every pairwise objective reports with TRL's names:
@@ -17,9 +20,9 @@ struct PairValues {
 // accuracy is a strict >.
 void AddPairMetrics(const PairValues& rewards, const PairValues& logps, MetricSums& metrics);
 
-// logits/{chosen,rejected} from sums of mean logits over the answers of P pairs,
-// all chosen ones first, and their numbers of tokens, both [2P].
-void AddLogitMetrics(const at::Tensor& logit_sums_S, const at::Tensor& counts_S,
+// logits/{chosen,rejected} from sums of mean logits over the answers of P pairs and their numbers
+// of tokens, both [2, P].
+void AddLogitMetrics(const at::Tensor& logit_sums_QP, const at::Tensor& counts_QP,
                      MetricSums& metrics);
 
 }  // namespace liger::trainer

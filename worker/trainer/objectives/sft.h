@@ -31,7 +31,6 @@ class SftObjective : public Objective {
 
   LossOutput Forward(CausalLM& model, const Batch& batch, const StepContext& context) override;
   bool FusesHead(const CausalLM& model) const override;
-  bool AddsHeadGradientInForward() const override { return true; }
   StepCounts Count(const Batch& batch) const override;
 
  private:

@@ -35,16 +35,13 @@ Targets Targets::ToDevice(const at::Tensor& host_targets_T, at::Device device) {
           rows_M.to(device, at::kLong, /*non_blocking=*/true)};
 }
 
-bool FusesLogprobs(const CausalLM& model) { return model.kernels().fused_linear_logprob; }
-
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
-                                   const Targets& targets, const StepContext& context, bool stats) {
+                                   const Targets& targets, bool stats) {
   kernels::FusedLinearLogprobOptions options;
   options.ignore_index = kIgnoredLabel;
   options.token_stats = stats;
   kernels::FusedLinearLogprobOutput out;
-  if (FusesLogprobs(model)) {
-    options.grad_weight_VH = context.head_gradient_VD;
+  if (model.kernels().fused_linear_logprob) {
     options.valid_rows_M = targets.rows_M;
     options.softcap = model.config().final_logit_softcapping;
     out = kernels::FusedLinearLogprob(hidden_TD, model.HeadWeight(), targets.targets_T,
@@ -55,16 +52,13 @@ TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
   return {out.logp_T, out.mean_logit_T, out.entropy_T, out.log_sum_sq_T, out.is_top1_T};
 }
 
-at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const Targets& targets) {
-  const at::NoGradGuard no_grad;
-  return ComputeTokenLogprobs(model, model.Hidden(input), targets, {}, /*stats=*/false).logp_T;
-}
-
 AnswerTargets MakeAnswerTargets(const Batch& batch, const char* row) {
   AnswerTargets out;
   out.targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
-  const SequenceLayout host = SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, at::kCPU);
-  out.counts_S = SumBySequence(out.targets_T.ne(kIgnoredLabel).to(at::kDouble), host);
+  const at::Tensor lengths_S = batch.cu_seqlens_S1.diff().to(at::kLong);
+  out.counts_S = at::zeros({lengths_S.size(0)}, at::kDouble)
+                     .index_add_(0, at::repeat_interleave(lengths_S),
+                                 out.targets_T.ne(kIgnoredLabel).to(at::kDouble));
   if (row != nullptr && out.counts_S.numel() > 0 && out.counts_S.min().item<double>() == 0) {
     throw DataError(std::string(row) + " has an answer without a token",
                     "Raise training.max_length or remove rows with empty answers.");
@@ -81,14 +75,6 @@ int64_t CountChosenTargets(const Batch& batch) {
 double StepMeanScale(const StepContext& context, int64_t pairs) {
   return static_cast<double>(context.rows) /
          static_cast<double>(pairs * std::max<int64_t>(context.loss_tokens, 1));
-}
-
-at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences) {
-  const at::Tensor lengths_S = sequences.cu_seqlens_S1.diff().to(at::kLong);
-  const at::Tensor sequence_of_T =
-      at::repeat_interleave(lengths_S, std::optional<int64_t>(sequences.num_tokens()));
-  return at::zeros({sequences.num_sequences()}, values_T.options())
-      .index_add(0, sequence_of_T, values_T);
 }
 
 }  // namespace liger::trainer

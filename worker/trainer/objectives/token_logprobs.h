@@ -36,18 +36,11 @@ struct TokenLogprobs {
   at::Tensor is_top1_T;     // 1 where the target has the highest logit
 };
 
-// Whether ComputeTokenLogprobs takes the head and the loss in one.
-bool FusesLogprobs(const CausalLM& model);
-
-// LIGER: fused head, never holding the logits. BASELINE: logits, then
-// log-softmax and gather, as TRL.
+// LIGER: fused head, never holding the logits; for references, as losses have
+// their own (row_loss.h). BASELINE: logits, then log-softmax and gather, as TRL.
 // Without `stats` only logp_T is there.
 TokenLogprobs ComputeTokenLogprobs(CausalLM& model, const at::Tensor& hidden_TD,
-                                   const Targets& targets, const StepContext& context,
-                                   bool stats = true);
-
-// logp_T without gradients, as of a frozen reference.
-at::Tensor DetachedLogprobs(CausalLM& model, const ModelInput& input, const Targets& targets);
+                                   const Targets& targets, bool stats = true);
 
 // The targets of a batch's answers (what its labels name), and how many each of
 // its sequences has. Throws DataError when one has none; `row` is what messages
@@ -65,9 +58,6 @@ int64_t CountChosenTargets(const Batch& batch);
 // (StepContext::loss_tokens), taken like the pairs' losses as a mean over `pairs` that is
 // weighted by them, is exact however the step is cut into micro-batches.
 double StepMeanScale(const StepContext& context, int64_t pairs);
-
-// Sum over the S sequences' tokens: [T] to [S].
-at::Tensor SumBySequence(const at::Tensor& values_T, const SequenceLayout& sequences);
 
 }  // namespace liger::trainer
 

@@ -1,0 +1,283 @@
+// A job of two ranks, one on each of two workers, with real processes: what it gives, and that it
+// still gives that, to the last bit, when something dies. Tests named Long* are `make test-long`'s.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/checkpoints.h"
+#include "common/file.h"
+#include "tests/e2e/expectations.h"
+#include "worker/agent/publisher.h"
+
+namespace liger::e2e {
+namespace {
+
+using testing::HasSubstr;
+using v1::Job;
+using v1::JobStatus;
+namespace fs = std::filesystem;
+
+constexpr int64_t kSteps = 200;
+constexpr int64_t kSaveSteps = 20;
+
+// Steps of two rows, on one device or one on each of two.
+v1::JobSpec Steps(const Cluster& cluster, const std::string& name, int ranks, int64_t steps) {
+  v1::JobSpec spec = cluster.TinyJob(name, steps);
+  spec.mutable_training()->set_per_device_train_batch_size(2 / ranks);
+  spec.mutable_training()->set_deterministic(true);
+  spec.mutable_resources()->set_count(ranks);
+  if (ranks > 1) spec.mutable_parallel()->set_strategy(v1::PARALLEL_STRATEGY_DDP);
+  return spec;
+}
+
+v1::JobSpec Gang(const Cluster& cluster, const std::string& name) {
+  v1::JobSpec spec = Steps(cluster, name, 2, kSteps);
+  spec.mutable_training()->set_save_steps(kSaveSteps);
+  return spec;
+}
+
+std::string ModelDigest(const Cluster& cluster, const std::string& name) {
+  return Sha256File(cluster.output(name) + "/model.safetensors").value_or(name + " has no model");
+}
+
+// What an undisturbed run gives, which is made once.
+struct Reference {
+  std::string model_digest;
+  std::vector<v1::MetricPoint> points;
+};
+const Reference& Undisturbed() {
+  static const Reference reference = [] {
+    Cluster cluster({.workers = 2});
+    const std::string name = cluster.client().Create(Gang(cluster, "gang")).name();
+    ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), kSteps);
+    ExpectEveryStepOnce(cluster, name, kSteps);
+    return Reference{ModelDigest(cluster, name), cluster.client().Metrics(name)};
+  }();
+  return reference;
+}
+
+void ExpectSameLoss(const v1::MetricPoint& actual, const v1::MetricPoint& expected) {
+  ASSERT_EQ(actual.step(), expected.step());
+  for (const char* name : {"loss", "grad_norm"}) {
+    const double value = expected.values().at(name);
+    EXPECT_NEAR(actual.values().at(name), value, 1e-5 * std::max(1.0, std::abs(value)))
+        << name << " of step " << actual.step();
+  }
+}
+
+int64_t NewestCheckpoint(Cluster& cluster, const std::string& name) {
+  int64_t step = 0;
+  for (const v1::Artifact& artifact : cluster.client().Artifacts(name)) {
+    if (artifact.kind() == "checkpoint") step = std::max(step, artifact.step());
+  }
+  return step;
+}
+
+void WaitForCheckpoint(Cluster& cluster, const std::string& name, int64_t step) {
+  const absl::Time deadline = absl::Now() + absl::Minutes(2);
+  while (NewestCheckpoint(cluster, name) < step && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  ASSERT_GE(NewestCheckpoint(cluster, name), step);
+}
+
+// 0 when it does not run.
+pid_t TrainerOfRank(const Cluster& cluster, int rank) {
+  const std::vector<pid_t> of_rank = ProcessesWith(absl::StrCat("RANK=", rank));
+  for (const pid_t pid : cluster.Trainers()) {
+    if (std::find(of_rank.begin(), of_rank.end(), pid) != of_rank.end()) return pid;
+  }
+  return 0;
+}
+
+void ExpectUndisturbed(Cluster& cluster, const Job& job) {
+  ExpectSucceeded(cluster, job, kSteps);
+  for (const auto& warning : job.status().warnings()) {
+    EXPECT_NE(warning.code(), "NotResumed") << warning.message();
+  }
+  EXPECT_EQ(ModelDigest(cluster, job.name()), Undisturbed().model_digest);
+  ExpectGaplessEvents(cluster, job.name());
+}
+
+TEST(GangE2eTest, OneRankAWorkerIsOneDevice) {
+  Cluster cluster({.workers = 2});
+  constexpr int64_t kFew = 30;
+  cluster.client().Create(Steps(cluster, "one", 1, kFew));
+  cluster.client().Create(Steps(cluster, "two", 2, kFew));
+  ExpectSucceeded(cluster, cluster.client().WaitForEnd("one"), kFew);
+  const Job two = cluster.client().WaitForEnd("two");
+  ExpectSucceeded(cluster, two, kFew);
+  const v1::Attempt& attempt = two.status().attempts(0);
+  ASSERT_EQ(attempt.members_size(), 2);
+  EXPECT_NE(attempt.members(0).worker_id(), attempt.members(1).worker_id());
+  EXPECT_THAT(attempt.members(1).ranks(), testing::ElementsAre(1));
+  EXPECT_EQ(attempt.communication().at("WORLD_SIZE"), "2");
+  ExpectEveryStepOnce(cluster, "one", kFew);
+  ExpectEveryStepOnce(cluster, "two", kFew);
+  const auto expected = cluster.client().Metrics("one"), actual = cluster.client().Metrics("two");
+  for (size_t i = 0; i < expected.size(); ++i) ExpectSameLoss(actual[i], expected[i]);
+  cluster.ExpectIdle();
+}
+
+TEST(GangE2eTest, ARankIsKilled) {
+  Cluster cluster({.workers = 2});
+  const std::string name = cluster.client().Create(Gang(cluster, "job")).name();
+  WaitForCheckpoint(cluster, name, kSaveSteps);
+  const pid_t victim = TrainerOfRank(cluster, 1);
+  ASSERT_GT(victim, 0);
+  kill(victim, SIGKILL);
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectUndisturbed(cluster, job);
+  EXPECT_EQ(job.status().epoch(), 2);
+  EXPECT_EQ(job.status().restarts(), 1);
+  const v1::Attempt& lost = job.status().attempts(1);
+  EXPECT_EQ(lost.first_failed_rank(), 1) << lost.DebugString();
+  EXPECT_EQ(lost.failure_class(), v1::FAILURE_CLASS_INFRA);
+  EXPECT_THAT(lost.detail(), HasSubstr("rank 1"));
+  const auto points = cluster.client().Metrics(name);
+  ASSERT_FALSE(points.empty());
+  EXPECT_GT(points.front().step(), kSaveSteps) << "from the newest checkpoint";
+  cluster.ExpectIdle();
+}
+
+TEST(GangE2eTest, AWorkerIsKilledWithHalfOfTheGang) {
+  Cluster cluster({.workers = 3});
+  const std::string name = cluster.client().Create(Gang(cluster, "job")).name();
+  WaitForCheckpoint(cluster, name, kSaveSteps);
+  const Job running = cluster.client().Get(name);
+  const std::string lost = running.status().attempts(0).members(1).worker_id();
+  const int index = cluster.WorkerIndex(lost);
+  ASSERT_GE(index, 0);
+  cluster.worker(index).Kill();
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectUndisturbed(cluster, job);
+  EXPECT_EQ(job.status().epoch(), 2);
+  EXPECT_EQ(job.status().restarts(), 1);
+  for (const v1::AttemptMember& member : job.status().attempts(0).members()) {
+    EXPECT_NE(member.worker_id(), lost);
+  }
+  cluster.StartWorker(index);
+  cluster.client().WaitForReadyWorkers(3);
+  cluster.ExpectIdle();
+}
+
+// On half of the devices, with twice the micro-batches.
+TEST(GangE2eTest, AnElasticJobGoesOnOnTheWorkerThatIsLeft) {
+  Cluster cluster({.workers = 2});
+  v1::JobSpec spec = Gang(cluster, "job");
+  spec.mutable_parallel()->set_elastic(true);
+  const std::string name = cluster.client().Create(spec).name();
+  WaitForCheckpoint(cluster, name, kSaveSteps);
+  const Job running = cluster.client().Get(name);
+  const int index = cluster.WorkerIndex(running.status().attempts(0).members(1).worker_id());
+  ASSERT_GE(index, 0);
+  cluster.worker(index).Kill();
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectSucceeded(cluster, job, kSteps);
+  EXPECT_EQ(job.status().epoch(), 2);
+  EXPECT_EQ(job.status().attempts(0).members_size(), 1);
+  EXPECT_EQ(job.resolved_spec().resources().count(), 2) << "what it asks for stays";
+  const auto points = cluster.client().Metrics(name);
+  ASSERT_GE(points.size(), 10u);
+  const int64_t first = points.front().step();
+  EXPECT_GT(first, kSaveSteps) << "from the newest checkpoint";
+  for (int64_t i = 0; i < 10; ++i) {
+    ExpectSameLoss(points[i], Undisturbed().points.at(first - 1 + i));
+  }
+  cluster.StartWorker(index);
+  cluster.client().WaitForReadyWorkers(2);
+  cluster.ExpectIdle();
+}
+
+TEST(GangE2eTest, TheCoordinatorIsKilledWhileAGangStarts) {
+  Cluster cluster({.workers = 2});
+  const std::string name = cluster.client().Create(Gang(cluster, "job")).name();
+  cluster.client().WaitForState(name, JobStatus::STARTING);
+  cluster.coordinator().Kill();
+  cluster.StartCoordinator();
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectUndisturbed(cluster, job);
+  EXPECT_EQ(job.status().restarts(), 0);
+  cluster.ExpectIdle();
+}
+
+// ---- for long: LIGER_LONG_SEEDS and LIGER_LONG_KILLS make them shorter
+
+int FromEnvironment(const char* name, int usual) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? usual : std::atoi(text);
+}
+
+TEST(GangE2eTest, LongARankIsKilledAtAnyStep) {
+  const int seeds = FromEnvironment("LIGER_LONG_SEEDS", 20);
+  Cluster cluster({.workers = 2});
+  for (int seed = 1; seed <= seeds; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    std::mt19937 random(seed);
+    const int64_t step = std::uniform_int_distribution<int64_t>(1, kSteps - kSaveSteps)(random);
+    const int rank = std::uniform_int_distribution<int>(0, 1)(random);
+    const std::string name =
+        cluster.client().Create(Gang(cluster, absl::StrCat("job-", seed))).name();
+    cluster.client().WaitForStep(name, step);
+    const pid_t victim = TrainerOfRank(cluster, rank);
+    if (victim > 0) kill(victim, SIGKILL);
+    const Job job = cluster.client().WaitForEnd(name);
+    ExpectUndisturbed(cluster, job);
+    EXPECT_EQ(job.status().restarts(), 1);
+    EXPECT_EQ(job.status().attempts(1).first_failed_rank(), rank)
+        << job.status().attempts(1).DebugString();
+    cluster.ExpectIdle();
+  }
+}
+
+// What is published is whole, whenever its trainer was killed.
+TEST(GangE2eTest, LongATrainerIsKilledWhileItSaves) {
+  const int kills = FromEnvironment("LIGER_LONG_KILLS", 50);
+  Cluster cluster({.coordinator_flags = {"--max-restarts", "1000"}});
+  v1::JobSpec spec = cluster.TinyJob("job", kEndlessRun);
+  spec.mutable_training()->set_save_steps(1);
+  spec.mutable_training()->set_save_total_limit(3);
+  const std::string name = cluster.client().Create(spec).name();
+  std::mt19937 random(1);
+  int checked = 0;
+  for (int i = 1; i <= kills; ++i) {
+    const int64_t before = NewestCheckpoint(cluster, name);
+    WaitForCheckpoint(cluster, name, before + 3);
+    absl::SleepFor(absl::Microseconds(std::uniform_int_distribution<int>(0, 20000)(random)));
+    const pid_t victim = TrainerOfRank(cluster, 0);
+    ASSERT_GT(victim, 0);
+    kill(victim, SIGKILL);
+    cluster.client().WaitUntil(
+        name, [i](const Job& job) { return job.status().epoch() > i; }, absl::Minutes(1), "again");
+    for (const v1::Artifact& artifact : cluster.client().Artifacts(name)) {
+      const std::string dir = artifact.uri().substr(std::string("file://").size());
+      const absl::Status whole = agent::VerifyManifest(dir, artifact.digest());
+      // One that is listed no more was removed for newer ones.
+      const auto listed = cluster.client().Artifacts(name);
+      const bool still = std::any_of(listed.begin(), listed.end(), [&](const v1::Artifact& other) {
+        return other.id() == artifact.id();
+      });
+      if (!still) continue;
+      EXPECT_TRUE(whole.ok()) << whole;
+      ++checked;
+    }
+  }
+  EXPECT_GE(checked, kills);
+  for (const auto& warning : cluster.client().Get(name).status().warnings()) {
+    EXPECT_NE(warning.code(), "NotResumed") << warning.message();
+  }
+  cluster.client().Cancel(name);
+  cluster.client().WaitForEnd(name);
+  cluster.ExpectIdle();
+}
+
+}  // namespace
+}  // namespace liger::e2e
