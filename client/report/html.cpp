@@ -255,8 +255,8 @@ std::string Proof(const ReportData& data) {
   return absl::StrCat("<h3>Where</h3>\n", Environments(data), "<h3>Kernels that ran, by op</h3>\n",
                       Kernels(data),
                       "<h3>Jobs, in the experiment's order; earlier results ran before it</h3>\n",
-                      Jobs(data), "<h3>What all jobs have in common</h3>\n<pre>", Escaped(data.job_yaml),
-                      "</pre>\n");
+                      Jobs(data), "<h3>What all jobs have in common</h3>\n<pre>",
+                      Escaped(data.job_yaml), "</pre>\n");
 }
 
 constexpr char kMethod[] =
