@@ -262,7 +262,7 @@ std::string TurnOfJob(const std::string& job_name, int kernels) {
   if (parts.size() < 4 || !absl::SimpleAtoi(parts[parts.size() - 3], &number) || number < 1) {
     return "";
   }
-  const auto name = absl::MakeSpan(parts).first(parts.size() - 3);
+  const auto name = absl::MakeConstSpan(parts).first(parts.size() - 3);
   return absl::StrCat(absl::StrJoin(name, "-"), "-", parts.back(), " ", (number - 1) / kernels);
 }
 

@@ -61,8 +61,8 @@ class Duplicates {
   // A job of the experiment as resolved; adds what is wrong.
   void Check(const liger::v1::JobSpec& job, int point, const std::string& hash,
              std::vector<Violation>* violations) {
-    const auto [known, first] =
-        seen_.try_emplace({job.kernels().mode(), hash}, point, LabelOf(job));
+    const std::pair<int, std::string> key(job.kernels().mode(), hash);
+    const auto [known, first] = seen_.try_emplace(key, point, LabelOf(job));
     const auto& [other, label] = known->second;
     if (first || other == point || !said_.insert({other, point}).second) return;
     Violation& violation = violations->emplace_back();
