@@ -261,7 +261,9 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     }
     return result;
   }
-  if (report.ready.has_value() && member->node_rank == 0) PutEnvironment(report, *job, *member, txn);
+  if (report.ready.has_value() && member->node_rank == 0) {
+    PutEnvironment(report, *job, *member, txn);
+  }
   const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);
   if (!applied.ok()) return applied;
   return result;
