@@ -49,16 +49,16 @@ std::optional<JobRow> SubmittedJob(const ReadView& view, const ExperimentRow& ro
 }
 
 // Earlier jobs whose logged steps are still there.
-std::vector<EarlierJob> EarlierJobs(const ReadView& view, const std::string& tenant,
+std::vector<EarlierResult> EarlierJobs(const ReadView& view, const std::string& tenant,
                                 const std::vector<std::string>& keys) {
-  std::vector<EarlierJob> jobs;
+  std::vector<EarlierResult> jobs;
   for (const std::string& key : keys) {
     for (const std::string& uid : view.Results(tenant, key)) {
       std::optional<JobRow> job = view.Job(uid);
       if (!job.has_value() || job->deleted_us != 0 || !IsReusable(*job)) continue;
       const bool steps = view.MetricsThroughStep(uid, job->epoch) > 0;
       if (OutcomeOf(*job) == liger::v1::ExperimentJob::SUCCEEDED && !steps) continue;
-      EarlierJob& earlier = jobs.emplace_back();
+      EarlierResult& earlier = jobs.emplace_back();
       for (const MemberRow& member : view.Members(uid, job->epoch)) {
         earlier.device_uuids.insert(earlier.device_uuids.end(), member.device_uuids.begin(),
                                     member.device_uuids.end());
@@ -161,7 +161,7 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
     facts.jobs.emplace(i, *std::move(found));
   }
   for (const int i : NextJobs(experiment)) {
-    std::vector<EarlierJob>& earlier = facts.earlier[i];
+    std::vector<EarlierResult>& earlier = facts.earlier[i];
     if (!experiment.spec().reuse_results()) continue;
     const absl::StatusOr<liger::v1::JobSpec> spec = JobSpecOf(experiment, experiment.jobs(i));
     if (!spec.ok()) continue;

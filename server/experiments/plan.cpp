@@ -164,7 +164,7 @@ class Planner {
     for (const ExperimentJob& entry : plan_.experiment.jobs()) taken.insert(entry.job_uid());
     const auto firsts = facts_.earlier.find(begin);
     if (firsts == facts_.earlier.end()) return false;
-    for (const EarlierJob& first : firsts->second) {
+    for (const EarlierResult& first : firsts->second) {
       const std::map<int, const JobRow*> found = SideBySide(begin, first, taken);
       if (static_cast<int>(found.size()) < turn_size()) continue;
       Take(found);
@@ -174,7 +174,7 @@ class Planner {
   }
 
   // What ran beside `first` for the jobs of the turn, by index; fewer if some did not.
-  std::map<int, const JobRow*> SideBySide(int begin, const EarlierJob& first,
+  std::map<int, const JobRow*> SideBySide(int begin, const EarlierResult& first,
                                           const std::set<std::string>& taken) const {
     std::map<int, const JobRow*> found;
     if (taken.contains(first.job.uid)) return found;
@@ -184,7 +184,7 @@ class Planner {
     for (int i = begin + 1; i < begin + kernels; ++i) {
       const auto earlier = facts_.earlier.find(i);
       if (earlier == facts_.earlier.end()) break;
-      for (const EarlierJob& other : earlier->second) {
+      for (const EarlierResult& other : earlier->second) {
         if (taken.contains(other.job.uid) || turn.empty() ||
             TurnOfJob(other.job.name, kernels) != turn ||
             other.device_uuids != first.device_uuids) {

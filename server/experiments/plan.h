@@ -12,7 +12,7 @@
 namespace liger::server {
 
 // A job that gave a result, and where it ran.
-struct EarlierJob {
+struct EarlierResult {
   JobRow job;
   std::vector<std::string> device_uuids;
 };
@@ -26,7 +26,7 @@ struct ExperimentFacts {
   std::map<int, std::string> keys;
   // Earlier jobs that gave the result of a PENDING job, newest first; an entry, if
   // empty, for each of NextJobs. Turns without one wait for the next pass.
-  std::map<int, std::vector<EarlierJob>> earlier;
+  std::map<int, std::vector<EarlierResult>> earlier;
   // The last steps of a job that has just ended are still on their way.
   bool steps_pending = false;
   // Why a job could not be submitted.

@@ -47,9 +47,9 @@ class PlanTest : public ::testing::Test {
     return row;
   }
   // As this experiment's own names are, so jobs of one turn ran side by side.
-  EarlierJob Earlier(int index) { return {Row(index, JobStatus::SUCCEEDED), {"GPU-1"}}; }
-  static EarlierJob Earlier(const std::string& name, const std::string& device) {
-    EarlierJob earlier;
+  EarlierResult Earlier(int index) { return {Row(index, JobStatus::SUCCEEDED), {"GPU-1"}}; }
+  static EarlierResult Earlier(const std::string& name, const std::string& device) {
+    EarlierResult earlier;
     earlier.job.uid = "uid-" + name;
     earlier.job.name = name;
     earlier.job.state = JobStatus::SUCCEEDED;
@@ -234,8 +234,8 @@ TEST_F(PlanTest, TakesEarlierResultsOfBothSidesOrOfNone) {
 
 TEST_F(PlanTest, EachRunTakesAnEarlierJobOfItsOwn) {
   Make(1, 2);
-  const std::vector<EarlierJob> liger = {Earlier(0)};
-  const std::vector<EarlierJob> baseline = {Earlier(1)};
+  const std::vector<EarlierResult> liger = {Earlier(0)};
+  const std::vector<EarlierResult> baseline = {Earlier(1)};
   // Run 0 is LIGER, BASELINE; run 1 the other way round.
   facts.earlier = {{0, liger}, {1, baseline}, {2, baseline}, {3, liger}};
   Pass();
@@ -245,15 +245,15 @@ TEST_F(PlanTest, EachRunTakesAnEarlierJobOfItsOwn) {
 }
 
 TEST_F(PlanTest, TakesOnlyWhatRanSideBySide) {
-  const auto take = [&](const std::vector<EarlierJob>& first,
-                        const std::vector<EarlierJob>& second) {
+  const auto take = [&](const std::vector<EarlierResult>& first,
+                        const std::vector<EarlierResult>& second) {
     Make(2, 1);
     facts.earlier[0] = first;
     facts.earlier[1] = second;
     Pass();
     return job(0).cached() && job(1).cached();
   };
-  const EarlierJob liger = Earlier("old-003-liger-aaaa", "GPU-1");
+  const EarlierResult liger = Earlier("old-003-liger-aaaa", "GPU-1");
   EXPECT_TRUE(take({liger}, {Earlier("old-004-baseline-aaaa", "GPU-1")}));
   EXPECT_FALSE(take({liger}, {Earlier("old-004-baseline-aaaa", "GPU-2")})) << "another device";
   EXPECT_FALSE(take({liger}, {Earlier("old-006-baseline-aaaa", "GPU-1")})) << "another run";
