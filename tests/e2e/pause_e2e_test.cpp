@@ -78,8 +78,7 @@ void PauseAndResume(int ranks) {
   const Job job = cluster.client().WaitForEnd(name);
   EXPECT_EQ(job.status().attempts(1).state(), "PAUSED");
   ExpectUndisturbed(cluster, job, ranks);
-  cluster.ExpectIdle();  // all points have come by then
-  const auto points = cluster.client().Metrics(name);
+  const auto points = WaitForPoints(cluster, name, kSteps);
   ASSERT_FALSE(points.empty());
   EXPECT_EQ(points.front().step(), artifacts[0].step() + 1) << "no step is done again";
   cluster.ExpectIdle();
@@ -101,8 +100,7 @@ TEST(PauseE2eTest, AWorkerThatStopsSavesFirst) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   const Job job = cluster.client().WaitForEnd(name);
   EXPECT_NE(job.status().attempts(0).worker_id(), first);
-  cluster.ExpectIdle();  // all points have come by then
-  const auto points = cluster.client().Metrics(name);
+  const auto points = WaitForPoints(cluster, name, kSteps);
   ASSERT_FALSE(points.empty());
   EXPECT_GT(points.front().step(), 2) << "from the checkpoint that was saved at the end";
   ExpectUndisturbed(cluster, job, 1);
