@@ -56,6 +56,20 @@ void ExpectEveryStepOnce(Cluster& cluster, const std::string& job, int64_t steps
   for (int64_t i = 0; i < steps; ++i) ASSERT_EQ(points[i].step(), i + 1);
 }
 
+std::vector<v1::MetricPoint> WaitForPoints(Cluster& cluster, const std::string& job,
+                                           int64_t steps) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (true) {
+    std::vector<v1::MetricPoint> points = cluster.client().Metrics(job);
+    if (!points.empty() && points.back().step() == steps) return points;
+    if (absl::Now() > deadline) {
+      ADD_FAILURE() << "step " << steps << " of " << job << " has not come";
+      return {};
+    }
+    absl::SleepFor(absl::Milliseconds(200));
+  }
+}
+
 void ExpectAdoptionAfterOutage(const ClusterOptions& options, absl::Duration outage) {
   Cluster cluster(options);
   const std::string name = cluster.client().Create(cluster.TinyJob("job", kEndlessRun)).name();

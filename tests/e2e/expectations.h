@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <string>
+#include <vector>
 
 #include "tests/e2e/cluster.h"
 
@@ -23,6 +24,9 @@ void ExpectSucceeded(Cluster& cluster, const v1::Job& job, int64_t steps);
 void ExpectFailed(const v1::Job& job, v1::FailureClass failure_class);
 // Steps 1 to `steps`, each once, and nothing beyond.
 void ExpectEveryStepOnce(Cluster& cluster, const std::string& job, int64_t steps);
+// The logged steps of the job's last attempt, once the last of them, which is `steps`, has come:
+// metrics reach the store in batches.
+std::vector<v1::MetricPoint> WaitForPoints(Cluster& cluster, const std::string& job, int64_t steps);
 // Kills the coordinator under a running job and starts it again after `outage`:
 // the same trainer goes on, no step is repeated and none is missing.
 void ExpectAdoptionAfterOutage(const ClusterOptions& options, absl::Duration outage);

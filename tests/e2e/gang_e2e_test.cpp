@@ -123,7 +123,6 @@ TEST(GangE2eTest, OneRankAWorkerIsOneDevice) {
   EXPECT_EQ(attempt.communication().at("WORLD_SIZE"), "2");
   ExpectEveryStepOnce(cluster, "one", kFew);
   ExpectEveryStepOnce(cluster, "two", kFew);
-  cluster.ExpectIdle();
   const auto expected = cluster.client().Metrics("one"), actual = cluster.client().Metrics("two");
   for (size_t i = 0; i < expected.size(); ++i) ExpectSameLoss(actual[i], expected[i]);
   cluster.ExpectIdle();
@@ -144,10 +143,10 @@ TEST(GangE2eTest, ARankIsKilled) {
   EXPECT_EQ(lost.first_failed_rank(), 1) << lost.DebugString();
   EXPECT_EQ(lost.failure_class(), v1::FAILURE_CLASS_INFRA);
   EXPECT_THAT(lost.detail(), HasSubstr("rank 1"));
-  cluster.ExpectIdle();  // all points have come by then
-  const auto points = cluster.client().Metrics(name);
+  const auto points = WaitForPoints(cluster, name, kSteps);
   ASSERT_FALSE(points.empty());
   EXPECT_GT(points.front().step(), kSaveSteps) << "from the newest checkpoint";
+  cluster.ExpectIdle();
 }
 
 TEST(GangE2eTest, AWorkerIsKilledWithHalfOfTheGang) {
@@ -187,16 +186,16 @@ TEST(GangE2eTest, AnElasticJobGoesOnOnTheWorkerThatIsLeft) {
   EXPECT_EQ(job.status().epoch(), 2);
   EXPECT_EQ(job.status().attempts(0).members_size(), 1);
   EXPECT_EQ(job.resolved_spec().resources().count(), 2) << "what it asks for stays";
-  cluster.StartWorker(index);
-  cluster.client().WaitForReadyWorkers(2);
-  cluster.ExpectIdle();  // all points have come by then
-  const auto points = cluster.client().Metrics(name);
+  const auto points = WaitForPoints(cluster, name, kSteps);
   ASSERT_GE(points.size(), 10u);
   const int64_t first = points.front().step();
   EXPECT_GT(first, kSaveSteps) << "from the newest checkpoint";
   for (int64_t i = 0; i < 10; ++i) {
     ExpectSameLoss(points[i], Undisturbed().points.at(first - 1 + i));
   }
+  cluster.StartWorker(index);
+  cluster.client().WaitForReadyWorkers(2);
+  cluster.ExpectIdle();
 }
 
 TEST(GangE2eTest, TheCoordinatorIsKilledWhileAGangStarts) {
