@@ -79,7 +79,7 @@ bench-tokenizer: build model  ## this tokenizer against PyPI's tokenizers, on on
 bench-service: build model  ## what the service costs when idle, and how soon it trains
 	.venv/bin/python tests/bench/bench_service.py
 
-install: build  ## relocatable tree in dist/
+install: programs  ## relocatable tree in dist/
 	$(CMAKE) --install $(BUILD) --prefix dist
 
 lint: build  ## clang-tidy over the changed sources

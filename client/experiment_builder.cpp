@@ -6,7 +6,6 @@
 #include "client/errors.h"
 #include "client/job_builder.h"
 #include "common/spec/violations.h"
-#include "common/spec/yaml_proto.h"
 
 namespace liger::client {
 namespace {
@@ -35,7 +34,8 @@ void SetAxis(const std::string& assignment, ExperimentSpec* spec) {
 
 ExperimentSpec BuildExperiment(const ExperimentFlags& flags, std::vector<std::string>* notes) {
   ExperimentSpec spec;
-  ThrowIfError(ViolationsToStatus(ParseYaml(ReadInput(flags.file), flags.file, &spec)));
+  ThrowIfError(ViolationsToStatus(
+      ParseFileOf(flags.file, &spec, *liger::v1::JobSpec::descriptor(), "submit")));
   if (!flags.name.empty()) spec.set_name(flags.name);
   if (flags.runs > 0) spec.set_runs(flags.runs);
   for (const std::string& grid : flags.grids) SetAxis(grid, &spec);

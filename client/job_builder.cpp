@@ -14,6 +14,7 @@
 #include "common/spec/suggest.h"
 #include "common/spec/violations.h"
 #include "common/spec/yaml_proto.h"
+#include "liger/v1/experiments.pb.h"
 
 namespace liger::client {
 namespace {
@@ -75,6 +76,20 @@ void MakeDatasetAbsolute(liger::v1::DatasetSpec* dataset, std::vector<std::strin
 
 }  // namespace
 
+std::vector<liger::v1::Violation> ParseFileOf(const std::string& file,
+                                              google::protobuf::Message* message,
+                                              const google::protobuf::Descriptor& other,
+                                              const std::string& verb_of_other) {
+  std::vector<liger::v1::Violation> violations = ParseYaml(ReadInput(file), file, message);
+  for (liger::v1::Violation& violation : violations) {
+    const bool mine = message->GetDescriptor()->FindFieldByName(violation.field()) != nullptr;
+    if (mine || other.FindFieldByName(violation.field()) == nullptr) continue;
+    violation.set_message(absl::StrCat("is not a field here; is the file for: liger-cli ",
+                                       verb_of_other, " -f ", file, "?"));
+  }
+  return violations;
+}
+
 std::string ReadInput(const std::string& file) {
   if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
   return ReadLocalFile(file);
@@ -103,7 +118,8 @@ void UseLocalPaths(JobSpec* spec, std::vector<std::string>* notes) {
 JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* notes) {
   JobSpec spec;
   if (!flags.file.empty()) {
-    ThrowIfError(ViolationsToStatus(ParseYaml(ReadInput(flags.file), flags.file, &spec)));
+    ThrowIfError(ViolationsToStatus(ParseFileOf(
+        flags.file, &spec, *liger::v1::ExperimentSpec::descriptor(), "experiment submit")));
   }
   if (!flags.trainer.empty()) SetTrainer(flags.trainer, &spec);
   if (!flags.name.empty()) spec.set_name(flags.name);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "google/protobuf/message.h"
+#include "liger/v1/job.pb.h"
 #include "liger/v1/job_spec.pb.h"
 
 namespace liger::client {
@@ -32,6 +33,13 @@ liger::v1::JobSpec BuildSpec(const SpecFlags& flags, std::vector<std::string>* n
 
 // The part of that which is about this machine's files.
 void UseLocalPaths(liger::v1::JobSpec* spec, std::vector<std::string>* notes);
+
+// Reads the file into `message`, with its mistakes. A field of `other`, which the verb
+// `verb_of_other` takes, is answered with that verb. Throws CliError.
+std::vector<liger::v1::Violation> ParseFileOf(const std::string& file,
+                                              google::protobuf::Message* message,
+                                              const google::protobuf::Descriptor& other,
+                                              const std::string& verb_of_other);
 
 // The file's text; "-" is standard input. Throws CliError.
 std::string ReadInput(const std::string& file);

@@ -7,6 +7,14 @@
 namespace liger::client {
 namespace {
 
+// Of alpaca-en-demo no row is longer than max_length.
+constexpr char kKeepStart[] =
+    "  # truncation_mode: keep_start # the end is cut; keep_end: the start\n";
+// Many prompts of the demo's preference rows are: cut at the end, they would have no answer left.
+constexpr char kKeepEnd[] =
+    "  truncation_mode: keep_end     # longer rows lose their start, not the answer (default "
+    "keep_start)\n";
+
 constexpr char kTemplate[] = R"(# A fine-tuning job. Submit it: liger-cli submit -f job.yaml
 # Lines within a section that are commented out show the defaults; those at the
 # margin are examples.
@@ -17,7 +25,8 @@ constexpr char kTemplate[] = R"(# A fine-tuning job. Submit it: liger-cli submit
 # A name of `liger-cli models`, or the path of a Hugging Face folder on the worker.
 model: smollm2-135m
 
-# A name of `liger-cli datasets`, or the path of a .json, .jsonl or .csv file.
+# A name of `liger-cli datasets`, or the path of a file (JSON, JSON lines, CSV, Parquet, Arrow),
+# a folder or a pattern.
 dataset:
   name: @DATASET@
   eval_fraction: 0.1            # share of the rows held out for evaluation (default 0)
@@ -34,7 +43,7 @@ training:
   per_device_train_batch_size: 4   # (default 8)
   # gradient_accumulation_steps: 1
   max_length: 512               # tokens of a row; longer rows are cut (default 1024)
-  # lr_scheduler_type: linear   # linear, cosine, constant, constant_with_warmup
+@TRUNCATION@  # lr_scheduler_type: linear   # linear, cosine, constant, constant_with_warmup
   # warmup_ratio: 0             # or warmup_steps
   # weight_decay: 0
   # max_grad_norm: 1
@@ -58,6 +67,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "sft") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "alpaca-en-demo"},
+                    {"@TRUNCATION@", kKeepStart},
                     {"@METHOD@",
                      "# Supervised fine-tuning.\n"
                      "sft:\n"
@@ -68,6 +78,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "orpo") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "dpo-en-demo"},
+                    {"@TRUNCATION@", kKeepEnd},
                     {"@METHOD@",
                      "# Odds-ratio preference optimisation, on pairs.\n"
                      "orpo:\n"
@@ -79,6 +90,7 @@ std::string JobTemplate(const std::string& trainer) {
     return absl::StrReplaceAll(
         kTemplate,
         {{"@DATASET@", "dpo-en-demo"},
+         {"@TRUNCATION@", kKeepEnd},
          {"@METHOD@",
           "# Direct preference optimisation, on pairs; keeps a frozen copy of the model.\n"
           "dpo:\n"
@@ -90,6 +102,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "kto") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "kto-en-demo"},
+                    {"@TRUNCATION@", kKeepEnd},
                     {"@METHOD@",
                      "# Kahneman-Tversky optimisation, on answers labelled good or bad; keeps a\n"
                      "# frozen copy of the model.\n"
@@ -102,6 +115,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "cpo") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "dpo-en-demo"},
+                    {"@TRUNCATION@", kKeepEnd},
                     {"@METHOD@",
                      "# Contrastive preference optimisation, or SimPO, on pairs; no frozen copy.\n"
                      "cpo:\n"

@@ -47,6 +47,16 @@ void AddFlags(const CLI::App& app, std::vector<std::string>* flags) {
   }
 }
 
+// "; did you mean -f job.yaml?" where the verb that was named takes such a file, or "".
+std::string MeantAsFile(const CLI::App& verb, const std::string& word) {
+  for (const CLI::App* below : verb.get_subcommands()) return MeantAsFile(*below, word);
+  const CLI::Option* file = verb.get_option_no_throw("--file");
+  const bool takes_file = file != nullptr && file->check_sname("f");
+  const bool is_file = absl::EndsWith(word, ".yaml") || absl::EndsWith(word, ".yml") ||
+                       absl::EndsWith(word, ".json");
+  return takes_file && is_file ? absl::StrCat("; did you mean -f ", word, "?") : "";
+}
+
 // What is wrong with a command line, with the nearest verb or flag.
 std::string UsageError(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<CLI::App*> verbs = app.get_subcommands();
@@ -77,7 +87,8 @@ std::string UsageError(const CLI::App& app, const CLI::ParseError& error) {
                         verbs.empty() ? "" : verbs.front()->get_name(), DidYouMean(word, known));
   }
   if (!verbs.empty()) {
-    return absl::StrCat("'", word, "' is one argument too many for ", verbs.front()->get_name());
+    return absl::StrCat("'", word, "' is one argument too many for ", verbs.front()->get_name(),
+                        MeantAsFile(*verbs.front(), word));
   }
   for (const Verb& verb : kVerbs) known.emplace_back(verb.name);
   return absl::StrCat("'", word, "' is not a verb", DidYouMean(word, known));

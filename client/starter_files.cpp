@@ -46,9 +46,9 @@ std::string FirstSteps(const std::string& models, const std::string& address) {
       address == kDefaultAddress ? "liger-cli" : absl::StrCat("liger-cli --address ", address);
   if (present.empty()) {
     return absl::StrCat(
-        "put a Hugging Face folder below models, such as\n",
-        "  huggingface-cli download HuggingFaceTB/SmolLM2-135M-Instruct --local-dir ", models, "/",
-        kSmallModel, "\nthen submit a job from another terminal:\n  ", liger_cli,
+        "put a Hugging Face folder below models, such as (hf: pip install huggingface_hub)\n",
+        "  hf download HuggingFaceTB/SmolLM2-135M-Instruct --local-dir ", models, "/", kSmallModel,
+        "\nthen submit a job from another terminal:\n  ", liger_cli,
         " submit --model ", kSmallModel, " --trainer sft\n");
   }
   const bool named = present.contains(kSmallModel);

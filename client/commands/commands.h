@@ -48,6 +48,8 @@ struct Verb {
 
 // A number above 0.
 CLI::Validator Positive();
+// A whole number, 0 or above.
+CLI::Validator WholeNumber();
 // Of a flag that would otherwise seem not to be given.
 CLI::Validator NotEmpty();
 

@@ -5,6 +5,8 @@
 #include "client/commands/commands.h"
 #include "client/commands/report_output.h"
 #include "client/errors.h"
+#include "client/format.h"
+#include "client/job_display.h"
 #include "liger/v1/experiments.grpc.pb.h"
 
 namespace liger::client {
@@ -29,6 +31,12 @@ ExitCode Compare(const Options& options, Session& session) {
   if (first.job().uid() == second.job().uid()) {
     throw CliError(kInvalidInput, absl::StrCat("'", options.first, "' and '", options.second,
                                                "' are the same job; name two"));
+  }
+  for (const liger::v1::Run* run : {&first, &second}) {
+    const liger::v1::Job& job = run->job();
+    if (IsTerminal(job.status().state())) continue;
+    std::cerr << "note: " << job.name() << " has not ended (" << StateName(job.status().state())
+              << "): the report holds what it has so far\n";
   }
   const ReportData data = FromJobs(first, second);
   if (!data.differences.empty()) {

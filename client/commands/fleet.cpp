@@ -77,7 +77,7 @@ ExitCode Models(Session& session) {
   const client::v1::Models models = WithFamilies(
       session.connection().Call(&Stub::ListModels, liger::v1::ListModelsRequest()));
   const ExitCode code = Show(
-      models, session, {"NAME", "ARCHITECTURE", "SIZE", "PRESENT ON"},
+      models, session, {"NAME", "ARCHITECTURE", "PARAMETERS", "PRESENT ON"},
       [](const auto& shown, Table* table) {
         for (const auto& model : shown.models()) {
           table->Add(

@@ -132,8 +132,8 @@ Action DeclareMetrics(CLI::App* app) {
   auto options = std::make_shared<Options>();
   app->add_option("job", options->job, "Name or uid")->required();
   app->add_option("--names", options->names, "Only these, comma-separated: loss,grad_norm");
-  app->add_option("--from-step", options->from_step, "First step");
-  app->add_option("--to-step", options->to_step, "Last step");
+  app->add_option("--from-step", options->from_step, "First step")->check(WholeNumber());
+  app->add_option("--to-step", options->to_step, "Last step")->check(WholeNumber());
   return [options](Session& session) {
     liger::v1::QueryMetricsRequest request;
     request.set_job(options->job);

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
@@ -41,17 +42,39 @@ std::string Root(const Place& place) {
   return absl::StrCat(home == nullptr ? "." : home, "/.liger/", place.home_folder);
 }
 
-// What the coordinator lists; nothing when it cannot be asked.
+// What the coordinator lists; nullopt when it cannot be asked.
 template <typename Request, typename Response>
-Response Listed(Session& session,
+std::optional<Response> Listed(Session& session,
                 grpc::Status (liger::v1::FineTuning::StubInterface::*list)(grpc::ClientContext*,
                                                                            const Request&,
                                                                            Response*)) {
   try {
     return session.connection().Call(list, Request());
   } catch (const CliError&) {
-    return Response();
+    return std::nullopt;
   }
+}
+
+// Why nothing here is what `name` stands for, and the remedy. `listed`: the coordinator's list.
+template <typename Entries>
+std::string NotHere(const std::string& name, const Place& place,
+                    const std::optional<Entries>& listed) {
+  const std::string not_below =
+      absl::StrCat(place.field, ": '", name, "' is neither here nor below ", Root(place));
+  if (!listed || LooksLikePath(name)) {
+    return absl::StrCat(not_below, "; name a path, or give ", place.root_flag,
+                        listed ? ""
+                               : " (names of the catalog are known while its coordinator runs, and "
+                                 "none answers)");
+  }
+  for (const auto& entry : *listed) {
+    if (entry.name() != name || entry.present_on().empty()) continue;
+    return absl::StrCat(not_below, "; worker ", entry.present_on(0), " has it below its own root: ",
+                        "on that machine give ", place.root_flag,
+                        ", as liger-cli up or the worker was given it");
+  }
+  return absl::StrCat(not_below, ", and the coordinator knows of no worker that has it; name a ",
+                      "path, or give ", place.root_flag);
 }
 
 // A path that exists here, or what lies below the root under that name or where
@@ -63,15 +86,13 @@ std::string Locate(const std::string& name, const Place& place, const Entries& e
   if (name.empty() || is_uri || IsPattern(name) || fs::exists(name, error)) return name;
   const fs::path root = Root(place);
   if (fs::exists(root / name, error)) return root / name;
-  if (!LooksLikePath(name)) {
-    for (const auto& entry : entries()) {
+  const auto listed = entries();
+  if (listed && !LooksLikePath(name)) {
+    for (const auto& entry : *listed) {
       if (entry.name() == name && fs::exists(root / entry.uri(), error)) return root / entry.uri();
     }
   }
-  throw CliError(kInvalidInput,
-                 absl::StrCat(place.field, ": '", name, "' is neither here nor below ",
-                              root.string(), "; name a path, or give ", place.root_flag,
-                              " (names of the catalog are known while its coordinator runs)"));
+  throw CliError(kInvalidInput, NotHere(name, place, listed));
 }
 
 // The job as `submit` would send it, its names as files of this machine.
@@ -87,8 +108,17 @@ liger::v1::JobSpec LocalSpec(const InspectFlags& flags, Session& session) {
   for (const std::string& note : notes) std::cerr << note << "\n";
 
   using Stub = liger::v1::FineTuning::StubInterface;
-  const auto models = [&session] { return Listed(session, &Stub::ListModels).models(); };
-  const auto datasets = [&session] { return Listed(session, &Stub::ListDatasets).datasets(); };
+  using google::protobuf::RepeatedPtrField;
+  using liger::v1::CatalogDataset;
+  using liger::v1::CatalogModel;
+  const auto models = [&session]() -> std::optional<RepeatedPtrField<CatalogModel>> {
+    const auto listed = Listed(session, &Stub::ListModels);
+    return listed ? std::optional(listed->models()) : std::nullopt;
+  };
+  const auto datasets = [&session]() -> std::optional<RepeatedPtrField<CatalogDataset>> {
+    const auto listed = Listed(session, &Stub::ListDatasets);
+    return listed ? std::optional(listed->datasets()) : std::nullopt;
+  };
   const Place model_place = {"model.name", "--model-root", flags.model_root, "models"};
   const Place data_place = {"dataset.name", "--dataset-root", flags.dataset_root, "datasets"};
 
@@ -97,7 +127,8 @@ liger::v1::JobSpec LocalSpec(const InspectFlags& flags, Session& session) {
   }
   liger::v1::DatasetSpec* data = spec.mutable_dataset();
   if (DatasetTitle(*data).empty()) {
-    for (const auto& entry : datasets()) {  // as the coordinator chooses
+    const auto listed = datasets().value_or(RepeatedPtrField<CatalogDataset>());
+    for (const auto& entry : listed) {  // as the coordinator chooses
       const auto& trainers = entry.default_for();
       const auto found = std::find(trainers.begin(), trainers.end(), MethodName(spec));
       if (found == trainers.end()) continue;
@@ -150,7 +181,7 @@ void DeclareInspectFlags(CLI::App* app, InspectFlags* flags) {
   app->add_option("--model-root", flags->model_root, "Folder of models (default ~/.liger/models)");
   app->add_option("--dataset-root", flags->dataset_root,
                   "Folder of datasets (default ~/.liger/datasets)");
-  app->add_option("--trainer", flags->trainer, "sft, dpo, orpo or kto (default: the job file's)");
+  app->add_option("--trainer", flags->trainer, "sft, dpo, orpo, kto or cpo (default: the job file's)");
   app->add_option("--set", flags->sets, "Set a field: --set training.max_length=512")
       ->allow_extra_args(false);
   app->add_option("--row", flags->row, "Row to show, of those that are trained on")

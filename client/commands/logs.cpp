@@ -110,11 +110,11 @@ Action DeclareLogs(CLI::App* app) {
   auto options = std::make_shared<Options>();
   app->add_option("job", options->job, "Name or uid")->required();
   app->add_flag("-f,--follow", options->follow, "Go on until the job ends");
-  app->add_option("--rank", options->rank, "Rank (default 0)")->check(CLI::NonNegativeNumber);
+  app->add_option("--rank", options->rank, "Rank (default 0)")->check(WholeNumber());
   app->add_option("--attempt", options->attempt, "Attempt (default the newest)")->check(Positive());
   app->add_option("--tail", options->tail_bytes, "Only the last bytes")
       ->type_name("BYTES")
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber());
   return [options](Session& session) { return Logs(*options, session); };
 }
 

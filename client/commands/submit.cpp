@@ -81,7 +81,8 @@ Action DeclareSubmit(CLI::App* app) {
   app->add_option("--model", spec.model, "Catalog name, or path of a Hugging Face folder");
   app->add_option("--trainer", spec.trainer, "sft, dpo, orpo, kto or cpo");
   app->add_option("--dataset", spec.dataset,
-                  "Catalog name, or path of a .json, .jsonl or .csv file");
+                  "Catalog name, or path of a file (JSON, JSON lines, CSV, Parquet, Arrow), a "
+                  "folder or a pattern");
   app->add_option("--kernels", spec.kernels, "liger (default) or baseline");
   app->add_option("--device", spec.device, "cpu or cuda (default: cuda when a worker has one)");
   app->add_option("--name", spec.name, "Name of the job")->check(NotEmpty());

@@ -10,6 +10,7 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
@@ -69,9 +70,17 @@ void FillPaths(Options* options) {
     *path =
         path->empty() ? absl::StrCat(options->data_dir, "/", name) : fs::absolute(*path).string();
   };
+  const bool own_models = options->models.empty();
   fill(&options->models, "models");
   fill(&options->datasets, "datasets");
   fill(&options->outputs, "outputs");
+  std::error_code error;
+  for (const auto& [own, flag, folder] :
+       {std::tuple(own_models, "--model-root", options->models),
+        {own_datasets, "--dataset-root", options->datasets}}) {
+    if (own || fs::exists(folder, error)) continue;
+    std::cerr << "note: " << flag << ": " << folder << " did not exist; it is made, and empty\n";
+  }
   for (const std::string& folder :
        {options->models, options->datasets, options->outputs, options->data_dir + "/logs",
         options->data_dir + "/coordinator", options->data_dir + "/worker"}) {
@@ -79,7 +88,6 @@ void FillPaths(Options* options) {
   }
   if (own_datasets) CopySampleDatasets(options->datasets);
   // Not the home folder: whoever reaches the port could have its files trained on.
-  std::error_code error;
   const fs::path here = fs::current_path(error);
   if (options->allow_paths.empty() && !error && here.has_relative_path()) {
     options->allow_paths = {here.string()};

@@ -13,7 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/file.h"
-#include "common/spec/suggest.h"
+#include "common/spec/field_names.h"
 #include "common/spec/violations.h"
 
 namespace liger {
@@ -30,12 +30,6 @@ using liger::v1::Violation;
 
 // Nesting beyond this is no job file; it bounds recursion on hostile input.
 constexpr int kMaxDepth = 32;
-
-std::vector<std::string> FieldNames(const Descriptor& type) {
-  std::vector<std::string> names;
-  for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
-  return names;
-}
 
 std::string EnumPrefix(const EnumDescriptor& type) {
   // PRECISION for Precision, KERNEL_MODE for KernelMode, DTYPE for DType: the
@@ -176,7 +170,7 @@ void Reader::ReadKey(const YAML::Node& key, const YAML::Node& value, const std::
   const std::string field_path = Join(path, field == nullptr ? name : field->name());
   if (field == nullptr) {
     return AddViolation(key.Mark(), field_path,
-                        absl::StrCat("is not a field", DidYouMean(name, FieldNames(*type))));
+                        absl::StrCat("is not a field", MeantField(*message, path, name)));
   }
   if (!seen->insert(field->name()).second) {
     return AddViolation(key.Mark(), field_path, "is given twice; keep one");
@@ -347,8 +341,10 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
     const FieldDescriptor* field = type->FindFieldByName(names[i]);
     walked = Join(walked, names[i]);
     if (field == nullptr) {
+      const std::vector<std::string> above(names.begin(), names.begin() + static_cast<int64_t>(i));
       return absl::InvalidArgumentError(
-          absl::StrCat(walked, ": is not a field", DidYouMean(names[i], FieldNames(*type))));
+          absl::StrCat(walked, ": is not a field",
+                       MeantField(*message, absl::StrJoin(above, "."), names[i])));
     }
     if (const std::string conflict = OneofConflict(*message, field); !conflict.empty()) {
       return absl::InvalidArgumentError(absl::StrCat(walked, ": ", conflict));

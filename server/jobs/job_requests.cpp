@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/file.h"
+#include "common/spec/dropped_rows.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "google/protobuf/io/coded_stream.h"
@@ -33,7 +34,8 @@ std::string BodyHash(const liger::v1::JobSpec& spec) {
 }
 
 // What a check counted of the rows that the user should know of.
-std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check) {
+std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check,
+                                    const liger::v1::JobSpec& spec) {
   std::vector<std::string> notices;
   for (const std::string prefix : {"", "eval_"}) {
     const auto count = [&](const char* name) -> int64_t {
@@ -47,8 +49,10 @@ std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check
                                      "chosen and rejected are the same tokens"));
     }
     if (count("dropped_rows") > 0) {
-      notices.push_back(absl::StrCat("warning: ", count("dropped_rows"), rows,
-                                     "leave nothing to train on and are dropped"));
+      notices.push_back(absl::StrCat(
+          "warning: ", count("dropped_rows"), rows, "are dropped: ",
+          DroppedRowsCause(spec.training().max_length(), spec.sft().response_template()), ". ",
+          kKeepDroppedRows));
     }
     if (count("one_label_rows") > 0) {
       notices.push_back(absl::StrCat("warning: all of the first ", count("one_label_rows"),
@@ -263,7 +267,7 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
         for (const std::string& ran : check->checks_run()) {
           if (ran != "spec") result.checks_run.push_back(ran);  // here as well
         }
-        const std::vector<std::string> notices = RowNotices(*check);
+        const std::vector<std::string> notices = RowNotices(*check, result.job.resolved_spec());
         result.notices.insert(result.notices.end(), notices.begin(), notices.end());
         result.checks_skipped = {check->checks_skipped().begin(), check->checks_skipped().end()};
         done(std::move(result));

@@ -15,13 +15,32 @@ namespace {
 
 constexpr size_t kMaxNameLength = 63;
 
-bool HasDevice(const std::vector<WorkerRow>& workers, liger::v1::DeviceKind kind) {
-  return std::any_of(workers.begin(), workers.end(), [kind](const WorkerRow& worker) {
-    if (worker.state != WorkerState::kReady) return false;
+// Devices of a kind on the workers that are connected, in use or free.
+int64_t CountDevices(const std::vector<WorkerRow>& workers, liger::v1::DeviceKind kind) {
+  int64_t count = 0;
+  for (const WorkerRow& worker : workers) {
+    if (worker.state != WorkerState::kReady) continue;
     const auto& devices = worker.hello.devices();
-    return std::any_of(devices.begin(), devices.end(),
-                       [kind](const auto& device) { return device.kind() == kind; });
-  });
+    count += std::count_if(devices.begin(), devices.end(),
+                           [kind](const auto& device) { return device.kind() == kind; });
+  }
+  return count;
+}
+
+// Why a job has to wait for machines that are not there; "" when it has not.
+std::string DevicesMissing(const std::vector<WorkerRow>& workers,
+                           const liger::v1::ResourceSpec& resources) {
+  const bool cuda = resources.device_kind() == liger::v1::DEVICE_KIND_CUDA;
+  const int64_t present = CountDevices(workers, resources.device_kind());
+  if (present == 0) {
+    return absl::StrCat("no worker with a ", cuda ? "GPU" : "CPU slot",
+                        " is connected: the job waits until one is");
+  }
+  if (resources.count() <= present) return "";
+  return absl::StrCat("resources.count: ", resources.count(), " ", cuda ? "GPUs" : "CPU slots",
+                      " are asked for and the connected workers have ", present,
+                      ": the job waits until there are as many",
+                      cuda ? "" : " (a worker's --cpu-slots, also of liger-cli up)");
 }
 
 // "<model>-<trainer>-<suffix>" in the characters that names may have.
@@ -59,15 +78,13 @@ absl::StatusOr<ResolvedSpec> ResolveSpec(const liger::v1::JobSpec& spec, const C
   if (resolved.spec.name().empty()) resolved.spec.set_name(DefaultName(resolved.spec, name_suffix));
   liger::v1::ResourceSpec* resources = resolved.spec.mutable_resources();
   if (resources->device_kind() == liger::v1::DEVICE_KIND_UNSPECIFIED) {
-    const bool cuda = HasDevice(workers, liger::v1::DEVICE_KIND_CUDA);
+    const bool cuda = CountDevices(workers, liger::v1::DEVICE_KIND_CUDA) > 0;
     resources->set_device_kind(cuda ? liger::v1::DEVICE_KIND_CUDA : liger::v1::DEVICE_KIND_CPU);
     resolved.notices.push_back(cuda ? "device: GPU" : "device: CPU, no worker has a GPU");
-  } else if (!HasDevice(workers, resources->device_kind())) {
-    const bool cuda = resources->device_kind() == liger::v1::DEVICE_KIND_CUDA;
-    resolved.notices.push_back(absl::StrCat("no worker with a ", cuda ? "GPU" : "CPU slot",
-                                            " is connected: the job waits until one is"));
   }
   FillDefaults(&resolved.spec);
+  const std::string missing = DevicesMissing(workers, resolved.spec.resources());
+  if (!missing.empty()) resolved.notices.push_back(missing);
   resolved.hash = SpecHash(resolved.spec);
   return resolved;
 }

@@ -110,7 +110,7 @@ void DeclareInspect(CLI::App& app, Arguments& arguments) {
   inspect->add_option("--spec", arguments.inspect.spec.spec_path, "Job file (YAML or JSON)");
   inspect->add_option("--dataset", arguments.inspect_dataset, "File, folder or pattern");
   inspect->add_option("--model", arguments.inspect_model, "Hugging Face folder");
-  inspect->add_option("--trainer", arguments.inspect.spec.trainer, "sft, dpo, orpo or kto");
+  inspect->add_option("--trainer", arguments.inspect.spec.trainer, "sft, dpo, orpo, kto or cpo");
   inspect->add_option("--set", arguments.inspect.spec.overrides,
                       "Override a field: training.max_length=512");
   inspect->add_option("--row", arguments.inspect.row, "Row to show, of those that are trained on")

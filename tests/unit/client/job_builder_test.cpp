@@ -74,6 +74,10 @@ TEST(JobBuilderTest, MistakesNameFlagFileAndField) {
   file.file = TempFile("model: a\ntrainig: {}\n");
   EXPECT_THAT(ErrorOf(file), HasSubstr(file.file + ":2: trainig: is not a field; did you mean"));
   std::filesystem::remove(file.file);
+  file.file = TempFile("model: a\ngrid: []\njob: {}\n");
+  EXPECT_THAT(ErrorOf(file), HasSubstr(":2: grid: is not a field here; is the file for: liger-cli "
+                                       "experiment submit -f " + file.file + "?"));
+  std::filesystem::remove(file.file);
   SpecFlags absent;
   absent.file = "/nowhere/job.yaml";
   EXPECT_THAT(ErrorOf(absent), HasSubstr("/nowhere/job.yaml"));

@@ -44,7 +44,8 @@ TEST_F(StarterFilesTest, SamplesGoIntoAnEmptyFolderOnly) {
 TEST_F(StarterFilesTest, TheFirstCommandWorksOrSaysWhatIsMissing) {
   fs::create_directories(folder_ / "no-model");
   EXPECT_THAT(FirstSteps(folder_, kDefaultAddress),
-              HasSubstr("--local-dir " + folder_.string() + "/smollm2-135m\n"));
+              HasSubstr("  hf download HuggingFaceTB/SmolLM2-135M-Instruct --local-dir " +
+                        folder_.string() + "/smollm2-135m\n"));
   AddModel("mine");
   EXPECT_THAT(FirstSteps(folder_, "127.0.0.1:9"),
               HasSubstr("  liger-cli --address 127.0.0.1:9 submit --model " + folder_.string() +
@@ -52,7 +53,7 @@ TEST_F(StarterFilesTest, TheFirstCommandWorksOrSaysWhatIsMissing) {
   AddModel("smollm2-135m");
   EXPECT_THAT(FirstSteps(folder_, kDefaultAddress),
               HasSubstr("  liger-cli submit --model smollm2-135m --trainer sft\n"));
-  EXPECT_THAT(FirstSteps(folder_, kDefaultAddress), Not(HasSubstr("huggingface-cli")));
+  EXPECT_THAT(FirstSteps(folder_, kDefaultAddress), Not(HasSubstr("hf download")));
 }
 
 }  // namespace

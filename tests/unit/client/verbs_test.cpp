@@ -74,6 +74,14 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     worker->set_state("READY");
     return grpc::Status::OK;
   }
+  grpc::Status ListModels(grpc::ServerContext*, const liger::v1::ListModelsRequest*,
+                          liger::v1::ListModelsResponse* response) override {
+    auto* model = response->add_models();
+    model->set_name("tiny");
+    model->set_uri("tiny");
+    model->add_present_on(kWorkerId);
+    return grpc::Status::OK;
+  }
   grpc::Status ListArtifacts(grpc::ServerContext*, const liger::v1::ListArtifactsRequest*,
                              liger::v1::ListArtifactsResponse*) override {
     return grpc::Status::OK;
@@ -428,6 +436,10 @@ TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
       {"list --adress x:1", "'--adress' is not a flag of list; did you mean '--address'?"},
       {"get", "error: job is required\nsee liger-cli get --help\n"},
       {"get j1 j2", "error: 'j2' is one argument too many for get\n"},
+      {"submit job.yaml", "for submit; did you mean -f job.yaml?\n"},
+      {"experiment submit g.yaml", "did you mean -f g.yaml?\n"},
+      {"logs j1 --tail x", "'x' is not a whole number, 0 or above"},
+      {"metrics j1 --from-step x", "'x' is not a whole number, 0 or above"},
       {"submit --model", "error: --model: 1 required TEXT missing\n"},
       {"lsit", "error: 'lsit' is not a verb; did you mean 'list'?\nsee liger-cli --help\n"},
       {"", "error: name a verb\nsee liger-cli --help\n"}};
@@ -438,6 +450,17 @@ TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
   }
   EXPECT_EQ(Run("--help").code, 0);
   EXPECT_EQ(Run("submit --help").code, 0);
+}
+
+TEST_F(VerbsTest, InspectSaysWhereAModelIs) {
+  const std::string inspect = "datasets inspect rows.json --trainer sft --model-root /nowhere ";
+  const Result known = Run(inspect + "--model tiny");
+  EXPECT_EQ(known.code, 3);
+  EXPECT_THAT(known.text, HasSubstr("model.name: 'tiny' is neither here nor below /nowhere; worker "
+                                    "node-1 has it below its own root: on that machine give "
+                                    "--model-root"));
+  EXPECT_THAT(Run(inspect + "--model other").text, HasSubstr("knows of no worker that has it"));
+  EXPECT_THAT(Run(inspect + "--model tiny --address 127.0.0.1:1").text, HasSubstr("none answers"));
 }
 
 TEST_F(VerbsTest, PauseWaitsUntilTheDevicesAreFree) {

@@ -99,6 +99,15 @@ TEST(YamlProtoTest, SetFieldTakesDottedPaths) {
   EXPECT_EQ(spec.training().sample_prompts_size(), 1);
   EXPECT_THAT(std::string(SetField(&spec, "training.warmup", "1").message()),
               HasSubstr("training.warmup: is not a field"));
+  const auto message = [&spec](const char* path) {
+    return std::string(SetField(&spec, path, "1").message());
+  };
+  EXPECT_THAT(message("learning_rate"), HasSubstr("did you mean 'training.learning_rate'?"));
+  EXPECT_THAT(message("beta"), HasSubstr("'orpo.beta'"));
+  spec.mutable_dpo();
+  EXPECT_THAT(message("beta"), testing::EndsWith("did you mean 'dpo.beta'?"));
+  EXPECT_THAT(Mistakes("learning_rate: 1"),
+              testing::ElementsAre(HasSubstr("training.learning_rate")));
   EXPECT_FALSE(SetField(&spec, "name.x", "1").ok());
   EXPECT_FALSE(SetField(&spec, "training.max_steps", "x").ok());
 }

@@ -117,8 +117,9 @@ TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
   EXPECT_THAT(results[0]->notices,
               testing::IsSupersetOf({HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
                             HasSubstr("all of the first 10 rows have one label"),
-                            HasSubstr("1 of 4 evaluation rows leave nothing to train on")}));
-  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("training rows leave nothing"))));
+                            HasSubstr("1 of 4 evaluation rows are dropped: the prompt fills "
+                                      "training.max_length (1024), or there is no answer. Ra")}));
+  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("training rows are dropped"))));
 }
 
 TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {

@@ -9,6 +9,7 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 TEST_F(JobServiceTest, SubmitResolvesChecksAndPlaces) {
@@ -34,6 +35,16 @@ TEST_F(JobServiceTest, SubmitResolvesChecksAndPlaces) {
   EXPECT_EQ(fleet.starts[1].local_ranks.at(0).device_uuid(), "cpu-0");
   EXPECT_EQ(fleet.starts[1].spec_hash, submitted->job.spec_hash());
   EXPECT_EQ(Job(submitted->job.uid()).status().state(), JobStatus::STARTING);
+}
+
+TEST_F(JobServiceTest, MoreDevicesThanThereAreIsSaidAtOnce) {
+  Hello("w");
+  liger::v1::JobSpec spec = Spec();
+  spec.mutable_resources()->set_count(2);
+  EXPECT_THAT(Submit(spec)->notices,
+              Contains(HasSubstr("2 CPU slots are asked for and the connected workers have 1")));
+  Hello("w2");
+  EXPECT_THAT(Submit(spec)->notices, Not(Contains(HasSubstr("are asked for"))));
 }
 
 TEST_F(JobServiceTest, BadSpecsAreRefusedWithEveryField) {

@@ -90,7 +90,8 @@ const ordered_json& RowColumns::At(const std::string& column) const {
   if (!Has(column)) {
     const std::string why = row_.contains(column) ? "is null" : "the column is missing";
     throw Fail(column, why + "; the row has: " + Names(),
-               "Every row needs this column. If the file is of another format, set "
+               "Every row needs this column. Where the file calls it otherwise, say so in "
+               "dataset.columns (prompt: question); if it is of another format, set "
                "dataset.format.");
   }
   return row_.at(column);

@@ -27,7 +27,8 @@ DatasetFormat DetectFormat(const RowColumns& row, RowKind kind) {
   if (preference) return liger::v1::DATASET_FORMAT_PREFERENCE;
   throw row.Fail("", "its columns (" + row.Names() + ") are those of no dataset format",
                  "Give instruction and output; messages; conversations; prompt and completion; "
-                 "prompt, chosen and rejected; text; or token ids.");
+                 "prompt, chosen and rejected; text; or token ids. Columns of other names are told "
+                 "in dataset.columns, such as {prompt: question, completion: answer}.");
 }
 
 // Stanford Alpaca's prompts (github.com/tatsu-lab/stanford_alpaca), for models
@@ -220,7 +221,8 @@ void CheckKind(const RowColumns& row, const RowReaderOptions& options) {
     throw row.Fail(
         "chosen",
         "the method compares answers and the row has none to compare; it has: " + row.Names(),
-        "Use a dataset with prompt, chosen and rejected, or train with sft.");
+        "Use a dataset with prompt, chosen and rejected (dataset.columns tells other names), or "
+        "train with sft.");
   }
   // ShareGPT pairs hold only the prompt in conversations: nothing to imitate.
   const bool only_pairs = options.format == liger::v1::DATASET_FORMAT_PREFERENCE ||

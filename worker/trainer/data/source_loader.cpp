@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/file.h"
+#include "common/spec/dropped_rows.h"
 #include "worker/trainer/data/parallel_rows.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/data/token_spill.h"
@@ -18,8 +19,6 @@ namespace {
 constexpr int64_t kRowsAtATime = 8192;
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
-constexpr char kKeepRows[] =
-    "Raise training.max_length, or shorten, complete or remove these rows.";
 
 RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& options,
                                const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
@@ -139,7 +138,7 @@ Split SourceLoader::Tokenize(const std::vector<int64_t>& rows) const {
 TrainerError SourceLoader::AllDropped(const DataStats& stats) const {
   return DataError(
              name_ + ": no rows are left: in all " + std::to_string(stats.rows) + " " + Cause(),
-             kKeepRows)
+             kKeepDroppedRows)
       .File(name_);
 }
 
@@ -206,12 +205,7 @@ void SourceLoader::Pack(Split* split) const {
 }
 
 std::string SourceLoader::Cause() const {
-  const std::string& response = options_.sft_loss.response_template;
-  return "the prompt fills training.max_length (" + std::to_string(options_.max_length) +
-         "), or there is no answer" +
-         (response.empty()
-              ? ""
-              : ", or sft.response_template '" + response + "' is not among the row's tokens");
+  return DroppedRowsCause(options_.max_length, options_.sft_loss.response_template);
 }
 
 std::string SourceLoader::DroppedRows(const DataStats& stats) const {
@@ -233,7 +227,7 @@ void SourceLoader::Warn(const std::string& split, const DataStats& stats,
   if (stats.dropped_rows > 0) {
     warnings->push_back(name_ + ": " + std::to_string(stats.dropped_rows) + of_rows +
                         (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
-                        DroppedRows(stats) + "): " + Cause() + ". " + kKeepRows);
+                        DroppedRows(stats) + "): " + Cause() + ". " + kKeepDroppedRows);
   }
   if (stats.dropped_packs > 0) {
     warnings->push_back(name_ + ": " + std::to_string(stats.dropped_packs) + " " + split +

@@ -1,0 +1,22 @@
+#ifndef LIGER_COMMON_SPEC_FIELD_NAMES_H_
+#define LIGER_COMMON_SPEC_FIELD_NAMES_H_
+
+#include <string>
+#include <vector>
+
+#include "google/protobuf/message.h"
+
+namespace liger {
+
+// Names of a message's fields, in the order of their declaration.
+std::vector<std::string> FieldNames(const google::protobuf::Descriptor& type);
+
+// Of a name that `message` has no field of: "; did you mean 'x'?", where x is the path, behind
+// `path`, of the fields below that are called so (learning_rate: training.learning_rate; of a
+// oneof's members the one that is set), else the nearest name of the message's own; "" for none.
+std::string MeantField(const google::protobuf::Message& message, const std::string& path,
+                       const std::string& name);
+
+}  // namespace liger
+
+#endif  // LIGER_COMMON_SPEC_FIELD_NAMES_H_
