@@ -199,7 +199,8 @@ def compare():
     group = 'experiment=~"$experiment"'
     pair = 'job_name=~"$job_a|$job_b"'
     a, b = 'job_name="$job_a"', 'job_name="$job_b"'
-    speed, memory = "liger_job:mean_tokens_per_second:info", "liger_job:peak_memory_bytes:info"
+    speed, memory = "liger_job:timed_tokens_per_second:succeeded", "liger_job:peak_memory_bytes:succeeded"
+    timed = "Of the logged steps after a job's first, which warms up, over their time, as in the reports; "
 
     def last(metric, selector):
         return f"last_over_time({metric}{{{selector}}}[$__range])"
@@ -218,22 +219,24 @@ def compare():
     bars = {"options": {"valueMode": "color"}}
     return dashboard(
         "liger-compare", "Liger: Compare", "The fused kernels against their unfused twins, by experiment or by any two "
-        "jobs. Jobs count while they are within the range, whether or not they are over.", variables, [
+        "jobs. Speeds, memory and step times are of jobs that succeeded within the range. A job has the label of the "
+        "experiment that ran it: an experiment that took earlier results is without them here, its report "
+        "(liger-cli experiment report) has them.", variables, [
             row("By experiment"),
-            panel("bargauge", "Tokens a second", TOKENS, "Mean over all steps of a job, averaged over jobs.",
+            panel("bargauge", "Tokens a second", TOKENS, timed + "averaged over jobs that succeeded.",
                   now(by("avg", "kernels, point", speed, both), "{{kernels}} {{point}}"), **bars),
             panel("stat", "Tokens a second, LIGER / BASELINE", "none", "Above 1: the fused kernels are faster.",
                   now(ratio("point", speed), "{{point}}")),
-            panel("bargauge", "Peak memory", "bytes", "The highest of the jobs. By kind: rss on a CPU, allocated and "
+            panel("bargauge", "Peak memory", "bytes", "The highest of the jobs that succeeded. By kind: rss on a CPU, allocated and "
                   "reserved on a GPU.", now(by("max", "kernels, point, kind", memory, both),
                                             "{{kernels}} {{point}} {{kind}}"), **bars),
             panel("stat", "Peak memory, LIGER / BASELINE", "none", "Below 1: the fused kernels need less.",
                   now(ratio("point, kind", memory), "{{point}} {{kind}}")),
-            panel("bargauge", "Step time", "s", "Mean of the logged steps, averaged over jobs.",
-                  now(by("avg", "kernels, point", "liger_job:step_seconds:mean", both),
+            panel("bargauge", "Step time", "s", "Mean of the logged steps, the first too, averaged over jobs that succeeded.",
+                  now(by("avg", "kernels, point", "liger_job:step_seconds:succeeded", both),
                       "{{kernels}} {{point}}"), **bars),
             panel("bargauge", "How the jobs ended", "short", "An out-of-memory is a result, not a failure of the "
-                  "experiment; such a job has no part in the averages beyond the steps that it made.",
+                  "experiment; such a job has no part in the averages.",
                   now('count by (kernels, point, end) (label_join(max_over_time(liger_job:state:info{' + group +
                       ', state=~"SUCCEEDED|FAILED|CANCELLED"}[$__range]), "end", " ", "state", "failure"))',
                       "{{kernels}} {{point}} {{end}}"), **bars),
@@ -245,12 +248,12 @@ def compare():
                   rows("max by (experiment, job_name, kernels, point, model, dataset, trainer) "
                        f"(last_over_time(liger_job_info{{{group}, kernels!=\"UNSPECIFIED\"}}[$__range]))"), width=24),
             row("Two jobs"),
-            panel("bargauge", "Tokens a second of A and B", TOKENS, "Mean over all steps.",
+            panel("bargauge", "Tokens a second of A and B", TOKENS, timed + "once it has succeeded.",
                   now(f"max by (job_name, kernels) ({last(speed, pair)})", "{{job_name}} {{kernels}}"),
                   width=8, **bars),
             panel("stat", "Tokens a second, A / B", "none", "Above 1: job A is faster.",
                   now(f"max({last(speed, a)}) / max({last(speed, b)})", "$job_a / $job_b"), width=4),
-            panel("bargauge", "Peak memory of A and B", "bytes", "By kind.",
+            panel("bargauge", "Peak memory of A and B", "bytes", "By kind, once a job has succeeded.",
                   now(f"max by (job_name, kernels, kind) ({last(memory, pair)})", "{{job_name}} {{kernels}} {{kind}}"),
                   width=8, **bars),
             panel("stat", "Peak memory, A / B", "none", "Below 1: job A needs less.",

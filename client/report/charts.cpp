@@ -128,7 +128,7 @@ std::vector<Chart> GridCharts(const ReportData& data, const std::string& what,
                               spread.count, " runs"),
                  shift);
       }
-      if (facet.points.size() > 1) plot.Line(line, SeriesClass(s));
+      if (facet.points.size() > 1) plot.Line(line, SeriesClass(s), shift);
     }
     charts.push_back({Caption(what, facet), "", plot.ToSvg()});
   }

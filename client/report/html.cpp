@@ -126,7 +126,7 @@ std::string ComparisonTable(const ReportData& data) {
   const bool pair = data.series.size() == 2;
   std::vector<Column> columns = {
       {"point", ""},        {"kernels", ""},        {"runs", "number"},       {"OOM", "number"},
-      {"failed", "number"}, {"tokens/s", "number"}, {"peak memory", "number"}};
+      {"no result", ""},    {"tokens/s", "number"}, {"peak memory", "number"}};
   if (pair) {
     columns.push_back({"speed ratio (95 %)", "number"});
     columns.push_back({"memory ratio", "number"});
@@ -141,7 +141,7 @@ std::string ComparisonTable(const ReportData& data) {
           data.series[s],
           absl::StrCat(cell.tokens_per_second.count),
           absl::StrCat(cell.out_of_memory),
-          absl::StrCat(cell.failed),
+          RemainderText(cell, /*memory=*/false),
           Plain(cell.tokens_per_second),
           cell.peak_bytes.count == 0 ? "" : Bytes(static_cast<int64_t>(cell.peak_bytes.mean))};
       if (pair && s == 0) {
@@ -253,9 +253,10 @@ std::string Jobs(const ReportData& data) {
 
 std::string Proof(const ReportData& data) {
   return absl::StrCat("<h3>Where</h3>\n", Environments(data), "<h3>Kernels that ran, by op</h3>\n",
-                      Kernels(data), "<h3>Jobs, in the order in which they ran</h3>\n", Jobs(data),
-                      "<h3>What all jobs have in common</h3>\n<pre>", Escaped(data.job_yaml),
-                      "</pre>\n");
+                      Kernels(data),
+                      "<h3>Jobs, in the experiment's order; earlier results ran before it</h3>\n",
+                      Jobs(data), "<h3>What all jobs have in common</h3>\n<pre>",
+                      Escaped(data.job_yaml), "</pre>\n");
 }
 
 constexpr char kMethod[] =

@@ -133,7 +133,8 @@ void Plot::DrawXAxis(const std::vector<Tick>& ticks) {
   }
 }
 
-void Plot::Line(const std::vector<std::pair<double, double>>& points, const std::string& classes) {
+void Plot::Line(const std::vector<std::pair<double, double>>& points, const std::string& classes,
+                double shift) {
   std::string path;
   bool pen_down = false;
   for (const auto& [x, y] : points) {
@@ -141,7 +142,7 @@ void Plot::Line(const std::vector<std::pair<double, double>>& points, const std:
       pen_down = false;
       continue;
     }
-    absl::StrAppend(&path, pen_down ? "L" : "M", Pixel(X(x)), " ", Pixel(Y(y)));
+    absl::StrAppend(&path, pen_down ? "L" : "M", Pixel(X(x) + shift), " ", Pixel(Y(y)));
     pen_down = true;
   }
   if (path.empty()) return;

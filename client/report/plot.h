@@ -25,11 +25,13 @@ class Plot {
   Plot(std::string title, double x_min, double x_max, std::vector<Tick> x_ticks, double y_min,
        double y_max);
 
-  void Line(const std::vector<std::pair<double, double>>& points, const std::string& classes);
+  // Shifted by so many pixels to the right, as all that takes a shift.
+  void Line(const std::vector<std::pair<double, double>>& points, const std::string& classes,
+            double shift = 0);
   // `title` appears when pointed at.
   void Dot(double x, double y, double radius, const std::string& classes, const std::string& title,
            double shift = 0);
-  // From low to high at x, with caps; shifted by so many pixels to the right.
+  // From low to high at x, with caps.
   void Whisker(double x, double low, double high, const std::string& classes, double shift = 0);
   void Box(double x, double low, double high, double width, const std::string& classes,
            const std::string& title, double shift = 0);

@@ -172,12 +172,22 @@ Cell CellOf(const ReportData& data, int point, int series) {
   std::vector<double> speeds;
   std::vector<double> peaks;
   for (const RunData* run : data.Of(point, series)) {
-    if (run->out_of_memory()) {
-      ++cell.out_of_memory;
-    } else if (run->outcome != liger::v1::ExperimentJob::SUCCEEDED) {
-      ++cell.failed;
+    switch (run->outcome) {
+      case liger::v1::ExperimentJob::SUCCEEDED:
+        break;
+      case liger::v1::ExperimentJob::OUT_OF_MEMORY:
+        ++cell.out_of_memory;
+        continue;
+      case liger::v1::ExperimentJob::FAILED:
+        ++cell.failed;
+        continue;
+      case liger::v1::ExperimentJob::CANCELLED:
+        ++cell.cancelled;
+        continue;
+      default:
+        ++cell.not_over;
+        continue;
     }
-    if (run->outcome != liger::v1::ExperimentJob::SUCCEEDED) continue;
     if (const double speed = TokensPerSecond(*run); speed > 0) speeds.push_back(speed);
     const auto peak = run->peak_memory_bytes.find(kind);
     if (peak != run->peak_memory_bytes.end()) peaks.push_back(static_cast<double>(peak->second));
@@ -185,6 +195,18 @@ Cell CellOf(const ReportData& data, int point, int series) {
   cell.tokens_per_second = SpreadOf(speeds);
   cell.peak_bytes = SpreadOf(peaks);
   return cell;
+}
+
+std::string RemainderText(const Cell& cell, bool memory) {
+  std::string text;
+  const auto add = [&text](int count, const char* what) {
+    if (count > 0) absl::StrAppend(&text, text.empty() ? "" : ", ", count, " ", what);
+  };
+  if (memory) add(cell.out_of_memory, "OOM");
+  add(cell.failed, "failed");
+  add(cell.cancelled, "cancelled");
+  add(cell.not_over, "not over");
+  return text;
 }
 
 std::string SpeedRatioText(const ReportData& data, int point) {

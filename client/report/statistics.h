@@ -60,9 +60,15 @@ struct Cell {
   Spread tokens_per_second;
   Spread peak_bytes;
   int out_of_memory = 0;
-  int failed = 0;  // or cancelled, or not run yet
+  int failed = 0;
+  int cancelled = 0;
+  int not_over = 0;  // runs or has not begun
 };
 Cell CellOf(const ReportData& data, int point, int series);
+
+// What else than numbers became of its jobs: "1 OOM, 2 failed, 1 not over"; "" when
+// each gave some. Without the OOM if not `memory`.
+std::string RemainderText(const Cell& cell, bool memory);
 
 // SpeedRatio of the first two series as people read it: "1.513 (1.441 to 1.590)",
 // with the number of runs when a cell beside it has others too. "" for none.

@@ -36,9 +36,9 @@ std::string WithSpread(const Spread& spread, const std::string& mean,
 
 std::string JobsOf(const ReportData& data, int point, int series, const Cell& cell) {
   const int total = static_cast<int>(data.Of(point, series).size());
-  std::string text = absl::StrCat(total - cell.out_of_memory - cell.failed, "/", total);
-  if (cell.out_of_memory > 0) absl::StrAppend(&text, ", ", cell.out_of_memory, " OOM");
-  return text;
+  const int others = cell.out_of_memory + cell.failed + cell.cancelled + cell.not_over;
+  const std::string rest = RemainderText(cell, /*memory=*/true);
+  return absl::StrCat(total - others, "/", total, rest.empty() ? "" : ", ", rest);
 }
 
 std::string GapText(const ReportData& data, int point) {
@@ -100,7 +100,9 @@ nlohmann::json PointJson(const ReportData& data, int point) {
                                       {"peak_memory_bytes", cell.peak_bytes.mean},
                                       {"runs", cell.tokens_per_second.count},
                                       {"out_of_memory", cell.out_of_memory},
-                                      {"failed", cell.failed}};
+                                      {"failed", cell.failed},
+                                      {"cancelled", cell.cancelled},
+                                      {"not_over", cell.not_over}};
   }
   if (data.series.size() != 2) return json;
   if (const auto ratio = SpeedRatio(data, point, 0, 1)) {

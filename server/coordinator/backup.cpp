@@ -55,6 +55,17 @@ absl::Status Sync(const std::string& path) {
   return absl::OkStatus();
 }
 
+// A backup goes where the loss of the data folder does not take it along.
+absl::Status MustBeOutside(const std::string& path, const std::string& data_dir) {
+  std::error_code error;
+  const fs::path data = fs::weakly_canonical(data_dir, error);
+  const fs::path target = fs::weakly_canonical(path, error);
+  const fs::path from_data = target.lexically_relative(data);
+  if (from_data.empty() || *from_data.begin() == "..") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--out: ", path, " lies in the data folder ", data_dir, ": name a folder elsewhere"));
+}
+
 absl::Status MustBeNew(const std::string& path) {
   std::error_code error;
   if (!fs::exists(path, error)) return absl::OkStatus();
@@ -67,6 +78,7 @@ absl::Status BackUpDataFolder(const std::string& data_dir, const std::string& ou
   const std::string target = fs::absolute(out).lexically_normal().string();
   const std::string part = target + ".part";
   if (absl::Status s = MustBeNew(target); !s.ok()) return s;
+  if (absl::Status s = MustBeOutside(target, data_dir); !s.ok()) return s;
   std::error_code error;
   if (fs::exists(part, error)) {
     return absl::AlreadyExistsError(

@@ -70,7 +70,7 @@ void MetricsFeed::ResumeJob(const ReadView& view, const JobRow& row, absl::Time 
       liger::worker::v1::MetricChunk parsed;
       if (!parsed.ParseFromString(chunk.blob)) continue;  // QueryMetrics reports it
       for (const liger::worker::v1::MetricSample& sample : parsed.samples()) {
-        jobs_->ObserveStep(row.uid, sample.step().step_seconds());
+        jobs_->ObserveStep(row.uid, attempt.epoch, sample.step());
         jobs_->SetTokens(row.uid, attempt.epoch, sample.step().tokens_total());
       }
     }

@@ -4,9 +4,12 @@
 #include <set>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/types/span.h"
 #include "common/ids.h"
 #include "common/spec/yaml_proto.h"
 #include "common/utf8.h"
@@ -250,6 +253,17 @@ absl::StatusOr<liger::v1::JobSpec> JobSpecOf(const Experiment& experiment,
   const std::string point = PointLabel(experiment.points(job.point()));
   if (!point.empty()) (*spec.mutable_labels())[kPointLabel] = point;
   return spec;
+}
+
+std::string TurnOfJob(const std::string& job_name, int kernels) {
+  // As Expand makes them: NAME-NUMBER-MODE-UID.
+  const std::vector<std::string> parts = absl::StrSplit(job_name, '-');
+  int number = 0;
+  if (parts.size() < 4 || !absl::SimpleAtoi(parts[parts.size() - 3], &number) || number < 1) {
+    return "";
+  }
+  const auto name = absl::MakeConstSpan(parts).first(parts.size() - 3);
+  return absl::StrCat(absl::StrJoin(name, "-"), "-", parts.back(), " ", (number - 1) / kernels);
 }
 
 int TurnBegin(const Experiment& experiment, int index) {

@@ -39,6 +39,11 @@ absl::StatusOr<liger::v1::JobSpec> JobSpecOf(const liger::v1::Experiment& experi
 // device; they are kernels().size() many.
 int TurnBegin(const liger::v1::Experiment& experiment, int index);
 
+// The turn, of any experiment, that a job so named had a part in: jobs with equal
+// ones are of one experiment, point and run, `kernels` settings each. "" for a name
+// that Expand does not give.
+std::string TurnOfJob(const std::string& job_name, int kernels);
+
 inline constexpr char kExperimentLabel[] = "experiment";
 // Where in the grid, for people: "per_device_train_batch_size 8, r 16".
 inline constexpr char kPointLabel[] = "point";

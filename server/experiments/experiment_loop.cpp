@@ -32,7 +32,7 @@ std::optional<std::string> KeyOf(const ReadView& view, const JobRow& job,
   if (worker == nullptr) return "";
   for (const auto& device : worker->hello.devices()) {
     if (device.uuid() != members.front().device_uuids.front()) continue;
-    return ResultKey(job.resolved_spec, job.spec_hash, *worker, device.model());
+    return ResultKey(job.resolved_spec, job.spec_hash, *worker, device);
   }
   return "";
 }
@@ -49,19 +49,21 @@ std::optional<JobRow> SubmittedJob(const ReadView& view, const ExperimentRow& ro
 }
 
 // Earlier jobs whose logged steps are still there.
-std::vector<JobRow> EarlierJobs(const ReadView& view, const std::string& tenant,
+std::vector<EarlierResult> EarlierJobs(const ReadView& view, const std::string& tenant,
                                 const std::vector<std::string>& keys) {
-  std::vector<JobRow> jobs;
+  std::vector<EarlierResult> jobs;
   for (const std::string& key : keys) {
     for (const std::string& uid : view.Results(tenant, key)) {
       std::optional<JobRow> job = view.Job(uid);
-      if (!job.has_value() || job->deleted_us != 0) continue;
+      if (!job.has_value() || job->deleted_us != 0 || !IsReusable(*job)) continue;
       const bool steps = view.MetricsThroughStep(uid, job->epoch) > 0;
-      const auto outcome = OutcomeOf(*job);
-      if (outcome == liger::v1::ExperimentJob::OUT_OF_MEMORY ||
-          (outcome == liger::v1::ExperimentJob::SUCCEEDED && steps)) {
-        jobs.push_back(*std::move(job));
+      if (OutcomeOf(*job) == liger::v1::ExperimentJob::SUCCEEDED && !steps) continue;
+      EarlierResult& earlier = jobs.emplace_back();
+      for (const MemberRow& member : view.Members(uid, job->epoch)) {
+        earlier.device_uuids.insert(earlier.device_uuids.end(), member.device_uuids.begin(),
+                                    member.device_uuids.end());
       }
+      earlier.job = *std::move(job);
     }
   }
   return jobs;
@@ -159,7 +161,7 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
     facts.jobs.emplace(i, *std::move(found));
   }
   for (const int i : NextJobs(experiment)) {
-    std::vector<JobRow>& earlier = facts.earlier[i];
+    std::vector<EarlierResult>& earlier = facts.earlier[i];
     if (!experiment.spec().reuse_results()) continue;
     const absl::StatusOr<liger::v1::JobSpec> spec = JobSpecOf(experiment, experiment.jobs(i));
     if (!spec.ok()) continue;

@@ -1,5 +1,6 @@
 #include "server/experiments/experiment_service.h"
 
+#include <map>
 #include <set>
 #include <utility>
 #include <vector>
@@ -54,6 +55,32 @@ Violation InExperiment(const Violation& violation, const Experiment& experiment,
   return out;
 }
 
+// Points with one spec: "1e-3" and "0.001". What they are is in the jobs' labels.
+class Duplicates {
+ public:
+  // A job of the experiment as resolved; adds what is wrong.
+  void Check(const liger::v1::JobSpec& job, int point, const std::string& hash,
+             std::vector<Violation>* violations) {
+    const std::pair<int, std::string> key(job.kernels().mode(), hash);
+    const auto [known, first] = seen_.try_emplace(key, point, LabelOf(job));
+    const auto& [other, label] = known->second;
+    if (first || other == point || !said_.insert({other, point}).second) return;
+    Violation& violation = violations->emplace_back();
+    violation.set_field("grid");
+    violation.set_message(
+        absl::StrCat("'", label, "' and '", LabelOf(job), "' are the same job; keep one"));
+  }
+
+ private:
+  static std::string LabelOf(const liger::v1::JobSpec& job) {
+    const auto label = job.labels().find(kPointLabel);
+    return label == job.labels().end() ? "" : label->second;
+  }
+
+  std::map<std::pair<int, std::string>, std::pair<int, std::string>> seen_;
+  std::set<std::pair<int, int>> said_;
+};
+
 // The same of several points is said once.
 void AddViolations(const std::vector<Violation>& found, const Experiment& experiment,
                    const liger::v1::ExperimentPoint& point, std::vector<Violation>* all) {
@@ -89,6 +116,7 @@ absl::StatusOr<CreateExperimentResponse> ExperimentService::Prepare(
   Experiment& experiment = *response.mutable_experiment();
   experiment = Expand(spec, options_.new_id());
   std::set<std::string> notices;
+  Duplicates duplicates;
   for (liger::v1::ExperimentJob& job : *experiment.mutable_jobs()) {
     const liger::v1::ExperimentPoint& point = experiment.points(job.point());
     const absl::StatusOr<liger::v1::JobSpec> job_spec = JobSpecOf(experiment, job);
@@ -101,6 +129,7 @@ absl::StatusOr<CreateExperimentResponse> ExperimentService::Prepare(
       continue;
     }
     job.set_spec_hash(resolved->hash);
+    duplicates.Check(*job_spec, job.point(), resolved->hash, &violations);
     for (const std::string& notice : resolved->notices) {
       if (notices.insert(notice).second) response.add_notices(notice);
     }

@@ -111,7 +111,7 @@ class Planner {
     entry.set_outcome(OutcomeOf(row));
     entry.set_message(entry.outcome() == ExperimentJob::SUCCEEDED ? "" : row.status.message());
     plan_.changed = true;
-    if (IsResult(entry.outcome()) && !entry.result_key().empty() && entry.result_key() != kNoKey) {
+    if (IsReusable(row) && !entry.result_key().empty() && entry.result_key() != kNoKey) {
       plan_.results.push_back({facts_.row.tenant, entry.result_key(), row.uid, now_us_});
     }
     if (!plan_.experiment.spec().keep_outputs()) plan_.reclaim_jobs.push_back(row.uid);
@@ -156,22 +156,48 @@ class Planner {
     }
   }
 
-  // All jobs of a turn, or none: a comparison's two sides ran side by side.
+  // All jobs of a turn, or none: a comparison's two sides ran side by side, in one
+  // turn of an earlier experiment and on the same devices.
   bool TakeEarlier(int begin) {
     if (!plan_.experiment.spec().reuse_results()) return false;
     std::set<std::string> taken;
     for (const ExperimentJob& entry : plan_.experiment.jobs()) taken.insert(entry.job_uid());
+    const auto firsts = facts_.earlier.find(begin);
+    if (firsts == facts_.earlier.end()) return false;
+    for (const EarlierResult& first : firsts->second) {
+      const std::map<int, const JobRow*> found = SideBySide(begin, first, taken);
+      if (static_cast<int>(found.size()) < turn_size()) continue;
+      Take(found);
+      return true;
+    }
+    return false;
+  }
+
+  // What ran beside `first` for the jobs of the turn, by index; fewer if some did not.
+  std::map<int, const JobRow*> SideBySide(int begin, const EarlierResult& first,
+                                          const std::set<std::string>& taken) const {
     std::map<int, const JobRow*> found;
-    for (int i = begin; i < begin + turn_size(); ++i) {
+    if (taken.contains(first.job.uid)) return found;
+    found[begin] = &first.job;
+    const int kernels = plan_.experiment.spec().kernels_size();
+    const std::string turn = TurnOfJob(first.job.name, kernels);
+    for (int i = begin + 1; i < begin + kernels; ++i) {
       const auto earlier = facts_.earlier.find(i);
-      if (earlier == facts_.earlier.end()) return false;
-      for (const JobRow& row : earlier->second) {
-        if (!taken.insert(row.uid).second) continue;
-        found[i] = &row;
+      if (earlier == facts_.earlier.end()) break;
+      for (const EarlierResult& other : earlier->second) {
+        if (taken.contains(other.job.uid) || turn.empty() ||
+            TurnOfJob(other.job.name, kernels) != turn ||
+            other.device_uuids != first.device_uuids) {
+          continue;
+        }
+        found[i] = &other.job;
         break;
       }
-      if (!found.contains(i)) return false;
     }
+    return found;
+  }
+
+  void Take(const std::map<int, const JobRow*>& found) {
     for (const auto& [index, row] : found) {
       ExperimentJob& entry = job(index);
       entry.set_job_uid(row->uid);
@@ -181,7 +207,6 @@ class Planner {
       if (entry.outcome() != ExperimentJob::SUCCEEDED) entry.set_message(row->status.message());
     }
     plan_.changed = true;
-    return true;
   }
 
   // A job that a user has paused keeps its turn, and its place among those at once.
@@ -265,6 +290,11 @@ ExperimentJob::Outcome OutcomeOf(const JobRow& job) {
   const bool memory = failure == liger::v1::FAILURE_CLASS_OOM_DEVICE ||
                       failure == liger::v1::FAILURE_CLASS_OOM_HOST;
   return memory ? ExperimentJob::OUT_OF_MEMORY : ExperimentJob::FAILED;
+}
+
+bool IsReusable(const JobRow& job) {
+  return IsResult(OutcomeOf(job)) &&
+         job.status.failure().class_() != liger::v1::FAILURE_CLASS_OOM_HOST;
 }
 
 std::map<std::string, Pin> PinsOf(const ReadView& view) {

@@ -11,6 +11,12 @@
 // What follows for an experiment from what its jobs have come to. Pure.
 namespace liger::server {
 
+// A job that gave a result, and where it ran.
+struct EarlierResult {
+  JobRow job;
+  std::vector<std::string> device_uuids;
+};
+
 struct ExperimentFacts {
   ExperimentRow row;
   // By index into experiment.jobs: those that exist.
@@ -20,7 +26,7 @@ struct ExperimentFacts {
   std::map<int, std::string> keys;
   // Earlier jobs that gave the result of a PENDING job, newest first; an entry, if
   // empty, for each of NextJobs. Turns without one wait for the next pass.
-  std::map<int, std::vector<JobRow>> earlier;
+  std::map<int, std::vector<EarlierResult>> earlier;
   // The last steps of a job that has just ended are still on their way.
   bool steps_pending = false;
   // Why a job could not be submitted.
@@ -46,6 +52,10 @@ std::vector<int> NextJobs(const liger::v1::Experiment& experiment);
 // The result that a job which is over gave: SUCCEEDED, OUT_OF_MEMORY, FAILED or
 // CANCELLED; ACTIVE for one that is not over.
 liger::v1::ExperimentJob::Outcome OutcomeOf(const JobRow& job);
+
+// Whether a later experiment may take what that job, which is over, came to. What
+// the host has left of its memory is another matter each time.
+bool IsReusable(const JobRow& job);
 
 // Devices that a waiting job should run on, since the other jobs of its point and
 // run did: by job uid.

@@ -4,43 +4,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "server/scheduler/scheduler.h"
+#include "server/store/worker_files.h"
 
 namespace liger::server {
-namespace {
-
-// Digests of every file that the job reads; one is empty where it is not known.
-std::vector<std::string> Digests(const liger::v1::JobSpec& spec, const WorkerRow& worker) {
-  // Random weights of a known shape need no folder; one that is there is read.
-  std::string model = ModelDigest(worker, spec.model().uri());
-  if (model.empty() && NeedsNoModelFolder(spec)) model = "shape";
-  std::vector<std::string> digests = {model};
-  if (spec.dataset().sources().empty()) {
-    digests.push_back(DatasetDigest(worker, spec.dataset().uri()));
-  }
-  for (const auto& source : spec.dataset().sources()) {
-    digests.push_back(DatasetDigest(worker, source.uri()));
-  }
-  if (!spec.dataset().eval_uri().empty()) {
-    digests.push_back(DatasetDigest(worker, spec.dataset().eval_uri()));
-  }
-  // Those are not in the inventory.
-  if (!spec.lora().adapter_uri().empty()) digests.emplace_back();
-  if (!spec.training().resume_from_checkpoint().empty()) digests.emplace_back();
-  return digests;
-}
-
-}  // namespace
 
 std::string ResultKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
-                      const WorkerRow& worker, const std::string& device_model) {
-  const std::vector<std::string> digests = Digests(resolved_spec, worker);
-  for (const std::string& digest : digests) {
-    if (digest.empty()) return "";
+                      const WorkerRow& worker, const liger::worker::v1::DeviceInfo& device) {
+  const std::vector<FileDigest> files = FileDigests(worker, resolved_spec);
+  for (const FileDigest& file : files) {
+    if (file.digest.empty()) return "";
   }
-  if (spec_hash.empty() || worker.hello.build().empty() || device_model.empty()) return "";
-  return absl::StrCat(spec_hash, "|", absl::StrJoin(digests, "|"), "|", worker.hello.build(), "|",
-                      device_model);
+  if (spec_hash.empty() || worker.hello.build().empty() || device.model().empty()) return "";
+  const auto append = [](std::string* out, const FileDigest& file) { *out += file.digest; };
+  return absl::StrCat(spec_hash, "|", absl::StrJoin(files, "|", append), "|",
+                      worker.hello.build(), "|", device.model(), "|", device.memory_bytes());
 }
 
 std::vector<std::string> PossibleKeys(const liger::v1::JobSpec& resolved_spec,
@@ -51,7 +28,7 @@ std::vector<std::string> PossibleKeys(const liger::v1::JobSpec& resolved_spec,
     if (worker.state != WorkerState::kReady) continue;
     for (const auto& device : worker.hello.devices()) {
       if (device.kind() != resolved_spec.resources().device_kind()) continue;
-      keys.insert(ResultKey(resolved_spec, spec_hash, worker, device.model()));
+      keys.insert(ResultKey(resolved_spec, spec_hash, worker, device));
     }
   }
   keys.erase("");

@@ -208,7 +208,7 @@ void BulkIntake::Stored(const Batch& batch, const absl::Status& status) {
       continue;
     }
     for (const MetricSample& sample : samples) {
-      metrics_->ObserveStep(attempt.first, sample.step().step_seconds());
+      metrics_->ObserveStep(attempt.first, attempt.second, sample.step());
     }
     metrics_->SetTokens(attempt.first, attempt.second, samples.back().step().tokens_total());
     if (it == states_.end()) continue;

@@ -61,6 +61,23 @@ const Histogram::BucketBoundaries& StepBuckets() {
   return buckets;
 }
 
+// Logged steps of the newest attempt, of which the first does not count for speed
+// while there are others (client/report/statistics.h says the same).
+struct TimedSteps {
+  int64_t epoch = 0;
+  int count = 0;
+  double tokens = 0;
+  double seconds = 0;
+
+  void Add(int64_t of_epoch, const liger::trainer::v1::Step& step) {
+    if (of_epoch < epoch) return;
+    if (of_epoch > epoch) *this = {.epoch = of_epoch};
+    if (++count == 2) tokens = seconds = 0;
+    tokens += step.tokens_per_second() * step.step_seconds();
+    seconds += step.step_seconds();
+  }
+};
+
 }  // namespace
 
 struct JobMetrics::Families {
@@ -77,6 +94,10 @@ struct JobMetrics::Families {
         mean_tokens_per_second(
             MakeGauge(r, "liger_job_mean_tokens_per_second",
                       "Non-padding tokens a second, over all steps of the attempt.")),
+        timed_tokens_per_second(MakeGauge(
+            r, "liger_job_timed_tokens_per_second",
+            "Non-padding tokens a second, over the attempt's logged steps after the first, which "
+            "warms up: as the reports have it.")),
         peak_memory(MakeGauge(r, "liger_job_peak_memory_bytes",
                               "Peak memory by kind; of several ranks the largest.")),
         rank_peak_memory(MakeGauge(r, "liger_job_rank_peak_memory_bytes",
@@ -99,7 +120,8 @@ struct JobMetrics::Families {
   }
 
   Family<Gauge>&info, &state, &idle, &step, &progress, &tokens_per_second, &mean_tokens_per_second,
-      &peak_memory, &rank_peak_memory, &loss, &grad_norm, &learning_rate, &mfu;
+      &timed_tokens_per_second, &peak_memory, &rank_peak_memory, &loss, &grad_norm, &learning_rate,
+      &mfu;
   Family<Counter>& tokens;
   Family<Histogram>& step_seconds;
 };
@@ -116,6 +138,7 @@ struct JobMetrics::Series {
   Counter* tokens = nullptr;
   Histogram* step_seconds = nullptr;
   std::map<int64_t, int64_t> tokens_by_epoch;
+  TimedSteps timed;
   std::optional<absl::Time> end;
 
   void Set(Family<Gauge>& family, double value, const Labels& extra = {}) {
@@ -236,12 +259,17 @@ void JobMetrics::SetTokensLocked(Series* series, int64_t epoch, int64_t tokens_t
   known = tokens_total;
 }
 
-void JobMetrics::ObserveStep(const std::string& job_uid, double step_seconds) {
+void JobMetrics::ObserveStep(const std::string& job_uid, int64_t epoch,
+                             const liger::trainer::v1::Step& step) {
   absl::MutexLock lock(&mutex_);
   const auto it = series_.find(job_uid);
   if (it == series_.end()) return;
-  CountStepsLocked(it->second.get());
-  it->second->step_seconds->Observe(step_seconds);
+  Series& series = *it->second;
+  CountStepsLocked(&series);
+  series.step_seconds->Observe(step.step_seconds());
+  series.timed.Add(epoch, step);
+  if (series.timed.seconds <= 0) return;
+  series.Set(families_->timed_tokens_per_second, series.timed.tokens / series.timed.seconds);
 }
 
 void JobMetrics::Sweep(absl::Time now) {

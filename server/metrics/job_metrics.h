@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "liger/trainer/v1/trainer.pb.h"
 #include "liger/v1/job.pb.h"
 #include "prometheus/registry.h"
 
@@ -38,9 +39,10 @@ class JobMetrics {
   void SetTokens(const std::string& job_uid, int64_t epoch, int64_t tokens_total)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // One logged step. Feed each step once, after it is stored, so that a
-  // restart that replays the store gives the same histogram.
-  void ObserveStep(const std::string& job_uid, double step_seconds) ABSL_LOCKS_EXCLUDED(mutex_);
+  // One logged step of an attempt. Feed each step once, in order, after it is
+  // stored, so that a restart that replays the store gives the same numbers.
+  void ObserveStep(const std::string& job_uid, int64_t epoch, const liger::trainer::v1::Step& step)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Removes the series of jobs that ended kRetention ago.
   void Sweep(absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "server/scheduler/worker_files.h"
 #include "server/store/records.h"
+#include "server/store/worker_files.h"
 
 // The scheduler: a pure function from a snapshot to decisions. It holds no
 // state, reads no clock and draws no random numbers; equal snapshots give

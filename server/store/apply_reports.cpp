@@ -11,6 +11,7 @@
 #include "server/store/attempts.h"
 #include "server/store/exits.h"
 #include "server/store/outputs.h"
+#include "server/store/worker_files.h"
 
 namespace liger::server {
 namespace {
@@ -155,7 +156,8 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
 }
 
 // What the attempt's first rank and its worker say of where it runs.
-void PutEnvironment(const ReportTask& report, const MemberRow& member, Transaction& txn) {
+void PutEnvironment(const ReportTask& report, const JobRow& job, const MemberRow& member,
+                    Transaction& txn) {
   liger::v1::RunEnvironment environment;
   environment.set_device(report.ready->device());
   environment.set_worker_id(report.worker_id);
@@ -174,6 +176,11 @@ void PutEnvironment(const ReportTask& report, const MemberRow& member, Transacti
   if (const std::optional<WorkerRow> worker = txn.tables().Worker(report.worker_id)) {
     environment.set_host_name(worker->hello.host_name());
     environment.set_build(worker->hello.build());
+    // What it reads, as the worker lists it now: a file may be another one tomorrow.
+    for (const FileDigest& file : FileDigests(*worker, job.resolved_spec)) {
+      if (file.digest.empty()) continue;
+      (*environment.mutable_versions())[file.name] = file.digest;
+    }
     for (const auto& device : worker->hello.devices()) {
       if (!member.device_uuids.empty() && device.uuid() == member.device_uuids.front()) {
         environment.set_device_model(device.model());
@@ -254,7 +261,9 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     }
     return result;
   }
-  if (report.ready.has_value() && member->node_rank == 0) PutEnvironment(report, *member, txn);
+  if (report.ready.has_value() && member->node_rank == 0) {
+    PutEnvironment(report, *job, *member, txn);
+  }
   const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);
   if (!applied.ok()) return applied;
   return result;

@@ -102,6 +102,11 @@ def setUpModule():
              "all steps")
     wait_for(lambda: PROMETHEUS.value('count(liger_job:state:info{state="SUCCEEDED",job_name!="probe"})') == 2,
              "both states")
+    # Steps come on a stream of their own, which may end after the job.
+    wait_for(lambda: PROMETHEUS.value('sum(liger_job_step_seconds_count{job_name!="probe"})') == 2 * steps,
+             "all steps in the histograms")
+    wait_for(lambda: PROMETHEUS.value('count(liger_job:timed_tokens_per_second:succeeded{job_name!="probe"} == '
+                                      'on (job_uid) liger_job_timed_tokens_per_second)') == 2, "both final speeds")
 
 
 def steps_that_take(seconds):
@@ -120,8 +125,9 @@ def submit(name, steps, *flags):
                 "resources.device_kind=CPU", "--set", "training.logging_steps=1", *flags)
 
 
-def job_mean(name):
-    return json.loads(SERVICE.cli("get", name, "-o", "json"))["status"]["progress"]["mean_tokens_per_second"]
+def report_of(first, second):
+    """What liger-cli compare says of two jobs."""
+    return json.loads(SERVICE.cli("compare", first, second, "-o", "json", "--out", f"{WORK.name}/report"))
 
 
 def panels(dashboard):
@@ -184,13 +190,23 @@ class QueriesTest(unittest.TestCase):
         for name in DASHBOARDS:
             self.evaluate_all(name)
 
-    def test_compare_shows_the_ratio_that_the_jobs_had(self):
+    def test_compare_shows_the_speeds_and_the_ratio_of_the_report(self):
         values = variable_values(DASHBOARDS["compare"], self.CHOSEN)
-        expected = job_mean("liger") / job_mean("baseline")
+        report = report_of("liger", "baseline")
+        speeds = {run["job"]: run["tokens_per_second"] for run in report["runs"]}
         for title in ("Tokens a second, LIGER / BASELINE", "Tokens a second, A / B"):
-            panel = next(p for p in panels(DASHBOARDS["compare"]) if p["title"] == title)
-            [(labels, [ratio])] = evaluate(panel["targets"][0], values)
-            self.assertAlmostEqual(ratio, expected, delta=1e-9 * expected)
+            [(_, [ratio])] = self.panel_values(title, values)
+            self.assertAlmostEqual(ratio, report["points"][0]["speed_ratio"]["ratio"], delta=0.01 * ratio)
+        for labels, [speed] in self.panel_values("Tokens a second of A and B", values):
+            self.assertAlmostEqual(speed, speeds[labels["job_name"]], delta=0.01 * speed)
+        for labels, [speed] in self.panel_values("Tokens a second", values):
+            self.assertAlmostEqual(speed, speeds[labels["kernels"].lower()], delta=0.01 * speed)
+
+    def panel_values(self, title, values):
+        panel = next(p for p in panels(DASHBOARDS["compare"]) if p["title"] == title)
+        found = evaluate(panel["targets"][0], values)
+        self.assertTrue(found, title)
+        return found
 
     def test_rules_are_healthy_and_nothing_alerts(self):
         rules = [rule for group in PROMETHEUS.get("rules")["groups"] for rule in group["rules"]]

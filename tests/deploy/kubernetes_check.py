@@ -92,6 +92,7 @@ class ManifestsTest(unittest.TestCase):
             known["liger-coordinator", verb] = set(re.findall(r"--[a-z-]+", run.stdout))
         run = subprocess.run([BIN / "liger-worker", "--help"], capture_output=True, text=True, check=True)
         known["liger-worker", ()] = set(re.findall(r"--[a-z-]+", run.stdout))
+        self.assertIn(policies.RANK_PORTS, run.stdout)
         checked = 0
         for objects in RENDERED.values():
             for owner, template in policies.pods(objects):
@@ -160,10 +161,19 @@ class PoliciesFindTest(unittest.TestCase):
         self.expect("grace", self.container(lambda c: c.pop("lifecycle")))
 
     def test_network(self):
-        def rank_ports(policy, _):
-            policy["spec"]["ingress"][0]["ports"][0]["endPort"] = 50000
+        def rank_ports(direction, index):
+            def change(policy, _):
+                rule = policy["spec"][direction][0]
+                rule["ports"] = [port for i, port in enumerate(rule["ports"]) if i != index]
+            return change
 
-        self.expect("policies admit", rank_ports, where=("NetworkPolicy", "liger-rank-to-rank"))
+        for index in range(2):  # where ranks meet, and where they listen
+            for direction, problem in (("ingress", "policies admit"), ("egress", "reach each other")):
+                self.expect(problem, rank_ports(direction, index), where=("NetworkPolicy", "liger-rank-to-rank"))
+        self.expect("reach each other", self.container(lambda c: c.update(args=[
+            re.sub("--rank-ports=.*", "--rank-ports=20000-20099", argument) for argument in c["args"]])))
+        self.expect("let out anything", lambda p, _: p["spec"]["egress"][0].pop("to"),
+                    where=("NetworkPolicy", "liger-rank-to-rank"))
         self.expect("policies admit", lambda policy, objects: objects.remove(policy),
                     where=("NetworkPolicy", "liger-worker-to-coordinator"))
         self.expect("denied by default", lambda policy, objects: objects.remove(policy),

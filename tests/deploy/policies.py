@@ -6,6 +6,7 @@ SYSCTL = "net.ipv4.ip_local_port_range"
 RESTRICTED_VOLUMES = {"configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected",
                       "secret"}
 SHIP_TIMEOUT = 30  # default of liger-worker --ship-timeout, in seconds
+RANK_PORTS = "29500-29999"  # default of liger-worker --rank-ports: one of them for the ranks of a job to meet
 
 
 def of_kind(objects, *kinds):
@@ -122,18 +123,37 @@ def grace(objects):
     return found
 
 
-def admitted(objects, labels):
-    """Ports, by name or as (first, last), on which a policy lets something in to a pod with these labels."""
+def rules_of(objects, labels, direction):
+    """The rules, "ingress" or "egress", of the policies on a pod with these labels."""
+    return [rule for policy in of_kind(objects, "NetworkPolicy")
+            if labels_match(policy["spec"]["podSelector"], labels) for rule in policy["spec"].get(direction, [])]
+
+
+def ports_of(rules, peers):
+    """Ports, by name or as (first, last), that rules with the key `peers` ("from" or "to") allow."""
     ports = []
-    for policy in of_kind(objects, "NetworkPolicy"):
-        if not labels_match(policy["spec"]["podSelector"], labels):
-            continue
-        for rule in policy["spec"].get("ingress", []):
-            if not rule.get("from") or not rule.get("ports"):
-                ports.append("anything")
-            for port in rule.get("ports", []):
-                ports.append((port["port"], port["endPort"]) if "endPort" in port else port["port"])
+    for rule in rules:
+        if not rule.get(peers) or not rule.get("ports"):
+            ports.append("anything")
+        for port in rule.get("ports", []):
+            ports.append((port["port"], port["endPort"]) if "endPort" in port else port["port"])
     return ports
+
+
+def to_itself(rules, labels):
+    """Those whose peers are the pods with these labels, of this namespace."""
+    return [rule for rule in rules
+            if any(set(peer) == {"podSelector"} and labels_match(peer["podSelector"], labels) for peer in rule["to"])]
+
+
+def rank_ranges(template):
+    """Of a worker's pod, as (first, last): where ranks meet, and where the kernel has them listen."""
+    ranges = {tuple(map(int, s["value"].split())) for s in template["spec"]["securityContext"].get("sysctls", [])}
+    for container in template["spec"]["containers"]:
+        if container["name"] == "worker":
+            first, last = (flag(container, "rank-ports") or RANK_PORTS).split("-")
+            ranges.add((int(first), int(last)))
+    return ranges
 
 
 def network(objects):
@@ -147,11 +167,16 @@ def network(objects):
     for owner, template in pods(of_kind(objects, "StatefulSet")):
         labels = template["metadata"]["labels"]
         have = {port["name"] for c in template["spec"]["containers"] for port in c.get("ports", [])}
-        ranges = {tuple(map(int, s["value"].split())) for s in template["spec"]["securityContext"].get("sysctls", [])}
+        ranges = rank_ranges(template)
         wanted = (have | ranges) - (set() if monitored else {"metrics"})  # nobody scrapes: nobody may connect
-        allowed = set(admitted(objects, labels))
+        allowed = set(ports_of(rules_of(objects, labels, "ingress"), "from"))
         if allowed != wanted:
             found.append(f"{name(owner)}: policies admit {allowed}, it has {wanted}")
+        outward = rules_of(objects, labels, "egress")
+        if "anything" in ports_of(outward, "to"):
+            found.append(f"{name(owner)}: policies let out anything")
+        elif (among := set(ports_of(to_itself(outward, labels), "to"))) != ranges:
+            found.append(f"{name(owner)}: policies let its pods reach each other on {among}, they listen on {ranges}")
     for policy in policies:
         if not any(labels_match(policy["spec"]["podSelector"], t["metadata"]["labels"]) for _, t in pods(objects)):
             found.append(f"{name(policy)} selects no pod")

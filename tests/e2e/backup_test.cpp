@@ -139,6 +139,12 @@ TEST(BackupTest, BadInputIsOneClearError) {
   EXPECT_EQ(outcome.code, 3);
   EXPECT_THAT(outcome.output, HasSubstr(data + " exists"));
 
+  outcome = RunCoordinator(
+      cluster, absl::StrCat("backup --data-dir ", data, " --out ", data, "/logs/../backup"));
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_THAT(outcome.output, HasSubstr("lies in the data folder"));
+  EXPECT_FALSE(fs::exists(data + "/backup"));
+
   outcome = RunCoordinator(cluster, absl::StrCat("backup --data-dir ", data, " --out ", out));
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   outcome = RunCoordinator(cluster, absl::StrCat("restore --from ", out, " --data-dir ", data));

@@ -176,6 +176,24 @@ TEST(StatisticsTest, NoRatioWithoutBothSides) {
   EXPECT_EQ(CellOf(answers.Data(), 0, 1).out_of_memory, 1);
 }
 
+TEST(StatisticsTest, OnlyWhatFailedCountsAsFailed) {
+  Answers answers = Grid({"8"}, 5, 4);
+  auto& jobs = *answers.experiment.mutable_jobs();
+  jobs[2].set_outcome(ExperimentJob::FAILED);  // LIGER: every second one
+  jobs[4].set_outcome(ExperimentJob::CANCELLED);
+  jobs[6].set_outcome(ExperimentJob::ACTIVE);
+  jobs[8].set_outcome(ExperimentJob::PENDING);
+  const ReportData data = answers.Data();
+  const Cell cell = CellOf(data, 0, 0);
+  EXPECT_EQ(cell.tokens_per_second.count, 1);
+  EXPECT_EQ(cell.failed, 1);
+  EXPECT_EQ(cell.cancelled, 1);
+  EXPECT_EQ(cell.not_over, 2);
+  EXPECT_THAT(ReportTable(data, 0), HasSubstr("1/5, 1 failed, 1 cancelled, 2 not over"));
+  EXPECT_THAT(ReportHtml(data), HasSubstr(">1 failed, 1 cancelled, 2 not over<"));
+  EXPECT_EQ(RemainderText(CellOf(data, 0, 1), true), "");
+}
+
 TEST(StatisticsTest, LargestLossDifferenceWithItsPlace) {
   const auto gap = LargestLossGap(Grid({"8"}, 2, 10).Data(), 0, 0, 1);
   ASSERT_TRUE(gap.has_value());
@@ -270,6 +288,18 @@ TEST(ReportTest, JsonHasTheNumbersOfThePage) {
   EXPECT_EQ(json["runs"][0]["environment"]["versions"]["nvidia-driver"], "550.54.15");
 }
 
+TEST(ChartsTest, LinesGoThroughTheirDots) {
+  const std::string svg = SpeedCharts(Grid({"8", "16"}, 2, 10).Data()).front().svg;
+  for (const char* name : {"s0", "s1"}) {
+    const std::string series = name;
+    const std::string dot = "<circle class=\"mark dot " + series + "\" cx=\"";
+    ASSERT_THAT(svg, HasSubstr(dot));
+    const size_t at = svg.find(dot) + dot.size();
+    const std::string x = svg.substr(at, svg.find('"', at) - at);
+    EXPECT_THAT(svg, HasSubstr("<path class=\"mark line " + series + "\" d=\"M" + x + " "));
+  }
+}
+
 TEST(CompareTest, JobsThatDifferInMoreThanTheKernelsSaySo) {
   const JobRun liger = RunOf("a", kLiger, 0.5, 6, 0);
   JobRun baseline = RunOf("b", kBaseline, 1, 6, 0);
@@ -285,6 +315,15 @@ TEST(CompareTest, JobsThatDifferInMoreThanTheKernelsSaySo) {
   EXPECT_THAT(ReportHtml(data), HasSubstr("differ in more than the kernels"));
   EXPECT_THAT(ReportTable(data, 0), HasSubstr("differs: training.max_length: not set | 256"));
   EXPECT_NEAR(SpeedRatio(data, 0, 0, 1)->ratio, 2, 1e-9);
+}
+
+TEST(CompareTest, AFileThatWasAnotherOneIsADifference) {
+  JobRun liger = RunOf("a", kLiger, 0.5, 6, 0);
+  JobRun baseline = RunOf("b", kBaseline, 1, 6, 0);
+  (*liger.mutable_environment()->mutable_versions())["dataset file"] = "sha256:1";
+  (*baseline.mutable_environment()->mutable_versions())["dataset file"] = "sha256:2";
+  EXPECT_THAT(ReportTable(FromJobs(liger, baseline), 0),
+              HasSubstr("differs: environment.versions.dataset file: sha256:1 | sha256:2"));
 }
 
 // Pages for the browser's check (tests/e2e/report_browser_check.py).

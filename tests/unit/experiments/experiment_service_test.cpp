@@ -158,6 +158,22 @@ TEST_F(ExperimentServiceTest, SaysWhatIsWrongWithItsJobsOnce) {
   EXPECT_THAT(fields[1].message(), HasSubstr("'1' of training.max_length"));
 }
 
+TEST_F(ExperimentServiceTest, PointsThatAreOneJobAreRefused) {
+  liger::v1::ExperimentSpec spec = Grid();
+  spec.mutable_grid(0)->set_field("training.learning_rate");
+  spec.mutable_grid(0)->set_values(0, "1e-3");
+  spec.mutable_grid(0)->set_values(1, "0.001");
+  spec.set_runs(2);
+  const absl::Status status = Create(spec).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  const std::vector<liger::v1::Violation> fields = ViolationsOf(status);
+  ASSERT_EQ(fields.size(), 1u) << status;
+  EXPECT_EQ(fields[0].field(), "grid");
+  EXPECT_THAT(fields[0].message(), HasSubstr("'learning_rate 1e-3' and 'learning_rate 0.001'"));
+  spec.mutable_grid(0)->set_values(1, "0.002");
+  EXPECT_TRUE(Create(spec).ok());
+}
+
 TEST_F(ExperimentServiceTest, ADryRunMakesNothing) {
   absl::StatusOr<liger::v1::CreateExperimentResponse> out = absl::UnknownError("no answer");
   experiments->Validate({"default", "user", Grid(), ""},

@@ -46,6 +46,16 @@ class PlanTest : public ::testing::Test {
     row.spec_hash = "hash";
     return row;
   }
+  // As this experiment's own names are, so jobs of one turn ran side by side.
+  EarlierResult Earlier(int index) { return {Row(index, JobStatus::SUCCEEDED), {"GPU-1"}}; }
+  static EarlierResult Earlier(const std::string& name, const std::string& device) {
+    EarlierResult earlier;
+    earlier.job.uid = "uid-" + name;
+    earlier.job.name = name;
+    earlier.job.state = JobStatus::SUCCEEDED;
+    earlier.device_uuids = {device};
+    return earlier;
+  }
   // Plans, keeps the plan as the store would, and returns it.
   ExperimentPlan Pass() {
     for (const int i : NextJobs(facts.row.experiment)) facts.earlier.try_emplace(i);
@@ -201,12 +211,12 @@ TEST_F(PlanTest, KeepsOutputsWhenAsked) {
 }
 
 TEST_F(PlanTest, TakesEarlierResultsOfBothSidesOrOfNone) {
-  facts.earlier[0] = {Row(0, JobStatus::SUCCEEDED)};
+  facts.earlier[0] = {Earlier(0)};
   EXPECT_THAT(Pass().submit, ElementsAre(0)) << "the other side has none";
 
   Make(2, 1);
-  facts.earlier[0] = {Row(0, JobStatus::SUCCEEDED)};
-  facts.earlier[1] = {Row(1, JobStatus::SUCCEEDED)};
+  facts.earlier[0] = {Earlier(0)};
+  facts.earlier[1] = {Earlier(1)};
   const ExperimentPlan plan = Pass();
   EXPECT_TRUE(job(0).cached());
   EXPECT_TRUE(job(1).cached());
@@ -217,21 +227,60 @@ TEST_F(PlanTest, TakesEarlierResultsOfBothSidesOrOfNone) {
 
   Make(2, 1);
   spec().set_reuse_results(false);
-  facts.earlier[0] = {Row(0, JobStatus::SUCCEEDED)};
-  facts.earlier[1] = {Row(1, JobStatus::SUCCEEDED)};
+  facts.earlier[0] = {Earlier(0)};
+  facts.earlier[1] = {Earlier(1)};
   EXPECT_THAT(Pass().submit, ElementsAre(0)) << "asked to run again";
 }
 
 TEST_F(PlanTest, EachRunTakesAnEarlierJobOfItsOwn) {
   Make(1, 2);
-  const std::vector<JobRow> liger = {Row(0, JobStatus::SUCCEEDED)};
-  const std::vector<JobRow> baseline = {Row(1, JobStatus::SUCCEEDED)};
+  const std::vector<EarlierResult> liger = {Earlier(0)};
+  const std::vector<EarlierResult> baseline = {Earlier(1)};
   // Run 0 is LIGER, BASELINE; run 1 the other way round.
   facts.earlier = {{0, liger}, {1, baseline}, {2, baseline}, {3, liger}};
   Pass();
   EXPECT_TRUE(job(0).cached() && job(1).cached());
   facts.earlier = {{2, baseline}, {3, liger}};
   EXPECT_THAT(Pass().submit, ElementsAre(2)) << "there was one earlier run of each only";
+}
+
+TEST_F(PlanTest, TakesOnlyWhatRanSideBySide) {
+  const auto take = [&](const std::vector<EarlierResult>& first,
+                        const std::vector<EarlierResult>& second) {
+    Make(2, 1);
+    facts.earlier[0] = first;
+    facts.earlier[1] = second;
+    Pass();
+    return job(0).cached() && job(1).cached();
+  };
+  const EarlierResult liger = Earlier("old-003-liger-aaaa", "GPU-1");
+  EXPECT_TRUE(take({liger}, {Earlier("old-004-baseline-aaaa", "GPU-1")}));
+  EXPECT_FALSE(take({liger}, {Earlier("old-004-baseline-aaaa", "GPU-2")})) << "another device";
+  EXPECT_FALSE(take({liger}, {Earlier("old-006-baseline-aaaa", "GPU-1")})) << "another run";
+  EXPECT_FALSE(take({liger}, {Earlier("old-004-baseline-bbbb", "GPU-1")}))
+      << "another experiment, later of that name";
+  EXPECT_FALSE(take({liger}, {Earlier("base-004-baseline-aaaa", "GPU-1")}));
+  EXPECT_FALSE(take({Earlier("mine", "GPU-1")}, {Earlier("yours", "GPU-1")}));
+
+  EXPECT_TRUE(take({Earlier("new-001-liger-cccc", "GPU-1"), liger},
+                   {Earlier("odd-002-baseline-dddd", "GPU-1"),
+                    Earlier("old-004-baseline-aaaa", "GPU-1")}))
+      << "the newest that is whole";
+  EXPECT_EQ(job(0).job_uid(), "uid-old-003-liger-aaaa");
+  EXPECT_EQ(job(1).job_uid(), "uid-old-004-baseline-aaaa");
+}
+
+TEST_F(PlanTest, WhatTheHostHadNoMemoryForIsRunAgain) {
+  Set(0, JobStatus::RUNNING);
+  facts.keys[0] = "key";
+  Pass();
+  RunOutOfMemory(0);
+  EXPECT_TRUE(IsReusable(facts.jobs[0]));
+  facts.jobs[0].status.mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_OOM_HOST);
+  EXPECT_FALSE(IsReusable(facts.jobs[0]));
+  const ExperimentPlan plan = Pass();
+  EXPECT_EQ(job(0).outcome(), ExperimentJob::OUT_OF_MEMORY) << "a result here";
+  EXPECT_THAT(plan.results, IsEmpty()) << "and none for later ones";
 }
 
 TEST_F(PlanTest, SaysWhichPausedJobItWaitsFor) {

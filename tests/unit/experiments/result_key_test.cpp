@@ -34,7 +34,10 @@ liger::v1::JobSpec Spec() {
 }
 
 std::string Key(const liger::v1::JobSpec& spec, const WorkerRow& worker,
-                const std::string& device = "NVIDIA H100") {
+                const std::string& model = "NVIDIA H100", int64_t memory_bytes = 0) {
+  liger::worker::v1::DeviceInfo device;
+  device.set_model(model);
+  device.set_memory_bytes(memory_bytes);
   return ResultKey(spec, "hash", worker, device);
 }
 
@@ -43,7 +46,8 @@ TEST(ResultKeyTest, ChangesWithEachThingThatItStandsFor) {
   EXPECT_NE(key, "");
   EXPECT_EQ(key, Key(Spec(), Worker()));
   EXPECT_NE(key, Key(Spec(), Worker(), "NVIDIA H200"));
-  EXPECT_NE(key, ResultKey(Spec(), "another", Worker(), "NVIDIA H100"));
+  EXPECT_NE(key, Key(Spec(), Worker(), "NVIDIA H100", 40'000'000'000)) << "a slice of one";
+  EXPECT_NE(key, ResultKey(Spec(), "another", Worker(), Worker().hello.devices(0)));
   WorkerRow other = Worker();
   other.hello.set_build("0.1.0+def");
   EXPECT_NE(key, Key(Spec(), other));

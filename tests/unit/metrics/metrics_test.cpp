@@ -50,6 +50,13 @@ liger::v1::Job RunningJob() {
   return job;
 }
 
+liger::trainer::v1::Step Step(double seconds, double tokens_per_second) {
+  liger::trainer::v1::Step step;
+  step.set_step_seconds(seconds);
+  step.set_tokens_per_second(tokens_per_second);
+  return step;
+}
+
 class MetricsTest : public ::testing::Test {
  protected:
   std::string Text() const { return prometheus::TextSerializer().Serialize(registry_->Collect()); }
@@ -60,7 +67,7 @@ class MetricsTest : public ::testing::Test {
 TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
   JobMetrics metrics(registry_.get());
   metrics.Update(RunningJob(), kNow);
-  metrics.ObserveStep("u1", 0.3);
+  metrics.ObserveStep("u1", 1, Step(0.3, 90));
   const std::string text = Text();
   const std::string id = "job_name=\"tune\",job_uid=\"u1\"";
   EXPECT_THAT(text,
@@ -133,11 +140,29 @@ TEST_F(MetricsTest, TokensAddUpOverAttemptsAndNeverFall) {
   EXPECT_THAT(Text(), HasSubstr("liger_job_tokens_total{job_name=\"tune\",job_uid=\"u1\"} 1030"));
 }
 
+TEST_F(MetricsTest, TheTimedRateLeavesTheFirstLoggedStepOfAnAttemptOut) {
+  JobMetrics metrics(registry_.get());
+  metrics.Update(RunningJob(), kNow);
+  const std::string series =
+      "liger_job_timed_tokens_per_second{job_name=\"tune\",job_uid=\"u1\"} ";
+  metrics.ObserveStep("u1", 1, Step(8, 10));
+  EXPECT_THAT(Text(), HasSubstr(series + "10\n")) << "there is no other";
+  metrics.ObserveStep("u1", 1, Step(1, 100));
+  EXPECT_THAT(Text(), HasSubstr(series + "100\n"));
+  metrics.ObserveStep("u1", 1, Step(3, 20));
+  EXPECT_THAT(Text(), HasSubstr(series + "40\n")) << "160 tokens in 4 seconds";
+  metrics.ObserveStep("u1", 2, Step(4, 5));
+  EXPECT_THAT(Text(), HasSubstr(series + "5\n")) << "of the newest attempt";
+  metrics.ObserveStep("u1", 2, Step(1, 50));
+  metrics.ObserveStep("u1", 1, Step(1, 1000));
+  EXPECT_THAT(Text(), HasSubstr(series + "50\n"));
+}
+
 TEST_F(MetricsTest, SeriesGoFiveMinutesAfterTheEnd) {
   JobMetrics metrics(registry_.get());
   liger::v1::Job job = RunningJob();
   metrics.Update(job, kNow);
-  metrics.ObserveStep("u1", 0.3);
+  metrics.ObserveStep("u1", 1, Step(0.3, 90));
   job.mutable_status()->set_state(liger::v1::JobStatus::SUCCEEDED);
   job.mutable_end_time()->set_seconds(absl::ToUnixSeconds(kNow));
   metrics.Update(job, kNow);
@@ -174,7 +199,7 @@ TEST_F(MetricsTest, PromtoolHasNoComplaint) {
   liger::v1::Job job = RunningJob();
   (*job.mutable_status()->mutable_progress()->mutable_values())["mfu"] = 0.4;
   jobs.Update(job, kNow);
-  jobs.ObserveStep("u1", 0.3);
+  jobs.ObserveStep("u1", 1, Step(0.3, 90));
   FleetMetrics fleet(registry_.get());
   RpcMetrics rpcs(registry_.get());
   rpcs.Record("/liger.v1.FineTuning/GetJob", grpc::experimental::ServerRpcInfo::Type::UNARY,

@@ -119,8 +119,15 @@ TEST_P(StoreExperiments, SurviveAReopening) {
 }
 
 TEST_P(StoreExperiments, AnAttemptSaysWhatItRunsOn) {
-  AddWorker("w", 1);
-  driver->Submit("u1");
+  liger::worker::v1::Hello hello = NewHello("w", 1, 1);
+  auto* item = hello.add_inventory();
+  item->set_kind("dataset");
+  item->set_uri("rows.jsonl");
+  item->set_digest("sha256:d");
+  driver->Do(ReconcileWorker{hello});
+  CreateJob job = NewJob("u1", "job-u1");
+  job.job.resolved_spec.mutable_dataset()->set_uri("rows.jsonl");
+  driver->Do(std::move(job));
   driver->PassCheck("u1", "w");
   const int64_t epoch = driver->Place("u1", "w");
   ReportTask report = Report("w", "u1", epoch, "train", 1);
@@ -137,6 +144,8 @@ TEST_P(StoreExperiments, AnAttemptSaysWhatItRunsOn) {
   EXPECT_EQ(environment->worker_id(), "w");
   EXPECT_EQ(environment->device_uuids(0), "w-cpu-0");
   EXPECT_EQ(environment->versions().at("torch"), "2.10.0");
+  EXPECT_EQ(environment->versions().at("dataset file"), "sha256:d");
+  EXPECT_FALSE(environment->versions().contains("model files")) << "listed without a digest";
   EXPECT_EQ(environment->device_state().at("sm clock"), "1980 MHz");
 }
 

@@ -1,6 +1,7 @@
-#include "server/scheduler/worker_files.h"
+#include "server/store/worker_files.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -67,6 +68,29 @@ std::string DatasetDigest(const WorkerRow& worker, const std::string& uri) {
 
 bool NeedsNoModelFolder(const liger::v1::JobSpec& spec) {
   return spec.model().random_init() && FindModelShape(spec.model().name()) != nullptr;
+}
+
+std::vector<FileDigest> FileDigests(const WorkerRow& worker, const liger::v1::JobSpec& spec) {
+  // Random weights of a known shape need no folder; one that is there is read.
+  std::string model = ModelDigest(worker, spec.model().uri());
+  if (model.empty() && NeedsNoModelFolder(spec)) model = "shape";
+  std::vector<FileDigest> digests = {{"model files", std::move(model)}};
+  const auto& dataset = spec.dataset();
+  if (dataset.sources().empty()) {
+    digests.push_back({"dataset file", DatasetDigest(worker, dataset.uri())});
+  }
+  for (int i = 0; i < dataset.sources_size(); ++i) {
+    digests.push_back({absl::StrCat("dataset file ", i + 1),
+                       DatasetDigest(worker, dataset.sources(i).uri())});
+  }
+  if (!dataset.eval_uri().empty()) {
+    digests.push_back({"evaluation file", DatasetDigest(worker, dataset.eval_uri())});
+  }
+  if (!spec.lora().adapter_uri().empty()) digests.push_back({"adapter files", ""});
+  if (!spec.training().resume_from_checkpoint().empty()) {
+    digests.push_back({"checkpoint files", ""});
+  }
+  return digests;
 }
 
 std::string ModelRefusal(const WorkerRow& worker, const std::string& uri) {

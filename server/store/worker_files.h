@@ -1,7 +1,8 @@
-#ifndef LIGER_SERVER_SCHEDULER_WORKER_FILES_H_
-#define LIGER_SERVER_SCHEDULER_WORKER_FILES_H_
+#ifndef LIGER_SERVER_STORE_WORKER_FILES_H_
+#define LIGER_SERVER_STORE_WORKER_FILES_H_
 
 #include <string>
+#include <vector>
 
 #include "server/store/records.h"
 
@@ -23,10 +24,18 @@ std::string DatasetDigest(const WorkerRow& worker, const std::string& uri);
 // Random weights of a known shape: no folder is needed.
 bool NeedsNoModelFolder(const liger::v1::JobSpec& spec);
 
+// What a job reads, and the digest under which the worker lists it: empty for what
+// is not listed, or cannot be (an adapter, a checkpoint).
+struct FileDigest {
+  std::string name;  // "model files", "dataset file", "dataset file 2"
+  std::string digest;
+};
+std::vector<FileDigest> FileDigests(const WorkerRow& worker, const liger::v1::JobSpec& spec);
+
 // That it lists it as one that jobs may not use, and why; else empty.
 std::string ModelRefusal(const WorkerRow& worker, const std::string& uri);
 std::string DatasetRefusal(const WorkerRow& worker, const std::string& uri);
 
 }  // namespace liger::server
 
-#endif  // LIGER_SERVER_SCHEDULER_WORKER_FILES_H_
+#endif  // LIGER_SERVER_STORE_WORKER_FILES_H_
