@@ -257,6 +257,7 @@ void TaskRunner::Fail(absl::Duration grace, const std::string& worker_error) {
 
 void TaskRunner::Vacate(absl::Duration grace, const std::string& reason) {
   if (state_ == State::kExited) return;
+  ReadEvents(SteadyNow());  // what it has done by now
   vacated_ = worker_error_.empty();
   if (!IsTraining()) return Fail(grace, reason);
   // It saves a checkpoint first, if that is done in time.
