@@ -381,6 +381,7 @@ TEST(FollowersTest, GoOnOverARestartOfTheCoordinator) {
   ASSERT_EQ(Shell(cli + "cancel followed --wait", log(9)).code, 0);
   await(0, "exit=2");
   await(1, "exit=0");
+  cluster.ExpectIdle();
 }
 
 }  // namespace
