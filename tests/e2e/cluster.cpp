@@ -166,7 +166,8 @@ void Cluster::WaitForLoggedSteps(int lines) const {
   while (absl::Now() < deadline) {
     for (const auto& worker : workers_) {
       for (const std::string& attempt : Entries(worker->data_dir + "/attempts")) {
-        const std::string log = ReadFile(attempt + "/work/metrics.jsonl").value_or("");
+        const fs::path work = fs::path(attempt) / "work";
+        const std::string log = ReadFile((work / "metrics.jsonl").string()).value_or("");
         if (std::count(log.begin(), log.end(), '\n') >= lines) return;
       }
     }

@@ -1,6 +1,6 @@
-// tokenizer_bench MODEL_DIR FILE [REPEATS [THREADS]]: MB a second, and a second of CPU time, of Encode over
-// the lines of FILE, as the trainer tokenises a data set's rows, for tools/fixtures/tokenizer_bench.py, which measures `tokenizers` on
-// the same lines.
+// tokenizer_bench MODEL_DIR FILE [REPEATS [THREADS]]: MB a second, and a second of CPU time, of
+// Encode over the lines of FILE, as the trainer tokenises a data set's rows, for those who measure
+// `tokenizers` on the same lines (tests/bench/bench_tokenizer.py).
 
 #include <atomic>
 #include <chrono>

@@ -32,11 +32,12 @@ ShardedModel::ShardedModel(CausalLM& model, ShardOptions options, const Fill& fi
     : ShardedModel(std::move(options), nullptr) {
   const bool by_turns = options_.shards_parameters && options_.reshard_after_forward;
   const auto layers = static_cast<size_t>(model.config().num_hidden_layers);
-  gatherer_ = std::make_shared<UnitGatherer>(options_.shards, options_.device,
-                                             by_turns ? 2 : std::max<size_t>(layers, 2), options_.notes);
+  const size_t buffers = by_turns ? 2 : std::max<size_t>(layers, 2);
+  gatherer_ = std::make_shared<UnitGatherer>(options_.shards, options_.device, buffers,
+                                             options_.notes);
   reducer_ = std::make_unique<ShardReducer>(options_.shards, options_.reduce,
-                                               options_.precision.gradient, options_.device,
-                                               options_.notes);
+                                            options_.precision.gradient, options_.device,
+                                            options_.notes);
   MakeUnits(model);
   for (const auto& parameter : model.named_parameters()) {
     const Place& place = places_.at(parameter.key());
