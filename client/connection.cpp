@@ -6,12 +6,16 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "client/errors.h"
 #include "client/local_file.h"
+#include "client/outage.h"
 #include "common/address.h"
 #include "common/spec/suggest.h"
 #include "common/tls.h"
@@ -160,6 +164,13 @@ Connection::Connection(Endpoint endpoint) : endpoint_(std::move(endpoint)) {
 void Connection::SetDeadline(grpc::ClientContext* context, double seconds) {
   context->set_deadline(std::chrono::system_clock::now() +
                         std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000)));
+}
+
+void Connection::SayAwaited() {
+  if (std::exchange(said_awaited_, true)) return;
+  std::cerr << "no coordinator answers at " << endpoint_.address << ": trying again for "
+            << absl::FormatDuration(kUnreachable)
+            << "; start one with `liger-cli up`, or name yours with --address or LIGER_ADDRESS\n";
 }
 
 void Connection::Check(const grpc::Status& status) const {

@@ -72,6 +72,8 @@ class Connection {
     return response;
   }
 
+  // Says, the first time, that a follower waits for a coordinator that is away.
+  void SayAwaited();
   // Throws CliError unless ok.
   void Check(const grpc::Status& status) const;
 
@@ -79,6 +81,7 @@ class Connection {
   static void SetDeadline(grpc::ClientContext* context, double seconds);
 
   Endpoint endpoint_;
+  bool said_awaited_ = false;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<liger::v1::FineTuning::StubInterface> stub_;
 };

@@ -1,5 +1,6 @@
 #include "client/errors.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/tls.h"
 #include "google/rpc/error_details.pb.h"
@@ -69,6 +70,12 @@ ExitCode ExitCodeFor(JobStatus::State state) {
 bool CoordinatorAway(const grpc::Status& status) {
   return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
          (status.error_code() == grpc::StatusCode::CANCELLED && status.error_details().empty());
+}
+
+bool MayAnswerLater(const grpc::Status& status) {
+  const std::string& message = status.error_message();
+  return TlsAdvice(message).empty() && !absl::StrContains(message, "Domain name not found") &&
+         !absl::StrContains(message, "Name or service not known");
 }
 
 void ThrowIfError(const grpc::Status& status, const std::string& address) {

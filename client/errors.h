@@ -34,6 +34,10 @@ std::string ReasonOf(const grpc::Status& status);
 // to go. A gRPC server that shuts down answers new calls with a bare CANCELLED.
 bool CoordinatorAway(const grpc::Status& status);
 
+// Of a coordinator that is away and was never heard: whether it may answer later. Not
+// where the certificates or the address rule that out.
+bool MayAnswerLater(const grpc::Status& status);
+
 // CANCELLED is no cancelled job: kCancelled comes from a job's state only.
 ExitCode ExitCodeFor(grpc::StatusCode code);
 

@@ -78,8 +78,11 @@ class Follower {
       outage_ = Outage();
       return Show();
     }
-    const bool away = CoordinatorAway(status) && !last_.uid().empty();
+    const bool known = !last_.uid().empty();
+    const bool away = CoordinatorAway(status) && (known || MayAnswerLater(status));
     if (!away || outage_.StreamFailed(began, false, absl::Now())) connection_.Check(status);
+    if (!known) connection_.SayAwaited();
+    AwaitConnection(*connection_.channel(), absl::Milliseconds(300));
   }
 
   // A line when a job begins or ends.

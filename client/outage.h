@@ -3,7 +3,9 @@
 
 #include <optional>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "grpcpp/channel.h"
 
 namespace liger::client {
 
@@ -13,6 +15,12 @@ inline constexpr absl::Duration kUnreachable = absl::Minutes(2);
 // Longer than connecting may take (connection.cpp): a stream that lived for so
 // long was connected, also when it brought nothing.
 inline constexpr absl::Duration kSurelyConnected = absl::Seconds(15);
+
+// Until there is a connection, for that long at most. A channel whose calls fail at
+// once gets on only while somebody waits for it (else every 5 s).
+inline void AwaitConnection(grpc::Channel& channel, absl::Duration at_most) {
+  channel.WaitForConnected(absl::ToChronoTime(absl::Now() + at_most));
+}
 
 // Measures for how long a coordinator has been away, over streams that fail.
 class Outage {

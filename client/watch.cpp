@@ -53,6 +53,7 @@ class Follower {
         connection_.Check(status);
       }
       guard_.Sleep(std::min(absl::Milliseconds(300), deadline_ - absl::Now()));
+      AwaitConnection(*connection_.channel(), absl::Milliseconds(300));
     }
   }
 
@@ -100,7 +101,12 @@ class Follower {
       heard_ = true;
       return true;
     }
-    if (CoordinatorAway(status)) return !last_.uid().empty();
+    if (CoordinatorAway(status)) {
+      if (!last_.uid().empty()) return true;
+      if (!MayAnswerLater(status)) return false;
+      connection_.SayAwaited();
+      return true;
+    }
     return status.ok();
   }
 

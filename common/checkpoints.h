@@ -14,6 +14,9 @@ namespace liger {
 // Where a job's checkpoints lie: beside its output folder, under its name and this.
 inline constexpr char kCheckpointsSuffix[] = ".checkpoints";
 
+// Behind the name of a checkpoint that was found damaged: nothing takes it for one any more.
+inline constexpr char kDamagedSuffix[] = ".damaged";
+
 // Saved.kind and Artifact.kind of a checkpoint; the second is that of the best
 // evaluation so far (training.load_best_model_at_end).
 inline constexpr char kCheckpointKind[] = "checkpoint";

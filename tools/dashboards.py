@@ -196,7 +196,8 @@ def job():
 
 
 def compare():
-    group = 'experiment=~"$experiment"'
+    # One: a job that several took would count once for each, and points of one name would be averaged.
+    group = 'experiment="$experiment"'
     pair = 'job_name=~"$job_a|$job_b"'
     a, b = 'job_name="$job_a"', 'job_name="$job_b"'
     speed, memory = "liger_job:timed_tokens_per_second:succeeded", "liger_job:peak_memory_bytes:succeeded"
@@ -211,17 +212,23 @@ def compare():
     def ratio(labels, metric):
         return by("avg", labels, metric, 'kernels="LIGER"') + " / " + by("avg", labels, metric, 'kernels="BASELINE"')
 
+    resolved = group + ', kernels!="UNSPECIFIED"'
+
+    def of_experiment(metric):
+        taken = f"last_over_time(liger_experiment_job_info{{{group}}}[$__range] @ end())"
+        return f"{metric}{{{group}}} or {metric} and on (job_uid) {taken}"
+
+    where_taken = "Of jobs that it took from an earlier experiment, when they ran."
     variables = [
-        variable("experiment", "Experiment", 'label_values(liger_job_info{experiment!=""}, experiment)', multi=True),
+        variable("experiment", "Experiment", 'label_values(liger_job:state:info{experiment!=""}, experiment)'),
         variable("job_a", "Job A", "label_values(liger_job_info, job_name)"),
         variable("job_b", "Job B", "label_values(liger_job_info, job_name)")]
     both = 'kernels=~"LIGER|BASELINE"'
     bars = {"options": {"valueMode": "color"}}
     return dashboard(
         "liger-compare", "Liger: Compare", "The fused kernels against their unfused twins, by experiment or by any two "
-        "jobs. Speeds, memory and step times are of jobs that succeeded within the range. A job has the label of the "
-        "experiment that ran it: an experiment that took earlier results is without them here, its report "
-        "(liger-cli experiment report) has them.", variables, [
+        "jobs. Speeds, memory and step times are of jobs that succeeded within the range, or were taken within it from an "
+        "earlier experiment.", variables, [
             row("By experiment"),
             panel("bargauge", "Tokens a second", TOKENS, timed + "averaged over jobs that succeeded.",
                   now(by("avg", "kernels, point", speed, both), "{{kernels}} {{point}}"), **bars),
@@ -240,13 +247,13 @@ def compare():
                   now('count by (kernels, point, end) (label_join(max_over_time(liger_job:state:info{' + group +
                       ', state=~"SUCCEEDED|FAILED|CANCELLED"}[$__range]), "end", " ", "state", "failure"))',
                       "{{kernels}} {{point}} {{end}}"), **bars),
-            panel("timeseries", "Loss", "none", "Both settings should lie on each other.",
-                  query(f"liger_job:loss:info{{{group}}}", "{{kernels}} {{job_name}}")),
-            panel("timeseries", "Tokens a second over time", TOKENS, "Of the last logged step.",
-                  query(f"liger_job:tokens_per_second:info{{{group}}}", "{{kernels}} {{job_name}}")),
+            panel("timeseries", "Loss", "none", "Both settings should lie on each other. " + where_taken,
+                  query(of_experiment("liger_job:loss:info"), "{{kernels}} {{job_name}}")),
+            panel("timeseries", "Tokens a second over time", TOKENS, "Of the last logged step. " + where_taken,
+                  query(of_experiment("liger_job:tokens_per_second:info"), "{{kernels}} {{job_name}}")),
             panel("table", "Jobs", "short", "Of the experiment, within the range.",
                   rows("max by (experiment, job_name, kernels, point, model, dataset, trainer) "
-                       f"(last_over_time(liger_job_info{{{group}, kernels!=\"UNSPECIFIED\"}}[$__range]))"), width=24),
+                       f"({last('liger_job:state:info', resolved)})"), width=24),
             row("Two jobs"),
             panel("bargauge", "Tokens a second of A and B", TOKENS, timed + "once it has succeeded.",
                   now(f"max by (job_name, kernels) ({last(speed, pair)})", "{{job_name}} {{kernels}}"),

@@ -181,7 +181,8 @@ void DeclareInspectFlags(CLI::App* app, InspectFlags* flags) {
   app->add_option("--model-root", flags->model_root, "Folder of models (default ~/.liger/models)");
   app->add_option("--dataset-root", flags->dataset_root,
                   "Folder of datasets (default ~/.liger/datasets)");
-  app->add_option("--trainer", flags->trainer, "sft, dpo, orpo, kto or cpo (default: the job file's)");
+  app->add_option("--trainer", flags->trainer,
+                  "sft, dpo, orpo, kto or cpo (default: the job file's)");
   app->add_option("--set", flags->sets, "Set a field: --set training.max_length=512")
       ->allow_extra_args(false);
   app->add_option("--row", flags->row, "Row to show, of those that are trained on")

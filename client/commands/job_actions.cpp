@@ -22,6 +22,29 @@ std::string Cancelled(const liger::v1::Job& job) {
   return absl::StrCat(job.name(), " is not cancelled: it had ", StateName(state), " before");
 }
 
+// Of the verbs that stop a job.
+struct StopOptions {
+  std::string job;
+  std::string reason;
+  bool wait = false;
+};
+
+std::shared_ptr<StopOptions> DeclareStopOptions(CLI::App* app, const char* wait_help) {
+  auto options = std::make_shared<StopOptions>();
+  app->add_option("job", options->job, "Name or uid")->required();
+  app->add_option("--reason", options->reason, "Kept with the job");
+  app->add_flag("--wait", options->wait, wait_help);
+  return options;
+}
+
+template <typename Request>
+Request StopRequest(const StopOptions& options) {
+  Request request;
+  request.set_job(options.job);
+  request.set_reason(options.reason);
+  return request;
+}
+
 bool IsPausing(const liger::v1::Job& job) {
   return job.status().state() == liger::v1::JobStatus::PAUSING;
 }
@@ -33,19 +56,9 @@ void PrintState(const liger::v1::Job& job) {
 }  // namespace
 
 Action DeclareCancel(CLI::App* app) {
-  struct Options {
-    std::string job;
-    std::string reason;
-    bool wait = false;
-  };
-  auto options = std::make_shared<Options>();
-  app->add_option("job", options->job, "Name or uid")->required();
-  app->add_option("--reason", options->reason, "Kept with the job");
-  app->add_flag("--wait", options->wait, "Return when it has stopped");
+  const auto options = DeclareStopOptions(app, "Return when it has stopped");
   return [options](Session& session) {
-    liger::v1::CancelJobRequest request;
-    request.set_job(options->job);
-    request.set_reason(options->reason);
+    const auto request = StopRequest<liger::v1::CancelJobRequest>(*options);
     Followed end{
         kOk, session.connection().Call(&liger::v1::FineTuning::StubInterface::CancelJob, request)};
     if (session.output == Output::kTable) {
@@ -60,19 +73,9 @@ Action DeclareCancel(CLI::App* app) {
 }
 
 Action DeclarePause(CLI::App* app) {
-  struct Options {
-    std::string job;
-    std::string reason;
-    bool wait = false;
-  };
-  auto options = std::make_shared<Options>();
-  app->add_option("job", options->job, "Name or uid")->required();
-  app->add_option("--reason", options->reason, "Kept with the job");
-  app->add_flag("--wait", options->wait, "Return when its devices are free");
+  const auto options = DeclareStopOptions(app, "Return when its devices are free");
   return [options](Session& session) {
-    liger::v1::PauseJobRequest request;
-    request.set_job(options->job);
-    request.set_reason(options->reason);
+    const auto request = StopRequest<liger::v1::PauseJobRequest>(*options);
     Followed end{
         kOk, session.connection().Call(&liger::v1::FineTuning::StubInterface::PauseJob, request)};
     if (session.output == Output::kTable) PrintState(end.job);

@@ -20,14 +20,6 @@ struct Options {
   int64_t tail_bytes = 0;
 };
 
-using Stub = liger::v1::FineTuning::StubInterface;
-
-liger::v1::GetJobRequest JobRequest(const std::string& job) {
-  liger::v1::GetJobRequest request;
-  request.set_job(job);
-  return request;
-}
-
 // Prints a job's log, over as many streams as it takes.
 class LogPrinter {
  public:
@@ -41,8 +33,6 @@ class LogPrinter {
   }
 
   ExitCode Run() {
-    // Proof that there is a coordinator to come back to.
-    if (follow_) connection_.Call(&Stub::GetJob, JobRequest(request_.job()));
     while (true) {
       const absl::Time began = absl::Now();
       heard_ = false;
@@ -52,13 +42,17 @@ class LogPrinter {
         return kInterrupted;
       }
       if (status.ok()) return kOk;
-      const bool resumable = follow_ && CoordinatorAway(status);
+      const bool known = epoch_ != 0;
+      const bool resumable =
+          follow_ && CoordinatorAway(status) && (known || MayAnswerLater(status));
       if (!resumable || outage_.StreamFailed(began, heard_, absl::Now())) {
         connection_.Check(status);
       }
+      if (!known) connection_.SayAwaited();
       // From the beginning: what was printed is known by its offset.
-      if (epoch_ != 0) request_.set_tail_bytes(0);
+      if (known) request_.set_tail_bytes(0);
       guard_.Sleep(absl::Milliseconds(300));
+      AwaitConnection(*connection_.channel(), absl::Milliseconds(300));
     }
   }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "common/spec/yaml_proto.h"
 #include "nlohmann/json.hpp"
@@ -152,6 +153,52 @@ liger::v1::RunEnvironment Comparable(liger::v1::RunEnvironment environment) {
   return environment;
 }
 
+liger::v1::RunEnvironment WhatRan(const RunData& run) {
+  liger::v1::RunEnvironment what;
+  what.set_device_model(run.environment.device_model());
+  what.set_build(run.environment.build());
+  *what.mutable_versions() = run.environment.versions();
+  return what;
+}
+
+// What the jobs of one point should have in common of where they ran. On which of
+// several equal devices is another matter: the settings of a point and run share it.
+void AddDifferences(const ReportData& data, std::vector<Difference>* differences) {
+  using Values = std::vector<std::set<std::string>>;      // by series
+  std::map<std::string, std::map<int, Values>> by_field;  // then by point
+  std::vector<std::pair<const RunData*, std::map<std::string, std::string>>> all;
+  for (const RunData& run : data.runs) {
+    if (run.environment.build().empty()) continue;  // it did not start
+    all.emplace_back(&run, Flatten(WhatRan(run)));
+    for (const auto& [field, value] : all.back().second) by_field[field];
+  }
+  for (auto& [field, points] : by_field) {
+    for (const auto& [run, fields] : all) {
+      Values& values = points[run->point];
+      values.resize(data.series.size());
+      const auto found = fields.find(field);
+      values[run->series].insert(found == fields.end() ? "not set" : found->second);
+    }
+    Values differing(data.series.size());
+    bool some = false;
+    for (const auto& [point, values] : points) {
+      std::set<std::string> of_point;
+      for (const auto& of_series : values) of_point.insert(of_series.begin(), of_series.end());
+      if (of_point.size() < 2) continue;
+      some = true;
+      for (size_t i = 0; i < values.size(); ++i) {
+        differing[i].insert(values[i].begin(), values[i].end());
+      }
+    }
+    if (!some) continue;
+    Difference& difference = differences->emplace_back();
+    difference.field = "environment." + field;
+    for (const auto& of_series : differing) {
+      difference.values.push_back(absl::StrJoin(of_series, ", "));
+    }
+  }
+}
+
 std::string SeriesName(const Run& run) {
   const auto mode = run.job().resolved_spec().kernels().mode();
   return absl::StrCat(mode == liger::v1::KERNEL_MODE_UNSPECIFIED ? "" : KernelsName(mode) + ": ",
@@ -194,6 +241,7 @@ ReportData FromExperiment(const Experiment& experiment, const std::map<std::stri
     run.cached = job.cached();
     run.message = job.message();
   }
+  AddDifferences(data, &data.differences);
   data.job_yaml = ToYaml(experiment.spec().job());
   return data;
 }

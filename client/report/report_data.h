@@ -50,10 +50,10 @@ struct PointData {
   std::string label;  // all of it
 };
 
-// One field that two compared jobs do not have in common.
+// One field that jobs do not have in common, though they are compared.
 struct Difference {
   std::string field;
-  std::vector<std::string> values;  // one a series
+  std::vector<std::string> values;  // one a series; of several runs, all
 };
 
 struct ReportData {
@@ -64,8 +64,9 @@ struct ReportData {
   std::vector<std::string> series;  // "LIGER", "BASELINE"
   std::vector<PointData> points;
   std::vector<RunData> runs;
-  // Of compared jobs: fields but for the kernels that differ. What is compared is
-  // then more than the kernels.
+  // Fields but for the kernels that differ: of two jobs all, of an experiment's the build,
+  // the versions with the files' digests, and the type of device, where they differ at one
+  // point. What is compared is then more than the kernels.
   std::vector<Difference> differences;
   // What all jobs have in common, as a job file.
   std::string job_yaml;

@@ -14,7 +14,8 @@ constexpr Checks::Range kRanges[] = {
     {"dataset.max_eval_samples", 0, false, Checks::kInfinity, true},
 };
 
-const std::vector<std::string> kRoles = {"system", "developer", "user", "assistant", "tool"};
+const std::vector<std::string> kRoles = {"system",    "developer", "user",
+                                         "assistant", "tool",      "function_call"};
 // Every column that some format reads (worker/trainer/data/row_reader.h).
 const std::vector<std::string> kColumns = {"instruction",  "input",         "output",
                                            "system",       "history",       "messages",

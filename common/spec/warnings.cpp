@@ -1,3 +1,7 @@
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/spec/spec.h"
 
 namespace liger {
@@ -31,7 +35,36 @@ void WarnOfTraining(const JobSpec& spec, std::vector<Warning>* warnings) {
   }
 }
 
+// Of options that none of the loss types has; a value other than the default was asked for.
+void WarnOfDpoLoss(const liger::v1::DpoMethod& dpo, std::vector<Warning>* warnings) {
+  std::vector<std::string> types = {dpo.loss_type().begin(), dpo.loss_type().end()};
+  if (types.empty()) types = {"sigmoid"};
+  const auto has = [&](const std::vector<std::string>& any) {
+    return std::find_first_of(types.begin(), types.end(), any.begin(), any.end()) != types.end();
+  };
+  const std::string none = absl::StrCat("dpo.loss_type ", absl::StrJoin(types, ", "), " has none");
+  const std::vector<std::string> smoothed = {"sigmoid",  "sigmoid_norm", "robust",
+                                             "exo_pair", "aot",          "aot_unpaired"};
+  if (dpo.label_smoothing() > 0 && !has(smoothed)) Warn("dpo.label_smoothing", none, warnings);
+  if (dpo.has_discopop_tau() && dpo.discopop_tau() != 0.05 && !has({"discopop"})) {
+    Warn("dpo.discopop_tau", "it is of dpo.loss_type discopop", warnings);
+  }
+  if (dpo.has_f_alpha_divergence_coef() && dpo.f_alpha_divergence_coef() != 0.5 &&
+      dpo.f_divergence_type() != "alpha_divergence") {
+    Warn("dpo.f_alpha_divergence_coef", "it is of dpo.f_divergence_type alpha_divergence",
+         warnings);
+  }
+  const bool only_sft = std::all_of(types.begin(), types.end(),
+                                    [](const std::string& type) { return type == "sft"; });
+  if (!only_sft) return;
+  if (!dpo.f_divergence_type().empty() && dpo.f_divergence_type() != "reverse_kl") {
+    Warn("dpo.f_divergence_type", none, warnings);
+  }
+  if (dpo.has_ld_alpha()) Warn("dpo.ld_alpha", none, warnings);
+}
+
 void WarnOfMethods(const JobSpec& spec, std::vector<Warning>* warnings) {
+  if (spec.has_dpo()) WarnOfDpoLoss(spec.dpo(), warnings);
   const auto& cpo = spec.cpo();
   if (cpo.label_smoothing() > 0 && (cpo.loss_type() == "hinge" || cpo.loss_type() == "ipo")) {
     Warn("cpo.label_smoothing", "cpo.loss_type " + cpo.loss_type() + " has none", warnings);

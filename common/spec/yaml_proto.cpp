@@ -298,6 +298,24 @@ bool Reader::ReadNumber(const std::string& text, Message* message, const FieldDe
   return true;
 }
 
+// A value that SetField is given. What YAML would leave of a text none or but a part (it takes
+// "### Response:" for a comment, "Answer: " for a map) is the text, unless in quotes.
+YAML::Node ValueNode(const FieldDescriptor& field, const std::string& value) {
+  const bool is_text =
+      field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && !field.is_repeated();
+  const std::string stripped(absl::StripAsciiWhitespace(value));
+  const bool is_quoted = stripped.starts_with('"') || stripped.starts_with('\'');
+  if (!is_text || is_quoted || stripped.empty() || stripped == "~" || stripped == "null") {
+    return YAML::Load(value);
+  }
+  try {
+    const YAML::Node node = YAML::Load(value);
+    if (node.IsScalar() && node.Scalar() == stripped) return node;
+  } catch (const YAML::Exception&) {
+  }
+  return YAML::Node(value);
+}
+
 }  // namespace
 
 std::string ShortEnumName(const EnumValueDescriptor& value) {
@@ -369,7 +387,7 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
     message->GetReflection()->ClearField(message, field);
     Reader reader("");
     try {
-      reader.ReadField(YAML::Load(std::string(value)), walked, message, field, 1);
+      reader.ReadField(ValueNode(*field, std::string(value)), walked, message, field, 1);
     } catch (const YAML::Exception& error) {
       return absl::InvalidArgumentError(absl::StrCat(walked, ": ", error.msg));
     }

@@ -163,7 +163,7 @@ LinearHeadGradients::LinearHeadGradients(const LinearHead& head, bool need_hidde
                                          at::ScalarType hidden_dtype, bool new_weight)
     : head_(head),
       grad_weight_VH_(std::move(grad_weight_VH)),
-      overwrites_weight_(new_weight && head.hidden_MH_.is_cuda() && head.num_valid() > 0),
+      overwrites_weight_(new_weight && head.num_valid() > 0),
       grad_bias_V_(std::move(grad_bias_V)),
       factor_(head.hidden_MH_.is_cuda() ? 1 : scale),
       alpha_(head.hidden_MH_.is_cuda() ? scale : 1) {
@@ -240,7 +240,8 @@ void LinearHeadGradients::AddGradient(int64_t begin, at::Tensor& logits, at::Ten
 
 void LinearHeadGradients::AddWideProducts(int64_t begin, const at::Tensor& dz, at::Tensor& logits) {
   if (grad_weight_VH_.has_value()) {
-    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, dz.size(0)), *grad_weight_VH_);
+    gemm::AddGtX(dz, head_.hidden_MH_.narrow(0, begin, dz.size(0)), *grad_weight_VH_, /*alpha=*/1,
+                 std::exchange(overwrites_weight_, false));
   }
   if (grad_bias_V_.has_value()) grad_bias_V_->add_(dz.sum(0));
   if (!grad_hidden_MH_.defined()) return;

@@ -18,8 +18,9 @@ class Mapping {
         inverse_cap_(map.softcap == 0 ? 0 : 1.0f / map.softcap),
         bound_(map.softcap * map.scale),
         inverse_bound_(1.0f / bound_) {}
+  // Rounded, never fused with what follows: sums and probabilities must be of the same numbers.
   __device__ __forceinline__ float operator()(float z) const {
-    return bound_ == 0 ? scale_ * z : bound_ * tanhf(z * inverse_cap_);
+    return bound_ == 0 ? __fmul_rn(scale_, z) : __fmul_rn(bound_, tanhf(z * inverse_cap_));
   }
   // Given z' itself: scale (1 - (z' / bound)^2).
   __device__ __forceinline__ float Derivative(float mapped) const {

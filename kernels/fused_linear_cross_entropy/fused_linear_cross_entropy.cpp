@@ -53,7 +53,7 @@ flce::AccumulateResult FlatAccumulate(
     const OptionalTensor& bias, const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
     double scale, int64_t ignore_index, bool token_stats, const OptionalTensor& token_weight,
     const OptionalTensor& valid_rows, double softcap, double temperature, double label_smoothing,
-    double lse_square_scale, bool need_hidden) {
+    double lse_square_scale, bool need_hidden, bool grad_weight_is_new) {
   return kAccumulate(hidden, weight, target, bias, grad_weight, grad_bias,
                      {scale,
                       ignore_index,
@@ -63,7 +63,7 @@ flce::AccumulateResult FlatAccumulate(
                       {softcap, temperature},
                       label_smoothing,
                       lse_square_scale},
-                     need_hidden);
+                     need_hidden, grad_weight_is_new);
 }
 
 flce::ForwardResult CallForward(const at::Tensor& hidden, const at::Tensor& weight,
@@ -81,12 +81,12 @@ flce::AccumulateResult CallAccumulate(const at::Tensor& hidden, const at::Tensor
                                       const at::Tensor& target, const OptionalTensor& bias,
                                       const OptionalTensor& grad_weight,
                                       const OptionalTensor& grad_bias, const LossOptions& o,
-                                      bool need_hidden) {
+                                      bool need_hidden, bool grad_weight_is_new) {
   static const auto op = FindOp<decltype(FlatAccumulate<flce::Accumulate>)>(
       "liger::fused_linear_cross_entropy_accumulate_");
   return op.call(hidden, weight, target, bias, grad_weight, grad_bias, o.scale, o.ignore_index,
                  o.token_stats, o.token_weight_T, o.valid_rows_M, o.map.softcap, o.map.temperature,
-                 o.label_smoothing, o.lse_square_scale, need_hidden);
+                 o.label_smoothing, o.lse_square_scale, need_hidden, grad_weight_is_new);
 }
 
 Public WithoutAutograd(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& target,
@@ -167,10 +167,11 @@ class AccumulateFunction : public torch::autograd::Function<AccumulateFunction> 
                                const at::Tensor& weight, const at::Tensor& target,
                                const OptionalTensor& bias, const OptionalTensor& grad_weight,
                                const OptionalTensor& grad_bias, const LossOptions& options,
-                               bool need_hidden) {
+                               bool need_hidden, bool grad_weight_is_new) {
     at::AutoDispatchBelowADInplaceOrView guard;
     auto [loss, entropy, is_top1, grad_hidden] =
-        CallAccumulate(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden);
+        CallAccumulate(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden,
+                       grad_weight_is_new);
     ctx->save_for_backward({grad_hidden});
     ctx->saved_data["need_hidden"] = need_hidden;
     ctx->mark_non_differentiable({entropy, is_top1});
@@ -183,7 +184,7 @@ class AccumulateFunction : public torch::autograd::Function<AccumulateFunction> 
                 ": the upstream gradient of the loss is ", grads[0].item<double>(),
                 ", but grad_weight already holds the head's gradient for 1; "
                 "put the factor into scale");
-    variable_list out(8);
+    variable_list out(9);
     if (ctx->saved_data["need_hidden"].toBool()) out[0] = ctx->get_saved_variables()[0];
     return out;
   }
@@ -209,7 +210,8 @@ TORCH_LIBRARY_FRAGMENT(liger, m) {
       "Tensor? bias, Tensor(a!)? grad_weight, Tensor(b!)? grad_bias, float scale, "
       "int ignore_index, bool token_stats, Tensor? token_weight, Tensor? valid_rows, "
       "float softcap, float temperature, float label_smoothing, float lse_square_scale, "
-      "bool need_hidden) -> (Tensor loss, Tensor entropy, Tensor is_top1, Tensor grad_hidden)");
+      "bool need_hidden, bool grad_weight_is_new=False) "
+      "-> (Tensor loss, Tensor entropy, Tensor is_top1, Tensor grad_hidden)");
 }
 TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) {
   m.impl("fused_linear_cross_entropy", WithoutAutograd);
@@ -237,9 +239,9 @@ FusedLinearCrossEntropyOutput FusedLinearCrossEntropy(
                           (options.grad_weight_VH.has_value() || options.grad_bias_V.has_value());
   if (accumulate) {
     CheckBuffersCoverHead(kOp, weight, bias, options.grad_weight_VH, options.grad_bias_V);
-    const auto out =
-        AccumulateFunction::apply(hidden, weight, target, bias, options.grad_weight_VH,
-                                  options.grad_bias_V, OptionsFrom(options), NeedsGrad(hidden));
+    const auto out = AccumulateFunction::apply(
+        hidden, weight, target, bias, options.grad_weight_VH, options.grad_bias_V,
+        OptionsFrom(options), NeedsGrad(hidden), options.grad_weight_is_new);
     return Output(out[0], out[1], out[2], options.token_stats);
   }
   static const auto op = FindOp<decltype(WithoutAutograd)>("liger::fused_linear_cross_entropy");

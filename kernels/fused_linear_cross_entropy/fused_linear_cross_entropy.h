@@ -22,7 +22,11 @@ struct FusedLinearCrossEntropyOptions {
   // factor throws in backward (unchecked on a GPU, where looking would stall).
   // Nothing is added while gradients are off.
   std::optional<at::Tensor> grad_weight_VH;
-  // The same for the bias, float32 [V].
+  // What grad_weight_VH holds does not count, as that of at::empty: it becomes the gradient instead
+  // of being added to, all zeros where no row is valid. Spares zeroing it before the first of
+  // several calls, and reading the zeros.
+  bool grad_weight_is_new = false;
+  // As grad_weight_VH for the bias, float32 [V]; always added to.
   std::optional<at::Tensor> grad_bias_V;
   // Factor of each token's loss, float32 [T] (float64 for float64 inputs); gets no gradient.
   std::optional<at::Tensor> token_weight_T;

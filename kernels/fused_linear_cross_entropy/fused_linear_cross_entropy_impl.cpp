@@ -138,17 +138,18 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
 AccumulateResult Accumulate(const at::Tensor& hidden, const at::Tensor& weight,
                             const at::Tensor& target, const OptionalTensor& bias,
                             const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                            const LossOptions& options, bool need_hidden) {
+                            const LossOptions& options, bool need_hidden,
+                            bool grad_weight_is_new) {
   Check(hidden, weight, target, bias, options);
   CheckBuffers(hidden, weight, grad_weight, grad_bias);
   return Run(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden,
-             hidden.scalar_type(), /*new_weight=*/false);
+             hidden.scalar_type(), grad_weight_is_new);
 }
 
 AccumulateResult AccumulateMeta(const at::Tensor& hidden, const at::Tensor& weight,
                                 const at::Tensor& target, const OptionalTensor& bias,
                                 const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                                const LossOptions& loss, bool need_hidden) {
+                                const LossOptions& loss, bool need_hidden, bool) {
   Check(hidden, weight, target, bias, loss);
   CheckBuffers(hidden, weight, grad_weight, grad_bias);
   const auto options = Compute(hidden);
@@ -165,7 +166,7 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
                           const LossOptions& options, bool need_hidden, bool need_weight,
                           bool need_bias) {
   auto [loss, entropy, is_top1, grad_hidden] = AccumulateMeta(
-      hidden, weight, target, bias, std::nullopt, std::nullopt, options, need_hidden);
+      hidden, weight, target, bias, std::nullopt, std::nullopt, options, need_hidden, true);
   return {loss,
           entropy,
           is_top1,

@@ -37,7 +37,8 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
 AccumulateResult Accumulate(const at::Tensor& hidden, const at::Tensor& weight,
                             const at::Tensor& target, const OptionalTensor& bias,
                             const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                            const LossOptions& options, bool need_hidden);
+                            const LossOptions& options, bool need_hidden,
+                            bool grad_weight_is_new);
 
 ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
                           const at::Tensor& target, const OptionalTensor& bias,
@@ -46,7 +47,8 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
 AccumulateResult AccumulateMeta(const at::Tensor& hidden, const at::Tensor& weight,
                                 const at::Tensor& target, const OptionalTensor& bias,
                                 const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                                const LossOptions& options, bool need_hidden);
+                                const LossOptions& options, bool need_hidden,
+                                bool grad_weight_is_new);
 
 }  // namespace liger::kernels::flce
 

@@ -38,10 +38,11 @@ fljsd::AccumulateResult FlatAccumulate(
     const at::Tensor& teacher_hidden, const at::Tensor& teacher_weight, const OptionalTensor& label,
     double beta, double temperature, int64_t ignore_index, const OptionalTensor& student_bias,
     const OptionalTensor& teacher_bias, const OptionalTensor& grad_weight,
-    const OptionalTensor& grad_bias, bool need_hidden) {
+    const OptionalTensor& grad_bias, bool need_hidden, bool grad_weight_is_new) {
   return kAccumulate({student_hidden, student_weight, teacher_hidden, teacher_weight, label,
                       student_bias, teacher_bias},
-                     {beta, temperature, ignore_index}, grad_weight, grad_bias, need_hidden);
+                     {beta, temperature, ignore_index}, grad_weight, grad_bias, need_hidden,
+                     grad_weight_is_new);
 }
 
 fljsd::ForwardResult CallForward(const Heads& h, const LossOptions& o, bool need_hidden,
@@ -55,12 +56,13 @@ fljsd::ForwardResult CallForward(const Heads& h, const LossOptions& o, bool need
 
 fljsd::AccumulateResult CallAccumulate(const Heads& h, const LossOptions& o,
                                        const OptionalTensor& grad_weight,
-                                       const OptionalTensor& grad_bias, bool need_hidden) {
+                                       const OptionalTensor& grad_bias, bool need_hidden,
+                                       bool grad_weight_is_new) {
   static const auto op =
       FindOp<decltype(FlatAccumulate<fljsd::Accumulate>)>("liger::fused_linear_jsd_accumulate_");
   return op.call(h.student_hidden_TH, h.student_weight_VH, h.teacher_hidden_TK, h.teacher_weight_VK,
                  h.label_T, o.beta, o.temperature, o.ignore_index, h.student_bias_V,
-                 h.teacher_bias_V, grad_weight, grad_bias, need_hidden);
+                 h.teacher_bias_V, grad_weight, grad_bias, need_hidden, grad_weight_is_new);
 }
 
 at::Tensor WithoutAutograd(const at::Tensor& student_hidden, const at::Tensor& student_weight,
@@ -124,9 +126,10 @@ class AccumulateFunction : public torch::autograd::Function<AccumulateFunction> 
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor&, const at::Tensor&,
                             const OptionalTensor&, const Heads& heads, const LossOptions& options,
                             const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                            bool need_hidden) {
+                            bool need_hidden, bool grad_weight_is_new) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    auto [loss, grad_hidden] = CallAccumulate(heads, options, grad_weight, grad_bias, need_hidden);
+    auto [loss, grad_hidden] =
+        CallAccumulate(heads, options, grad_weight, grad_bias, need_hidden, grad_weight_is_new);
     ctx->save_for_backward({grad_hidden});
     ctx->saved_data["need_hidden"] = need_hidden;
     return loss;
@@ -137,7 +140,7 @@ class AccumulateFunction : public torch::autograd::Function<AccumulateFunction> 
     TORCH_CHECK(!grads[0].is_cpu() || grads[0].item<double>() == 1.0, kOp,
                 ": the upstream gradient of the loss is ", grads[0].item<double>(),
                 ", but grad_weight already holds the head's gradient for 1");
-    variable_list out(8);
+    variable_list out(9);
     if (ctx->saved_data["need_hidden"].toBool()) out[0] = ctx->get_saved_variables()[0];
     return out;
   }
@@ -171,7 +174,8 @@ TORCH_LIBRARY_FRAGMENT(liger, m) {
       "fused_linear_jsd_accumulate_(Tensor student_hidden, Tensor student_weight, "
       "Tensor teacher_hidden, Tensor teacher_weight, Tensor? label, float beta, "
       "float temperature, int ignore_index, Tensor? student_bias, Tensor? teacher_bias, "
-      "Tensor(a!)? grad_weight, Tensor(b!)? grad_bias, bool need_hidden) "
+      "Tensor(a!)? grad_weight, Tensor(b!)? grad_bias, bool need_hidden, "
+      "bool grad_weight_is_new=False) "
       "-> (Tensor loss, Tensor grad_hidden)");
 }
 TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) {
@@ -197,7 +201,8 @@ at::Tensor FusedLinearJsd(const at::Tensor& student_hidden, const at::Tensor& st
                              o.student_bias_V, o.teacher_bias_V});
     return AccumulateFunction::apply(student_hidden, student_weight, o.student_bias_V, heads,
                                      LossOptions{o.beta, o.temperature, o.ignore_index},
-                                     o.grad_weight_VH, o.grad_bias_V, NeedsGrad(student_hidden));
+                                     o.grad_weight_VH, o.grad_bias_V, NeedsGrad(student_hidden),
+                                     o.grad_weight_is_new);
   }
   static const auto op = FindOp<decltype(WithoutAutograd)>("liger::fused_linear_jsd");
   return op.call(student_hidden, student_weight, teacher_hidden, teacher_weight, label, o.beta,

@@ -19,6 +19,7 @@ struct FusedLinearJsdOptions {
   // contiguous float32 buffers, [V, H] and [V], during the forward call, for an upstream gradient
   // of 1, and none flows to the head through autograd. Nothing is added while gradients are off.
   std::optional<at::Tensor> grad_weight_VH, grad_bias_V;
+  bool grad_weight_is_new = false;
 };
 
 // The generalised Jensen-Shannon divergence (divergence.h) between the linear heads of a student

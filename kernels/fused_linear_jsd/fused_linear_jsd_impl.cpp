@@ -114,11 +114,11 @@ ForwardResult Forward(const Heads& heads, const LossOptions& options, bool need_
 
 AccumulateResult Accumulate(const Heads& heads, const LossOptions& options,
                             const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                            bool need_hidden) {
+                            bool need_hidden, bool grad_weight_is_new) {
   Check(heads, options);
   CheckBuffers(heads, grad_weight, grad_bias);
   return Run(heads, options, grad_weight, grad_bias, need_hidden,
-             heads.student_hidden_TH.scalar_type(), /*new_weight=*/false);
+             heads.student_hidden_TH.scalar_type(), grad_weight_is_new);
 }
 
 ForwardResult ForwardMeta(const Heads& heads, const LossOptions& options, bool need_hidden,
@@ -135,7 +135,7 @@ ForwardResult ForwardMeta(const Heads& heads, const LossOptions& options, bool n
 
 AccumulateResult AccumulateMeta(const Heads& heads, const LossOptions& options,
                                 const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                                bool need_hidden) {
+                                bool need_hidden, bool) {
   Check(heads, options);
   CheckBuffers(heads, grad_weight, grad_bias);
   const at::Tensor& hidden = heads.student_hidden_TH;

@@ -33,13 +33,13 @@ ForwardResult Forward(const Heads& heads, const LossOptions& options, bool need_
                       bool need_weight, bool need_bias);
 AccumulateResult Accumulate(const Heads& heads, const LossOptions& options,
                             const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                            bool need_hidden);
+                            bool need_hidden, bool grad_weight_is_new);
 
 ForwardResult ForwardMeta(const Heads& heads, const LossOptions& options, bool need_hidden,
                           bool need_weight, bool need_bias);
 AccumulateResult AccumulateMeta(const Heads& heads, const LossOptions& options,
                                 const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                                bool need_hidden);
+                                bool need_hidden, bool grad_weight_is_new);
 
 }  // namespace liger::kernels::fljsd
 

@@ -148,9 +148,11 @@ template <typename T, bool kCluster, typename Packs>
 __device__ __forceinline__ void JsdRow(const Packs& packs, const JsdParams& params, int64_t row,
                                        unsigned rank, T* grad) {
   constexpr int VEC = Packs::VEC;
+  // Rounded in each of the passes: fused with the subtraction of the maximum the logsumexp would be
+  // of other numbers than those whose probabilities it normalises.
   const auto scale = [&](float(&z)[VEC]) {
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) z[j] *= params.inv_temperature;
+    for (int j = 0; j < VEC; ++j) z[j] = __fmul_rn(z[j], params.inv_temperature);
   };
   Sums student, teacher;
   packs.ForEach([&](int64_t, float(&s)[VEC], float(&t)[VEC]) {

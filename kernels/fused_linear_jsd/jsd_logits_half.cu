@@ -134,6 +134,17 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
       top_s.Take(s[i]);
       top_t.Take(t[i]);
     }
+    // Calls f(i, student's logits, teacher's logits) of this thread's packs.
+    const auto for_each = [&](auto&& f) {
+#pragma unroll
+      for (int i = 0; i < PACKS; ++i) {
+        if (i >= mine) break;
+        float a[VEC], b[VEC];
+        Unpack(s[i], a);
+        Unpack(t[i], b);
+        f(i, a, b);
+      }
+    };
     // The places are free: what was in them has been used.
     const float base_s = factor * WarpMax(top_s.Get()), base_t = factor * WarpMax(top_t.Get());
     fetch(c + step);
@@ -141,18 +152,13 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
       const float minus_s = base_s == -INFINITY ? 0.0f : -base_s;
       const float minus_t = base_t == -INFINITY ? 0.0f : -base_t;
       float e_s = 0, e_t = 0;
-#pragma unroll
-      for (int i = 0; i < PACKS; ++i) {
-        if (i >= mine) break;
-        float a[VEC], b[VEC];
-        Unpack(s[i], a);
-        Unpack(t[i], b);
+      for_each([&](int, const float(&a)[VEC], const float(&b)[VEC]) {
 #pragma unroll
         for (int j = 0; j < VEC; ++j) {
           e_s += Exp2(fmaf(a[j], factor, minus_s));
           e_t += Exp2(fmaf(b[j], factor, minus_t));
         }
-      }
+      });
       const WarpSums of_s{base_s, WarpSum(e_s)}, of_t{base_t, WarpSum(e_t)};
       if (lane < blocks) {
         *cluster.map_shared_rank(&sums[0][slot], lane) = of_s;
@@ -168,19 +174,14 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
     // A NaN in either row makes both NaN: a larger or smaller one of the two would drop it.
     if (isnan(log_q.rest) || isnan(log_p.rest)) log_q.rest = log_p.rest = NAN;
     float loss = 0, slope = 0;
-#pragma unroll
-    for (int i = 0; i < PACKS; ++i) {
-      if (i >= mine) break;
-      float a[VEC], b[VEC];
-      Unpack(s[i], a);
-      Unpack(t[i], b);
+    for_each([&](int, const float(&a)[VEC], const float(&b)[VEC]) {
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
         const Share share = term(At(log_q, a[j]), At(log_p, b[j]));
         loss += share.loss;
         slope += share.slope;
       }
-    }
+    });
     const float2 of_warp = make_float2(WarpSum(loss), WarpSum(slope));
     if (lane < blocks) *cluster.map_shared_rank(&terms[slot], lane) = of_warp;
     ArriveAtCluster();
@@ -201,19 +202,14 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
     const float weight_of_q = FORM == Form::kMixed ? params.rest : 1.0f;
     const float minus_slopes = -static_cast<float>(slopes) * unit / weight_of_q;
     T* const to = student + c * params.V + first;
-#pragma unroll
-    for (int i = 0; i < PACKS; ++i) {
-      if (i >= mine) break;
-      float a[VEC], b[VEC];
-      Unpack(s[i], a);
-      Unpack(t[i], b);
+    for_each([&](int i, float(&a)[VEC], const float(&b)[VEC]) {
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
         const Share share = term(At(log_q, a[j]), At(log_p, b[j]));
         a[j] = fmaf(share.slope, unit, share.q * minus_slopes);
       }
       Store<VEC>(to + i * kStep, Packed<T>(a));
-    }
+    });
   }
   // Nobody leaves, or its shared memory with it, before all have written there.
   cluster.sync();

@@ -50,9 +50,10 @@ at::Tensor FlatAccumulate(const at::Tensor& grad_logp, const at::Tensor& hidden,
                           const OptionalTensor& bias, const at::Tensor& logsumexp,
                           const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
                           int64_t ignore_index, const OptionalTensor& valid_rows, double softcap,
-                          double temperature, bool need_hidden) {
+                          double temperature, bool need_hidden, bool grad_weight_is_new) {
   return kAccumulate(grad_logp, hidden, weight, target, bias, logsumexp, grad_weight, grad_bias,
-                     {ignore_index, valid_rows, {softcap, temperature}}, need_hidden);
+                     {ignore_index, valid_rows, {softcap, temperature}}, need_hidden,
+                     grad_weight_is_new);
 }
 
 fllp::ForwardResult CallForward(const at::Tensor& hidden, const at::Tensor& weight,
@@ -89,7 +90,8 @@ class Function : public torch::autograd::Function<Function> {
                                const at::Tensor& weight, const at::Tensor& target,
                                const OptionalTensor& bias, const HeadOptions& options,
                                bool token_stats, bool need_hidden, bool need_weight, bool need_bias,
-                               const OptionalTensor& grad_weight, const OptionalTensor& grad_bias) {
+                               const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
+                               bool grad_weight_is_new) {
     at::AutoDispatchBelowADInplaceOrView guard;
     const bool head_is_frozen =
         !need_weight && !need_bias && !grad_weight.has_value() && !grad_bias.has_value();
@@ -103,6 +105,7 @@ class Function : public torch::autograd::Function<Function> {
                               options.valid_rows_M.value_or(at::Tensor())});
       ctx->saved_data["grad_weight"] = grad_weight;
       ctx->saved_data["grad_bias"] = grad_bias;
+      ctx->saved_data["grad_weight_is_new"] = grad_weight_is_new;
     }
     ctx->saved_data["keep_unit_grad"] = keep_unit_grad;
     ctx->saved_data["dtype"] = static_cast<int64_t>(hidden.scalar_type());
@@ -118,7 +121,7 @@ class Function : public torch::autograd::Function<Function> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     CheckFirstDerivative(kOp);
-    variable_list out(11);
+    variable_list out(12);
     const at::Tensor& grad_logp = grads[0];
     if (ctx->saved_data["keep_unit_grad"].toBool()) {
       const at::Tensor unit_grad = ctx->get_saved_variables()[0];
@@ -161,7 +164,7 @@ class Function : public torch::autograd::Function<Function> {
                    data["grad_weight"].toOptional<at::Tensor>(),
                    data["grad_bias"].toOptional<at::Tensor>(), data["ignore_index"].toInt(),
                    OrNone(saved[5]), data["softcap"].toDouble(), data["temperature"].toDouble(),
-                   data["need_hidden"].toBool());
+                   data["need_hidden"].toBool(), data["grad_weight_is_new"].toBool());
   }
 };
 
@@ -171,7 +174,8 @@ Public WithAutograd(const at::Tensor& hidden, const at::Tensor& weight, const at
   const Needs needs = FindNeeds(hidden, weight, bias);
   const HeadOptions options = {ignore_index, valid_rows, {softcap, temperature}};
   const auto out = Function::apply(hidden, weight, target, bias, options, token_stats, needs.hidden,
-                                   needs.weight, needs.bias, OptionalTensor(), OptionalTensor());
+                                   needs.weight, needs.bias, OptionalTensor(), OptionalTensor(),
+                                   /*grad_weight_is_new=*/false);
   return {out[0], out[1], out[2], out[3], out[4]};
 }
 
@@ -197,7 +201,7 @@ TORCH_LIBRARY_FRAGMENT(liger, m) {
       "fused_linear_logprob_backward_accumulate_(Tensor grad_logp, Tensor hidden, Tensor weight, "
       "Tensor target, Tensor? bias, Tensor logsumexp, Tensor(a!)? grad_weight, "
       "Tensor(b!)? grad_bias, int ignore_index, Tensor? valid_rows, float softcap, "
-      "float temperature, bool need_hidden) -> Tensor");
+      "float temperature, bool need_hidden, bool grad_weight_is_new=False) -> Tensor");
 }
 TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) {
   m.impl("fused_linear_logprob", WithoutAutograd);
@@ -238,7 +242,7 @@ FusedLinearLogprobOutput FusedLinearLogprob(const at::Tensor& hidden, const at::
         HeadOptions{
             options.ignore_index, options.valid_rows_M, {options.softcap, options.temperature}},
         options.token_stats, needs.hidden, false, false, options.grad_weight_VH,
-        options.grad_bias_V);
+        options.grad_bias_V, options.grad_weight_is_new);
     return Output(out[0], out[1], out[2], out[3], out[4], options.token_stats);
   }
   static const auto op = FindOp<decltype(WithoutAutograd)>("liger::fused_linear_logprob");

@@ -16,7 +16,9 @@ struct FusedLinearLogprobOptions {
   // When given, backward adds the head's gradient into this contiguous float32 [V, H]
   // buffer (any upstream gradient) and none flows to weight_VH through autograd.
   std::optional<at::Tensor> grad_weight_VH;
-  std::optional<at::Tensor> grad_bias_V;  // the same for the bias, float32 [V]
+  // As of FusedLinearCrossEntropyOptions; it is backward that writes.
+  bool grad_weight_is_new = false;
+  std::optional<at::Tensor> grad_bias_V;  // as grad_weight_VH for the bias, float32 [V]
   // As of FusedLinearCrossEntropyOptions.
   std::optional<at::Tensor> valid_rows_M;
   double softcap = 0;

@@ -130,13 +130,14 @@ at::Tensor BackwardAccumulate(const at::Tensor& grad_logp, const at::Tensor& hid
                               const at::Tensor& weight, const at::Tensor& target,
                               const OptionalTensor& bias, const at::Tensor& logsumexp,
                               const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                              const HeadOptions& options, bool need_hidden) {
+                              const HeadOptions& options, bool need_hidden,
+                              bool grad_weight_is_new) {
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
   CheckOptions(hidden, options);
   CheckHeadBuffer(kOp, "grad_weight", grad_weight, hidden, weight.sym_sizes(), "[V, H]");
   CheckHeadBuffer(kOp, "grad_bias", grad_bias, hidden, weight.sym_sizes().slice(0, 1), "[V]");
   return RunBackward(grad_logp, hidden, weight, target, bias, logsumexp, grad_weight, grad_bias,
-                     options, need_hidden, /*new_weight=*/false);
+                     options, need_hidden, grad_weight_is_new);
 }
 
 ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
@@ -178,7 +179,7 @@ at::Tensor BackwardAccumulateMeta(const at::Tensor& grad_logp, const at::Tensor&
                                   const at::Tensor& weight, const at::Tensor& target,
                                   const OptionalTensor& bias, const at::Tensor& logsumexp,
                                   const OptionalTensor&, const OptionalTensor&,
-                                  const HeadOptions& options, bool need_hidden) {
+                                  const HeadOptions& options, bool need_hidden, bool) {
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
   CheckOptions(hidden, options);
   return need_hidden ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden);

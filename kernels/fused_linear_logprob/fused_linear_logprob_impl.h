@@ -39,7 +39,8 @@ at::Tensor BackwardAccumulate(const at::Tensor& grad_logp, const at::Tensor& hid
                               const at::Tensor& weight, const at::Tensor& target,
                               const OptionalTensor& bias, const at::Tensor& logsumexp,
                               const OptionalTensor& grad_weight, const OptionalTensor& grad_bias,
-                              const HeadOptions& options, bool need_hidden);
+                              const HeadOptions& options, bool need_hidden,
+                              bool grad_weight_is_new);
 
 ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
                           const at::Tensor& target, const OptionalTensor& bias,
@@ -54,7 +55,7 @@ at::Tensor BackwardAccumulateMeta(const at::Tensor& grad_logp, const at::Tensor&
                                   const OptionalTensor& bias, const at::Tensor& logsumexp,
                                   const OptionalTensor& grad_weight,
                                   const OptionalTensor& grad_bias, const HeadOptions& options,
-                                  bool need_hidden);
+                                  bool need_hidden, bool grad_weight_is_new);
 
 }  // namespace liger::kernels::fllp
 

@@ -174,7 +174,7 @@ variable_list Run(const at::Tensor& hidden, const at::Tensor& weight, const at::
   }
   LinearHeadGradients gradients(head, needs.hidden, grad_weight, std::nullopt, /*scale=*/1,
                                 buffer ? hidden.scalar_type() : KeptGradientDtype(hidden),
-                                /*new_weight=*/!buffer);
+                                /*new_weight=*/!buffer || options.grad_weight_is_new);
   const Kept kept(head.num_valid(), compute, options.token_stats);
   Pass pass(head, gradients, {options.softcap, options.temperature}, options.token_stats, kept);
   at::Tensor sum = at::zeros({}, compute.dtype(at::kDouble));

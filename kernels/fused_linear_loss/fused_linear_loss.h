@@ -37,6 +37,7 @@ struct FusedLinearLossOptions {
   // float32 [V, H] buffer, and none flows to weight_VH through autograd. Backward then throws for
   // another upstream gradient (on a CPU; on a GPU that would make the host wait).
   std::optional<at::Tensor> grad_weight_VH;
+  bool grad_weight_is_new = false;  // as of FusedLinearCrossEntropyOptions
   // Of the logits, so many rows at once at most; 0: as the memory allows.
   int64_t most_rows = 0;
   double softcap = 0;  // as of FusedLinearLogprobOptions

@@ -11,6 +11,7 @@
 
 #include "kernels/linear/gemm_onednn.h"
 #include "kernels/linear/linear.h"
+#include "kernels/linear/panel_gemm.h"
 #include "kernels/linear/split_gemm.h"
 
 namespace liger::kernels {
@@ -61,18 +62,26 @@ Choices Probe() {
 Choices Choose() {
   const char* env = std::getenv("LIGER_CPU_GEMM");
   const std::string_view asked = env == nullptr ? "" : env;
-  TORCH_CHECK_VALUE(asked.empty() || asked == "mkl" || asked == "onednn" || asked == "amx_split",
-                    "LIGER_CPU_GEMM is '", asked, "', expected 'mkl', 'onednn' or 'amx_split'");
+  TORCH_CHECK_VALUE(asked.empty() || asked == "mkl" || asked == "onednn" || asked == "amx_split" ||
+                        asked == "avx512",
+                    "LIGER_CPU_GEMM is '", asked,
+                    "', expected 'mkl', 'onednn', 'avx512' or 'amx_split'");
   TORCH_CHECK_VALUE(asked != "amx_split" || gemm::HasSplit(),
                     "LIGER_CPU_GEMM is 'amx_split', but this CPU or kernel has no AMX with "
                     "bfloat16; unset it");
   TORCH_CHECK_VALUE(asked != "onednn" || gemm::HasOneDnn(),
                     "LIGER_CPU_GEMM is 'onednn', but this libtorch was built without oneDNN");
+  TORCH_CHECK_VALUE(asked != "avx512" || gemm::HasPanelGemm(),
+                    "LIGER_CPU_GEMM is 'avx512', but this CPU has no AVX-512 (F, VL, BW, DQ); "
+                    "unset it");
   if (asked == "onednn") return All(GemmLibrary::kOneDnn);
+  if (asked == "avx512") return All(GemmLibrary::kAvx512);
   if (asked == "amx_split" || (asked.empty() && gemm::HasSplit())) {
     return All(GemmLibrary::kAmxSplit);
   }
-  if (asked == "mkl" || !gemm::HasOneDnn()) return All(GemmLibrary::kMkl);
+  if (asked == "mkl") return All(GemmLibrary::kMkl);
+  if (IsAmd() && gemm::HasPanelGemm()) return All(GemmLibrary::kAvx512);
+  if (!gemm::HasOneDnn()) return All(GemmLibrary::kMkl);
   if (at::globalContext().deterministicAlgorithms()) {
     return All(IsAmd() ? GemmLibrary::kOneDnn : GemmLibrary::kMkl);
   }
@@ -82,7 +91,7 @@ Choices Choose() {
 }  // namespace
 
 std::string_view GemmLibraryName(GemmLibrary library) {
-  constexpr std::string_view kNames[] = {"mkl", "onednn", "amx_split"};
+  constexpr std::string_view kNames[] = {"mkl", "onednn", "amx_split", "avx512"};
   return kNames[static_cast<size_t>(library)];
 }
 

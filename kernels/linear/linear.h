@@ -35,15 +35,17 @@ at::Tensor Linear(const at::Tensor& x_xK, const at::Tensor& weight_NK,
 }  // namespace baseline
 
 // What computes float32 matrix products on the CPU, and the three products of a layer.
-// kAmxSplit is split_gemm.h's for the large ones, and MKL for the others.
-enum class GemmLibrary { kMkl, kOneDnn, kAmxSplit };
+// kAmxSplit is split_gemm.h's for the large ones, kAvx512 panel_gemm.h's, and MKL for the others.
+enum class GemmLibrary { kMkl, kOneDnn, kAmxSplit, kAvx512 };
 enum class GemmKind { kForward, kInputGrad, kWeightGrad };
-std::string_view GemmLibraryName(GemmLibrary library);  // "mkl", "onednn", "amx_split"
+std::string_view GemmLibraryName(GemmLibrary library);  // "mkl", "onednn", "amx_split", "avx512"
 
 // Chosen once a process, at its first use:
 //   the value of LIGER_CPU_GEMM (one of the names; another one, or one that this machine or
 //   libtorch lacks, throws), if set;
 //   else kAmxSplit on a CPU with AMX;
+//   else kAvx512 on AMD's CPUs with AVX-512, where it is faster than both others in all shapes
+//   measured (docs/kernels.md);
 //   else, while torch's deterministic mode is on, by the CPU's vendor alone: oneDNN on AMD,
 //   where it measured 2.3x MKL, and MKL elsewhere;
 //   else by timing both on one product of each kind of a small layer's size (about 20 ms);
@@ -67,10 +69,9 @@ at::Tensor GW(const at::Tensor& g_TN, const at::Tensor& w_NK);
 void GWOut(const at::Tensor& g_TN, const at::Tensor& w_NK, at::Tensor& dx_TK, double alpha = 1);
 // g_TN^T x_TK: the weight's gradient.
 at::Tensor GtX(const at::Tensor& g_TN, const at::Tensor& x_TK);
-// acc_NK += alpha g_TN^T x_TK; with `overwrite`, on a GPU only, acc_NK = that. acc has g's dtype or
-// float32; bfloat16 and float16 products are then summed in float32, without rounding in between.
-// On a CPU g and x may differ in dtype,
-// and alpha is 1.
+// acc_NK += alpha g_TN^T x_TK; with `overwrite` acc_NK = that, whatever acc holds (NaN included).
+// acc has g's dtype or float32; bfloat16 and float16 products are then summed in float32, without
+// rounding in between. On a CPU g and x may differ in dtype, and alpha is 1.
 void AddGtX(const at::Tensor& g_TN, const at::Tensor& x_TK, at::Tensor& acc_NK, double alpha = 1,
             bool overwrite = false);
 

@@ -2,15 +2,12 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "kernels/linear/packing.h"
 #include "kernels/linear/split_tiles.h"
 
 namespace liger::kernels::gemm {
@@ -19,9 +16,6 @@ namespace {
 using split::kPanelRows;
 using split::kStepDepth;
 using split::kStepSize;
-using split::Operand;
-using split::Panels;
-using split::Side;
 using split::Steps;
 
 // Steps of 32 summed in the tiles before they are added to c.
@@ -33,47 +27,6 @@ constexpr int64_t kLeastSteps = 6;
 constexpr int64_t kGroup = 12;
 // Numbers in a cache line, and lines of a packed step.
 constexpr int64_t kLine = 64 / sizeof(uint16_t), kStepLines = kStepSize / kLine;
-
-constexpr int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
-// The least number of equal parts that are not above `most`: their size.
-constexpr int64_t PartSize(int64_t whole, int64_t most) {
-  return Ceil(whole, std::max<int64_t>(1, Ceil(whole, most)));
-}
-
-// Memory that a thread keeps from one product to the next, in huge pages where there are any.
-class Scratch {
- public:
-  uint16_t* Reserve(int64_t panels, int64_t steps) {
-    const int64_t bytes = panels * steps * kStepSize * int64_t{sizeof(uint16_t)};
-    if (bytes > bytes_) {
-      memory_.reset();
-      bytes_ = 0;
-      const int64_t rounded = Ceil(bytes, kHugePage) * kHugePage;
-      memory_.reset(
-          static_cast<uint16_t*>(std::aligned_alloc(kHugePage, static_cast<size_t>(rounded))));
-      if (memory_ == nullptr) throw std::bad_alloc();
-      madvise(memory_.get(), static_cast<size_t>(rounded), MADV_HUGEPAGE);
-      bytes_ = rounded;
-    }
-    return memory_.get();
-  }
-
- private:
-  struct Free {
-    void operator()(uint16_t* p) const { std::free(p); }
-  };
-  static constexpr int64_t kHugePage = int64_t{2} << 20;
-  std::unique_ptr<uint16_t, Free> memory_;
-  int64_t bytes_ = 0;
-};
-
-// `x`, or a copy of it that has one of the two layouts.
-Operand AsOperand(const at::Tensor& x, at::Tensor& holder) {
-  holder = x.stride(1) == 1 || x.stride(0) == 1 ? x : x.contiguous();
-  const bool k_contiguous = holder.stride(1) == 1;
-  return {holder.const_data_ptr<float>(), holder.size(0), holder.size(1),
-          holder.stride(k_contiguous ? 0 : 1), k_contiguous};
-}
 
 // Whether sums of `depth` scaled products of parts stay finite.
 bool Fits(uint32_t a_bits, uint32_t b_bits, int64_t depth) {
@@ -108,9 +61,9 @@ class Product {
 
  private:
   bool RunSlice(const Steps& slice) {
-    static thread_local Scratch scratch;
+    static thread_local Scratch<uint16_t> scratch;
     static thread_local std::vector<uint32_t> largest;
-    uint16_t* packed = scratch.Reserve(shared_panels_, slice.count);
+    uint16_t* packed = scratch.Reserve(shared_panels_ * slice.count * kStepSize);
     largest.resize(static_cast<size_t>(shared_panels_));
     uint32_t* bits = largest.data();
     at::parallel_for(0, shared_panels_, 1, [&](int64_t begin, int64_t end) {
@@ -131,8 +84,8 @@ class Product {
   // Packs panels of its own, and multiplies them with all shared ones.
   void RunGroup(const uint16_t* shared, uint32_t shared_largest, const Panels& group,
                 const Steps& slice) {
-    static thread_local Scratch scratch;
-    uint16_t* own = scratch.Reserve(kGroup, slice.count);
+    static thread_local Scratch<uint16_t> scratch;
+    uint16_t* own = scratch.Reserve(kGroup * slice.count * kStepSize);
     const int64_t group_size = group.end - group.begin;
     uint32_t largest[kGroup];
     split::PackPanels(own_, own_side(), group, slice, own, largest);
@@ -156,7 +109,7 @@ class Product {
     }
   }
 
-  split::Block BlockOf(int64_t row_panel, int64_t column_panel) const {
+  Block BlockOf(int64_t row_panel, int64_t column_panel) const {
     const int64_t row = row_panel * kPanelRows, column = column_panel * kPanelRows;
     return {c_.mutable_data_ptr<float>() + row * c_.stride(0) + column,
             std::min(kPanelRows, c_.size(0) - row), std::min(kPanelRows, c_.size(1) - column),

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kernels/linear/operand.h"
+
 // The pieces of split_gemm.h that need AMX: packing fp32 into bfloat16 tiles and multiplying
 // them. No torch headers, as this is compiled for a CPU that not everybody has.
 namespace liger::kernels::split {
@@ -26,19 +28,11 @@ inline constexpr float kScale = 0x1p24f;
 // BF16, and leave to use its registers, which the first call asks for. Thread-safe.
 bool HasTiles();
 
-// Matrix X with `rows` rows and `depth` columns, the latter the inner dimension of the product:
-// X[r, k] = data[r * stride + k] if k_contiguous, else data[k * stride + r].
-struct Operand {
-  const float* data;
-  int64_t rows, depth, stride;
-  bool k_contiguous;
-};
+using gemm::Block;
+using gemm::Operand;
+using gemm::Panels;
+using gemm::Side;
 
-enum class Side { kLeft, kRight };
-
-struct Panels {
-  int64_t begin, end;
-};
 struct Steps {
   int64_t begin, count;
 };
@@ -58,12 +52,6 @@ class TileScope {
   TileScope& operator=(const TileScope&) = delete;
 };
 
-// A part of the product, at most 32 x 32.
-struct Block {
-  float* data;
-  int64_t rows, cols, stride;
-};
-
 // What is read soon: during each step of a product some lines of 64 bytes of it are called into
 // the L2 cache.
 struct Ahead {
@@ -71,7 +59,7 @@ struct Ahead {
   int64_t lines_per_step;
 };
 
-// c (+)= left right^T over `steps` steps of two packed panels.
+// c (+)= left right^T over `steps` steps of two packed panels; c is at most 32 x 32.
 // REQUIRES: a TileScope of this thread.
 void MultiplyPanels(const uint16_t* left, const uint16_t* right, int64_t steps, const Block& c,
                     bool add, Ahead ahead);

@@ -141,10 +141,12 @@ OpCase FusedLinearJsdCase(const std::string& name, const FusedLinearJsdOptions& 
       {"one_valid", 23, 16, 130, 1000},
       {"all_ignored", 9, 16, 50, 0},
       {"no_tokens", 0, 8, 20},
-      // One block, eight, eight with twice the registers; float32: more than fit.
+      // One block, eight, eight with twice the registers; float32: more than fit. The last one logit
+      // at a time.
       {"aligned", 29, 24, 2048, 1, true},
       {"wide", 5, 16, 128256, 1, true},
-      {"very_wide", 3, 8, 200064, 1, true}};
+      {"very_wide", 3, 8, 200064, 1, true},
+      {"very_wide_ragged", 3, 8, 200063, 1, true}};
   // Chunks do not ask what is computed of them, and take their time on a CPU.
   if (name == "fused_linear_jsd") shapes.push_back({"two_chunks", 66, 3, 131101});
   const auto with_biases = [=](const Tensors& in) {

@@ -11,6 +11,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/file.h"
 #include "common/unique_fd.h"
 #include "server/store/backup.h"
@@ -56,14 +57,28 @@ absl::Status Sync(const std::string& path) {
 }
 
 // A backup goes where the loss of the data folder does not take it along.
-absl::Status MustBeOutside(const std::string& path, const std::string& data_dir) {
+absl::Status MustBeOutside(const char* flag, const std::string& path,
+                           const std::string& data_dir) {
   std::error_code error;
   const fs::path data = fs::weakly_canonical(data_dir, error);
   const fs::path target = fs::weakly_canonical(path, error);
   const fs::path from_data = target.lexically_relative(data);
   if (from_data.empty() || *from_data.begin() == "..") return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "--out: ", path, " lies in the data folder ", data_dir, ": name a folder elsewhere"));
+      flag, ": ", path, " lies in the data folder ", data_dir, ": name a folder elsewhere"));
+}
+
+// A data folder that no coordinator uses, under another name beside it.
+absl::Status SetAside(const std::string& data_dir) {
+  std::error_code error;
+  if (!fs::exists(data_dir, error) || fs::is_empty(data_dir, error)) return absl::OkStatus();
+  const absl::StatusOr<std::unique_ptr<DataLock>> lock = DataLock::Acquire(data_dir);
+  if (!lock.ok()) return lock.status();
+  const std::string aside = absl::StrCat(fs::path(data_dir + "/").parent_path().string(), ".",
+                                         absl::ToUnixMillis(absl::Now()));
+  fs::rename(data_dir, aside, error);
+  if (error) return FileError(absl::StrCat("cannot rename ", data_dir, " to ", aside), error);
+  return absl::OkStatus();
 }
 
 absl::Status MustBeNew(const std::string& path) {
@@ -78,7 +93,7 @@ absl::Status BackUpDataFolder(const std::string& data_dir, const std::string& ou
   const std::string target = fs::absolute(out).lexically_normal().string();
   const std::string part = target + ".part";
   if (absl::Status s = MustBeNew(target); !s.ok()) return s;
-  if (absl::Status s = MustBeOutside(target, data_dir); !s.ok()) return s;
+  if (absl::Status s = MustBeOutside("--out", target, data_dir); !s.ok()) return s;
   std::error_code error;
   if (fs::exists(part, error)) {
     return absl::AlreadyExistsError(
@@ -98,12 +113,15 @@ absl::Status BackUpDataFolder(const std::string& data_dir, const std::string& ou
   return SyncFolder(fs::path(target).parent_path().string());
 }
 
-absl::Status RestoreDataFolder(const std::string& from, const std::string& data_dir) {
+absl::Status RestoreDataFolder(const std::string& from, const std::string& data_dir,
+                               bool set_aside) {
   if (absl::Status s = CheckDatabase(from + "/liger.db"); !s.ok()) return s;
+  if (absl::Status s = MustBeOutside("--from", from, data_dir); !s.ok()) return s;
+  if (absl::Status s = set_aside ? SetAside(data_dir) : absl::OkStatus(); !s.ok()) return s;
   std::error_code error;
   if (fs::exists(data_dir, error) && !fs::is_empty(data_dir, error)) {
     return absl::AlreadyExistsError(
-        absl::StrCat(data_dir, " is not empty: move it away, a restore never overwrites"));
+        absl::StrCat(data_dir, " is not empty: move it away, a restore never overwrites (--set-aside does it)"));
   }
   const absl::StatusOr<std::unique_ptr<DataLock>> lock = DataLock::Acquire(data_dir);
   if (!lock.ok()) return lock.status();

@@ -15,8 +15,12 @@ namespace liger::server {
 absl::Status BackUpDataFolder(const std::string& data_dir, const std::string& out);
 
 // The way back, into a `data_dir` that does not exist or is empty. The
-// coordinator that opens it raises the generation. `from` is not changed.
-absl::Status RestoreDataFolder(const std::string& from, const std::string& data_dir);
+// coordinator that opens it raises the generation. `from` is not changed. With
+// `set_aside` a `data_dir` that has something is first renamed to <data_dir>.<Unix time
+// in ms>, once `from` is seen to be a backup; FAILED_PRECONDITION while a coordinator
+// uses it.
+absl::Status RestoreDataFolder(const std::string& from, const std::string& data_dir,
+                               bool set_aside);
 
 }  // namespace liger::server
 

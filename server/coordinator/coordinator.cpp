@@ -55,6 +55,7 @@ Coordinator::Coordinator(const CoordinatorOptions& options)
       registry_(std::make_shared<prometheus::Registry>()),
       rpc_metrics_(registry_.get()),
       job_metrics_(registry_.get()),
+      experiment_metrics_(registry_.get()),
       fleet_metrics_(registry_.get()),
       catalog_(Catalog::Default()),
       logs_(absl::StrCat(options.data_dir, "/logs")),
@@ -88,7 +89,8 @@ absl::Status Coordinator::Open(std::unique_ptr<Store> store) {
     store_ = *std::move(opened);
   }
 
-  feed_ = std::make_unique<MetricsFeed>(store_.get(), &job_metrics_, &fleet_metrics_);
+  feed_ = std::make_unique<MetricsFeed>(store_.get(), &job_metrics_, &experiment_metrics_,
+                                        &fleet_metrics_);
   if (absl::Status status = feed_->Resume(); !status.ok()) return status;
   hub_.Add([this](const std::vector<JobChange>& changes) { feed_->OnChanges(changes); });
   store_->SetCommitListener([this](const std::vector<JobChange>& c) { hub_.Publish(c); });
@@ -104,7 +106,9 @@ absl::Status Coordinator::Open(std::unique_ptr<Store> store) {
     });
   };
   jobs_ = std::make_unique<JobService>(store_.get(), &catalog_, std::move(job_options));
-  experiments_ = std::make_unique<ExperimentService>(store_.get(), jobs_.get(), options_.jobs);
+  experiments_ = std::make_unique<ExperimentService>(
+      store_.get(), jobs_.get(), options_.jobs,
+      [this](const liger::v1::Experiment& experiment) { feed_->OnExperiment(experiment); });
   FleetOptions fleet_options;
   fleet_options.lease = options_.lease;
   fleet_options.prepare_timeout = options_.prepare_timeout;

@@ -70,6 +70,7 @@ class Coordinator {
   const std::shared_ptr<prometheus::Registry> registry_;
   RpcMetrics rpc_metrics_;
   JobMetrics job_metrics_;
+  ExperimentMetrics experiment_metrics_;
   FleetMetrics fleet_metrics_;
   Catalog catalog_;
   LogStore logs_;

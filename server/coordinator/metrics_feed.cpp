@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "liger/worker/v1/worker.pb.h"
+#include "server/experiments/expand.h"
 #include "server/store/attempts.h"
 
 namespace liger::server {
@@ -45,6 +46,37 @@ Counts ReadCounts(const ReadView& view, const Fleet& fleet) {
   return counts;
 }
 
+// Calls take(epoch, step) for each logged step of the job.
+template <typename Take>
+void ForEachStep(const ReadView& view, const std::string& job_uid, Take take) {
+  for (const AttemptRow& attempt : view.Attempts(job_uid)) {
+    for (const MetricChunkRow& chunk : view.MetricChunks(job_uid, attempt.epoch, 0, 0)) {
+      liger::worker::v1::MetricChunk parsed;
+      if (!parsed.ParseFromString(chunk.blob)) continue;  // QueryMetrics reports it
+      for (const liger::worker::v1::MetricSample& sample : parsed.samples()) {
+        take(attempt.epoch, sample.step());
+      }
+    }
+  }
+}
+
+void TakeJobs(const ReadView& view, const liger::v1::Experiment& experiment,
+              const std::vector<int>& indices, ExperimentMetrics* metrics) {
+  for (const int i : indices) {
+    const liger::v1::ExperimentJob& taken = experiment.jobs(i);
+    const std::optional<JobRow> row = view.Job(taken.job_uid());
+    const absl::StatusOr<liger::v1::JobSpec> spec = JobSpecOf(experiment, taken);
+    if (!row.has_value() || !spec.ok()) continue;
+    StepSums steps;
+    ForEachStep(view, row->uid, [&](int64_t epoch, const liger::trainer::v1::Step& step) {
+      steps.Add(epoch, step);
+    });
+    const auto point = spec->labels().find(kPointLabel);
+    metrics->Take(experiment.uid(), point == spec->labels().end() ? "" : point->second,
+                  ToProto(view, *row), steps);
+  }
+}
+
 int64_t Micros(const google::protobuf::Timestamp& time) {
   return time.seconds() * 1'000'000 + time.nanos() / 1000;
 }
@@ -58,6 +90,9 @@ absl::Status MetricsFeed::Resume() {
         for (const JobRow& row : view.ActiveJobs()) ResumeJob(view, row, now);
         const int64_t since = absl::ToUnixMicros(now - JobMetrics::kRetention);
         for (const JobRow& row : view.JobsEndedSince(since)) ResumeJob(view, row, now);
+        for (const ExperimentRow& row : view.ActiveExperiments()) {
+          TakeJobs(view, row.experiment, experiments_->Update(row.experiment, now), experiments_);
+        }
         return true;
       })
       .status();
@@ -65,16 +100,10 @@ absl::Status MetricsFeed::Resume() {
 
 void MetricsFeed::ResumeJob(const ReadView& view, const JobRow& row, absl::Time now) {
   jobs_->Update(ToProto(view, row), now);
-  for (const AttemptRow& attempt : view.Attempts(row.uid)) {
-    for (const MetricChunkRow& chunk : view.MetricChunks(row.uid, attempt.epoch, 0, 0)) {
-      liger::worker::v1::MetricChunk parsed;
-      if (!parsed.ParseFromString(chunk.blob)) continue;  // QueryMetrics reports it
-      for (const liger::worker::v1::MetricSample& sample : parsed.samples()) {
-        jobs_->ObserveStep(row.uid, attempt.epoch, sample.step());
-        jobs_->SetTokens(row.uid, attempt.epoch, sample.step().tokens_total());
-      }
-    }
-  }
+  ForEachStep(view, row.uid, [&](int64_t epoch, const liger::trainer::v1::Step& step) {
+    jobs_->ObserveStep(row.uid, epoch, step);
+    jobs_->SetTokens(row.uid, epoch, step.tokens_total());
+  });
   if (row.state != JobStatus::QUEUED) return;
   absl::MutexLock lock(&mutex_);
   queued_us_[row.uid] = row.state_since_us;
@@ -100,8 +129,21 @@ void MetricsFeed::OnChanges(const std::vector<JobChange>& changes) {
   }
 }
 
+void MetricsFeed::OnExperiment(const liger::v1::Experiment& experiment) {
+  std::vector<int> taken = experiments_->Update(experiment, absl::Now());
+  if (taken.empty()) return;
+  store_->Read<bool>(
+      [experiment, taken = std::move(taken),
+       metrics = experiments_](const ReadView& view) -> absl::StatusOr<bool> {
+        TakeJobs(view, experiment, taken, metrics);
+        return true;
+      },
+      [](const absl::StatusOr<bool>&) {});
+}
+
 void MetricsFeed::Refresh(const Fleet& fleet) {
   jobs_->Sweep(absl::Now());
+  experiments_->Sweep(absl::Now());
   fleet_->SetOldestWait(OldestWait(absl::Now()));
   store_->Read<Counts>(
       [&fleet](const ReadView& view) -> absl::StatusOr<Counts> { return ReadCounts(view, fleet); },

@@ -11,6 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/fleet/fleet.h"
+#include "server/metrics/experiment_metrics.h"
 #include "server/metrics/fleet_metrics.h"
 #include "server/metrics/job_metrics.h"
 #include "server/store/store.h"
@@ -21,15 +22,18 @@ namespace liger::server {
 class MetricsFeed {
  public:
   // All outlive the feed.
-  MetricsFeed(Store* store, JobMetrics* jobs, FleetMetrics* fleet)
-      : store_(store), jobs_(jobs), fleet_(fleet) {}
+  MetricsFeed(Store* store, JobMetrics* jobs, ExperimentMetrics* experiments, FleetMetrics* fleet)
+      : store_(store), jobs_(jobs), experiments_(experiments), fleet_(fleet) {}
 
-  // Brings back the series of jobs that are not over, or not for long: their
-  // counters and histograms go on from what is stored. Blocks; call before
-  // serving.
+  // Brings back the series of jobs that are not over, or not for long (their
+  // counters and histograms go on from what is stored), and of experiments that
+  // are not over. Blocks; call before serving.
   absl::Status Resume() ABSL_LOCKS_EXCLUDED(mutex_);
 
   void OnChanges(const std::vector<JobChange>& changes) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // An experiment as it was saved: brings the series of the jobs that it has taken.
+  void OnExperiment(const liger::v1::Experiment& experiment);
 
   // Counts of jobs, workers and GPUs, and series whose time is over. Call
   // every second or so. `fleet` outlives the store's reads.
@@ -46,6 +50,7 @@ class MetricsFeed {
 
   Store* const store_;
   JobMetrics* const jobs_;
+  ExperimentMetrics* const experiments_;
   FleetMetrics* const fleet_;
 
   absl::Mutex mutex_;

@@ -47,9 +47,12 @@ int Restore(int argc, char** argv) {
   std::string data_dir, from;
   CLI::App app("Makes a data folder of a backup", "liger-coordinator restore");
   app.add_option("--from", from, "A folder that `backup` made")->required();
-  app.add_option("--data-dir", data_dir, "Folder to make; must not exist or be empty")->required();
+  app.add_option("--data-dir", data_dir, "Folder to make; must not exist or be empty, see --set-aside")->required();
+  bool set_aside = false;
+  app.add_flag("--set-aside", set_aside,
+               "Rename a data folder that is there, unless a coordinator uses it");
   if (const auto code = Parse(&app, argc, argv)) return *code;
-  return Report(RestoreDataFolder(from, data_dir),
+  return Report(RestoreDataFolder(from, data_dir, set_aside),
                 absl::StrCat("restored ", from, " to ", data_dir,
                              "; start liger-coordinator on it as usual"));
 }

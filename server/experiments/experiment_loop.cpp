@@ -15,6 +15,10 @@ constexpr int64_t kActivePassUs = 250 * kMillisecondUs;
 constexpr int64_t kIdlePassUs = 5000 * kMillisecondUs;
 // Longer than the steps of a job that has ended can take to be stored.
 constexpr int64_t kStepsGraceUs = 20'000 * kMillisecondUs;
+// A turn is begun by what the workers listed so long ago at most.
+constexpr int64_t kFilesLastUs = 2'000 * kMillisecondUs;
+// A pass comes this soon after an attempt has begun, or its start was not seen.
+constexpr int64_t kSeenWithinUs = 5'000 * kMillisecondUs;
 constexpr char kActor[] = "experiment";
 
 const WorkerRow* FindWorker(const std::vector<WorkerRow>& workers, const std::string& id) {
@@ -23,18 +27,36 @@ const WorkerRow* FindWorker(const std::vector<WorkerRow>& workers, const std::st
   return found == workers.end() ? nullptr : &*found;
 }
 
-// From where the job's newest attempt runs or ran; nullopt before the first.
+// Where rank 0 of its newest attempt runs or ran; empty before the first.
+std::string FirstWorker(const ReadView& view, const JobRow& job) {
+  const std::vector<MemberRow> members = view.Members(job.uid, job.epoch);
+  return members.empty() ? "" : members.front().worker_id;
+}
+
+// From where the job's newest attempt runs or ran; nullopt before the first. Empty for
+// one on several workers: each has its own files.
 std::optional<std::string> KeyOf(const ReadView& view, const JobRow& job,
                                  const std::vector<WorkerRow>& workers) {
   const std::vector<MemberRow> members = view.Members(job.uid, job.epoch);
   if (members.empty() || members.front().device_uuids.empty()) return std::nullopt;
-  const WorkerRow* worker = FindWorker(workers, members.front().worker_id);
-  if (worker == nullptr) return "";
+  const std::string& first = members.front().worker_id;
+  const bool several = std::any_of(members.begin(), members.end(), [&](const MemberRow& member) {
+    return member.worker_id != first;
+  });
+  const WorkerRow* worker = FindWorker(workers, first);
+  if (several || worker == nullptr) return "";
   for (const auto& device : worker->hello.devices()) {
     if (device.uuid() != members.front().device_uuids.front()) continue;
     return ResultKey(job.resolved_spec, job.spec_hash, *worker, device);
   }
   return "";
+}
+
+// Files as they are now need not be those that its attempt has read by now: the
+// coordinator was away when that began.
+bool BeganUnseen(const ReadView& view, const JobRow& job, int64_t now_us) {
+  const std::optional<AttemptRow> attempt = view.Attempt(job.uid, job.epoch);
+  return attempt.has_value() && now_us - attempt->started_us > kSeenWithinUs;
 }
 
 // A job of that name that this experiment submitted.
@@ -84,6 +106,10 @@ bool StepsPending(const ReadView& view, const liger::v1::Experiment& experiment,
 
 }  // namespace
 
+bool ExperimentLoop::AskedBefore(int64_t asked_us, int64_t event_us) const {
+  return asked_us < event_us && event_us <= NowUs();
+}
+
 int64_t ExperimentLoop::NowUs() const { return absl::ToUnixMicros(clock_.Now()); }
 
 void ExperimentLoop::Request() {
@@ -112,19 +138,22 @@ void ExperimentLoop::Stop() {
 }
 
 void ExperimentLoop::StartPass() {
+  std::shared_ptr<const Files> files;
   {
     absl::MutexLock lock(&mutex_);
     again_ = false;
     last_pass_us_ = NowUs();
+    files = files_;
   }
   store_.Read<Facts>(
-      [self = shared_from_this()](const ReadView& view) -> absl::StatusOr<Facts> {
+      [self = shared_from_this(), files](const ReadView& view) -> absl::StatusOr<Facts> {
         Facts facts;
         std::vector<ExperimentRow> rows = view.ActiveExperiments();
         if (rows.empty()) return facts;
         const std::vector<WorkerRow> workers = view.Workers();
         for (ExperimentRow& row : rows) {
-          facts.push_back(self->Gather(view, std::move(row), workers));
+          facts.experiments.push_back(
+              self->Gather(view, std::move(row), workers, *files, &facts.look));
         }
         return facts;
       },
@@ -146,7 +175,8 @@ void ExperimentLoop::FinishPass() {
 }
 
 ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
-                                       const std::vector<WorkerRow>& workers) {
+                                       const std::vector<WorkerRow>& workers, const Files& files,
+                                       Wanted* look) {
   ExperimentFacts facts;
   const liger::v1::Experiment& experiment = row.experiment;
   for (int i = 0; i < experiment.jobs_size(); ++i) {
@@ -157,17 +187,19 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
     }
     std::optional<JobRow> found = SubmittedJob(view, row, job);
     if (!found.has_value()) continue;
-    if (const auto key = KeyOf(view, *found, workers)) facts.keys[i] = *key;
+    // At its end, by what was there then and not by what was last heard of.
+    const bool looks = NeedsFilesAtEnd(job, *found);
+    const std::string worker = looks ? FirstWorker(view, *found) : "";
+    const auto asked = files.asked.find(worker);
+    if (!worker.empty() &&
+        (asked == files.asked.end() || AskedBefore(asked->second, found->ended_us))) {
+      facts.files_pending.insert(i);
+      look->workers.insert(worker);
+    } else if (auto key = KeyOf(view, *found, looks ? files.listed : workers)) {
+      if (job.result_key().empty() && BeganUnseen(view, *found, NowUs())) key->clear();
+      facts.keys[i] = *std::move(key);
+    }
     facts.jobs.emplace(i, *std::move(found));
-  }
-  for (const int i : NextJobs(experiment)) {
-    std::vector<EarlierResult>& earlier = facts.earlier[i];
-    if (!experiment.spec().reuse_results()) continue;
-    const absl::StatusOr<liger::v1::JobSpec> spec = JobSpecOf(experiment, experiment.jobs(i));
-    if (!spec.ok()) continue;
-    const absl::StatusOr<ResolvedSpec> resolved = jobs_.Resolve(*spec);
-    if (!resolved.ok()) continue;
-    earlier = EarlierJobs(view, row.tenant, PossibleKeys(resolved->spec, resolved->hash, workers));
   }
   facts.steps_pending = StepsPending(view, experiment, NowUs());
   {
@@ -177,17 +209,84 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
     }
   }
   facts.row = std::move(row);
+  GatherEarlier(view, files, &facts, look);
   return facts;
+}
+
+void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files,
+                                   ExperimentFacts* facts, Wanted* look) {
+  const liger::v1::Experiment& experiment = facts->row.experiment;
+  const std::vector<int> next = NextJobs(experiment);
+  const bool reuse = experiment.spec().reuse_results();
+  const liger::v1::DeviceKind kind = experiment.spec().job().resources().device_kind();
+  // A worker that is away for a moment, or not back yet at a new coordinator, may have
+  // what these results were of; without one nothing could start anyway.
+  facts->no_worker =
+      reuse && !next.empty() && files.told_us > 0 &&
+      (kind == liger::v1::DEVICE_KIND_UNSPECIFIED ? files.kinds.empty()
+                                                  : !files.kinds.contains(kind));
+  // A file that was edited before the experiment came is another one.
+  if (reuse && !next.empty() &&
+      (AskedBefore(files.asked_us, facts->row.created_us) ||
+       NowUs() - files.told_us > kFilesLastUs)) {
+    look->all = true;
+    return;
+  }
+  if (facts->no_worker) return;
+  for (const int i : next) {
+    std::vector<EarlierResult>& earlier = facts->earlier[i];
+    if (!reuse) continue;
+    const absl::StatusOr<liger::v1::JobSpec> spec = JobSpecOf(experiment, experiment.jobs(i));
+    if (!spec.ok()) continue;
+    const absl::StatusOr<ResolvedSpec> resolved = jobs_.Resolve(*spec);
+    if (!resolved.ok()) continue;
+    earlier = EarlierJobs(view, facts->row.tenant,
+                          PossibleKeys(resolved->spec, resolved->hash, files.listed));
+  }
+}
+
+void ExperimentLoop::LookAtFiles(const Wanted& wanted) {
+  const std::set<std::string> only = wanted.all ? std::set<std::string>() : wanted.workers;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (std::exchange(looking_, true)) return;
+  }
+  jobs_.Look(only, [self = shared_from_this(), wanted, only, asked_us = NowUs()](
+                       std::vector<WorkerRow> asked, const std::set<std::string>& answered) {
+    {
+      absl::MutexLock lock(&self->mutex_);
+      self->looking_ = false;
+      auto files = std::make_shared<Files>(wanted.all ? Files() : *self->files_);
+      if (wanted.all) {
+        files->asked_us = asked_us;
+        files->told_us = self->NowUs();
+      }
+      // Those that were not there to be asked, too: they list nothing.
+      for (const std::string& worker : wanted.workers) files->asked[worker] = asked_us;
+      std::erase_if(files->listed,
+                    [&only](const WorkerRow& row) { return only.contains(row.worker_id); });
+      for (WorkerRow& row : asked) {
+        files->asked[row.worker_id] = asked_us;
+        for (const auto& device : row.hello.devices()) {
+          if (wanted.all && row.state == WorkerState::kReady) files->kinds.insert(device.kind());
+        }
+        if (answered.contains(row.worker_id)) files->listed.push_back(std::move(row));
+      }
+      self->files_ = std::move(files);
+    }
+    self->Request();
+  });
 }
 
 void ExperimentLoop::Carry(const Facts& facts) {
   {
     absl::MutexLock lock(&mutex_);
-    some_active_ = !facts.empty();
+    some_active_ = !facts.experiments.empty();
   }
   // The last command to let go of the pass ends it.
   std::shared_ptr<void> pass(nullptr, [self = shared_from_this()](void*) { self->FinishPass(); });
-  for (const ExperimentFacts& one : facts) {
+  if (facts.look.all || !facts.look.workers.empty()) LookAtFiles(facts.look);
+  for (const ExperimentFacts& one : facts.experiments) {
     ExperimentPlan plan = PlanExperiment(one, NowUs());
     if (plan.changed) {
       Save(pass, one, std::move(plan));
@@ -213,6 +312,7 @@ void ExperimentLoop::Save(std::shared_ptr<void> pass, const ExperimentFacts& fac
           absl::MutexLock lock(&self->mutex_);
           for (const auto& [index, why] : refused) self->refused_.erase({row.uid, index});
         }
+        if (self->changed_) self->changed_(plan.experiment);
         self->jobs_.Reclaim(saved->reclaims);
         self->Request();  // what follows from it
         self->Do(pass, row, plan);

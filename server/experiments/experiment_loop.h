@@ -1,8 +1,10 @@
 #ifndef LIGER_SERVER_EXPERIMENTS_EXPERIMENT_LOOP_H_
 #define LIGER_SERVER_EXPERIMENTS_EXPERIMENT_LOOP_H_
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,9 +24,11 @@ namespace liger::server {
 // crash between loses nothing. Thread-safe.
 class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
  public:
+  // As ExperimentService's.
+  using Listener = std::function<void(const liger::v1::Experiment&)>;
   // `store` and `jobs` outlive the loop and what it has queued in the store.
-  ExperimentLoop(Store* store, JobService* jobs, const Clock* clock)
-      : store_(*store), jobs_(*jobs), clock_(*clock) {}
+  ExperimentLoop(Store* store, JobService* jobs, const Clock* clock, Listener changed)
+      : store_(*store), jobs_(*jobs), clock_(*clock), changed_(std::move(changed)) {}
 
   // Something changed. Returns at once.
   void Request() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -34,14 +38,36 @@ class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  using Facts = std::vector<ExperimentFacts>;
+  // What the workers listed when they were last asked to look.
+  struct Files {
+    int64_t asked_us = 0;  // when all were
+    int64_t told_us = 0;
+    std::set<liger::v1::DeviceKind> kinds;  // of devices that jobs could have had then
+    std::map<std::string, int64_t> asked;   // when each was, by worker
+    std::vector<WorkerRow> listed;          // those that have answered
+  };
+  // Who is to look again, since something waits for it.
+  struct Wanted {
+    bool all = false;
+    std::set<std::string> workers;
+  };
+  struct Facts {
+    std::vector<ExperimentFacts> experiments;
+    Wanted look;
+  };
 
   int64_t NowUs() const;
+  // False of what lies ahead: the clock was set back.
+  bool AskedBefore(int64_t asked_us, int64_t event_us) const;
   void StartPass() ABSL_LOCKS_EXCLUDED(mutex_);
   void FinishPass() ABSL_LOCKS_EXCLUDED(mutex_);
   ExperimentFacts Gather(const ReadView& view, ExperimentRow row,
-                         const std::vector<WorkerRow>& workers) ABSL_LOCKS_EXCLUDED(mutex_);
+                         const std::vector<WorkerRow>& workers, const Files& files, Wanted* look)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void GatherEarlier(const ReadView& view, const Files& files, ExperimentFacts* facts,
+                     Wanted* look);
   void Carry(const Facts& facts);
+  void LookAtFiles(const Wanted& wanted) ABSL_LOCKS_EXCLUDED(mutex_);
   void Save(std::shared_ptr<void> pass, const ExperimentFacts& facts, ExperimentPlan plan);
   void Do(std::shared_ptr<void> pass, const ExperimentRow& row, const ExperimentPlan& plan);
   void Submit(std::shared_ptr<void> pass, const ExperimentRow& row,
@@ -52,6 +78,7 @@ class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
   Store& store_;
   JobService& jobs_;
   const Clock& clock_;
+  const Listener changed_;
 
   absl::Mutex mutex_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
@@ -59,6 +86,8 @@ class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
   bool again_ ABSL_GUARDED_BY(mutex_) = false;
   bool some_active_ ABSL_GUARDED_BY(mutex_) = true;  // until the first pass has looked
   int64_t last_pass_us_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::shared_ptr<const Files> files_ ABSL_GUARDED_BY(mutex_) = std::make_shared<Files>();
+  bool looking_ ABSL_GUARDED_BY(mutex_) = false;
   // Jobs that could not be submitted, until that is saved: by {uid, index}.
   std::map<std::pair<std::string, int>, std::string> refused_ ABSL_GUARDED_BY(mutex_);
 };

@@ -97,11 +97,11 @@ void AddViolations(const std::vector<Violation>& found, const Experiment& experi
 }  // namespace
 
 ExperimentService::ExperimentService(Store* store, JobService* jobs,
-                                     const JobServiceOptions& options)
+                                     const JobServiceOptions& options, Listener changed)
     : store_(*store),
       jobs_(*jobs),
       options_(options),
-      loop_(std::make_shared<ExperimentLoop>(store, jobs, options.clock)) {}
+      loop_(std::make_shared<ExperimentLoop>(store, jobs, options.clock, std::move(changed))) {}
 ExperimentService::~ExperimentService() { Stop(); }
 
 int64_t ExperimentService::NowUs() const { return absl::ToUnixMicros(options_.clock->Now()); }

@@ -18,8 +18,12 @@ class ExperimentLoop;
 // to the store directly.
 class ExperimentService {
  public:
-  // `store` and `jobs` outlive the service and what is queued in the store.
-  ExperimentService(Store* store, JobService* jobs, const JobServiceOptions& options);
+  using Listener = std::function<void(const liger::v1::Experiment&)>;
+  // `store` and `jobs` outlive the service and what is queued in the store. `changed`
+  // hears of each experiment when what its jobs have come to was saved, on a thread of
+  // the store; it must not wait. Empty: nobody.
+  ExperimentService(Store* store, JobService* jobs, const JobServiceOptions& options,
+                    Listener changed = {});
   ~ExperimentService();
 
   struct CreateCall {

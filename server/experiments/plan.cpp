@@ -1,6 +1,7 @@
 #include "server/experiments/plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -38,6 +39,7 @@ struct Turn {
   int next = -1;  // the first PENDING job
   bool active = false;
   bool begun = false;  // some job is not PENDING
+  bool under_way() const { return begun && (next >= 0 || active); }
 };
 
 Turn TurnAt(const Experiment& experiment, int begin) {
@@ -49,6 +51,14 @@ Turn TurnAt(const Experiment& experiment, int begin) {
     turn.begun |= outcome != ExperimentJob::PENDING;
   }
   return turn;
+}
+
+int TurnsUnderWay(const Experiment& experiment) {
+  int count = 0;
+  for (int begin = 0; begin < experiment.jobs_size(); begin += experiment.spec().kernels_size()) {
+    if (TurnAt(experiment, begin).under_way()) ++count;
+  }
+  return count;
 }
 
 class Planner {
@@ -63,7 +73,7 @@ class Planner {
       Cancel();
     } else {
       Start();
-      SayWhatIsPaused();
+      SayWhatItWaitsFor();
       FinishIfDone();
     }
     return std::move(plan_);
@@ -91,15 +101,18 @@ class Planner {
       plan_.changed = true;
     }
     NoteKey(index, row);
-    if (OutcomeOf(row) != ExperimentJob::ACTIVE) End(index, row);
+    if (OutcomeOf(row) == ExperimentJob::ACTIVE || facts_.files_pending.contains(index)) return;
+    End(index, row);
   }
 
-  // The key at the start counts; files that changed by the end make it void.
+  // The key at the start counts; files that changed by the end make it void, and so
+  // does a start that was not seen.
   void NoteKey(int index, const JobRow& row) {
     ExperimentJob& entry = job(index);
     const auto key = facts_.keys.find(index);
     if (key == facts_.keys.end()) return;
-    const bool usable = !key->second.empty() && entry.spec_hash() == row.spec_hash;
+    const bool seen = !entry.result_key().empty() || OutcomeOf(row) == ExperimentJob::ACTIVE;
+    const bool usable = seen && !key->second.empty() && entry.spec_hash() == row.spec_hash;
     const std::string now = usable ? key->second : kNoKey;
     if (entry.result_key() == now || entry.result_key() == kNoKey) return;
     entry.set_result_key(entry.result_key().empty() ? now : kNoKey);
@@ -139,13 +152,11 @@ class Planner {
 
   // Turns that have begun go on; then further ones begin, up to the limit.
   void Start() {
-    int under_way = 0;
     for (int begin = 0; begin < plan_.experiment.jobs_size(); begin += turn_size()) {
       const Turn turn = TurnAt(plan_.experiment, begin);
-      if (!turn.begun || (turn.next < 0 && !turn.active)) continue;
-      ++under_way;
-      if (!turn.active) plan_.submit.push_back(turn.next);
+      if (turn.under_way() && !turn.active) plan_.submit.push_back(turn.next);
     }
+    int under_way = TurnsUnderWay(plan_.experiment);
     for (int begin = 0; begin < plan_.experiment.jobs_size(); begin += turn_size()) {
       if (under_way >= plan_.experiment.spec().max_concurrent_jobs()) return;
       if (TurnAt(plan_.experiment, begin).begun) continue;
@@ -210,19 +221,22 @@ class Planner {
   }
 
   // A job that a user has paused keeps its turn, and its place among those at once.
-  void SayWhatIsPaused() {
+  void SayWhatItWaitsFor() {
     std::vector<std::string> paused;
     for (const auto& [index, row] : facts_.jobs) {
       if (row.state == JobStatus::PAUSED) paused.push_back(row.name);
     }
-    const std::string message =
-        paused.empty() ? ""
-                       : absl::StrCat("paused on request, and waited for: ",
-                                      absl::StrJoin(paused, ", "));
+    std::string message, action;
+    if (!paused.empty()) {
+      message = absl::StrCat("paused on request, and waited for: ", absl::StrJoin(paused, ", "));
+      action = absl::StrCat("liger-cli resume ", paused.front());
+    } else if (facts_.no_worker) {
+      message = "waits for a worker that can run it, and may have run it before";
+      action = "start one, or see liger-cli workers";
+    }
     if (plan_.experiment.message() == message) return;
     plan_.experiment.set_message(message);
-    plan_.experiment.set_action(paused.empty() ? ""
-                                               : absl::StrCat("liger-cli resume ", paused.front()));
+    plan_.experiment.set_action(action);
     plan_.changed = true;
   }
 
@@ -239,8 +253,10 @@ class Planner {
     if (results + 1e-9 >= experiment.spec().min_success_share() * total) {
       return Finish(Experiment::SUCCEEDED, message, "");
     }
-    absl::StrAppend(&message, "; ", absl::StrFormat("%g", experiment.spec().min_success_share()),
-                    " of them are needed");
+    const double needed = experiment.spec().min_success_share() * total;
+    absl::StrAppend(&message, "; ", static_cast<int>(std::ceil(needed - 1e-9)),
+                    " are needed (min_success_share: ",
+                    absl::StrFormat("%g", experiment.spec().min_success_share()), ")");
     for (const ExperimentJob& entry : experiment.jobs()) {
       if (IsResult(entry.outcome())) continue;
       absl::StrAppend(&message, "; ", entry.job_name(), ": ", entry.message());
@@ -273,7 +289,7 @@ std::vector<int> NextJobs(const Experiment& experiment) {
   std::vector<int> next;
   if (experiment.state() != Experiment::RUNNING) return next;
   const int size = experiment.spec().kernels_size();
-  int turns = experiment.spec().max_concurrent_jobs();
+  int turns = experiment.spec().max_concurrent_jobs() - TurnsUnderWay(experiment);
   for (int begin = 0; begin < experiment.jobs_size() && turns > 0; begin += size) {
     if (TurnAt(experiment, begin).begun) continue;
     --turns;
@@ -295,6 +311,10 @@ ExperimentJob::Outcome OutcomeOf(const JobRow& job) {
 bool IsReusable(const JobRow& job) {
   return IsResult(OutcomeOf(job)) &&
          job.status.failure().class_() != liger::v1::FAILURE_CLASS_OOM_HOST;
+}
+
+bool NeedsFilesAtEnd(const ExperimentJob& entry, const JobRow& job) {
+  return IsReusable(job) && entry.result_key() != kNoKey;
 }
 
 std::map<std::string, Pin> PinsOf(const ReadView& view) {

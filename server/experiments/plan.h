@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,9 +25,14 @@ struct ExperimentFacts {
   // What a result of that job would be found by, from the worker it runs or ran on
   // as that is now; none when that cannot be said.
   std::map<int, std::string> keys;
+  // Those that are over, while it is not known yet what their files were then. They
+  // count as ACTIVE until it is.
+  std::set<int> files_pending;
   // Earlier jobs that gave the result of a PENDING job, newest first; an entry, if
   // empty, for each of NextJobs. Turns without one wait for the next pass.
   std::map<int, std::vector<EarlierResult>> earlier;
+  // No worker is there that could run what is next, so its earlier results are not known.
+  bool no_worker = false;
   // The last steps of a job that has just ended are still on their way.
   bool steps_pending = false;
   // Why a job could not be submitted.
@@ -45,7 +51,7 @@ struct ExperimentPlan {
 
 ExperimentPlan PlanExperiment(const ExperimentFacts& facts, int64_t now_us);
 
-// What the next pass looks at: PENDING jobs of turns that may begin, of which
+// What the next pass looks at: PENDING jobs of turns that there is room for, of which
 // earlier results are worth looking for.
 std::vector<int> NextJobs(const liger::v1::Experiment& experiment);
 
@@ -56,6 +62,10 @@ liger::v1::ExperimentJob::Outcome OutcomeOf(const JobRow& job);
 // Whether a later experiment may take what that job, which is over, came to. What
 // the host has left of its memory is another matter each time.
 bool IsReusable(const JobRow& job);
+
+// Whether the job is over with a result that a later experiment may take if its files
+// are still those that they were at its start.
+bool NeedsFilesAtEnd(const liger::v1::ExperimentJob& entry, const JobRow& job);
 
 // Devices that a waiting job should run on, since the other jobs of its point and
 // run did: by job uid.

@@ -233,6 +233,7 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
                        {std::make_move_iterator(heartbeat.mutable_inventory()->begin()),
                         std::make_move_iterator(heartbeat.mutable_inventory()->end())});
   }
+  if (heartbeat.looked() > 0) jobs_->OnLooked(worker_id, heartbeat.looked());
 }
 
 void Fleet::OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,

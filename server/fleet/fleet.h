@@ -86,6 +86,7 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
   void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                  int64_t through_seq) override ABSL_LOCKS_EXCLUDED(mutex_);
   void AnswerPublish(const PublishAnswer& answer) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Look(const std::string& worker_id, int64_t id) override ABSL_LOCKS_EXCLUDED(mutex_);
   void Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>& outputs) override
       ABSL_LOCKS_EXCLUDED(mutex_);
 

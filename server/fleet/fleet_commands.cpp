@@ -103,6 +103,12 @@ void Fleet::Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>&
   SendTo(worker_id, ReclaimMessage(outputs));
 }
 
+void Fleet::Look(const std::string& worker_id, int64_t id) {
+  CoordinatorMessage message;
+  message.mutable_look()->set_id(id);
+  SendTo(worker_id, message);
+}
+
 void Fleet::SendTo(const std::string& worker_id, const CoordinatorMessage& message) {
   std::shared_ptr<WorkerLink> link;
   {

@@ -35,6 +35,7 @@ CoordinatorMessage StartMessage(const TaskStart& start, const liger::worker::v1:
   command->set_spec_hash(start.spec_hash);
   command->set_resume_from(start.resume_from);
   command->set_check_max_rows(start.check_max_rows);
+  command->set_check_seconds(start.check_seconds);
   return message;
 }
 

@@ -23,6 +23,7 @@ struct TaskStart {
   std::string spec_hash;
   std::string resume_from;
   int64_t check_max_rows = 0;
+  double check_seconds = 0;
   // The worker may have begun it before: only its own word, not a failure to
   // reach it, says that it does not run.
   bool repeated = false;
@@ -59,6 +60,9 @@ class FleetPort {
   virtual void AckEvents(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                          int64_t through_seq) = 0;
   virtual void AnswerPublish(const PublishAnswer& answer) = 0;
+  // Has it scan its roots. Answered with JobService::OnLooked; a session that ends
+  // first loses it.
+  virtual void Look(const std::string& worker_id, int64_t id) = 0;
   // Answered with JobService::OnReclaimed.
   virtual void Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>& outputs) = 0;
 };

@@ -1,5 +1,6 @@
 // What users ask.
 
+#include <set>
 #include <utility>
 
 #include "common/file.h"
@@ -19,6 +20,8 @@ constexpr int64_t kRequestLifetimeUs = 7 * 24 * 3600 * kSecondUs;
 // A worker that has just said Hello may still be looking at its disks.
 constexpr int64_t kInventorySettleUs = 5 * kSecondUs;
 constexpr int kNameSuffixLength = 6;
+// For a scan of roots on a slow network file system.
+constexpr int64_t kLookPatienceUs = 10 * kSecondUs;
 // How long a dry run waits for other checks to end.
 constexpr int64_t kDryRunPatienceUs = 5 * kSecondUs;
 
@@ -37,6 +40,8 @@ std::string BodyHash(const liger::v1::JobSpec& spec) {
 std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check,
                                     const liger::v1::JobSpec& spec) {
   std::vector<std::string> notices;
+  const auto eval = check.stats().find("eval_rows");
+  const int64_t eval_rows = eval == check.stats().end() ? 0 : eval->second;
   for (const std::string prefix : {"", "eval_"}) {
     const auto count = [&](const char* name) -> int64_t {
       const auto it = check.stats().find(prefix + name);
@@ -53,6 +58,20 @@ std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check
           "warning: ", count("dropped_rows"), rows, "are dropped: ",
           DroppedRowsCause(spec.training().max_length(), spec.sft().response_template()), ". ",
           kKeepDroppedRows));
+    }
+    if (count("unread_rows") > 0) {
+      // Of the training files' rows some may be for evaluation.
+      const bool share = prefix.empty() && spec.dataset().eval_fraction() > 0;
+      const int64_t read = count("rows") + (share ? eval_rows : 0);
+      notices.push_back(absl::StrCat(
+          "note: the check had time for the first ", read, " of about ", read + count("unread_rows"),
+          prefix.empty() ? " training" : " evaluation",
+          " rows; the job itself begins with a check of all"));
+    }
+    if (count("truncated_rows") > 0) {
+      notices.push_back(absl::StrCat("warning: ", count("truncated_rows"), rows,
+                                     "are cut to training.max_length (",
+                                     spec.training().max_length(), ")"));
     }
     if (count("one_label_rows") > 0) {
       notices.push_back(absl::StrCat("warning: all of the first ", count("one_label_rows"),
@@ -228,6 +247,7 @@ void JobService::Impl::StartDryRun(WaitingDryRun run) {
   start.resolved_spec = run.resolved.spec;
   start.spec_hash = run.resolved.hash;
   start.check_max_rows = options_.validate_max_rows;
+  start.check_seconds = options_.validate_row_seconds;
   fleet_.Call([&start](FleetPort& fleet) { fleet.StartGang({start}); });
 }
 
@@ -273,6 +293,29 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
         done(std::move(result));
       });
   return decisions.checks[0].worker_id;
+}
+
+void JobService::Impl::Look(const std::set<std::string>& only, JobService::LookDone done) {
+  std::set<std::string> workers;
+  fleet_.Call([&](FleetPort& fleet) {
+    for (const WorkerRow& worker : workers_.Workers()) {
+      if (!only.empty() && !only.contains(worker.worker_id)) continue;
+      if (fleet.IsConnected(worker.worker_id)) workers.insert(worker.worker_id);
+    }
+  });
+  const int64_t now = NowUs();
+  const int64_t id = looks_.Add(
+      workers, now, now + kLookPatienceUs,
+      [self = shared_from_this(), workers,
+       done = std::move(done)](const std::set<std::string>& answered) {
+        std::vector<WorkerRow> asked = self->workers_.Workers();
+        std::erase_if(asked,
+                      [&](const WorkerRow& row) { return !workers.contains(row.worker_id); });
+        done(std::move(asked), answered);
+      });
+  fleet_.Call([&](FleetPort& fleet) {
+    for (const std::string& worker : workers) fleet.Look(worker, id);
+  });
 }
 
 void JobService::Impl::Cancel(CancelJob command, const std::string& actor, JobDone done) {

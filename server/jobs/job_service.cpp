@@ -50,6 +50,7 @@ void JobService::Impl::Stop() {
   const absl::Status stopping =
       absl::UnavailableError("the coordinator is stopping; try again");
   dry_runs_.FailAll(stopping);
+  looks_.EndAll();
   std::map<std::string, WaitingDryRun> waiting;
   {
     absl::MutexLock lock(&mutex_);
@@ -69,6 +70,7 @@ void JobService::Impl::Tick() {
   for (const auto& [worker_id, ref] : dry_runs_.Expire(now)) {
     StopTasks({{worker_id, ref}}, "TIMED_OUT");
   }
+  looks_.Expire(now);
   RetryDryRuns();
   ExpireOldRows(now);
   loop_->Tick();
@@ -163,6 +165,9 @@ std::function<void()> JobService::Validate(SubmitRequest request, SubmitDone don
 absl::StatusOr<ResolvedSpec> JobService::Resolve(const liger::v1::JobSpec& spec) const {
   return impl_->Resolve(spec);
 }
+void JobService::Look(const std::set<std::string>& only, LookDone done) {
+  impl_->Look(only, std::move(done));
+}
 void JobService::Reclaim(const std::vector<ReclaimRow>& outputs) { impl_->Reclaim(outputs); }
 void JobService::Cancel(const std::string& tenant, const std::string& actor, const std::string& job,
                         const std::string& reason, JobDone done) {
@@ -193,6 +198,9 @@ void JobService::OnHeartbeat(const std::string& worker_id,
 void JobService::OnInventory(const std::string& worker_id, int64_t incarnation,
                              std::vector<liger::worker::v1::InventoryItem> inventory) {
   impl_->OnInventory({worker_id, incarnation, std::move(inventory)});
+}
+void JobService::OnLooked(const std::string& worker_id, int64_t id) {
+  impl_->OnLooked(worker_id, id);
 }
 void JobService::OnWorkerLost(const std::string& worker_id, int64_t incarnation) {
   impl_->OnWorkerLost({worker_id, incarnation});

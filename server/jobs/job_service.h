@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -43,8 +44,10 @@ struct JobServiceOptions {
   double absent_grace_seconds = 30;
   // A dry run without an answer ends after this long.
   double validate_timeout_seconds = 60;
-  // Rows that a dry run reads; jobs are checked in full.
+  // A dry run reads so many rows of each file, and as many more as it can for so long, which
+  // leaves a good deal of its time; jobs are checked in full.
   int64_t validate_max_rows = 1000;
+  double validate_row_seconds = 15;
   // Metrics and logs of jobs that ended longer ago go.
   double metrics_retention_seconds = 30 * 24 * 3600.0;
   // Removes such log files from disk; called on a store thread, may be empty.
@@ -106,6 +109,13 @@ class JobService {
   // What Submit would make of a spec now, without the store: INVALID_ARGUMENT with
   // the fields. Does not wait.
   absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
+  // Gets the workers that were asked, and the ids of those that have answered.
+  using LookDone =
+      std::function<void(std::vector<WorkerRow> asked, const std::set<std::string>& answered)>;
+  // Has the connected workers scan their roots, all or `only` these. Those that have within
+  // 10 s list files as they were after this call, or later. One that has not is not waited
+  // for again until it answers something newer.
+  void Look(const std::set<std::string>& only, LookDone done);
   // Tells the workers what to remove, as far as they are connected.
   void Reclaim(const std::vector<ReclaimRow>& outputs);
 
@@ -136,6 +146,8 @@ class JobService {
   // A heartbeat with inventory_changed.
   void OnInventory(const std::string& worker_id, int64_t incarnation,
                    std::vector<liger::worker::v1::InventoryItem> inventory);
+  // A heartbeat answers FleetPort::Look, after its inventory was told.
+  void OnLooked(const std::string& worker_id, int64_t id);
   // reassign_seconds without a heartbeat. A closed session alone is nothing. A
   // worker that is connected all the same is not lost.
   void OnWorkerLost(const std::string& worker_id, int64_t incarnation);

@@ -42,6 +42,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void Submit(SubmitRequest request, SubmitDone done);
   std::function<void()> Validate(SubmitRequest request, SubmitDone done);
   absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
+  void Look(const std::set<std::string>& only, JobService::LookDone done);
   void Reclaim(const std::vector<ReclaimRow>& outputs);
   void Cancel(CancelJob command, const std::string& actor, JobDone done);
   void Pause(PauseJob command, const std::string& actor, JobDone done);
@@ -52,6 +53,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
                std::function<void(absl::StatusOr<HelloAnswer>)> done);
   void OnHeartbeat(const std::string& worker_id, std::vector<liger::trainer::v1::Ref> tasks);
   void OnInventory(UpdateInventory command);
+  void OnLooked(const std::string& worker_id, int64_t id) { looks_.OnLooked(worker_id, id); }
   void OnWorkerLost(LoseWorker command);
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                      const std::string& reason, bool others_run);
@@ -127,6 +129,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   FleetGate& fleet_ = state_->fleet;
   WorkerDirectory& workers_ = state_->workers;
   DryRuns& dry_runs_ = state_->dry_runs;
+  Looks& looks_ = state_->looks;
   const std::shared_ptr<ScheduleLoop> loop_;
   TaskAudit audit_;
 

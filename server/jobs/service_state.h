@@ -6,6 +6,7 @@
 #include "server/jobs/dry_runs.h"
 #include "server/jobs/fleet_gate.h"
 #include "server/jobs/job_service.h"
+#include "server/jobs/looks.h"
 #include "server/jobs/worker_directory.h"
 
 namespace liger::server {
@@ -19,6 +20,7 @@ struct ServiceState {
   FleetGate fleet;
   WorkerDirectory workers;
   DryRuns dry_runs;
+  Looks looks;
 };
 
 }  // namespace liger::server

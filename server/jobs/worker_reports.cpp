@@ -36,6 +36,7 @@ void JobService::Impl::OnHello(const Hello& hello,
     self->workers_.OnHello(hello, self->NowUs());
     // Before Welcome: nothing was given to this session yet.
     self->dry_runs_.FailUnowned(hello);
+    self->looks_.GiveUp(hello.worker_id());
     HelloAnswer answer;
     answer.verdicts = std::move(result->verdicts);
     for (Verdict& verdict : answer.verdicts) {
@@ -156,6 +157,7 @@ void JobService::Impl::OnInventoryStored(const std::string& worker_id, const abs
 void JobService::Impl::OnWorkerLost(LoseWorker command) {
   // Its Hello overtook the end of its lease.
   if (IsConnected(command.worker_id)) return;
+  looks_.GiveUp(command.worker_id);
   command.max_restarts = options_.max_restarts;
   if (workers_.OnLost(command.worker_id, command.incarnation)) {
     dry_runs_.FailWorker(command.worker_id,

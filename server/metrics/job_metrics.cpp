@@ -5,12 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
-#include "common/spec/spec.h"
 #include "prometheus/counter.h"
 #include "prometheus/family.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
+#include "server/metrics/job_labels.h"
+#include "server/metrics/timed_steps.h"
 
 namespace liger::server {
 namespace {
@@ -26,57 +26,12 @@ bool HasEnded(liger::v1::JobStatus::State state) {
          state == liger::v1::JobStatus::CANCELLED;
 }
 
-std::string LabelOr(const liger::v1::JobSpec& spec, const char* key, const std::string& otherwise) {
-  const auto label = spec.labels().find(key);
-  return label == spec.labels().end() ? otherwise : label->second;
-}
-
-Labels InfoLabels(const liger::v1::Job& job) {
-  const liger::v1::JobSpec& spec = job.has_resolved_spec() ? job.resolved_spec() : job.spec();
-  const std::string batch_size = absl::StrCat(spec.training().per_device_train_batch_size());
-  const std::string kernels = liger::v1::KernelMode_Name(spec.kernels().mode());
-  return {{"job_name", job.name()},
-          {"job_uid", job.uid()},
-          {"model", spec.model().name().empty() ? spec.model().uri() : spec.model().name()},
-          {"trainer", MethodName(spec)},
-          {"batch_size", batch_size},
-          {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},
-          {"dataset", DatasetTitle(spec.dataset())},
-          {"experiment", LabelOr(spec, "experiment", "")},
-          // What sets it apart from other jobs of one experiment, kernels aside.
-          {"point", LabelOr(spec, "point", "batch size " + batch_size)}};
-}
-
-// What failed it, "" unless it did: NAN, OOM_DEVICE, ...
-std::string FailureLabel(const liger::v1::JobStatus& status) {
-  if (status.state() != liger::v1::JobStatus::FAILED) return "";
-  const std::string name = liger::v1::FailureClass_Name(status.failure().class_());
-  return std::string(absl::StripPrefix(name, "FAILURE_CLASS_"));
-}
-
 // From a fused op on a small model to a step of many micro-batches.
 const Histogram::BucketBoundaries& StepBuckets() {
   static const auto& buckets = *new Histogram::BucketBoundaries{
       0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120, 300};
   return buckets;
 }
-
-// Logged steps of the newest attempt, of which the first does not count for speed
-// while there are others (client/report/statistics.h says the same).
-struct TimedSteps {
-  int64_t epoch = 0;
-  int count = 0;
-  double tokens = 0;
-  double seconds = 0;
-
-  void Add(int64_t of_epoch, const liger::trainer::v1::Step& step) {
-    if (of_epoch < epoch) return;
-    if (of_epoch > epoch) *this = {.epoch = of_epoch};
-    if (++count == 2) tokens = seconds = 0;
-    tokens += step.tokens_per_second() * step.step_seconds();
-    seconds += step.step_seconds();
-  }
-};
 
 }  // namespace
 

@@ -31,7 +31,8 @@ std::string DescribeModels(const WorkerRow& worker, liger::v1::DeviceKind kind) 
                                   : absl::StrCat(count, " ", model));
   }
   if (!cordoned.empty()) {
-    words.push_back(absl::StrCat(cordoned.size(), " cordoned (", absl::StrJoin(cordoned, ", "), ")"));
+    words.push_back(
+        absl::StrCat(cordoned.size(), " cordoned (", absl::StrJoin(cordoned, ", "), ")"));
   }
   return absl::StrJoin(words, " and ");
 }
@@ -55,7 +56,9 @@ std::string DescribeDevices(const std::vector<const WorkerRow*>& workers,
         "worker ", worker->worker_id, " has ", models,
         builds.size() > 1 ? absl::StrCat(" (build ", worker->hello.build(), ")") : ""));
   }
-  if (more > 0) lines.push_back(absl::StrCat("and ", Plural(static_cast<int64_t>(more), "worker"), " more"));
+  if (more > 0) {
+    lines.push_back(absl::StrCat("and ", Plural(static_cast<int64_t>(more), "worker"), " more"));
+  }
   return absl::StrJoin(lines, ", ");
 }
 

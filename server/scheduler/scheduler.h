@@ -17,9 +17,9 @@
 // Policy: FIFO by creation, gangs all or nothing, on as few workers as can be. A
 // gang's workers run one build, and its GPUs are of one type unless the job lets
 // them mix; a device that failed is given to nobody. A job with parallel.elastic that
-// has run before takes fewer devices where the fleet has not as many as it asks for. A job that cannot run now
-// keeps later jobs away from the workers that it waits for, and from those only; a
-// job that could never run as the fleet stands holds up nobody.
+// has run before takes fewer devices where the fleet has not as many as it asks for. A
+// job that cannot run now keeps later jobs away from the workers that it waits for, and
+// from those only; a job that could never run as the fleet stands holds up nobody.
 namespace liger::server {
 
 struct ScheduleSnapshot {

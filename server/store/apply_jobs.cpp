@@ -102,8 +102,8 @@ absl::StatusOr<PauseJob::Result> Run(const PauseJob& command, Transaction& txn) 
       result.pauses = StopsFor(txn.tables(), job->uid, job->epoch);
       moved = txn.SetJobState(
           &*job, liger::v1::JobStatus::PAUSING,
-          {"Pausing", absl::StrCat("pauses ", message, "; it finishes its step and saves a checkpoint"),
-           ""});
+          {"Pausing",
+           absl::StrCat("pauses ", message, "; it finishes its step and saves a checkpoint"), ""});
       break;
     case liger::v1::JobStatus::QUEUED:
     case liger::v1::JobStatus::RECOVERING:

@@ -59,8 +59,9 @@ absl::Status CheckDevices(const ReadView& view, const JobRow& job, const WorkerR
 absl::Status CheckBuild(const WorkerRow& worker, std::optional<std::string>* build) {
   if (!build->has_value()) *build = worker.hello.build();
   if (**build == worker.hello.build()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "worker ", worker.worker_id, " runs build ", worker.hello.build(), ", another one ", **build));
+  return absl::FailedPreconditionError(absl::StrCat("worker ", worker.worker_id, " runs build ",
+                                                    worker.hello.build(), ", another one ",
+                                                    **build));
 }
 
 // "placed on worker w1", "4 ranks placed on worker w1, worker w2".

@@ -213,7 +213,8 @@ absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* att
   result->pause = report.started;
   for (const auto& warning : report.warnings) {
     if (warning.code() != kNotPausedCode) continue;
-    return txn.SetJobState(job, liger::v1::JobStatus::RUNNING, {"NotPaused", warning.message(), ""});
+    return txn.SetJobState(job, liger::v1::JobStatus::RUNNING,
+                           {"NotPaused", warning.message(), ""});
   }
   return absl::OkStatus();
 }

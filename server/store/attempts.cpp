@@ -168,7 +168,8 @@ absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, cons
   }
   if (end.state == AttemptState::kPaused && !end.retry) {
     return txn.SetJobState(job, liger::v1::JobStatus::PAUSED,
-                           {"Paused", absl::StrCat("paused on request; ", GoesOnFrom(txn.tables(), *job)),
+                           {"Paused",
+                            absl::StrCat("paused on request; ", GoesOnFrom(txn.tables(), *job)),
                             absl::StrCat("liger-cli resume ", job->name)});
   }
   return RetryOrFail(txn, job, end);
@@ -242,9 +243,10 @@ absl::Status Abandon(Transaction& txn, JobRow* job, AttemptRow* attempt,
                            {job->reason, job->status.message(), ""});
   }
   if (job->state == liger::v1::JobStatus::PAUSING) {
+    const std::string message =
+        absl::StrCat("paused before it began; ", GoesOnFrom(txn.tables(), *job));
     return txn.SetJobState(job, liger::v1::JobStatus::PAUSED,
-                           {"Paused", absl::StrCat("paused before it began; ", GoesOnFrom(txn.tables(), *job)),
-                            absl::StrCat("liger-cli resume ", job->name)});
+                           {"Paused", message, absl::StrCat("liger-cli resume ", job->name)});
   }
   return txn.SetJobState(job, liger::v1::JobStatus::QUEUED, {"NotStarted", detail, ""});
 }

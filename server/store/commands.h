@@ -362,9 +362,10 @@ struct DeleteExperiment {
 
 using CommandBody =
     std::variant<CreateJob, AssignCheck, StartAttempt, AbandonAttempt, ReportTask, ReconcileWorker,
-                 SettleGang, LoseWorker, UpdateInventory, CordonDevices, PauseJob, ResumeJob, CancelJob, ForceCancel, FailJob, DeleteJob,
-                 FinishReclaims, SetWaitReasons, AppendMetrics, PutLogFiles, ExpireRows,
-                 CreateExperiment, SaveExperiment, CancelExperiment, DeleteExperiment>;
+                 SettleGang, LoseWorker, UpdateInventory, CordonDevices, PauseJob, ResumeJob,
+                 CancelJob, ForceCancel, FailJob, DeleteJob, FinishReclaims, SetWaitReasons,
+                 AppendMetrics, PutLogFiles, ExpireRows, CreateExperiment, SaveExperiment,
+                 CancelExperiment, DeleteExperiment>;
 
 using CommandResult =
     std::variant<CreateJob::Result, AssignCheck::Result, StartAttempt::Result,

@@ -129,6 +129,32 @@ ALTER TABLE members ADD COLUMN exit_time INTEGER NOT NULL DEFAULT 0;
     R"sql(
 CREATE INDEX jobs_alive_by_state ON jobs(state) WHERE deleted = 0;
 )sql",
+    // Specs, which may be long, behind all that is read every few seconds, since SQLite
+    // walks through what lies before a column; and with rowids, since without them it
+    // reads whole rows to find one.
+    R"sql(
+CREATE TABLE jobs_with_specs_last(
+  uid TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, state INTEGER NOT NULL,
+  reason TEXT NOT NULL, priority INTEGER NOT NULL, method TEXT NOT NULL, model TEXT NOT NULL,
+  spec_hash TEXT NOT NULL, hash_version INTEGER NOT NULL, status BLOB NOT NULL,
+  current_epoch INTEGER NOT NULL, restarts INTEGER NOT NULL, created INTEGER NOT NULL,
+  updated INTEGER NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL,
+  state_since INTEGER NOT NULL, revision INTEGER NOT NULL, last_event_seq INTEGER NOT NULL,
+  deleted INTEGER NOT NULL, output TEXT NOT NULL, spec BLOB NOT NULL,
+  resolved_spec BLOB NOT NULL) STRICT;
+INSERT INTO jobs_with_specs_last
+  SELECT uid, tenant, name, state, reason, priority, method, model, spec_hash, hash_version,
+    status, current_epoch, restarts, created, updated, started, ended, state_since, revision,
+    last_event_seq, deleted, output, spec, resolved_spec FROM jobs;
+DROP TABLE jobs;
+ALTER TABLE jobs_with_specs_last RENAME TO jobs;
+CREATE UNIQUE INDEX jobs_by_name ON jobs(tenant, name) WHERE deleted = 0;
+CREATE INDEX jobs_by_age ON jobs(tenant, created, uid);
+CREATE INDEX jobs_by_state ON jobs(state);
+CREATE INDEX jobs_by_output ON jobs(tenant, output) WHERE output != '';
+CREATE INDEX jobs_by_end ON jobs(ended) WHERE ended != 0;
+CREATE INDEX jobs_alive_by_state ON jobs(state) WHERE deleted = 0;
+)sql",
 };
 
 }  // namespace

@@ -11,9 +11,9 @@ namespace {
 
 #define JOB_COLUMNS_WITH(specs)                                                                 \
   "jobs.uid, jobs.tenant, jobs.name, jobs.state, jobs.reason, jobs.priority, jobs.method, "     \
-  "jobs.model, " specs ", jobs.spec_hash, jobs.hash_version, jobs.status, "                     \
-  "jobs.current_epoch, jobs.restarts, jobs.created, jobs.updated, jobs.started, jobs.ended, "   \
-  "jobs.state_since, jobs.revision, jobs.last_event_seq, jobs.deleted, jobs.output"
+  "jobs.model, jobs.spec_hash, jobs.hash_version, jobs.status, jobs.current_epoch, "            \
+  "jobs.restarts, jobs.created, jobs.updated, jobs.started, jobs.ended, jobs.state_since, "     \
+  "jobs.revision, jobs.last_event_seq, jobs.deleted, jobs.output, " specs
 #define JOB_COLUMNS JOB_COLUMNS_WITH("jobs.spec, jobs.resolved_spec")
 
 JobRow ReadJob(SqliteQuery& query) {
@@ -26,8 +26,6 @@ JobRow ReadJob(SqliteQuery& query) {
   row.priority = static_cast<int32_t>(query.Int());
   row.method = query.Text();
   row.model = query.Text();
-  query.Message(&row.spec);
-  query.Message(&row.resolved_spec);
   row.spec_hash = query.Text();
   row.hash_version = static_cast<int32_t>(query.Int());
   query.Message(&row.status);
@@ -42,6 +40,8 @@ JobRow ReadJob(SqliteQuery& query) {
   row.last_event_seq = query.Int();
   row.deleted_us = query.Int();
   row.output = query.Text();
+  query.Message(&row.spec);
+  query.Message(&row.resolved_spec);
   return row;
 }
 
@@ -189,9 +189,9 @@ void SqliteTables::PutJob(const JobRow& row) {
       "INSERT OR REPLACE INTO jobs VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, "
       "?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)",
       row.uid, row.tenant, row.name, row.state, row.reason, row.priority, row.method, row.model,
-      row.spec, row.resolved_spec, row.spec_hash, row.hash_version, row.status, row.epoch,
-      row.restarts, row.created_us, row.updated_us, row.started_us, row.ended_us,
-      row.state_since_us, row.revision, row.last_event_seq, row.deleted_us, row.output);
+      row.spec_hash, row.hash_version, row.status, row.epoch, row.restarts, row.created_us,
+      row.updated_us, row.started_us, row.ended_us, row.state_since_us, row.revision,
+      row.last_event_seq, row.deleted_us, row.output, row.spec, row.resolved_spec);
 }
 
 void SqliteTables::PutLabels(const std::string& job_uid,

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 HEADS, KEY_HEADS, WIDTH = 32, 8, 128
 MODES = {"fwd": 1.0, "bwd": 2.5}  # over the forward's FLOPs
+OTHERS = ("fa2", "cudnn")  # columns that only attention has
 
 
 def lengths_of(ragged, tokens, tiny):
@@ -75,7 +76,7 @@ def ops(table, op_type):
 
         impls = {"ours": ours if table.has("attention") else None, "torch": plain}
         if table.device == "cuda":
-            impls.update({"fa2": flash, "cudnn": None if ragged else cudnn})
+            impls.update(zip(OTHERS, (flash, None if ragged else cudnn), strict=True))
         name = f"attention {'ragged' if ragged else 'equal'} {len(lengths)} of {sum(lengths)} tokens, {heads}/{key_heads}x{width}"
         yield op_type(
             name, tensors, len(lengths), ("q", "k", "v"), plain, {key: call for key, call in impls.items() if call},

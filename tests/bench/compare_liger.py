@@ -1,7 +1,7 @@
 """Our ops beside Liger's, TRL's and PyTorch's, interleaved on the same tensors.
 
-usage: compare_liger.py [--ops TEXT,TEXT] [--compile TEXT,TEXT | --no-compile] [--compile-limit N] [--quick] [--tiny]
-                        [--seconds N] [--json FILE]
+usage: compare_liger.py [--ops TEXT,TEXT] [--columns NAME,NAME] [--compile TEXT,TEXT | --no-compile]
+                        [--compile-limit N] [--quick] [--tiny] [--seconds N] [--json FILE] [--list]
 
 Loads our library (torch.ops.load_library) beside liger-kernel 0.8.5 and trl 1.16.0 where those are
 installed; LIGER_KERNEL_IMPL=cutedsl chooses Liger's CuTe kernels where its compiler is installed. Without a GPU the
@@ -12,9 +12,12 @@ A line an op, mode and implementation: p20, p50 and p80 of its times; what share
 for heads, time over that of the same products through cuBLAS; the most memory beyond tensors given and returned;
 relative L2 error of results and gradients against float64, over the op's first rows.
 
---ops: only ops whose name contains one of these; --compile: torch.compile's column for these alone (it takes 10 s and
-more an op and mode); --compile-limit: seconds that one compilation may take, after which its row says so; --quick: fewer
-runs; --seconds: skip what is left after that.
+--ops: only ops whose name contains one of these; --columns: only these implementations; --list: says what there is of
+both, and runs nothing; --compile: torch.compile's column for these ops alone (it takes 10 s and more an op and mode);
+--compile-limit: seconds that one compilation may take, forward and backward together, after which its row says so and
+the op's other modes are not tried; --quick: fewer runs; --seconds: skip what is left after that. The whole table with
+torch.compile takes longer than a lent GPU's ten minutes: two calls, one with --no-compile and one with --columns
+ours,compile, make it.
 """
 
 import argparse
@@ -26,7 +29,7 @@ import time
 import torch
 
 import bench_env
-from compare_ops import COMPILE, OURS, Table
+from compare_ops import COLUMNS, COMPILE, OURS, Table
 from op_timing import Ceilings, Timer, quantiles, repeats
 
 
@@ -150,20 +153,36 @@ def named(op, parts):
     return any(part in op.name for part in parts.split(","))
 
 
+class CompileTimeout(BaseException):
+    """No Exception, which the compiler would take for a failed attempt of its own."""
+
+
 @contextlib.contextmanager
 def time_limit(seconds):
-    """Raises TimeoutError inside after so many seconds; 0: never."""
+    """Raises CompileTimeout inside after so many seconds; 0: never."""
 
     def give_up(*_):
-        raise TimeoutError(f"torch.compile took more than {seconds} s")
+        raise CompileTimeout(f"torch.compile took more than {seconds} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.alarm(seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 5 if seconds else 0)  # again, where the first was swallowed
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def compiled(call):
+    """torch.compile of it, as a limit can stop it: all in this thread, in which signals arrive; no CUDA graphs, which
+    would hand out the same memory again."""
+    import torch._functorch.config
+    import torch._inductor.config
+
+    torch._dynamo.reset()
+    torch._functorch.config.force_non_lazy_backward_lowering = True  # else by autograd's thread
+    torch._inductor.config.triton.cudagraphs = False
+    return torch.compile(call, dynamic=False)
 
 
 class Comparison:
@@ -178,9 +197,10 @@ class Comparison:
         calls = dict(op.impls)
         if self.arguments.no_compile or not named(op, self.arguments.compile):
             calls.pop(COMPILE, None)
+        if self.arguments.columns:
+            calls = {name: call for name, call in calls.items() if name in self.arguments.columns}
         if COMPILE in calls:
-            torch._dynamo.reset()
-            calls[COMPILE] = torch.compile(calls[COMPILE], dynamic=False)
+            calls[COMPILE] = compiled(calls[COMPILE])
         return calls
 
     def run(self, op):
@@ -188,7 +208,9 @@ class Comparison:
             self.left_out.append(op.name)
             return
         calls = self.calls(op)
-        if OURS not in calls:
+        if not calls:
+            return
+        if OURS not in op.impls:
             print(f"{op.name:44} not in our library", flush=True)
         wrong = errors(op, calls, self.device)
         for name in [name for name, error in wrong.items() if isinstance(error, str)]:
@@ -203,17 +225,21 @@ class Comparison:
         release(self.device)
 
     def time_mode(self, op, case, mode, calls, wrong):
-        runs, first = {}, {}
+        runs, first, given_up = {}, {}, []
         for name, call in calls.items():
             prepare, timed = case.runner(mode, call)
             try:
                 with time_limit(self.arguments.compile_limit if name == COMPILE else 0):
                     first[name] = min(self.time_once(prepare, timed) for _ in range(2))
                 runs[name] = (prepare, timed)
-            except Exception as error:
+            except (Exception, CompileTimeout) as error:
                 self.state = None
                 release(self.device)
                 self.report({"op": op.name, "mode": mode, "implementation": name, "failed": first_line(error)})
+                if isinstance(error, CompileTimeout):
+                    given_up.append(name)
+        for name in given_up:
+            calls.pop(name)
         least, most, budget = (3, 10, 60) if self.arguments.quick else (7, 60, 400)
         times = {name: [] for name in runs}
         counts = {name: repeats(first[name], budget, least, most) for name in runs}
@@ -273,6 +299,14 @@ class Comparison:
         )
 
 
+def columns(text):
+    names = text.split(",")
+    for name in names:
+        if name not in COLUMNS:
+            raise argparse.ArgumentTypeError(f"{name}: no such column; there are {', '.join(COLUMNS)}")
+    return names
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--library", default=bench_env.build_path("lib/libliger_kernels.so"))
@@ -281,7 +315,9 @@ def parse():
     parser.add_argument("--tiny", action="store_true", help="tiny shapes; always so without a GPU")
     parser.add_argument("--compile", default="", help="torch.compile only for ops with these parts of names")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--compile-limit", type=int, default=120, help="seconds that a compilation may take")
+    parser.add_argument("--compile-limit", type=int, default=60, help="seconds that a compilation may take")
+    parser.add_argument("--columns", type=columns, help="only these implementations, separated by commas")
+    parser.add_argument("--list", action="store_true", help="what --ops and --columns may name")
     parser.add_argument("--seconds", type=float, default=1e9, help="start no op after this long")
     parser.add_argument("--json", help="write the result here as well")
     return parser.parse_args()
@@ -291,10 +327,14 @@ def main():
     arguments = parse()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.ops.load_library(arguments.library)
+    table = Table(device, tiny=arguments.tiny or device == "cpu")
+    if arguments.list:
+        for op in table.ops:
+            print(f"{op.name}: {', '.join(op.impls)}")
+        return 0
     facts = bench_env.facts()
     bench_env.print_facts(facts)
     comparison = Comparison(arguments, device)
-    table = Table(device, tiny=arguments.tiny or device == "cpu")
     if table.liger_reason:
         print(f"without Liger: {table.liger_reason}")
     ceilings = comparison.ceilings.as_json()

@@ -30,6 +30,7 @@ from compare_formulas import (
 )
 
 OURS, LIGER, LIGER_FP32, TRL, TORCH, COMPILE = "ours", "liger", "liger32", "trl", "torch", "compile"
+COLUMNS = (OURS, LIGER, LIGER_FP32, TRL, TORCH, COMPILE, *compare_attention.OTHERS)
 
 
 @dataclasses.dataclass

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """One device, DDP and FSDP on the devices of this host, with random weights and random tokenised rows.
 
-usage: parallel_bench.py [--trainer COMMAND] [--devices N] [--cases check,1b,8b] [--steps N] [--scratch FOLDER]
-                         [--json FILE] [--cpu]
+usage: parallel_bench.py [--trainer COMMAND] [--devices N] [--cases check,1b,8b] [--steps N] [--rounds N] [--scratch FOLDER]
+                         [--json FILE] [--only STRATEGY,STRATEGY] [--fsdp2] [--cpu]
 
 check: SmolLM2's shape in fp32, the same global batch on one device, by DDP, by FSDP (shard FULL and OPTIMIZER) and, on four
 devices, hybrid. Exit code 1 if a loss or gradient norm is more than 1e-5 (relative) from one device's.
 1b, 8b: llama3.2-1b with 8 rows of 2048 tokens a device, llama3-8b with 4 of 4096 and checkpointing (FSDP alone), in bf16 with
 stochastic rounding: tokens/s a device, share of one device's speed, peak memory of the rank that has most.
+--fsdp2: beside it, in turn with FSDP, PyTorch's FSDP2 with transformers and liger-kernel (fsdp2_steps.py) on the same rows.
 --cpu: a two-layer model on CPUs with Gloo, to try the script itself.
 """
 
@@ -29,6 +30,7 @@ STRATEGIES = {
     "FSDP OPTIMIZER": "{strategy: FSDP, shard: OPTIMIZER}",
     "FSDP hybrid 2": "{strategy: FSDP, hybrid_shard_size: 2}",
 }
+FSDP2 = "FSDP2 + Liger"
 
 
 def arguments():
@@ -38,7 +40,10 @@ def arguments():
     parser.add_argument("--cases", default="check,1b")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--scratch", default="/tmp/liger-parallel-bench")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each strategy of 1b and 8b, in turn")
     parser.add_argument("--json")
+    parser.add_argument("--only", default="", help="of 1b and 8b only these strategies (one device, DDP, FSDP, ...)")
+    parser.add_argument("--fsdp2", action="store_true")
     parser.add_argument("--cpu", action="store_true")
     return parser.parse_args()
 
@@ -90,6 +95,20 @@ class Bench:
             spec += f"parallel: {STRATEGIES[parallel]}\n"
         (folder / "job.yaml").write_text(spec)
         command = shlex.split(self.options.trainer) + ["--spec", str(folder / "job.yaml"), "--output", str(folder / "out")]
+        return self.steps_of(command, folder, devices, f"{case} {parallel}")
+
+    def run_fsdp2(self, case, name, devices, batch, checkpointing, rows):
+        folder = self.scratch / "run"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "out").mkdir(parents=True)
+        model, _ = self.model(name)
+        job = {"config": str(model), "rows": str(rows), "steps": self.options.steps, "batch": batch, "learning_rate": 1e-5,
+               "gradient_checkpointing": checkpointing, "cpu": self.options.cpu,
+               "metrics": str(folder / "out/metrics.jsonl")}  # fmt: skip
+        script = pathlib.Path(__file__).with_name("fsdp2_steps.py")
+        return self.steps_of([sys.executable, str(script), json.dumps(job)], folder, devices, f"{case} FSDP2")
+
+    def steps_of(self, command, folder, devices, what):
         port, ranks = free_port(), []
         for rank in range(devices):
             env = dict(os.environ, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(devices),
@@ -100,7 +119,7 @@ class Bench:
         codes = [rank.wait() for rank in ranks]
         if any(codes):
             for rank in range(devices):
-                print(f"-- {case} {parallel}, rank {rank}, exit code {codes[rank]}:\n"
+                print(f"-- {what}, rank {rank}, exit code {codes[rank]}:\n"
                       + (folder / f"log{rank}").read_text()[-2000:], flush=True)
             return None
         lines = [json.loads(line) for line in open(folder / "out/metrics.jsonl")]
@@ -152,9 +171,13 @@ class Bench:
         setting = (f"precision: {precision}, learning_rate: 1e-5, max_length: {length}, "
                    f"per_device_train_batch_size: {batch}{extra}")
         ok = True
-        for strategy in ["one device"] + strategies:
+        wanted = [s for s in ["one device"] + strategies if s in self.options.only.split(",") or not self.options.only]
+        for strategy in (wanted + ([FSDP2] if self.options.fsdp2 else [])) * self.options.rounds:
             count = 1 if strategy == "one device" else devices
-            steps = self.run(case, name, count, setting, strategy, rows)
+            if strategy == FSDP2:
+                steps = self.run_fsdp2(case, name, count, batch, "checkpointing" in extra, rows)
+            else:
+                steps = self.run(case, name, count, setting, strategy, rows)
             if steps is not None:
                 self.record(case, strategy, count, steps)
             ok &= steps is not None

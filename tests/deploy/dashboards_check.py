@@ -33,6 +33,18 @@ DASHBOARDS = {name: json.loads((GRAFANA / f"dashboards/{name}.json").read_text()
 KERNELS = ("LIGER", "BASELINE")
 JOB_SECONDS = 8  # several scrapes while a job trains, on a fast machine too: a rate needs two
 EXPERIMENT = "cpu-check"
+RAN, TOOK = "grid", "grid-again"  # the latter takes the results of the former
+GRID = """
+name: %s
+grid:
+  - {field: training.per_device_train_batch_size, values: [2]}
+job:
+  model: {uri: tiny, random_init: true}
+  dataset: {uri: tiny.jsonl}
+  sft:
+  training: {max_length: 64, max_steps: 300, logging_steps: 1}
+  resources: {device_kind: CPU}
+"""
 
 
 class Prometheus:
@@ -107,6 +119,17 @@ def setUpModule():
              "all steps in the histograms")
     wait_for(lambda: PROMETHEUS.value('count(liger_job:timed_tokens_per_second:succeeded{job_name!="probe"} == '
                                       'on (job_uid) liger_job_timed_tokens_per_second)') == 2, "both final speeds")
+    for name in (RAN, TOOK):
+        run_experiment(work, name)
+    taken = f'liger_job:timed_tokens_per_second:succeeded{{experiment="{TOOK}"}}'
+    wait_for(lambda: PROMETHEUS.value(f"count({taken})") == 2, "the jobs that were taken")
+
+
+def run_experiment(work, name):
+    (work / f"{name}.yaml").write_text(GRID % name)
+    SERVICE.cli("experiment", "submit", "--wait", "-f", work / f"{name}.yaml")
+    counts = json.loads(SERVICE.cli("experiment", "get", name, "-o", "json"))["counts"]
+    assert counts.get("cached", 0) == (2 if name == TOOK else 0), counts
 
 
 def steps_that_take(seconds):
@@ -179,8 +202,8 @@ def check_target(test, panel, target, values):
 class QueriesTest(unittest.TestCase):
     CHOSEN = {"job": "liger", "experiment": EXPERIMENT, "job_a": "liger", "job_b": "baseline"}
 
-    def evaluate_all(self, name):
-        values = variable_values(DASHBOARDS[name], self.CHOSEN)
+    def evaluate_all(self, name, **chosen):
+        values = variable_values(DASHBOARDS[name], self.CHOSEN | chosen)
         for panel in panels(DASHBOARDS[name]):
             for target in panel["targets"]:
                 with self.subTest(dashboard=name, panel=panel["title"], query=target["expr"]):
@@ -189,6 +212,21 @@ class QueriesTest(unittest.TestCase):
     def test_every_panel_has_data_and_the_labels_of_its_legend(self):
         for name in DASHBOARDS:
             self.evaluate_all(name)
+
+    def test_an_experiment_has_the_jobs_that_it_took(self):
+        self.evaluate_all("compare", experiment=TOOK)
+        for panel in panels(DASHBOARDS["compare"])[:9]:
+            [target] = panel["targets"]
+            of = {name: evaluate(target, variable_values(DASHBOARDS["compare"], self.CHOSEN | {"experiment": name}))
+                  for name in (RAN, TOOK)}
+            with self.subTest(panel=panel["title"]):
+                if panel["type"] == "table":
+                    of[RAN] = [(labels | {"experiment": TOOK}, numbers) for labels, numbers in of[RAN]]
+                if panel["type"] == "timeseries":  # time goes on between the two
+                    of = {name: [(labels, []) for labels, _ in series] for name, series in of.items()}
+                ran, took = (sorted((sorted(labels.items()), [f"{v:.9g}" for v in numbers])
+                                    for labels, numbers in of[name]) for name in (RAN, TOOK))
+                self.assertEqual(ran, took)
 
     def test_compare_shows_the_speeds_and_the_ratio_of_the_report(self):
         values = variable_values(DASHBOARDS["compare"], self.CHOSEN)
@@ -228,6 +266,10 @@ class FilesTest(unittest.TestCase):
     def test_uids_are_stable_and_titles_unique(self):
         self.assertEqual({name: d["uid"] for name, d in DASHBOARDS.items()}, UIDS)
         self.assertEqual(len({d["title"] for d in DASHBOARDS.values()}), len(UIDS))
+
+    def test_compare_is_of_one_experiment(self):
+        [chosen] = [v for v in DASHBOARDS["compare"]["templating"]["list"] if v["name"] == "experiment"]
+        self.assertFalse(chosen["multi"] or chosen["includeAll"], "a job that two took would count twice")
 
     def test_every_panel_says_what_it_shows(self):
         for name, dashboard in DASHBOARDS.items():

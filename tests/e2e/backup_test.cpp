@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -150,6 +151,32 @@ TEST(BackupTest, BadInputIsOneClearError) {
   outcome = RunCoordinator(cluster, absl::StrCat("restore --from ", out, " --data-dir ", data));
   EXPECT_EQ(outcome.code, 3);
   EXPECT_THAT(outcome.output, HasSubstr("is not empty"));
+
+  const auto set_aside = [&](const std::string& from) {
+    return RunCoordinator(cluster, absl::StrCat("restore --from ", from, " --data-dir ", data,
+                                                " --set-aside"));
+  };
+  outcome = set_aside(out);
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_THAT(outcome.output, HasSubstr("another coordinator"));
+  cluster.coordinator().Kill();
+  const auto moved = [&cluster] {
+    std::vector<fs::path> folders;
+    for (const fs::directory_entry& entry : fs::directory_iterator(cluster.dir())) {
+      const std::string name = entry.path().filename().string();
+      if (entry.is_directory() && name.starts_with("coordinator.")) folders.push_back(entry.path());
+    }
+    return folders;
+  };
+  EXPECT_NE(set_aside(out + "-none").code, 0);
+  EXPECT_TRUE(fs::exists(data + "/liger.db"));
+  EXPECT_TRUE(moved().empty()) << "nothing moves without a backup";
+  outcome = set_aside(out);
+  EXPECT_EQ(outcome.code, 0) << outcome.output;
+  EXPECT_TRUE(fs::exists(data + "/liger.db"));
+  ASSERT_EQ(moved().size(), 1u);
+  EXPECT_TRUE(fs::exists(moved()[0] / "liger.db"));
+  fs::remove_all(moved()[0]);
 
   // Bytes of a page in the middle are others now.
   std::string bytes = ReadFile(out + "/liger.db").value();

@@ -143,6 +143,11 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
   // Another experiment of the same jobs takes their results.
   ASSERT_EQ(Cli(absl::StrCat("experiment submit --wait -f ", GridFile("again", 2, 6))).code, 0);
   EXPECT_EQ(Count("again", "cached"), 8);
+  // Not those of a file that was edited since, though the next scan is seconds away.
+  std::ofstream(cluster_.datasets() + "/tiny.jsonl", std::ios::app)
+      << R"({"prompt": "What is two?", "completion": " Two."})" << "\n";
+  ASSERT_EQ(Cli(absl::StrCat("experiment submit --wait -f ", GridFile("edited", 1, 6))).code, 0);
+  EXPECT_EQ(Count("edited", "cached"), 0);
   // One that may not, and one of more runs, run what they have to.
   ASSERT_EQ(Cli(absl::StrCat("experiment submit --wait --set reuse_results=false --runs 1 -f ",
                              GridFile("anew", 1, 6)))

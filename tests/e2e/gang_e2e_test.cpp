@@ -128,6 +128,32 @@ TEST(GangE2eTest, OneRankAWorkerIsOneDevice) {
   cluster.ExpectIdle();
 }
 
+// Its rows are long, and the other rank's short.
+TEST(GangE2eTest, ARankThatTheOtherWaitsForIsAnEventWithItsFigures) {
+  Cluster cluster({.workers = 2});
+  std::string rows;
+  for (int row = 0; row < 64; ++row) {
+    rows += absl::StrCat(R"({"prompt": "a", "completion": ")",
+                         std::string(row % 2 == 0 ? 4 : 1000, 'b'), "\"}\n");
+  }
+  ASSERT_TRUE(WriteFileAtomically(cluster.datasets() + "/uneven.jsonl", rows).ok());
+  constexpr int64_t kSome = 50;
+  v1::JobSpec spec = Steps(cluster, "job", 2, kSome);
+  spec.mutable_dataset()->set_uri("uneven.jsonl");
+  spec.mutable_dataset()->set_shuffle(false);
+  spec.mutable_training()->set_max_length(1024);
+  const std::string name = cluster.client().Create(spec).name();
+  ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), kSome);
+  std::vector<std::string> told;
+  for (const v1::JobEvent& event : cluster.client().Events(name)) {
+    if (event.reason() == "Straggler") told.push_back(event.message());
+  }
+  EXPECT_THAT(told, testing::Contains(testing::AllOf(HasSubstr("rank 1 works "),
+                                                     HasSubstr("s a step, the others "))));
+  EXPECT_THAT(told, testing::Not(testing::Contains(HasSubstr("rank 0 works "))));
+  cluster.ExpectIdle();
+}
+
 TEST(GangE2eTest, ARankIsKilled) {
   Cluster cluster({.workers = 2});
   const std::string name = cluster.client().Create(Gang(cluster, "job")).name();

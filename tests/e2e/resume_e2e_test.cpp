@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "common/checkpoints.h"
 #include "common/file.h"
 #include "tests/e2e/expectations.h"
 
@@ -85,6 +86,10 @@ TEST(ResumeE2eTest, AgentKilledAndAnotherWorkerGoesOn) {
   Cluster cluster({.workers = 2});
   const std::string name = cluster.client().Create(Saving(cluster, "job")).name();
   const int64_t step = WaitForCheckpoint(cluster, name, kSaveSteps);
+  // Its folder appears after it is listed, and is all that the other worker can go on from.
+  const std::string folder = cluster.output(name) + ".checkpoints/" + CheckpointName(kSaveSteps);
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  while (!fs::exists(folder) && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
   const std::string first = cluster.client().Get(name).status().attempts(0).worker_id();
   const int index = cluster.WorkerIndex(first);
   ASSERT_GE(index, 0);

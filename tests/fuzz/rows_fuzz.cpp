@@ -1,5 +1,5 @@
-// A reader of data sets: every row of a file of the name LIGER_FUZZ_FILE, by its columns. Whether it is
-// packed, or one of Arrow's, its first bytes decide too.
+// A reader of data sets: every row of a file of the name LIGER_FUZZ_FILE, by its columns. Whether
+// it is packed, or one of Arrow's, its first bytes decide too.
 
 #include "tests/fuzz/fuzz_target.h"
 #include "worker/trainer/data/row_reader.h"

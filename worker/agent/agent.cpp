@@ -111,6 +111,13 @@ void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel) {
           inventory_changed_ = true;
           next_heartbeat_ = absl::InfinitePast();  // it tells the coordinator
         });
+      },
+      [this](int64_t look) {
+        loop_.Post([this, look] {
+          if (look > look_) return;  // an earlier session's
+          looked_ = look;
+          next_heartbeat_ = absl::InfinitePast();
+        });
       });
   session_ = std::make_unique<Session>(
       std::move(channel),
@@ -213,6 +220,7 @@ void Agent::SendHeartbeatIfDue(absl::Time now) {
     fault->set_device_uuid(device.uuid());
     fault->set_fault(device.fault());
   }
+  heartbeat->set_looked(looked_);
   if (std::exchange(inventory_changed_, false)) {
     heartbeat->set_inventory_changed(true);
     heartbeat->mutable_inventory()->Assign(inventory_.begin(), inventory_.end());

@@ -82,6 +82,8 @@ class Agent {
   std::optional<TaskTable> tasks_;
   std::vector<worker::v1::InventoryItem> inventory_;
   bool inventory_changed_ = false;
+  int64_t look_ = 0;    // the newest Look of this session
+  int64_t looked_ = 0;  // the newest of them that inventory_ answers
 
   int64_t stream_id_ = 0;  // 0: none open
   bool welcomed_ = false;

@@ -109,6 +109,9 @@ void Agent::OnMessage(int64_t stream_id, const CoordinatorMessage& message) {
     case CoordinatorMessage::kDrain:
       LogInfo("draining: nothing new is started here");
       return Drain();
+    case CoordinatorMessage::kLook:
+      look_ = message.look().id();
+      return inventory_thread_->Look(look_);
     case CoordinatorMessage::kWelcome:
     case CoordinatorMessage::MESSAGE_NOT_SET:
       return;
@@ -124,6 +127,8 @@ void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
           welcome.term());
   lease_.Renew(welcome.lease(), hello_sent_);
   welcomed_ = true;
+  // Another coordinator's ids may be lower.
+  look_ = looked_ = 0;
   last_refusal_.clear();
   next_heartbeat_ = absl::InfinitePast();
   // A worker is back well within the lease that a returning coordinator grants.

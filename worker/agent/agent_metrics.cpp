@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/address.h"
+#include "common/host_resources.h"
 #include "prometheus/text_serializer.h"
 #include "worker/agent/devices.h"
 #include "worker/agent/log.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/host_resources.h"
 
 namespace liger::agent {
 

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,14 +18,6 @@ namespace liger::agent {
 // beside GPUs).
 std::vector<worker::v1::DeviceInfo> ProbeDevices(Nvml* nvml, const std::string& worker_id,
                                                  int cpu_slots);
-
-// Processors this process may use: its affinity, bounded by the cgroup's quota.
-int AvailableCpus();
-// The host's memory, bounded by the cgroup's limit.
-int64_t AvailableMemoryBytes();
-// Of AvailableMemoryBytes, what is in use and could not be freed at once (page
-// cache could); nullopt where the kernel does not say.
-std::optional<int64_t> UsedMemoryBytes();
 
 // Which task holds which device. A device is free again only when its task's
 // processes are known to be gone.

@@ -48,8 +48,9 @@ struct ExitContext {
 };
 
 // The Exited event but for log_tail. A Failed event says more than anything
-// else, unless it says itself that it follows from another rank's end; Done wins over what happened after it, then the signal and the
-// kernel's count of OOM kills decide.
+// else, unless it says itself that it follows from another rank's end; Done wins
+// over what happened after it, then the signal and the kernel's count of OOM kills
+// decide.
 worker::v1::Exited ClassifyExit(const std::vector<RankOutcome>& ranks, const ExitContext& context);
 
 }  // namespace liger::agent

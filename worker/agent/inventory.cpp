@@ -1,5 +1,7 @@
 #include "worker/agent/inventory.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <optional>
@@ -12,6 +14,7 @@
 #include "common/file.h"
 #include "worker/agent/log.h"
 #include "worker/agent/model_facts.h"
+#include "worker/trainer/chat_template_files.h"
 
 namespace liger::agent {
 
@@ -61,14 +64,14 @@ std::optional<InventoryItem> RefusedLink(const char* kind, const fs::directory_e
 
 bool IsDataFile(const fs::path& path) { return NamesDataFile(path.filename().string()); }
 
-// "name size mtime" of a regular file; empty for anything else.
+// "name size mtime ctime inode" of a regular file, of a link those of what it leads to;
+// empty for anything else. An edit can keep size and mtime, and not ctime too.
 std::string ManifestLine(const fs::directory_entry& entry) {
-  std::error_code error;
-  if (!entry.is_regular_file(error) || error) return "";
-  const auto size = entry.file_size(error);
-  if (error) return "";
-  const auto time = entry.last_write_time(error).time_since_epoch().count();
-  return absl::StrCat(entry.path().filename().string(), " ", size, " ", time, "\n");
+  struct stat s;
+  if (stat(entry.path().c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return "";
+  const auto time = [](const timespec& t) { return absl::StrCat(t.tv_sec, ".", t.tv_nsec); };
+  return absl::StrCat(entry.path().filename().string(), " ", s.st_size, " ", time(s.st_mtim), " ",
+                      time(s.st_ctim), " ", s.st_ino, "\n");
 }
 
 // A Hello of at most 1 MiB holds more than the inventory.
@@ -185,6 +188,12 @@ std::vector<fs::directory_entry> Inventory::Children(const std::string& dir) {
 InventoryItem Inventory::Model(const std::string& dir) {
   std::string manifest;
   for (const fs::directory_entry& child : Children(dir)) manifest += ManifestLine(child);
+  const std::string templates = absl::StrCat(dir, "/", trainer::kChatTemplatesFolder);
+  std::error_code error;
+  if (fs::is_directory(templates, error)) {
+    manifest += "templates\n";
+    for (const fs::directory_entry& child : Children(templates)) manifest += ManifestLine(child);
+  }
   InventoryItem item = Item("model", dir, Sha256(manifest));
   const ModelFacts facts = Facts(dir, item.digest());
   item.set_architecture(facts.architecture);

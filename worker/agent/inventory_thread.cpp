@@ -22,10 +22,12 @@ std::string Fingerprint(const InventoryThread::Items& items) {
 }  // namespace
 
 InventoryThread::InventoryThread(Inventory inventory, absl::Duration interval,
-                                 std::function<void(Items)> changed)
+                                 std::function<void(Items)> changed,
+                                 std::function<void(int64_t)> looked)
     : inventory_(std::move(inventory)),
       interval_(interval),
       changed_(std::move(changed)),
+      answer_(std::move(looked)),
       thread_([this] { Run(); }) {}
 
 InventoryThread::~InventoryThread() {
@@ -43,21 +45,29 @@ void InventoryThread::SetCatalogUris(std::vector<std::string> uris) {
   catalog_changed_ = true;
 }
 
+void InventoryThread::Look(int64_t id) {
+  absl::MutexLock lock(&mutex_);
+  look_ = id;
+}
+
 void InventoryThread::Run() {
   std::string last = "none yet";
   while (true) {
     std::vector<std::string> uris;
+    int64_t look = 0;
     {
       absl::MutexLock lock(&mutex_);
       if (stopping_) return;
       catalog_changed_ = false;
       uris = catalog_uris_;
+      look = std::exchange(look_, 0);
     }
     Items items = inventory_.Scan(uris);
     if (std::string fingerprint = Fingerprint(items); fingerprint != last) {
       last = std::move(fingerprint);
       changed_(std::move(items));
     }
+    if (look > 0) answer_(look);
     AwaitChange();
   }
 }

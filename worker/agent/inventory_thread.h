@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_AGENT_INVENTORY_THREAD_H_
 #define LIGER_WORKER_AGENT_INVENTORY_THREAD_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
@@ -19,16 +20,23 @@ class InventoryThread {
  public:
   using Items = std::vector<worker::v1::InventoryItem>;
 
-  // `changed` is called from the thread with the first result and with every
-  // one that differs from the one before.
-  InventoryThread(Inventory inventory, absl::Duration interval, std::function<void(Items)> changed);
+  // Both are called from the thread: `changed` with the first result and with every
+  // one that differs from the one before, `looked` with the id of a Look, after what
+  // it found was told.
+  InventoryThread(Inventory inventory, absl::Duration interval, std::function<void(Items)> changed,
+                  std::function<void(int64_t)> looked);
   ~InventoryThread();
 
   // Scans at once when the list differs from the last one. Thread-safe.
   void SetCatalogUris(std::vector<std::string> uris);
+  // Scans at once, once more if a scan is under way. Of several that wait, the last is
+  // answered. Thread-safe.
+  void Look(int64_t id);
 
  private:
-  bool Due() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || catalog_changed_; }
+  bool Due() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || catalog_changed_ || look_ > 0;
+  }
   void Run();
   // Until the next scan is due.
   void AwaitChange();
@@ -36,9 +44,11 @@ class InventoryThread {
   Inventory inventory_;  // the thread's own
   const absl::Duration interval_;
   const std::function<void(Items)> changed_;
+  const std::function<void(int64_t)> answer_;
   absl::Mutex mutex_;
   std::vector<std::string> catalog_uris_ ABSL_GUARDED_BY(mutex_);
   bool catalog_changed_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t look_ ABSL_GUARDED_BY(mutex_) = 0;  // asked for; 0: none that waits
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

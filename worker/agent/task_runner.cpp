@@ -106,6 +106,7 @@ absl::Status TaskRunner::WriteLaunch() const {
   launch.set_attempt_dir(folder_.work());
   FillCheckpoints(launch);
   launch.set_check_max_rows(record_.start().check_max_rows());
+  launch.set_check_seconds(record_.start().check_seconds());
   launch.add_input_roots(services_.model_root->path());
   if (services_.dataset_root->path() != services_.model_root->path()) {
     launch.add_input_roots(services_.dataset_root->path());

@@ -38,12 +38,16 @@ Json ReadObject(const std::string& path) {
 
 std::string ReadTextFile(const std::string& path) {
   std::error_code error;
-  const bool folder = std::filesystem::is_directory(path, error);
-  std::ifstream file(path, std::ios::binary);
+  // The open of a pipe would wait for a writer, and a device may never end.
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  const bool other = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+  std::ifstream file;
+  if (!other) file.open(path, std::ios::binary);
   std::string text;
-  if (file && !folder) text.assign(std::istreambuf_iterator<char>(file), {});
-  if (folder || !file || file.bad()) {
-    throw ConfigError("cannot read " + path + ": " + (folder ? "not a file" : std::strerror(errno)),
+  if (file.is_open()) text.assign(std::istreambuf_iterator<char>(file), {});
+  if (other || !file || file.bad()) {
+    throw ConfigError("cannot read " + path + ": " +
+                          (other ? "not a regular file" : std::strerror(errno)),
                       "Check that the model folder is complete and readable by the worker.")
         .File(path);
   }

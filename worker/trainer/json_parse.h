@@ -88,14 +88,19 @@ inline std::optional<size_t> TooDeepAt(std::string_view text) {
 
 }  // namespace internal
 
-// `text` as nlohmann::json or ordered_json; throws JsonTextError, and nothing
-// else but what `callback` throws.
-template <typename Json>
-Json ParseJson(std::string_view text, const typename Json::parser_callback_t& callback = nullptr) {
+// Throws JsonTextError where `text` nests deeper than kMaxJsonDepth.
+inline void RequireShallow(std::string_view text) {
   if (const auto offset = internal::TooDeepAt(text)) {
     throw JsonTextError(*offset,
                         "nested more than " + std::to_string(kMaxJsonDepth) + " levels deep");
   }
+}
+
+// `text` as nlohmann::json or ordered_json; throws JsonTextError, and nothing
+// else but what `callback` throws.
+template <typename Json>
+Json ParseJson(std::string_view text, const typename Json::parser_callback_t& callback = nullptr) {
+  RequireShallow(text);
   Json value = Json::parse(text, callback, /*allow_exceptions=*/false);
   if (!value.is_discarded()) return value;
   internal::JsonErrorFinder<Json> finder;

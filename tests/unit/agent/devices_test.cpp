@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "common/host_resources.h"
 #include "worker/agent/reservations.h"
 #include "worker/agent/steady_time.h"
 #include "worker/agent/trainer_environment.h"
@@ -143,10 +144,10 @@ TEST_F(ReservationsTest, TheEnvironmentIsTorchrunsWithGpusByUuid) {
   EXPECT_EQ(envs[1].at("CUDA_VISIBLE_DEVICES"), "GPU-b,GPU-a");
   EXPECT_EQ(envs[1].at("HOME"), "/root");
   EXPECT_GE(std::stoi(envs[1].at("OMP_NUM_THREADS")), 1);
-  EXPECT_EQ(
-      TrainerEnvironments({{"OMP_NUM_THREADS", "3"}}, MakePrepare("a"), master, ledger_, "", "/mark")[0]
-          .at("OMP_NUM_THREADS"),
-      "3");
+  EXPECT_EQ(TrainerEnvironments({{"OMP_NUM_THREADS", "3"}}, MakePrepare("a"), master, ledger_, "",
+                                "/mark")[0]
+                .at("OMP_NUM_THREADS"),
+            "3");
   EXPECT_EQ(envs[0].count("GOMP_SPINCOUNT"), 1u);
   EXPECT_EQ(TrainerEnvironments({{"OMP_WAIT_POLICY", "active"}}, MakePrepare("a"), master, ledger_,
                                 "", "/mark")[0]
@@ -157,7 +158,8 @@ TEST_F(ReservationsTest, TheEnvironmentIsTorchrunsWithGpusByUuid) {
 
 TEST_F(ReservationsTest, TheRanksAreToldHowToReachEachOther) {
   worker::v1::Prepare prepare = MakePrepare("a");
-  const auto of = [&](const std::map<std::string, std::string>& base, const std::string& interface) {
+  const auto of = [&](const std::map<std::string, std::string>& base,
+                      const std::string& interface) {
     return CommunicationPart(TrainerEnvironments(base, prepare, {}, ledger_, interface, "/m")[0]);
   };
   auto part = of({{"HOME", "/root"}}, "");

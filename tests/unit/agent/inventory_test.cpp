@@ -118,7 +118,9 @@ TEST_F(InventoryTest, ARefusedLinkIsNotFollowed) {
   fs::create_directory_symlink(dir_ + "/elsewhere/rows", dir_ + "/datasets/rows");
   const std::vector<std::string> catalog = {"hub/a"};
   EXPECT_THAT(Uris(catalog), ElementsAre("/models/hub", "/datasets/rows", "hub/a"));
-  for (const auto& item : Scan(catalog)) EXPECT_THAT(item.refused(), testing::HasSubstr("leads out of"));
+  for (const auto& item : Scan(catalog)) {
+    EXPECT_THAT(item.refused(), testing::HasSubstr("leads out of"));
+  }
 }
 
 TEST_F(InventoryTest, AFolderThatComesOrGoesIsAChange) {
@@ -140,7 +142,8 @@ TEST_F(InventoryTest, WhatAppearsIsToldLongBeforeTheNextScan) {
                          [&](const InventoryThread::Items& items) {
                            absl::MutexLock lock(&mutex);
                            found = items.size();
-                         });
+                         },
+                         [](int64_t) {});
   absl::SleepFor(absl::Milliseconds(200));
   WriteModel("tiny");
   const auto told = [&] {
@@ -149,6 +152,39 @@ TEST_F(InventoryTest, WhatAppearsIsToldLongBeforeTheNextScan) {
   };
   absl::MutexLock lock(&mutex);
   EXPECT_TRUE(mutex.AwaitWithTimeout(absl::Condition(&told), absl::Seconds(10)));
+}
+
+TEST_F(InventoryTest, ALookTellsOfAFileThatWasEdited) {
+  Write("datasets/rows.jsonl", "{}");
+  absl::Mutex mutex;
+  std::string digest;
+  int64_t looked = 0;
+  InventoryThread thread(
+      Inventory(&*models_, &*datasets_), absl::Hours(1),
+      [&](const InventoryThread::Items& items) {
+        absl::MutexLock lock(&mutex);
+        digest = items[0].digest();
+      },
+      [&](int64_t look) {
+        absl::MutexLock lock(&mutex);
+        looked = look;
+      });
+  const auto after = [&](int64_t look) {
+    thread.Look(look);
+    absl::MutexLock lock(&mutex);
+    const auto answered = [&] {
+      mutex.AssertReaderHeld();
+      return looked == look;
+    };
+    EXPECT_TRUE(mutex.AwaitWithTimeout(absl::Condition(&answered), absl::Seconds(10)));
+    return digest;
+  };
+  const std::string before = after(1);
+  EXPECT_EQ(after(2), before);
+  std::ofstream(dir_ + "/datasets/rows.jsonl", std::ios::app) << "{}";
+  const std::string edited = after(3);
+  EXPECT_NE(edited, before);
+  EXPECT_EQ(after(1), edited) << "of a coordinator whose clock is behind";
 }
 
 TEST_F(InventoryTest, FitsIntoAMessage) {
@@ -171,6 +207,23 @@ TEST_F(InventoryTest, TheDigestFollowsTheFiles) {
   const std::string before = Scan()[0].digest();
   EXPECT_EQ(Scan()[0].digest(), before);
   Write("models/tiny/tokenizer.json", "{}");
+  const std::string with_tokenizer = Scan()[0].digest();
+  EXPECT_NE(with_tokenizer, before);
+  Write("models/tiny/additional_chat_templates/tool_use.jinja", "a");
+  const std::string with_template = Scan()[0].digest();
+  EXPECT_NE(with_template, with_tokenizer);
+  Write("models/tiny/additional_chat_templates/tool_use.jinja", "bc");
+  EXPECT_NE(Scan()[0].digest(), with_template);
+}
+
+TEST_F(InventoryTest, TheDigestFollowsAnEditThatKeepsSizeAndTime) {
+  Write("datasets/rows.jsonl", "a");
+  const std::string file = dir_ + "/datasets/rows.jsonl";
+  const std::string before = Scan()[0].digest();
+  const auto time = std::filesystem::last_write_time(file);
+  absl::SleepFor(absl::Milliseconds(20));  // a file system's clock ticks
+  Write("datasets/rows.jsonl", "b");
+  std::filesystem::last_write_time(file, time);
   EXPECT_NE(Scan()[0].digest(), before);
 }
 

@@ -85,6 +85,28 @@ TEST_F(ModelFolderTest, ATiedHeadIsLeftOut) {
   EXPECT_TRUE(reader.Has("model.embed_tokens.weight"));
 }
 
+TEST_F(ModelFolderTest, AHeadOfItsOwnIsKept) {
+  WriteFile(dir_ / "source/config.json", R"({"tie_word_embeddings": true})");
+  SaveModelRequest request = Request();
+  request.untied = true;
+  SaveModel(request);
+  EXPECT_TRUE(WeightReader::Open(dir_ / "out").Has("lm_head.weight"));
+  EXPECT_EQ(ReadModelConfig(dir_ / "out")["tie_word_embeddings"], false);
+}
+
+// Its files of code are not copied; transformers' save_pretrained of its own classes drops it.
+TEST_F(ModelFolderTest, NamesOfPythonCodeAreDropped) {
+  WriteFile(dir_ / "source/config.json",
+            R"({"auto_map": {"AutoConfig": "c.C"}, "hidden_size": 4})");
+  WriteFile(dir_ / "source/tokenizer_config.json",
+            R"({"auto_map": {"AutoTokenizer": ["t.T", null]}, "bos_token": "<s>"})");
+  SaveModel(Request());
+  EXPECT_FALSE(ReadModelConfig(dir_ / "out").contains("auto_map"));
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(dir_ / "out/tokenizer_config.json")),
+            nlohmann::json({{"bos_token", "<s>"}}));
+  VerifyManifest(dir_ / "out");
+}
+
 TEST_F(ModelFolderTest, NullForTyingIsUntied) {
   WriteFile(dir_ / "source/config.json", R"({"tie_word_embeddings": null})");
   SaveModel(Request());

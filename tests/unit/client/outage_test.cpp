@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "client/errors.h"
+
 namespace liger::client {
 namespace {
 
@@ -35,6 +37,22 @@ TEST_F(OutageTest, AStreamThatConnectsResetsIt) {
   for (int i = 0; i < 80; ++i) EXPECT_FALSE(Fails(absl::Seconds(1), false)) << i;
   EXPECT_FALSE(Fails(absl::Minutes(10), false)) << "connected, and nothing to say";
   for (int i = 0; i < 80; ++i) EXPECT_FALSE(Fails(absl::Seconds(1), false)) << i;
+}
+
+TEST(MayAnswerLaterTest, NotWhereTheAddressOrTheCertificatesRuleItOut) {
+  const auto away = [](const char* message) {
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, message);
+  };
+  EXPECT_TRUE(MayAnswerLater(away("failed to connect to all addresses; last error: UNKNOWN: "
+                                  "ipv4:127.0.0.1:1: Failed to connect to remote host: "
+                                  "Connection refused")));
+  EXPECT_FALSE(MayAnswerLater(away("DNS resolution failed for gpu-bx:7070: C-ares status is not "
+                                   "ARES_SUCCESS qtype=A name=gpu-bx is_balancer=0: Domain name "
+                                   "not found")));
+  EXPECT_FALSE(MayAnswerLater(away("failed to connect to all addresses; last error: UNKNOWN: "
+                                   "ipv4:127.0.0.1:1: Ssl handshake failed: SSL_ERROR_SSL: "
+                                   "error:1000007d:SSL routines:OPENSSL_internal:"
+                                   "CERTIFICATE_VERIFY_FAILED")));
 }
 
 }  // namespace

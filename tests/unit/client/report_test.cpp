@@ -326,6 +326,25 @@ TEST(CompareTest, AFileThatWasAnotherOneIsADifference) {
               HasSubstr("differs: environment.versions.dataset file: sha256:1 | sha256:2"));
 }
 
+TEST(CompareTest, AnExperimentSaysWhatItsSettingsDoNotShare) {
+  Answers answers = Grid({"8", "16"}, 2, 6);
+  const auto versions = [&](int job) {
+    return answers.runs[answers.experiment.jobs(job).job_uid()]
+        .mutable_environment()
+        ->mutable_versions();
+  };
+  EXPECT_TRUE(answers.Data().differences.empty());
+  // Another file at another point, as with an axis of data sets.
+  for (const int job : {0, 1, 4, 5}) (*versions(job))["dataset file"] = "sha256:1";
+  for (const int job : {2, 3, 6, 7}) (*versions(job))["dataset file"] = "sha256:2";
+  EXPECT_TRUE(answers.Data().differences.empty());
+  (*versions(5))["dataset file"] = "sha256:3";
+  EXPECT_THAT(ReportTable(answers.Data(), 0),
+              HasSubstr("differs: environment.versions.dataset file: sha256:1 | "
+                        "sha256:1, sha256:3"));
+  EXPECT_THAT(ReportHtml(answers.Data()), HasSubstr("differ in more than the kernels"));
+}
+
 // Pages for the browser's check (tests/e2e/report_browser_check.py).
 TEST(ReportPagesTest, WritesPagesOfAllKinds) {
   const std::string root = LIGER_REPORT_DIR;

@@ -112,6 +112,23 @@ TEST(YamlProtoTest, SetFieldTakesDottedPaths) {
   EXPECT_FALSE(SetField(&spec, "training.max_steps", "x").ok());
 }
 
+TEST(YamlProtoTest, SetFieldTakesTextsThatYamlWouldTakeForSomethingElse) {
+  JobSpec spec;
+  for (const std::string text : {"### Response:", "Answer: yes", "a # b", "[INST", "- x", "@y",
+                                 "### Response:\n", "{% x %}", "1.50"}) {
+    ASSERT_TRUE(SetField(&spec, "sft.response_template", text).ok()) << text;
+    EXPECT_EQ(spec.sft().response_template(), text);
+  }
+  for (const auto& [yaml, text] : {std::pair<std::string, std::string>(R"("\n### R:\n")", "\n### R:\n"),
+                                   {"'# it''s'", "# it's"},
+                                   {" plain ", "plain"}}) {
+    ASSERT_TRUE(SetField(&spec, "sft.response_template", yaml).ok()) << yaml;
+    EXPECT_EQ(spec.sft().response_template(), text);
+  }
+  EXPECT_FALSE(SetField(&spec, "sft.response_template", "\"open").ok());
+  EXPECT_FALSE(SetField(&spec, "training.max_steps", "# 3").ok()) << "no text";
+}
+
 TEST(YamlProtoTest, SetFieldDoesNotSwitchTheMemberOfAOneof) {
   JobSpec spec;
   spec.mutable_sft();

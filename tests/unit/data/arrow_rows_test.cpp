@@ -32,6 +32,8 @@ TEST(ArrowRows, ReadsWhatPyarrowReads) {
     for (int64_t i : {24, 0, 9, 3, 16, 21}) EXPECT_EQ(rows->Parse(i), expected[i]) << name << i;
     for (int64_t i = 0; i < 25; ++i) EXPECT_EQ(rows->Parse(i), expected[i]) << name << " " << i;
     EXPECT_EQ(OpenRows(kFolder + name, 4)->size(), 4);
+    EXPECT_EQ(OpenRows(kFolder + name, 4)->AboutInAll(), 25);
+    EXPECT_NEAR(OpenRows(kFolder + name, {4, Bytes(name).size() / 2})->size(), 12, 1);
   }
 }
 
@@ -69,8 +71,35 @@ TEST(ArrowRows, AColumnOfTheWrongTypeIsNamedWithIt) {
   EXPECT_THAT(TypeFailure("text", "count").message(),
               HasSubstr("column count (read as text) (of type int64): must be a string, not an "
                         "integer"));
-  EXPECT_THAT(TypeFailure("text", "bytes").message(), HasSubstr("(of type binary)"));
+  const auto bytes = TypeFailure("text", "bytes");
+  EXPECT_THAT(bytes.message(), HasSubstr("(of type binary): must be a string, not a value of that"));
+  EXPECT_THAT(bytes.action(), HasSubstr("cast(pa.string())"));
   EXPECT_THAT(TypeFailure("text", "nothing").message(), HasSubstr("column nothing"));
+}
+
+// bad_ids.*: 25 rows, five columns with each of five ids; the other columns of a row are good.
+TEST(ArrowRows, TokenIdsOutsideOfTheVocabularyAreNamedWithTheirRow) {
+  const std::vector<std::string> sequence = {"input_ids", "labels"};
+  const std::vector<std::string> pair = {"prompt_ids", "chosen_ids", "rejected_ids"};
+  const std::vector<std::string> bad = {"100", "2147483648", "4294967301", "-4294967291", "-7"};
+  for (const char* name : {"bad_ids.parquet", "bad_ids.arrow"}) {
+    const auto rows = OpenRows(kFolder + name, 0);
+    ASSERT_EQ(rows->size(), 25);
+    RowReaderOptions options = {.format = liger::v1::DATASET_FORMAT_TOKENIZED, .vocab_size = 100};
+    for (int64_t row = 0; row < rows->size(); ++row) {
+      const size_t column = row % 5;
+      const bool of_pair = column >= sequence.size();
+      options.kind = of_pair ? RowKind::kPair : RowKind::kSequence;
+      const RowReader reader(*rows, options);
+      const auto failure = FailureOf([&] { reader.Read(row); });
+      EXPECT_EQ(failure.row(), row + 1);
+      EXPECT_THAT(failure.message(),
+                  AllOf(HasSubstr(of_pair ? pair[column - 2] : sequence[column]),
+                        HasSubstr(bad[row / 5])));
+      options.kind = of_pair ? RowKind::kSequence : RowKind::kPair;
+      EXPECT_NO_THROW(RowReader(*rows, options).Read(row));
+    }
+  }
 }
 
 TEST(ArrowRows, DamagedFilesAreRefused) {

@@ -270,6 +270,13 @@ LoadOptions KtoOptions() {
   return options;
 }
 
+// As in columns of whole numbers and in CSV.
+TEST_F(DatasetTest, KtoTakesOneAndZeroForTrueAndFalse) {
+  const std::string rows = R"({"input_ids": [1, 2], "labels": [-100, 2], "label": 0}
+{"input_ids": [1, 2], "labels": [-100, 2], "label": 1})";
+  EXPECT_THAT(Load(rows, {}, KtoOptions()).train.desirable, ElementsAre(0, 1));
+}
+
 TEST_F(DatasetTest, KtoReadsAnswersWithALabel) {
   const std::string prompt = R"("prompt": "Hi", "completion": " a")";
   const std::string messages =
@@ -316,6 +323,53 @@ TEST_F(DatasetTest, KtoWarnsOfOneLabelInTheFirstRows) {
   EXPECT_THAT(Load(rows, {}, options).warnings, IsEmpty());
 }
 
+// A CHECK reads on while there is time, so that what a whole file shows is found there already.
+TEST_F(DatasetTest, ReadsOnUntilTheTimeIsOver) {
+  std::string wanted, rows;
+  for (int i = 0; i < 1200; ++i) {
+    wanted += "{\"input_ids\": [1, 2], \"labels\": [-100, 2], \"label\": true}\n";
+  }
+  rows = wanted + "{\"input_ids\": [1, 2], \"labels\": [-100, 2], \"label\": false}\n";
+  LoadOptions options = KtoOptions();
+  options.max_rows = 2;
+  const auto now = std::chrono::steady_clock::now();
+  options.read_until = now + std::chrono::minutes(10);
+  const Dataset whole = Load(rows, {}, options);
+  EXPECT_EQ(whole.train_stats.rows, 1201);
+  EXPECT_EQ(whole.unread_rows, 0);
+  EXPECT_THAT(whole.warnings, IsEmpty());
+  EXPECT_THAT(FailureOf([&] { Load(wanted, {}, options); }).message(),
+              HasSubstr("all 1200 rows left to train on have label: true"));
+  EXPECT_EQ(FailureOf([&] { Load(rows + "{\n", {}, options); }).row(), 1202);
+
+  options.read_until = now;
+  const Dataset first = Load(rows + "{\n", {}, options);
+  EXPECT_EQ(first.train_stats.rows, 2);
+  EXPECT_EQ(first.unread_rows, 1200);
+  EXPECT_THAT(first.warnings, ElementsAre(HasSubstr("all of the first 2 rows have label: true")));
+}
+
+// The first rows of every file are read in any case; with an evaluation share and max_samples.
+TEST_F(DatasetTest, TheTimeIsOfAllFilesAndTheFirstRowsOfEach) {
+  const TempFile a(Tokenised(600)), b(Tokenised(700));
+  LoadOptions options;
+  options.max_rows = 3;
+  options.read_until = std::chrono::steady_clock::now();
+  options.train_files = {{a.path(), b.path()}};
+  DatasetSpec spec;
+  const Dataset first = LoadDataset(spec, options, *tokenizer_, &*chat_template_);
+  EXPECT_THAT(SecondIds(first.train), ElementsAre(1, 2, 3, 1, 2, 3));
+  EXPECT_EQ(first.unread_rows, 1294);
+  spec.set_max_samples(605);
+  EXPECT_EQ(LoadDataset(spec, options, *tokenizer_, &*chat_template_).unread_rows, 605 - 6);
+  spec.set_eval_fraction(0.1);
+  options.read_until = *options.read_until + std::chrono::minutes(10);
+  const Dataset whole = LoadDataset(spec, options, *tokenizer_, &*chat_template_);
+  EXPECT_EQ(whole.train_stats.rows, 544);
+  EXPECT_EQ(whole.eval_stats.rows, 61);
+  EXPECT_EQ(whole.unread_rows, 0);
+}
+
 // Where nothing says how a text ends.
 TEST_F(DatasetTest, WarnsWhereNothingFollowsTheAnswers) {
   const TempFile tokenizer(
@@ -340,7 +394,7 @@ TEST_F(DatasetTest, KtoNamesWhatIsWrongWithALabel) {
     return FailureOf([&] { Load(rows, {}, KtoOptions()); }).message();
   };
   EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a"})"), HasSubstr("kto needs a label"));
-  EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": 1})"),
+  EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": 2})"),
               AllOf(HasSubstr("label"), HasSubstr("true or false")));
   EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": true})"),
               AllOf(HasSubstr("label: true"), HasSubstr("all 1 rows")));

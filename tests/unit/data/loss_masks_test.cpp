@@ -9,6 +9,8 @@
 
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/turn_spans.h"
+#include "worker/trainer/error.h"
 
 namespace liger::trainer {
 namespace {
@@ -94,6 +96,74 @@ TEST(LossMasksTest, ResponsesAreTrlsCollators) {
   EXPECT_EQ(without, 2);
 }
 
+// TRL's training templates mark what the plain ones' turns are found to be.
+TEST(LossMasksTest, TurnsOfPlainTemplatesAreTrlsBlocks) {
+  std::ifstream file(kGolden + "data/turn_masks.json");
+  const auto fixture = nlohmann::ordered_json::parse(file);
+  const auto none = nlohmann::ordered_json::object();
+  std::map<std::string, int> checked, refused;
+  for (const auto& row : fixture.at("rows")) {
+    const std::string name = row.at("template"), eos = row.at("eos");
+    SCOPED_TRACE(row.dump());
+    const auto chat = ChatTemplate::FromString(fixture.at("templates").at(name), name,
+                                               {{"bos_token", "<s>"}, {"eos_token", eos}});
+    ASSERT_FALSE(chat.MarksGeneration());
+    RenderedChat found;
+    try {
+      found = RenderTurns(chat, row.at("messages"), none, eos);
+    } catch (const TrainerError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("of the assistant renders otherwise"));
+      ++refused[name];
+      continue;
+    }
+    ASSERT_EQ(found.text.size(), row.at("bytes").get<size_t>());
+    std::string mine(found.text.size(), '.'), theirs = mine;
+    for (const auto& [begin, end] : found.generation_spans) {
+      std::fill(mine.begin() + begin, mine.begin() + end, 'x');
+    }
+    for (const auto& block : row.at("blocks")) {
+      size_t begin = block[0];
+      // Its Qwen blocks hold what the plain templates' generation prompts write, too.
+      const std::string_view prompted =
+          name == "qwen2_5" ? "\n" : name == "qwen3" ? "<think>\n\n" : "";
+      const std::string_view text = found.text;
+      if (text.substr(begin).starts_with(prompted)) begin += prompted.size();
+      std::fill(theirs.begin() + begin, theirs.begin() + block[1].get<size_t>(), 'x');
+    }
+    EXPECT_EQ(mine, theirs) << found.text;
+    ++checked[name];
+  }
+  EXPECT_THAT(checked, testing::SizeIs(fixture.at("templates").size()));
+  EXPECT_GE(checked.at("qwen2_5"), 9);
+  EXPECT_THAT(refused, IsEmpty());
+}
+
+TEST(LossMasksTest, TurnsThatLaterOnesChangeAreNamed) {
+  const auto chat = ChatTemplate::FromString(
+      "{% for m in messages %}[{{ m.role }}]{{ m.content if loop.last else m.content[:1] }}"
+      "{% endfor %}"
+      "{% if add_generation_prompt %}[assistant]{% endif %}",
+      "t", nlohmann::ordered_json::object());
+  const auto none = nlohmann::ordered_json::object();
+  const auto message = [](const char* role, const char* content) {
+    return nlohmann::ordered_json{{"role", role}, {"content", content}};
+  };
+  nlohmann::ordered_json messages = {message("user", "a"), message("assistant", "bc"),
+                                     message("user", "d"), message("assistant", "ef")};
+  EXPECT_THAT(FailureOf([&] { RenderTurns(chat, messages, none, ""); }).message(),
+              AllOf(HasSubstr("message 2"), HasSubstr("otherwise when others follow")));
+  messages[1]["content"] = "b";
+  const RenderedChat found = RenderTurns(chat, messages, none, "");
+  EXPECT_EQ(found.text, "[user]a[assistant]b[user]d[assistant]ef");
+  EXPECT_EQ(found.generation_spans.size(), 2u);
+  messages[0]["content"] = "aa";
+  EXPECT_THAT(FailureOf([&] { RenderTurns(chat, messages, none, ""); }).message(),
+              AllOf(HasSubstr("message 2"), HasSubstr("render otherwise without it")));
+  messages.erase(0);
+  EXPECT_THAT(FailureOf([&] { RenderTurns(chat, messages, none, ""); }).message(),
+              HasSubstr("message 1 is the assistant's first"));
+}
+
 class LossOptionsTest : public testing::Test {
  protected:
   static constexpr char kTurns[] =
@@ -141,14 +211,23 @@ TEST_F(LossOptionsTest, AssistantOnlyTrainsEveryAnswerOfAConversation) {
   EXPECT_EQ(Trained(split.train.sequences.at(0)), "See you<|im_end|>");
 }
 
-TEST_F(LossOptionsTest, ATemplateWithoutBlocksIsRefusedByName) {
-  constexpr char kPlain[] = "{% for m in messages %}{{ m['content'] }}{% endfor %}";
+TEST_F(LossOptionsTest, ATemplateWithoutBlocksTellsTheTurnsByItsPrefixes) {
+  constexpr char kPlain[] =
+      "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+      "{% endfor %}"
+      "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+  const Dataset dataset = Load(
+      R"([{"messages": [
+           {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"},
+           {"role": "user", "content": "Bye"}, {"role": "assistant", "content": "See you"}]}])",
+      {.sft_loss = {.assistant_only_loss = true}}, kPlain);
+  EXPECT_EQ(Trained(dataset.train.sequences.at(0)), "Hello<|im_end|>\nSee you<|im_end|>\n");
   const auto failure = FailureOf([&] {
     Load(R"([{"messages": [{"role": "assistant", "content": "Hello"}]}])",
-         {.sft_loss = {.assistant_only_loss = true}}, kPlain);
+         {.sft_loss = {.assistant_only_loss = true}}, kPlain, /*strict=*/true);
   });
-  EXPECT_EQ(failure.field(), "sft.assistant_only_loss");
-  EXPECT_THAT(failure.message(), HasSubstr("{% generation %}"));
+  EXPECT_EQ(failure.row(), 1);
+  EXPECT_THAT(failure.message(), HasSubstr("message 1 is the assistant's first"));
   EXPECT_THAT(FailureOf([&] {
                 Load(R"([{"text": "Hello"}])", {.sft_loss = {.assistant_only_loss = true}});
               }).message(),

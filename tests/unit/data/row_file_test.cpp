@@ -83,6 +83,11 @@ TEST(DataText, UnpacksGzipWhateverTheName) {
     EXPECT_EQ(Rows(Gzip(big + "{\"a\": 1}\n"), name), "{\"a\":1}") << name;
   }
   EXPECT_EQ(Rows(Gzip("a\n1\n") + Gzip("2\n"), "rows.csv.gz"), R"({"a":"1"}{"a":"2"})");
+  // Padded to a block, as gzip(1) takes it; but not what follows the zeros.
+  const std::string padded = Gzip("a\n1\n") + std::string(3000, '\0');
+  EXPECT_EQ(Rows(padded, "rows.csv.gz"), R"({"a":"1"})");
+  EXPECT_THAT(FailureOf([&] { Rows(padded + "x", "rows.csv.gz"); }).message(),
+              HasSubstr("the gzip stream is damaged"));
 }
 
 TEST(DataText, GzipThatIsCutOrDamagedIsRefused) {
@@ -124,6 +129,32 @@ TEST(DataText, ZstdThatIsCutOrDamagedIsRefused) {
         << length;
   }
   EXPECT_THAT(ReadFailure(packed + "tail", "rows.jsonl.zst").message(), HasSubstr("is damaged"));
+}
+
+// Rows of equal length: how many there are follows from how far the first ones reach.
+TEST(RowFile, ALimitEndsAtItsRowsOrBytesWhicheverAreMore) {
+  std::string lines, csv = "a\n", array = "[";
+  for (int i = 0; i < 100; ++i) {
+    lines += "{\"a\": \"xyz\"}\n";
+    csv += "xyz\n";
+    array += (i == 0 ? "" : ",") + std::string("{\"a\": \"xyz\"}");
+  }
+  for (const auto& [content, name] :
+       {std::pair(lines, "r.jsonl"), {csv, "r.csv"}, {array + "]", "r.json"}}) {
+    SCOPED_TRACE(name);
+    const TempFile file(content, name);
+    const auto rows = [&](RowLimit limit) { return OpenRows(file.path(), limit); };
+    EXPECT_EQ(rows(0)->size(), 100);
+    EXPECT_EQ(rows(0)->AboutInAll(), 100);
+    EXPECT_EQ(rows(7)->size(), 7);
+    EXPECT_NEAR(rows(7)->AboutInAll(), 100, 8);  // a header counts as a part of them
+    EXPECT_EQ(rows(100)->AboutInAll(), 100);
+    const RowLimit half(7, content.size() / 2);
+    EXPECT_NEAR(rows(half)->size(), 50, 2);
+    EXPECT_NEAR(rows(half)->AboutInAll(), 100, 2);
+    EXPECT_EQ(rows(RowLimit(7, content.size()))->size(), 100);
+    EXPECT_GT(rows(99)->AboutInAll(), 99) << "the rest is not forgotten";
+  }
 }
 
 }  // namespace

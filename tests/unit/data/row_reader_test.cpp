@@ -1,7 +1,11 @@
 #include "worker/trainer/data/row_reader.h"
 
+#include <fstream>
+#include <sstream>
+
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/json_rows.h"
+#include "worker/trainer/text/chat_template.h"
 
 namespace liger::trainer {
 namespace {
@@ -69,6 +73,50 @@ TEST(RowReader, ShareGptPairsTakeKnownRoles) {
             R"([{"role":"system","content":"s"},{"role":"user","content":"q"},)"
             R"({"role":"tool","content":"o"}])");
   EXPECT_EQ(Dump(content.chosen), R"([{"role":"assistant","content":"c"}])");
+}
+
+// LLaMA-Factory's function_call, one call and several, through a template that has tools.
+TEST(RowReader, ShareGptFunctionCallsAreToolCallsOfTheAssistant) {
+  const Row row = ReadOne(
+      R"({"conversations": [{"from": "human", "value": "q"},
+           {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}"},
+           {"from": "observation", "value": "7"},
+           {"from": "function_call", "value":
+            "[{\"name\": \"g\", \"arguments\": {}}, {\"name\": \"h\", \"arguments\": {\"y\": [2]}}]"},
+           {"from": "observation", "value": "8"}, {"from": "gpt", "value": "a"}],
+          "tools": "[{\"name\": \"f\", \"parameters\": {}}]"})",
+      kSft);
+  EXPECT_EQ(row.template_variables.dump(),
+            R"({"tools":[{"type":"function","function":{"name":"f","parameters":{}}}]})");
+  const std::string path =
+      std::string(LIGER_SOURCE_DIR) + "/tools/fixtures/chat_templates/shipped_qwen2.5.jinja";
+  std::ostringstream source;
+  source << std::ifstream(path).rdbuf();
+  const auto chat = ChatTemplate::FromString(source.str(), "qwen.jinja", {});
+  const std::string text =
+      chat.Render(std::get<ordered_json>(std::get<TextRow>(row.content).text), false,
+                  row.template_variables);
+  EXPECT_THAT(text, HasSubstr(R"({"type": "function", "function": {"name": "f", )"));
+  EXPECT_THAT(text, HasSubstr("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<tool_call>\n"
+                              "{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call><|im_end|>\n"
+                              "<|im_start|>user\n<tool_response>\n7\n</tool_response><|im_end|>\n"
+                              "<|im_start|>assistant\n<tool_call>\n{\"name\": \"g\", "
+                              "\"arguments\": {}}\n</tool_call>\n<tool_call>\n{\"name\": \"h\", "
+                              "\"arguments\": {\"y\": [2]}}\n</tool_call><|im_end|>\n"));
+}
+
+TEST(RowReader, SpeakersAreKnownInAnyCaseOfLetters) {
+  const Row row = ReadOne(
+      R"({"conversations": [{"from": "System", "value": "s"}, {"from": "Human", "value": "q"},
+          {"from": "GPT", "value": "a"}, {"from": "USER", "value": "q"},
+          {"from": "model", "value": "a"}, {"from": "prompter", "value": "q"},
+          {"from": "bard", "value": "a"}]})",
+      kSft);
+  std::string roles;
+  for (const auto& message : std::get<ordered_json>(std::get<TextRow>(row.content).text)) {
+    roles += message["role"].get<std::string>() + " ";
+  }
+  EXPECT_EQ(roles, "system user assistant user assistant user assistant ");
 }
 
 TEST(RowReader, PromptsAreExtractedAsTrlDoes) {
@@ -175,6 +223,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadRow{R"({"messages": [{"role": "user", "content": "a"}, {"role": "robot",
                 "content": "b"}]})",
                kS, "messages[1].role", "unknown role \"robot\""},
+        BadRow{R"({"conversations": [{"from": "function_call", "value": "f 1"}]})", kS,
+               "conversations[0]", "is no call of tools: not valid JSON"},
+        BadRow{R"({"conversations": [{"from": "function_call", "value": "[{\"name\": \"f\"}]"}]})",
+               kS, "conversations[0]", "is no call of tools: a call is no"},
+        BadRow{R"({"conversations": [{"from": "function_call", "value": "[]"}]})", kS,
+               "conversations[0]", "calls nothing"},
+        BadRow{R"({"conversations": [{"from": "function_call", "value": {"name": "f"}}]})", kS,
+               "conversations[0]", "has no text"},
         BadRow{R"({"messages": [{"content": "a"}]})", kS, "messages[0]", "has no role"},
         BadRow{R"({"messages": [{"role": "user"}]})", kS, "messages[0]", "has no content"},
         BadRow{R"({"messages": [{"role": "user", "content": 7}]})", kS, "messages[0].content",

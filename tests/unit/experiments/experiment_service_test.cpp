@@ -48,6 +48,52 @@ class ExperimentServiceTest : public JobServiceTest {
     clock.Advance(absl::Seconds(1));
     service->Tick();
     experiments->Tick();
+    AnswerLooks();
+  }
+  // As an agent does: it scans, tells what has changed, then answers.
+  void AnswerLooks() {
+    while (answers && !fleet.looks.empty()) {
+      const auto [worker, id] = fleet.looks.back();
+      fleet.looks.pop_back();
+      if (!data_digest.empty()) ListFiles();
+      service->OnLooked(worker, id);
+    }
+  }
+  void ListFiles() {
+    std::vector<liger::worker::v1::InventoryItem> items(2);
+    items[0].set_kind("model");
+    items[0].set_uri("smollm2-135m");
+    items[0].set_digest(model_digest);
+    items[1].set_kind("dataset");
+    items[1].set_uri("alpaca_en_demo.json");
+    items[1].set_digest(data_digest);
+    service->OnInventory("w", 1, items);
+  }
+  // A worker whose results can be found again.
+  void HelloFromAKnownBuild() {
+    liger::worker::v1::Hello hello;
+    hello.set_worker_id("w");
+    hello.set_incarnation(1);
+    hello.set_build("1.0+abc");
+    auto* device = hello.add_devices();
+    device->set_uuid("cpu-0");
+    device->set_kind(liger::v1::DEVICE_KIND_CPU);
+    device->set_model("a CPU");
+    JobServiceTest::Hello(hello);
+    data_digest = "sha256:old";
+    ListFiles();
+  }
+  int Cached(const std::string& uid) {
+    const Experiment experiment = Row(uid).experiment;
+    return static_cast<int>(std::count_if(experiment.jobs().begin(), experiment.jobs().end(),
+                                          [](const ExperimentJob& job) { return job.cached(); }));
+  }
+  // Plays it to its end; what it takes from earlier ones it does not run.
+  int CachedOfAll(const std::string& name) {
+    const std::string uid = Create(Grid(name))->experiment().uid();
+    PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+    EXPECT_EQ(Row(uid).state, Experiment::SUCCEEDED);
+    return Cached(uid);
   }
   // The job under way ends with this; its CHECK and start are played first.
   void Play(const std::string& job_uid, liger::v1::FailureClass failure = {}) {
@@ -58,6 +104,7 @@ class ExperimentServiceTest : public JobServiceTest {
     started.mutable_started()->mutable_ready()->set_device("cpu");
     Send(started);
     EXPECT_EQ(Job(job_uid).status().state(), JobStatus::RUNNING);
+    Tick();  // it is seen running
     int64_t seq = 2;
     if (failure == liger::v1::FAILURE_CLASS_UNSPECIFIED) {
       auto publish = Event(seq++);
@@ -85,6 +132,9 @@ class ExperimentServiceTest : public JobServiceTest {
   }
 
   std::unique_ptr<ExperimentService> experiments;
+  bool answers = true;  // the worker, when it is to look
+  // The worker's files as they are, which it tells when it looks; empty: as in Hello.
+  std::string data_digest, model_digest = "sha256:model";
 };
 
 TEST_F(ExperimentServiceTest, RunsEveryJobAndSucceeds) {
@@ -126,6 +176,102 @@ TEST_F(ExperimentServiceTest, ANewServiceGoesOnWhereTheOldOneWas) {
     return static_cast<int>(view.ListJobs({"default", {}, 50, ""})->jobs.size());
   });
   EXPECT_EQ(jobs, 4) << "none twice";
+}
+
+TEST_F(ExperimentServiceTest, AFileThatWasJustEditedIsNotTheOneOfEarlierResults) {
+  HelloFromAKnownBuild();
+  EXPECT_EQ(CachedOfAll("first"), 0);
+  EXPECT_EQ(CachedOfAll("again"), 4);
+  // The coordinator has not heard of it when the experiment comes.
+  data_digest = "sha256:edited";
+  EXPECT_EQ(CachedOfAll("edited"), 0);
+  EXPECT_EQ(CachedOfAll("edited-again"), 4);
+  model_digest = "sha256:trained-on";
+  EXPECT_EQ(CachedOfAll("model"), 0);
+  data_digest = "sha256:old";
+  model_digest = "sha256:model";
+  EXPECT_EQ(CachedOfAll("as-it-was"), 4);
+}
+
+TEST_F(ExperimentServiceTest, AFileThatIsEditedWhileAJobRunsIsNotWhatItRead) {
+  HelloFromAKnownBuild();
+  const std::string uid = Create(Grid())->experiment().uid();
+  Tick();
+  Tick();
+  Tick();
+  data_digest = "sha256:edited";  // and the next scan is far away
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(Row(uid).experiment.jobs(0).result_key(), "-");
+  EXPECT_NE(Row(uid).experiment.jobs(3).result_key(), "-");
+  EXPECT_EQ(CachedOfAll("again"), 2) << "the turn that began after it";
+}
+
+TEST_F(ExperimentServiceTest, AJobThatBeganUnseenIsNotTakenLater) {
+  HelloFromAKnownBuild();
+  const std::string uid = Create(Grid())->experiment().uid();
+  Tick();
+  Tick();
+  auto checked = Event(1);
+  checked.mutable_check_result();
+  Send(checked);  // and placed
+  clock.Advance(absl::Seconds(5));
+  Start();  // a coordinator that was away
+  Tick();
+  EXPECT_EQ(Row(uid).experiment.jobs(0).outcome(), ExperimentJob::ACTIVE);
+  EXPECT_EQ(Row(uid).experiment.jobs(0).result_key(), "-");
+}
+
+TEST_F(ExperimentServiceTest, AWorkerThatDoesNotLookHasNothingToTake) {
+  HelloFromAKnownBuild();
+  EXPECT_EQ(CachedOfAll("first"), 0);
+  answers = false;
+  const std::string uid = Create(Grid("again"))->experiment().uid();
+  for (int i = 0; i < 8; ++i) Tick();
+  EXPECT_EQ(Row(uid).experiment.jobs(0).outcome(), ExperimentJob::PENDING) << "it waits";
+  for (int i = 0; i < 5; ++i) Tick();
+  EXPECT_EQ(Row(uid).experiment.jobs(0).outcome(), ExperimentJob::ACTIVE);
+  EXPECT_EQ(Cached(uid), 0);
+  // It is not waited for again.
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  const std::string later = Create(Grid("later"))->experiment().uid();
+  for (int i = 0; i < 4; ++i) Tick();
+  EXPECT_EQ(Row(later).experiment.jobs(0).outcome(), ExperimentJob::ACTIVE);
+}
+
+TEST_F(ExperimentServiceTest, AtAJobsEndOnlyTheWorkerThatRanItLooks) {
+  HelloFromAKnownBuild();
+  liger::v1::ExperimentSpec spec = Grid();
+  spec.set_reuse_results(false);
+  const std::string uid = Create(spec)->experiment().uid();
+  Tick();
+  Tick();
+  // Another one comes, and hangs.
+  liger::worker::v1::Hello other;
+  other.set_worker_id("hangs");
+  other.set_incarnation(1);
+  JobServiceTest::Hello(other);
+  answers = false;
+  EXPECT_TRUE(fleet.looks.empty()) << "nothing is taken, so nobody need look before";
+  Play(Row(uid).experiment.jobs(0).job_uid(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  Tick();
+  ASSERT_EQ(fleet.looks.size(), 1u);
+  EXPECT_EQ(fleet.looks[0].first, "w");
+}
+
+TEST_F(ExperimentServiceTest, WaitsForAWorkerThatMayHaveTheResults) {
+  HelloFromAKnownBuild();
+  EXPECT_EQ(CachedOfAll("first"), 0);
+  LoseWorker("w");
+  const std::string uid = Create(Grid("again"))->experiment().uid();
+  for (int i = 0; i < 5; ++i) Tick();
+  const int64_t said = Row(uid).revision;
+  for (int i = 0; i < 25; ++i) Tick();
+  EXPECT_EQ(Row(uid).experiment.jobs(0).outcome(), ExperimentJob::PENDING);
+  EXPECT_THAT(Row(uid).experiment.message(), HasSubstr("waits for a worker"));
+  EXPECT_EQ(Row(uid).revision, said) << "once";
+  HelloFromAKnownBuild();
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(Cached(uid), 4);
 }
 
 TEST_F(ExperimentServiceTest, DeletedWhileItRunsItsJobIsCancelled) {

@@ -89,6 +89,7 @@ TEST_F(PlanTest, OneAfterTheOther) {
   Set(0, JobStatus::SUCCEEDED);
   EXPECT_THAT(Pass().submit, ElementsAre(1));
   Set(1, JobStatus::SUCCEEDED);
+  EXPECT_THAT(Pass().submit, IsEmpty()) << "the next point may have earlier results";
   EXPECT_THAT(Pass().submit, ElementsAre(2)) << "the next point, when both have run";
 }
 
@@ -141,6 +142,8 @@ TEST_F(PlanTest, TheShareThatMustGiveAResult) {
   spec().set_min_success_share(0.8);
   Pass();
   EXPECT_EQ(facts.row.experiment.state(), Experiment::FAILED);
+  EXPECT_THAT(facts.row.experiment.message(),
+              HasSubstr("3 of 4 jobs gave a result; 4 are needed (min_success_share: 0.8)"));
   EXPECT_THAT(facts.row.experiment.message(), HasSubstr(job(2).job_name()));
   EXPECT_THAT(facts.row.experiment.message(), HasSubstr("the loss is not finite"));
   EXPECT_NE(facts.row.experiment.action(), "");
@@ -193,6 +196,39 @@ TEST_F(PlanTest, ResultsAreRecordedUnderTheKeyThatHeldAllAlong) {
   Set(1, JobStatus::SUCCEEDED);
   facts.keys[1] = "the data set was replaced";
   EXPECT_THAT(Pass().results, IsEmpty());
+}
+
+TEST_F(PlanTest, AJobIsOverWhenItIsKnownWhatItsFilesWereThen) {
+  Set(0, JobStatus::RUNNING);
+  facts.keys[0] = "key";
+  Pass();
+  Set(0, JobStatus::SUCCEEDED);
+  EXPECT_TRUE(NeedsFilesAtEnd(job(0), facts.jobs[0]));
+  facts.keys.clear();
+  facts.files_pending = {0};
+  ExperimentPlan plan = Pass();
+  EXPECT_EQ(job(0).outcome(), ExperimentJob::ACTIVE);
+  EXPECT_THAT(plan.submit, IsEmpty());
+  facts.files_pending.clear();
+  facts.keys[0] = "key";
+  plan = Pass();
+  EXPECT_THAT(plan.results, ::testing::SizeIs(1));
+  EXPECT_THAT(plan.submit, ElementsAre(1));
+
+  // The other one began and ended while nobody looked.
+  Set(1, JobStatus::SUCCEEDED);
+  facts.keys[1] = "key";
+  EXPECT_THAT(Pass().results, IsEmpty());
+  EXPECT_FALSE(NeedsFilesAtEnd(job(1), facts.jobs[1]));
+}
+
+TEST_F(PlanTest, LooksForEarlierResultsWhenThereIsRoom) {
+  EXPECT_THAT(NextJobs(facts.row.experiment), ElementsAre(0, 1));
+  Set(0, JobStatus::RUNNING);
+  Pass();
+  EXPECT_THAT(NextJobs(facts.row.experiment), IsEmpty());
+  spec().set_max_concurrent_jobs(2);
+  EXPECT_THAT(NextJobs(facts.row.experiment), ElementsAre(2, 3));
 }
 
 TEST_F(PlanTest, FilesThatAreNotKnownGiveNoKey) {
@@ -296,6 +332,17 @@ TEST_F(PlanTest, SaysWhichPausedJobItWaitsFor) {
   EXPECT_THAT(plan.submit, IsEmpty()) << "it keeps its turn";
   EXPECT_FALSE(Pass().changed);
   Set(0, JobStatus::QUEUED);
+  EXPECT_EQ(Pass().experiment.message(), "");
+}
+
+TEST_F(PlanTest, SaysThatItWaitsForAWorker) {
+  facts.no_worker = true;
+  const ExperimentPlan plan = PlanExperiment(facts, 1'000'000);
+  EXPECT_THAT(plan.submit, IsEmpty());
+  EXPECT_THAT(plan.experiment.message(), HasSubstr("waits for a worker"));
+  facts.row.experiment = plan.experiment;
+  EXPECT_FALSE(PlanExperiment(facts, 1'000'000).changed) << "said once";
+  facts.no_worker = false;
   EXPECT_EQ(Pass().experiment.message(), "");
 }
 

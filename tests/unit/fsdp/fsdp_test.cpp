@@ -5,8 +5,10 @@
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "tests/unit/fsdp/ranks.h"
 #include "tests/unit/objectives/random_rows.h"
@@ -208,9 +210,13 @@ class Rank {
     const bool early = fused && !model_->config().tie_word_embeddings;
     double loss = 0;
     int left = 2;
+    std::optional<GradientSum> head_gradient;
     for (const Batch& batch : MicroBatches(rows_, groups_.rank, case_.ranks)) {
-      if (fused) context.head_gradient_VD = parameters_->DirectGradient(model_->HeadWeight());
+      if (fused) head_gradient = parameters_->DirectGradient(model_->HeadWeight());
+      if (head_gradient && head_gradient->is_new) head_gradient->sum.fill_(std::nan(""));
+      context.head_gradient = head_gradient ? &*head_gradient : nullptr;
       const LossOutput out = objective_->Forward(*model_, batch, context);
+      if (head_gradient) head_gradient->Settled();
       if (--left == 0 && early) parameters_->FinishDirectGradient(model_->HeadWeight());
       out.loss.backward();
       parameters_->FinishBackward();

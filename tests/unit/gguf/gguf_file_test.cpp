@@ -42,6 +42,16 @@ TEST(GgufFileTest, TensorsAreThoseOfTheGgufPackage) {
   EXPECT_EQ(types.size(), 6u) << "a type is not covered";
 }
 
+// llama-quantize writes the embeddings and the head of Q4_0 and Q4_1 files so.
+TEST(GgufFileTest, Q6KIsThatOfTheGgufPackage) {
+  const auto file = GgufFile::Open(kGolden + "q6_k.gguf");
+  std::ifstream in(kGolden + "expected.json");
+  const GgufTensor& tensor = file->tensors().at("token_embd.weight");
+  EXPECT_EQ(tensor.type, GgmlType::kQ6_K);
+  EXPECT_EQ(Digest(Dequantize(*file, tensor)),
+            nlohmann::json::parse(in).at("q6_k").get<std::string>());
+}
+
 class GgufBytes : public testing::Test {
  protected:
   ~GgufBytes() override { std::filesystem::remove(path_); }
@@ -130,7 +140,8 @@ TEST_F(GgufBytes, HostileTensorsAreRefused) {
   };
   EXPECT_EQ(error({2}, 0), "no error");
   EXPECT_THAT(error({2}, 12), HasSubstr("t is of ggml type 12 (Q4_K), which is not implemented"));
-  EXPECT_THAT(error({2}, 14), HasSubstr("ggml type 14 (Q6_K)"));
+  EXPECT_THAT(error({2}, 13), HasSubstr("ggml type 13 (Q5_K)"));
+  EXPECT_THAT(error({32}, 14), HasSubstr("blocks of 256"));
   EXPECT_THAT(error({2}, 99), HasSubstr("ggml type 99, which is not implemented"));
   EXPECT_THAT(error({0}, 0), HasSubstr("a dimension of 0"));
   EXPECT_THAT(error({uint64_t{1} << 63}, 0), HasSubstr("a dimension of"));

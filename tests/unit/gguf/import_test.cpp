@@ -206,6 +206,54 @@ TEST_F(ImportTest, Llama3ScalingComesBack) {
   EXPECT_THAT(Error(scaled(factors)), HasSubstr("rope_freqs.weight"));
 }
 
+// The keys that llama.cpp reads.
+TEST_F(ImportTest, RopeScalingIsTheFilesOwn) {
+  const auto rope = [&](GgufBuilder file) {
+    Import(file.Bytes());
+    return ModelConfig::FromFolder(Out()).rope;
+  };
+  const auto small = [] { return WithByteTokens(SmallLlama(3)); };
+  const auto yarn = [&] {
+    return small()
+        .Text("llama.rope.scaling.type", "yarn")
+        .Float("llama.rope.scaling.factor", 4)
+        .Uint("llama.rope.scaling.original_context_length", 128);
+  };
+  EXPECT_EQ(rope(small()).type, RopeConfig::Type::kDefault);
+  EXPECT_EQ(rope(small().Float("llama.rope.scale_linear", 4)).type, RopeConfig::Type::kLinear);
+  EXPECT_EQ(rope(small().Float("llama.rope.scale_linear", 4)).factor, 4);
+  EXPECT_EQ(rope(small().Float("llama.rope.scale_linear", 1)).type, RopeConfig::Type::kDefault);
+  EXPECT_EQ(rope(small().Float("llama.rope.scaling.factor", 2)).factor, 2);
+  EXPECT_EQ(rope(yarn()).beta_fast, 32);
+  EXPECT_EQ(rope(yarn().Float("llama.rope.scaling.yarn_beta_fast", 8)).beta_fast, 8);
+  EXPECT_EQ(rope(yarn().Float("llama.rope.scaling.yarn_attn_factor", 1)).factor, 4);
+  for (const char* key : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor",
+                          "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_log_multiplier",
+                          "logit_scale"}) {
+    EXPECT_THAT(Error(yarn().Float("llama." + std::string(key), 0.5).Bytes()),
+                AllOf(HasSubstr(std::string(key) + " is 0.5, which is not implemented"),
+                      HasSubstr("Use the model's Hugging Face folder")));
+  }
+  EXPECT_THAT(Error(small().Uint("llama.attention.sliding_window", 16).Bytes()),
+              AllOf(HasSubstr("attention.sliding_window is 16"), HasSubstr("Hugging Face folder")));
+  EXPECT_THAT(Error(small().Constant("blk.0.attn_q.bias", {32}, 1).Bytes()),
+              AllOf(HasSubstr("biases for q, k and v"), HasSubstr("Hugging Face folder")));
+}
+
+TEST_F(ImportTest, NamedChatTemplatesComeAlong) {
+  const auto named = [](const char* name) {
+    return WithByteTokens(SmallLlama(3))
+        .Text("tokenizer.chat_template", "plain")
+        .Texts("tokenizer.chat_templates", {name})
+        .Text("tokenizer.chat_template." + std::string(name), "tools")
+        .Bytes();
+  };
+  Import(named("tool_use"));
+  EXPECT_EQ(ReadAll(Out() + "/chat_template.jinja"), "plain");
+  EXPECT_EQ(ReadAll(Out() + "/additional_chat_templates/tool_use.jinja"), "tools");
+  EXPECT_THAT(Error(named("../x")), HasSubstr("no file name"));
+}
+
 TEST_F(ImportTest, WhatDoesNotFitIsRefusedByName) {
   const auto small = [] { return WithByteTokens(SmallLlama(3)); };
   EXPECT_EQ(Error(small().Bytes()), "no error");

@@ -42,6 +42,7 @@ TEST_F(JobServiceTest, ADryRunMakesNothing) {
   validate();
   ASSERT_THAT(fleet.starts, SizeIs(1));
   EXPECT_EQ(fleet.starts[0].check_max_rows, options.validate_max_rows);
+  EXPECT_EQ(fleet.starts[0].check_seconds, options.validate_row_seconds);
   auto good = Event(1);
   good.mutable_check_result()->add_checks_run("model");
   Send(good);
@@ -106,8 +107,10 @@ TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
   auto& stats = *checked.mutable_check_result()->mutable_stats();
   for (const auto& [name, count] : std::map<std::string, int64_t>{{"rows", 10},
                                                                   {"dropped_rows", 0},
+                                                                  {"truncated_rows", 3},
                                                                   {"equal_pairs", 2},
                                                                   {"one_label_rows", 10},
+                                                                  {"unread_rows", 90},
                                                                   {"eval_rows", 4},
                                                                   {"eval_dropped_rows", 1}}) {
     stats[name] = count;
@@ -115,11 +118,14 @@ TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
   Send(checked);
   ASSERT_THAT(results, SizeIs(1));
   EXPECT_THAT(results[0]->notices,
-              testing::IsSupersetOf({HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
-                            HasSubstr("all of the first 10 rows have one label"),
-                            HasSubstr("1 of 4 evaluation rows are dropped: the prompt fills "
-                                      "training.max_length (1024), or there is no answer. Ra")}));
+              testing::IsSupersetOf(
+                  {HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
+                   HasSubstr("3 of 10 training rows are cut to training.max_length (1024)"),
+                   HasSubstr("all of the first 10 rows have one label"),
+                   HasSubstr("1 of 4 evaluation rows are dropped: the prompt fills "
+                             "training.max_length (1024), or there is no answer. Ra")}));
   EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("training rows are dropped"))));
+  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("evaluation rows are cut"))));
 }
 
 TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {

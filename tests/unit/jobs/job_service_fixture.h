@@ -40,6 +40,9 @@ class FakeFleet : public FleetPort {
     acks.push_back(seq);
   }
   void AnswerPublish(const PublishAnswer& answer) override { answers.push_back(answer); }
+  void Look(const std::string& worker_id, int64_t id) override {
+    looks.emplace_back(worker_id, id);
+  }
   void Reclaim(const std::string& worker_id, const std::vector<ReclaimRow>& outputs) override {
     for (const ReclaimRow& output : outputs) {
       reclaimed.push_back(worker_id + " " + output.uri + " " + output.digest);
@@ -50,6 +53,7 @@ class FakeFleet : public FleetPort {
   std::function<void()> on_is_connected;
   std::vector<TaskStart> starts;
   std::vector<std::string> stops, pauses, reclaimed, disconnects;
+  std::vector<std::pair<std::string, int64_t>> looks;  // worker and id
   std::vector<int64_t> acks;
   std::vector<PublishAnswer> answers;
 };

@@ -104,6 +104,7 @@ class SimFleet : public FleetPort {
     EXPECT_FALSE(answer.granted && found->second.denied) << "an answer was changed";
     (answer.granted ? found->second.granted : found->second.denied) = true;
   }
+  void Look(const std::string&, int64_t) override {}
   void Reclaim(const std::string&, const std::vector<ReclaimRow>&) override {}
 
   // ---- what can happen

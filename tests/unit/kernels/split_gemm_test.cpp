@@ -13,30 +13,10 @@
 
 #include "kernels/linear/linear.h"
 #include "kernels/path.h"
+#include "tests/unit/kernels/gemm_errors.h"
 
 namespace liger::kernels {
 namespace {
-
-struct Shape {
-  int64_t M, N, K;
-};
-
-// Errors against a double product, in units of (|A| |B|)[i, j], what each sum is made of.
-struct Errors {
-  double l2 = 0, max = 0;
-};
-
-Errors ErrorsOf(const at::Tensor& c, const at::Tensor& a, const at::Tensor& b,
-                const at::Tensor& before = {}) {
-  const at::Tensor x = a.to(at::kDouble), y = b.to(at::kDouble);
-  at::Tensor expected = at::mm(x, y), size = at::mm(x.abs(), y.abs());
-  if (before.defined()) {
-    expected += before;
-    size += before.abs();
-  }
-  const at::Tensor error = (c.to(at::kDouble) - expected).abs() / size.clamp_min(1e-300);
-  return {error.square().mean().sqrt().item<double>(), error.max().item<double>()};
-}
 
 class SplitGemmTest : public testing::Test {
  protected:
@@ -161,20 +141,10 @@ TEST_F(SplitGemmTest, AccumulatesAsExactlyAsAddmm) {
 }
 
 TEST_F(SplitGemmTest, SameBitsForAnyNumberOfThreadsAndEachTime) {
-  const int threads = at::get_num_threads();
-  for (const Shape& s : {Shape{300, 1000, 700}, Shape{1000, 170, 2000}}) {
-    const at::Tensor a = at::randn({s.M, s.K}), b = at::randn({s.N, s.K}).t();
-    const at::Tensor start = at::randn({s.M, s.N});
-    const auto run = [&](int n) {
-      at::set_num_threads(n);
-      at::Tensor c = start.clone();
-      gemm::SplitProduct(a, b, c, /*accumulate=*/true);
-      return c;
-    };
-    const at::Tensor one = run(1);
-    for (const int n : {1, 2, 3, 5}) EXPECT_TRUE(run(n).equal(one)) << n;
-  }
-  at::set_num_threads(threads);
+  ExpectSameBitsForAnyNumberOfThreads(
+      [](const at::Tensor& a, const at::Tensor& b, const at::Tensor& c) {
+        gemm::SplitProduct(a, b, c, /*accumulate=*/true);
+      });
 }
 
 // ---- What the tiles cannot take ------------------------------------------------

@@ -191,6 +191,22 @@ TEST(CheckTest, ReadsAtMostTheRowsAskedFor) {
   request.launch.mutable_resolved_spec()->mutable_dataset()->set_eval_fraction(0);
   request.launch.set_check_max_rows(5);
   EXPECT_EQ(Check(request).stats().at("rows"), 5);
+  EXPECT_GT(Check(request).stats().at("unread_rows"), 0);
+}
+
+TEST(CheckTest, ReadsOnWhileThereIsTime) {
+  const TinyJob job;
+  Request request = job.Sft();
+  request.launch.mutable_resolved_spec()->mutable_dataset()->set_eval_fraction(0);
+  const int64_t rows = Check(request).stats().at("rows");
+  request.launch.set_check_max_rows(5);
+  request.launch.set_check_seconds(600);
+  EXPECT_EQ(Check(request).stats().at("rows"), rows);
+  EXPECT_EQ(Check(request).stats().count("unread_rows"), 0u);
+  job.WriteFile("sft.jsonl", ReadAll(job.Path("sft.jsonl")) + "{\"text\": 3}\n");
+  const auto bad = Check(request);
+  ASSERT_EQ(bad.violations_size(), 1);
+  EXPECT_NE(bad.violations(0).message().find("row " + std::to_string(rows + 1)), std::string::npos);
 }
 
 }  // namespace

@@ -285,7 +285,18 @@ TEST(ResumeTest, MissingAndDamagedCheckpointsAreNamed) {
       RunRecorded(From(In(WithCheckpoints(job.Sft()), job.Path("third")), newest));
   ASSERT_EQ(next.exit_code, kExitOk) << Failure(next);
   EXPECT_EQ(next.sink.All(Event::kStep).front().step().step(), 4);
-  EXPECT_THAT(next.sink.Last(Event::kWarning).warning().message(), HasSubstr("differs from"));
+  EXPECT_THAT(next.sink.Last(Event::kWarning).warning().message(),
+              testing::AllOf(HasSubstr("differs from"), HasSubstr("it is now " + newest)));
+  EXPECT_FALSE(fs::exists(newest));
+  EXPECT_TRUE(fs::exists(newest + ".damaged/optimizer.safetensors"));
+  // One that was cut is no better.
+  const std::string older = Checkpoint(job.Path("first"), 3);
+  fs::resize_file(older + "/model.safetensors", 5000);
+  const TaskOutcome none =
+      RunRecorded(From(In(WithCheckpoints(job.Sft()), job.Path("none")), newest));
+  ASSERT_EQ(none.exit_code, kExitOk) << Failure(none);
+  EXPECT_EQ(none.sink.All(Event::kStep).front().step().step(), 2);
+  EXPECT_TRUE(fs::exists(older + ".damaged"));
   // Or starts again where there is none.
   const TaskOutcome again = RunRecorded(
       From(In(WithCheckpoints(job.Sft()), job.Path("fourth")), job.Path("gone/checkpoint-6")));

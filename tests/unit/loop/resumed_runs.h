@@ -53,7 +53,8 @@ inline std::vector<std::string> Lines(const std::string& path) {
   for (std::string line; std::getline(in, line);) {
     auto object = nlohmann::ordered_json::parse(line);
     for (const char* time : {"step_seconds", "tokens_per_second", "eval_runtime", "train_runtime",
-                             "train_tokens_per_second", "throughput", "tflops", "memory/rss"}) {
+                             "train_tokens_per_second", "throughput", "tflops", "mfu", "memory/rss",
+                             "memory/allocated", "memory/reserved", "save_stall_seconds"}) {
       object.erase(time);
     }
     lines.push_back(object.dump());

@@ -155,6 +155,39 @@ TEST(HeadGradientTest, Fp32IsAutogradsAndNothingIsLeftForTheNextStep) {
   }
 }
 
+// Memory that nobody has written is NaN while this lives.
+class NanMemory {
+ public:
+  NanMemory() { at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true); }
+  ~NanMemory() { at::globalContext().setDeterministicAlgorithms(false, false); }
+};
+
+// Nobody zeroes the head's buffer before a step: the first forward pass writes over it, whatever
+// comes first.
+TEST(HeadGradientTest, TheFirstForwardPassWritesOverTheBuffer) {
+  const NanMemory nan_memory;
+  HeadCase c(liger::v1::PRECISION_FP32);
+  const at::Tensor expected = c.ByAutograd();
+  Batch no_targets = c.micro_batches[0];
+  no_targets.labels_T = at::full_like(no_targets.labels_T, kIgnoredLabel);
+  no_targets.num_target_tokens = 0;
+  const Batch no_rows;
+  for (const Batch& first : {no_targets, no_rows}) {
+    std::vector<Batch> micro_batches = c.micro_batches;
+    micro_batches.insert(micro_batches.begin(), first);
+    const at::Tensor head = HeadGradientOfStep(c.trainee, micro_batches).index_select(0, c.rows);
+    EXPECT_LT(golden::RelativeError(head, expected), 1e-6);
+  }
+}
+
+// Nothing to learn from: zeros, not what was in the memory.
+TEST(HeadGradientTest, OfNoMicroBatchIsZero) {
+  const NanMemory nan_memory;
+  HeadCase c(liger::v1::PRECISION_FP32);
+  const StepResult result = c.trainee.Step({Batch()}, /*learning_rate=*/0, /*max_grad_norm=*/0);
+  EXPECT_EQ(result.grad_norm, 0);
+}
+
 // Frozen, it has no gradient to add up; the body's must not suffer.
 TEST(HeadGradientTest, AFrozenHeadIsLeftAlone) {
   SftObjective objective;

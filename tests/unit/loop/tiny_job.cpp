@@ -146,8 +146,8 @@ std::vector<tv1::Event> RecordingSink::All(tv1::Event::EventCase kind) const {
 }
 
 TinyJob::TinyJob() {
-  char name[] = "/tmp/liger_tiny_XXXXXX";
-  if (mkdtemp(name) == nullptr) std::abort();
+  std::string name = (std::filesystem::temp_directory_path() / "liger_tiny_XXXXXX").string();
+  if (mkdtemp(name.data()) == nullptr) std::abort();
   dir_ = std::filesystem::canonical(name).string();
   std::filesystem::create_directory(Path("model"));
   WriteFile("model/config.json", ConfigJson().dump());
@@ -182,6 +182,12 @@ Request TinyJob::Base() const {
   training->set_learning_rate(1e-2);
   training->set_per_device_train_batch_size(4);
   training->set_max_length(64);
+  if (const char* kind = std::getenv("LIGER_TEST_DEVICE_KIND")) {
+    liger::v1::DeviceKind device;
+    if (!liger::v1::DeviceKind_Parse(kind, &device)) std::abort();
+    spec->mutable_resources()->set_device_kind(device);
+    training->set_deterministic(true);
+  }
   return request;
 }
 

@@ -1,6 +1,8 @@
 #ifndef LIGER_TESTS_UNIT_LOOP_TINY_JOB_H_
 #define LIGER_TESTS_UNIT_LOOP_TINY_JOB_H_
 
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@ namespace liger::trainer {
 class RecordingSink : public EventSink {
  public:
   bool Emit(liger::trainer::v1::Event event) override {
+    const std::lock_guard<std::mutex> lock(*mutex_);
     if (!event.has_alive()) events.push_back(std::move(event));
     return true;
   }
@@ -21,7 +24,11 @@ class RecordingSink : public EventSink {
   liger::trainer::v1::Event Last(liger::trainer::v1::Event::EventCase kind) const;
   std::vector<liger::trainer::v1::Event> All(liger::trainer::v1::Event::EventCase kind) const;
 
+  // Of a task that has ended.
   std::vector<liger::trainer::v1::Event> events;
+
+ private:
+  std::shared_ptr<std::mutex> mutex_ = std::make_shared<std::mutex>();
 };
 
 // A temporary folder with a two-layer Llama (config and byte-level tokenizer,
@@ -33,7 +40,8 @@ class TinyJob {
   TinyJob(const TinyJob&) = delete;
 
   // A resolved SFT job of 8 steps over a text that the model can learn,
-  // with an evaluation share and one sample prompt.
+  // with an evaluation share and one sample prompt. Jobs are for the CPU, or what LIGER_TEST_DEVICE_KIND
+  // names (tests/gpu/run_all: DEVICE_KIND_CUDA), there deterministic.
   Request Sft() const;
   Request Orpo() const;
   Request Dpo() const;

@@ -199,6 +199,24 @@ TEST_F(TrainerProgramTest, InspectCommand) {
   EXPECT_THAT(output(), HasSubstr("--row 3: there are 2 rows"));
 }
 
+TEST_F(TrainerProgramTest, InspectSaysWhatAnEpochTakesOfWeightedSources) {
+  const std::string row = "{\"prompt\": \"ab\", \"completion\": \"cde\"}\n";
+  job_.WriteFile("a.jsonl", row + row);
+  job_.WriteFile("b.jsonl", row + row);
+  job_.WriteFile("mix.yaml", "model: " + job_.Path("model") + "\nsft:\ndataset: {sources: [{uri: " +
+                                 job_.Path("a.jsonl") + ", weight: 0.75}, {uri: " +
+                                 job_.Path("b.jsonl") + ", weight: 0.25}]}\n");
+  ASSERT_EQ(Execute("inspect --spec " + job_.Path("mix.yaml")), kExitOk) << output();
+  EXPECT_THAT(output(), HasSubstr("an epoch takes 3 rows of " + job_.Path("a.jsonl") +
+                                  ", which has 2 (1.5 times each)"));
+  EXPECT_THAT(output(), HasSubstr("an epoch takes 1 rows of " + job_.Path("b.jsonl") +
+                                  ", which has 2 (0.5 times each)"));
+  ASSERT_EQ(Execute("inspect --spec " + job_.Path("mix.yaml") + " --json"), kExitOk);
+  const auto epoch = nlohmann::json::parse(output())["epoch"];
+  EXPECT_EQ(epoch[0]["rows_an_epoch"], 3);
+  EXPECT_EQ(epoch[1]["rows"], 2);
+}
+
 // The client becomes the trainer's command.
 TEST_F(TrainerProgramTest, ClientInspects) {
   const auto inspect = [this](const std::string& arguments) {

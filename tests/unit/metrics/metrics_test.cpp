@@ -11,6 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "prometheus/text_serializer.h"
+#include "server/metrics/experiment_metrics.h"
 #include "server/metrics/fleet_metrics.h"
 #include "server/metrics/job_metrics.h"
 #include "server/metrics/metrics_server.h"
@@ -88,6 +89,69 @@ TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
 }
 
 // Thousands may wait.
+liger::v1::Experiment ExperimentWith(const std::string& uid, const std::string& taken) {
+  liger::v1::Experiment experiment;
+  experiment.set_uid(uid);
+  experiment.set_name("again");
+  experiment.set_state(liger::v1::Experiment::RUNNING);
+  experiment.add_jobs()->set_job_uid("of its own");
+  liger::v1::ExperimentJob* job = experiment.add_jobs();
+  job->set_job_uid(taken);
+  job->set_cached(true);
+  return experiment;
+}
+
+TEST_F(MetricsTest, AnExperimentHasTheJobsThatItTookUntilItIsLongOver) {
+  ExperimentMetrics metrics(registry_.get());
+  liger::v1::Experiment experiment = ExperimentWith("e1", "u1");
+  EXPECT_THAT(metrics.Update(experiment, kNow), ::testing::ElementsAre(1));
+  liger::v1::Job job = RunningJob();
+  job.mutable_status()->set_state(liger::v1::JobStatus::SUCCEEDED);
+  StepSums steps;
+  for (const auto& [seconds, speed] : {std::pair(4., 10.), {0.5, 90.}, {1.5, 110.}}) {
+    steps.Add(1, Step(seconds, speed));
+  }
+  metrics.Take("e1", "max_length 64", job, steps);
+  EXPECT_THAT(metrics.Update(experiment, kNow), ::testing::IsEmpty()) << "it is known";
+  const std::string text = Text();
+  const std::string id = "experiment=\"again\",job_name=\"tune\",job_uid=\"u1\"";
+  EXPECT_THAT(text, HasSubstr(absl::StrCat(
+                        "liger_experiment_job_info{batch_size=\"4\",dataset=\"alpaca\",", id,
+                        ",kernels=\"LIGER\",model=\"smollm2\",point=\"max_length 64\","
+                        "trainer=\"orpo\"} 1")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_experiment_job_timed_tokens_per_second{", id,
+                                           "} 105")))
+      << "without the first step";
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_experiment_job_mean_step_seconds{", id, "} 2")));
+  EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_experiment_job_peak_memory_bytes{", id,
+                                           ",kind=\"rss\"} 4096")));
+
+  // A later one of its name has its series; one that is over has them a while.
+  experiment = ExperimentWith("e2", "u1");
+  EXPECT_THAT(metrics.Update(experiment, kNow), ::testing::ElementsAre(1));
+  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
+  metrics.Take("e1", "max_length 64", job, steps);
+  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
+  job.mutable_status()->set_state(liger::v1::JobStatus::FAILED);
+  job.mutable_status()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  metrics.Take("e2", "max_length 64", job, steps);
+  EXPECT_THAT(Text(), HasSubstr("failure=\"OOM_DEVICE\""));
+  EXPECT_THAT(Text(), Not(HasSubstr("liger_experiment_job_peak_memory_bytes{")));
+  // What was deleted while it ran ends only now.
+  for (const auto state : {liger::v1::Experiment::CANCELLING, liger::v1::Experiment::CANCELLED}) {
+    liger::v1::Experiment deleted = ExperimentWith("e1", "u1");
+    deleted.set_state(state);
+    EXPECT_THAT(metrics.Update(deleted, kNow), ::testing::IsEmpty());
+    EXPECT_THAT(Text(), HasSubstr("failure=\"OOM_DEVICE\""));
+  }
+  experiment.set_state(liger::v1::Experiment::SUCCEEDED);
+  metrics.Update(experiment, kNow);
+  metrics.Sweep(kNow + JobMetrics::kRetention - absl::Seconds(1));
+  EXPECT_THAT(Text(), HasSubstr("u1"));
+  metrics.Sweep(kNow + JobMetrics::kRetention);
+  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
+}
+
 TEST_F(MetricsTest, AJobThatWaitsHasTwoSeries) {
   JobMetrics metrics(registry_.get());
   liger::v1::Job job = RunningJob();

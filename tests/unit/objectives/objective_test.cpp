@@ -72,13 +72,17 @@ Step RunStep(Objective& objective, const std::vector<Batch>& micro_batches,
     context.loss_tokens += objective.Count(batch).loss_tokens;
     context.rows += objective.Count(batch).rows;
   }
+  GradientSum head_gradient;
   if (own_head_buffer) {
-    model->HeadWeight().mutable_grad() = at::zeros_like(model->HeadWeight());
-    context.head_gradient_VD = model->HeadWeight().grad();
+    head_gradient = {at::full_like(model->HeadWeight(), std::nan("")).detach(), /*is_new=*/true};
+    model->HeadWeight().mutable_grad() = head_gradient.sum;
+    context.head_gradient = &head_gradient;
   }
   Step step;
   for (const Batch& batch : micro_batches) {
     const LossOutput out = objective.Forward(*model, batch, context);
+    EXPECT_FALSE(objective.FusesHead(*model) && head_gradient.is_new) << "the head did not write";
+    if (own_head_buffer) head_gradient.Settled();
     out.loss.backward();
     step.loss += out.loss.item<double>();
     step.metrics.Add(out.metrics);

@@ -7,6 +7,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <set>
 
 #include "common/spec/spec.h"
 #include "tests/unit/models/golden.h"
@@ -167,6 +171,62 @@ TEST(TrainersTableTest, LargestDifferences) {
              " |\n";
   }
   WriteOrCompare("docs/trainers.md", "differences", table);
+}
+
+// "rewards/{chosen,rejected}" as two names.
+void AddNames(const std::string& word, std::set<std::string>* names) {
+  const size_t open = word.find('{');
+  if (open == std::string::npos) {
+    names->insert(word);
+    return;
+  }
+  for (size_t at = open + 1; at < word.size();) {
+    const size_t end = std::min(word.find_first_of(",}", at), word.size());
+    names->insert(word.substr(0, open) + word.substr(at, end - at));
+    at = end + 1;
+  }
+}
+
+// What a section of the page says behind "Metrics:", without what stands in brackets.
+std::set<std::string> ListedMetrics(const std::string& section) {
+  std::ifstream file(std::string(LIGER_SOURCE_DIR) + "/docs/trainers.md");
+  std::string page((std::istreambuf_iterator<char>(file)), {});
+  page = page.substr(page.find("\n## " + section));
+  page = page.substr(page.find("Metrics: ") + 9);
+  std::set<std::string> names;
+  std::string word;
+  int round = 0;
+  bool braces = false;
+  for (const char c : page) {
+    if (c == '(' || c == ')') round += c == '(' ? 1 : -1;
+    if (round > 0 || c == ')') continue;
+    if (c == '{' || c == '}') braces = c == '{';
+    const bool between = (c == ',' && !braces) || c == '.';
+    if (!between && c != ' ' && c != '\n') word += c;
+    if (!between) continue;
+    AddNames(word, &names);
+    word.clear();
+    if (c == '.') break;
+  }
+  return names;
+}
+
+TEST(TrainersTableTest, EveryMetricOfAMethodIsListed) {
+  const std::map<std::string, std::string> sections = {{"sft", "SFT"},
+                                                       {"orpo", "ORPO"},
+                                                       {"cpo", "CPO and SimPO"},
+                                                       {"dpo", "DPO"},
+                                                       {"kto", "KTO"}};
+  std::map<std::string, std::set<std::string>> logged;
+  for (const Case& c : AllCases()) {
+    for (const auto& step : c.steps) {
+      for (const auto& [name, value] : step.items()) logged[c.method].insert(name);
+    }
+  }
+  EXPECT_EQ(logged.size(), sections.size());
+  for (const auto& [method, section] : sections) {
+    EXPECT_EQ(ListedMetrics(section), logged[method]) << section;
+  }
 }
 
 // A loss type that the spec takes and no fixture has would be in no row above.

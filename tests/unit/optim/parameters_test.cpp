@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace liger::trainer {
 namespace {
 
@@ -71,14 +73,35 @@ TEST(ParametersTest, DirectGradientIsPartOfTheGradient) {
     const at::Tensor leaf = Leaf({2, 2});
     TrainableParameters parameters({{"a.weight", leaf}}, plan);
     for (int step = 0; step < 2; ++step) {
-      const at::Tensor direct = *parameters.DirectGradient(leaf);
+      const at::Tensor direct = parameters.DirectGradient(leaf)->Settled();
       EXPECT_EQ(direct.scalar_type(), at::kFloat);
       direct.add_(0.25);
       (leaf.to(at::kFloat) * 256).sum().backward();
-      EXPECT_TRUE(parameters.DirectGradient(leaf)->is_same(direct));
+      EXPECT_TRUE(parameters.DirectGradient(leaf)->sum.is_same(direct));
       direct.add_(1);
       EXPECT_TRUE(parameters.Gradients()[0].is_same(direct)) << "one buffer, no copy";
       EXPECT_TRUE(at::equal(direct, at::full({2, 2}, 257.25f)));
+      parameters.ZeroGradients();
+    }
+  }
+}
+
+// Once a step, to the one who asks first.
+TEST(ParametersTest, DirectGradientIsNewUntilItIsAskedFor) {
+  PrecisionPlan bf16;
+  bf16.storage = bf16.compute = bf16.gradient = bf16.optimizer = at::kBFloat16;
+  for (const PrecisionPlan& plan : {PrecisionPlan(), Mixed(), bf16}) {
+    const at::Tensor leaf = Leaf({2, 2}, plan.storage);
+    TrainableParameters parameters({{"a.weight", leaf}}, plan);
+    for (int step = 0; step < 2; ++step) {
+      GradientSum first = *parameters.DirectGradient(leaf);
+      EXPECT_TRUE(first.is_new);
+      EXPECT_FALSE(parameters.DirectGradient(leaf)->is_new);
+      first.sum.fill_(std::nan(""));
+      EXPECT_EQ(first.Settled().abs().max().item<float>(), 0);
+      first.sum.fill_(3);
+      EXPECT_EQ(first.Settled().min().item<float>(), 3) << "settled twice";
+      EXPECT_TRUE(parameters.Gradients()[0].to(at::kFloat).equal(at::full({2, 2}, 3.0f)));
       parameters.ZeroGradients();
     }
   }
@@ -89,13 +112,13 @@ TEST(ParametersTest, DirectGradientOfBf16IsRoundedOnce) {
   PrecisionPlan plan;
   plan.storage = plan.compute = plan.gradient = plan.optimizer = at::kBFloat16;
   TrainableParameters parameters({{"a.weight", leaf}}, plan);
-  for (int i = 0; i < 2; ++i) parameters.DirectGradient(leaf)->add_(0.5);
+  for (int i = 0; i < 2; ++i) parameters.DirectGradient(leaf)->Settled().add_(0.5);
   leaf.sum().backward();
-  parameters.DirectGradient(leaf)->add_(256);  // in bf16, 256 + 1 is 256
+  parameters.DirectGradient(leaf)->Settled().add_(256);  // in bf16, 256 + 1 is 256
   const at::Tensor grad = parameters.Gradients()[0];
   EXPECT_EQ(grad.scalar_type(), at::kBFloat16);
   EXPECT_TRUE(at::equal(grad.to(at::kFloat), at::full({2, 2}, 258.0f))) << grad;
-  parameters.DirectGradient(leaf)->add_(7);
+  parameters.DirectGradient(leaf)->Settled().add_(7);
   parameters.ZeroGradients();
   EXPECT_FALSE(parameters.Gradients()[0].defined());
 }
@@ -106,7 +129,7 @@ TEST(ParametersTest, AFinishedDirectGradientIsRoundedAtOnce) {
                            Rounding::kNearest};
   const at::Tensor leaf = at::zeros({4, 3}, at::kBFloat16).requires_grad_();
   TrainableParameters parameters({{"a.weight", leaf}}, plan);
-  const at::Tensor sum = *parameters.DirectGradient(leaf);
+  const at::Tensor sum = parameters.DirectGradient(leaf)->sum;
   sum.fill_(256.0f + 1.5f);
   parameters.FinishDirectGradient(leaf);
   ASSERT_TRUE(leaf.grad().defined());

@@ -4,12 +4,16 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "tests/unit/parallel/rank_processes.h"
+#include "worker/trainer/checkpoint/output_folder.h"
 #include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/loop/exit_code.h"
 #include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/models/registry.h"
@@ -21,6 +25,7 @@ namespace {
 using testing::AllOf;
 using testing::Each;
 using testing::HasSubstr;
+using testing::Not;
 namespace fs = std::filesystem;
 
 constexpr absl::Duration kLimit = absl::Minutes(4);  // of a busy machine
@@ -140,6 +145,27 @@ TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
   }
 }
 
+// Every other row is long, and they are all one rank's. Steps enough for 20 in a row in which
+// nothing else holds up the other rank.
+TEST_F(ParallelTest, ARankThatAllOthersWaitForIsAWarning) {
+  std::string rows;
+  for (int row = 0; row < 64; ++row) {
+    rows += "{\"prompt\": \"a\", \"completion\": \"" + std::string(row % 2 == 0 ? 4 : 1000, 'b') +
+            "\"}\n";
+  }
+  job_.WriteFile("uneven.jsonl", rows);
+  job_.WriteFile("job.yaml",
+                 "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
+                     "dataset: {uri: " + job_.Path("uneven.jsonl") + ", shuffle: false}\nsft: {}\n" +
+                     "resources: {count: 2}\ntraining: {max_length: 1024, logging_steps: 10, "
+                     "max_steps: 50, per_device_train_batch_size: 1}\n");
+  RankProcesses processes(2, "--spec " + job_.Path("job.yaml") + " --output " + job_.Path("out"),
+                          job_.Path("log"));
+  ASSERT_THAT(processes.Wait(kLimit), Each(kExitOk)) << processes.Output(0);
+  EXPECT_THAT(processes.Output(0), HasSubstr("warning: rank 1 works "));
+  EXPECT_THAT(processes.Output(0), Not(HasSubstr("warning: rank 0 works ")));
+}
+
 TEST_F(ParallelTest, TheRanksMustBeTheJobs) {
   RankProcesses processes(2, Arguments("sft", "sft.jsonl", 4, "out"), job_.Path("log"));
   EXPECT_THAT(processes.Wait(kLimit), Each(kExitInvalidInput));
@@ -152,6 +178,15 @@ TEST_F(ParallelTest, RanksOfDifferentJobsAreRefused) {
       2, Arguments("sft", "sft.jsonl", 2, "out") + " --set training.seed=$RANK", job_.Path("log"));
   EXPECT_THAT(processes.Wait(kLimit), Each(kExitInvalidInput));
   EXPECT_THAT(processes.Output(0), HasSubstr("rank 1 differs from rank 0 in the job's spec"));
+}
+
+// Each process may keep a map in another order.
+TEST_F(ParallelTest, TheOrderOfLabelsAndRolesIsNoDifference) {
+  std::string maps;
+  for (const char* key : {"a", "b", "c", "d", "e", "f", "g", "h"}) {
+    maps += absl::StrCat(" --set labels.", key, "=x --set dataset.roles.", key, "=user");
+  }
+  Run(2, Arguments("sft", "sft.jsonl", 2, "maps", ", max_steps: 1") + maps);
 }
 
 // ---- FSDP ----
@@ -176,7 +211,7 @@ TEST_F(ParallelTest, FsdpKeepsTheBestModelOnTwoCopiesWithoutRowsForAll) {
   ExpectSameRun("four", "one");
 }
 
-// From one device to four ranks and back: a checkpoint is the same folder whoever wrote it.
+// From one device to four ranks and back.
 TEST_F(ParallelTest, FsdpGoesOnFromOneDevicesCheckpointAndBack) {
   const std::string save = ", max_steps: 6, save_steps: 3";
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", save));
@@ -190,11 +225,68 @@ TEST_F(ParallelTest, FsdpGoesOnFromOneDevicesCheckpointAndBack) {
   Run(4, Arguments("dpo", "pairs.jsonl", 4, "four", save) + exactly);
   ExpectSameRun("four", "whole");
   const std::string from_four = from + job_.Path("four.checkpoints/checkpoint-3");
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "same", from_four) + exactly);
-  EXPECT_EQ(ReadAll(job_.Path("same/model.safetensors")),
-            ReadAll(job_.Path("four/model.safetensors")));
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "same", from_four + ", save_steps: 3") + exactly);
+  EXPECT_TRUE(ReadAll(job_.Path("same/model.safetensors")) ==
+              ReadAll(job_.Path("four/model.safetensors")));
+  for (int rank = 0; rank < 4; ++rank) {
+    const std::string shard = ".checkpoints/checkpoint-6/" + ShardFile(rank, 4);
+    EXPECT_TRUE(ReadAll(job_.Path("same" + shard)) == ReadAll(job_.Path("four" + shard))) << rank;
+  }
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "back", from_four));
   ExpectSameRun("back", "whole");
+}
+
+TEST_F(ParallelTest, FsdpGoesOnFromOneToFourToTwoToOne) {
+  Run(1, Arguments("sft", "sft.jsonl", 1, "whole", ", max_steps: 8"));
+  std::string more = ", max_steps: 8, save_steps: 2, save_total_limit: 4", from;
+  int64_t step = 0;
+  for (const auto& [ranks, out] : std::vector<std::pair<int, std::string>>{
+           {1, "first"}, {4, "second"}, {2, "third"}, {1, "fourth"}}) {
+    Run(ranks, Arguments("sft", "sft.jsonl", ranks, out, more + from) + (ranks > 1 ? kFsdp : ""));
+    ExpectSameRun(out, "whole");
+    step += 2;
+    from = ", resume_from_checkpoint: " +
+           job_.Path(out + ".checkpoints/checkpoint-" + std::to_string(step));
+  }
+}
+
+// Each rank's file has its part. A damaged one is found, put aside, and the one before is used.
+TEST_F(ParallelTest, FsdpRanksSaveTheirShards) {
+  Run(1, Arguments("sft", "sft.jsonl", 1, "whole", ", max_steps: 6"));
+  Run(4, Arguments("sft", "sft.jsonl", 4, "four",
+                   ", max_steps: 6, save_steps: 2, save_total_limit: 4") +
+             kFsdp);
+  const std::string newest = job_.Path("four.checkpoints/checkpoint-4");
+  VerifyManifest(newest);
+  EXPECT_FALSE(fs::exists(newest + "/model.safetensors"));
+  EXPECT_FALSE(fs::exists(newest + "/optimizer.safetensors"));
+  const std::string third = newest + "/" + ShardFile(2, 4);
+  for (int rank = 0; rank < 4; ++rank) {
+    EXPECT_LT(fs::file_size(newest + "/" + ShardFile(rank, 4)), 1.5 * fs::file_size(third)) << rank;
+  }
+  std::fstream(third, std::ios::in | std::ios::out).seekp(fs::file_size(third) - 100) << "!!";
+  Arguments("sft", "sft.jsonl", 1, "back", ", max_steps: 6");
+  Request request = ReadSpec({.spec_path = job_.Path("back.yaml"), .output = job_.Path("back")});
+  request.launch.set_resume_from(newest);
+  const TaskOutcome outcome = RunRecorded(request);
+  using Event = v1::Event;
+  ASSERT_EQ(outcome.exit_code, kExitOk) << outcome.sink.Last(Event::kFailed).ShortDebugString();
+  EXPECT_EQ(outcome.sink.All(Event::kStep).front().step().step(), 3);
+  EXPECT_THAT(outcome.sink.All(Event::kWarning).front().warning().message(),
+              AllOf(HasSubstr(third + " differs from its digest"),
+                    HasSubstr("it is now " + newest + ".damaged")));
+  EXPECT_FALSE(fs::exists(newest));
+  EXPECT_TRUE(fs::exists(newest + ".damaged"));
+  ExpectSameRun("back", "whole");
+
+  // It is no model's folder, and says what it is.
+  Arguments("sft", "sft.jsonl", 1, "model", ", max_steps: 1");
+  Request of_it = ReadSpec({.spec_path = job_.Path("model.yaml"),
+                            .overrides = {"model.name=" + job_.Path("four.checkpoints/checkpoint-2"),
+                                          "model.random_init=false"},
+                            .output = job_.Path("model_out")});
+  EXPECT_THAT(RunRecorded(of_it).sink.Last(Event::kFailed).failed().message(),
+              HasSubstr("is a training checkpoint that several ranks have written"));
 }
 
 TEST_F(ParallelTest, FsdpOfEightBitStatesGoesOnOnAnotherNumberOfRanks) {

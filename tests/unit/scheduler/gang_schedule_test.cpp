@@ -129,7 +129,8 @@ TEST_F(GangScheduleTest, TypesMixOnlyWhenAsked) {
   const WaitDecision wait = Wait();
   EXPECT_EQ(wait.reason, "MixedDevices");
   EXPECT_TRUE(wait.can_never);
-  EXPECT_EQ(wait.message, "needs 3 GPUs of one type; worker w1 has 1 A100 and 2 H100, worker w2 has 1 A100");
+  EXPECT_EQ(wait.message,
+            "needs 3 GPUs of one type; worker w1 has 1 A100 and 2 H100, worker w2 has 1 A100");
   EXPECT_THAT(wait.action, HasSubstr("allow_mixed_devices"));
   snapshot.jobs[0].resolved_spec.mutable_resources()->set_allow_mixed_devices(true);
   EXPECT_EQ(Placed(), "w1:2 w2:1");
@@ -258,8 +259,9 @@ TEST_F(GangScheduleTest, RandomFleetsKeepTheRules) {
     const ScheduleDecisions decisions = Schedule(snapshot);
     EXPECT_EQ(decisions.placements.size() + decisions.waits.size(), 4u);
     for (const PlacementDecision& placement : decisions.placements) {
-      const auto job = std::find_if(snapshot.jobs.begin(), snapshot.jobs.end(),
-                                    [&](const JobRow& row) { return row.uid == placement.job_uid; });
+      const auto job =
+          std::find_if(snapshot.jobs.begin(), snapshot.jobs.end(),
+                       [&](const JobRow& row) { return row.uid == placement.job_uid; });
       std::set<std::string> builds, models;
       int count = 0;
       for (const PlacedMember& member : placement.members) {

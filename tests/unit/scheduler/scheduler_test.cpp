@@ -243,7 +243,8 @@ TEST_F(SchedulerTest, APathPrefersTheWorkerThatCheckedIt) {
   snapshot.checked.insert({"a", "w2"});
   EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "w2");
   snapshot.workers[1].state = WorkerState::kLost;
-  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "w1") << "better than not at all";
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).members.at(0).worker_id, "w1")
+      << "better than not at all";
 }
 
 TEST_F(SchedulerTest, ARefusalIsNotTriedAgainAtOnce) {

@@ -149,8 +149,8 @@ TEST_P(StoreGangs, ALostWorkerIsTheCauseUnlessAnotherHadFailedByItself) {
   driver->Do(command);
   driver->PassCheck("v", "w1");
   epoch = driver
-              ->Do(StartAttempt{"v",
-                                {{"w1", {0, 1}, {"w1-cpu-0", "w1-cpu-1"}}, {"w3", {2}, {"w3-cpu-0"}}}})
+              ->Do(StartAttempt{
+                  "v", {{"w1", {0, 1}, {"w1-cpu-0", "w1-cpu-1"}}, {"w3", {2}, {"w3-cpu-0"}}}})
               .epoch;
   driver->Begin("v", "w1", epoch);
   driver->Begin("v", "w3", epoch);

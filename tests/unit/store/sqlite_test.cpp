@@ -162,6 +162,7 @@ TEST(SqliteStore, AnOlderSchemaIsBroughtUp) {
   auto store = Open(folder.path());
   Driver driver(store.get());
   EXPECT_EQ(driver.Job("old").name(), "job-old");
+  EXPECT_TRUE(driver.Job("old").has_resolved_spec());
   driver.Do(ReconcileWorker{NewHello("w1", 1, 1)});
   driver.PassCheck("old", "w1");
   EXPECT_EQ(driver.Place("old", "w1"), 1) << "old rows are written as new ones";

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -68,6 +69,24 @@ TEST_F(BadInput, MissingTokenizer) {
   EXPECT_THAT(LoadError(), HasSubstr("vocab.txt, a format that is not implemented"));
   EXPECT_THAT(ErrorOf([] { Tokenizer::FromFolder("/nowhere"); }),
               HasSubstr("no model folder /nowhere"));
+}
+
+// The open of a pipe would wait for a writer.
+TEST_F(BadInput, WhatIsNoRegularFileIsNotRead) {
+  const std::string path = dir_ + "/tokenizer.json";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_THAT(LoadError(), HasSubstr("tokenizer.json: not a regular file"));
+  std::filesystem::remove(path);
+  std::filesystem::create_symlink("/dev/zero", path);
+  EXPECT_THAT(LoadError(), HasSubstr("tokenizer.json: not a regular file"));
+}
+
+TEST_F(BadInput, AByteOrderMarkIsNoPartOfTheFile) {
+  const std::string golden = GoldenDir() + "/tokenizers/smollm2/tokenizer.json";
+  EXPECT_EQ(LoadErrorOf("\xEF\xBB\xBF" + ReadAll(golden)), "no error");
+  const auto original = Tokenizer::FromFolder(GoldenDir() + "/tokenizers/smollm2");
+  EXPECT_EQ(Tokenizer::FromFolder(dir_)->Encode("Hello 2026", false),
+            original->Encode("Hello 2026", false));
 }
 
 TEST_F(BadInput, MalformedJsonNamesLineAndColumn) {
@@ -226,7 +245,7 @@ TEST_F(BadInput, TemplatesAlwaysEnd) {
   EXPECT_THAT(RenderError("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}"
                           "{% endfor %}"),
               HasSubstr("does not end"));
-  EXPECT_THAT(RenderError("{{ 9223372036854775 * 99999 }}"), HasSubstr("overflow"));
+  EXPECT_THAT(RenderError("{{ 9223372036854775 * 99999 }}"), HasSubstr("beyond 64 bits"));
 
   std::string sum = "{{ 1";
   for (int i = 0; i < 100'000; ++i) sum += "+1";
@@ -248,8 +267,9 @@ TEST_F(BadInput, TemplatesAlwaysEnd) {
   EXPECT_THAT(RenderError("{% set ns = namespace(l=[]) %}{% for i in range(1000) %}"
                           "{% set ns.l = [ns.l] %}{% endfor %}"),
               HasSubstr("nested too deeply"));
-  EXPECT_THAT(RenderError("{% set x = 'a' * 1000000 %}{% for i in range(100) %}{{ x }}{% endfor %}"),
-              HasSubstr("16 MiB"));
+  EXPECT_THAT(
+      RenderError("{% set x = 'a' * 1000000 %}{% for i in range(100) %}{{ x }}{% endfor %}"),
+      HasSubstr("16 MiB"));
   EXPECT_THAT(RenderError("{% set x = range(99999)|list %}{% for i in range(99999) %}"
                           "{{ x|length }}{% endfor %}"),
               HasSubstr("does too much"));
@@ -279,7 +299,8 @@ TEST_F(BadInput, TokenizeRowsAreNamed) {
 TEST_F(BadInput, TokenizeThereAndBack) {
   std::filesystem::copy(GoldenDir() + "/tokenizers/qwen2/tokenizer.json", dir_ + "/tokenizer.json");
   Write("tokenizer_config.json", R"({"eos_token":{"content":"<|im_end|>"},"chat_template":[
-      {"name":"default","template":"{% for m in messages %}<|im_start|>{{ m.content }}{{ eos_token }}{% endfor %}"},
+      {"name":"default","template":"{% for m in messages %}<|im_start|>{{ m.content }})"
+                                 R"({{ eos_token }}{% endfor %}"},
       {"name":"tool_use","template":"{{ tools[0].b }}{{ tools | tojson }}"}]})");
   std::istringstream in(
       "{\"text\":\"h\xC3\xA9 <|im_end|>\"}\n"

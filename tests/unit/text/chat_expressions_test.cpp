@@ -1,5 +1,5 @@
-// Small templates, one a construct, and random ones against Jinja (tools/fixtures/jinja_fixtures.py,
-// jinja_random_fixtures.py).
+// Small templates, one a construct, and random ones against Jinja
+// (tools/fixtures/jinja_fixtures.py, jinja_random_fixtures.py).
 #include <gtest/gtest.h>
 
 #include "tests/unit/text/corpus.h"

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "worker/trainer/exact_json.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -69,6 +71,22 @@ TEST(ClockUseTest, KnowsWhatAnotherDayWouldChange) {
   }
   for (const char* call : {"(format)", " | string", "('%d' ~ x)", "('%d", "(", "('\\x25H')"}) {
     EXPECT_EQ(FindClockUse("{% set f = strftime_now" + std::string(call)), ClockUse::kTime) << call;
+  }
+}
+
+// json.loads and json.dumps of Python, which lie under a template there, keep every digit.
+TEST(ChatTemplate, IntegersOfAnyLengthStayExact) {
+  const auto chat = ChatTemplate::FromString(
+      "{{ messages[0].id }} {{ messages[0].list | tojson }} {{ tools }}", "template", Json::object());
+  const std::string list =
+      R"([9223372036854775807, 9223372036854775808, 18446744073709551615, 18446744073709551616, )"
+      R"(-9223372036854775808, -9223372036854775809, 123456789012345678901234567890, 1e+20])";
+  const Json row = ParseExactJson(
+      R"([{"role": "user", "id": 18446744073709551616, "a": 1, "a": {}, "list": )" + list + "}]");
+  EXPECT_EQ(chat.Render(row, false, {{"tools", ParseExactJson("[12345678901234567890123]")}}),
+            "18446744073709551616 " + list + " [12345678901234567890123]");
+  for (const char* broken : {"[1", "{\"a\": 1e999}", "[1] 2", "{\"a\"}"}) {
+    EXPECT_THROW(ParseExactJson(broken), JsonTextError) << broken;
   }
 }
 

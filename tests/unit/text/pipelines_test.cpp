@@ -1,5 +1,5 @@
-// Random pipelines of tokenizer.json's components give the ids and the texts that PyPI's `tokenizers`
-// gives, see tools/fixtures/pipeline_fixtures.py.
+// Random pipelines of tokenizer.json's components give the ids and the texts that PyPI's
+// `tokenizers` gives, see tools/fixtures/pipeline_fixtures.py.
 
 #include <gtest/gtest.h>
 #include <unistd.h>

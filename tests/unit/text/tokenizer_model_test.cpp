@@ -132,6 +132,56 @@ TEST_F(TokenizerModel, WhatSentencePieceHasAndThisHasNotIsNamed) {
   EXPECT_THAT(LoadError(), HasSubstr("is not a SentencePiece model"));
 }
 
+// As transformers 5.23 (tools/fixtures/spm_config_fixtures.py) reads `legacy` and
+// `add_prefix_space`.
+TEST_F(TokenizerModel, PrefixesAreThoseOfTransformersLlamaTokenizer) {
+  const std::string golden = LIGER_SOURCE_DIR "/tests/golden/text/";
+  std::ifstream file(golden + "spm_config.json");
+  const auto cases = nlohmann::json::parse(file);
+  EXPECT_EQ(cases.size(), 3u);
+  std::filesystem::copy_file(golden + "tokenizers/spm_mistral/tokenizer.model",
+                             dir_ + "/tokenizer.model");
+  for (const auto& one : cases) {
+    Write("tokenizer_config.json", one.at("config").dump());
+    const auto tokenizer = Tokenizer::FromFolder(dir_);
+    for (const auto& row : one.at("rows")) {
+      const auto ids = row.at("ids").get<std::vector<int32_t>>();
+      EXPECT_EQ(tokenizer->Encode(row.at("text").get<std::string>(), true), ids)
+          << one.at("config") << row;
+      EXPECT_EQ(tokenizer->Decode(ids, true), row.at("decoded").get<std::string>()) << row;
+    }
+  }
+}
+
+// The lists of Meta's tokenizer.py of Llama 3 and of Llama 3.1.
+TEST_F(TokenizerModel, TiktokensSpecialTokensAreTheFoldersOwn) {
+  Write("tokenizer.model", "YQ== 0\nYg== 1\nYWI= 2\n");
+  const auto id_of = [&](const char* text) {
+    return Tokenizer::FromFolder(dir_)->TokenToId(text).value_or(-1);
+  };
+  EXPECT_EQ(id_of("<|finetune_right_pad_id|>"), 7);
+  EXPECT_EQ(id_of("<|reserved_special_token_2|>"), 8);
+  EXPECT_EQ(id_of("<|reserved_special_token_247|>"), 258);
+
+  Write("config.json", R"({"model_type": "llama", "rope_scaling": null})");
+  EXPECT_EQ(id_of("<|finetune_right_pad_id|>"), -1);
+  EXPECT_EQ(id_of("<|reserved_special_token_2|>"), 7);
+  EXPECT_EQ(id_of("<|reserved_special_token_3|>"), 8);
+  EXPECT_EQ(id_of("<|reserved_special_token_4|>"), 11);
+  EXPECT_EQ(id_of("<|eot_id|>"), 12);
+  EXPECT_EQ(id_of("<|reserved_special_token_250|>"), 258);
+  Write("config.json", R"({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}})");
+  EXPECT_EQ(id_of("<|python_tag|>"), 13);
+
+  // What tokenizer_config.json names goes first.
+  Write("tokenizer_config.json", R"({"added_tokens_decoder": {
+    "7": {"content": "<|reserved_special_token_2|>"},
+    "8": {"content": "<|reserved_special_token_3|>"}, "13": {"content": "<|mine|>"}}})");
+  EXPECT_EQ(id_of("<|reserved_special_token_3|>"), 8);
+  EXPECT_EQ(id_of("<|mine|>"), 13);
+  EXPECT_EQ(id_of("<|reserved_special_token_6|>"), 14);
+}
+
 // transformers' tokenizer takes the names from the model file too.
 TEST_F(TokenizerModel, ItsRolesReachTheChatTemplate) {
   Write("tokenizer.model", Small().SerializeAsString());

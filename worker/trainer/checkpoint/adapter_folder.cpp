@@ -21,13 +21,17 @@ int64_t BytesToSave(const SaveAdapterRequest& request) {
   return bytes;
 }
 
+void WriteBesideWeights(OutputFolder& folder, const SaveAdapterRequest& request) {
+  for (const auto& [name, file] : request.tensor_files) WriteSafetensors(folder, name, file);
+  folder.Write("adapter_config.json", request.config.dump(2) + "\n");
+  CopyFiles(folder, Copies(request), request.copy_bytes);
+  for (const auto& [name, content] : request.extra_files) folder.Write(name, content);
+}
+
 SavedFolder SaveAdapter(const SaveAdapterRequest& request) {
   OutputFolder folder(request.dir, request.overwrite, BytesToSave(request));
   WriteSafetensors(folder, kAdapterWeights, request.tensors);
-  for (const auto& [name, file] : request.tensor_files) WriteSafetensors(folder, name, file);
-  folder.Write("adapter_config.json", request.config.dump(2) + "\n");
-  for (const auto& [name, path] : Copies(request)) folder.Copy(name, path);
-  for (const auto& [name, content] : request.extra_files) folder.Write(name, content);
+  WriteBesideWeights(folder, request);
   if (!request.model_card.empty()) folder.Write("README.md", request.model_card);
   return folder.Commit();
 }

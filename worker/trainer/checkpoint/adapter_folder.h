@@ -29,10 +29,14 @@ struct SaveAdapterRequest {
   std::string model_card;
   std::map<std::string, std::string> extra_files;
   std::map<std::string, std::string> copy_files;
+  std::map<std::string, int64_t> copy_bytes;
 };
 
 // What SaveAdapter will take of the disk, rounded up.
 int64_t BytesToSave(const SaveAdapterRequest& request);
+
+// As for SaveModelRequest.
+void WriteBesideWeights(OutputFolder& folder, const SaveAdapterRequest& request);
 
 // Writes the folder whole or not at all, with errors as SaveModel's.
 SavedFolder SaveAdapter(const SaveAdapterRequest& request);

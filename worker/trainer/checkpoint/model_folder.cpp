@@ -17,6 +17,10 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using nlohmann::ordered_json;
 
+// Names Python files that are not copied, and that a model which transformers has needs not: its
+// save_pretrained drops the key too.
+constexpr char kAutoMap[] = "auto_map", kTokenizerConfig[] = "tokenizer_config.json";
+
 // What makes up a tokenizer, its chat template and generation's defaults.
 constexpr std::array<std::string_view, 13> kCopiedFiles = {"generation_config.json",
                                                            "tokenizer.json",
@@ -52,8 +56,11 @@ const char* DtypeName(at::ScalarType dtype) {
 
 // The source's config with the dtype of what is saved: under torch_dtype, as
 // transformers before 4.56 named it, where the source does, and under dtype.
-ordered_json SavedConfig(const std::string& source_dir, at::ScalarType dtype) {
-  ordered_json config = ReadOrderedJsonObject(fs::path(source_dir) / "config.json");
+ordered_json SavedConfig(const SaveModelRequest& request) {
+  const at::ScalarType dtype = request.dtype;
+  ordered_json config = ReadOrderedJsonObject(fs::path(request.source_dir) / "config.json");
+  if (request.untied) config["tie_word_embeddings"] = false;
+  config.erase(kAutoMap);
   const bool old_name = config.contains("torch_dtype");
   if (old_name) config["torch_dtype"] = DtypeName(dtype);
   if (!old_name || config.contains("dtype")) config["dtype"] = DtypeName(dtype);
@@ -64,6 +71,16 @@ std::map<std::string, std::string> Copies(const SaveModelRequest& request) {
   std::map<std::string, std::string> copies = FilesBesideWeights(request.source_dir);
   for (const auto& [name, path] : request.copy_files) copies[name] = path;
   return copies;
+}
+
+// The tokenizer's config where it differs from the source's.
+std::map<std::string, std::string> ChangedFiles(std::map<std::string, std::string>& copies) {
+  const auto it = copies.find(kTokenizerConfig);
+  if (it == copies.end()) return {};
+  ordered_json config = ReadOrderedJsonObject(it->second);
+  if (config.erase(kAutoMap) == 0) return {};
+  copies.erase(it);
+  return {{kTokenizerConfig, config.dump(2) + "\n"}};
 }
 
 std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors,
@@ -127,6 +144,14 @@ std::map<std::string, std::string> FilesBesideWeights(const std::string& source_
   return files;
 }
 
+void CopyFiles(OutputFolder& folder, const std::map<std::string, std::string>& files,
+               const std::map<std::string, int64_t>& bytes) {
+  for (const auto& [name, path] : files) {
+    const auto some = bytes.find(name);
+    folder.Copy(name, path, some == bytes.end() ? std::nullopt : std::optional(some->second));
+  }
+}
+
 json ReadModelConfig(const std::string& model_dir) {
   return ReadJsonObject(fs::path(model_dir) / "config.json");
 }
@@ -138,20 +163,25 @@ std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
 }
 
 int64_t BytesToSave(const SaveModelRequest& request) {
-  const ordered_json config = SavedConfig(request.source_dir, request.dtype);
+  const ordered_json config = SavedConfig(request);
   return BytesOf(request, WithoutTiedHead(request.tensors, config), Copies(request));
 }
 
-SavedFolder SaveModel(const SaveModelRequest& request) {
-  const ordered_json config = SavedConfig(request.source_dir, request.dtype);
-  const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
-  const std::map<std::string, std::string> copies = Copies(request);
-  OutputFolder folder(request.dir, request.overwrite, BytesOf(request, tensors, copies));
-  if (!tensors.empty()) WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
+void WriteBesideWeights(OutputFolder& folder, const SaveModelRequest& request) {
   for (const auto& [name, file] : request.tensor_files) WriteSafetensors(folder, name, file);
-  folder.Write("config.json", config.dump(2) + "\n");
-  for (const auto& [name, path] : copies) folder.Copy(name, path);
+  folder.Write("config.json", SavedConfig(request).dump(2) + "\n");
+  std::map<std::string, std::string> copies = Copies(request);
+  for (const auto& [name, content] : ChangedFiles(copies)) folder.Write(name, content);
+  CopyFiles(folder, copies, request.copy_bytes);
   for (const auto& [name, content] : request.extra_files) folder.Write(name, content);
+}
+
+SavedFolder SaveModel(const SaveModelRequest& request) {
+  const ordered_json config = SavedConfig(request);
+  const std::vector<NamedTensor> tensors = WithoutTiedHead(request.tensors, config);
+  OutputFolder folder(request.dir, request.overwrite, BytesOf(request, tensors, Copies(request)));
+  if (!tensors.empty()) WriteWeights(folder, tensors, request.dtype, request.max_shard_bytes);
+  WriteBesideWeights(folder, request);
   if (!request.model_card.empty()) folder.Write("README.md", request.model_card);
   return folder.Commit();
 }

@@ -36,6 +36,9 @@ struct SaveModelRequest {
   // config.json an lm_head.weight is left out, as transformers does. None: no
   // weights are written.
   std::vector<NamedTensor> tensors;
+  // The head is the model's own although the source's config ties it: it is kept, and the
+  // new config does not tie it.
+  bool untied = false;
   // Written to the files and to config.json.
   at::ScalarType dtype = at::kFloat;
   // Shards hold at most this much, unless one tensor alone is larger.
@@ -48,7 +51,13 @@ struct SaveModelRequest {
   std::map<std::string, std::string> extra_files;
   // Files to copy: name to path (metrics.jsonl, ...).
   std::map<std::string, std::string> copy_files;
+  // Of those that grow meanwhile: name to the bytes to copy.
+  std::map<std::string, int64_t> copy_bytes;
 };
+
+// Copies files, name to path, into the folder; of those in `bytes` the first so many.
+void CopyFiles(OutputFolder& folder, const std::map<std::string, std::string>& files,
+               const std::map<std::string, int64_t>& bytes);
 
 // What tensors saved in `dtype` (nullopt: their own), files to copy and the small
 // ones beside them take of the disk, rounded up.
@@ -57,6 +66,9 @@ int64_t BytesOf(const std::vector<NamedTensor>& tensors, std::optional<at::Scala
 
 // What SaveModel will take of the disk, rounded up.
 int64_t BytesToSave(const SaveModelRequest& request);
+
+// All of it but model weights and README.md, into a folder that the caller commits.
+void WriteBesideWeights(OutputFolder& folder, const SaveModelRequest& request);
 
 // Writes the folder: into a temporary one beside it, every file and folder
 // synced, then renamed, so that it appears whole or not at all. manifest.json

@@ -7,14 +7,18 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "common/file.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/json_file.h"
 #include "worker/trainer/ticks.h"
@@ -26,6 +30,9 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr char kStagingMark[] = ".saving-";
+// What WriteForOther has to say of a file.
+constexpr char kWordSuffix[] = ".done";
+constexpr std::chrono::minutes kLongestSilence{10};
 
 fs::path Normal(const std::string& dir) {
   fs::path path = fs::absolute(dir).lexically_normal();
@@ -156,11 +163,66 @@ void OutputFolder::Write(const std::string& name, std::string_view content) {
   Finish(name, file.get());
 }
 
-void OutputFolder::Copy(const std::string& name, const std::string& source) {
+void OutputFolder::Copy(const std::string& name, const std::string& source,
+                        std::optional<int64_t> bytes) {
   const auto file = Create(name);
-  const int error = ForEachChunk(source, [&](std::string_view bytes) { file->Write(bytes); });
+  auto left = static_cast<size_t>(bytes.value_or(std::numeric_limits<int64_t>::max()));
+  const int error = ForEachChunk(source, [&](std::string_view chunk) {
+    chunk = chunk.substr(0, left);
+    left -= chunk.size();
+    file->Write(chunk);
+  });
   if (error != 0) throw StorageError("cannot read", source, error, 0);
   Finish(name, file.get());
+}
+
+void OutputFolder::Await(const std::string& name) {
+  const fs::path path = fs::path(staging_) / name, word = path.string() + kWordSuffix;
+  auto changed = std::chrono::steady_clock::now();
+  std::error_code error;
+  for (uintmax_t size = 0; !fs::exists(word, error);) {
+    Tick();  // the other one waits for a disk, or says so
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    const uintmax_t now = fs::file_size(path, error);
+    if (!error && now != size) {
+      size = now;
+      changed = std::chrono::steady_clock::now();
+    }
+    if (std::chrono::steady_clock::now() - changed > kLongestSilence) {
+      throw StorageError("no more comes of", path, ETIMEDOUT, bytes_needed_);
+    }
+  }
+  const json said = ReadJsonObject(word);
+  fs::remove(word, error);
+  if (said.contains("error")) {
+    throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, said["error"].get<std::string>(),
+                       said.value("action", ""))
+        .File(path);
+  }
+  files_[name] = {said.at("bytes").get<int64_t>(), said.at("sha256").get<std::string>()};
+}
+
+void WriteForOther(const std::string& staging, const std::string& name,
+                   const std::function<void(FileWriter&)>& write) {
+  const std::string path = fs::path(staging) / name;
+  const auto say = [&](const json& word) {
+    const absl::Status status = WriteFileAtomically(path + kWordSuffix, word.dump());
+    if (!status.ok()) {
+      throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, std::string(status.message())).File(path);
+    }
+  };
+  try {
+    FileWriter file(path, 0);
+    write(file);
+    const FileDigest digest = file.Close();
+    say({{"bytes", digest.bytes}, {"sha256", digest.sha256}});
+  } catch (const TrainerError& error) {
+    say({{"error", error.what()}, {"action", error.failure().action()}});
+    throw;
+  } catch (const std::exception& error) {
+    say({{"error", error.what()}});
+    throw;
+  }
 }
 
 SavedFolder OutputFolder::Commit() {
@@ -203,13 +265,19 @@ void OutputFolder::Publish() {
 std::string VerifyManifest(const std::string& dir) {
   const std::string manifest_path = fs::path(dir) / kManifestName;
   const auto differs = [&](const std::string& name, const std::string& what) {
-    return TrainerError(liger::v1::FAILURE_CLASS_STORAGE,
-                        (fs::path(dir) / name).string() + " " + what,
-                        "The folder was changed or damaged after it was written; use another copy.")
-        .File(fs::path(dir) / name);
+    DamagedFolder error(
+        liger::v1::FAILURE_CLASS_STORAGE, (fs::path(dir) / name).string() + " " + what,
+        "The folder was changed or damaged after it was written; use another copy.");
+    error.File(fs::path(dir) / name);
+    return error;
   };
-  const json manifest = ReadJsonObject(manifest_path);
-  const json files = manifest.value("files", json::object());
+  json files;
+  if (!fs::exists(manifest_path)) throw differs(kManifestName, "is missing");
+  try {
+    files = json::parse(ReadTextFile(manifest_path)).at("files");
+  } catch (const json::exception& error) {
+    throw differs(kManifestName, std::string("is no manifest: ") + error.what());
+  }
   for (const auto& [name, entry] : files.items()) {
     if (!fs::exists(fs::path(dir) / name)) throw differs(name, "is missing");
     const FileDigest digest = DigestOf(fs::path(dir) / name);

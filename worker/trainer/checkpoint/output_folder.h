@@ -2,8 +2,10 @@
 #define LIGER_WORKER_TRAINER_CHECKPOINT_OUTPUT_FOLDER_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "worker/trainer/checkpoint/file_writer.h"
@@ -36,7 +38,15 @@ class OutputFolder {
   std::unique_ptr<FileWriter> Create(const std::string& name);
   void Finish(const std::string& name, FileWriter* file);
   void Write(const std::string& name, std::string_view content);
-  void Copy(const std::string& name, const std::string& source);
+  // `bytes`: no more of it than that.
+  void Copy(const std::string& name, const std::string& source,
+            std::optional<int64_t> bytes = std::nullopt);
+
+  // For another process, which writes into it with WriteForOther.
+  const std::string& staging() const { return staging_; }
+  // Waits for a file that another process writes there, and takes it in. Throws STORAGE with what
+  // that failed of, or when the file does not grow for 10 minutes.
+  void Await(const std::string& name);
 
   // Adds manifest.json:
   //   {"version": 1, "files": {"config.json": {"bytes": 700, "sha256": "<hex>"}, ...}}
@@ -53,9 +63,20 @@ class OutputFolder {
   std::map<std::string, FileDigest> files_;
 };
 
+// Writes one file of a folder that another process saves, which learns how it ends
+// (OutputFolder::staging, Await). Throws what `write` throws.
+void WriteForOther(const std::string& staging, const std::string& name,
+                   const std::function<void(FileWriter&)>& write);
+
+// What VerifyManifest throws for a folder that was changed after it was written.
+class DamagedFolder : public TrainerError {
+ public:
+  using TrainerError::TrainerError;
+};
+
 // Recomputes the digests of a folder that OutputFolder wrote and compares them
-// with its manifest.json. Throws TrainerError (STORAGE) naming the file that
-// differs, is missing or is not listed. Returns the manifest's digest.
+// with its manifest.json. Throws DamagedFolder (STORAGE) naming the file that
+// differs, is missing or is not listed, and StorageError for one that cannot be read. Returns the manifest's digest.
 std::string VerifyManifest(const std::string& dir);
 
 }  // namespace liger::trainer

@@ -97,20 +97,26 @@ void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
                       const std::vector<NamedTensor>& tensors,
                       std::optional<at::ScalarType> float_dtype,
                       const std::map<std::string, std::string>& metadata) {
+  const std::unique_ptr<FileWriter> file = folder.Create(file_name);
+  WriteSafetensors(*file, tensors, float_dtype, metadata);
+  folder.Finish(file_name, file.get());
+}
+
+void WriteSafetensors(FileWriter& file, const std::vector<NamedTensor>& tensors,
+                      std::optional<at::ScalarType> float_dtype,
+                      const std::map<std::string, std::string>& metadata) {
   const at::NoGradGuard no_grad;
   const std::vector<const NamedTensor*> order = FileOrder(tensors, float_dtype);
-  const std::unique_ptr<FileWriter> file = folder.Create(file_name);
-  file->Write(HeaderBytes(order, float_dtype, metadata));
+  file.Write(HeaderBytes(order, float_dtype, metadata));
   for (const NamedTensor* tensor : order) {
     const at::Tensor host =
         tensor->Value()
             .detach()
             .to(at::TensorOptions(at::kCPU).dtype(SavedDtype(tensor->tensor, float_dtype)))
             .contiguous();
-    file->Write({static_cast<const char*>(host.const_data_ptr()),
-                 static_cast<size_t>(SavedBytes(*tensor, float_dtype))});
+    file.Write({static_cast<const char*>(host.const_data_ptr()),
+                static_cast<size_t>(SavedBytes(*tensor, float_dtype))});
   }
-  folder.Finish(file_name, file.get());
 }
 
 void WriteWeights(OutputFolder& folder, const std::vector<NamedTensor>& tensors,

@@ -27,6 +27,11 @@ void WriteSafetensors(OutputFolder& folder, const std::string& file_name,
                       std::optional<at::ScalarType> float_dtype = std::nullopt,
                       const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
+// The same into a file that the caller closes.
+void WriteSafetensors(FileWriter& file, const std::vector<NamedTensor>& tensors,
+                      std::optional<at::ScalarType> float_dtype = std::nullopt,
+                      const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+
 // Bytes of a tensor's data in the file.
 int64_t SavedBytes(const NamedTensor& tensor, std::optional<at::ScalarType> float_dtype);
 

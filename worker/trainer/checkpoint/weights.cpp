@@ -8,6 +8,7 @@
 
 #include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/safetensors_header.h"
+#include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/json_file.h"
 #include "worker/trainer/ticks.h"
@@ -19,11 +20,18 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr char kSingle[] = "model.safetensors";
+constexpr char kBasePrefix[] = "model.";
 constexpr char kIndex[] = "model.safetensors.index.json";
 // Tensors of one kind of mismatch that a message names.
 constexpr size_t kNamedTensors = 4;
 
 TrainerError NoWeights(const std::string& dir) {
+  if (fs::exists(fs::path(dir) / kShardsFile)) {
+    return ConfigError(dir + " is a training checkpoint that several ranks have written, no model",
+                       "Name it in training.resume_from_checkpoint; with training.max_steps at its "
+                       "step the job writes its model and ends.")
+        .File(dir);
+  }
   std::string found;
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(dir, ignored)) {
@@ -111,7 +119,29 @@ WeightReader WeightReader::Open(const std::string& model_dir) {
           .File(dir / kIndex);
     }
   }
+  reader.AddBasePrefix();
   return reader;
+}
+
+void WeightReader::AddBasePrefix() {
+  const auto based = [](const auto& item) { return item.first.starts_with(kBasePrefix); };
+  if (std::any_of(owner_.begin(), owner_.end(), based) || !Has("embed_tokens.weight")) return;
+  const auto stored = owner_;
+  for (const auto& [name, file] : stored) {
+    if (!name.starts_with("lm_head.")) Rename(name, kBasePrefix + name);
+  }
+}
+
+void WeightReader::Rename(const std::string& from, const std::string& to) {
+  auto owner = owner_.extract(from);
+  stored_[to] = Stored(from);
+  owner.key() = to;
+  owner_.insert(std::move(owner));
+}
+
+const std::string& WeightReader::Stored(const std::string& name) const {
+  const auto it = stored_.find(name);
+  return it == stored_.end() ? name : it->second;
 }
 
 WeightReader WeightReader::OpenAdapter(const std::string& adapter_dir) {
@@ -144,13 +174,15 @@ void WeightReader::Add(const std::string& path) {
 }
 
 const TensorInfo& WeightReader::Info(const std::string& name) const {
-  return owner_.at(name)->tensors().at(name);
+  return owner_.at(name)->tensors().at(Stored(name));
 }
 
-at::Tensor WeightReader::View(const std::string& name) const { return owner_.at(name)->View(name); }
+at::Tensor WeightReader::View(const std::string& name) const {
+  return owner_.at(name)->View(Stored(name));
+}
 
 void WeightReader::CopyInto(const std::string& name, at::Tensor target) const {
-  owner_.at(name)->CopyInto(name, std::move(target));
+  owner_.at(name)->CopyInto(Stored(name), std::move(target));
 }
 
 int64_t WeightReader::total_bytes() const {

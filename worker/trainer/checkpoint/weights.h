@@ -31,7 +31,8 @@ class WeightReader {
  public:
   // Throws TrainerError (CONFIG): no weights (saying which other formats are
   // there), a shard missing, an index that disagrees with its shards, or what
-  // SafetensorsFile::Open finds.
+  // SafetensorsFile::Open finds. Weights that were saved without a head may lack the
+  // "model." before their names, as in transformers; here they have it.
   static WeightReader Open(const std::string& model_dir);
 
   // The tensors of a PEFT adapter's folder; Check then speaks of the base model.
@@ -40,6 +41,8 @@ class WeightReader {
   // By name, over all shards.
   const std::map<std::string, const SafetensorsFile*>& tensors() const { return owner_; }
   bool Has(const std::string& name) const { return owner_.count(name) != 0; }
+  // Gives a tensor another name. REQUIRES: Has(from), not Has(to).
+  void Rename(const std::string& from, const std::string& to);
   // REQUIRES: Has(name), for these three.
   const TensorInfo& Info(const std::string& name) const;
   at::Tensor View(const std::string& name) const;
@@ -61,11 +64,14 @@ class WeightReader {
 
  private:
   void Add(const std::string& path);
+  void AddBasePrefix();
+  const std::string& Stored(const std::string& name) const;
 
   std::string dir_;
   bool adapter_ = false;
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, const SafetensorsFile*> owner_;
+  std::map<std::string, std::string> stored_;  // names in the file, of renamed tensors
 };
 
 }  // namespace liger::trainer

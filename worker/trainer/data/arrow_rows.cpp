@@ -46,7 +46,7 @@ bool ArrowRows::Reads(const std::string& path) {
   return false;
 }
 
-ArrowRows::ArrowRows(const std::string& path, int64_t max_rows)
+ArrowRows::ArrowRows(const std::string& path, RowLimit limit)
     : RowFile(path), file_(MapDataFile(path)) {
   static const OpenArrowTableFunction open = LoadModule(path);
   try {
@@ -57,7 +57,13 @@ ArrowRows::ArrowRows(const std::string& path, int64_t max_rows)
                     "if it is damaged.")
         .File(path);
   }
-  size_ = max_rows > 0 ? std::min(max_rows, table_->num_rows()) : table_->num_rows();
+  size_ = table_->num_rows();
+  const size_t bytes = file_->bytes().size();
+  if (limit.rows > 0 && limit.bytes < bytes) {  // rows are taken to be of one length
+    const double share = static_cast<double>(limit.bytes) / static_cast<double>(bytes);
+    const auto rows = static_cast<int64_t>(share * static_cast<double>(size_));
+    size_ = std::min(size_, std::max(rows, limit.rows));
+  }
   if (size_ == 0) {
     throw DataError(path + ": the file holds no rows", "Give a file with at least one row.")
         .File(path);

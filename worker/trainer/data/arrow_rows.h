@@ -18,9 +18,10 @@ class ArrowRows : public RowFile {
 
   // Throws TrainerError: DATA when the file cannot be read or has no rows, CONFIG
   // when Arrow C++ cannot be loaded.
-  ArrowRows(const std::string& path, int64_t max_rows);
+  ArrowRows(const std::string& path, RowLimit limit);
 
   int64_t size() const override { return size_; }
+  int64_t AboutInAll() const override { return table_->num_rows(); }
   nlohmann::ordered_json Parse(int64_t index) const override;
   std::string ColumnType(const std::string& column) const override {
     return table_->ColumnType(column);

@@ -67,11 +67,15 @@ bool SplitRecord(std::string_view record, std::vector<std::string>* fields) {
 
 }  // namespace
 
-CsvRows::CsvRows(const std::string& path, int64_t max_rows, const std::string& scratch_dir)
+CsvRows::CsvRows(const std::string& path, RowLimit limit, const std::string& scratch_dir)
     : TextRows(path, scratch_dir) {
   const std::string_view text = text_.view();
   size_t at = 0;
-  while (at < text.size() && (max_rows == 0 || columns_.empty() || size() < max_rows)) {
+  while (at < text.size()) {
+    if (limit.Reached(size(), at)) {
+      if (text.find_first_not_of("\r\n", at) != std::string_view::npos) EndAt(at);
+      break;
+    }
     const size_t end = RecordEnd(text, at);
     if (end == std::string_view::npos) {
       if (columns_.empty()) throw NotCsv("a quote in the header line is left open");

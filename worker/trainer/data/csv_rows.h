@@ -15,7 +15,7 @@ namespace liger::trainer {
 // is a string; an empty field is null, as Hugging Face datasets reads it.
 class CsvRows : public TextRows {
  public:
-  CsvRows(const std::string& path, int64_t max_rows, const std::string& scratch_dir = "");
+  CsvRows(const std::string& path, RowLimit limit, const std::string& scratch_dir = "");
 
   int64_t size() const override { return static_cast<int64_t>(begins_.size()); }
   // Throws TrainerError (DATA): not as many fields as the header, a quoted

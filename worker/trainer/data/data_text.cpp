@@ -31,7 +31,7 @@ class Inflater {
     while (true) {
       const int status = Piece(&piece);
       text.Append(std::string_view(piece).substr(0, kPiece - stream_.avail_out));
-      if (status == Z_STREAM_END && at() == packed_.size()) return;
+      if (status == Z_STREAM_END && AtEnd()) return;
       if (status == Z_STREAM_END) {  // several members are one text
         if (inflateReset(&stream_) != Z_OK) throw Damaged("cannot go on");
       } else if (status == Z_BUF_ERROR || (status == Z_OK && Starved())) {
@@ -47,6 +47,8 @@ class Inflater {
 
  private:
   size_t at() const { return next_ - stream_.avail_in; }
+  // But for zeros, with which tapes and block devices pad, and which gzip(1) passes over.
+  bool AtEnd() const { return packed_.find_first_not_of('\0', at()) == std::string_view::npos; }
   bool Starved() const { return stream_.avail_in == 0 && next_ == packed_.size() && !full_; }
 
   // Unpacks up to kPiece more bytes.

@@ -89,8 +89,11 @@ std::vector<Source> TrainSources(const DatasetSpec& spec, const LoadOptions& opt
   return sources;
 }
 
+// Of `n` at most `most`; 0: all.
+int64_t MostOf(int64_t n, int64_t most) { return most > 0 ? std::min(n, most) : n; }
+
 std::vector<int64_t> FirstRows(int64_t n, int64_t most) {
-  std::vector<int64_t> rows(most > 0 ? std::min(n, most) : n);
+  std::vector<int64_t> rows(MostOf(n, most));
   std::iota(rows.begin(), rows.end(), 0);
   return rows;
 }
@@ -119,10 +122,9 @@ std::vector<int64_t> TakeEvalRows(const DatasetSpec& spec, uint64_t seed,
   return eval;
 }
 
-// KTO learns from the difference between wanted and unwanted answers. Of the first rows of
-// larger files (a CHECK) a warning: the others may be otherwise.
-void RequireBothLabels(const ExampleSet& set, const std::string& path, bool whole,
-                       Dataset* dataset) {
+// KTO learns from the difference between wanted and unwanted answers. Where a CHECK read but the
+// first rows, a warning: the others may be otherwise.
+void RequireBothLabels(const ExampleSet& set, const std::string& path, Dataset* dataset) {
   const auto& labels = set.desirable;
   const bool all_same = std::adjacent_find(labels.begin(), labels.end(),
                                            std::not_equal_to<uint8_t>()) == labels.end();
@@ -130,7 +132,7 @@ void RequireBothLabels(const ExampleSet& set, const std::string& path, bool whol
   constexpr char kRemedy[] = "kto needs rows of both labels; use sft for wanted answers alone.";
   const std::string n = std::to_string(labels.size());
   const std::string label = labels.front() ? "true" : "false";
-  if (!whole) {
+  if (dataset->unread_rows > 0) {
     dataset->one_label_rows = std::ssize(labels);
     dataset->warnings.push_back(path + ": all of the first " + n + " rows have label: " + label +
                                 "; " + kRemedy);
@@ -214,11 +216,13 @@ class TrainFiles {
   }
 
   liger::v1::DatasetFormat format() const { return loaders_.front()->format(); }
-  // No file has more than `max_rows` (0: any number), and so rows that are not read.
-  bool whole(int64_t max_rows) const {
-    return max_rows == 0 || std::none_of(loaders_.begin(), loaders_.end(), [=](const auto& loader) {
-             return loader->num_rows() >= max_rows;
-           });
+  // About how many rows a job takes of them.
+  int64_t AboutInAll() const {
+    int64_t rows = 0;
+    for (size_t i = 0; i < loaders_.size(); ++i) {
+      rows += MostOf(loaders_[i]->AboutInAll(), sources_[i].max_samples);
+    }
+    return rows;
   }
   std::string name() const {
     return loaders_.size() == 1 ? loaders_.front()->name() : "the sources together";
@@ -300,14 +304,18 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
     const SourceLoader loader(source, options, spec.strict(), tokenizer, chat_template);
     eval = loader.Load("evaluation", FirstRows(loader.num_rows(), spec.max_eval_samples()),
                        &dataset.warnings);
+    dataset.unread_eval_rows =
+        MostOf(loader.AboutInAll(), spec.max_eval_samples()) - eval.stats.rows;
   } else if (spec.eval_fraction() > 0) {
     eval = train.LoadEvalRows(spec, options.data_seed, &dataset.warnings);
+    dataset.unread_rows = -eval.stats.rows;
   }
   if (eval.stats.rows > 0 && eval.examples.sequences.empty()) {
     dataset.warnings.push_back("no evaluation rows are left, so the job reports no eval_loss");
   }
   Split training = train.LoadRows(&dataset.warnings);
-  RequireBothLabels(training.examples, train.name(), train.whole(options.max_rows), &dataset);
+  dataset.unread_rows += train.AboutInAll() - training.stats.rows;
+  RequireBothLabels(training.examples, train.name(), &dataset);
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_DATA_DATASET_H_
 #define LIGER_WORKER_TRAINER_DATA_DATASET_H_
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -29,8 +30,9 @@ struct LoadOptions {
   bool keep_end = false;
   // Seed of the evaluation split.
   uint64_t data_seed = 42;
-  // CHECK tasks: read at most this many rows of each file; 0 reads all.
+  // CHECK tasks: of each file this many rows are read, or all (0), and until `read_until` more.
   int64_t max_rows = 0;
+  std::optional<std::chrono::steady_clock::time_point> read_until;
   // Local files: of each source (one, where the job names none), and of the
   // evaluation set. Empty: the spec's own paths, with file:// removed.
   std::vector<std::vector<std::string>> train_files;
@@ -87,6 +89,10 @@ struct Dataset {
   liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
   // Labelled rows where those that were read all have one label; else 0.
   int64_t one_label_rows = 0;
+  // About how many rows of the training files (with an evaluation share of theirs), and of
+  // the evaluation files, LoadOptions let out of account; 0: it read all.
+  int64_t unread_rows = 0;
+  int64_t unread_eval_rows = 0;
   // Sentences for Warning events: dropped rows, boundary merges, ...
   std::vector<std::string> warnings;
   // Lines for the log.

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "worker/trainer/exact_json.h"
 #include "worker/trainer/json_location.h"
-#include "worker/trainer/json_parse.h"
 
 namespace liger::trainer {
 namespace {
@@ -48,7 +48,7 @@ size_t ValueEnd(std::string_view text, size_t at) {
 
 }  // namespace
 
-JsonRows::JsonRows(const std::string& path, int64_t max_rows, const std::string& scratch_dir)
+JsonRows::JsonRows(const std::string& path, RowLimit limit, const std::string& scratch_dir)
     : TextRows(path, scratch_dir) {
   const size_t at = SkipSpace(text(), 0);
   if (at == text().size()) {
@@ -58,9 +58,9 @@ JsonRows::JsonRows(const std::string& path, int64_t max_rows, const std::string&
   }
   is_array_ = text()[at] == '[';
   if (is_array_) {
-    SplitArray(at + 1, max_rows);
+    SplitArray(at + 1, limit);
   } else if (text()[at] == '{') {
-    SplitLines(at, max_rows);
+    SplitLines(at, limit);
   } else {
     throw DataError(path + ": neither a JSON array nor JSON lines: it begins with '" +
                         std::string(text().substr(at, 1)) + "'",
@@ -73,28 +73,27 @@ JsonRows::JsonRows(const std::string& path, int64_t max_rows, const std::string&
   }
 }
 
-void JsonRows::SplitLines(size_t at, int64_t max_rows) {
-  while (at < text().size() && (max_rows == 0 || size() < max_rows)) {
-    const size_t end = std::min(text().find('\n', at), text().size());
-    const size_t first = SkipSpace(text().substr(0, end), at);
-    if (first < end) begins_.push_back(first);
-    at = end + 1;
+void JsonRows::SplitLines(size_t at, RowLimit limit) {
+  while (at < text().size()) {
+    if (limit.Reached(size(), at)) return EndAt(at);
+    begins_.push_back(at);
+    at = SkipSpace(text(), std::min(text().find('\n', at), text().size()));
   }
 }
 
-void JsonRows::SplitArray(size_t at, int64_t max_rows) {
+void JsonRows::SplitArray(size_t at, RowLimit limit) {
   at = SkipSpace(text(), at);
   if (at < text().size() && text()[at] == ']') return;
   while (true) {
     const size_t end = ValueEnd(text(), at);
     begins_.push_back(at);
-    if (max_rows != 0 && size() >= max_rows) return;
     if (end == std::string_view::npos) FailSplit(text().size(), "the file ends inside the row");
     at = SkipSpace(text(), end);
     if (at == text().size()) FailSplit(at, "the file ends before the array's ']'");
     if (text()[at] == ']') break;
     if (text()[at] != ',') FailSplit(at, "no ',' or ']' follows the row");
     at = SkipSpace(text(), at + 1);
+    if (limit.Reached(size(), at)) return EndAt(at);
   }
   const size_t rest = SkipSpace(text(), at + 1);
   if (rest != text().size()) FailSplit(rest, "text follows the array's ']'");
@@ -110,7 +109,7 @@ nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   nlohmann::ordered_json row;
   text_.RequireWhole();
   try {
-    row = ParseJson<nlohmann::ordered_json>(text().substr(begin, End(index) - begin));
+    row = ParseExactJson(text().substr(begin, End(index) - begin));
   } catch (const JsonTextError& e) {
     throw SyntaxError(index, begin + e.offset(), e.what());
   }

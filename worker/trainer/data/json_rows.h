@@ -17,10 +17,9 @@ namespace liger::trainer {
 // character, as not every file has the right ending.
 class JsonRows : public TextRows {
  public:
-  // Reads at most max_rows rows; 0 reads all. Throws TrainerError (DATA): the
-  // file cannot be read, is neither of the two, holds no rows, or is broken
-  // between two rows.
-  JsonRows(const std::string& path, int64_t max_rows, const std::string& scratch_dir = "");
+  // Throws TrainerError (DATA): the file cannot be read, is neither of the two,
+  // holds no rows, or is broken between two rows.
+  JsonRows(const std::string& path, RowLimit limit, const std::string& scratch_dir = "");
 
   int64_t size() const override { return static_cast<int64_t>(begins_.size()); }
   // Throws TrainerError (DATA) with the row, line, column and byte of a syntax
@@ -33,8 +32,8 @@ class JsonRows : public TextRows {
   // large file should stay small.
   size_t End(int64_t index) const;
   std::string_view text() const { return text_.view(); }
-  void SplitLines(size_t at, int64_t max_rows);
-  void SplitArray(size_t at, int64_t max_rows);
+  void SplitLines(size_t at, RowLimit limit);
+  void SplitArray(size_t at, RowLimit limit);
   TrainerError SyntaxError(int64_t index, size_t offset, const std::string& what) const;
   // Throws: the first row that does not parse, else the break at `offset`.
   [[noreturn]] void FailSplit(size_t offset, const std::string& what) const;

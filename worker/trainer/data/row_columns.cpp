@@ -1,38 +1,24 @@
 #include "worker/trainer/data/row_columns.h"
 
-#include <array>
+#include <stdexcept>
 #include <string_view>
 #include <utility>
 
-#include "worker/trainer/json_parse.h"
+#include "worker/trainer/data/message_roles.h"
+#include "worker/trainer/exact_json.h"
 
 namespace liger::trainer {
 namespace {
 
 using nlohmann::ordered_json;
 
-// As written in data, and as chat templates know it.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 11> kRoles = {{
-    {"system", "system"},
-    {"developer", "developer"},
-    {"user", "user"},
-    {"assistant", "assistant"},
-    {"tool", "tool"},
-    {"human", "user"},
-    {"gpt", "assistant"},
-    {"bing", "assistant"},
-    {"chatgpt", "assistant"},
-    {"observation", "tool"},
-    {"function", "tool"},
-}};
-
 std::string TypeName(const ordered_json& value) {
-  if (value.is_number_integer()) return "an integer";
+  if (value.is_number_integer() || IsLongInteger(value)) return "an integer";
   if (value.is_number()) return "a number";
   if (value.is_array()) return "a list";
   if (value.is_object()) return "an object";
   if (value.is_null()) return "null";
-  if (value.is_binary()) return "of a type that cannot be read";  // arrow_rows.h
+  if (value.is_binary()) return "a value of that type";  // arrow/value.h
   return value.is_string() ? "a string" : "a boolean";
 }
 
@@ -100,7 +86,9 @@ const ordered_json& RowColumns::At(const std::string& column) const {
 std::string RowColumns::String(const std::string& column) const {
   const ordered_json& value = At(column);
   if (!value.is_string()) {
-    throw Fail(column, "must be a string, not " + TypeName(value), "Correct the row.");
+    throw Fail(column, "must be a string, not " + TypeName(value),
+               value.is_binary() ? "Write the column as text; in pyarrow, cast(pa.string()) of it."
+                                 : "Correct the row.");
   }
   return value.get<std::string>();
 }
@@ -120,8 +108,7 @@ bool RowColumns::Bool(const std::string& column) const {
     }
     throw Fail(column, "must be true or false, not " + value.dump(), "Correct the row.");
   }
-  const bool is_typed = !rows_.ColumnType(InFile(column)).empty();
-  if (is_typed && (value == 0 || value == 1)) return value == 1;
+  if (value == 0 || value == 1) return value == 1;
   if (!value.is_boolean()) {
     throw Fail(column, "must be true or false, not " + TypeName(value), "Correct the row.");
   }
@@ -145,8 +132,10 @@ std::vector<int32_t> RowColumns::TokenIds(const std::string& column, int64_t low
     if (!id.is_number_integer()) {
       throw Fail(where, "must be a token id, not " + TypeName(id), "Correct the row.");
     }
-    const bool too_large =
-        id.is_number_unsigned() && id.get<uint64_t>() >= static_cast<uint64_t>(limit);
+    // Text gives unsigned numbers, columns of int64 signed ones.
+    const bool too_large = id.is_number_unsigned()
+                               ? id.get<uint64_t>() >= static_cast<uint64_t>(limit)
+                               : id.get<int64_t>() >= limit;
     if (too_large || id.get<int64_t>() < lowest) {
       throw Fail(where,
                  "token id " + id.dump() + " lies outside of [" + std::to_string(lowest) + ", " +
@@ -191,6 +180,7 @@ ordered_json RowColumns::Message(const std::string& where, const ordered_json& m
   }
   ordered_json out;
   out["role"] = Role(where, message);
+  if (out["role"] == kFunctionCall) return ToolCall(where, message);
   for (const auto& [key, value] : message.items()) {
     if (key == "role" || key == "from") continue;
     out[key == "value" && !message.contains("content") ? "content" : key] = value;
@@ -207,12 +197,24 @@ std::string RowColumns::Role(const std::string& where, const ordered_json& messa
   }
   const std::string& role = it->get_ref<const std::string&>();
   if (const auto it = names_.roles.find(role); it != names_.roles.end()) return it->second;
-  for (const auto& [written, known] : kRoles) {
-    if (role == written) return std::string(known);
-  }
+  const std::string known = KnownRole(role);
+  if (!known.empty()) return known;
   throw Fail(where + "." + key, "unknown role \"" + role + "\"",
-             "Use system, developer, user, assistant or tool (ShareGPT: human, gpt, observation), "
-             "or say in dataset.roles which of these it is.");
+             "Use system, developer, user, assistant or tool (ShareGPT: human, gpt, function_call, "
+             "observation), or say in dataset.roles which of these it is.");
+}
+
+ordered_json RowColumns::ToolCall(const std::string& where, const ordered_json& message) const {
+  const auto it = message.find(message.contains("content") ? "content" : "value");
+  if (it == message.end() || !it->is_string()) {
+    throw Fail(where, "the function_call has no text", "Give its call as JSON text.");
+  }
+  try {
+    return ToolCallMessage(it->get<std::string>());
+  } catch (const std::invalid_argument& e) {
+    throw Fail(where, std::string("the text of a function_call is no call of tools: ") + e.what(),
+               "Write {\"name\": ..., \"arguments\": {...}} or a list of them as JSON.");
+  }
 }
 
 void RowColumns::CheckContent(const std::string& where, const ordered_json& message) const {
@@ -234,7 +236,7 @@ void RowColumns::CheckContent(const std::string& where, const ordered_json& mess
   }
 }
 
-ordered_json RowColumns::TemplateVariables() const {
+ordered_json RowColumns::TemplateVariables(bool wrap_tools) const {
   ordered_json variables = ordered_json::object();
   if (Has("chat_template_kwargs")) {
     variables = At("chat_template_kwargs");
@@ -249,7 +251,7 @@ ordered_json RowColumns::TemplateVariables() const {
     const std::string text = tools.get<std::string>();
     if (text.empty()) return variables;
     try {
-      tools = ParseJson<ordered_json>(text);
+      tools = ParseExactJson(text);
     } catch (const JsonTextError& e) {
       throw Fail("tools", "is a string, but " + std::string(e.what()), "Correct the row.");
     }
@@ -257,7 +259,8 @@ ordered_json RowColumns::TemplateVariables() const {
   if (!tools.is_array()) {
     throw Fail("tools", "must be a list of tools, not " + TypeName(tools), "Correct the row.");
   }
-  if (!tools.empty()) variables["tools"] = std::move(tools);
+  if (tools.empty()) return variables;
+  variables["tools"] = wrap_tools ? WrappedTools(std::move(tools)) : std::move(tools);
   return variables;
 }
 

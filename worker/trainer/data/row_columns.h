@@ -46,8 +46,9 @@ class RowColumns {
   // A string, or messages.
   Passage TextOrMessages(const std::string& column) const;
 
-  // tools (a list, or one as JSON text) and chat_template_kwargs.
-  nlohmann::ordered_json TemplateVariables() const;
+  // tools (a list, or one as JSON text), with wrap_tools as of WrappedTools, and
+  // chat_template_kwargs.
+  nlohmann::ordered_json TemplateVariables(bool wrap_tools) const;
 
   // The names of the row's columns, for messages: "a, b, c".
   std::string Names() const;
@@ -59,6 +60,8 @@ class RowColumns {
   nlohmann::ordered_json Message(const std::string& where,
                                  const nlohmann::ordered_json& message) const;
   std::string Role(const std::string& where, const nlohmann::ordered_json& message) const;
+  nlohmann::ordered_json ToolCall(const std::string& where,
+                                  const nlohmann::ordered_json& message) const;
   void CheckContent(const std::string& where, const nlohmann::ordered_json& message) const;
 
   // The name that the column has in the file.

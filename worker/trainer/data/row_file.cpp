@@ -1,5 +1,6 @@
 #include "worker/trainer/data/row_file.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "worker/trainer/data/arrow_rows.h"
@@ -29,15 +30,21 @@ TrainerError RowFile::Fail(int64_t index, const std::string& what,
       .Row(index + 1);
 }
 
+int64_t TextRows::AboutInAll() const {
+  if (!end_) return size();
+  const double share = static_cast<double>(text_.view().size()) / static_cast<double>(*end_);
+  return std::max(size() + 1, static_cast<int64_t>(share * static_cast<double>(size())));
+}
+
 std::string TextRows::Place(int64_t index) const {
   return " (line " + std::to_string(Locate(text_.view(), Begin(index)).line) + ")";
 }
 
-std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows,
+std::unique_ptr<const RowFile> OpenRows(const std::string& path, RowLimit limit,
                                         const std::string& scratch_dir) {
-  if (NamedCsv(path)) return std::make_unique<CsvRows>(path, max_rows, scratch_dir);
-  if (ArrowRows::Reads(path)) return std::make_unique<ArrowRows>(path, max_rows);
-  return std::make_unique<JsonRows>(path, max_rows, scratch_dir);
+  if (NamedCsv(path)) return std::make_unique<CsvRows>(path, limit, scratch_dir);
+  if (ArrowRows::Reads(path)) return std::make_unique<ArrowRows>(path, limit);
+  return std::make_unique<JsonRows>(path, limit, scratch_dir);
 }
 
 }  // namespace liger::trainer

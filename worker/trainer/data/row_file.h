@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "worker/trainer/data/data_text.h"
+#include "worker/trainer/data/row_limit.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -19,7 +21,9 @@ class RowFile {
   virtual ~RowFile() = default;
 
   const std::string& path() const { return path_; }
-  virtual int64_t size() const = 0;
+  virtual int64_t size() const = 0;  // rows that can be asked for
+  // About how many the file has: size(), unless a limit ended the reading before.
+  virtual int64_t AboutInAll() const = 0;
 
   // Row `index` (0-based), an object whose keys keep their order. Throws
   // TrainerError (DATA) with the row and place of what is wrong.
@@ -50,6 +54,9 @@ class TextRows : public RowFile {
   TextRows(const std::string& path, const std::string& scratch_dir)
       : RowFile(path), text_(path, scratch_dir) {}
 
+  int64_t AboutInAll() const override;
+  // Said where rows were looked for up to this byte alone, and more follow.
+  void EndAt(size_t at) { end_ = at; }
   // Where the row begins in the text.
   virtual size_t Begin(int64_t index) const = 0;
 
@@ -57,15 +64,16 @@ class TextRows : public RowFile {
 
  private:
   std::string Place(int64_t index) const override;
+
+  std::optional<size_t> end_;  // unset: the text's end
 };
 
 // A .csv file by its name (also .csv.gz and .csv.zst), Parquet and Arrow's IPC
-// files and streams by their content, else JSON by its content. Reads at most max_rows rows; 0
-// reads all. Large packed text is unpacked to a file in `scratch_dir` (unpacked_text.h).
+// files and streams by their content, else JSON by its content. Large packed text is unpacked to a file in `scratch_dir` (unpacked_text.h).
 // Memory taken: 8 bytes a row of text; of Parquet and Arrow what ArrowTable keeps.
 // Throws TrainerError (DATA): the file cannot be read, is none of these, holds no rows,
 // or is broken between two rows.
-std::unique_ptr<const RowFile> OpenRows(const std::string& path, int64_t max_rows,
+std::unique_ptr<const RowFile> OpenRows(const std::string& path, RowLimit limit,
                                         const std::string& scratch_dir = "");
 
 }  // namespace liger::trainer

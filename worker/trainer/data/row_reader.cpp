@@ -332,7 +332,10 @@ Row RowReader::Read(int64_t index) const {
   Row row = options_.kind == RowKind::kPair       ? ReadPair(columns, options_)
             : options_.kind == RowKind::kLabelled ? ReadLabelled(columns, options_)
                                                   : ReadSequence(columns, options_);
-  row.template_variables = columns.TemplateVariables();
+  // LLaMA-Factory's formats.
+  const bool wrap_tools = options_.format == liger::v1::DATASET_FORMAT_SHAREGPT ||
+                          options_.format == liger::v1::DATASET_FORMAT_ALPACA;
+  row.template_variables = columns.TemplateVariables(wrap_tools);
   return row;
 }
 

@@ -15,8 +15,11 @@
 namespace liger::trainer {
 namespace {
 
-// Rows that are tokenised before the threads wait for one another.
-constexpr int64_t kRowsAtATime = 8192;
+// Rows that are tokenised before the threads wait for one another, and before a CHECK looks at
+// the time.
+constexpr int64_t kRowsAtATime = 8192, kRowsBetweenLooks = 512;
+// Of a file of which a CHECK need not read all: more than it has the time for.
+constexpr size_t kMostCheckedBytes = size_t{1} << 30;
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
 
@@ -86,11 +89,18 @@ SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options,
     settings_ = SettingsText(reader_options, TokenizerOptions(options), options, strict);
   }
   for (const std::string& path : source.files) {
-    File file = {.rows = OpenRows(path, options.max_rows, options.scratch_dir), .begin = num_rows_};
+    const RowLimit limit(options.max_rows, options.read_until ? kMostCheckedBytes : 0);
+    File file = {.rows = OpenRows(path, limit, options.scratch_dir), .begin = num_rows_};
     file.reader = std::make_unique<RowReader>(*file.rows, reader_options);
     num_rows_ += file.rows->size();
     files_.push_back(std::move(file));
   }
+}
+
+int64_t SourceLoader::AboutInAll() const {
+  int64_t rows = 0;
+  for (const File& file : files_) rows += file.rows->AboutInAll();
+  return rows;
 }
 
 RowKind SourceLoader::Kind(liger::v1::JobSpec::MethodCase method) {
@@ -115,15 +125,25 @@ std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {
   return settings_ + "\n" + Sha256(numbers) + "\n" + contents_->Digests();
 }
 
-Split SourceLoader::Tokenize(const std::vector<int64_t>& rows) const {
+void SourceLoader::KeepFirstRows(int64_t begin, std::vector<int64_t>* rows) const {
+  if (!options_.read_until || std::chrono::steady_clock::now() < *options_.read_until) return;
+  const auto is_beyond = [this](int64_t row) {
+    return row - FileOf(row).begin >= options_.max_rows;
+  };
+  rows->erase(std::remove_if(rows->begin() + begin, rows->end(), is_beyond), rows->end());
+}
+
+Split SourceLoader::Tokenize(std::vector<int64_t> rows) const {
   Split split;
   split.examples.kind = Kind(options_.method);
   split.examples.max_length = options_.max_length;
   split.examples.keep_end = options_.keep_end;
   TokenSpill spill(name_, options_.scratch_dir, options_.most_token_bytes);
   // A piece at a time, so that memory holds no more than a piece beside the bound.
-  for (int64_t begin = 0; begin < std::ssize(rows); begin += kRowsAtATime) {
-    std::vector<TokenizedRow> tokenized(std::min(kRowsAtATime, std::ssize(rows) - begin));
+  const int64_t at_a_time = options_.read_until ? kRowsBetweenLooks : kRowsAtATime;
+  for (int64_t begin = 0; begin < std::ssize(rows); begin += at_a_time) {
+    KeepFirstRows(begin, &rows);
+    std::vector<TokenizedRow> tokenized(std::min(at_a_time, std::ssize(rows) - begin));
     ForEachRow(std::ssize(tokenized), options_.num_threads,
                [&](int64_t i) { tokenized[i] = TokenizeRow(rows[begin + i]); });
     for (int64_t i = 0; i < std::ssize(tokenized); ++i) {

@@ -33,11 +33,14 @@ class SourceLoader {
 
   const std::string& name() const { return name_; }
   int64_t num_rows() const { return num_rows_; }
+  // About how many the files have, where LoadOptions::max_rows leaves some out; else num_rows().
+  int64_t AboutInAll() const;
   // Of the first file.
   liger::v1::DatasetFormat format() const { return files_.front().reader->format(); }
 
-  // Rows by their ascending numbers within the source. `split` is the split's
-  // name, for messages. The result may be empty.
+  // Rows by their ascending numbers within the source; not all of them, where
+  // LoadOptions::read_until passes. `split` is the split's name, for messages. The result may be
+  // empty.
   Split Load(const std::string& split, const std::vector<int64_t>& rows,
              std::vector<std::string>* warnings) const;
 
@@ -52,7 +55,9 @@ class SourceLoader {
     int64_t begin;  // number of its first row within the source
   };
 
-  Split Tokenize(const std::vector<int64_t>& rows) const;
+  Split Tokenize(std::vector<int64_t> rows) const;
+  // Leaves of rows[begin:] those that are read at any rate, once the time for others is over.
+  void KeepFirstRows(int64_t begin, std::vector<int64_t>* rows) const;
   // What the split of these rows depends on, but for the job's inputs (TokenCache).
   std::string CacheKey(const std::vector<int64_t>& rows) const;
   // The file that a row lies in.

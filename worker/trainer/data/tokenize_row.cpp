@@ -6,6 +6,7 @@
 
 #include "worker/trainer/data/loss_masks.h"
 #include "worker/trainer/data/text_prefix.h"
+#include "worker/trainer/data/turn_spans.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -43,17 +44,6 @@ std::string TrimEnd(std::string text) {
   return text;
 }
 
-void RequireGenerationBlocks(const ChatTemplate* chat_template) {
-  if (chat_template != nullptr && chat_template->MarksGeneration()) return;
-  throw ConfigError(
-      std::string("sft.assistant_only_loss needs a chat template that marks the assistant's turns "
-                  "with {% generation %}, and the model's has ") +
-          (chat_template == nullptr ? "no chat template" : "no such block"),
-      "Put {% generation %} and {% endgeneration %} around the assistant's content and its end of "
-      "turn in chat_template.jinja, or use prompt/completion rows.")
-      .Field("sft.assistant_only_loss");
-}
-
 std::vector<int32_t> EncodeTemplate(const Tokenizer& tokenizer, const char* field,
                                     const std::string& text) {
   std::vector<int32_t> ids = tokenizer.Encode(text, false);
@@ -78,7 +68,15 @@ RowTokenizer::RowTokenizer(const Tokenizer& tokenizer, const ChatTemplate* chat_
     eos_token_ = tokenizer.IdToToken(*tokenizer.eos_id()).value_or("");
   }
   const SftLossOptions& sft = options.sft;
-  if (sft.assistant_only_loss) RequireGenerationBlocks(chat_template);
+  if (sft.assistant_only_loss) {
+    if (chat_template == nullptr) {
+      throw ConfigError("sft.assistant_only_loss needs a chat template, and the model has none",
+                        "Use a model with a chat template (an instruct model), or "
+                        "prompt/completion rows.")
+          .Field("sft.assistant_only_loss");
+    }
+    marks_generation_ = chat_template->MarksGeneration();
+  }
   response_template_ = EncodeTemplate(tokenizer, "sft.response_template", sft.response_template);
   instruction_template_ =
       EncodeTemplate(tokenizer, "sft.instruction_template", sft.instruction_template);
@@ -239,8 +237,10 @@ Example RowTokenizer::EncodeTurns(const Passage& passage, const ordered_json& va
     throw DataError("sft.assistant_only_loss is for conversations, and the row is text",
                     "Use messages, or set sft.assistant_only_loss: false.");
   }
-  const RenderedChat chat =
-      chat_template_->RenderWithSpans(std::get<ordered_json>(passage), false, variables);
+  const auto& messages = std::get<ordered_json>(passage);
+  const RenderedChat chat = marks_generation_
+                                ? chat_template_->RenderWithSpans(messages, false, variables)
+                                : RenderTurns(*chat_template_, messages, variables, eos_token_);
   Example example = MaskPrompt(tokenizer_.Encode(chat.text, false), 0);
   KeepGenerated(tokenizer_, chat, &example);
   return example;

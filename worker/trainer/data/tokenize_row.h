@@ -70,9 +70,8 @@ class RowTokenizer {
     SftLossOptions sft;
   };
 
-  // chat_template may be null. Both must outlive this. Throws ConfigError when the
-  // chat template marks no assistant's turns for assistant_only_loss, or a template
-  // of the loss is no token.
+  // chat_template may be null. Both must outlive this. Throws ConfigError when
+  // assistant_only_loss has no chat template, or a template of the loss is no token.
   RowTokenizer(const Tokenizer& tokenizer, const ChatTemplate* chat_template,
                const Options& options);
 
@@ -113,7 +112,8 @@ class RowTokenizer {
   const Tokenizer& tokenizer_;
   const ChatTemplate* const chat_template_;
   const Options options_;
-  std::string eos_token_;                         // "" when the tokenizer has none
+  std::string eos_token_;         // "" when the tokenizer has none
+  bool marks_generation_ = false;  // the chat template, for assistant_only_loss
   Ids response_template_, instruction_template_;  // empty: not given
 };
 

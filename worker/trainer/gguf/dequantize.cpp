@@ -18,7 +18,7 @@ float HalfAt(const char* at) {
   return c10::Half(bits, c10::Half::from_bits());
 }
 
-// One block of kBlock values (of the plain types: one value); `out` gets them.
+// One block of BlockValues(type) values; `out` gets them.
 using Decode = void (*)(const char* block, float* out);
 
 void DecodeF32(const char* block, float* out) { std::memcpy(out, block, sizeof(float)); }
@@ -54,6 +54,37 @@ void DecodeQ4_1(const char* block, float* out) {
   for (int64_t i = 0; i < kBlock; ++i) out[i] = d * static_cast<float>(Nibble(block + 4, i)) + m;
 }
 
+// Four values share a byte of high bits, and each 16 a scale: twice 128 values, of which those
+// of one byte lie 32 apart.
+void DecodeQ6_K(const char* block, float* out) {
+  const auto* low = reinterpret_cast<const unsigned char*>(block);
+  const auto* high = low + 128;
+  const auto* scales = reinterpret_cast<const int8_t*>(high + 64);
+  const float d = HalfAt(block + 208);
+  for (int64_t half = 0; half < 2; ++half, low += 64, high += 32, scales += 8, out += 128) {
+    for (int64_t i = 0; i < 128; ++i) {
+      const int64_t quarter = i / 32, at = i % 32;
+      const int nibble = quarter < 2 ? low[i % 64] & 15 : low[i % 64] >> 4;
+      const int q = nibble | ((high[at] >> (2 * quarter)) & 3) << 4;
+      const float scale = d * static_cast<float>(scales[i / 16]);
+      out[i] = scale * static_cast<float>(q - 32);
+    }
+  }
+}
+
+int64_t BlockValues(GgmlType type) {
+  switch (type) {
+    case GgmlType::kF32:
+    case GgmlType::kF16:
+    case GgmlType::kBF16:
+      return 1;
+    case GgmlType::kQ6_K:
+      return 256;
+    default:
+      return kBlock;
+  }
+}
+
 Decode DecoderOf(GgmlType type) {
   switch (type) {
     case GgmlType::kF32:
@@ -68,6 +99,8 @@ Decode DecoderOf(GgmlType type) {
       return DecodeQ4_0;
     case GgmlType::kQ4_1:
       return DecodeQ4_1;
+    case GgmlType::kQ6_K:
+      return DecodeQ6_K;
   }
   return nullptr;  // GgufFile has no other
 }
@@ -79,9 +112,7 @@ at::Tensor Dequantize(const GgufFile& file, const GgufTensor& tensor) {
   at::Tensor out = at::empty(tensor.shape, at::kFloat);
   float* values = out.mutable_data_ptr<float>();
   const Decode decode = DecoderOf(tensor.type);
-  const bool plain = tensor.type == GgmlType::kF32 || tensor.type == GgmlType::kF16 ||
-                     tensor.type == GgmlType::kBF16;
-  const int64_t block_values = plain ? 1 : kBlock;
+  const int64_t block_values = BlockValues(tensor.type);
   const int64_t blocks = tensor.numel() / block_values;
   const int64_t block_bytes = static_cast<int64_t>(data.size()) / blocks;
   at::parallel_for(0, blocks, /*grain_size=*/1 << 12, [&](int64_t begin, int64_t end) {

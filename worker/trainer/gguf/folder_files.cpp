@@ -41,6 +41,12 @@ class LlamaKeys {
   std::optional<double> Number(const std::string& name) const {
     return file_.Number("llama." + name);
   }
+  bool Has(const std::string& name) const { return file_.Has("llama." + name); }
+  // Of a number that does nothing when it is `neutral` or absent.
+  void RequireNeutral(const std::string& name, double neutral) const {
+    const auto value = Number(name);
+    if (value && *value != neutral) FailUnknown(name, "is " + ordered_json(*value).dump());
+  }
   [[noreturn]] void Fail(const std::string& name, const std::string& what) const {
     file_.FailAt("llama." + name, what);
   }
@@ -89,6 +95,43 @@ ordered_json Llama3Scaling(const GgufFile& file, const GgufTensor& tensor, doubl
           {"original_max_position_embeddings", int64_t(kOriginalContext)}};
 }
 
+void AddYarn(const LlamaKeys& keys, ordered_json& scaling) {
+  scaling["original_max_position_embeddings"] =
+      keys.Required("rope.scaling.original_context_length");
+  for (const char* name : {"beta_fast", "beta_slow"}) {
+    if (const auto value = keys.Number("rope.scaling.yarn_" + std::string(name))) {
+      scaling[name] = *value;
+    }
+  }
+  keys.RequireNeutral("rope.scaling.yarn_ext_factor", 1);
+  keys.RequireNeutral("rope.scaling.yarn_attn_factor", 1);
+  keys.RequireNeutral("rope.scaling.yarn_log_multiplier", 0);
+}
+
+// What a Llama of transformers does not have.
+void RefuseOtherModels(const GgufFile& file, const LlamaKeys& keys, int64_t context) {
+  keys.RequireNeutral("logit_scale", 1);
+  keys.RequireNeutral("residual_scale", 1);
+  keys.RequireNeutral("embedding_scale", 1);
+  keys.RequireNeutral("attention.scale", 0);
+  keys.RequireNeutral("attn_logit_softcapping", 0);
+  keys.RequireNeutral("final_logit_softcapping", 0);
+  keys.RequireNeutral("rope.scaling.attn_factor", 1);
+  const int64_t window = keys.Integer("attention.sliding_window").value_or(0);
+  if (window != 0 && window < context) {
+    keys.FailUnknown("attention.sliding_window",
+                     "is " + std::to_string(window) + ", shorter than the context");
+  }
+  const auto has = [&](const char* name) {
+    return file.tensors().contains("blk.0." + std::string(name) + ".bias");
+  };
+  if (has("attn_q") && !has("attn_output")) {
+    throw ConfigError(file.path() + ": its attention has biases for q, k and v and none for the "
+                      "output, as Qwen2 and no Llama has, which is not implemented", kUseFolder)
+        .File(file.path());
+  }
+}
+
 // rope_scaling, or null.
 ordered_json RopeScaling(const GgufFile& file, const LlamaKeys& keys, double theta,
                          int64_t head_dim) {
@@ -96,18 +139,20 @@ ordered_json RopeScaling(const GgufFile& file, const LlamaKeys& keys, double the
   if (factors != file.tensors().end()) {
     return Llama3Scaling(file, factors->second, theta, head_dim);
   }
-  const std::string type = file.String("llama.rope.scaling.type").value_or("none");
+  // What llama.cpp reads: linear where no type is named, the factor under an old name too.
+  const std::string type = file.String("llama.rope.scaling.type").value_or("linear");
   if (type == "none") return nullptr;
   if (type != "linear" && type != "yarn") {
     keys.FailUnknown("rope.scaling.type", "is '" + type + "'");
   }
-  const auto factor = keys.Number("rope.scaling.factor");
-  if (!factor) keys.Fail("rope.scaling.factor", "is missing");
-  ordered_json scaling = {{"rope_type", type}, {"factor", *factor}};
-  if (type == "yarn") {
-    scaling["original_max_position_embeddings"] =
-        keys.Required("rope.scaling.original_context_length");
+  const auto factor = keys.Has("rope.scaling.factor") ? keys.Number("rope.scaling.factor")
+                                                      : keys.Number("rope.scale_linear");
+  if (!factor && file.Has("llama.rope.scaling.type")) {
+    keys.Fail("rope.scaling.factor", "is missing");
   }
+  if (!factor || (type == "linear" && (*factor == 0 || *factor == 1))) return nullptr;
+  ordered_json scaling = {{"rope_type", type}, {"factor", *factor}};
+  if (type == "yarn") AddYarn(keys, scaling);
   return scaling;
 }
 
@@ -152,6 +197,8 @@ ordered_json GgufConfig(const GgufFile& file) {
   const double theta = keys.Number("rope.freq_base").value_or(10000);
   const auto epsilon = keys.Number("attention.layer_norm_rms_epsilon");
   if (!epsilon) keys.Fail("attention.layer_norm_rms_epsilon", "is missing");
+  const int64_t context = keys.Required("context_length");
+  RefuseOtherModels(file, keys, context);
   const auto has = [&](const char* name) { return file.tensors().contains(name); };
   ordered_json config = {
       {"architectures", {"LlamaForCausalLM"}},
@@ -164,7 +211,7 @@ ordered_json GgufConfig(const GgufFile& file) {
       {"num_key_value_heads", keys.Integer("attention.head_count_kv").value_or(heads)},
       {"head_dim", head_dim},
       {"hidden_act", "silu"},
-      {"max_position_embeddings", keys.Required("context_length")},
+      {"max_position_embeddings", context},
       {"initializer_range", 0.02},
       {"rms_norm_eps", *epsilon},
       {"rope_theta", theta},

@@ -48,12 +48,13 @@ struct Layout {
 constexpr Layout kLayouts[] = {
     {GgmlType::kF32, 1, 4},    {GgmlType::kF16, 1, 2},    {GgmlType::kBF16, 1, 2},
     {GgmlType::kQ4_0, 32, 18}, {GgmlType::kQ4_1, 32, 20}, {GgmlType::kQ8_0, 32, 34},
+    {GgmlType::kQ6_K, 256, 210},
 };
 
 // ggml's names of the other types, for messages.
 constexpr std::pair<uint32_t, const char*> kOtherTypes[] = {
     {6, "Q5_0"},   {7, "Q5_1"},    {9, "Q8_1"},   {10, "Q2_K"},    {11, "Q3_K"},   {12, "Q4_K"},
-    {13, "Q5_K"},  {14, "Q6_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+    {13, "Q5_K"},  {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
     {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"}, {24, "I8"},
     {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},
     {35, "TQ2_0"}, {39, "MXFP4"},
@@ -222,8 +223,8 @@ class GgufParser {
       throw Failure(
           file_.path(), at,
           tensor.name + " is of " + TypeName(number) + ", which is not implemented",
-          "Use a GGUF file of F32, F16, BF16, Q8_0, Q4_0 and Q4_1 tensors, or the model's Hugging "
-          "Face folder.");
+          "Use a GGUF file of F32, F16, BF16, Q8_0, Q6_K, Q4_0 and Q4_1 tensors, or the model's "
+          "Hugging Face folder.");
     }
     tensor.type = layout->type;
     uint64_t values = 1;
@@ -234,7 +235,7 @@ class GgufParser {
     if (static_cast<uint64_t>(tensor.shape.back()) % layout->block_values != 0) {
       throw Failure(file_.path(), at,
                     "rows of " + tensor.name + " are of " + std::to_string(tensor.shape.back()) +
-                        " values, not of whole blocks of 32");
+                        " values, not of whole blocks of " + std::to_string(layout->block_values));
     }
     overflow |=
         __builtin_mul_overflow(values / layout->block_values, layout->block_bytes, &tensor.bytes);

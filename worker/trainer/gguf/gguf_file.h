@@ -14,13 +14,14 @@
 namespace liger::trainer {
 
 // How the values of a tensor are stored; numbers as in ggml. Blocks are of 32
-// values along the last dimension, with one or two fp16 numbers of their own.
+// values along the last dimension (Q6_K: 256), with one or two fp16 numbers of their own.
 enum class GgmlType : uint32_t {
   kF32 = 0,
   kF16 = 1,
   kQ4_0 = 2,  // d, 16 bytes: (q - 8) d
   kQ4_1 = 3,  // d, m, 16 bytes: q d + m
   kQ8_0 = 8,  // d, 32 bytes: q d
+  kQ6_K = 14,  // 128 bytes of low and 64 of high bits, 16 scales, d: (q - 32) scale d
   kBF16 = 30,
 };
 

@@ -1,8 +1,11 @@
 // The tokenizer.ggml.* keys as tokenizer files.
+#include <algorithm>
+#include <cctype>
 #include <limits>
 #include <unordered_map>
 
 #include "liger/sentencepiece/model.pb.h"
+#include "worker/trainer/chat_template_files.h"
 #include "worker/trainer/gguf/folder_files.h"
 
 namespace liger::trainer {
@@ -102,14 +105,30 @@ class TokenizerBuilder {
     }
     files["tokenizer_config.json"] = TokenizerConfig(model).dump(2) + "\n";
     if (const auto chat = file_.String("tokenizer.chat_template")) {
-      files["chat_template.jinja"] = *chat;
+      files[kChatTemplateFile] = *chat;
     }
+    for (const std::string& name : file_.Strings("tokenizer.chat_templates")) AddNamed(name, files);
     return files;
   }
 
  private:
   [[noreturn]] void Fail(const std::string& key, const std::string& what) const {
     file_.FailAt(kPrefix + key, what);
+  }
+
+  // One of several chat templates.
+  void AddNamed(const std::string& name, std::map<std::string, std::string>& files) const {
+    const std::string key = "tokenizer.chat_template." + name;
+    const bool plain =
+        !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+          return std::isalnum(c) || c == '_' || c == '-';
+        });
+    if (!plain) {
+      file_.FailAt("tokenizer.chat_templates", "names '" + name + "', which is no file name");
+    }
+    const auto chat = file_.String(key);
+    if (!chat) file_.FailAt(key, "is missing");
+    files[std::string(kChatTemplatesFolder) + "/" + name + ".jinja"] = *chat;
   }
 
   // The token of a role ("bos"); nullopt when the file names none.

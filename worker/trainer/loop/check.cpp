@@ -112,13 +112,15 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
                const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
   checks.Run("data", "dataset", [&] {
     const Dataset dataset = LoadData(request, paths, config, text);
-    const bool whole = request.launch.check_max_rows() == 0;
-    if (resume && whole) resume->state.RequireSameData(dataset.train_stats, resume->dir);
+    if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) resume->state.RequireSameData(dataset.train_stats, resume->dir);
     AddStats("", dataset.train_stats, result);
     if (dataset.one_label_rows > 0) {
       (*result.mutable_stats())["one_label_rows"] = dataset.one_label_rows;
     }
     if (dataset.eval.num_rows() > 0) AddStats("eval_", dataset.eval_stats, result);
+    auto& stats = *result.mutable_stats();
+    if (dataset.unread_rows > 0) stats["unread_rows"] = dataset.unread_rows;
+    if (dataset.unread_eval_rows > 0) stats["eval_unread_rows"] = dataset.unread_eval_rows;
   });
 }
 

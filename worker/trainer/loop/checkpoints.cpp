@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "worker/trainer/checkpoint/file_writer.h"
+#include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/checkpoint/safetensors_writer.h"
 #include "worker/trainer/loop/checkpoint_files.h"
 #include "worker/trainer/loop/publish.h"
@@ -66,7 +67,10 @@ Checkpoints::Checkpoints(const Request& request, const TrainableModel& trainable
       optimizer_(optimizer),
       precision_(precision),
       model_dir_(std::move(model_dir)),
-      moving_reference_(moving_reference) {}
+      moving_reference_(moving_reference),
+      // Where ranks share what is saved, all of them copy their parts.
+      copies_(trainable.model->device(),
+              trainable.sharding ? RankInfo::FromEnvironment().local_world_size : 1) {}
 
 template <typename Use>
 auto Checkpoints::WithFolder(const std::string& dir, const Use& use) const {
@@ -95,11 +99,15 @@ int64_t Checkpoints::MostAtOnce(int64_t steps) const {
                                           : std::min(all, training.save_total_limit() + 1 + best);
 }
 
+int64_t Checkpoints::BytesOfOne() const {
+  return WithFolder(FolderOf(0), [](const auto& save) { return BytesToSave(save); }) +
+         optimizer_.StateBytes() * RanksOfStates(trainable_);
+}
+
 void Checkpoints::RequireRoom(int64_t steps) const {
   const OutputSize model = SizeOfOutput(request_, trainable_, precision_, model_dir_);
   const int64_t best_bytes = request_.spec().training().load_best_model_at_end() ? model.bytes : 0;
-  const int64_t one = WithFolder(model.dir, [](const auto& save) { return BytesToSave(save); }) +
-                      optimizer_.StateBytes() * RanksOfStates(trainable_);
+  const int64_t one = BytesOfOne();
   const int64_t all = MostAtOnce(steps) * one;
   const std::string& output = request_.launch.output_dir();
   // Moved away by the agent one by one.
@@ -108,32 +116,137 @@ void Checkpoints::RequireRoom(int64_t steps) const {
   if (!output.empty()) RequireFreeBytes(output, model.bytes + all);
 }
 
-v1::Saved Checkpoints::Save(RunState state, bool best, const std::string& metrics_path,
-                            const std::vector<NamedTensor>& random) {
-  const std::string name = CheckpointName(state.step);
+std::string Checkpoints::FolderOf(int64_t step) const {
   const fs::path parent = request_.alone()
                               ? fs::path(CheckpointsFolder(request_))
                               : fs::path(request_.launch.attempt_dir()) / "checkpoints";
+  return parent / CheckpointName(step);
+}
+
+template <typename SaveRequest>
+void Checkpoints::AddState(const Content& content, SaveRequest& save) {
+  RunState state = content.state;
   std::erase_if(kept_, [&](const CheckpointMark& mark) { return mark.step >= state.step; });
-  std::vector<CheckpointMark> kept = kept_;
-  kept.push_back({state.step, best});
-  state.checkpoints = kept;
+  state.checkpoints = kept_;
+  state.checkpoints.push_back({state.step, content.best});
+  save.tensor_files[kRandomStateFile] = content.random;
+  save.extra_files[kRunStateFile] = state.ToJson();
+  save.extra_files[kSpecFile] = SpecJson(request_.spec());
+  save.copy_files["metrics.jsonl"] = content.metrics_path;
+  save.copy_bytes["metrics.jsonl"] = static_cast<int64_t>(fs::file_size(content.metrics_path));
+}
 
-  const SavedFolder folder = WithFolder(parent / name, [&](auto save) {
-    save.tensor_files[kOptimizerFile] = OptimizerStates(trainable_, optimizer_);
-    save.tensor_files[kRandomStateFile] = random;
-    save.extra_files[kRunStateFile] = state.ToJson();
-    save.extra_files[kSpecFile] = SpecJson(request_.spec());
-    save.copy_files["metrics.jsonl"] = metrics_path;
-    return SaveFolder(save);
+Checkpoints::Draft Checkpoints::Begin(const Content& content) {
+  const int64_t step = content.state.step;
+  std::vector<NamedTensor> trained;
+  if (content.parameters) trained = TrainedParameters(trainable_);
+  return WithFolder(FolderOf(step), [&](auto save) {
+    Draft draft;
+    if (content.checkpoint) {
+      save.tensor_files[kOptimizerFile] = OptimizerStates(trainable_, optimizer_);
+    } else {
+      save.tensors.clear();
+      save.tensor_files.clear();
+    }
+    draft.copied = Copy(save, trained, &draft.why_not);
+    if (content.parameters) {
+      draft.keep_parameters = [this, trained] {
+        copies_.Await();
+        KeepParameters(trained);
+      };
+    }
+    if (!content.checkpoint) return draft;
+    AddState(content, save);
+    draft.write_checkpoint = [this, save, step, best = content.best] {
+      copies_.Await();
+      return Finished(SaveFolder(save), step, best);
+    };
+    return draft;
   });
-  kept_ = std::move(kept);
-  RemoveOld();
+}
 
+std::string Checkpoints::OpenFolder(int64_t step) {
+  folder_ = std::make_shared<OutputFolder>(FolderOf(step), /*overwrite=*/true, BytesOfOne());
+  return folder_->staging();
+}
+
+namespace {
+
+// What this rank has of it, and what all ranks have.
+ShardedTensors ListOf(const std::vector<Assembly::Shard>& shards, std::vector<NamedTensor>& own) {
+  ShardedTensors all;
+  for (const Assembly::Shard& shard : shards) {
+    all[shard.name] = {shard.shape, shard.counts};
+    if (shard.own.numel() > 0) own.push_back({shard.name, shard.own.detach()});
+  }
+  return all;
+}
+
+}  // namespace
+
+Checkpoints::Draft Checkpoints::BeginShards(const Content& content, const std::string& folder) {
+  Draft draft;
+  const Assembly& assembly = trainable_.sharding->assembly;
+  if (!assembly.is_saved()) {
+    draft.copied = true;  // another copy of the model is
+    draft.write_checkpoint = [] { return v1::Saved(); };
+    return draft;
+  }
+  const Assembly::Shards shards = assembly.OwnShards(optimizer_.StateDict());
+  std::vector<NamedTensor> own;
+  const ShardedTensors parameters = ListOf(shards.parameters, own);
+  const ShardedTensors states = ListOf(shards.states, own);
+  std::vector<at::Tensor*> tensors;
+  for (NamedTensor& one : own) tensors.push_back(&one.tensor);
+  draft.copied = copies_.Take(tensors, &draft.why_not);
+  const int64_t rank = assembly.rank(), ranks = assembly.ranks();
+  if (folder_ == nullptr) {
+    draft.write_checkpoint = [this, own, folder, name = ShardFile(rank, ranks)] {
+      copies_.Await();
+      WriteForOther(folder, name, [&](FileWriter& file) { WriteSafetensors(file, own); });
+      return v1::Saved();
+    };
+    return draft;
+  }
+  return WithFolder(FolderOf(content.state.step), [&](auto save) {
+    AddState(content, save);
+    draft.write_checkpoint = [this, own, save, ranks, step = content.state.step,
+                              best = content.best, list = ShardsJson(ranks, parameters, states),
+                              whole = std::exchange(folder_, nullptr)] {
+      copies_.Await();
+      WriteSafetensors(*whole, ShardFile(0, ranks), own);
+      WriteBesideWeights(*whole, save);
+      whole->Write(kShardsFile, list);
+      for (int64_t other = 1; other < ranks; ++other) whole->Await(ShardFile(other, ranks));
+      return Finished(whole->Commit(), step, best);
+    };
+    return draft;
+  });
+}
+
+template <typename SaveRequest>
+bool Checkpoints::Copy(SaveRequest& save, std::vector<NamedTensor>& trained, std::string* why) {
+  std::vector<at::Tensor*> tensors;
+  const auto add = [&](std::vector<NamedTensor>& named) {
+    for (NamedTensor& one : named) {
+      if (one.make) return false;
+      tensors.push_back(&one.tensor);
+    }
+    return true;
+  };
+  bool all = add(save.tensors) && add(trained);
+  for (auto& [name, file] : save.tensor_files) all = all && add(file);
+  *why = "not all ranks see the disk that rank 0 writes to";
+  return all && copies_.Take(tensors, why);
+}
+
+v1::Saved Checkpoints::Finished(const SavedFolder& folder, int64_t step, bool best) {
+  kept_.push_back({step, best});
+  RemoveOld();
   v1::Saved saved;
-  saved.set_publication_id(name);
+  saved.set_publication_id(CheckpointName(step));
   saved.set_kind(best ? kBestCheckpointKind : kCheckpointKind);
-  saved.set_step(state.step);
+  saved.set_step(step);
   saved.set_dir(folder.dir);
   saved.set_manifest_digest(folder.manifest_digest);
   saved.set_bytes(folder.bytes);
@@ -161,8 +274,7 @@ std::string Checkpoints::kept_parameters_dir() const {
   return (fs::path(request_.launch.attempt_dir()) / "best").string();
 }
 
-void Checkpoints::KeepParameters() const {
-  const std::vector<NamedTensor> tensors = TrainedParameters(trainable_);
+void Checkpoints::KeepParameters(const std::vector<NamedTensor>& tensors) const {
   int64_t bytes = 0;
   for (const NamedTensor& tensor : tensors) bytes += SavedBytes(tensor, std::nullopt);
   OutputFolder folder(kept_parameters_dir(), /*overwrite=*/true, bytes);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -53,6 +54,11 @@ LoadOptions MakeLoadOptions(const Request& request, const InputPaths& paths,
   options.keep_end = spec.training().truncation_mode() == "keep_end";
   options.data_seed = static_cast<uint64_t>(spec.training().data_seed());
   options.max_rows = request.launch.check_max_rows();
+  if (options.max_rows > 0 && request.launch.check_seconds() > 0) {
+    options.read_until = std::chrono::steady_clock::now() +
+                         std::chrono::milliseconds(
+                             static_cast<int64_t>(1000 * request.launch.check_seconds()));
+  }
   options.train_files = paths.train_files;
   options.eval_files = paths.eval_files;
   if (spec.sft().packing()) options.packing = ParsePackingStrategy(spec.sft().packing_strategy());

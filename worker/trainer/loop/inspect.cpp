@@ -64,6 +64,17 @@ Json SplitReport(const DataStats& stats) {
   return split;
 }
 
+// What an epoch of weighted sources takes of each.
+Json Epoch(const std::vector<MixPart>& mix, const liger::v1::DatasetSpec& spec) {
+  Json parts = Json::array();
+  for (size_t i = 0; i < mix.size(); ++i) {
+    parts.push_back({{"source", spec.sources(static_cast<int>(i)).uri()},
+                     {"rows", mix[i].end - mix[i].begin},
+                     {"rows_an_epoch", mix[i].take}});
+  }
+  return parts;
+}
+
 // The sequence in stretches of tokens that are all trained on, or none of them.
 Json Spans(const Example& sequence, const Tokenizer& tokenizer) {
   Json spans = Json::array();
@@ -140,6 +151,15 @@ void PrintSplit(const std::string& name, const Json& split, std::ostream& out) {
   }
 }
 
+void PrintEpoch(const Json& parts, bool packed, std::ostream& out) {
+  for (const Json& part : parts) {
+    const auto rows = part["rows"].get<int64_t>(), taken = part["rows_an_epoch"].get<int64_t>();
+    out << absl::StrFormat("  an epoch takes %d %s of %s, which has %d (%.3g times each)\n", taken,
+                           packed ? "packs" : "rows", Shown(part["source"].get<std::string>()),
+                           rows, static_cast<double>(taken) / static_cast<double>(rows));
+  }
+}
+
 void PrintSample(int64_t row, const Json& sequences, bool color, std::ostream& out) {
   out << "\nrow " << row << ", trained tokens "
       << (color ? absl::StrFormat("%sin green%s", kTrained, kPlain) : "between « and »") << ":\n";
@@ -177,6 +197,9 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   for (const auto& files : paths.train_files) {
     for (const std::string& file : files) report["files"].push_back(file);
   }
+  if (!dataset.train.mix.empty()) {
+    report["epoch"] = Epoch(dataset.train.mix, request.spec().dataset());
+  }
   if (dataset.eval_stats.rows > 0) report["eval"] = SplitReport(dataset.eval_stats);
   report["warnings"] = dataset.warnings;
   report["sample"] = Sample(dataset.train, options.row, *text.tokenizer);
@@ -187,6 +210,7 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   for (const Json& file : report["files"]) out << Shown(file.get<std::string>()) << "\n";
   out << "format " << report["format"].get<std::string>() << "\n";
   PrintSplit("training", report["train"], out);
+  if (report.contains("epoch")) PrintEpoch(report["epoch"], dataset.train.packed(), out);
   if (report.contains("eval")) PrintSplit("evaluation", report["eval"], out);
   for (const std::string& warning : dataset.warnings) out << "warning: " << Shown(warning) << "\n";
   PrintSample(options.row, report["sample"], options.color, out);

@@ -59,6 +59,7 @@ SaveModelRequest ModelToSave(const Request& request, const TrainableModel& train
                              const PrecisionPlan& precision, const std::string& model_dir) {
   auto save = FolderToSave<SaveModelRequest>(request, model_dir);
   save.dtype = precision.storage;
+  save.untied = trainable.model->config().has_own_head;
   std::vector<NamedTensor> parameters = StoredParameters(trainable);
   if (trainable.lora) parameters = trainable.lora->Merged(parameters);
   for (const NamedTensor& whole : parameters) {

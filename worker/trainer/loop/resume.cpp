@@ -16,6 +16,7 @@
 #include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/output_folder.h"
 #include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/checkpoint/weights.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/json_file.h"
@@ -176,25 +177,65 @@ std::vector<NamedTensor> ParameterTargets(const TrainableModel& trainable) {
   return targets;
 }
 
-// Every parameter that is trained, whole on the host one at a time, for this rank's part of it.
-void RestoreShards(const std::string& dir, const TrainableModel& trainable) {
-  FillParameter fill;
-  if (trainable.lora) {
-    const std::string path = (fs::path(dir) / kAdapterWeights).string();
-    fill = [path](const std::string& name, at::Tensor whole) {
-      CopyFile(path, {{kAdapterPrefix + name, whole}});
-    };
-  } else {
-    fill = FillFromFolder(*trainable.model, dir);
-  }
+// Of one tensor a parameter each, under the parameter's name behind `prefix`; `where` for messages.
+FillRange FillRangesFrom(std::shared_ptr<const SavedTensors> saved, const std::string& prefix,
+                         const std::string& where) {
+  return [=](const std::string& name, const std::vector<int64_t>& shape, int64_t begin,
+             at::Tensor range) {
+    const auto it = saved->shapes().find(prefix + name);
+    if (it == saved->shapes().end() || it->second != shape) {
+      throw ConfigError(where + ": tensor '" + prefix + name + "' " +
+                            (it == saved->shapes().end() ? "is missing" : "has another shape"),
+                        "resume from a checkpoint of the same model")
+          .File(where);
+    }
+    range.copy_(saved->Range(it->first, begin, range.numel()));
+  };
+}
+
+// Of every parameter that is trained, what this rank has of it and no more.
+void RestoreRanges(const TrainableModel& trainable, const FillRange& fill) {
   for (const auto& entry : trainable.parameters->entries()) {
     if (entry.storage.numel() == 0) continue;
-    const at::Tensor whole = at::empty(entry.part->shape, entry.storage.scalar_type());
-    fill(entry.name, whole);
-    at::Tensor part = entry.storage.detach();
-    part.copy_(whole.view(-1).narrow(0, entry.part->begin, part.numel()));
+    const at::Tensor range = entry.storage.detach().view(-1);
+    fill(entry.name, entry.part ? entry.part->shape : entry.storage.sizes().vec(),
+         entry.part ? entry.part->begin : 0, range);
     Tick();
   }
+}
+
+FillRange FillShards(const std::string& dir, const TrainableModel& trainable) {
+  if (!trainable.lora) return FillRangesFromFolder(*trainable.model, dir);
+  const std::string path = (fs::path(dir) / kAdapterWeights).string();
+  return FillRangesFrom(OpenSavedTensors(path), kAdapterPrefix, path);
+}
+
+std::map<std::string, at::Tensor> WholeOf(const SavedTensors& saved) {
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& [name, shape] : saved.shapes()) tensors[name] = saved.Whole(name);
+  return tensors;
+}
+
+bool InShards(const std::string& dir) { return fs::exists(fs::path(dir) / kShardsFile); }
+
+// Whether it was changed or cut after it was written; reading all of it tells.
+bool IsDamaged(const std::string& dir) {
+  try {
+    VerifyManifest(dir);
+  } catch (const DamagedFolder&) {
+    return true;
+  } catch (const TrainerError&) {  // it cannot be read just now
+  }
+  return false;
+}
+
+// Puts a damaged checkpoint of this job where nothing takes it for one. Returns a sentence.
+std::string SetAside(const std::string& dir) {
+  const std::string aside = dir + kDamagedSuffix;
+  std::error_code error;
+  fs::remove_all(aside, error);
+  fs::rename(dir, aside, error);
+  return error ? "it cannot be set aside: " + error.message() : "it is now " + aside;
 }
 
 }  // namespace
@@ -207,7 +248,9 @@ std::optional<ResumePoint> FindResumePoint(const Request& request,
       try {
         return OpenCheckpoint(dir, request.spec());
       } catch (const TrainerError& error) {
-        warnings->push_back(std::string("cannot go on from a checkpoint: ") + error.what());
+        std::string why = std::string("cannot go on from a checkpoint: ") + error.what();
+        if (fs::exists(dir) && IsDamaged(dir)) why += "; " + SetAside(dir);
+        warnings->push_back(std::move(why));
       }
     }
     warnings->push_back("no checkpoint of the attempt before can be read here; it starts again");
@@ -224,8 +267,11 @@ ResumePoint ResumePointOf(const std::string& dir) {
 void RestoreParameters(const std::string& dir, const TrainableModel& trainable) {
   const at::NoGradGuard no_grad;
   const fs::path alone = fs::path(dir) / kTrainableFile;
-  if (trainable.sharding) {
-    RestoreShards(dir, trainable);
+  if (InShards(dir)) {
+    const std::string list = (fs::path(dir) / kShardsFile).string();
+    RestoreRanges(trainable, FillRangesFrom(OpenShards(dir).parameters, "", list));
+  } else if (trainable.sharding) {
+    RestoreRanges(trainable, FillShards(dir, trainable));
   } else if (fs::exists(alone)) {
     CopyFile(alone.string(), TrainedTargets(trainable));
   } else if (trainable.lora) {
@@ -250,10 +296,12 @@ void RestoreReference(const std::string& checkpoint, CausalLM& reference) {
 void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainable,
                     Optimizer& optimizer, int rank) {
   RestoreParameters(checkpoint, trainable);
-  const auto state = SafetensorsFile::Open((fs::path(checkpoint) / kOptimizerFile).string());
-  std::map<std::string, at::Tensor> views;
-  for (const auto& [name, info] : state->tensors()) views[name] = state->View(name);
-  optimizer.LoadStateDict(trainable.sharding ? trainable.sharding->assembly.PartsOf(views) : views);
+  const std::unique_ptr<const SavedTensors> states =
+      InShards(checkpoint)
+          ? OpenShards(checkpoint).states
+          : OpenSavedTensors((fs::path(checkpoint) / kOptimizerFile).string());
+  optimizer.LoadStateDict(trainable.sharding ? trainable.sharding->assembly.PartsOf(*states)
+                                             : WholeOf(*states));
 
   const auto random = SafetensorsFile::Open((fs::path(checkpoint) / kRandomStateFile).string());
   RestoreRandomState(*random, trainable.model->device(), rank);

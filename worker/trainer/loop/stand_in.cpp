@@ -18,7 +18,7 @@ Batch OneRow(RowKind kind) {
 }  // namespace
 
 LossOutput ForwardStandIn(Objective& objective, CausalLM& model, StepContext context) {
-  context.head_gradient_VD.reset();
+  context.head_gradient = nullptr;
   context.stands_in = true;
   context.loss_tokens = std::max<int64_t>(context.loss_tokens, 1);
   context.rows = std::max<int64_t>(context.rows, 1);

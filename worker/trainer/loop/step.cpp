@@ -9,6 +9,7 @@
 #include "worker/trainer/loop/rank_sums.h"
 #include "worker/trainer/loop/stand_in.h"
 #include "worker/trainer/optim/gradients.h"
+#include "worker/trainer/parallel/fsdp/side_stream.h"
 
 namespace liger::trainer {
 namespace {
@@ -46,8 +47,8 @@ StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_bat
 
 // A fused head adds its gradient to the parameter's over all micro-batches
 // itself: in fp32 whatever the compute dtype, and with no tensor of the head's
-// size for each of them.
-std::optional<at::Tensor> HeadGradient(const StepParts& parts) {
+// size for each of them. The first of them writes over the memory, which nobody has zeroed.
+std::optional<GradientSum> HeadGradient(const StepParts& parts) {
   if (!parts.objective.FusesHead(parts.model)) return std::nullopt;
   return parts.parameters.DirectGradient(parts.model.HeadWeight());
 }
@@ -56,7 +57,7 @@ std::optional<at::Tensor> HeadGradient(const StepParts& parts) {
 // whole already, which a head that is also the embedding never is.
 void FinishHeadGradient(const StepParts& parts, const StepContext& context) {
   const at::Tensor head = parts.model.HeadWeight();
-  if (context.head_gradient_VD.has_value() && !head.is_same(parts.model.EmbeddingWeight())) {
+  if (context.head_gradient != nullptr && !head.is_same(parts.model.EmbeddingWeight())) {
     parts.parameters.FinishDirectGradient(head);
   }
 }
@@ -67,9 +68,11 @@ void RunMicroBatch(const StepParts& parts, const Batch& batch, StepContext& cont
   const bool stands_in = batch.num_tokens == 0;
   LossOutput output = stands_in ? ForwardStandIn(parts.objective, parts.model, context)
                                 : parts.objective.Forward(parts.model, batch, context);
+  // Autograd may add to it, too; a stand-in has not written.
+  if (context.head_gradient != nullptr) context.head_gradient->Settled();
   if (is_last) {
     FinishHeadGradient(parts, context);
-    context.head_gradient_VD.reset();
+    context.head_gradient = nullptr;
   }
   if (output.loss.requires_grad()) output.loss.backward();
   parts.parameters.FinishBackward();
@@ -95,7 +98,8 @@ at::Tensor GradientNorm(Strategy& strategy, const std::vector<at::Tensor>& grads
 at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& micro_batches,
                            StepResult& result) {
   StepTotals totals = CountStep(parts, micro_batches);
-  totals.context.head_gradient_VD = HeadGradient(parts);
+  std::optional<GradientSum> head_gradient = HeadGradient(parts);
+  if (head_gradient) totals.context.head_gradient = &*head_gradient;
   result.num_tokens = totals.num_tokens;
   at::Tensor loss_sum;
   const auto has_tokens = [](const Batch& batch) { return batch.num_tokens > 0; };
@@ -113,6 +117,7 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
     const bool is_last = together ? &batch == &micro_batches.back() : --left == 0;
     RunMicroBatch(parts, batch, totals.context, is_last, loss_sum, result.metrics);
   }
+  if (head_gradient) head_gradient->Settled();  // without a micro-batch nobody has
   const auto on_device = at::TensorOptions(parts.model.device()).dtype(at::kDouble);
   if (!loss_sum.defined()) loss_sum = at::zeros({}, on_device);
   result.all_ranks_have_metrics = totals.all_ranks_have_rows;
@@ -143,7 +148,13 @@ TrainerError NotFinite(const std::string& what, double value, int64_t step) {
 StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batches, int64_t step,
                    double learning_rate, double max_grad_norm) {
   StepResult result;
+  const at::Device device = parts.model.device();
+  // Gathers and scatters of shards would hold up the stream of every rank alike.
+  const bool timed = !device.is_cpu() && !parts.strategy.alone() && !parts.strategy.sharded();
+  std::optional<StreamMoment> begin, end;
+  if (timed) begin.emplace(device);
   const at::Tensor loss = RunMicroBatches(parts, micro_batches, result);
+  if (timed) end.emplace(device);
   const std::vector<at::Tensor> grads = parts.strategy.ReduceGradients(parts.parameters);
   parts.strategy.SumAcrossRanks(loss, "the loss");
   const std::shared_ptr<void> waiting = parts.strategy.AwaitDevice("the step's sums");
@@ -152,6 +163,7 @@ StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batch
   const at::Tensor on_device = loss.to(norm.device());
   const at::Tensor factor = ClipFactor(norm, max_grad_norm)
                                 .masked_fill_(on_device.isfinite().logical_not(), std::nan(""));
+  if (parts.before_update) parts.before_update();
   parts.optimizer.Step(grads, learning_rate, factor);
   parts.parameters.ZeroGradients();
   SumMetrics(parts.strategy, result.all_ranks_have_metrics, parts.model.device(), result.metrics);
@@ -160,6 +172,7 @@ StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batch
   const at::Tensor values = at::stack({on_device, norm}).cpu();
   result.loss = values[0].item<double>();
   result.grad_norm = values[1].item<double>();
+  if (timed) result.device_seconds = begin->SecondsTo(*end);
   if (!std::isfinite(result.loss)) throw NotFinite("the loss", result.loss, step);
   if (!std::isfinite(result.grad_norm)) throw NotFinite("the gradient", result.grad_norm, step);
   return result;

@@ -2,6 +2,8 @@
 #define LIGER_WORKER_TRAINER_LOOP_STEP_H_
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -21,6 +23,9 @@ struct StepResult {
   int64_t num_tokens = 0;  // real tokens, all ranks
   MetricSums metrics;      // summed over ranks
   bool all_ranks_have_metrics = true;
+  // Of DDP on a GPU: how long its stream was at this rank's forward and backward passes, which the
+  // sums of gradients under them do not hold up.
+  std::optional<double> device_seconds;
 };
 
 // What one optimizer step works on. References outlive the step.
@@ -31,6 +36,8 @@ struct StepParts {
   Optimizer& optimizer;
   Strategy& strategy;
   const StopFlag& stop;
+  // Called before the optimizer changes parameters and states; none: nobody needs to know.
+  std::function<void()> before_update = nullptr;
 };
 
 // Strategy::Attach's: a head whose gradient a fused op adds up in the forward pass.

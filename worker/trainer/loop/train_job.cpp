@@ -51,6 +51,10 @@ TrainJob::TrainJob(const Request& request, std::unique_ptr<Strategy> strategy, R
       best_(request.spec().training()) {}
 
 std::optional<int64_t> TrainJob::Run() {
+  // What is said of a checkpoint comes before the end.
+  const absl::Cleanup finish = [this] {
+    if (writing_.valid()) writing_.wait();
+  };
   try {
     RunOrExplain();
   } catch (const StopRequested& stopped) {
@@ -115,7 +119,7 @@ std::optional<ResumePoint> TrainJob::FindStart() {
 void TrainJob::RequireSameRun() const {
   RequireAgreement(*strategy_, {{"the trainer's version", LIGER_VERSION},
                                 {"the strategy", strategy_->Describe()},
-                                {"the job's spec", liger::Sha256(SpecJson(request_.spec()))}});
+                                {"the job's spec", liger::SpecHash(request_.spec())}});
 }
 
 void TrainJob::RequireSameInputs() const {
@@ -168,6 +172,12 @@ void TrainJob::WarnAboutInputs() {
   for (const std::string& sentence : dataset_.warnings) {
     reporter_.Warn("Data", "dataset", sentence);
   }
+  if (config_.has_own_head) {
+    reporter_.Warn("UntiedHead", "model",
+                   "config.json ties lm_head.weight to the embedding, but the weights hold both, "
+                   "and they differ: the head is trained and saved as its own, as transformers "
+                   "does; set tie_word_embeddings: false in config.json");
+  }
   const int64_t positions = config_.max_position_embeddings;
   if (positions > 0 && training().max_length() > positions) {
     reporter_.Warn("MaxLength", "training.max_length",
@@ -218,7 +228,8 @@ void TrainJob::SetUpReference() {
 }
 
 StepParts TrainJob::parts() {
-  return {*trainable_.model, *objective_, *trainable_.parameters, *optimizer_, *strategy_, stop_};
+  return {*trainable_.model, *objective_, *trainable_.parameters, *optimizer_, *strategy_, stop_,
+          [this] { checkpoints_->BeforeUpdate(); }};
 }
 
 void TrainJob::Train() {
@@ -239,7 +250,11 @@ void TrainJob::Train() {
     if (last || step % training().logging_steps() == 0) LogStep(step);
     const int64_t eval = training().eval_steps(), save = training().save_steps();
     const bool saves = save > 0 && step % save == 0;
-    if (last || saves) RequireFiniteParameters(step);
+    if (last || saves) {
+      std::optional<HoldsUpSteps> held;
+      if (saves) held.emplace(save_stall_);
+      RequireFiniteParameters(step);
+    }
     if (!last && eval > 0 && step % eval == 0) {
       EvaluateAt(step);
       SampleAt(step);
@@ -251,22 +266,16 @@ void TrainJob::Train() {
       return;
     }
   }
+  AwaitWriting();
   saved_step_ = last_step_;
   // Where nothing was left to train.
   if (last_step_ == max_steps_) EvaluateAt(max_steps_);
 }
 
-void TrainJob::RequireFiniteParameters(int64_t step) const {
-  const at::NoGradGuard no_grad;
-  for (const auto& entry : trainable_.parameters->entries()) {
-    // In fp32, so that values whose squares no norm layer can sum count too.
-    const double norm =
-        at::linalg_vector_norm(entry.storage, 2, std::nullopt, false, at::kFloat).item<double>();
-    if (!std::isfinite(norm)) throw NotFinite("the norm of " + entry.name, norm, step);
-  }
-}
-
 void TrainJob::TrainOneStep(int64_t step) {
+  RequireWriterIsWell();
+  const absl::Time begin = absl::Now();
+  const double waited = strategy_->WaitedSeconds();
   std::vector<Batch> micro_batches = batches_->NextStep(training().gradient_accumulation_steps());
   if (precomputed_) precomputed_->AttachToStep(micro_batches, *batches_, step);
   const absl::Time start = absl::Now();
@@ -278,7 +287,11 @@ void TrainJob::TrainOneStep(int64_t step) {
   device_->Synchronize();
   double flops = 0;
   for (const Batch& batch : micro_batches) flops += flops_->Of(batch);
-  progress_.AddStep(result, learning_rate, absl::Now() - start, flops);
+  save_stall_.Add(absl::Seconds(checkpoints_->TakeHeldUpSeconds()));
+  const absl::Time end = absl::Now();
+  progress_.AddStep(result, learning_rate, end - start, flops);
+  own_seconds_ = result.device_seconds.value_or(absl::ToDoubleSeconds(end - begin) -
+                                                (strategy_->WaitedSeconds() - waited));
 }
 
 void TrainJob::LogStep(int64_t step) {
@@ -289,6 +302,9 @@ void TrainJob::LogStep(int64_t step) {
   std::map<std::string, double> line = logged.values;
   line["step_seconds"] = logged.step_seconds;
   line["tokens_per_second"] = logged.tokens_per_second;
+  if (const absl::Duration stall = save_stall_.Take(); stall > absl::ZeroDuration()) {
+    line["save_stall_seconds"] = absl::ToDoubleSeconds(stall);
+  }
   Record(step, line);
   if (logged.values.contains("loss")) last_loss_ = logged.values.at("loss");
 
@@ -386,59 +402,6 @@ void TrainJob::ReportKernels() {
     kernels.push_back(std::move(ran));
   }
   reporter_.Ready(device_->description(), kernels);
-}
-
-std::vector<std::pair<std::string, double>> TrainJob::Results() const {
-  std::vector<std::pair<std::string, double>> results;
-  if (trainable_.lora) {
-    results.emplace_back("trained parameters", double(trainable_.parameters->numel()));
-  }
-  if (eval_losses_.size() > 1) results.emplace_back("eval_loss before", eval_losses_.front());
-  const bool of_last = saved_step_ == last_step_;
-  if (!eval_losses_.empty()) {
-    results.emplace_back(of_last ? "eval_loss after" : "eval_loss after the last step, not saved",
-                         eval_losses_.back());
-  }
-  if (best_.state().metric) {
-    results.emplace_back(
-        "best " + best_.metric() + ", of step " + std::to_string(best_.state().step),
-        *best_.state().metric);
-  }
-  results.emplace_back("loss of the last logged step", last_loss_);
-  results.emplace_back("tokens per second", progress_.mean_tokens_per_second());
-  for (const auto& [kind, bytes] : device_->PeakMemoryBytes()) {
-    results.emplace_back("peak memory (" + kind + "), GB", double(bytes) / 1e9);
-  }
-  return results;
-}
-
-void TrainJob::OnLeader(const std::function<void()>& write) {
-  if (trainable_.sharding) {
-    trainable_.sharding->assembly.Run(optimizer_->StateDict(), write);
-  } else if (strategy_->leads()) {
-    write();
-  }
-}
-
-void TrainJob::Save() {
-  OnLeader([this] { WriteOutput(); });
-}
-
-void TrainJob::WriteOutput() {
-  reporter_.EnterPhase(tv1::PHASE_SAVING);
-  stop_.Check();
-  const std::map<std::string, double> summary = {
-      {"train_runtime", progress_.train_seconds()},
-      {"train_tokens_per_second", progress_.mean_tokens_per_second()}};
-  Record(last_step_, summary);
-  const tv1::Saved saved =
-      SaveOutput(request_, trainable_, precision_,
-                 {paths_.model_dir, metrics_log_->path(), saved_step_, Results()});
-  reporter_.Memory(device_->PeakMemoryBytes());
-  if (!reporter_.Saved(saved)) {
-    throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, "the Saved event could not be written",
-                       "free space where the attempt's folder is");
-  }
 }
 
 }  // namespace liger::trainer

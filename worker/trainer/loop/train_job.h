@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_LOOP_TRAIN_JOB_H_
 
 #include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <optional>
@@ -22,11 +23,13 @@
 #include "worker/trainer/loop/reporter.h"
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/loop/resume.h"
+#include "worker/trainer/loop/save_stall.h"
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/loop/step_flops.h"
 #include "worker/trainer/loop/stop.h"
 #include "worker/trainer/models/generate.h"
 #include "worker/trainer/optim/schedule.h"
+#include "worker/trainer/parallel/stragglers.h"
 #include "worker/trainer/parallel/strategy.h"
 
 namespace liger::trainer {
@@ -87,17 +90,33 @@ class TrainJob {
   bool ActOnRequests(int64_t step);
   // Those of all ranks. Throws StopRequested when one was asked to stop.
   Asked TakeRequests();
+  // Warns of ranks that hold up the others, from what each worked in the last step.
+  void LookForStragglers(const std::vector<double>& own_seconds);
   // By a command or SIGTERM, on this rank.
   bool OwnPauseAsked() const;
   // True: a pause was asked for before the first step, on whichever rank.
   bool PausesBeforeItBegins();
   std::vector<std::string> AllCommands(const std::vector<std::string>& own);
   void AnswerPauses(const std::string& status);
-  // A full disk costs the checkpoint and a warning, not the run. Returns "ok", or why
-  // there is none.
-  std::string SaveCheckpoint(int64_t step, bool best);
-  std::string WriteCheckpoint(int64_t step, bool best, const std::vector<NamedTensor>& random);
   RunState State(int64_t step) const;
+  // Begins to write a checkpoint (`best`: and the parameters to keep), of the present moment; one
+  // at a time. A full disk costs the checkpoint and a warning, not the run.
+  void SaveCheckpoint(int64_t step, bool best);
+  // Of rank 0.
+  void BeginToWrite(const Checkpoints::Content& content);
+  // Collective: each rank begins to write its shards. False: not all see rank 0's disk.
+  bool SavesShards(const Checkpoints::Content& content);
+  void WriteDraft(Checkpoints::Draft draft, int64_t step);
+  // "ok", or why there is no checkpoint.
+  std::string Write(const Checkpoints::Draft& draft, int64_t step);
+  // Warns of it; what is no fault of a disk is thrown on.
+  std::string NotSaved(int64_t step, const TrainerError& error);
+  // Waits for what is being written, and throws what that throws.
+  void AwaitWriting();
+  // Throws that if it has ended.
+  void RequireWriterIsWell();
+  // Waits for the checkpoint begun last; the same on all ranks: "ok", or why there is none.
+  std::string FinishCheckpoint();
   // With load_best_model_at_end: the parameters of the best evaluation.
   void TakeBest();
   void SampleAt(int64_t step);
@@ -147,11 +166,19 @@ class TrainJob {
   int64_t last_step_ = 0, saved_step_ = 0;
   int64_t checkpointed_step_ = -1;
   std::optional<int64_t> paused_after_;
+  double own_seconds_ = 0;  // in which this rank worked in the last step
+  Stragglers stragglers_{Stragglers::Options{}};
   int64_t last_evaluated_step_ = -1;
   // In order of evaluation, for the model card.
   std::vector<double> eval_losses_;
   double last_loss_ = 0;
   std::set<std::string> answered_;  // commands, of a job of several ranks
+  SaveStall save_stall_;
+  bool told_why_not_beside_ = false;
+  // What came of the last thing written (FinishCheckpoint), and of what is being written: after
+  // all that it works on.
+  std::string written_ = "ok";
+  std::future<std::string> writing_;
 };
 
 // Optimizer steps of a job: max_steps, or what num_train_epochs come to

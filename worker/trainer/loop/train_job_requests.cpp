@@ -32,16 +32,28 @@ TrainJob::Asked TrainJob::TakeRequests() {
     asked.checkpoints = own;
     return asked;
   }
-  const at::Tensor counts = at::tensor(
-      {int64_t{stop_.requested()}, std::ssize(own), int64_t{asked.pause}}, at::kLong);
-  strategy_->SumAcrossRanks(counts, "the requests to stop, save or pause");
-  if (counts[0].item<int64_t>() > 0) {
+  // With the time that each rank worked in this step, at its own place.
+  const RankInfo& rank = strategy_->rank();
+  std::vector<double> sums = {double(stop_.requested()), double(own.size()), double(asked.pause)};
+  const size_t counts = sums.size();
+  sums.resize(counts + static_cast<size_t>(rank.world_size));
+  sums[counts + static_cast<size_t>(rank.rank)] = own_seconds_;
+  strategy_->SumAcrossRanks(at::from_blob(sums.data(), std::ssize(sums), at::kDouble),
+                            "the requests to stop, save or pause");
+  if (sums[0] > 0) {
     stop_.Check();
     throw StopRequested("another rank was asked to stop");
   }
-  if (counts[1].item<int64_t>() > 0) asked.checkpoints = AllCommands(own);
-  asked.pause = counts[2].item<int64_t>() > 0;
+  LookForStragglers({sums.begin() + static_cast<std::ptrdiff_t>(counts), sums.end()});
+  if (sums[1] > 0) asked.checkpoints = AllCommands(own);
+  asked.pause = sums[2] > 0;
   return asked;
+}
+
+void TrainJob::LookForStragglers(const std::vector<double>& own_seconds) {
+  for (const Stragglers::Found& found : stragglers_.Add(own_seconds)) {
+    reporter_.Warn("Straggler", "", found.Message());
+  }
 }
 
 bool TrainJob::PausesBeforeItBegins() {
@@ -62,11 +74,11 @@ bool TrainJob::ActOnRequests(int64_t step) {
   const bool over = step == max_steps_ || best_.should_stop();
   const bool pauses = asked.pause && !over;
   if (asked.checkpoints.empty() && !pauses) return false;
-  std::string status = "ok";
   if (checkpointed_step_ != step) {
     RequireFiniteParameters(step);
-    status = SaveCheckpoint(step, /*best=*/false);
+    SaveCheckpoint(step, /*best=*/false);
   }
+  const std::string status = FinishCheckpoint();
   for (const std::string& id : asked.checkpoints) reporter_.CommandDone(id, status);
   if (!pauses) return false;
   AnswerPauses(status);

@@ -1,11 +1,15 @@
 #include "worker/trainer/models/model_config.h"
 
+#include <ATen/ops/equal.h>
+
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "worker/trainer/checkpoint/model_folder.h"
+#include "worker/trainer/checkpoint/weights.h"
+#include "worker/trainer/error.h"
 #include "worker/trainer/models/registry.h"
 
 namespace liger::trainer {
@@ -24,12 +28,13 @@ struct Feature {
   Json off;
 };
 
-// Any other value is refused, unless the family's parser asked for the key. Keys
+// Any other value is refused, unless the family's parser asked for the key. (pretraining_tp and
+// auto_map say nothing about the result: transformers 5 slices no weights, and runs its own
+// class of a model_type that it has.) Keys
 // of other model types are listed too: a config that carries them is not the
 // plain model that its model_type claims.
 const std::vector<Feature>& UnimplementedFeatures() {
   static const std::vector<Feature> features = {
-      {"pretraining_tp", 1},
       {"attention_dropout", 0.0},
       {"embd_pdrop", 0.0},
       {"resid_pdrop", 0.0},
@@ -44,7 +49,6 @@ const std::vector<Feature>& UnimplementedFeatures() {
       {"use_sliding_window", false},
       {"quantization_config", nullptr},
       {"compression_config", nullptr},
-      {"auto_map", nullptr},
       {"is_encoder_decoder", false},
       {"add_cross_attention", false},
       {"num_experts", nullptr},
@@ -69,8 +73,8 @@ void RefuseUnimplemented(const ConfigReader& config) {
   }
 }
 
-// transformers only warns of one outside of the vocabulary, and then fails or
-// takes a negative one from the end; here it is refused.
+// A negative one counts from the end, as torch's embedding has it (Llama 1 says -1). transformers
+// only warns of one outside of the vocabulary, and then fails; here it is refused.
 std::optional<int64_t> ParsePadId(const ConfigReader& config, int64_t vocab_size,
                                   std::optional<int64_t> absent) {
   const Json* value = config.Find("pad_token_id");
@@ -82,8 +86,8 @@ std::optional<int64_t> ParsePadId(const ConfigReader& config, int64_t vocab_size
                     std::to_string(vocab_size) + ")",
                 "Set it in config.json; null stands for a model without one.");
   }
-  const bool inside = value->is_number_integer() && *value >= 0 && *value < vocab_size;
-  if (inside) return value->get<int64_t>();
+  const bool inside = value->is_number_integer() && *value >= -vocab_size && *value < vocab_size;
+  if (inside) return value->get<int64_t>() + (*value < 0 ? vocab_size : 0);
   config.Fail("pad_token_id",
               "= " + ConfigReader::Shown(*value) + " is not an id in [0, " +
                   std::to_string(vocab_size) + ")",
@@ -244,8 +248,28 @@ ModelConfig ModelConfig::FromJson(const Json& json, const std::string& file) {
   return c;
 }
 
+namespace {
+
+// Whether a folder's weights hold both, and not the same values.
+bool HeadDiffersFromEmbedding(const std::string& model_dir) {
+  constexpr char kHead[] = "lm_head.weight", kEmbedding[] = "model.embed_tokens.weight";
+  try {
+    const WeightReader reader = WeightReader::Open(model_dir);
+    if (!reader.Has(kHead) || !reader.Has(kEmbedding)) return false;
+    const at::Tensor head = reader.View(kHead), embedding = reader.View(kEmbedding);
+    return !at::equal(head, embedding.to(head.scalar_type()));
+  } catch (const TrainerError&) {
+    return false;  // no weights, or bad ones: whoever loads them says so
+  }
+}
+
+}  // namespace
+
 ModelConfig ModelConfig::FromFolder(const std::string& model_dir) {
-  return FromJson(ReadModelConfig(model_dir), model_dir + "/config.json");
+  ModelConfig c = FromJson(ReadModelConfig(model_dir), model_dir + "/config.json");
+  c.has_own_head = c.tie_word_embeddings && HeadDiffersFromEmbedding(model_dir);
+  if (c.has_own_head) c.tie_word_embeddings = false;
+  return c;
 }
 
 }  // namespace liger::trainer

@@ -31,6 +31,9 @@ struct ModelConfig {
   double rms_norm_eps = 0;
   double initializer_range = 0;
   bool tie_word_embeddings = false;
+  // config.json ties the head, but the folder's lm_head.weight differs from the embedding:
+  // the model is untied then, as in transformers.
+  bool has_own_head = false;
   Activation activation = Activation::kSilu;
   bool mlp_bias = false;
   RopeConfig rope;
@@ -61,7 +64,7 @@ struct ModelConfig {
   // is not implemented; nothing is ignored silently.
   static ModelConfig FromJson(const nlohmann::json& json, const std::string& file);
   // Reads <model_dir>/config.json. Throws ConfigError also when it is absent
-  // or not JSON.
+  // or not JSON. Looks at the weights, if there are any, for has_own_head.
   static ModelConfig FromFolder(const std::string& model_dir);
 };
 

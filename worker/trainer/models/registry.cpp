@@ -7,11 +7,12 @@
 namespace liger::trainer {
 namespace {
 
-// A tied checkpoint may carry its head all the same, and old ones the
-// frequencies of rope as a buffer.
+// A tied checkpoint may carry its head all the same (ModelConfig::FromFolder sees to it that
+// the two are equal), and old ones buffers that transformers does not read either.
 bool IgnoresWeight(const ModelConfig& config, std::string_view name) {
   return (config.tie_word_embeddings && name == "lm_head.weight") ||
-         name.ends_with(".self_attn.rotary_emb.inv_freq");
+         name.ends_with("rotary_emb.inv_freq") || name.ends_with("rotary_emb.cos_cached") ||
+         name.ends_with("rotary_emb.sin_cached") || name == "model.causal_mask";
 }
 
 constexpr KernelChoice kAll;  // of the ops that the family has

@@ -80,13 +80,18 @@ void ParseYarn(const ConfigReader& rope, RopeConfig& out) {
   const double ratio =
       double(out.max_position_embeddings) / double(out.original_max_position_embeddings);
   out.factor = rope.Contains("factor") ? rope.Positive("factor", ratio) : rope.Positive("factor");
-  out.beta_fast = rope.Positive("beta_fast", 32.0);
-  out.beta_slow = rope.Positive("beta_slow", 1.0);
+  // 0 stands for absence, as in transformers.
+  const auto or_zero = [&rope](const char* key, double absent) {
+    const double value = rope.NotNegative(key, 0);
+    return value == 0 ? absent : value;
+  };
+  out.beta_fast = or_zero("beta_fast", 32);
+  out.beta_slow = or_zero("beta_slow", 1);
   out.truncate = rope.Bool("truncate", true);
-  const bool both = rope.Find("mscale") && rope.Find("mscale_all_dim");
-  out.attention_factor = both ? Mscale(out.factor, rope.Positive("mscale")) /
-                                    Mscale(out.factor, rope.Positive("mscale_all_dim"))
-                              : Mscale(out.factor, 1);
+  const double mscale = or_zero("mscale", 0), all_dim = or_zero("mscale_all_dim", 0);
+  out.attention_factor = mscale != 0 && all_dim != 0
+                             ? Mscale(out.factor, mscale) / Mscale(out.factor, all_dim)
+                             : Mscale(out.factor, 1);
   out.attention_factor = rope.Positive("attention_factor", out.attention_factor);
 }
 

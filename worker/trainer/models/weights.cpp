@@ -2,6 +2,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "worker/trainer/checkpoint/weights.h"
@@ -10,13 +11,22 @@
 namespace liger::trainer {
 namespace {
 
-constexpr char kEmbedding[] = "model.embed_tokens.weight";
+constexpr char kEmbedding[] = "model.embed_tokens.weight", kHead[] = "lm_head.weight";
 
 IgnorablePredicate Ignorable(const CausalLM& model) {
   const ModelType& type = FindModelType(model.config().model_type);
   return [&type, config = model.config()](std::string_view name) {
     return type.ignores_weight(config, name);
   };
+}
+
+// A tied weight may be there under the head's name alone.
+WeightReader OpenFor(const CausalLM& model, const std::string& model_dir) {
+  WeightReader reader = WeightReader::Open(model_dir);
+  if (model.config().tie_word_embeddings && reader.Has(kHead) && !reader.Has(kEmbedding)) {
+    reader.Rename(kHead, kEmbedding);
+  }
+  return reader;
 }
 
 }  // namespace
@@ -34,7 +44,7 @@ void LoadWeights(CausalLM& model, const std::string& model_dir) {
     const auto pieces = CheckpointTensors(model.config(), parameter.key(), parameter.value());
     targets.insert(targets.end(), pieces.begin(), pieces.end());
   }
-  WeightReader::Open(model_dir).LoadInto(targets, Ignorable(model));
+  OpenFor(model, model_dir).LoadInto(targets, Ignorable(model));
 }
 
 namespace {
@@ -48,7 +58,7 @@ WeightReader CheckedReader(const CausalLM& model, const std::string& model_dir) 
       expected.push_back({piece.name, piece.tensor.sizes().vec()});
     }
   }
-  WeightReader reader = WeightReader::Open(model_dir);
+  WeightReader reader = OpenFor(model, model_dir);
   reader.Check(expected, Ignorable(model));
   return reader;
 }
@@ -65,6 +75,36 @@ FillParameter FillFromFolder(const CausalLM& model, const std::string& model_dir
     const at::NoGradGuard no_grad;  // the targets may be views of the parameter
     for (const NamedTensor& piece : CheckpointTensors(config, name, parameter)) {
       reader->CopyInto(piece.name, piece.tensor);
+    }
+  };
+}
+
+FillRange FillRangesFromFolder(const CausalLM& model, const std::string& model_dir) {
+  const auto reader = std::make_shared<const WeightReader>(CheckedReader(model, model_dir));
+  return [reader, config = model.config()](const std::string& name,
+                                           const std::vector<int64_t>& shape, int64_t begin,
+                                           at::Tensor range) {
+    const at::NoGradGuard no_grad;
+    const int64_t end = begin + range.numel();
+    const auto pieces = CheckpointTensors(config, name, at::empty(shape, at::kMeta));
+    const bool in_order = std::all_of(pieces.begin(), pieces.end(), [](const NamedTensor& piece) {
+      return piece.tensor.is_contiguous();
+    });
+    if (!in_order) {
+      const at::Tensor whole = at::empty(shape, range.scalar_type());
+      for (const NamedTensor& piece : CheckpointTensors(config, name, whole)) {
+        reader->CopyInto(piece.name, piece.tensor);
+      }
+      range.copy_(whole.view(-1).narrow(0, begin, range.numel()));
+      return;
+    }
+    for (const NamedTensor& piece : pieces) {
+      const int64_t first = piece.tensor.storage_offset();
+      const int64_t from = std::max(begin, first);
+      const int64_t to = std::min(end, first + piece.tensor.numel());
+      if (from >= to) continue;
+      range.narrow(0, from - begin, to - from)
+          .copy_(reader->View(piece.name).view(-1).narrow(0, from - first, to - from));
     }
   };
 }

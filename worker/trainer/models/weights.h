@@ -25,6 +25,14 @@ using FillParameter = std::function<void(const std::string& name, at::Tensor par
 // another shape, before anything is filled.
 FillParameter FillFromFolder(const CausalLM& model, const std::string& model_dir);
 
+// Gives one-dimensional `range` the elements of a parameter of that shape from `begin` on
+// (row-major).
+using FillRange = std::function<void(const std::string& name, const std::vector<int64_t>& shape,
+                                     int64_t begin, at::Tensor range)>;
+// As FillFromFolder, which reads no more than the range where a parameter is stored as it is or in
+// pieces that follow each other.
+FillRange FillRangesFromFolder(const CausalLM& model, const std::string& model_dir);
+
 // Random, as transformers draws them: N(0, initializer_range) for matrices, ones for norms, zeros
 // for biases and for the padding token's row of the embedding. Equal seeds give equal bits.
 FillParameter FillAtRandom(const ModelConfig& config, uint64_t seed);

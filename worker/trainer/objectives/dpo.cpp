@@ -42,8 +42,7 @@ DpoInput ToDpoInput(const RowTokens& rows, const at::Tensor& reference_S, const 
   const PairValues lengths = PairValues::Of(rows.counts_QR);
   DpoInput in = {logps.chosen,       logps.rejected, reference.chosen,
                  reference.rejected, lengths.chosen, lengths.rejected};
-  in.chosen_nll =
-      -rows.Sum(rows.logp_C).select(0, 0).sum() * StepMeanScale(context, rows.num_rows());
+  in.chosen_nll_P = -rows.Sum(rows.logp_C).select(0, 0) * StepMeanScale(context, /*pairs=*/1);
   if (options.use_weighting) in.weight_P = PairWeights(rows);
   return in;
 }

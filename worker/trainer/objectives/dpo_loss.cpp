@@ -54,7 +54,7 @@ struct Terms {
   at::Tensor TokenMargin() const {
     return chosen_score / in.chosen_length_P - rejected_score / in.rejected_length_P;
   }
-  // -log sigmoid with a share of the labels taken for swapped.
+  // -log sigmoid with a share of the labels taken for swapped (cDPO: Mitchell 2023).
   at::Tensor Smoothed(const at::Tensor& x) const {
     const double smoothing = options.label_smoothing;
     return -LogSigmoid(x) * (1 - smoothing) - LogSigmoid(-x) * smoothing;
@@ -92,7 +92,7 @@ using Loss = at::Tensor (*)(const Terms&);
 // One line a loss type; the papers are in docs/trainers.md.
 const std::map<std::string, Loss>& Losses() {
   static const std::map<std::string, Loss> losses = {
-      {"sigmoid", [](const Terms& t) { return -LogSigmoid(t.margin); }},
+      {"sigmoid", [](const Terms& t) { return t.Smoothed(t.margin); }},
       {"hinge", [](const Terms& t) { return (1 - t.margin).relu(); }},
       {"ipo", [](const Terms& t) { return (t.TokenMargin() - 1 / (2 * t.beta)).square(); }},
       {"exo_pair", ExoPair},
@@ -129,8 +129,8 @@ const std::map<std::string, Loss>& Losses() {
          return (t.beta * t.chosen_logratio).sigmoid() + 1 - (t.beta * difference).sigmoid();
        }},
       {"discopop", DiscoPop},
-      {"sft", [](const Terms& t) { return t.in.chosen_nll.expand_as(t.margin); }},
-      {"sigmoid_norm", [](const Terms& t) { return -LogSigmoid(t.beta * t.TokenMargin()); }},
+      {"sft", [](const Terms& t) { return t.in.chosen_nll_P; }},
+      {"sigmoid_norm", [](const Terms& t) { return t.Smoothed(t.beta * t.TokenMargin()); }},
   };
   return losses;
 }
@@ -187,7 +187,7 @@ at::Tensor DpoLoss(const DpoInput& input, const DpoOptions& options) {
 
 bool SumsOverPairs(const DpoOptions& options) {
   return std::ranges::none_of(options.loss_types, [&](const std::string& type) {
-    return type == "aot" || type == "aot_unpaired" || (type == "sft" && options.use_weighting);
+    return type == "aot" || type == "aot_unpaired";
   });
 }
 

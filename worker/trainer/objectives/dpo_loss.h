@@ -35,20 +35,25 @@ struct DpoInput {
   at::Tensor chosen_logp_P, rejected_logp_P;
   at::Tensor ref_chosen_logp_P, ref_rejected_logp_P;
   at::Tensor chosen_length_P, rejected_length_P;  // tokens of the answers
-  // Mean negative log-probability of all chosen tokens of the batch, scalar.
-  at::Tensor chosen_nll;
+  // Of each pair's chosen tokens the sum of the negative log-probabilities, by the mean number
+  // of such tokens a pair of the step: the mean over the step's pairs is that over its tokens.
+  at::Tensor chosen_nll_P;
   // WPO's weight of each pair, detached; undefined without use_weighting.
   at::Tensor weight_P;
 };
 
 // One value a pair, the weighted sum of the loss types as TRL 1.16 defines them
-// (docs/trainers.md has formulas and papers). aot and aot_unpaired sort over the
-// micro-batch. Throws ConfigError for an unknown type or divergence.
+// (docs/trainers.md has formulas and papers), but that
+// - sigmoid and sigmoid_norm heed label_smoothing, as "A note on DPO with noisy preferences"
+//   (Mitchell 2023, https://ericmitchell.ai/cdpo.pdf, eq. 3) has it; TRL 1.16 ignores it there,
+//   earlier ones had it on sigmoid;
+// - WPO weighs sft, too, each pair's own NLL, where TRL 1.16 ends with a RuntimeError.
+// aot and aot_unpaired sort over the micro-batch. Throws ConfigError for an unknown type or
+// divergence.
 at::Tensor DpoLoss(const DpoInput& input, const DpoOptions& options);
 
-// Whether each pair's value is a function of that pair alone, but for chosen_nll, which adds up:
-// the sum over a batch is that of its parts. Not so of aot and aot_unpaired, nor where WPO weighs
-// sft, the mean of a batch, by the pair.
+// Whether each pair's value is a function of that pair alone, so that the sum over a batch is
+// that of its parts. Not so of aot and aot_unpaired.
 bool SumsOverPairs(const DpoOptions& options);
 
 }  // namespace liger::trainer

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 
 #include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/data/batch.h"
+#include "worker/trainer/gradient_sum.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/objectives/metric_sums.h"
 
@@ -25,8 +25,8 @@ struct StepContext {
   // Optional, for objectives whose FusesHead: the trainer's fp32 buffer [V, D]
   // for the head's gradient (TrainableParameters::DirectGradient), which fused
   // heads then add into, in Forward, instead of handing autograd a tensor of that size.
-  // Needs backward() to be called on LossOutput::loss as it is.
-  std::optional<at::Tensor> head_gradient_VD;
+  // Needs backward() to be called on LossOutput::loss as it is, after head_gradient->Settled().
+  GradientSum* head_gradient = nullptr;
   // Rows of logits that a fused head of the preference objectives holds at once; 0: as the memory
   // allows (kernels::FusedLinearLoss).
   int64_t most_logits_rows = 0;
@@ -36,6 +36,14 @@ struct StepContext {
   std::function<void(at::Tensor)> sum_across_ranks;
   // The batch stands in for one without rows: it adds nothing to those sums.
   bool stands_in = false;
+
+  // Tells a fused head's options where its gradient goes.
+  template <typename HeadOptions>
+  void LendHeadGradient(HeadOptions& options) const {
+    if (head_gradient == nullptr) return;
+    options.grad_weight_VH = head_gradient->sum;
+    options.grad_weight_is_new = head_gradient->TakeNew();
+  }
 };
 
 // One micro-batch's part of StepContext, from the labels alone.
@@ -70,7 +78,7 @@ class Objective {
   virtual RowKind row_kind() const { return RowKind::kSequence; }
 
   // Whether Forward takes `model`'s head and the loss in one: without all logits, and the head's
-  // gradient is whole before the backward pass. Else StepContext::head_gradient_VD has no use.
+  // gradient is whole before the backward pass. Else StepContext::head_gradient has no use.
   // The default: the switch of the preference objectives.
   virtual bool FusesHead(const CausalLM& model) const;
 

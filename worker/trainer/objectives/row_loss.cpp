@@ -36,7 +36,7 @@ RowLossOutput FusedRowLoss(CausalLM& model, const at::Tensor& hidden_TD, const R
   const int64_t num_rows = targets.num_rows();
   kernels::FusedLinearLossOptions options;
   options.token_stats = true;
-  options.grad_weight_VH = context.head_gradient_VD;
+  context.LendHeadGradient(options);
   options.most_rows = context.most_logits_rows;
   options.softcap = model.config().final_logit_softcapping;
   kernels::TokenGroups groups{targets.tokens_M, targets.offsets_R1};

@@ -24,7 +24,7 @@ NllOutput FusedNll(CausalLM& model, const at::Tensor& hidden_TD, const Targets& 
   options.scale = scale;
   options.ignore_index = kIgnoredLabel;
   options.token_stats = true;
-  options.grad_weight_VH = context.head_gradient_VD;
+  context.LendHeadGradient(options);
   options.valid_rows_M = targets.rows_M;
   options.softcap = model.config().final_logit_softcapping;
   options.label_smoothing = sft.label_smoothing;

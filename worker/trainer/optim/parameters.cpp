@@ -104,12 +104,13 @@ std::optional<size_t> TrainableParameters::IndexOf(const at::Tensor& leaf) const
   return static_cast<size_t>(entry - entries_.begin());
 }
 
-std::optional<at::Tensor> TrainableParameters::DirectGradient(const at::Tensor& leaf) {
+std::optional<GradientSum> TrainableParameters::DirectGradient(const at::Tensor& leaf) {
   const auto index = IndexOf(leaf);
   if (!index) return std::nullopt;
   at::Tensor& sum = gradient_dtype_ == at::kFloat ? Accumulator(*index) : direct_[*index];
-  if (!sum.defined()) sum = at::zeros(leaf.sizes(), leaf.options().dtype(at::kFloat));
-  return sum;
+  const bool is_new = !sum.defined();
+  if (is_new) sum = at::empty(leaf.sizes(), leaf.options().dtype(at::kFloat));
+  return GradientSum{sum, is_new};
 }
 
 void TrainableParameters::Round(size_t index, const at::Tensor& sum) {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "worker/trainer/gradient_sum.h"
 #include "worker/trainer/optim/precision.h"
 
 namespace liger::trainer {
@@ -58,11 +59,13 @@ class TrainableParameters {
 
   // For an op that adds a leaf's gradient up by itself over the micro-batches
   // (a fused head), beside what autograd gives that leaf: an fp32 tensor of the
-  // leaf's shape, zero at first, the same one until ZeroGradients. Where
+  // leaf's shape, the same one until ZeroGradients. The first call after that makes it
+  // and leaves it unwritten (is_new): the caller lets the op write over it, or settles
+  // it before a backward pass or anything below. Where
   // gradients accumulate in fp32 it is the very tensor that autograd adds to;
   // elsewhere a buffer, which Gradients() adds in with a single rounding.
   // nullopt when the leaf is not trained.
-  virtual std::optional<at::Tensor> DirectGradient(const at::Tensor& leaf);
+  virtual std::optional<GradientSum> DirectGradient(const at::Tensor& leaf);
 
   // DirectGradient(leaf) of this step is whole, and nothing else adds to the leaf's gradient:
   // rounds it now, so that its fp32 buffer does not stand beside all other gradients at the end of

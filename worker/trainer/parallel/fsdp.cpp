@@ -58,6 +58,7 @@ class Fsdp : public Strategy {
   std::shared_ptr<void> AwaitDevice(const char* what) override {
     return on_gpu_ ? gang_->WaitForIssued(what) : nullptr;
   }
+  double WaitedSeconds() const override { return gang_->waited_s(); }
   void Leave(const Farewell& farewell) override { gang_->Leave(farewell); }
 
  private:

@@ -43,6 +43,10 @@ Gang::Scope::Scope(Gang& gang, int64_t number, const char* what)
   if (gang_.watch_) gang_.watch_->Waits(number, what);
 }
 Gang::Scope::~Scope() {
+  if (outer_.number == 0) {
+    const auto waited = std::chrono::steady_clock::now() - began_;
+    gang_.waited_s_ += std::chrono::duration<double>(waited).count();
+  }
   gang_.waits_ = outer_;
   if (gang_.watch_) gang_.watch_->Waits(outer_.number, outer_.what);
 }

@@ -5,6 +5,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -73,6 +74,9 @@ class Gang {
   // far, such as for a device on which they are queued.
   std::shared_ptr<void> WaitForIssued(const char* what);
 
+  // For how long this rank's training thread has waited for other ranks so far.
+  double waited_s() const { return waited_s_; }
+
   // Tells the others why this rank ends. No collective follows.
   void Leave(const Farewell& farewell);
 
@@ -90,6 +94,7 @@ class Gang {
    private:
     Gang& gang_;
     const Waited outer_;
+    const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   };
 
   Gang(const RankInfo& rank, c10::intrusive_ptr<c10d::Store> store);
@@ -103,6 +108,7 @@ class Gang {
   at::Device device_ = at::kCPU;
   std::unique_ptr<Watch> watch_;
   Waited waits_;
+  double waited_s_ = 0;
   std::atomic<int64_t> issued_ = 0;  // autograd's threads issue, too
 };
 

@@ -86,6 +86,9 @@ class Strategy {
   // While it lives, this thread waits for a device on which sums over ranks are queued.
   virtual std::shared_ptr<void> AwaitDevice(const char* what) = 0;
 
+  // Seconds for which this rank's training thread has waited for others so far.
+  virtual double WaitedSeconds() const { return 0; }
+
   // Why this rank ends, for the others. Nothing else follows.
   virtual void Leave(const Farewell& farewell) = 0;
 };

@@ -210,8 +210,12 @@ Written WriteMembers(const CodePointSet& set) {
 
 CodePointSet CodePointSet::Of(char32_t first, char32_t last) {
   std::vector<Run> runs;
-  if (first < kSurrogates.first) runs.push_back({first, std::min<char32_t>(last, kSurrogates.first - 1)});
-  if (last > kSurrogates.last) runs.push_back({std::max<char32_t>(first, kSurrogates.last + 1), last});
+  if (first < kSurrogates.first) {
+    runs.push_back({first, std::min<char32_t>(last, kSurrogates.first - 1)});
+  }
+  if (last > kSurrogates.last) {
+    runs.push_back({std::max<char32_t>(first, kSurrogates.last + 1), last});
+  }
   return CodePointSet(std::move(runs));
 }
 
@@ -301,7 +305,9 @@ const CodePointSet& BuiltInSet(std::string_view name) {
   static const auto* sets = [] {
     auto* all = new std::map<std::string_view, CodePointSet>;
     for (const NamedSet& named : kSets) {
-      if (!std::isalpha(static_cast<unsigned char>(named.name[0]))) (*all)[named.name] = SetOf(named);
+      if (!std::isalpha(static_cast<unsigned char>(named.name[0]))) {
+        (*all)[named.name] = SetOf(named);
+      }
     }
     return all;
   }();

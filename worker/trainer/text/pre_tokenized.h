@@ -15,7 +15,8 @@ class PreTokenized {
  public:
   struct Piece {
     std::string_view text;
-    // The piece begins where the whole input begins, nothing before it was removed (Metaspace asks).
+    // The piece begins where the whole input begins, nothing before it was removed
+    // (Metaspace asks).
     bool at_start;
   };
 

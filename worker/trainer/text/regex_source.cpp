@@ -16,8 +16,9 @@ CodePointSet Property(const char* name) { return *FindCharacterProperty(name); }
 
 // The members with what differs from them in case only, as Oniguruma closes a class.
 CodePointSet CloseUnderCase(const CodePointSet& set, const RegexSource& source) {
-  static const CodePointSet* beyond_ascii = new CodePointSet(
-      (Property("l") | Property("m") | Property("nl") | Property("so")) - CodePointSet::Of(0, 0x7F));
+  static const CodePointSet* beyond_ascii =
+      new CodePointSet((Property("l") | Property("m") | Property("nl") | Property("so")) -
+                       CodePointSet::Of(0, 0x7F));
   if (!(set & *beyond_ascii).empty()) {
     source.Refuse("a class with letters beyond ASCII where case is ignored");
   }

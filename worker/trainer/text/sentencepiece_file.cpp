@@ -22,7 +22,8 @@ constexpr const char* kSpace = "\xE2\x96\x81";  // U+2581, what a space is in a 
 
 class SentencePieceReader {
  public:
-  SentencePieceReader(const std::string& bytes, std::string path) : path_(std::move(path)) {
+  SentencePieceReader(const std::string& bytes, std::string path, SpacePrefix prefix)
+      : path_(std::move(path)), prefix_(prefix) {
     if (!model_.ParseFromString(bytes) || model_.pieces_size() == 0) {
       throw ConfigError(path_ + " is not a SentencePiece model",
                         "Copy it again from the model's original; it may be truncated.")
@@ -117,6 +118,24 @@ class SentencePieceReader {
     });
   }
 
+  static json Replace(const char* from, const char* to) {
+    return Component("Replace", {{"pattern", {{"String", from}}}, {"content", to}});
+  }
+
+  json WithMetaspace(const json& added) const {
+    const bool first = prefix_ == SpacePrefix::kFirst;
+    std::vector<json> decoders = {Replace(kSpace, " "), Component("ByteFallback"),
+                                  Component("Fuse")};
+    if (first) {
+      decoders.push_back(Component("Strip", {{"content", " "}, {"start", 1}, {"stop", 0}}));
+    }
+    return {{"added_tokens", added},
+            {"pre_tokenizer", Component("Metaspace", {{"replacement", kSpace},
+                                                      {"prepend_scheme", first ? "first" : "never"},
+                                                      {"split", false}})},
+            {"decoder", Sequence("decoders", std::move(decoders))}};
+  }
+
   json Pipeline() const {
     const bool dummy_prefix = model_.normalizer_spec().add_dummy_prefix();
     json added = json::array();
@@ -125,11 +144,9 @@ class SentencePieceReader {
       if (piece.type() == Piece::NORMAL || piece.type() == Piece::BYTE) continue;
       added.push_back(AddedToken(id, piece.piece(), piece.type() != Piece::USER_DEFINED));
     }
-    const auto replace = [](const char* from, const char* to) {
-      return Component("Replace", {{"pattern", {{"String", from}}}, {"content", to}});
-    };
-    std::vector<json> normalizers = {replace(" ", kSpace)};
-    std::vector<json> decoders = {replace(kSpace, " "), Component("ByteFallback"),
+    if (dummy_prefix && prefix_ != SpacePrefix::kEach) return WithMetaspace(added);
+    std::vector<json> normalizers = {Replace(" ", kSpace)};
+    std::vector<json> decoders = {Replace(kSpace, " "), Component("ByteFallback"),
                                   Component("Fuse")};
     if (dummy_prefix) {
       normalizers.insert(normalizers.begin(), Component("Prepend", {{"prepend", kSpace}}));
@@ -146,14 +163,16 @@ class SentencePieceReader {
   }
 
   const std::string path_;
+  const SpacePrefix prefix_;
   sentencepiece::Model model_;
   BpeConfig config_;
 };
 
 }  // namespace
 
-ModelFileContents ReadSentencePiece(const std::string& bytes, const std::string& path) {
-  return SentencePieceReader(bytes, path).Read();
+ModelFileContents ReadSentencePiece(const std::string& bytes, const std::string& path,
+                                    SpacePrefix prefix) {
+  return SentencePieceReader(bytes, path, prefix).Read();
 }
 
 }  // namespace liger::trainer

@@ -12,14 +12,16 @@ namespace liger::trainer {
 // joined piece's score, leftmost first, and so does BpeModel with equal ranks),
 // and the added tokens, which libsentencepiece does not know.
 //
-// A leading space is put before each text between special tokens, as in the
-// tokenizer.json that the hub has for Llama 2 and Mistral. (transformers 5 puts
-// it before the first only, and not before a text that begins with a space,
-// where it differs from libsentencepiece.)
+// A model with a dummy prefix has a leading space put before each text between special
+// tokens (kEach), as in the tokenizer.json that the hub has for Llama 2 and Mistral; before
+// the first only and not where that begins with a space (kFirst), as transformers 5 has it
+// with `legacy: false`; or nowhere (kNever: `add_prefix_space: false`).
 //
 // Throws TrainerError naming the field for what is not implemented: models
 // other than BPE, normalization rules, unused pieces.
-ModelFileContents ReadSentencePiece(const std::string& bytes, const std::string& path);
+enum class SpacePrefix { kEach, kFirst, kNever };
+ModelFileContents ReadSentencePiece(const std::string& bytes, const std::string& path,
+                                    SpacePrefix prefix);
 
 }  // namespace liger::trainer
 

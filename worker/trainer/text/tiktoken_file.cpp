@@ -21,21 +21,34 @@ constexpr const char* kLlama3Split =
 
 constexpr int32_t kBos = 0, kEos = 1;  // places in the list below
 constexpr int kSpecialTokens = 256;
-constexpr const char* kLlama3Special[] = {"<|begin_of_text|>",
-                                          "<|end_of_text|>",
-                                          "<|reserved_special_token_0|>",
-                                          "<|reserved_special_token_1|>",
-                                          "<|finetune_right_pad_id|>",
-                                          "<|reserved_special_token_2|>",
-                                          "<|start_header_id|>",
-                                          "<|end_header_id|>",
-                                          "<|eom_id|>",
-                                          "<|eot_id|>",
-                                          "<|python_tag|>"};
+// "" is the next <|reserved_special_token_N|>, as are those behind the lists.
+using SpecialNames = std::vector<std::string>;
+
+SpecialNames NumberReserved(SpecialNames names) {
+  names.resize(kSpecialTokens);
+  int reserved = 0;
+  for (std::string& name : names) {
+    if (name.empty()) name = "<|reserved_special_token_" + std::to_string(reserved++) + "|>";
+  }
+  return names;
+}
+
+SpecialNames Llama30Names() {
+  return NumberReserved({"<|begin_of_text|>", "<|end_of_text|>", "", "", "", "",
+                         "<|start_header_id|>", "<|end_header_id|>", "", "<|eot_id|>"});
+}
+
+SpecialNames Llama31Names() {
+  return NumberReserved({"<|begin_of_text|>", "<|end_of_text|>", "", "",
+                         "<|finetune_right_pad_id|>", "", "<|start_header_id|>",
+                         "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>"});
+}
 
 class TiktokenReader {
  public:
-  TiktokenReader(const std::string& text, std::string path) : text_(text), path_(std::move(path)) {}
+  TiktokenReader(const std::string& text, std::string path, bool llama30,
+                 const std::map<int64_t, std::string>& given)
+      : text_(text), path_(std::move(path)), llama30_(llama30), given_(given) {}
 
   ModelFileContents Read() {
     config_.ignore_merges = true;
@@ -96,17 +109,29 @@ class TiktokenReader {
     config_.vocabulary.Add(token, num_ranks_++);
   }
 
+  SpecialNames Names() const {
+    const SpecialNames old = Llama30Names(), now = Llama31Names();
+    int old_agrees = 0, now_agrees = 0;
+    const auto each = [&](auto use) {
+      for (const auto& [id, name] : given_) {
+        const int64_t place = id - num_ranks_;
+        if (place >= 0 && place < kSpecialTokens) use(static_cast<size_t>(place), name);
+      }
+    };
+    each([&](size_t place, const std::string& name) {
+      old_agrees += name == old[place];
+      now_agrees += name == now[place];
+    });
+    const bool is_old = old_agrees == now_agrees ? llama30_ : old_agrees > now_agrees;
+    SpecialNames names = is_old ? old : now;
+    each([&](size_t place, const std::string& name) { names[place] = name; });
+    return names;
+  }
+
   json Pipeline() const {
     json added = json::array();
-    int reserved = 3;  // the next that the list above does not name
-    for (int i = 0; i < kSpecialTokens; ++i) {
-      const bool named = i < static_cast<int>(std::size(kLlama3Special));
-      added.push_back(
-          AddedToken(num_ranks_ + i,
-                     named ? kLlama3Special[i]
-                           : "<|reserved_special_token_" + std::to_string(reserved++) + "|>",
-                     true));
-    }
+    int32_t id = num_ranks_;
+    for (const std::string& name : Names()) added.push_back(AddedToken(id++, name, true));
     return {
         {"added_tokens", added},
         {"pre_tokenizer",
@@ -119,6 +144,8 @@ class TiktokenReader {
 
   const std::string& text_;
   const std::string path_;
+  const bool llama30_;
+  const std::map<int64_t, std::string>& given_;
   BpeConfig config_;
   int32_t num_ranks_ = 0;
   int64_t line_ = 0;
@@ -126,8 +153,9 @@ class TiktokenReader {
 
 }  // namespace
 
-ModelFileContents ReadTiktoken(const std::string& text, const std::string& path) {
-  return TiktokenReader(text, path).Read();
+ModelFileContents ReadTiktoken(const std::string& text, const std::string& path, bool llama30,
+                               const std::map<int64_t, std::string>& given) {
+  return TiktokenReader(text, path, llama30, given).Read();
 }
 
 }  // namespace liger::trainer

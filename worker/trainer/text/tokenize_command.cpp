@@ -5,7 +5,7 @@
 #include <ostream>
 
 #include "worker/trainer/error.h"
-#include "worker/trainer/json_parse.h"
+#include "worker/trainer/exact_json.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
 
@@ -44,7 +44,8 @@ class Command {
     std::vector<int32_t> ids;
     for (const Json& id : row["ids"]) {
       if (!id.is_number_integer() || id < 0 || id > INT32_MAX) {
-        FailRow(number, "has an id that is no id: " + id.dump());
+        FailRow(number, "has an id that is no id: " +
+                            (IsLongInteger(id) ? LongIntegerText(id) : id.dump()));
       }
       ids.push_back(id.get<int32_t>());
     }
@@ -71,7 +72,7 @@ class Command {
 // A row's errors say which line of the input they are about.
 Json ProcessLine(const Command& command, const std::string& line, int64_t number) {
   try {
-    const Json row = ParseJson<Json>(line);
+    const Json row = ParseExactJson(line);
     if (!row.is_object()) FailRow(number, "is not a JSON object");
     return command.Process(row, number);
   } catch (const JsonTextError& error) {

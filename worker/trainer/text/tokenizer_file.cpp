@@ -10,6 +10,9 @@
 namespace liger::trainer {
 namespace {
 
+// Some editors put it before a file; it is no part of the JSON.
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
 // For the small parts of the file, which are read at leisure.
 nlohmann::json ToJson(const simdjson::dom::element& element) {
   return nlohmann::json::parse(simdjson::minify(element));
@@ -18,7 +21,8 @@ nlohmann::json ToJson(const simdjson::dom::element& element) {
 }  // namespace
 
 TokenizerFile ReadTokenizerFile(const std::string& path) {
-  const std::string text = ReadTextFile(path);
+  std::string text = ReadTextFile(path);
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   // simdjson reads the megabytes of vocabulary 20 times as fast; where it
   // fails, the slower parser says where.
   simdjson::dom::parser parser;

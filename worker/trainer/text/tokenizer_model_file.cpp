@@ -17,15 +17,59 @@ using nlohmann::json;
 // feed, which no file of tiktoken's begins with.
 constexpr char kFirstPiece = 0x0A;
 
-// added_tokens_decoder's tokens behind those that the model has; {"32000": {...}}.
-void AppendAddedTokens(const ConfigNode& decoder, const std::string& path, TokenizerFile* file) {
+// added_tokens_decoder's tokens by id; {"32000": {...}}.
+std::map<int64_t, json> DecoderTokens(const ConfigNode& config) {
   std::map<int64_t, json> by_id;
-  for (const auto& [key, token] : decoder.Object()) {
+  if (!config.Has("added_tokens_decoder")) return by_id;
+  for (const auto& [key, token] : config.At("added_tokens_decoder").Object()) {
     if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != key.npos) {
       token.Fail("is not under a token id");
     }
     by_id[std::stoll(key)] = token.json();
   }
+  return by_id;
+}
+
+// Their contents.
+std::map<int64_t, std::string> NamesOf(const std::map<int64_t, json>& tokens,
+                                       const std::string& path) {
+  std::map<int64_t, std::string> names;
+  for (const auto& [id, token] : tokens) {
+    names[id] =
+        ConfigNode(token, path, "added_tokens_decoder." + std::to_string(id)).String("content");
+  }
+  return names;
+}
+
+json ObjectOf(const std::filesystem::path& path) {
+  return std::filesystem::exists(path) ? ReadJsonObject(path.string()) : json::object();
+}
+
+// Llama 3 itself, as the folder tells: 3.1 and later scale their rope. A folder with nothing
+// about the model counts as later.
+bool IsLlama30(const std::filesystem::path& dir) {
+  const json config = ObjectOf(dir / "config.json");
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const json rope = config.value(key, json());
+    const auto scaled = [&](const char* type) { return rope.value(type, json()) == "llama3"; };
+    if (rope.is_object() && (scaled("rope_type") || scaled("type"))) return false;
+  }
+  if (!config.empty()) return true;
+  const json params = ObjectOf(dir / "params.json");  // Meta's
+  return !params.empty() && params.value("use_scaled_rope", json()) != true;
+}
+
+// What transformers 5's LlamaTokenizer makes of these keys; other classes have their own ways.
+SpacePrefix PrefixOf(const ConfigNode& config) {
+  const std::string type = config.Has("tokenizer_class") ? config.String("tokenizer_class") : "";
+  if (!type.empty() && !type.starts_with("LlamaTokenizer")) return SpacePrefix::kEach;
+  if (!config.Bool("add_prefix_space", true)) return SpacePrefix::kNever;
+  return config.Bool("legacy", true) ? SpacePrefix::kEach : SpacePrefix::kFirst;
+}
+
+// Appends the tokens behind those that the model has.
+void AppendAddedTokens(const std::map<int64_t, json>& by_id, const std::string& path,
+                       TokenizerFile* file) {
   const Vocabulary& vocabulary = file->model->vocabulary();
   json& added = file->config["added_tokens"];
   // Ids follow the vocabulary in the order of the list (AddedTokens).
@@ -92,17 +136,17 @@ TokenizerFile ReadTokenizerModelFile(const std::string& model_dir) {
   const std::filesystem::path dir(model_dir);
   const std::string path = (dir / "tokenizer.model").string();
   const std::string bytes = ReadTextFile(path);
-  ModelFileContents contents =
-      bytes.starts_with(kFirstPiece) ? ReadSentencePiece(bytes, path) : ReadTiktoken(bytes, path);
   const std::string config_path = (dir / "tokenizer_config.json").string();
-  json config = json::object();
-  if (std::filesystem::exists(config_path)) config = ReadJsonFile(config_path);
+  const json config = ObjectOf(config_path);
   const ConfigNode node(config, config_path, "");
+  const std::map<int64_t, json> decoder = DecoderTokens(node);
+  ModelFileContents contents =
+      bytes.starts_with(kFirstPiece)
+          ? ReadSentencePiece(bytes, path, PrefixOf(node))
+          : ReadTiktoken(bytes, path, IsLlama30(dir), NamesOf(decoder, config_path));
   contents.file.roles = Roles(contents.framing, contents.file);
   contents.file.config["post_processor"] = Framing(contents.framing, node);
-  if (node.Has("added_tokens_decoder")) {
-    AppendAddedTokens(node.At("added_tokens_decoder"), config_path, &contents.file);
-  }
+  AppendAddedTokens(decoder, config_path, &contents.file);
   return std::move(contents.file);
 }
 

@@ -14,7 +14,8 @@ namespace liger::trainer {
 // byte. Gives the pipeline that a tokenizer.json would ask for.
 //
 // What the model file does not say comes from tokenizer_config.json where it
-// exists: added_tokens_decoder, add_bos_token (true) and add_eos_token (false).
+// exists: added_tokens_decoder, add_bos_token (true), add_eos_token (false), and
+// LlamaTokenizer's legacy (true) and add_prefix_space (true).
 TokenizerFile ReadTokenizerModelFile(const std::string& model_dir);
 
 // Adds to `special_tokens` (role to token) the roles that only the tokenizer.model of

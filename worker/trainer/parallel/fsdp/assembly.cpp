@@ -1,6 +1,7 @@
 #include "worker/trainer/parallel/fsdp/assembly.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/accumulate.h>
 
 #include <algorithm>
 #include <exception>
@@ -44,35 +45,67 @@ void Assembly::ListSources(const std::map<std::string, at::Tensor>& states) {
   sources_.clear();
   not_sharded_.clear();
   recent_.clear();
-  const auto add = [&](const std::string& name, const ShardedModel::Place& place, at::Tensor own,
-                       bool by_block) {
-    const FlatLayout& layout = place.part->layout();
-    const FlatLayout::Item& item = layout.items()[place.item];
-    Source source{name, item.shape, std::move(own)};
-    if (by_block) source.shape = {Blocks(item.numel)};
-    for (int64_t rank = 0; rank < layout.ranks(); ++rank) {
-      const int64_t count = layout.SliceOf(place.item, rank).count;
-      source.counts.push_back(by_block ? Blocks(count) : count);
-    }
-    sources_.push_back(std::move(source));
-  };
   for (const auto& unit : model_.units()) {
     for (const auto& part : unit->parts) {
       for (size_t item = 0; item < part->leaves().size(); ++item) {
-        add(part->layout().items()[item].name, {unit.get(), part.get(), item},
-            part->SliceOf(item, part->shard()), false);
+        sources_.push_back(SourceOf(part->layout().items()[item].name,
+                                    {unit.get(), part.get(), item},
+                                    part->SliceOf(item, part->shard()), false));
       }
     }
   }
   num_parameters_ = sources_.size();
   for (const auto& [key, tensor] : states) {
-    const auto [kind, name] = SplitKey(key);
-    if (name.empty()) {
+    if (SplitKey(key).second.empty()) {
       not_sharded_[key] = tensor;
     } else {
-      add(key, model_.PlaceOf(name), tensor.view(-1), IsByBlock(kind));
+      sources_.push_back(SourceOfState(key, tensor));
     }
   }
+}
+
+Assembly::Source Assembly::SourceOf(const std::string& name, const ShardedModel::Place& place,
+                                    at::Tensor own, bool by_block) const {
+  const FlatLayout& layout = place.part->layout();
+  const FlatLayout::Item& item = layout.items()[place.item];
+  Source source{name, item.shape, std::move(own), {}};
+  if (by_block) source.shape = {Blocks(item.numel)};
+  for (int64_t rank = 0; rank < layout.ranks(); ++rank) {
+    const int64_t count = layout.SliceOf(place.item, rank).count;
+    source.counts.push_back(by_block ? Blocks(count) : count);
+  }
+  return source;
+}
+
+Assembly::Source Assembly::SourceOfState(const std::string& key, const at::Tensor& state) const {
+  const auto [kind, name] = SplitKey(key);
+  return SourceOf(key, model_.PlaceOf(name), state.view(-1), IsByBlock(kind));
+}
+
+Assembly::Shards Assembly::OwnShards(const std::map<std::string, at::Tensor>& states) const {
+  Shards shards;
+  for (const auto& unit : model_.units()) {
+    for (const auto& part : unit->parts) {
+      if (!part->trained()) continue;
+      for (size_t item = 0; item < part->leaves().size(); ++item) {
+        shards.parameters.push_back(SourceOf(part->layout().items()[item].name,
+                                             {unit.get(), part.get(), item},
+                                             part->SliceOf(item, part->shard()), false));
+      }
+    }
+  }
+  for (const auto& [key, state] : states) {
+    if (!SplitKey(key).second.empty()) {
+      shards.states.push_back(SourceOfState(key, state));
+      continue;
+    }
+    const at::Tensor flat = state.reshape({-1});
+    Shard whole{key, state.sizes().vec(), rank() == 0 ? flat : flat.narrow(0, 0, 0), {}};
+    whole.counts.assign(static_cast<size_t>(ranks()), 0);
+    whole.counts.front() = state.numel();
+    shards.states.push_back(std::move(whole));
+  }
+  return shards;
 }
 
 void Assembly::Run(const std::map<std::string, at::Tensor>& states,
@@ -162,24 +195,24 @@ std::vector<NamedTensor> Assembly::States() {
   return tensors;
 }
 
-std::map<std::string, at::Tensor> Assembly::PartsOf(
-    const std::map<std::string, at::Tensor>& whole) const {
+std::map<std::string, at::Tensor> Assembly::PartsOf(const SavedTensors& saved) const {
   std::map<std::string, at::Tensor> parts;
-  for (const auto& [key, tensor] : whole) {
+  for (const auto& [key, shape] : saved.shapes()) {
     const auto [kind, name] = SplitKey(key);
     const auto place = name.empty() ? nullptr : model_.FindPlace(name);
     if (place == nullptr) {
-      parts[key] = tensor;
+      parts[key] = saved.Whole(key);
       continue;
     }
-    const FlatLayout::Slice slice =
-        place->part->layout().SliceOf(place->item, place->part->rank());
+    const FlatLayout& layout = place->part->layout();
+    const FlatLayout::Slice slice = layout.SliceOf(place->item, place->part->rank());
     const bool by_block = IsByBlock(kind);
-    const int64_t begin = by_block ? slice.begin / FlatLayout::kAlign : slice.begin;
-    const int64_t count = by_block ? Blocks(slice.count) : slice.count;
+    const int64_t whole = layout.items()[place->item].numel;
+    const bool fits = c10::multiply_integers(shape) == (by_block ? Blocks(whole) : whole);
     // Another shape is the optimizer's to refuse.
-    parts[key] = begin + count <= tensor.numel() ? tensor.reshape({-1}).narrow(0, begin, count)
-                                                 : tensor;
+    parts[key] = !fits      ? saved.Whole(key)
+                 : by_block ? saved.Range(key, slice.begin / FlatLayout::kAlign, Blocks(slice.count))
+                            : saved.Range(key, slice.begin, slice.count);
   }
   return parts;
 }

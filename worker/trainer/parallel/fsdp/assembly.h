@@ -9,12 +9,13 @@
 #include <vector>
 
 #include "worker/trainer/checkpoint/safetensors.h"
+#include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/parallel/fsdp/sharded_model.h"
 
 namespace liger::trainer {
 
-// Whole parameters and optimizer states out of the ranks' shards, one at a time, on the host of
-// the rank that writes them: no rank holds the whole model anywhere.
+// Parameters and optimizer states for whoever saves them: each rank's shards, or, one at a time, the
+// whole ones on the host of the rank that writes them. No rank holds the whole model anywhere.
 class Assembly {
  public:
   // `model` must outlive this. `leads`: this rank is the one that writes; it is the first of its
@@ -31,17 +32,33 @@ class Assembly {
   std::vector<NamedTensor> Parameters();
   std::vector<NamedTensor> States();
 
-  // Of states as a checkpoint has them whole, what this rank's parts are.
-  std::map<std::string, at::Tensor> PartsOf(const std::map<std::string, at::Tensor>& whole) const;
-
- private:
-  struct Source {
+  struct Shard {
     std::string name;
     std::vector<int64_t> shape;
     at::Tensor own;                // this rank's elements, one-dimensional
     std::vector<int64_t> counts;   // elements by rank; they follow each other
   };
+  // Of every trained parameter, and of the states, as in Run; what is not sharded is the first
+  // rank's.
+  struct Shards {
+    std::vector<Shard> parameters, states;
+  };
+  Shards OwnShards(const std::map<std::string, at::Tensor>& states) const;
+  // This rank's place among those that share the copy of the model that is saved, of which it is
+  // one.
+  bool is_saved() const { return leads_ || serves_; }
+  int rank() const { return model_.options().shards->getRank(); }
+  int ranks() const { return model_.options().shards->getSize(); }
 
+  // Of states as a checkpoint has them, this rank's parts.
+  std::map<std::string, at::Tensor> PartsOf(const SavedTensors& saved) const;
+
+ private:
+  using Source = Shard;
+
+  Source SourceOf(const std::string& name, const ShardedModel::Place& place, at::Tensor own,
+                  bool by_block) const;
+  Source SourceOfState(const std::string& key, const at::Tensor& state) const;
   void ListSources(const std::map<std::string, at::Tensor>& states);
   NamedTensor Later(size_t index);
   // Asks for it, or takes it from what was asked for last.

@@ -210,24 +210,32 @@ void ShardedModel::OnLeafGradient(const Place& place, const at::Tensor& grad) {
   part.AddGradient(place.item, grad);
 }
 
-void ShardedModel::MakeGradientSum(FlatParameter& part) {
+void ShardedModel::MakeGradientSum(FlatParameter& part, std::optional<size_t> but) {
   if (part.grad_whole.defined()) return;
-  part.grad_whole = at::zeros({part.layout().numel()},
-                              at::TensorOptions(options_.device).dtype(at::kFloat));
+  const int64_t numel = part.layout().numel();
+  part.grad_whole = at::empty({numel}, at::TensorOptions(options_.device).dtype(at::kFloat));
+  int64_t begin = numel, end = numel;
+  if (but) {
+    begin = part.layout().items()[*but].offset;
+    end = begin + part.layout().items()[*but].numel;
+  }
+  part.grad_whole.narrow(0, 0, begin).zero_();
+  part.grad_whole.narrow(0, end, numel - end).zero_();
   part.grad_written.assign(part.grad_written.size(), true);
 }
 
-at::Tensor ShardedModel::GradientSum(const at::Tensor& leaf) {
+std::optional<GradientSum> ShardedModel::SumOf(const at::Tensor& leaf) {
   for (const auto& [name, place] : places_) {
     if (!place.part->leaves()[place.item].is_same(leaf)) continue;
-    if (!place.unit->kept || !place.part->trained()) return {};
-    MakeGradientSum(*place.part);
-    return place.part->GradientOf(place.item);
+    if (!place.unit->kept || !place.part->trained()) return std::nullopt;
+    const bool is_new = !place.part->grad_whole.defined();
+    MakeGradientSum(*place.part, place.item);
+    return GradientSum{place.part->GradientOf(place.item), is_new};
   }
-  return {};
+  return std::nullopt;
 }
 
-void ShardedModel::FinishGradientSum(const at::Tensor& leaf) {
+void ShardedModel::FinishSumOf(const at::Tensor& leaf) {
   for (const auto& [name, place] : places_) {
     if (!place.part->leaves()[place.item].is_same(leaf)) continue;
     const bool alone = place.unit->parts.size() == 1 && place.part->leaves().size() == 1;

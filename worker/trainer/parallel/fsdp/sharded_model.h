@@ -6,11 +6,13 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "worker/trainer/gradient_sum.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/optim/precision.h"
 #include "worker/trainer/parallel/fsdp/shard_reducer.h"
@@ -77,11 +79,11 @@ class ShardedModel {
   // Collective. Lets go of the gradients; the shards have changed.
   void EndStep();
 
-  // The fp32 tensor in which a kept unit's leaf adds up its gradient on this rank, for an op that
-  // adds to it by itself; undefined: the leaf is not trained, or not of a kept unit.
-  at::Tensor GradientSum(const at::Tensor& leaf);
+  // Where a kept unit's leaf adds up its gradient on this rank, for an op that adds to it by itself
+  // (TrainableParameters::DirectGradient); nullopt: the leaf is not trained, or not of a kept unit.
+  std::optional<GradientSum> SumOf(const at::Tensor& leaf);
   // That sum is whole: starts to sum it over the ranks, if nothing else adds to it.
-  void FinishGradientSum(const at::Tensor& leaf);
+  void FinishSumOf(const at::Tensor& leaf);
 
   const std::vector<std::unique_ptr<ShardUnit>>& units() const { return units_; }
   // Where a parameter is.
@@ -112,7 +114,8 @@ class ShardedModel {
   void EndBackward(size_t block);
   void OnLeafGradient(const Place& place, const at::Tensor& grad);
   void Reduce(ShardUnit& unit);
-  void MakeGradientSum(FlatParameter& part);
+  // The place of `but`, if given, is left as it is.
+  void MakeGradientSum(FlatParameter& part, std::optional<size_t> but = std::nullopt);
   bool lets_go() const { return options_.shards_parameters; }
 
   ShardOptions options_;

@@ -30,13 +30,12 @@ std::vector<TrainableParameters::Entry> Entries(const ShardedModel& model) {
 ShardedParameters::ShardedParameters(ShardedModel& model)
     : TrainableParameters(Entries(model)), model_(model) {}
 
-std::optional<at::Tensor> ShardedParameters::DirectGradient(const at::Tensor& leaf) {
-  const at::Tensor sum = model_.GradientSum(leaf);
-  return sum.defined() ? std::optional(sum) : std::nullopt;
+std::optional<GradientSum> ShardedParameters::DirectGradient(const at::Tensor& leaf) {
+  return model_.SumOf(leaf);
 }
 
 void ShardedParameters::FinishDirectGradient(const at::Tensor& leaf) {
-  model_.FinishGradientSum(leaf);
+  model_.FinishSumOf(leaf);
 }
 
 std::vector<at::Tensor> ShardedParameters::Gradients() {

@@ -17,7 +17,7 @@ class ShardedParameters : public TrainableParameters {
   // `model` must outlive this.
   explicit ShardedParameters(ShardedModel& model);
 
-  std::optional<at::Tensor> DirectGradient(const at::Tensor& leaf) override;
+  std::optional<GradientSum> DirectGradient(const at::Tensor& leaf) override;
   void FinishDirectGradient(const at::Tensor& leaf) override;
   // Collective.
   std::vector<at::Tensor> Gradients() override;

@@ -24,6 +24,19 @@ void StreamEvent::CurrentStreamWaits() const {
   if (event_) event_->block(CurrentStream(device_));
 }
 
+void StreamEvent::HostWaits() const {
+  if (event_) event_->synchronize();
+}
+
+StreamMoment::StreamMoment(at::Device device)
+    : event_(device.type(), c10::EventFlag::BACKEND_DEFAULT) {
+  event_.record(CurrentStream(device));
+}
+
+double StreamMoment::SecondsTo(const StreamMoment& later) const {
+  return event_.elapsedTime(later.event_) / 1000;
+}
+
 SideStream::SideStream(at::Device device) : event_(device) {
   if (device.is_cpu()) return;
   // Before the kernels that the current stream has waiting: what goes on here is short and others

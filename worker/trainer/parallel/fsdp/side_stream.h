@@ -22,10 +22,23 @@ class StreamEvent {
   void Record();
   // What follows on the current stream waits for the point last recorded; nothing without one.
   void CurrentStreamWaits() const;
+  // This thread does; any may call it.
+  void HostWaits() const;
 
  private:
   at::Device device_;
   std::optional<c10::Event> event_;
+};
+
+// A moment of the current stream of a GPU, to measure from.
+class StreamMoment {
+ public:
+  explicit StreamMoment(at::Device device);
+  // REQUIRES: the host has waited for what came after `later`.
+  double SecondsTo(const StreamMoment& later) const;
+
+ private:
+  c10::Event event_;
 };
 
 // A stream for work that goes on beside the current one.

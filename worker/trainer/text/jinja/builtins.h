@@ -32,6 +32,14 @@ Value GetSlice(const Value& object, const Value& start, const Value& stop, const
 Value Operate(const std::string& op, const Value& a, const Value& b);
 bool Contains(const Value& container, const Value& item);
 
+// markupsafe.escape.
+Value EscapeMarkup(const Value& value);
+// Throws where `value` is Markup: Python's `what` would escape the other texts.
+void RequirePlain(const Value& value, const std::string& what);
+
+// Throws what names an integer beyond 64 bits, where only such of 64 are computed with.
+void RequireShort(const Value& value);
+
 // The first argument's type checked, for builtins.
 const std::string& RequireString(const Args& args, size_t index, const char* what);
 int64_t IntOr(const Value* value, int64_t fallback);

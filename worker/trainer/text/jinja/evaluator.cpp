@@ -152,6 +152,13 @@ class Evaluator {
     const Value operand = Run(*e.children[0]);
     if (e.name == "not") return Value(!operand.Truthy());
     RequireDefined(operand);
+    const bool minus = e.name == "-";
+    if (operand.IsFloat()) return minus ? Value(-operand.AsDouble()) : operand;
+    if (operand.AsLongInteger() || operand.IsInt()) {
+      const std::string digits = Repr(operand);
+      if (!minus) return operand;
+      return Value::FromDigits(digits.starts_with('-') ? digits.substr(1) : "-" + digits);
+    }
     if (!operand.IsNumber()) {
       throw RuntimeError("bad operand type for unary " + e.name + ": '" + operand.TypeName() + "'");
     }

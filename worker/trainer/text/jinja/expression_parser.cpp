@@ -88,7 +88,8 @@ ExprPtr ExpressionParser::Deepened(ExprPtr node) const {
 }
 
 bool ExpressionParser::HasRead(std::string_view name, size_t since) const {
-  return std::find(names_.begin() + static_cast<int64_t>(since), names_.end(), name) != names_.end();
+  return std::find(names_.begin() + static_cast<int64_t>(since), names_.end(), name) !=
+         names_.end();
 }
 
 ExprPtr ExpressionParser::ParseTuple(bool with_condition) {
@@ -225,7 +226,7 @@ ExprPtr ExpressionParser::ParsePrimary() {
       return node;
     }
     case TokenType::kInteger:
-      node->value = Value(static_cast<int64_t>(std::strtoll(Next().text.c_str(), nullptr, 10)));
+      node->value = Value::FromDigits(Next().text);
       return node;
     case TokenType::kFloat:
       node->value = Value(std::strtod(Next().text.c_str(), nullptr));

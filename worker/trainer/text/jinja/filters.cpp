@@ -1,13 +1,12 @@
-// Jinja's filters: "x | trim". Text and numbers; sequences are in
-// sequence_filters.cpp.
+// Jinja's filters: "x | trim". Those of text; numbers are in number_filters.cpp,
+// sequences in sequence_filters.cpp.
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/format.h"
+#include "worker/trainer/text/jinja/number_filters.h"
 #include "worker/trainer/text/jinja/sequence_filters.h"
 #include "worker/trainer/text/jinja/strings.h"
 #include "worker/trainer/text/unicode.h"
@@ -20,9 +19,16 @@ struct Entry {
   Builtin filter;
 };
 
-std::string SelfText(const Args& args) { return ToString(args.positional[0]); }
+// A template is not to fill the memory with spaces.
+constexpr int64_t kMaxIndent = 1 << 16;
 
-Value Upper(const Args& args) { return Value(MapCase(SelfText(args), true)); }
+std::string SelfText(const Args& args) { return ToString(args.positional[0]); }
+std::string PlainText(const Args& args, const char* filter) {
+  RequirePlain(args.positional[0], filter);
+  return SelfText(args);
+}
+
+Value Upper(const Args& args) { return Value(MapCase(PlainText(args, "upper"), true)); }
 // As %: keywords are the names, else the arguments in turn.
 Value Format(const Args& args) {
   List values(args.positional.begin() + 1, args.positional.end());
@@ -31,14 +37,14 @@ Value Format(const Args& args) {
   if (!values.empty() && !names.items.empty()) {
     throw RuntimeError("can't handle positional and keyword arguments at the same time");
   }
-  return Value(
-      PercentFormat(SelfText(args), names.items.empty() ? Value::MakeTuple(values) : Value(names)));
+  return Value(PercentFormat(PlainText(args, "format"),
+                             names.items.empty() ? Value::MakeTuple(values) : Value(names)));
 }
 
-Value Lower(const Args& args) { return Value(MapCase(SelfText(args), false)); }
+Value Lower(const Args& args) { return Value(MapCase(PlainText(args, "lower"), false)); }
 
 Value Capitalize(const Args& args) {
-  const std::string s = SelfText(args);
+  const std::string s = PlainText(args, "capitalize");
   if (s.empty()) return Value(s);
   const size_t n = unicode::Utf8Length(s[0]);
   return Value(MapCase(s.substr(0, n), true) + MapCase(s.substr(n), false));
@@ -46,7 +52,7 @@ Value Capitalize(const Args& args) {
 
 // Jinja's own: a word starts after spaces, hyphens and opening brackets.
 Value TitleFilter(const Args& args) {
-  const std::string s = SelfText(args);
+  const std::string s = PlainText(args, "title");
   std::string out;
   bool starts = true;
   for (const std::string_view c : Characters(s)) {
@@ -60,7 +66,7 @@ Value TitleFilter(const Args& args) {
 }
 
 Value Trim(const Args& args) {
-  return Value(Strip(SelfText(args), args.Find(1, "chars"), true, true));
+  return Value(Strip(PlainText(args, "trim"), args.Find(1, "chars"), true, true));
 }
 
 Value Replace(const Args& args) {
@@ -98,7 +104,9 @@ Value ToJsonFilter(const Args& args) {
   const Value* sort = args.Find(4, "sort_keys");
   style.ensure_ascii = ascii != nullptr && ascii->Truthy();
   style.sort_keys = sort != nullptr && sort->Truthy();
-  style.indent = static_cast<int>(std::clamp<int64_t>(IntOr(indent, -1), -1, 64));
+  const int64_t spaces = IntOr(indent, -1);
+  if (spaces > kMaxIndent) throw Unsupported("tojson with an indent of more than 65536 spaces");
+  style.indent = static_cast<int>(std::max<int64_t>(spaces, -1));
   if (style.indent >= 0) style.item_separator = ",";
   if (separators != nullptr && !separators->IsNone()) {
     const List pair = Iterate(*separators);
@@ -119,12 +127,15 @@ Value Default(const Args& args) {
 
 Value Indent(const Args& args) {
   const std::string s = RequireString(args, 0, "indent");
+  RequirePlain(args.positional[0], "indent");
   const Value* width = args.Find(1, "width");
   const Value* first = args.Find(2, "first");
   const Value* blank = args.Find(3, "blank");
+  const int64_t spaces = width && width->AsString() ? 0 : IntOr(width, 4);
+  if (spaces > kMaxIndent) throw Unsupported("indent by more than 65536 spaces");
   const std::string pad = width && width->AsString()
                               ? *width->AsString()
-                              : std::string(std::clamp<int64_t>(IntOr(width, 4), 0, 1000), ' ');
+                              : std::string(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' ');
   std::string out;
   size_t done = 0;
   for (bool at_first = true; done <= s.size(); at_first = false) {
@@ -138,93 +149,6 @@ Value Indent(const Args& args) {
     done = end + 1;
   }
   return Value(std::move(out));
-}
-
-Value Escape(const Args& args) {
-  std::string out;
-  for (const char c : SelfText(args)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return Value(std::move(out));
-}
-
-Value ToInt(const Args& args) {
-  const Value& self = args.positional[0];
-  const int64_t fallback = IntOr(args.Find(1, "default"), 0);
-  if (self.IsFloat()) {
-    return std::fabs(self.AsDouble()) < 9e18 ? Value(static_cast<int64_t>(self.AsDouble()))
-                                             : Value(fallback);
-  }
-  if (self.IsNumber()) return Value(self.AsInt());
-  const std::string s = self.AsString() ? Strip(*self.AsString(), nullptr, true, true) : "";
-  char* end = nullptr;
-  const double d = std::strtod(s.c_str(), &end);
-  if (s.empty() || *end != '\0' || !(std::fabs(d) < 9e18)) return Value(fallback);
-  const long long exact = std::strtoll(s.c_str(), &end, 10);
-  return Value(*end == '\0' ? int64_t{exact} : static_cast<int64_t>(d));
-}
-
-Value ToFloat(const Args& args) {
-  const Value& self = args.positional[0];
-  if (self.IsNumber()) return Value(self.AsDouble());
-  const std::string s = self.AsString() ? Strip(*self.AsString(), nullptr, true, true) : "";
-  char* end = nullptr;
-  const double d = std::strtod(s.c_str(), &end);
-  if (!s.empty() && *end == '\0') return Value(d);
-  const Value* fallback = args.Find(1, "default");
-  return fallback ? *fallback : Value(0.0);
-}
-
-Value Abs(const Args& args) {
-  const Value& self = args.positional[0];
-  if (!self.IsNumber()) throw RuntimeError("abs needs a number, not " + self.TypeName());
-  return self.IsFloat() ? Value(std::fabs(self.AsDouble())) : Value(std::abs(self.AsInt()));
-}
-
-// Python's round of an integer: an integer, halves to even.
-Value RoundInt(int64_t value, int64_t precision) {
-  if (precision >= 0) return Value(value);
-  if (precision < -18) return Value(int64_t{0});
-  int64_t unit = 1;
-  for (; precision < 0; ++precision) unit *= 10;
-  const int64_t rest = ((value % unit) + unit) % unit, below = value - rest;
-  const bool up = rest * 2 > unit || (rest * 2 == unit && below / unit % 2 != 0);
-  return Value(up ? below + unit : below);
-}
-
-Value Round(const Args& args) {
-  const Value& self = args.positional[0];
-  if (!self.IsNumber()) throw RuntimeError("round needs a number, not " + self.TypeName());
-  if (!self.IsFloat() && (args.Find(2, "method") == nullptr)) {
-    return RoundInt(self.AsInt(), IntOr(args.Find(1, "precision"), 0));
-  }
-  const double scale = std::pow(10.0, static_cast<double>(IntOr(args.Find(1, "precision"), 0)));
-  const Value* method = args.Find(2, "method");
-  const std::string how = method ? ToString(*method) : "common";
-  const double x = self.AsDouble() * scale;
-  // Python rounds halves to even, as nearbyint does by default.
-  return Value((how == "ceil"    ? std::ceil(x)
-                : how == "floor" ? std::floor(x)
-                                 : std::nearbyint(x)) /
-               scale);
 }
 
 Value WordCount(const Args& args) {
@@ -250,24 +174,51 @@ constexpr Entry kTable[] = {
     {"default", Default},
     {"d", Default},
     {"indent", Indent},
-    {"escape", Escape},
-    {"e", Escape},
-    {"safe", [](const Args& a) { return a.positional[0]; }},
+    {"escape", [](const Args& a) { return EscapeMarkup(a.positional[0]); }},
+    {"e", [](const Args& a) { return EscapeMarkup(a.positional[0]); }},
+    {"safe", [](const Args& a) { return Value::MakeMarkup(SelfText(a)); }},
     {"format", Format},
-    {"string", [](const Args& a) { return Value(SelfText(a)); }},
-    {"int", ToInt},
-    {"float", ToFloat},
-    {"abs", Abs},
-    {"round", Round},
+    {"string",
+     [](const Args& a) {
+       return a.positional[0].IsMarkup() ? a.positional[0] : Value(SelfText(a));
+     }},
     {"wordcount", WordCount},
 };
 
 }  // namespace
 
+Value EscapeMarkup(const Value& value) {
+  if (value.IsMarkup()) return value;
+  std::string out;
+  for (const char c : ToString(value)) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&#34;";
+        break;
+      case '\'':
+        out += "&#39;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return Value::MakeMarkup(std::move(out));
+}
+
 Builtin FindFilter(std::string_view name) {
   for (const Entry& entry : kTable) {
     if (entry.name == name) return entry.filter;
   }
+  if (const Builtin filter = FindNumberFilter(name)) return filter;
   return FindSequenceFilter(name);
 }
 

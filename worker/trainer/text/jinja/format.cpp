@@ -102,6 +102,7 @@ std::string PercentValue(const Value& value, FormatSpec spec) {
                                            : Repr(value),
                         spec);
   }
+  RequireShort(value);
   if (IsOneOf(spec.type, "diuoxX")) {
     if (spec.precision >= 0) throw Unsupported("a precision of %" + type);
     const bool whole_only = IsOneOf(spec.type, "oxX");
@@ -110,7 +111,9 @@ std::string PercentValue(const Value& value, FormatSpec spec) {
                          " is required, not " + value.TypeName());
     }
     const double number = value.AsDouble();
-    if (!IsWhole(value) && !(std::abs(number) < 9e18)) throw RuntimeError("integer overflow");
+    if (!IsWhole(value) && !(std::abs(number) < 9e18)) {
+      throw RuntimeError("formatting integers beyond 64 bits is not implemented");
+    }
     return FormatInt(IsWhole(value) ? value.AsInt() : static_cast<int64_t>(number), spec);
   }
   if (IsOneOf(spec.type, "eEfFgG")) {
@@ -162,6 +165,7 @@ std::string FormatValue(const Value& value, const std::string& text) {
     }
     return FormatString(*value.AsString(), spec);
   }
+  RequireShort(value);
   if (!value.IsNumber()) {
     throw RuntimeError("unsupported format string passed to " + value.TypeName() + ".__format__");
   }

@@ -253,10 +253,18 @@ class Interpreter {
   }
 
   Value MacroFunction(const Stmt& stmt, const ScopePtr& scope) {
+    List names;
+    for (const std::string& name : stmt.parameters) names.emplace_back(name);
+    Dict attributes;
+    attributes.Set(Value("name"), Value(stmt.text));
+    attributes.Set(Value("arguments"), Value::MakeTuple(std::move(names)));
+    attributes.Set(Value("catch_kwargs"), Value(stmt.uses_kwargs));
+    attributes.Set(Value("catch_varargs"), Value(stmt.uses_varargs));
+    attributes.Set(Value("caller"), Value(stmt.uses_caller));
     return Value::MakeFunction(
         stmt.text,
         [this, &stmt, scope](const Args& args) { return CallMacro(stmt, scope, args); },
-        /*attributes=*/{}, /*is_macro=*/true);
+        std::move(attributes), /*is_macro=*/true);
   }
 
   Value CallMacro(const Stmt& macro, const ScopePtr& defined_in, const Args& args) {

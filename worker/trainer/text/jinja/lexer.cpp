@@ -247,7 +247,7 @@ class Lexer {
     }
     std::string number = text_.substr(at_, end - at_);
     std::erase(number, '_');
-    if (number.size() > 300 || (!is_float && number.size() > 18)) Fail("the number is too large");
+    if (number.size() > 300) Fail("the number is too large");
     Emit(is_float ? TokenType::kFloat : TokenType::kInteger, number);
     Advance(end - at_);
   }
@@ -273,6 +273,7 @@ class Lexer {
       const size_t simple = kFrom.find(c);
       const size_t hex = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
       if (c == '\n') continue;
+      if (c == 'N') throw Unsupported("the escape \\N{...} in a string", line_);
       if (simple != std::string_view::npos) {
         out += kTo[simple];
       } else if (hex > 0) {

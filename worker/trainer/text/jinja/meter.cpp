@@ -57,7 +57,8 @@ Meter::Bytes::~Bytes() { live_ -= static_cast<int64_t>(counted_); }
 Meter::Nesting::Nesting() {
   if (current_ == nullptr) return;
   if (current_->nesting_ >= kNesting) {
-    throw RuntimeError("the template is nested too deeply, or its macros and loops call too deeply");
+    throw RuntimeError(
+        "the template is nested too deeply, or its macros and loops call too deeply");
   }
   ++current_->nesting_;
 }

@@ -309,6 +309,7 @@ std::optional<Value> Bind(const Entry (&table)[N], const Value& object, const st
 std::optional<Value> FindMethod(const Value& object, const std::string& name) {
   if (object.AsString()) {
     auto method = Bind(kString, object, name);
+    if (method) RequirePlain(object, name);
     return method ? method : OtherMethodOfString(name);
   }
   if (object.AsDict()) return Bind(kDict, object, name);

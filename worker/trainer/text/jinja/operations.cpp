@@ -14,7 +14,9 @@ namespace {
 // Bounds what one operation can make: a template is not to fill the memory.
 constexpr size_t kMaxRepeatBytes = 1 << 20;
 
-[[noreturn]] void Overflow() { throw RuntimeError("integer overflow"); }
+[[noreturn]] void Overflow() {
+  throw RuntimeError("computing with integers beyond 64 bits is not implemented");
+}
 
 Value Missing(const Value& object, const std::string& name) {
   return Value::MakeUndefined("'" + object.TypeName() + " object' has no attribute '" + name + "'");
@@ -32,13 +34,36 @@ int64_t FloorDivide(int64_t a, int64_t b) {
   return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
 }
 
+// Python's float power: no zero to a negative power, no overflow; a root of a negative number
+// is complex there.
+Value Power(double a, double b) {
+  if (a == 0 && b < 0) throw RuntimeError("zero to a negative power");
+  const double r = std::pow(a, b);
+  if (std::isinf(r) && std::isfinite(a) && std::isfinite(b)) {
+    throw RuntimeError("(34, 'Numerical result out of range')");
+  }
+  if (std::isnan(r) && !std::isnan(a) && !std::isnan(b)) throw Unsupported("a complex number");
+  return Value(r);
+}
+
+Value OperateDoubles(const std::string& op, double a, double b) {
+  if (op == "+") return Value(a + b);
+  if (op == "-") return Value(a - b);
+  if (op == "*") return Value(a * b);
+  if (op == "**") return Power(a, b);
+  if (b == 0) throw RuntimeError("division by zero");
+  if (op == "/") return Value(a / b);
+  const double q = std::floor(a / b);
+  return op == "//" ? Value(q) : Value(a - q * b);
+}
+
 Value OperateInts(const std::string& op, int64_t a, int64_t b) {
   int64_t r = 0;
   if (op == "+") return __builtin_add_overflow(a, b, &r) ? Overflow(), Value() : Value(r);
   if (op == "-") return __builtin_sub_overflow(a, b, &r) ? Overflow(), Value() : Value(r);
   if (op == "*") return __builtin_mul_overflow(a, b, &r) ? Overflow(), Value() : Value(r);
   if (op == "**") {
-    if (b < 0) return Value(std::pow(static_cast<double>(a), static_cast<double>(b)));
+    if (b < 0) return OperateDoubles(op, static_cast<double>(a), static_cast<double>(b));
     r = 1;
     for (int64_t i = 0; i < b; ++i) {
       if (__builtin_mul_overflow(r, a, &r)) Overflow();
@@ -54,17 +79,6 @@ Value OperateInts(const std::string& op, int64_t a, int64_t b) {
   return op == "//" ? Value(q) : Value(a - q * b);
 }
 
-Value OperateDoubles(const std::string& op, double a, double b) {
-  if (op == "+") return Value(a + b);
-  if (op == "-") return Value(a - b);
-  if (op == "*") return Value(a * b);
-  if (op == "**") return Value(std::pow(a, b));
-  if (b == 0) throw RuntimeError("division by zero");
-  if (op == "/") return Value(a / b);
-  const double q = std::floor(a / b);
-  return op == "//" ? Value(q) : Value(a - q * b);
-}
-
 Value Repeat(const Value& value, int64_t times) {
   times = std::max<int64_t>(times, 0);
   const size_t size =
@@ -76,7 +90,7 @@ Value Repeat(const Value& value, int64_t times) {
   if (const std::string* s = value.AsString()) {
     std::string out;
     for (int64_t i = 0; i < times; ++i) out += *s;
-    return Value(std::move(out));
+    return value.IsMarkup() ? Value::MakeMarkup(std::move(out)) : Value(std::move(out));
   }
   List out;
   const List& items = value.AsSequence()->items;
@@ -85,7 +99,11 @@ Value Repeat(const Value& value, int64_t times) {
 }
 
 std::optional<Value> AddSequences(const Value& a, const Value& b) {
-  if (a.AsString() && b.AsString()) return Value(*a.AsString() + *b.AsString());
+  if (a.AsString() && b.AsString()) {
+    if (!a.IsMarkup() && !b.IsMarkup()) return Value(*a.AsString() + *b.AsString());
+    const Value left = EscapeMarkup(a), right = EscapeMarkup(b);
+    return Value::MakeMarkup(*left.AsString() + *right.AsString());
+  }
   const Sequence *x = a.AsSequence(), *y = b.AsSequence();
   if (x == nullptr || y == nullptr || x->is_tuple != y->is_tuple) return std::nullopt;
   List items = x->items;
@@ -117,6 +135,7 @@ Value GetAttribute(const Value& object, const std::string& name) {
 
 Value GetItem(const Value& object, const Value& key) {
   RequireDefined(object);
+  RequirePlain(object, "an item");
   if (const Dict* dict = object.AsDict()) {
     if (const Value* found = dict->Find(key)) return *found;
   } else if ((object.AsSequence() || object.AsString()) && (key.IsInt() || key.IsBool())) {
@@ -132,6 +151,7 @@ Value GetItem(const Value& object, const Value& key) {
 
 Value GetSlice(const Value& object, const Value& start, const Value& stop, const Value& step) {
   RequireDefined(object);
+  RequirePlain(object, "a slice");
   if (!object.AsString() && !object.AsSequence()) {
     throw RuntimeError("'" + object.TypeName() + "' object cannot be sliced");
   }
@@ -171,6 +191,10 @@ Value Operate(const std::string& op, const Value& a, const Value& b) {
   if (op == "~") return Value(ToString(a) + ToString(b));
   RequireDefined(a);
   RequireDefined(b);
+  if (op == "%") RequirePlain(a, "%");
+  if (op == "%" && a.AsString()) return Value(PercentFormat(*a.AsString(), b));
+  RequireShort(a);
+  RequireShort(b);
   if (a.IsNumber() && b.IsNumber()) {
     if (a.IsFloat() || b.IsFloat()) return OperateDoubles(op, a.AsDouble(), b.AsDouble());
     return OperateInts(op, a.AsInt(), b.AsInt());
@@ -182,7 +206,6 @@ Value Operate(const std::string& op, const Value& a, const Value& b) {
     if ((a.AsString() || a.AsSequence()) && (b.IsInt() || b.IsBool())) return Repeat(a, b.AsInt());
     if ((b.AsString() || b.AsSequence()) && (a.IsInt() || a.IsBool())) return Repeat(b, a.AsInt());
   }
-  if (op == "%" && a.AsString()) return Value(PercentFormat(*a.AsString(), b));
   throw RuntimeError("unsupported operand type(s) for " + op + ": '" + a.TypeName() + "' and '" +
                      b.TypeName() + "'");
 }
@@ -205,6 +228,17 @@ bool Contains(const Value& container, const Value& item) {
   throw RuntimeError("argument of type '" + container.TypeName() + "' is not iterable");
 }
 
+void RequirePlain(const Value& value, const std::string& what) {
+  if (value.IsMarkup()) throw Unsupported(what + " of a text that was escaped before");
+}
+
+void RequireShort(const Value& value) {
+  if (const LongInteger* i = value.AsLongInteger()) {
+    throw RuntimeError("computing with integers beyond 64 bits is not implemented, and this is " +
+                       i->digits.substr(0, 40));
+  }
+}
+
 const std::string& RequireString(const Args& args, size_t index, const char* what) {
   if (index >= args.positional.size()) throw RuntimeError(std::string(what) + " lacks an argument");
   RequireDefined(args.positional[index]);
@@ -219,6 +253,7 @@ const std::string& RequireString(const Args& args, size_t index, const char* wha
 int64_t IntOr(const Value* value, int64_t fallback) {
   if (value == nullptr || value->IsNone()) return fallback;
   RequireDefined(*value);
+  RequireShort(*value);
   if (!value->IsInt() && !value->IsBool()) {
     throw RuntimeError("expected an integer, got " + value->TypeName());
   }

@@ -68,6 +68,7 @@ Value Join(const Args& args) {
 }
 
 Value Reverse(const Args& args) {
+  RequirePlain(Self(args), "reverse");
   List items = Iterate(Self(args));
   std::reverse(items.begin(), items.end());
   if (!Self(args).AsString()) return Value(std::move(items));

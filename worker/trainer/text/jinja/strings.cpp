@@ -133,7 +133,7 @@ class JsonWriter {
       out_ += std::isnan(value.AsDouble()) ? "NaN"
               : value.AsDouble() < 0       ? "-Infinity"
                                            : "Infinity";
-    } else if (value.IsNumber()) {
+    } else if (value.IsNumber() || value.AsLongInteger()) {
       out_ += ToString(value);
     } else {
       RequireDefined(value);
@@ -173,7 +173,7 @@ class JsonWriter {
     if (const std::string* s = key.AsString()) return *s;
     if (key.IsNone()) return "null";
     if (key.IsBool()) return key.Truthy() ? "true" : "false";
-    if (key.IsNumber()) return ToString(key);
+    if (key.IsNumber() || key.AsLongInteger()) return ToString(key);
     throw RuntimeError("keys must be str, int, float, bool or None, not " + key.TypeName());
   }
 
@@ -305,11 +305,14 @@ std::string ToString(const Value& value) {
 
 std::string Repr(const Value& value) {
   Meter::Work(1);
-  if (const std::string* s = value.AsString()) return StringRepr(*s);
+  if (const std::string* s = value.AsString()) {
+    return value.IsMarkup() ? "Markup(" + StringRepr(*s) + ")" : StringRepr(*s);
+  }
   if (value.IsUndefined()) return "Undefined";
   if (value.IsNone()) return "None";
   if (value.IsBool()) return value.Truthy() ? "True" : "False";
   if (value.IsInt()) return std::to_string(value.AsInt());
+  if (const LongInteger* i = value.AsLongInteger()) return i->digits;
   if (value.IsFloat()) return FloatRepr(value.AsDouble());
   std::string out;
   if (const Sequence* s = value.AsSequence()) {

@@ -1,7 +1,13 @@
 #include "worker/trainer/text/jinja/value.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+#include <system_error>
 
+#include "worker/trainer/exact_json.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/strings.h"
 
@@ -22,6 +28,30 @@ std::shared_ptr<const T> Share(T value, size_t bytes) {
   Meter::Work(bytes / 16);
   const auto counted = std::make_shared<const Counted<T>>(std::move(value), bytes);
   return std::shared_ptr<const T>(counted, &counted->value);
+}
+
+// The digits of a whole number, "" of other values. (Doubles beyond 64 bits are whole.)
+std::string WholeDigits(const Value& value) {
+  if (const LongInteger* i = value.AsLongInteger()) return i->digits;
+  if (value.IsInt() || value.IsBool()) return std::to_string(value.AsInt());
+  if (!value.IsFloat() || !std::isfinite(value.AsDouble())) return "";
+  char text[400];
+  std::snprintf(text, sizeof(text), "%.0f", std::trunc(value.AsDouble()));
+  return text;
+}
+
+// -1, 0 or 1, where one of the two is beyond 64 bits; nullopt: they do not compare.
+// A double that is as large is whole, and one that is smaller may be cut.
+std::optional<int> CompareLong(const Value& a, const Value& b) {
+  if (a.IsFloat() && std::isinf(a.AsDouble())) return a.AsDouble() < 0 ? -1 : 1;
+  if (b.IsFloat() && std::isinf(b.AsDouble())) return b.AsDouble() < 0 ? 1 : -1;
+  const std::string x = WholeDigits(a), y = WholeDigits(b);
+  if (x.empty() || y.empty()) return std::nullopt;
+  const bool negative = x.starts_with('-');
+  if (negative != y.starts_with('-')) return negative ? -1 : 1;
+  int order = x.size() == y.size() ? x.compare(y) : x.size() < y.size() ? -1 : 1;
+  order = order < 0 ? -1 : order > 0;
+  return negative ? -order : order;
 }
 
 int DepthOf(const Value& value) {
@@ -83,10 +113,24 @@ void Dict::Set(const Value& key, Value value) {
   items.emplace_back(key, std::move(value));
 }
 
+Value Value::FromDigits(std::string digits) {
+  const bool negative = digits.starts_with('-');
+  const size_t first = digits.find_first_not_of('0', negative);
+  digits.erase(negative, std::min(first, digits.size()) - negative);
+  int64_t small = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), small);
+  if (error != std::errc::result_out_of_range) return Value(small);
+  Meter::RequireText(digits.size());
+  const size_t bytes = digits.size() + sizeof(LongInteger);
+  return Value(Storage(Share(LongInteger{std::move(digits)}, bytes)));
+}
+
 Value Value::FromJson(const nlohmann::ordered_json& json) {
   if (json.is_null()) return Value();
   if (json.is_boolean()) return Value(json.get<bool>());
+  if (json.is_number_unsigned()) return FromDigits(std::to_string(json.get<uint64_t>()));
   if (json.is_number_integer()) return Value(json.get<int64_t>());
+  if (IsLongInteger(json)) return FromDigits(LongIntegerText(json));
   if (json.is_number()) return Value(json.get<double>());
   if (json.is_string()) return Value(json.get<std::string>());
   if (json.is_array()) {
@@ -120,7 +164,7 @@ std::string Value::TypeName() const {
   if (IsUndefined()) return "Undefined";
   if (IsNone()) return "NoneType";
   if (IsBool()) return "bool";
-  if (IsInt()) return "int";
+  if (IsInt() || AsLongInteger()) return "int";
   if (IsFloat()) return "float";
   if (AsString()) return "str";
   if (const Sequence* s = AsSequence()) return s->is_tuple ? "tuple" : "list";
@@ -130,6 +174,10 @@ std::string Value::TypeName() const {
 
 bool Equal(const Value& a, const Value& b) {
   Meter::Work(1);
+  if (a.AsLongInteger() || b.AsLongInteger()) {
+    const std::optional<int> order = CompareLong(a, b);
+    return order == 0;
+  }
   if (a.IsNumber() && b.IsNumber()) {
     if (a.IsFloat() || b.IsFloat()) return a.AsDouble() == b.AsDouble();
     return a.AsInt() == b.AsInt();
@@ -155,6 +203,9 @@ bool Equal(const Value& a, const Value& b) {
 
 bool Less(const Value& a, const Value& b) {
   Meter::Work(1);
+  if (a.AsLongInteger() || b.AsLongInteger()) {
+    if (const std::optional<int> order = CompareLong(a, b)) return *order < 0;
+  }
   if (a.IsNumber() && b.IsNumber()) {
     if (a.IsFloat() || b.IsFloat()) return a.AsDouble() < b.AsDouble();
     return a.AsInt() < b.AsInt();

@@ -33,6 +33,12 @@ struct Undefined {
 };
 struct None {};
 
+// An integer that 64 bits do not hold, in decimal. Printed, compared and negated;
+// computing with it is refused by name (Operate).
+struct LongInteger {
+  std::string digits;  // "-" before those of a negative one, no leading zeros
+};
+
 // Keys in order of insertion, as Python's dict; linear search, for they are few.
 struct Dict {
   std::vector<std::pair<Value, Value>> items;
@@ -59,6 +65,11 @@ struct Callable {
   bool is_macro = false;  // which alone {% call %} calls
 };
 
+// What `escape` and `safe` make of a text: `escape` leaves it alone (markupsafe's Markup).
+struct Markup {
+  std::shared_ptr<const std::string> text;
+};
+
 // A Python value as templates see it. Strings, sequences and dicts are shared
 // and never change (transformers' sandbox is immutable too).
 class Value {
@@ -66,7 +77,8 @@ class Value {
   using Storage =
       std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,
                    std::shared_ptr<const Sequence>, std::shared_ptr<const Dict>,
-                   std::shared_ptr<Namespace>, std::shared_ptr<const Callable>>;
+                   std::shared_ptr<Namespace>, std::shared_ptr<const Callable>,
+                   std::shared_ptr<const LongInteger>, Markup>;
 
   Value() : storage_(None{}) {}
   Value(bool b) : storage_(b) {}     // NOLINT(google-explicit-constructor)
@@ -84,6 +96,10 @@ class Value {
   static Value MakeTuple(List items) {
     return Value(Storage(MakeSequence(std::move(items), true)));
   }
+  static Value MakeMarkup(std::string text) {
+    const Value plain(std::move(text));
+    return Value(Storage(Markup{std::get<std::shared_ptr<const std::string>>(plain.storage_)}));
+  }
   static Value MakeNamespace(Dict attributes) {
     auto made = std::make_shared<Namespace>(Namespace{std::move(attributes)});
     Meter::Register(made);
@@ -94,22 +110,30 @@ class Value {
     return Value(Storage(std::make_shared<const Callable>(
         Callable{std::move(name), std::move(call), std::move(attributes), is_macro})));
   }
+  // Of decimal digits, "-" before those of a negative one.
+  static Value FromDigits(std::string digits);
+  // Of exact_json.h's values too.
   static Value FromJson(const nlohmann::ordered_json& json);
 
   bool IsUndefined() const { return std::holds_alternative<Undefined>(storage_); }
   bool IsNone() const { return std::holds_alternative<None>(storage_); }
   bool IsBool() const { return std::holds_alternative<bool>(storage_); }
-  // Integers; in Python a bool is one too.
+  // Integers of 64 bits; in Python a bool is one too.
   bool IsInt() const { return std::holds_alternative<int64_t>(storage_); }
   bool IsFloat() const { return std::holds_alternative<double>(storage_); }
   bool IsNumber() const { return IsInt() || IsFloat() || IsBool(); }
 
   const Undefined* AsUndefined() const { return std::get_if<Undefined>(&storage_); }
-  const std::string* AsString() const { return Shared<const std::string>(); }
+  // A Markup's text too, which is a string to all but a few.
+  const std::string* AsString() const {
+    return IsMarkup() ? std::get<Markup>(storage_).text.get() : Shared<const std::string>();
+  }
+  bool IsMarkup() const { return std::holds_alternative<Markup>(storage_); }
   const Sequence* AsSequence() const { return Shared<const Sequence>(); }
   const Dict* AsDict() const { return Shared<const Dict>(); }
   Namespace* AsNamespace() const { return Shared<Namespace>(); }
   const Callable* AsCallable() const { return Shared<const Callable>(); }
+  const LongInteger* AsLongInteger() const { return Shared<const LongInteger>(); }
 
   // REQUIRES: IsBool or IsInt; IsNumber.
   int64_t AsInt() const;

@@ -1,3 +1,5 @@
+#include "common/host_resources.h"
+
 #include <sched.h>
 #include <unistd.h>
 
@@ -7,9 +9,7 @@
 #include <limits>
 #include <string>
 
-#include "worker/agent/devices.h"
-
-namespace liger::agent {
+namespace liger {
 namespace {
 
 // First number of a file; `otherwise` when there is none ("max") or no file.
@@ -72,4 +72,4 @@ std::optional<int64_t> UsedMemoryBytes() {
   return std::max<int64_t>(0, HostMemoryBytes() - *available_kib * 1024);
 }
 
-}  // namespace liger::agent
+}  // namespace liger

@@ -1,0 +1,85 @@
+// Settings that are allowed and do nothing.
+#include "tests/unit/common/spec_testing.h"
+
+namespace liger {
+namespace {
+
+using liger::v1::JobSpec;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+// Of the spec as given and as resolved.
+std::vector<std::string> Warned(const std::string& text) {
+  JobSpec spec = Parse(text);
+  std::vector<std::string> given, resolved;
+  for (const auto& warning : SpecWarnings(spec)) given.push_back(warning.field());
+  FillDefaults(&spec);
+  for (const auto& warning : SpecWarnings(spec)) resolved.push_back(warning.field());
+  EXPECT_EQ(given, resolved) << text;
+  return resolved;
+}
+
+TEST(SpecTest, WarnsOfDpoOptionsThatNoLossTypeHas) {
+  const auto warned = [](const std::string& dpo) { return Warned("{model: m, dpo: {" + dpo + "}}"); };
+  EXPECT_THAT(warned("label_smoothing: 0.1, loss_type: [hinge, ipo]"),
+              ElementsAre("dpo.label_smoothing"));
+  for (const char* type : {"sigmoid", "sigmoid_norm", "robust", "aot", "[exo_pair, hinge]"}) {
+    EXPECT_THAT(warned(std::string("label_smoothing: 0.1, loss_type: ") + type), IsEmpty()) << type;
+  }
+  EXPECT_THAT(warned("label_smoothing: 0.1"), IsEmpty());
+  EXPECT_THAT(warned("discopop_tau: 0.1, f_alpha_divergence_coef: 0.3"),
+              ElementsAre("dpo.discopop_tau", "dpo.f_alpha_divergence_coef"));
+  EXPECT_THAT(warned("discopop_tau: 0.1, loss_type: [sft, discopop], f_divergence_type: "
+                     "alpha_divergence, f_alpha_divergence_coef: 0.3"),
+              IsEmpty());
+  EXPECT_THAT(warned("loss_type: sft, ld_alpha: 0.5, f_divergence_type: js_divergence"),
+              ElementsAre("dpo.f_divergence_type", "dpo.ld_alpha"));
+}
+
+TEST(SpecTest, WarnsOfEvaluationSettingsWithoutASet) {
+  const std::string training = "training: {eval_steps: 5, eval_on_start: true}";
+  EXPECT_THAT(
+      Warned("{model: m, sft: , " + training + ", dataset: {max_eval_samples: 9}}"),
+      ElementsAre("training.eval_steps", "training.eval_on_start", "dataset.max_eval_samples"));
+  EXPECT_THAT(Warned("{model: m, sft: , " + training + ", dataset: {eval_fraction: 0.1}}"),
+              IsEmpty());
+  EXPECT_THAT(Warned("{model: m, sft: , " + training + ", dataset: {eval_uri: e.jsonl}}"),
+              IsEmpty());
+  EXPECT_THAT(Warned("{model: m, sft: }"), IsEmpty());
+}
+
+TEST(SpecTest, WarnsOfDataSettingsWithoutEffect) {
+  EXPECT_THAT(Warned("{model: m, sft: {packing_strategy: wrapped}}"),
+              ElementsAre("sft.packing_strategy"));
+  EXPECT_THAT(Warned("{model: m, sft: {packing: true}, training: {group_by_length: true}}"),
+              ElementsAre("training.group_by_length"));
+  EXPECT_THAT(Warned("{model: m, orpo: , training: {group_by_length: true}}"), IsEmpty());
+}
+
+TEST(SpecTest, WarnsOfKernelSwitchesThatTheMethodDoesNotUse) {
+  const auto warned = [](const std::string& method, const std::string& kernels) {
+    return Warned("{model: m, " + method + ": , kernels: {" + kernels + "}}");
+  };
+  EXPECT_THAT(warned("sft", "fused_linear_logprob: true"),
+              ElementsAre("kernels.fused_linear_logprob"));
+  EXPECT_THAT(warned("sft", "cross_entropy: false"), ElementsAre("kernels.cross_entropy"));
+  EXPECT_THAT(warned("sft", "cross_entropy: true, fused_linear_cross_entropy: false"), IsEmpty());
+  EXPECT_THAT(warned("sft", "mode: custom, cross_entropy: true"), IsEmpty());
+  EXPECT_THAT(warned("orpo", "fused_linear_logprob: false, rope: false"), IsEmpty());
+  EXPECT_THAT(warned("orpo", "cross_entropy: true, fused_linear_cross_entropy: true"),
+              ElementsAre("kernels.cross_entropy", "kernels.fused_linear_cross_entropy"));
+}
+
+TEST(SpecTest, WarnsOfMethodOptionsWithoutEffect) {
+  EXPECT_THAT(Warned("{model: m, cpo: {loss_type: ipo, label_smoothing: 0.1}}"),
+              ElementsAre("cpo.label_smoothing"));
+  EXPECT_THAT(Warned("{model: m, cpo: {simpo_gamma: 1}}"), ElementsAre("cpo.simpo_gamma"));
+  EXPECT_THAT(Warned("{model: m, cpo: {loss_type: simpo, simpo_gamma: 1}}"), IsEmpty());
+  EXPECT_THAT(Warned("{model: m, dpo: {ref_model_sync_steps: 5}}"),
+              ElementsAre("dpo.ref_model_sync_steps"));
+  EXPECT_THAT(Warned("{model: m, dpo: {sync_ref_model: true, ref_model_sync_steps: 5}}"),
+              IsEmpty());
+}
+
+}  // namespace
+}  // namespace liger
