@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Random tiny models of every family, saved by transformers: the trainer's logits are transformers' within 1e-5.
+"""Random tiny models of every family, saved by transformers: the trainer's logits and gradients are transformers' within 1e-5.
 
 usage: random_models_check.py LIGER_FOLDER_LOGITS [SEED [MODELS]]
 
@@ -17,6 +17,7 @@ import tempfile
 import numpy as np
 import torch
 import transformers
+from safetensors.numpy import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 TOLERANCE = 1e-5
@@ -113,20 +114,46 @@ def save(rng, folder, config):
         path.write_text(json.dumps(written))
 
 
-def largest_error(program, folder, rows):
-    path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
-    out = subprocess.run([program, folder, path], stdout=subprocess.PIPE, check=True).stdout
-    logits, worst = np.frombuffer(out, np.float32), 0.0
-    for row in rows:
+def relative_error(got, expected):
+    """||got - expected|| / ||expected||, over arrays by name."""
+    assert got.keys() == expected.keys(), got.keys() ^ expected.keys()
+    difference = sum(np.square(got[name].astype(np.float64) - expected[name]).sum() for name in expected)
+    return float(np.sqrt(difference / sum(np.square(array.astype(np.float64)).sum() for array in expected.values())))
+
+
+def by_transformers(folder, rows):
+    """The logits of each row, and the gradients of all next tokens' negative log-likelihoods under the names that a
+    saved folder has for the weights."""
+    logits, gradients = {}, {}
+    for i, row in enumerate(rows):
         # A fresh one for each row: dynamic rope remembers longer ones.
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-        with torch.no_grad():
-            expected = model(torch.tensor([row])).logits[0].numpy()
+        out = model(torch.tensor([row])).logits[0]
+        torch.nn.functional.cross_entropy(out[:-1], torch.tensor(row[1:], dtype=torch.long), reduction="sum").backward()
+        logits[i] = out.detach().numpy()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                gradients[name] = gradients.get(name, 0) + parameter.grad
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(gradients.get(name, torch.zeros_like(parameter)))
+    with tempfile.TemporaryDirectory() as saved:
+        model.save_pretrained(saved)
+        return logits, load_file(pathlib.Path(saved) / "model.safetensors")
+
+
+def errors(program, folder, rows):
+    """Of the logits of each row, the largest, and of all gradients together."""
+    path, gradients = folder / "rows.jsonl", folder / "gradients.safetensors"
+    path.write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
+    out = subprocess.run([program, folder, path, gradients], stdout=subprocess.PIPE, check=True).stdout
+    logits, worst = np.frombuffer(out, np.float32), 0.0
+    expected_logits, expected_gradients = by_transformers(folder, rows)
+    for expected in expected_logits.values():
         got, logits = logits[:expected.size].reshape(expected.shape), logits[expected.size:]
-        worst = max(worst, float(np.linalg.norm(got - expected) / np.linalg.norm(expected)))
+        worst = max(worst, relative_error({"": got}, {"": expected}))
     assert not logits.size, "more logits than tokens"
-    return worst
+    return worst, relative_error(load_file(gradients), expected_gradients)
 
 
 def main():
@@ -135,19 +162,21 @@ def main():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.manual_seed(rng.randrange(1 << 30))
-    errors = {family: [] for family in FAMILIES}
+    by_family = {family: [] for family in FAMILIES}
     for i in range(int(sys.argv[3]) if len(sys.argv) > 3 else 64):
         family = FAMILIES[i % len(FAMILIES)]
         config = random_config(rng, family)
-        rows = [[rng.randrange(config["vocab_size"]) for _ in range(rng.choice([1, 5, 17, 40, 70]))] for _ in range(2)]
+        rows = [[rng.randrange(config["vocab_size"]) for _ in range(longest)]
+                for longest in (rng.choice([1, 5, 17, 40, 70]), rng.choice([5, 17, 40, 70]))]
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             save(rng, folder, config)
-            error = largest_error(program, folder, rows)
-            assert error < TOLERANCE, (error, [len(row) for row in rows], (folder / "config.json").read_text())
-        errors[family].append(error)
-    for family, found in errors.items():
-        print(f"{family}: {len(found)} models, largest error {max(found, default=0):.1e}")
+            found = errors(program, folder, rows)
+            assert max(found) < TOLERANCE, (found, [len(row) for row in rows], (folder / "config.json").read_text())
+        by_family[family].append(found)
+    for family, found in by_family.items():
+        logits, gradients = (max(column, default=0) for column in zip(*found)) if found else (0, 0)
+        print(f"{family}: {len(found)} models, largest error of logits {logits:.1e}, of gradients {gradients:.1e}")
 
 
 if __name__ == "__main__":
