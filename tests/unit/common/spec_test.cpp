@@ -24,9 +24,9 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
               ElementsAre("resources.count"));
   EXPECT_THAT(
       Fields("{model: m, sft: , training: {optim: adafactor}, parallel: {strategy: FSDP}}"),
-      ElementsAre("training.optim"));
+      IsEmpty());
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, parallel: {strategy: FSDP}}"),
-              ElementsAre("dpo.sync_ref_model"));
+              IsEmpty());
   for (const char* parallel : {"strategy: DDP", "strategy: FSDP", "strategy: SINGLE",
                                "reduce_dtype: BF16"}) {
     EXPECT_THAT(Fields(std::string("{model: m, sft: , parallel: {") + parallel + "}}"), IsEmpty());

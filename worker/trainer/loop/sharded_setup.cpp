@@ -50,7 +50,7 @@ ShardOptions OptionsOf(const liger::v1::ParallelSpec& parallel, const PrecisionP
 struct Reference {
   std::shared_ptr<CausalLM> model;
   std::shared_ptr<Sharding> source;
-  std::unique_ptr<ShardedModel> shards;  // none: source's
+  std::shared_ptr<ShardedModel> shards;  // none: source's
 };
 
 }  // namespace
@@ -90,6 +90,7 @@ std::shared_ptr<CausalLM> MakeShardedReference(const liger::v1::JobSpec& spec,
       BuildModel(trainable.model->config(), spec.kernels(), at::TensorOptions(at::kFloat));
   if (!trainable.lora) {
     reference->shards = ShardedModel::FrozenCopy(trainable.sharding->model, *reference->model);
+    trainable.sharding->assembly.set_reference(reference->shards);
   } else {
     const LoraTargets& targets = trainable.lora->targets;
     if (!targets.saved.empty() || !trainable.lora->adapter_dir.empty()) {

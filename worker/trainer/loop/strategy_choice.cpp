@@ -22,12 +22,6 @@ double StateBytes(const std::string& optimizer, const PrecisionPlan& precision) 
   return optimizer == "lion" || optimizer == "sgd" ? state : 2 * state;
 }
 
-// What is left out here takes the whole model on each device.
-bool KnownToFsdp(const liger::v1::JobSpec& spec) {
-  return spec.training().optim() != "adafactor" && !spec.dpo().sync_ref_model() &&
-         !spec.dpo().precompute_ref_log_probs() && !spec.kto().precompute_ref_log_probs();
-}
-
 }  // namespace
 
 int64_t WholeModelBytes(const CausalLM& model, const liger::v1::JobSpec& spec,
@@ -53,7 +47,7 @@ liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInf
   const auto named = spec.parallel().strategy();
   if (named != liger::v1::PARALLEL_STRATEGY_UNSPECIFIED || rank.world_size == 1) return named;
   const bool on_gpu = spec.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
-  if (!on_gpu || !KnownToFsdp(spec)) return liger::v1::PARALLEL_STRATEGY_DDP;
+  if (!on_gpu) return liger::v1::PARALLEL_STRATEGY_DDP;
   const Device device = Device::Open(spec.resources().device_kind(), rank.local_rank);
   const auto [free, total] = at::accelerator::getMemoryInfo(device.torch().index());
   const InputPaths paths = InputPaths::Resolve(request);

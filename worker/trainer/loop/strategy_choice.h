@@ -19,7 +19,7 @@ int64_t WholeModelBytes(const CausalLM& model, const liger::v1::JobSpec& spec,
 
 // parallel.strategy of a job of several ranks: what it says, and where it says nothing, DDP if
 // WholeModelBytes are at most kWholeModelShare of the device, else FSDP; DDP on CPUs, whose memory
-// is one, and where the job asks for what FSDP does not know. `why` gets a line for the user.
+// is one. `why` gets a line for the user.
 inline constexpr double kWholeModelShare = 0.8;
 liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInfo& rank,
                                            std::string* why);

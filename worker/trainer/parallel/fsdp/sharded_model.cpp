@@ -51,6 +51,14 @@ ShardedModel::ShardedModel(CausalLM& model, ShardOptions options, const Fill& fi
   Install(model);
 }
 
+ShardedModel::~ShardedModel() {
+  LetGo();  // a copy's gatherer is its source's, too
+}
+
+void ShardedModel::LetGo() {
+  for (const auto& unit : units_) gatherer_->Forget(*unit);
+}
+
 void ShardedModel::MakeUnits(CausalLM& model) {
   const PrecisionPlan& plan = options_.precision;
   std::vector<std::string> order;
@@ -126,6 +134,18 @@ std::unique_ptr<ShardedModel> ShardedModel::FrozenCopy(const ShardedModel& sourc
   }
   copy->Install(model);
   return copy;
+}
+
+void ShardedModel::MoveToward(const ShardedModel& source, double alpha) {
+  const at::NoGradGuard no_grad;
+  for (size_t u = 0; u < units_.size(); ++u) {
+    for (size_t p = 0; p < units_[u]->parts.size(); ++p) {
+      at::Tensor target = units_[u]->parts[p]->shard();
+      const at::Tensor from = source.units_[u]->parts[p]->shard().to(target.scalar_type());
+      target.copy_(at::lerp(target.to(at::kFloat), from.to(at::kFloat), alpha));
+    }
+  }
+  ShardsChanged();
 }
 
 void ShardedModel::ReadBy(CausalLM& model) {
@@ -288,6 +308,13 @@ void ShardedModel::FinishGradients() {
     }
   }
   for (const auto& sum : sums) options_.notes.Wait(*sum, "the sum of gradients over copies");
+}
+
+void ShardedModel::SumOverShards(at::Tensor values, const char* what) const {
+  std::vector<at::Tensor> sums = {values.to(options_.device)};
+  options_.notes.Issue();
+  options_.notes.Wait(*options_.shards->allreduce(sums), what);
+  if (!sums[0].is_same(values)) values.copy_(sums[0]);
 }
 
 void ShardedModel::EndStep() {

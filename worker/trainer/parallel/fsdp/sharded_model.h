@@ -62,12 +62,20 @@ class ShardedModel {
   // `model`, in its storage dtype, must outlive this. Its leaves may be on the host, where memory
   // that is never touched costs nothing.
   ShardedModel(CausalLM& model, ShardOptions options, const Fill& fill = nullptr);
+  ~ShardedModel();
   ShardedModel(const ShardedModel&) = delete;
   ShardedModel& operator=(const ShardedModel&) = delete;
 
   // A frozen copy of `source` as it is now, for `model` of the same shape without adapters, in
   // the dtype that source computes in. Takes turns on source's buffers; `source` must outlive it.
   static std::unique_ptr<ShardedModel> FrozenCopy(const ShardedModel& source, CausalLM& model);
+  // Of a FrozenCopy of `source`: moves it, by the factor `alpha`, toward what source computes with
+  // now, in fp32.
+  void MoveToward(const ShardedModel& source, double alpha);
+  // Lets go of what passes without gradients have left gathered.
+  void LetGo();
+  // The shards have changed: nothing that was gathered is valid any more.
+  void ShardsChanged() { gatherer_->Invalidate(); }
   // Makes `model`, of the same shape with or without adapters, read what this one does not train,
   // without gradients: a reference of an adapted model. Its other parameters stay as they are.
   void ReadBy(CausalLM& model);
@@ -78,6 +86,9 @@ class ShardedModel {
   void FinishGradients();
   // Collective. Lets go of the gradients; the shards have changed.
   void EndStep();
+
+  // Collective: adds up `values`, of any device, over the ranks that share this copy, in place.
+  void SumOverShards(at::Tensor values, const char* what) const;
 
   // Where a kept unit's leaf adds up its gradient on this rank, for an op that adds to it by itself
   // (TrainableParameters::DirectGradient); nullopt: the leaf is not trained, or not of a kept unit.
