@@ -54,20 +54,12 @@ void CheckReduceDtype(Checks& checks) {
   }
 }
 
-// What the contract has a place for and this version does not do.
-void RefuseWhatIsToCome(Checks& checks) {
-  const auto& parallel = checks.spec().parallel();
-  const std::string why = "is not available in this version; ";
-  if (parallel.cpu_offload()) checks.Add("parallel.cpu_offload", absl::StrCat(why, "remove it"));
-}
-
 }  // namespace
 
 void CheckParallel(Checks& checks) {
   CheckStrategy(checks);
   CheckHybrid(checks);
   CheckReduceDtype(checks);
-  RefuseWhatIsToCome(checks);
   checks.InRanges(kRanges);
   if (!checks.spec().resources().placement_group().empty()) {
     checks.Add("resources.placement_group", "is not available in this version; remove it");

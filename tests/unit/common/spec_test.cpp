@@ -27,8 +27,10 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
       IsEmpty());
   EXPECT_THAT(Fields("{model: m, dpo: {sync_ref_model: true}, parallel: {strategy: FSDP}}"),
               IsEmpty());
+  EXPECT_THAT(Fields("{model: m, sft: , parallel: {strategy: DDP, cpu_offload: true}}"),
+              ElementsAre("parallel.cpu_offload"));
   for (const char* parallel : {"strategy: DDP", "strategy: FSDP", "strategy: SINGLE",
-                               "reduce_dtype: BF16"}) {
+                               "reduce_dtype: BF16", "strategy: FSDP, cpu_offload: true"}) {
     EXPECT_THAT(Fields(std::string("{model: m, sft: , parallel: {") + parallel + "}}"), IsEmpty());
   }
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}, parallel: {strategy: SINGLE}}"),

@@ -298,7 +298,8 @@ TEST_F(ParallelTest, FsdpOfOtherOptimizersGoesOnOnAnotherNumberOfRanks) {
     Run(4, Arguments("sft", "sft.jsonl", 4, out("four"), optim + ", save_steps: 2") + kFsdp +
                " --set parallel.shard=OPTIMIZER");
     ExpectSameMetrics(out("four"), out("whole"));
-    for (const auto& [ranks, run] : std::vector<std::pair<int, const char*>>{{2, "two"}, {1, "one"}}) {
+    const std::vector<std::pair<int, const char*>> others = {{2, "two"}, {1, "one"}};
+    for (const auto& [ranks, run] : others) {
       Run(ranks, Arguments("sft", "sft.jsonl", ranks, out(run),
                            optim + ", resume_from_checkpoint: " +
                                job_.Path(out("four") + ".checkpoints/checkpoint-2")) +
@@ -343,6 +344,27 @@ TEST_F(ParallelTest, FsdpAsksItsReferenceBeforeTheEpoch) {
                          job_.Path(method + "_four.checkpoints/checkpoint-3")) +
                few + before + kFsdp + " --set parallel.shard=OPTIMIZER");
     ExpectSameRun(method + "_two", method + "_live");
+  }
+}
+
+// Updates on the host are those of the device, which is the host, too, here: to the last bit, and
+// over checkpoints of the one that the other goes on from.
+TEST_F(ParallelTest, FsdpOffloadsToTheHost) {
+  const std::string exactly =
+      std::string(kFsdp) + " --set training.deterministic=true --set parallel.hybrid_shard_size=2";
+  const std::string offload = " --set parallel.cpu_offload=true";
+  const std::string save = ", max_steps: 6, save_steps: 3";
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "device", save) + exactly);
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "host", save) + exactly + offload);
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "on",
+                   ", max_steps: 6, resume_from_checkpoint: " +
+                       job_.Path("host.checkpoints/checkpoint-3")) +
+             exactly);
+  ExpectSameMetrics("host", "device");
+  for (const char* out : {"host", "on"}) {
+    EXPECT_TRUE(ReadAll(job_.Path(out + std::string("/model.safetensors"))) ==
+                ReadAll(job_.Path("device/model.safetensors")))
+        << out;
   }
 }
 

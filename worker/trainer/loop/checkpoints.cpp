@@ -198,8 +198,7 @@ Checkpoints::Draft Checkpoints::BeginShards(const Content& content, const std::s
     draft.write_checkpoint = [] { return v1::Saved(); };
     return draft;
   }
-  Assembly::Shards shards = assembly.OwnShards(optimizer_.StateDict());
-  if (moving_reference_ == nullptr) shards.reference.clear();
+  const Assembly::Shards shards = assembly.OwnShards(optimizer_.StateDict());
   std::vector<NamedTensor> own;
   const ShardedTensors parameters = ListOf(shards.parameters, own);
   const ShardedTensors states = ListOf(shards.states, own);

@@ -91,7 +91,7 @@ std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec,
 MixReference MixerOf(const TrainableModel& trainable) {
   if (!trainable.sharding) return nullptr;
   return [sharding = trainable.sharding](double alpha) {
-    sharding->assembly.reference()->MoveToward(sharding->model, alpha);
+    sharding->reference.lock()->MoveToward(sharding->model, alpha);
   };
 }
 

@@ -29,6 +29,7 @@ struct Sharding {
 
   ShardedModel model;
   Assembly assembly;
+  std::weak_ptr<ShardedModel> reference;  // a frozen copy, while there is one
 };
 
 // A model ready to train: built in the storage dtype, weights loaded (or drawn

@@ -300,7 +300,7 @@ void RestoreReference(const std::string& checkpoint, const TrainableModel& train
     }
     return;
   }
-  const auto shards = trainable.sharding->assembly.reference();
+  const auto shards = trainable.sharding->reference.lock();
   for (const auto& unit : shards->units()) {
     for (const auto& part : unit->parts) {
       for (const FlatLayout::Slice& slice : part->layout().SlicesOf(part->rank())) {

@@ -21,7 +21,7 @@ void TrainJob::SetUpReference() {
       return ranks.item<int64_t>() > 0;
     };
     run.park = [sharding = trainable_.sharding] {
-      if (const auto shards = sharding->assembly.reference()) shards->LetGo();
+      if (const auto shards = sharding->reference.lock()) shards->LetGo();
     };
   } else if (!trainable_.lora) {  // an adapted model's reference shares its memory
     CausalLM& model = *reference;  // that `precomputed_` has, and may free

@@ -55,7 +55,7 @@ void Assembly::ListSources(const std::map<std::string, at::Tensor>& states) {
   sources_ = SourcesOf(model_, /*trained_only=*/false);
   num_parameters_ = sources_.size();
   num_reference_ = 0;
-  if (const auto copy = reference()) {
+  if (const auto copy = reference_.lock()) {
     std::vector<Source> sources = SourcesOf(*copy, /*trained_only=*/false);
     num_reference_ = sources.size();
     std::move(sources.begin(), sources.end(), std::back_inserter(sources_));
@@ -86,7 +86,7 @@ std::vector<Assembly::Source> Assembly::SourcesOf(const ShardedModel& model,
   return sources;
 }
 
-void Assembly::set_reference(const std::shared_ptr<ShardedModel>& reference) {
+void Assembly::SaveToo(const std::shared_ptr<const ShardedModel>& reference) {
   reference_ = reference;
   ListSources({});
 }
@@ -112,7 +112,7 @@ Assembly::Source Assembly::SourceOfState(const std::string& key, const at::Tenso
 Assembly::Shards Assembly::OwnShards(const std::map<std::string, at::Tensor>& states) const {
   Shards shards;
   shards.parameters = SourcesOf(model_, /*trained_only=*/true);
-  if (const auto copy = reference()) shards.reference = SourcesOf(*copy, /*trained_only=*/false);
+  if (const auto copy = reference_.lock()) shards.reference = SourcesOf(*copy, /*trained_only=*/false);
   for (Shard& shard : shards.reference) shard.name = kReferencePrefix + shard.name;
   for (const auto& [key, state] : states) {
     const auto [kind, name] = SplitKey(key);
@@ -165,15 +165,16 @@ void Assembly::Serve() {
 at::Tensor Assembly::Collect(const Source& source) {
   const auto& group = model_.options().shards;
   const int rank = group->getRank();
+  const at::Device device = model_.options().device;  // collectives know no other
   at::Tensor whole;
   if (leads_) whole = at::empty(source.shape, source.own.options().device(at::kCPU));
   int64_t place = 0;
   for (int from = 0; from < group->getSize(); ++from) {
     for (int64_t begin = 0; begin < source.counts[from]; begin += kMessage) {
       const int64_t count = std::min(kMessage, source.counts[from] - begin);
-      std::vector<at::Tensor> piece = {from == rank
-                                           ? source.own.narrow(0, begin, count).contiguous()
-                                           : at::empty({count}, source.own.options())};
+      std::vector<at::Tensor> piece = {
+          from == rank ? source.own.narrow(0, begin, count).to(device).contiguous()
+                       : at::empty({count}, source.own.options().device(device))};
       if (from != 0) {  // what the first rank has is where it is wanted
         c10d::BroadcastOptions options;
         options.rootRank = from;

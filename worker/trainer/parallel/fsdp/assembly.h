@@ -23,9 +23,8 @@ class Assembly {
   // group, and others of that group serve it. Copies of the model elsewhere have no part in it.
   Assembly(const ShardedModel& model, bool leads);
 
-  // A frozen copy of the model whose shards are saved where the run moves it, while there is one.
-  void set_reference(const std::shared_ptr<ShardedModel>& reference);
-  std::shared_ptr<ShardedModel> reference() const { return reference_.lock(); }
+  // A copy of the model that the run moves, and that is saved while there is one.
+  void SaveToo(const std::shared_ptr<const ShardedModel>& reference);
 
   // Collective. Runs `write` on the rank that leads and meanwhile hands it what it asks for on
   // the others. `states`: as Optimizer::StateDict gives them here, of this rank's parts. What
@@ -81,7 +80,7 @@ class Assembly {
   std::vector<Source> sources_;
   size_t num_parameters_ = 0;  // of sources_, the first ones
   size_t num_reference_ = 0;   // behind them
-  std::weak_ptr<ShardedModel> reference_;
+  std::weak_ptr<const ShardedModel> reference_;
   std::map<std::string, at::Tensor> not_sharded_;
   std::deque<std::pair<size_t, at::Tensor>> recent_;
 };

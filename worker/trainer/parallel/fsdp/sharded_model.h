@@ -38,6 +38,8 @@ struct ShardOptions {
   // Where shards_parameters: a block is let go of after its forward pass and gathered again for
   // its backward pass.
   bool reshard_after_forward = true;
+  // Shards, their gradients and with them the optimizer's states are in the host's memory.
+  bool on_host = false;
 };
 
 // A model whose parameters are sharded over ranks (fully sharded data parallel, ZeRO-3:
@@ -68,7 +70,9 @@ class ShardedModel {
 
   // A frozen copy of `source` as it is now, for `model` of the same shape without adapters, in
   // the dtype that source computes in. Takes turns on source's buffers; `source` must outlive it.
-  static std::unique_ptr<ShardedModel> FrozenCopy(const ShardedModel& source, CausalLM& model);
+  // `on_host`: its shards rest in the host's memory, whatever source's do.
+  static std::unique_ptr<ShardedModel> FrozenCopy(const ShardedModel& source, CausalLM& model,
+                                                  bool on_host = false);
   // Of a FrozenCopy of `source`: moves it, by the factor `alpha`, toward what source computes with
   // now, in fp32.
   void MoveToward(const ShardedModel& source, double alpha);
@@ -125,9 +129,11 @@ class ShardedModel {
   void EndBackward(size_t block);
   void OnLeafGradient(const Place& place, const at::Tensor& grad);
   void Reduce(ShardUnit& unit);
+  void SumOverCopies();
   // The place of `but`, if given, is left as it is.
   void MakeGradientSum(FlatParameter& part, std::optional<size_t> but = std::nullopt);
   bool lets_go() const { return options_.shards_parameters; }
+  ShardHome home() const { return {options_.device, options_.on_host}; }
 
   ShardOptions options_;
   std::shared_ptr<UnitGatherer> gatherer_;

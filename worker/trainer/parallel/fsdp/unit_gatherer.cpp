@@ -90,7 +90,7 @@ bool UnitGatherer::Gather(ShardUnit& unit, bool may_grow) {
   changed_.CurrentStreamWaits();
   for (const auto& part : unit.parts) {
     at::Tensor whole = part->whole(), own = part->own_part();
-    own.copy_(part->shard());
+    part->FetchShard();
     notes_.Issue();
     buffer->gathers.push_back(group_->_allgather_base(whole, own));
   }
