@@ -54,36 +54,12 @@ void CheckReduceDtype(Checks& checks) {
   }
 }
 
-// Of what works on whole parameters, or keeps a copy of all of them, only some knows shards.
-void CheckFsdp(Checks& checks) {
-  const auto& spec = checks.spec();
-  if (spec.parallel().strategy() != liger::v1::PARALLEL_STRATEGY_FSDP) return;
-  const auto refuse = [&](const std::string& field, const std::string& what) {
-    checks.Add(field, what + " is not available under FSDP in this version; use DDP, or remove it");
-  };
-  if (spec.training().optim() == "adafactor") {
-    refuse("training.optim", "adafactor, which needs whole matrices,");
-  }
-  if (spec.dpo().sync_ref_model()) refuse("dpo.sync_ref_model", "it");
-  if (spec.dpo().precompute_ref_log_probs()) refuse("dpo.precompute_ref_log_probs", "it");
-  if (spec.kto().precompute_ref_log_probs()) refuse("kto.precompute_ref_log_probs", "it");
-}
-
-// What the contract has a place for and this version does not do.
-void RefuseWhatIsToCome(Checks& checks) {
-  const auto& parallel = checks.spec().parallel();
-  const std::string why = "is not available in this version; ";
-  if (parallel.cpu_offload()) checks.Add("parallel.cpu_offload", absl::StrCat(why, "remove it"));
-}
-
 }  // namespace
 
 void CheckParallel(Checks& checks) {
   CheckStrategy(checks);
   CheckHybrid(checks);
   CheckReduceDtype(checks);
-  CheckFsdp(checks);
-  RefuseWhatIsToCome(checks);
   checks.InRanges(kRanges);
   if (!checks.spec().resources().placement_group().empty()) {
     checks.Add("resources.placement_group", "is not available in this version; remove it");

@@ -37,7 +37,8 @@ class SavedTensorsTest : public testing::Test {
         WriteSafetensors(file, {{"m", flat.narrow(0, 5, 7 - wrong)}});
       });
     });
-    folder.Write(kShardsFile, ShardsJson(3, {{"m", {{3, 4}, {5, 0, 7}}}}, {{"step", {{}, {1, 0, 0}}}}));
+    folder.Write(kShardsFile, ShardsJson(3, {{"m", {{3, 4}, {5, 0, 7}}}},
+                                         {{"step", {{}, {1, 0, 0}}}}, /*reference=*/{}));
     folder.Await(ShardFile(1, 3));
     folder.Await(ShardFile(2, 3));
     for (std::thread& other : others) other.join();

@@ -1,285 +1,22 @@
 // Sharded training is single-device training: losses and the whole gradient of a step with the
 // same global batch within 1e-5 (relative L2), in fp32, and the losses of the step after the
-// update. Ranks are threads; blocks are five, so that their two buffers change hands.
-#include <ATen/CPUGeneratorImpl.h>
-#include <google/protobuf/util/json_util.h>
+// update. Ranks are threads.
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <map>
-#include <mutex>
-#include <optional>
+#include <string>
 
-#include "tests/unit/fsdp/ranks.h"
-#include "tests/unit/objectives/random_rows.h"
-#include "worker/trainer/data/batch.h"
-#include "worker/trainer/models/activation_checkpoint.h"
-#include "worker/trainer/models/lora.h"
-#include "worker/trainer/models/registry.h"
-#include "worker/trainer/models/weights.h"
-#include "worker/trainer/objectives/objective.h"
-#include "worker/trainer/optim/adamw.h"
-#include "worker/trainer/optim/gradients.h"
-#include "worker/trainer/parallel/fsdp/sharded_parameters.h"
+#include "tests/unit/fsdp/cases.h"
 
 namespace liger::trainer {
 namespace {
 
-using testing_ranks::Groups;
-using testing_ranks::RunRanks;
-
-constexpr double kTolerance = 1e-5;
-
-struct Case {
-  const char* name;
-  const char* folder;  // below tests/golden/models/tiny: the shape
-  int ranks, shards;
-  const char* spec = R"({"sft": {}})";
-  RowKind kind = RowKind::kSequence;
-  bool lora = false, checkpoint = false;
-  const char* kernels = "LIGER";
-  bool shards_parameters = true, reshard = true;
-  at::ScalarType reduce = at::kFloat;
-};
-
-void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
-
-// Of eight, the third row of sequences has nothing to learn.
-ExampleSet Rows(RowKind kind) {
-  return MakeRandomRows(kind, {.has_labels = [kind](int64_t row) {
-                          return kind != RowKind::kSequence || row != 2;
-                        }});
-}
-
-std::unique_ptr<Objective> MakeObjectiveOf(const Case& c) {
-  liger::v1::JobSpec spec;
-  EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(c.spec, &spec).ok());
-  return MakeObjective(spec);
-}
-
-double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
-  const at::Tensor exact = expected.to(at::kDouble);
-  return ((actual.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
-}
-
-liger::v1::KernelSpec Kernels(const Case& c) {
-  liger::v1::KernelMode mode;
-  EXPECT_TRUE(liger::v1::KernelMode_Parse("KERNEL_MODE_" + std::string(c.kernels), &mode));
-  liger::v1::KernelSpec spec;
-  spec.set_mode(mode);
-  return spec;
-}
-
-ModelConfig DeepConfig(const Case& c) {
-  ModelConfig config = ModelConfig::FromFolder(std::string(LIGER_SOURCE_DIR) +
-                                               "/tests/golden/models/tiny/" + c.folder);
-  config.num_hidden_layers = 5;
-  config.sliding_windows.resize(5, config.sliding_windows.at(0));
-  return config;
-}
-
-std::shared_ptr<CausalLM> Model(const Case& c, uint64_t seed = 3) {
-  auto model = BuildModel(DeepConfig(c), Kernels(c));
-  InitializeWeights(*model, seed);
-  const at::NoGradGuard no_grad;
-  for (auto& parameter : model->parameters()) parameter.mul_(4);  // gradients that matter
-  if (c.lora) {
-    AdapterConfig lora;
-    lora.r = 4;
-    lora.target_modules = {kAllLinear};
-    const LoraTargets targets = LoraTargets::Find(*model, lora);
-    AttachAdapters(*model, targets, at::kFloat);
-    InitializeAdapters(targets, seed);
-    // B, which starts at zero, so that A has a gradient.
-    at::Generator generator = at::detail::createCPUGenerator(seed);
-    for (const auto& item : model->named_parameters()) {
-      at::Tensor value = item.value();
-      if (item.key().ends_with("lora_B.weight")) value.normal_(0, 0.05, generator);
-    }
-  }
-  model->train();
-  if (c.checkpoint) ApplyActivationCheckpointing(*model, 1);
-  return model;
-}
-
-struct Outcome {
-  std::vector<double> losses;                  // of each step
-  std::map<std::string, at::Tensor> gradient;  // of the first
-  double norm = 0;
-};
-
-// Rows of rank `rank` of each of two micro-batches of four rows.
-std::vector<Batch> MicroBatches(const ExampleSet& rows, int rank, int ranks) {
-  std::vector<Batch> batches;
-  for (int64_t micro = 0; micro < 2; ++micro) {
-    std::vector<int64_t> own;
-    for (int64_t row = rank; row < 4; row += ranks) own.push_back(micro * 4 + row);
-    batches.push_back(MakeBatch(rows, own));
-  }
-  return batches;
-}
-
-StepContext ContextOf(const Objective& objective, const ExampleSet& rows) {
-  StepContext context;
-  for (const Batch& batch : MicroBatches(rows, 0, 1)) {
-    context.loss_tokens += objective.Count(batch).loss_tokens;
-    context.rows += objective.Count(batch).rows;
-  }
-  return context;
-}
-
-constexpr int kSteps = 3;
-
-Outcome RunSingle(const Case& c) {
-  const ExampleSet rows = Rows(c.kind);
-  const auto objective = MakeObjectiveOf(c);
-  const auto model = Model(c);
-  if (objective->NeedsReference()) {
-    Case base = c;
-    base.lora = false;
-    const auto reference = Model(base);
-    reference->eval();
-    objective->SetReference(reference);
-  }
-  std::vector<std::pair<std::string, at::Tensor>> leaves;
-  for (const auto& item : model->named_parameters()) leaves.emplace_back(item.key(), item.value());
-  TrainableParameters parameters(leaves, {});
-  AdamW optimizer(parameters, {.weight_decay = 0.1}, {}, /*seed=*/0);
-  Outcome outcome;
-  for (int step = 0; step < kSteps; ++step) {
-    const StepContext context = ContextOf(*objective, rows);
-    double loss = 0;
-    // Cut as the ranks have it: of each micro-batch, every rank's rows.
-    for (int rank = 0; rank < c.ranks; ++rank) {
-      for (const Batch& batch : MicroBatches(rows, rank, c.ranks)) {
-        const LossOutput out = objective->Forward(*model, batch, context);
-        out.loss.backward();
-        loss += out.loss.item<double>();
-      }
-    }
-    outcome.losses.push_back(loss);
-    const std::vector<at::Tensor> grads = parameters.Gradients();
-    if (step == 0) {
-      for (size_t i = 0; i < grads.size(); ++i) {
-        outcome.gradient[parameters.entries()[i].name] = grads[i].clone();
-      }
-      outcome.norm = GlobalGradientNorm(grads).item<double>();
-    }
-    optimizer.Step(grads, /*learning_rate=*/1e-3, /*grad_scale=*/1.0);
-    parameters.ZeroGradients();
-  }
-  return outcome;
-}
-
-double SumOver(const c10::intrusive_ptr<c10d::Backend>& group, double value) {
-  std::vector<at::Tensor> tensors = {at::full({1}, value, at::kDouble)};
-  group->allreduce(tensors)->wait();
-  return tensors[0].item<double>();
-}
-
-// What the loop does with a step.
-class Rank {
- public:
-  Rank(const Case& c, const Groups& groups)
-      : case_(c), groups_(groups), rows_(Rows(c.kind)), objective_(MakeObjectiveOf(c)) {
-    model_ = Model(c);
-    ShardOptions options{.shards = groups.shards, .replicas = groups.replicas};
-    options.shards_parameters = c.shards_parameters;
-    options.reshard_after_forward = c.reshard;
-    options.reduce = c.reduce;
-    sharded_ = std::make_unique<ShardedModel>(*model_, options);
-    parameters_ = std::make_unique<ShardedParameters>(*sharded_);
-    optimizer_ = std::make_unique<AdamW>(*parameters_, AdamWOptions{.weight_decay = 0.1},
-                                         PrecisionPlan(), /*seed=*/0);
-    if (!objective_->NeedsReference()) return;
-    const auto reference = BuildModel(DeepConfig(c), Kernels(c));
-    for (auto& parameter : reference->parameters()) parameter.requires_grad_(false);
-    if (c.lora) {
-      sharded_->ReadBy(*reference);
-    } else {
-      sharded_reference_ = ShardedModel::FrozenCopy(*sharded_, *reference);
-    }
-    reference->eval();
-    objective_->SetReference(reference);
-  }
-
-  // The global loss.
-  double Backward() {
-    StepContext context = ContextOf(*objective_, rows_);
-    const bool fused = objective_->FusesHead(*model_);
-    const bool early = fused && !model_->config().tie_word_embeddings;
-    double loss = 0;
-    int left = 2;
-    std::optional<GradientSum> head_gradient;
-    for (const Batch& batch : MicroBatches(rows_, groups_.rank, case_.ranks)) {
-      if (fused) head_gradient = parameters_->DirectGradient(model_->HeadWeight());
-      if (head_gradient && head_gradient->is_new) head_gradient->sum.fill_(std::nan(""));
-      context.head_gradient = head_gradient ? &*head_gradient : nullptr;
-      const LossOutput out = objective_->Forward(*model_, batch, context);
-      if (head_gradient) head_gradient->Settled();
-      if (--left == 0 && early) parameters_->FinishDirectGradient(model_->HeadWeight());
-      out.loss.backward();
-      parameters_->FinishBackward();
-      loss += out.loss.item<double>();
-    }
-    grads_ = parameters_->Gradients();
-    return SumOver(groups_.world, loss);
-  }
-
-  double Norm() {
-    const double norm = GlobalGradientNorm(grads_).item<double>();
-    return std::sqrt(SumOver(groups_.shards, norm * norm));
-  }
-
-  void Update() {
-    optimizer_->Step(grads_, /*learning_rate=*/1e-3, /*grad_scale=*/1.0);
-    parameters_->ZeroGradients();
-  }
-
-  // Puts this rank's part of the gradient into its place.
-  void Collect(std::map<std::string, at::Tensor>& whole) const {
-    for (size_t i = 0; i < grads_.size(); ++i) {
-      const auto& entry = parameters_->entries()[i];
-      at::Tensor& target = whole[entry.name];
-      if (!target.defined()) target = at::full(entry.part->shape, std::nan(""));
-      if (!grads_[i].defined()) continue;  // it is with other ranks
-      target.view(-1).narrow(0, entry.part->begin, grads_[i].numel()).copy_(grads_[i]);
-    }
-  }
-
- private:
-  const Case& case_;
-  const Groups& groups_;
-  const ExampleSet rows_;
-  std::unique_ptr<Objective> objective_;
-  std::shared_ptr<CausalLM> model_;
-  std::unique_ptr<ShardedModel> sharded_, sharded_reference_;
-  std::unique_ptr<ShardedParameters> parameters_;
-  std::unique_ptr<AdamW> optimizer_;
-  std::vector<at::Tensor> grads_;
-};
+using namespace testing_fsdp;
 
 class FsdpTest : public testing::TestWithParam<Case> {};
 
 TEST_P(FsdpTest, IsSingleDevice) {
   const Case& c = GetParam();
-  const Outcome expected = RunSingle(c);
-  Outcome actual;
-  std::mutex mutex;
-  RunRanks(c.ranks, c.shards, [&](const Groups& groups) {
-    Rank rank(c, groups);
-    for (int step = 0; step < kSteps; ++step) {
-      const double loss = rank.Backward();
-      const double norm = step == 0 ? rank.Norm() : 0;
-      const std::lock_guard lock(mutex);
-      if (step == 0) {
-        rank.Collect(actual.gradient);
-        actual.norm = norm;
-      }
-      if (groups.rank == 0) actual.losses.push_back(loss);
-      rank.Update();
-    }
-  });
+  const Outcome expected = RunSingle(c), actual = RunSharded(c);
   // Sums in bf16 are within its rounding, and losses of steps that follow on them likewise.
   const bool exact = c.reduce == at::kFloat;
   const double tolerance = exact ? kTolerance : 1e-2;
@@ -291,20 +28,15 @@ TEST_P(FsdpTest, IsSingleDevice) {
   }
   EXPECT_NE(expected.losses[0], expected.losses[2]) << "nothing was learnt";
   ASSERT_EQ(actual.gradient.size(), expected.gradient.size());
-  std::vector<at::Tensor> ours, theirs;
   for (const auto& [name, gradient] : expected.gradient) {
     ASSERT_TRUE(actual.gradient.contains(name)) << name;
-    ours.push_back(actual.gradient.at(name).flatten());
-    theirs.push_back(gradient.flatten());
-    EXPECT_LT(RelativeError(ours.back(), theirs.back()), exact ? 1e-4 : 1e-2) << name;
+    EXPECT_LT(RelativeError(actual.gradient.at(name), gradient), exact ? 1e-4 : 1e-2) << name;
   }
-  EXPECT_LT(RelativeError(at::cat(ours), at::cat(theirs)), tolerance);
+  EXPECT_LT(RelativeError(actual.gradient, expected.gradient), tolerance);
   EXPECT_NEAR(actual.norm, expected.norm, tolerance * expected.norm);
+  if (!c.compares_movement) return;
+  EXPECT_LT(RelativeError(Moved(c, actual.parameters), Moved(c, expected.parameters)), tolerance);
 }
-
-constexpr char kUntied[] = "mha_untied_hub", kTied[] = "gqa_tied_v5";
-constexpr char kDpo[] = R"({"dpo": {}})", kOrpo[] = R"({"orpo": {"beta": 0.2}})";
-constexpr char kKto[] = R"({"kto": {"lossType": "apo_zero_unpaired"}})";
 
 INSTANTIATE_TEST_SUITE_P(
     Strategies, FsdpTest,
@@ -334,8 +66,20 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "lora_2", .folder = kUntied, .ranks = 2, .shards = 2, .lora = true},
         Case{.name = "lora_checkpointed_tied_4", .folder = kTied, .ranks = 4, .shards = 4,
              .lora = true, .checkpoint = true},
+        // Ranks' parts begin and end within rows.
+        Case{.name = "adafactor_untied_4", .folder = kUntied, .ranks = 4, .shards = 4,
+             .optim = "adafactor", .compares_movement = true},
+        Case{.name = "adafactor_hybrid_tied_zero2_2x2", .folder = kTied, .ranks = 4, .shards = 2,
+             .shards_parameters = false, .optim = "adafactor", .compares_movement = true},
+        Case{.name = "adafactor_mixtral_3", .folder = "mixtral_router_v5", .ranks = 3,
+             .shards = 3, .optim = "adafactor"},
+        Case{.name = "adafactor_lora_2", .folder = kUntied, .ranks = 2, .shards = 2, .lora = true,
+             .optim = "adafactor"},
         Case{"dpo_2", kUntied, 2, 2, kDpo, RowKind::kPair},
         Case{"dpo_lora_checkpointed_4", kTied, 4, 4, kDpo, RowKind::kPair, true, true},
+        Case{"dpo_synced_2", kUntied, 2, 2, kSyncedDpo, RowKind::kPair},
+        Case{.name = "dpo_synced_hybrid_zero2_2x2", .folder = kTied, .ranks = 4, .shards = 2,
+             .spec = kSyncedDpo, .kind = RowKind::kPair, .shards_parameters = false},
         Case{"orpo_4", kUntied, 4, 4, kOrpo, RowKind::kPair},
         Case{"kto_hybrid_2x2", kTied, 4, 2, kKto, RowKind::kLabelled}),
     [](const testing::TestParamInfo<Case>& info) { return std::string(info.param.name); });

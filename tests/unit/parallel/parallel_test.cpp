@@ -289,17 +289,83 @@ TEST_F(ParallelTest, FsdpRanksSaveTheirShards) {
               HasSubstr("is a training checkpoint that several ranks have written"));
 }
 
-TEST_F(ParallelTest, FsdpOfEightBitStatesGoesOnOnAnotherNumberOfRanks) {
-  const std::string optim = ", max_steps: 4, optim: adamw_8bit";
-  Run(1, Arguments("sft", "sft.jsonl", 1, "whole", optim));
-  Run(4, Arguments("sft", "sft.jsonl", 4, "four", optim + ", save_steps: 2") + kFsdp +
-             " --set parallel.shard=OPTIMIZER");
-  ExpectSameMetrics("four", "whole");
-  Run(2, Arguments("sft", "sft.jsonl", 2, "two",
-                   optim + ", resume_from_checkpoint: " +
-                       job_.Path("four.checkpoints/checkpoint-2")) +
-             kFsdp);
-  ExpectSameMetrics("two", "whole");
+// 8-bit states have a number for each 256 elements, adafactor's one for each row and column.
+TEST_F(ParallelTest, FsdpOfOtherOptimizersGoesOnOnAnotherNumberOfRanks) {
+  for (const std::string name : {"adamw_8bit", "adafactor"}) {
+    const std::string optim = ", max_steps: 4, optim: " + name;
+    const auto out = [&](const char* run) { return name + "_" + run; };
+    Run(1, Arguments("sft", "sft.jsonl", 1, out("whole"), optim));
+    Run(4, Arguments("sft", "sft.jsonl", 4, out("four"), optim + ", save_steps: 2") + kFsdp +
+               " --set parallel.shard=OPTIMIZER");
+    ExpectSameMetrics(out("four"), out("whole"));
+    const std::vector<std::pair<int, const char*>> others = {{2, "two"}, {1, "one"}};
+    for (const auto& [ranks, run] : others) {
+      Run(ranks, Arguments("sft", "sft.jsonl", ranks, out(run),
+                           optim + ", resume_from_checkpoint: " +
+                               job_.Path(out("four") + ".checkpoints/checkpoint-2")) +
+                     (ranks > 1 ? kFsdp : ""));
+      ExpectSameMetrics(out(run), out("whole"));
+    }
+  }
+}
+
+// It is among the shards, and goes on from them and from one device's checkpoint.
+TEST_F(ParallelTest, FsdpMovesTheReferenceAndKeepsItInCheckpoints) {
+  const std::string moves =
+      " --set dpo.sync_ref_model=true --set dpo.ref_model_sync_steps=2"
+      " --set dpo.ref_model_mixup_alpha=0.5";
+  const std::string save = ", max_steps: 6, save_steps: 3";
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", save) + moves);
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "four", save) + moves + kFsdp);
+  ExpectSameRun("four", "whole");
+  const auto from = [&](const std::string& out) {
+    return ", max_steps: 6, resume_from_checkpoint: " +
+           job_.Path(out + ".checkpoints/checkpoint-3");
+  };
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "two", from("four")) + moves + kFsdp);
+  ExpectSameRun("two", "whole");
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "back", from("four")) + moves);
+  ExpectSameRun("back", "whole");
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "to_two", from("whole")) + moves + kFsdp);
+  ExpectSameRun("to_two", "whole");
+}
+
+// Thirteen rows: ranks without rows, and epochs of which they know some answers already.
+TEST_F(ParallelTest, FsdpAsksItsReferenceBeforeTheEpoch) {
+  const std::string few = " --set dataset.max_samples=13", save = ", max_steps: 6, save_steps: 3";
+  for (const auto& [method, data] : std::vector<std::pair<std::string, std::string>>{
+           {"dpo", "pairs.jsonl"}, {"kto", "labelled.jsonl"}}) {
+    const std::string before = " --set " + method + ".precompute_ref_log_probs=true";
+    Run(1, Arguments(method, data, 1, method + "_live", save) + few);
+    Run(4, Arguments(method, data, 4, method + "_four", save) + few + before + kFsdp);
+    ExpectSameRun(method + "_four", method + "_live");
+    Run(2, Arguments(method, data, 2, method + "_two",
+                     ", max_steps: 6, resume_from_checkpoint: " +
+                         job_.Path(method + "_four.checkpoints/checkpoint-3")) +
+               few + before + kFsdp + " --set parallel.shard=OPTIMIZER");
+    ExpectSameRun(method + "_two", method + "_live");
+  }
+}
+
+// Updates on the host are those of the device, which is the host, too, here: to the last bit, and
+// over checkpoints of the one that the other goes on from.
+TEST_F(ParallelTest, FsdpOffloadsToTheHost) {
+  const std::string exactly =
+      std::string(kFsdp) + " --set training.deterministic=true --set parallel.hybrid_shard_size=2";
+  const std::string offload = " --set parallel.cpu_offload=true";
+  const std::string save = ", max_steps: 6, save_steps: 3";
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "device", save) + exactly);
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "host", save) + exactly + offload);
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "on",
+                   ", max_steps: 6, resume_from_checkpoint: " +
+                       job_.Path("host.checkpoints/checkpoint-3")) +
+             exactly);
+  ExpectSameMetrics("host", "device");
+  for (const char* out : {"host", "on"}) {
+    EXPECT_TRUE(ReadAll(job_.Path(out + std::string("/model.safetensors"))) ==
+                ReadAll(job_.Path("device/model.safetensors")))
+        << out;
+  }
 }
 
 // ---- The rule that chooses a strategy ----

@@ -134,13 +134,14 @@ std::string ShardFile(int64_t rank, int64_t ranks) {
 }
 
 std::string ShardsJson(int64_t ranks, const ShardedTensors& parameters,
-                       const ShardedTensors& states) {
+                       const ShardedTensors& states, const ShardedTensors& reference) {
   json files = json::array();
   for (int64_t rank = 0; rank < ranks; ++rank) files.push_back(ShardFile(rank, ranks));
   const json object = {{"version", kVersion},
                        {"files", files},
                        {"parameters", ToJson(parameters)},
-                       {"states", ToJson(states)}};
+                       {"states", ToJson(states)},
+                       {"reference", ToJson(reference)}};
   return object.dump() + "\n";
 }
 
@@ -151,10 +152,11 @@ SavedShards OpenShards(const std::string& dir) {
     throw Contradiction(list, "is not of version " + std::to_string(kVersion));
   }
   Files files;
-  ShardedTensors parameters, states;
+  ShardedTensors parameters, states, reference;
   try {
     parameters = FromJson(object.at("parameters"));
     states = FromJson(object.at("states"));
+    reference = FromJson(object.value("reference", json::object()));
     for (const auto& name : object.at("files")) {
       // They lie beside the list: a path could lead out of the root.
       const std::string file = fs::path(name.get<std::string>()).filename();
@@ -165,8 +167,10 @@ SavedShards OpenShards(const std::string& dir) {
   }
   RequireAgreement(list, files, parameters);
   RequireAgreement(list, files, states);
+  RequireAgreement(list, files, reference);
   return {std::make_unique<InShards>(files, std::move(parameters)),
-          std::make_unique<InShards>(files, std::move(states))};
+          std::make_unique<InShards>(files, std::move(states)),
+          std::make_unique<InShards>(files, std::move(reference))};
 }
 
 }  // namespace liger::trainer

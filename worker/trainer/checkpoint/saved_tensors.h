@@ -36,11 +36,13 @@ std::unique_ptr<const SavedTensors> OpenSavedTensors(const std::string& path);
 //
 //   {"version": 1, "files": ["shard-00001-of-00002.safetensors", ...],
 //    "parameters": {"model.norm.weight": {"shape": [576], "counts": [512, 64]}, ...},
-//    "states": {"exp_avg.model.norm.weight": ..., "step": ...}}
+//    "states": {"exp_avg.model.norm.weight": ..., "step": ...},
+//    "reference": {"reference.model.norm.weight": ...}}
 //
-// counts: elements by file; they follow each other.
+// counts: elements by file; they follow each other. reference: of a run that moves its reference.
 
 inline constexpr char kShardsFile[] = "shards.json";
+inline constexpr char kReferencePrefix[] = "reference.";
 std::string ShardFile(int64_t rank, int64_t ranks);
 
 struct ShardedTensor {
@@ -51,10 +53,10 @@ using ShardedTensors = std::map<std::string, ShardedTensor>;
 
 // shards.json.
 std::string ShardsJson(int64_t ranks, const ShardedTensors& parameters,
-                       const ShardedTensors& states);
+                       const ShardedTensors& states, const ShardedTensors& reference);
 
 struct SavedShards {
-  std::unique_ptr<const SavedTensors> parameters, states;
+  std::unique_ptr<const SavedTensors> parameters, states, reference;
 };
 // Throws TrainerError (CONFIG) with the file that is not as shards.json says.
 SavedShards OpenShards(const std::string& dir);

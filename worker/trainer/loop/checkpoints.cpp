@@ -35,6 +35,14 @@ std::vector<NamedTensor> OptimizerStates(const TrainableModel& trainable,
                             : ToTensors(optimizer.StateDict());
 }
 
+std::vector<NamedTensor> ReferenceParameters(const TrainableModel& trainable,
+                                             const CausalLM& reference) {
+  if (trainable.sharding) return trainable.sharding->assembly.ReferenceParameters();
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, leaf] : NamedLeaves(reference)) tensors.push_back({name, leaf.detach()});
+  return tensors;
+}
+
 // Each of which has its part of them.
 int64_t RanksOfStates(const TrainableModel& trainable) {
   return trainable.sharding ? trainable.sharding->model.options().shards->getSize() : 1;
@@ -79,9 +87,7 @@ auto Checkpoints::WithFolder(const std::string& dir, const Use& use) const {
     // One of an earlier attempt or run; nothing but a saved folder is replaced.
     save.overwrite = true;
     if (moving_reference_ != nullptr) {
-      for (const auto& [name, tensor] : NamedLeaves(*moving_reference_)) {
-        save.tensor_files[kReferenceFile].push_back({name, tensor.detach()});
-      }
+      save.tensor_files[kReferenceFile] = ReferenceParameters(trainable_, *moving_reference_);
     }
     return use(save);
   };
@@ -196,6 +202,7 @@ Checkpoints::Draft Checkpoints::BeginShards(const Content& content, const std::s
   std::vector<NamedTensor> own;
   const ShardedTensors parameters = ListOf(shards.parameters, own);
   const ShardedTensors states = ListOf(shards.states, own);
+  const ShardedTensors reference = ListOf(shards.reference, own);
   std::vector<at::Tensor*> tensors;
   for (NamedTensor& one : own) tensors.push_back(&one.tensor);
   draft.copied = copies_.Take(tensors, &draft.why_not);
@@ -210,8 +217,10 @@ Checkpoints::Draft Checkpoints::BeginShards(const Content& content, const std::s
   }
   return WithFolder(FolderOf(content.state.step), [&](auto save) {
     AddState(content, save);
+    save.tensor_files.erase(kReferenceFile);  // in the shards
     draft.write_checkpoint = [this, own, save, ranks, step = content.state.step,
-                              best = content.best, list = ShardsJson(ranks, parameters, states),
+                              best = content.best,
+                              list = ShardsJson(ranks, parameters, states, reference),
                               whole = std::exchange(folder_, nullptr)] {
       copies_.Await();
       WriteSafetensors(*whole, ShardFile(0, ranks), own);

@@ -88,6 +88,13 @@ std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec,
   return reference;
 }
 
+MixReference MixerOf(const TrainableModel& trainable) {
+  if (!trainable.sharding) return nullptr;
+  return [sharding = trainable.sharding](double alpha) {
+    sharding->reference.lock()->MoveToward(sharding->model, alpha);
+  };
+}
+
 std::vector<NamedTensor> StoredParameters(const TrainableModel& trainable) {
   if (trainable.sharding) return trainable.sharding->assembly.Parameters();
   std::map<std::string, at::Tensor> stored;

@@ -13,6 +13,7 @@
 #include "worker/trainer/loop/lora_setup.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/models/weights.h"
+#include "worker/trainer/objectives/objective.h"
 #include "worker/trainer/optim/parameters.h"
 #include "worker/trainer/optim/precision.h"
 #include "worker/trainer/parallel/fsdp/assembly.h"
@@ -28,6 +29,7 @@ struct Sharding {
 
   ShardedModel model;
   Assembly assembly;
+  std::weak_ptr<ShardedModel> reference;  // a frozen copy, while there is one
 };
 
 // A model ready to train: built in the storage dtype, weights loaded (or drawn
@@ -58,6 +60,8 @@ TrainableModel MakeShardedModel(const liger::v1::JobSpec& spec, const std::strin
 // a new one, which has no effect yet, is left out. Of a sharded model it is sharded alike.
 std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec,
                                         const TrainableModel& trainable);
+// How that reference moves toward the model (Objective::SetReference).
+MixReference MixerOf(const TrainableModel& trainable);
 // A copy of all of it.
 std::shared_ptr<CausalLM> MakeReference(const liger::v1::JobSpec& spec, const CausalLM& model);
 

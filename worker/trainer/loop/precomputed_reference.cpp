@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "worker/trainer/loop/stand_in.h"
+
 namespace liger::trainer {
 
 PrecomputedReference::PrecomputedReference(const Objective& objective,
@@ -14,11 +16,11 @@ PrecomputedReference::PrecomputedReference(const Objective& objective,
       reference_(std::move(reference)),
       run_(run),
       stop_(stop),
-      device_(reference_->device()) {}
+      stand_in_(StandInBatch(objective)) {}
 
 void PrecomputedReference::AttachToEvaluation(std::vector<Batch>& batches) {
   ReferenceLogpCache cache;  // its rows are others than the training set's
-  Wake();
+  if (run_.wake) run_.wake();
   Compute(batches, cache);
   for (Batch& batch : batches) cache.Attach(&batch);
 }
@@ -28,11 +30,12 @@ void PrecomputedReference::AttachToStep(std::vector<Batch>& batches, const Batch
   const bool known = std::all_of(batches.begin(), batches.end(), [this](const Batch& batch) {
     return cache_.Knows(objective_, batch);
   });
-  if (!known) {
+  if (OnAnyRank(!known)) {
     const bool last_epoch = ComputeEpoch(batches, rest, step);
-    const bool all = !objective_.ComparesMismatched() && cache_.num_rows() == run_.num_rows;
+    const bool all =
+        !objective_.ComparesMismatched() && !OnAnyRank(cache_.num_rows() < run_.num_rows);
     if (last_epoch || all) reference_.reset();
-    if (reference_) Park();
+    if (reference_ && run_.park) run_.park();
   }
   for (Batch& batch : batches) cache_.Attach(&batch);
 }
@@ -41,17 +44,28 @@ void PrecomputedReference::Compute(const std::vector<Batch>& batches, ReferenceL
   const at::NoGradGuard no_grad;
   for (const Batch& batch : batches) {
     stop_.Check();
-    if (batch.num_rows > 0) cache.Compute(objective_, *reference_, batch);
+    Ask(batch, Part::kOwn, cache);
+    if (objective_.ComparesMismatched()) Ask(batch, Part::kMismatched, cache);
+  }
+}
+
+void PrecomputedReference::Ask(const Batch& batch, Part part, ReferenceLogpCache& cache) {
+  const bool asks = batch.num_rows > 0 && !cache.Knows(batch, part);
+  if (!OnAnyRank(asks)) return;
+  if (asks) {
+    cache.Compute(objective_, *reference_, batch, part);
+  } else {
+    objective_.ReferenceLogps(*reference_, stand_in_);
   }
 }
 
 void PrecomputedReference::Replay(int64_t step) {
   const at::NoGradGuard no_grad;
   BatchIterator steps = run_.start;
-  for (int64_t s = 1; s < step && cache_.num_rows() < run_.num_rows; ++s) {
+  for (int64_t s = 1; s < step && OnAnyRank(cache_.num_rows() < run_.num_rows); ++s) {
     for (const Batch& batch : steps.NextStep(run_.micro_batches)) {
       stop_.Check();
-      if (batch.num_rows > 0) cache_.ComputeOwn(objective_, *reference_, batch);
+      Ask(batch, Part::kOwn, cache_);
     }
   }
 }
@@ -59,7 +73,7 @@ void PrecomputedReference::Replay(int64_t step) {
 bool PrecomputedReference::ComputeEpoch(const std::vector<Batch>& batches, BatchIterator rest,
                                         int64_t step) {
   cache_.ForgetMismatched();
-  Wake();
+  if (run_.wake) run_.wake();
   if (!began_) Replay(step);
   began_ = true;
   Compute(batches, cache_);
@@ -70,12 +84,6 @@ bool PrecomputedReference::ComputeEpoch(const std::vector<Batch>& batches, Batch
     Compute(next, cache_);
   }
   return true;
-}
-
-void PrecomputedReference::Wake() { reference_->to(device_); }
-
-void PrecomputedReference::Park() {
-  if (run_.owns_memory) reference_->to(at::kCPU);
 }
 
 }  // namespace liger::trainer

@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_LOOP_PRECOMPUTED_REFERENCE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -24,8 +25,12 @@ class PrecomputedReference {
     BatchIterator start;
     int64_t micro_batches = 1;
     int64_t max_steps = 0;
-    // The reference has memory of its own on the device, which can be given back.
-    bool owns_memory = true;
+    // Before it is asked, and once it will not be asked for a while: brings what it has of its own
+    // to the device and gives that memory back. None: it has none.
+    std::function<void()> wake, park;
+    // Where ranks share the reference every pass is one of all of them: whether `own` is true on
+    // any of them, the same on all. None: each rank asks for itself.
+    std::function<bool(bool own)> on_any_rank;
   };
 
   // `objective` and `stop` must outlive this.
@@ -41,19 +46,21 @@ class PrecomputedReference {
   bool holds_reference() const { return reference_ != nullptr; }
 
  private:
+  using Part = ReferenceLogpCache::Part;
+
+  bool OnAnyRank(bool own) const { return run_.on_any_rank ? run_.on_any_rank(own) : own; }
   void Compute(const std::vector<Batch>& batches, ReferenceLogpCache& cache);
+  // Of one batch, or of a row made up where only other ranks have something to ask.
+  void Ask(const Batch& batch, Part part, ReferenceLogpCache& cache);
   // Own answers of the steps before `step`.
   void Replay(int64_t step);
   // What is left of the epoch of `batches`; true when the run ends with it.
   bool ComputeEpoch(const std::vector<Batch>& batches, BatchIterator rest, int64_t step);
-  void Wake();
-  void Park();
-
   const Objective& objective_;
   std::shared_ptr<CausalLM> reference_;
   const Run run_;
   const StopFlag& stop_;
-  const at::Device device_;
+  const Batch stand_in_;
   ReferenceLogpCache cache_;  // of training rows
   bool began_ = false;
 };

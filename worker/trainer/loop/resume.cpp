@@ -284,13 +284,32 @@ void RestoreParameters(const std::string& dir, const TrainableModel& trainable) 
   trainable.parameters->RefreshCompute();
 }
 
-void RestoreReference(const std::string& checkpoint, CausalLM& reference) {
+void RestoreReference(const std::string& checkpoint, const TrainableModel& trainable,
+                      CausalLM& reference) {
   const at::NoGradGuard no_grad;
-  std::vector<NamedTensor> targets;
-  for (const auto& [name, tensor] : NamedLeaves(reference)) {
-    targets.push_back({name, tensor.detach()});
+  const bool in_shards = InShards(checkpoint);
+  const std::string where =
+      (fs::path(checkpoint) / (in_shards ? kShardsFile : kReferenceFile)).string();
+  std::shared_ptr<const SavedTensors> saved =
+      in_shards ? OpenShards(checkpoint).reference : OpenSavedTensors(where);
+  const FillRange fill =
+      FillRangesFrom(std::move(saved), in_shards ? kReferencePrefix : "", where);
+  if (!trainable.sharding) {
+    for (const auto& [name, tensor] : NamedLeaves(reference)) {
+      fill(name, tensor.sizes().vec(), 0, tensor.detach().view(-1));
+    }
+    return;
   }
-  CopyFile((fs::path(checkpoint) / kReferenceFile).string(), targets);
+  const auto shards = trainable.sharding->reference.lock();
+  for (const auto& unit : shards->units()) {
+    for (const auto& part : unit->parts) {
+      for (const FlatLayout::Slice& slice : part->layout().SlicesOf(part->rank())) {
+        const FlatLayout::Item& item = part->layout().items()[slice.item];
+        fill(item.name, item.shape, slice.begin, part->SliceOf(slice.item, part->shard()));
+      }
+    }
+  }
+  shards->ShardsChanged();
 }
 
 void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainable,

@@ -37,8 +37,10 @@ ResumePoint ResumePointOf(const std::string& dir);
 // where they were. Throws TrainerError (CONFIG).
 void RestoreTensors(const std::string& checkpoint, const TrainableModel& trainable,
                     Optimizer& optimizer, int rank);
-// Brings back the reference that the run moves. Throws TrainerError (CONFIG).
-void RestoreReference(const std::string& checkpoint, CausalLM& reference);
+// Brings back the reference that the run moves; this rank's shards where it has such. Throws
+// TrainerError (CONFIG).
+void RestoreReference(const std::string& checkpoint, const TrainableModel& trainable,
+                      CausalLM& reference);
 // Parameters alone, of a checkpoint or of what Checkpoints::KeepParameters wrote.
 void RestoreParameters(const std::string& dir, const TrainableModel& trainable);
 

@@ -56,6 +56,7 @@ int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
   std::string why;
   liger::v1::JobSpec spec = request.spec();
   spec.mutable_parallel()->set_strategy(ChooseStrategy(request, rank, &why));
+  RequireFits(request, rank, spec);
   auto strategy = MakeStrategy(rank, spec, end_with_gang);
   if (strategy->leads() && !strategy->Describe().empty()) {
     std::cout << (why.empty() ? "" : why + "\n") << strategy->Describe() << std::endl;

@@ -41,6 +41,7 @@ ShardOptions OptionsOf(const liger::v1::ParallelSpec& parallel, const PrecisionP
   options.keeps_storage = IsMagnitude;
   options.reduce = ReduceDtype(parallel, precision);
   options.shards_parameters = parallel.shard() != liger::v1::SHARD_KIND_OPTIMIZER;
+  options.on_host = parallel.cpu_offload();
   options.reshard_after_forward =
       !parallel.has_reshard_after_forward() || parallel.reshard_after_forward();
   return options;
@@ -50,7 +51,7 @@ ShardOptions OptionsOf(const liger::v1::ParallelSpec& parallel, const PrecisionP
 struct Reference {
   std::shared_ptr<CausalLM> model;
   std::shared_ptr<Sharding> source;
-  std::unique_ptr<ShardedModel> shards;  // none: source's
+  std::shared_ptr<ShardedModel> shards;  // none: source's
 };
 
 }  // namespace
@@ -89,7 +90,12 @@ std::shared_ptr<CausalLM> MakeShardedReference(const liger::v1::JobSpec& spec,
   reference->model =
       BuildModel(trainable.model->config(), spec.kernels(), at::TensorOptions(at::kFloat));
   if (!trainable.lora) {
-    reference->shards = ShardedModel::FrozenCopy(trainable.sharding->model, *reference->model);
+    // One that is asked once an epoch waits on the host meanwhile, and is gathered from there.
+    const bool once = MakeObjective(spec)->PrecomputesReference();
+    reference->shards =
+        ShardedModel::FrozenCopy(trainable.sharding->model, *reference->model, once);
+    trainable.sharding->reference = reference->shards;
+    if (spec.dpo().sync_ref_model()) trainable.sharding->assembly.SaveToo(reference->shards);
   } else {
     const LoraTargets& targets = trainable.lora->targets;
     if (!targets.saved.empty() || !trainable.lora->adapter_dir.empty()) {

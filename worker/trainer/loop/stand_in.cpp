@@ -1,21 +1,25 @@
 #include "worker/trainer/loop/stand_in.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <vector>
 
 namespace liger::trainer {
-namespace {
 
-// Two tokens a sequence, of which the second is learnt.
-Batch OneRow(RowKind kind) {
+Batch StandInBatch(const Objective& objective) {
   ExampleSet set;
-  set.kind = kind;
+  set.kind = objective.row_kind();
+  // The second token is learnt.
   set.sequences.assign(set.sequences_per_row(), {{0, 0}, {kIgnoredLabel, 0}});
-  if (kind == RowKind::kLabelled) set.desirable = {1};
-  return MakeBatch(set, std::vector<int64_t>{0});
+  if (set.kind == RowKind::kLabelled) set.desirable = {1};
+  Batch batch = MakeBatch(set, std::vector<int64_t>{0});
+  // Where others need no reference any more, this one needs none.
+  if (objective.PrecomputesReference()) {
+    batch.reference_logp_A = at::zeros({std::ssize(batch.answers)}, at::kDouble);
+  }
+  return batch;
 }
-
-}  // namespace
 
 LossOutput ForwardStandIn(Objective& objective, CausalLM& model, StepContext context) {
   context.head_gradient = nullptr;
@@ -26,7 +30,7 @@ LossOutput ForwardStandIn(Objective& objective, CausalLM& model, StepContext con
   at::Tensor head = model.HeadWeight();
   const bool trained = head.requires_grad();
   head.requires_grad_(false);
-  LossOutput out = objective.Forward(model, OneRow(objective.row_kind()), context);
+  LossOutput out = objective.Forward(model, StandInBatch(objective), context);
   head.requires_grad_(trained);
   out.loss = out.loss * 0;
   return out;

@@ -5,6 +5,9 @@
 
 namespace liger::trainer {
 
+// A batch of one row made up, of two tokens a sequence.
+Batch StandInBatch(const Objective& objective);
+
 // Objective::Forward for a rank without rows, where every pass of the model is one of all ranks
 // (Strategy::sharded): the same passes, of a row made up, whose loss is zero and gives every
 // parameter a gradient of zero, but none to the head, whose gradient may be on its way. The

@@ -3,6 +3,8 @@
 #include <ATen/DeviceAccelerator.h>
 
 #include "common/bytes.h"
+#include "common/host_resources.h"
+#include "worker/trainer/error.h"
 #include "worker/trainer/loop/device.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
@@ -12,63 +14,89 @@
 namespace liger::trainer {
 namespace {
 
-int64_t SizeOf(at::ScalarType dtype) { return static_cast<int64_t>(c10::elementSize(dtype)); }
+using liger::v1::JobSpec;
 
-// Of a trained element.
-double StateBytes(const std::string& optimizer, const PrecisionPlan& precision) {
-  const auto state = static_cast<double>(SizeOf(precision.optimizer));
-  if (optimizer == "adamw_8bit") return 2 + 8.0 / 256;
-  if (optimizer == "adafactor") return 0;  // a row and a column of a matrix
-  return optimizer == "lion" || optimizer == "sgd" ? state : 2 * state;
+bool OnGpu(const JobSpec& spec) {
+  return spec.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
 }
 
-// What is left out here takes the whole model on each device.
-bool KnownToFsdp(const liger::v1::JobSpec& spec) {
-  return spec.training().optim() != "adafactor" && !spec.dpo().sync_ref_model() &&
-         !spec.dpo().precompute_ref_log_probs() && !spec.kto().precompute_ref_log_probs();
-}
-
-}  // namespace
-
-int64_t WholeModelBytes(const CausalLM& model, const liger::v1::JobSpec& spec,
-                        const PrecisionPlan& precision) {
-  double trained = 0, frozen = 0;
-  for (const auto& parameter : model.parameters()) {
-    (parameter.requires_grad() ? trained : frozen) += static_cast<double>(parameter.numel());
-  }
-  const double copy = precision.has_compute_copy() ? double(SizeOf(precision.compute)) : 0;
-  const double each = double(SizeOf(precision.storage)) + copy +
-                      double(SizeOf(precision.gradient)) +
-                      StateBytes(spec.training().optim(), precision);
-  const auto objective = MakeObjective(spec);
-  const bool reference = objective->NeedsReference() && !spec.has_lora();
-  const double compute = double(SizeOf(precision.compute));
-  return static_cast<int64_t>(trained * each + frozen * compute +
-                              (reference ? (trained + frozen) * compute : 0));
-}
-
-liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInfo& rank,
-                                           std::string* why) {
-  const liger::v1::JobSpec& spec = request.spec();
-  const auto named = spec.parallel().strategy();
-  if (named != liger::v1::PARALLEL_STRATEGY_UNSPECIFIED || rank.world_size == 1) return named;
-  const bool on_gpu = spec.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
-  if (!on_gpu || !KnownToFsdp(spec)) return liger::v1::PARALLEL_STRATEGY_DDP;
-  const Device device = Device::Open(spec.resources().device_kind(), rank.local_rank);
-  const auto [free, total] = at::accelerator::getMemoryInfo(device.torch().index());
+// Of the job's shape, without memory.
+std::shared_ptr<CausalLM> ShapeOf(const Request& request) {
+  const JobSpec& spec = request.spec();
   const InputPaths paths = InputPaths::Resolve(request);
-  const auto model =
-      BuildModel(ModelConfig::FromFolder(paths.model_dir), spec.kernels(), at::kMeta);
+  auto model = BuildModel(ModelConfig::FromFolder(paths.model_dir), spec.kernels(), at::kMeta);
   if (spec.has_lora()) {
     const LoraSetup lora = LoraSetup::Find(spec.lora(), paths.adapter_dir, *model);
     AttachAdapters(*model, lora.targets, at::kFloat);
   }
-  const int64_t whole = WholeModelBytes(*model, spec, ResolvePrecision(spec.training(), on_gpu));
+  return model;
+}
+
+int64_t DeviceBytes(const JobSpec& spec, const RankInfo& rank) {
+  const Device device = Device::Open(spec.resources().device_kind(), rank.local_rank);
+  return static_cast<int64_t>(at::accelerator::getMemoryInfo(device.torch().index()).second);
+}
+
+}  // namespace
+
+int64_t WholeModelBytes(const CausalLM& model, const JobSpec& spec,
+                        const PrecisionPlan& precision) {
+  JobSpec whole = spec;
+  whole.clear_parallel();
+  const MemoryPlan plan = PlanMemory(model, whole, precision, /*ranks=*/1);
+  return plan.resting + plan.gradients;
+}
+
+liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInfo& rank,
+                                           std::string* why) {
+  const JobSpec& spec = request.spec();
+  const auto named = spec.parallel().strategy();
+  if (named != liger::v1::PARALLEL_STRATEGY_UNSPECIFIED || rank.world_size == 1) return named;
+  if (!OnGpu(spec)) return liger::v1::PARALLEL_STRATEGY_DDP;
+  const int64_t total = DeviceBytes(spec, rank);
+  const int64_t whole = WholeModelBytes(*ShapeOf(request), spec,
+                                        ResolvePrecision(spec.training(), /*on_gpu=*/true));
   const bool fits = static_cast<double>(whole) <= kWholeModelShare * static_cast<double>(total);
   *why = std::string("parallel.strategy: ") + (fits ? "DDP" : "FSDP") +
          ", since parameters, gradients and optimizer states of the whole model take " +
-         Bytes(whole) + ", and a device has " + Bytes(static_cast<int64_t>(total));
+         Bytes(whole) + ", and a device has " + Bytes(total);
   return fits ? liger::v1::PARALLEL_STRATEGY_DDP : liger::v1::PARALLEL_STRATEGY_FSDP;
+}
+
+void RequireFits(const MemoryPlan& plan, const JobSpec& spec, const RankMemory& there) {
+  const bool fsdp = spec.parallel().strategy() == liger::v1::PARALLEL_STRATEGY_FSDP;
+  const int64_t least = plan.resting + plan.gradients;
+  if (there.device && least > *there.device) {
+    throw ConfigError(
+        "parallel.strategy: a rank holds " + Bytes(least) +
+            " of parameters, gradients and optimizer states, before any activation, and its "
+            "device has " + Bytes(*there.device),
+        !fsdp ? "use parallel.strategy FSDP over several devices (resources.count), lora, or a "
+                "device with more memory"
+        : spec.parallel().cpu_offload()
+            ? "raise resources.count, or use lora"
+            : "raise resources.count, set parallel.cpu_offload, use training.precision "
+              "BF16_STOCHASTIC, or lora")
+        .Field("parallel.strategy");
+  }
+  const int64_t on_host = plan.host * there.ranks_on_host;
+  if (there.host && on_host > *there.host) {
+    throw ConfigError("parallel.cpu_offload: the " + std::to_string(there.ranks_on_host) +
+                          " ranks of this host hold " + Bytes(on_host) +
+                          " in its memory, of which " + Bytes(*there.host) + " are free",
+                      "raise resources.count over more hosts, or leave cpu_offload out")
+        .Field("parallel.cpu_offload");
+  }
+}
+
+void RequireFits(const Request& request, const RankInfo& rank, const JobSpec& spec) {
+  if (!OnGpu(spec) && !spec.parallel().cpu_offload()) return;  // a CPU's memory is looked at by use
+  RankMemory there{.ranks_on_host = rank.local_world_size};
+  if (OnGpu(spec)) there.device = DeviceBytes(spec, rank);
+  const std::optional<int64_t> used = UsedMemoryBytes();
+  if (used) there.host = AvailableMemoryBytes() - *used;
+  const PrecisionPlan precision = ResolvePrecision(spec.training(), OnGpu(spec));
+  RequireFits(PlanMemory(*ShapeOf(request), spec, precision, rank.world_size), spec, there);
 }
 
 }  // namespace liger::trainer

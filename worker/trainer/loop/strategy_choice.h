@@ -2,8 +2,10 @@
 #define LIGER_WORKER_TRAINER_LOOP_STRATEGY_CHOICE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "worker/trainer/loop/memory_plan.h"
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/optim/precision.h"
@@ -19,10 +21,21 @@ int64_t WholeModelBytes(const CausalLM& model, const liger::v1::JobSpec& spec,
 
 // parallel.strategy of a job of several ranks: what it says, and where it says nothing, DDP if
 // WholeModelBytes are at most kWholeModelShare of the device, else FSDP; DDP on CPUs, whose memory
-// is one, and where the job asks for what FSDP does not know. `why` gets a line for the user.
+// is one. `why` gets a line for the user.
 inline constexpr double kWholeModelShare = 0.8;
 liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInfo& rank,
                                            std::string* why);
+
+// The memory that a rank meets; nullopt: not to be looked at, or not known.
+struct RankMemory {
+  std::optional<int64_t> device, host;  // all of the device's, what the host has free
+  int ranks_on_host = 1;
+};
+// Throws TrainerError (CONFIG) where the plan's least, whatever the batch, is more than that: what
+// is needed, what is there and what to change.
+void RequireFits(const MemoryPlan& plan, const liger::v1::JobSpec& spec, const RankMemory& there);
+// Of this rank, before anything is loaded; `spec`: the request's with its strategy chosen.
+void RequireFits(const Request& request, const RankInfo& rank, const liger::v1::JobSpec& spec);
 
 }  // namespace liger::trainer
 

@@ -189,7 +189,7 @@ void TrainJob::WarnAboutInputs() {
 void TrainJob::PrepareTraining() {
   objective_ = MakeObjective(request_.spec());
   if (objective_->NeedsReference() && !objective_->PrecomputesReference()) {
-    objective_->SetReference(MakeReference(request_.spec(), trainable_));
+    objective_->SetReference(MakeReference(request_.spec(), trainable_), MixerOf(trainable_));
   }
   optimizer_ = MakeOptimizer(training(), *trainable_.parameters, precision_);
   strategy_->Attach(*trainable_.parameters, FinishedBeforeBackward(parts()));
@@ -210,21 +210,6 @@ void TrainJob::PrepareTraining() {
       TotalSteps(training(), batches_->steps_per_epoch(training().gradient_accumulation_steps()));
   schedule_ = LrSchedule::FromSpec(training(), max_steps_);
   SetUpReference();
-}
-
-void TrainJob::SetUpReference() {
-  const bool live = objective_->NeedsReference() && !objective_->PrecomputesReference();
-  flops_.emplace(trainable_, live, objective_->ComparesMismatched());
-  if (!objective_->PrecomputesReference()) return;
-  precomputed_ = std::make_unique<PrecomputedReference>(
-      *objective_, MakeReference(request_.spec(), trainable_),
-      PrecomputedReference::Run{.num_rows = dataset_.train.num_rows(),
-                                .start = *batches_,
-                                .micro_batches = training().gradient_accumulation_steps(),
-                                .max_steps = max_steps_,
-                                .owns_memory = !trainable_.lora},
-      stop_);
-  precomputed_->AttachToEvaluation(eval_batches_);
 }
 
 StepParts TrainJob::parts() {

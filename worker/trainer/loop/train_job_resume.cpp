@@ -21,7 +21,9 @@ void TrainJob::Resume(const ResumePoint& from) {
         .Field("training.max_steps");
   }
   RestoreTensors(from.dir, trainable_, *optimizer_, strategy_->rank().rank);
-  if (CausalLM* moving = objective_->MovingReference()) RestoreReference(from.dir, *moving);
+  if (CausalLM* moving = objective_->MovingReference()) {
+    RestoreReference(from.dir, trainable_, *moving);
+  }
   batches_->Seek(state.position);
   progress_.Restore(state.progress, trainable_.model->device());
   checkpoints_->Adopt(state.checkpoints);

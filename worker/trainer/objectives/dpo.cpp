@@ -94,6 +94,7 @@ at::Tensor DpoObjective::ReferenceLogps(CausalLM& reference, const Batch& batch)
 
 void DpoObjective::AfterStep(const CausalLM& model, int64_t step) {
   if (options_.sync_steps == 0 || step % options_.sync_steps != 0) return;
+  if (mix_reference()) return mix_reference()(options_.mixup_alpha);
   MixInto(reference(), model, options_.mixup_alpha);
 }
 

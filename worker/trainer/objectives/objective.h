@@ -62,6 +62,9 @@ struct LossOutput {
   int64_t num_tokens = 0;  // real tokens of the micro-batch
 };
 
+// reference = alpha * model + (1 - alpha) * reference.
+using MixReference = std::function<void(double alpha)>;
+
 class Objective {
  public:
   virtual ~Objective() = default;
@@ -88,8 +91,12 @@ class Objective {
   // Whether Forward compares with the model as it was before training. Then
   // SetReference comes before Forward: a frozen copy on the same device.
   virtual bool NeedsReference() const { return false; }
-  // Or nullptr, to free it, once every batch has its reference_logp_A.
-  void SetReference(std::shared_ptr<CausalLM> reference) { reference_ = std::move(reference); }
+  // Or nullptr, to free it, once every batch has its reference_logp_A. `mix`: how AfterStep moves
+  // it where parameters are not whole here; none: parameter by parameter.
+  void SetReference(std::shared_ptr<CausalLM> reference, MixReference mix = nullptr) {
+    reference_ = std::move(reference);
+    mix_reference_ = std::move(mix);
+  }
 
   // Whether the reference is asked once, before the first step (PrecomputeReference).
   virtual bool PrecomputesReference() const { return false; }
@@ -106,9 +113,11 @@ class Objective {
 
  protected:
   CausalLM& reference() const;
+  const MixReference& mix_reference() const { return mix_reference_; }
 
  private:
   std::shared_ptr<CausalLM> reference_;
+  MixReference mix_reference_;
 };
 
 // The objective that the spec's method names.

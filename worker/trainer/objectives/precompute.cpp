@@ -18,6 +18,9 @@ AnswerKeys OwnAnswers(const Batch& batch) {
 AnswerKeys MismatchedAnswers(const Batch& batch) {
   return AnswerKeys(batch.answers).subspan(OwnAnswers(batch).size());
 }
+AnswerKeys AnswersOf(const Batch& batch, ReferenceLogpCache::Part part) {
+  return part == ReferenceLogpCache::Part::kOwn ? OwnAnswers(batch) : MismatchedAnswers(batch);
+}
 
 bool IsMismatched(const AnswerKey& answer) { return answer.which >= 0; }
 
@@ -29,26 +32,26 @@ bool ReferenceLogpCache::Knows(AnswerKeys answers) const {
 }
 
 bool ReferenceLogpCache::Knows(const Objective& objective, const Batch& batch) const {
-  return Knows(OwnAnswers(batch)) &&
-         (!objective.ComparesMismatched() || Knows(MismatchedAnswers(batch)));
+  return Knows(batch, Part::kOwn) &&
+         (!objective.ComparesMismatched() || Knows(batch, Part::kMismatched));
+}
+
+bool ReferenceLogpCache::Knows(const Batch& batch, Part part) const {
+  return Knows(AnswersOf(batch, part));
 }
 
 void ReferenceLogpCache::Compute(const Objective& objective, CausalLM& reference,
                                  const Batch& batch) {
-  ComputeOwn(objective, reference, batch);
-  if (!objective.ComparesMismatched() || !batch.mismatched) return;
-  Ask(objective, reference, *batch.mismatched, MismatchedAnswers(batch));
+  Compute(objective, reference, batch, Part::kOwn);
+  if (objective.ComparesMismatched()) Compute(objective, reference, batch, Part::kMismatched);
 }
 
-void ReferenceLogpCache::ComputeOwn(const Objective& objective, CausalLM& reference,
-                                    const Batch& batch) {
-  Ask(objective, reference, batch, OwnAnswers(batch));
-}
-
-void ReferenceLogpCache::Ask(const Objective& objective, CausalLM& reference, const Batch& batch,
-                             AnswerKeys answers) {
+void ReferenceLogpCache::Compute(const Objective& objective, CausalLM& reference,
+                                 const Batch& batch, Part part) {
+  const AnswerKeys answers = AnswersOf(batch, part);
   if (Knows(answers)) return;
-  const at::Tensor logp_A = objective.ReferenceLogps(reference, batch).cpu().contiguous();
+  const Batch& asked = part == Part::kOwn ? batch : *batch.mismatched;
+  const at::Tensor logp_A = objective.ReferenceLogps(reference, asked).cpu().contiguous();
   TORCH_CHECK(logp_A.numel() == std::ssize(answers),
               "a reference's log-probabilities are one an answer");
   const double* values = logp_A.const_data_ptr<double>();

@@ -14,13 +14,16 @@ namespace liger::trainer {
 // and the key of each.
 class ReferenceLogpCache {
  public:
+  // What is asked about in one pass of a batch: its rows' own answers, or KTO's mismatched ones.
+  enum class Part { kOwn, kMismatched };
+
   // Whether every answer is known that the objective compares.
   bool Knows(const Objective& objective, const Batch& batch) const;
+  bool Knows(const Batch& batch, Part part) const;
 
   // Asks the reference about those that are not.
   void Compute(const Objective& objective, CausalLM& reference, const Batch& batch);
-  // The rows' own ones alone.
-  void ComputeOwn(const Objective& objective, CausalLM& reference, const Batch& batch);
+  void Compute(const Objective& objective, CausalLM& reference, const Batch& batch, Part part);
 
   // Sets batch->reference_logp_A, NaN where the objective compares nothing.
   // REQUIRES: Knows.
@@ -34,9 +37,6 @@ class ReferenceLogpCache {
 
  private:
   bool Knows(std::span<const AnswerKey> answers) const;
-  void Ask(const Objective& objective, CausalLM& reference, const Batch& batch,
-           std::span<const AnswerKey> answers);
-
   std::map<AnswerKey, double> logps_;
   int64_t num_rows_ = 0;
 };

@@ -17,6 +17,11 @@ namespace liger::trainer {
 // Vectors keep the whole mean of squares. States "exp_avg_sq_row" [..., R] and
 // "exp_avg_sq_col" [..., C], or "exp_avg_sq": R + C numbers for R * C, so they
 // are fp32 in every precision.
+//
+// Where ranks have parts of a matrix they sum, once a step for all parameters, their squares by row
+// and column, and then those of u: 8 (R + C) bytes a matrix and 8 more. Means over whole rows,
+// columns and matrices are those of one device then, whatever the number of ranks; every rank has
+// the states of rows and columns whole, and makes u twice.
 class Adafactor : public AtenOptimizer {
  public:
   Adafactor(TrainableParameters& parameters, double weight_decay, const PrecisionPlan& precision,
@@ -24,12 +29,17 @@ class Adafactor : public AtenOptimizer {
       : AtenOptimizer(parameters, precision, seed), weight_decay_(weight_decay) {}
 
  protected:
+  void PrepareUpdates(const std::vector<at::Tensor>& grads, double scale) override;
   States MakeStates(const Entry& entry, at::Device device) const override;
   void Update(const Entry& entry, at::Tensor param, const at::Tensor& grad, double learning_rate,
               States& states) override;
 
  private:
+  // Brings the states to this step.
+  void UpdateStates(const std::vector<at::Tensor>& grads, double scale);
+
   double weight_decay_;
+  at::Tensor rms_;  // by entry, of u where ranks have parts
 };
 
 }  // namespace liger::trainer

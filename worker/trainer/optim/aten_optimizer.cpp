@@ -31,6 +31,7 @@ void AtenOptimizer::Step(const std::vector<at::Tensor>& grads, double learning_r
   const double scale = grad_scale.item<double>();
   if (entries.empty() || !std::isfinite(scale)) return;
   generator_ = StepGenerator(entries[0].storage.device(), rounding_, seed_, step_count_);
+  PrepareUpdates(grads, scale);
   // Together as many as bounds what the ops make beside parameters and states.
   for (size_t begin = 0, end; begin < entries.size(); begin = end) {
     int64_t numel = entries[begin].storage.numel();

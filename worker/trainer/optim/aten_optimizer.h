@@ -31,6 +31,10 @@ class AtenOptimizer : public Optimizer {
         rounding_(precision.rounding),
         seed_(seed) {}
 
+  // Before parameters are updated, of all of them at once: what an update needs of whole parameters
+  // where ranks have parts. `grads` as Step's, to be scaled by `scale`.
+  virtual void PrepareUpdates(const std::vector<at::Tensor>& grads, double scale) {}
+
   // The states of a parameter before its first step, zeros, on `device` (meta:
   // only their sizes are wanted).
   virtual States MakeStates(const Entry& entry, at::Device device) const = 0;
@@ -57,6 +61,9 @@ class AtenOptimizer : public Optimizer {
   // Writes what Update made of InFp32's tensor.
   void Keep(at::Tensor state, const at::Tensor& value_f32) const;
 
+  TrainableParameters& parameters() const { return parameters_; }
+  // Of an entry.
+  const States& states(size_t index) const { return states_[index]; }
   at::ScalarType state_dtype() const { return state_dtype_; }
   // From 1, of the step that Update is part of.
   int64_t step_count() const { return step_count_; }

@@ -93,6 +93,10 @@ class TrainableParameters {
   // do so itself.
   virtual void RefreshCompute();
 
+  // Adds `values`, of any device, up over the ranks that have the other parts of the same
+  // parameters, in place. Collective; nothing to do where parameters are whole. `what`: for messages.
+  virtual void SumOverParts(at::Tensor values, const char* what) {}
+
   // Elements of all parameters that are trained, those of other ranks' parts, too.
   virtual int64_t numel() const;
 

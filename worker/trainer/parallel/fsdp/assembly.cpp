@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
 
 #include "worker/trainer/ticks.h"
 
@@ -19,6 +20,12 @@ constexpr size_t kRecent = 2;
 
 // States of an 8-bit optimizer with one number for 256 elements.
 bool IsByBlock(const std::string& kind) { return kind.ends_with("_absmax"); }
+
+// States that every rank has whole: adafactor's means of rows and columns, and what is of no
+// parameter ("step").
+bool IsWhole(const std::string& kind, const std::string& parameter) {
+  return parameter.empty() || kind.ends_with("_row") || kind.ends_with("_col");
+}
 
 int64_t Blocks(int64_t elements) {
   return (elements + FlatLayout::kAlign - 1) / FlatLayout::kAlign;
@@ -45,23 +52,43 @@ void Assembly::ListSources(const std::map<std::string, at::Tensor>& states) {
   sources_.clear();
   not_sharded_.clear();
   recent_.clear();
-  for (const auto& unit : model_.units()) {
-    for (const auto& part : unit->parts) {
-      for (size_t item = 0; item < part->leaves().size(); ++item) {
-        sources_.push_back(SourceOf(part->layout().items()[item].name,
-                                    {unit.get(), part.get(), item},
-                                    part->SliceOf(item, part->shard()), false));
-      }
-    }
-  }
+  sources_ = SourcesOf(model_, /*trained_only=*/false);
   num_parameters_ = sources_.size();
+  num_reference_ = 0;
+  if (const auto copy = reference_.lock()) {
+    std::vector<Source> sources = SourcesOf(*copy, /*trained_only=*/false);
+    num_reference_ = sources.size();
+    std::move(sources.begin(), sources.end(), std::back_inserter(sources_));
+  }
   for (const auto& [key, tensor] : states) {
-    if (SplitKey(key).second.empty()) {
+    const auto [kind, name] = SplitKey(key);
+    if (IsWhole(kind, name)) {
       not_sharded_[key] = tensor;
     } else {
       sources_.push_back(SourceOfState(key, tensor));
     }
   }
+}
+
+std::vector<Assembly::Source> Assembly::SourcesOf(const ShardedModel& model,
+                                                  bool trained_only) const {
+  std::vector<Source> sources;
+  for (const auto& unit : model.units()) {
+    for (const auto& part : unit->parts) {
+      if (trained_only && !part->trained()) continue;
+      for (size_t item = 0; item < part->leaves().size(); ++item) {
+        sources.push_back(SourceOf(part->layout().items()[item].name,
+                                   {unit.get(), part.get(), item},
+                                   part->SliceOf(item, part->shard()), false));
+      }
+    }
+  }
+  return sources;
+}
+
+void Assembly::SaveToo(const std::shared_ptr<const ShardedModel>& reference) {
+  reference_ = reference;
+  ListSources({});
 }
 
 Assembly::Source Assembly::SourceOf(const std::string& name, const ShardedModel::Place& place,
@@ -84,18 +111,12 @@ Assembly::Source Assembly::SourceOfState(const std::string& key, const at::Tenso
 
 Assembly::Shards Assembly::OwnShards(const std::map<std::string, at::Tensor>& states) const {
   Shards shards;
-  for (const auto& unit : model_.units()) {
-    for (const auto& part : unit->parts) {
-      if (!part->trained()) continue;
-      for (size_t item = 0; item < part->leaves().size(); ++item) {
-        shards.parameters.push_back(SourceOf(part->layout().items()[item].name,
-                                             {unit.get(), part.get(), item},
-                                             part->SliceOf(item, part->shard()), false));
-      }
-    }
-  }
+  shards.parameters = SourcesOf(model_, /*trained_only=*/true);
+  if (const auto copy = reference_.lock()) shards.reference = SourcesOf(*copy, /*trained_only=*/false);
+  for (Shard& shard : shards.reference) shard.name = kReferencePrefix + shard.name;
   for (const auto& [key, state] : states) {
-    if (!SplitKey(key).second.empty()) {
+    const auto [kind, name] = SplitKey(key);
+    if (!IsWhole(kind, name)) {
       shards.states.push_back(SourceOfState(key, state));
       continue;
     }
@@ -144,15 +165,16 @@ void Assembly::Serve() {
 at::Tensor Assembly::Collect(const Source& source) {
   const auto& group = model_.options().shards;
   const int rank = group->getRank();
+  const at::Device device = model_.options().device;  // collectives know no other
   at::Tensor whole;
   if (leads_) whole = at::empty(source.shape, source.own.options().device(at::kCPU));
   int64_t place = 0;
   for (int from = 0; from < group->getSize(); ++from) {
     for (int64_t begin = 0; begin < source.counts[from]; begin += kMessage) {
       const int64_t count = std::min(kMessage, source.counts[from] - begin);
-      std::vector<at::Tensor> piece = {from == rank
-                                           ? source.own.narrow(0, begin, count).contiguous()
-                                           : at::empty({count}, source.own.options())};
+      std::vector<at::Tensor> piece = {
+          from == rank ? source.own.narrow(0, begin, count).to(device).contiguous()
+                       : at::empty({count}, source.own.options().device(device))};
       if (from != 0) {  // what the first rank has is where it is wanted
         c10d::BroadcastOptions options;
         options.rootRank = from;
@@ -188,10 +210,18 @@ std::vector<NamedTensor> Assembly::Parameters() {
   return tensors;
 }
 
+std::vector<NamedTensor> Assembly::ReferenceParameters() {
+  std::vector<NamedTensor> tensors;
+  for (size_t i = 0; i < num_reference_; ++i) tensors.push_back(Later(num_parameters_ + i));
+  return tensors;
+}
+
 std::vector<NamedTensor> Assembly::States() {
   std::vector<NamedTensor> tensors;
   for (const auto& [name, tensor] : not_sharded_) tensors.push_back({name, tensor});
-  for (size_t i = num_parameters_; i < sources_.size(); ++i) tensors.push_back(Later(i));
+  for (size_t i = num_parameters_ + num_reference_; i < sources_.size(); ++i) {
+    tensors.push_back(Later(i));
+  }
   return tensors;
 }
 
@@ -199,7 +229,7 @@ std::map<std::string, at::Tensor> Assembly::PartsOf(const SavedTensors& saved) c
   std::map<std::string, at::Tensor> parts;
   for (const auto& [key, shape] : saved.shapes()) {
     const auto [kind, name] = SplitKey(key);
-    const auto place = name.empty() ? nullptr : model_.FindPlace(name);
+    const auto place = IsWhole(kind, name) ? nullptr : model_.FindPlace(name);
     if (place == nullptr) {
       parts[key] = saved.Whole(key);
       continue;

@@ -4,6 +4,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,9 @@ class Assembly {
   // group, and others of that group serve it. Copies of the model elsewhere have no part in it.
   Assembly(const ShardedModel& model, bool leads);
 
+  // A copy of the model that the run moves, and that is saved while there is one.
+  void SaveToo(const std::shared_ptr<const ShardedModel>& reference);
+
   // Collective. Runs `write` on the rank that leads and meanwhile hands it what it asks for on
   // the others. `states`: as Optimizer::StateDict gives them here, of this rank's parts. What
   // `write` throws is thrown there alone.
@@ -30,6 +34,7 @@ class Assembly {
   // Every parameter in the order of the model, and the states, each made when its turn comes, in
   // `write`; the tensors beside say shape and dtype, and have no memory.
   std::vector<NamedTensor> Parameters();
+  std::vector<NamedTensor> ReferenceParameters();
   std::vector<NamedTensor> States();
 
   struct Shard {
@@ -38,10 +43,10 @@ class Assembly {
     at::Tensor own;                // this rank's elements, one-dimensional
     std::vector<int64_t> counts;   // elements by rank; they follow each other
   };
-  // Of every trained parameter, and of the states, as in Run; what is not sharded is the first
-  // rank's.
+  // Of every trained parameter, of the states, as in Run (what is not sharded is the first rank's),
+  // and of the reference's parameters.
   struct Shards {
-    std::vector<Shard> parameters, states;
+    std::vector<Shard> parameters, states, reference;
   };
   Shards OwnShards(const std::map<std::string, at::Tensor>& states) const;
   // This rank's place among those that share the copy of the model that is saved, of which it is
@@ -60,6 +65,7 @@ class Assembly {
                   bool by_block) const;
   Source SourceOfState(const std::string& key, const at::Tensor& state) const;
   void ListSources(const std::map<std::string, at::Tensor>& states);
+  std::vector<Source> SourcesOf(const ShardedModel& model, bool trained_only) const;
   NamedTensor Later(size_t index);
   // Asks for it, or takes it from what was asked for last.
   at::Tensor Whole(size_t index);
@@ -73,6 +79,8 @@ class Assembly {
   bool serves_ = false;  // belongs to the group of the rank that leads
   std::vector<Source> sources_;
   size_t num_parameters_ = 0;  // of sources_, the first ones
+  size_t num_reference_ = 0;   // behind them
+  std::weak_ptr<const ShardedModel> reference_;
   std::map<std::string, at::Tensor> not_sharded_;
   std::deque<std::pair<size_t, at::Tensor>> recent_;
 };

@@ -29,19 +29,19 @@ at::Tensor View(const c10::Storage& storage, const at::TensorOptions& options, i
 
 FlatParameter::FlatParameter(std::vector<Leaf> leaves, at::ScalarType stored,
                              at::ScalarType gathered, int64_t rank, int64_t ranks,
-                             at::Device device)
+                             const ShardHome& home)
     : gathered_(gathered),
       trained_(leaves.front().tensor.requires_grad()),
-      device_(device),
+      home_(home),
       rank_(rank),
       layout_(LayoutOf(leaves, ranks)) {
   const at::NoGradGuard no_grad;
   grad_written.assign(leaves.size(), false);
   for (Leaf& leaf : leaves) leaves_.push_back(std::move(leaf.tensor));
-  storage_ = StorageWithoutMemory(gathered_bytes(), device);
-  whole_ = View(storage_, at::TensorOptions(device).dtype(gathered_), 0, {layout_.numel()});
+  storage_ = StorageWithoutMemory(gathered_bytes(), home_.device());
+  whole_ = View(storage_, at::TensorOptions(home_.device()).dtype(gathered_), 0, {layout_.numel()});
   // Zeros where no parameter is: what fills up is never NaN.
-  shard_ = at::zeros({layout_.shard_numel()}, at::TensorOptions(device).dtype(stored));
+  shard_ = home_.Zeros(layout_.shard_numel(), stored);
 }
 
 void FlatParameter::CopyValues(size_t item) {
@@ -55,7 +55,7 @@ void FlatParameter::CopyValues(size_t item) {
 void FlatParameter::Bind(size_t item, at::Tensor leaf) const {
   const at::NoGradGuard no_grad;
   const FlatLayout::Item& place = layout_.items()[item];
-  leaf.set_data(View(storage_, at::TensorOptions(device_).dtype(gathered_), place.offset,
+  leaf.set_data(View(storage_, at::TensorOptions(home_.device()).dtype(gathered_), place.offset,
                      place.shape));
 }
 
@@ -69,7 +69,7 @@ int64_t FlatParameter::gathered_bytes() const {
 }
 
 void FlatParameter::Lend(void* memory) {
-  storage_.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(memory, device_));
+  storage_.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr(memory, home_.device()));
 }
 
 at::Tensor FlatParameter::own_part() const {

@@ -9,12 +9,13 @@
 #include <vector>
 
 #include "worker/trainer/parallel/fsdp/flat_layout.h"
+#include "worker/trainer/parallel/fsdp/shard_home.h"
 
 namespace liger::trainer {
 
 // Parameters of one unit that are alike: trained or not, of one dtype. This rank keeps its part
-// of them, the shard, in the storage dtype; whole they exist in memory lent for the time of use,
-// in the dtype that the model computes in.
+// of them, the shard, in the storage dtype, at home; whole they exist in memory lent for the time
+// of use, on the device and in the dtype that the model computes in.
 //
 // The model's leaves keep their identity: their data are views of one storage of this object,
 // whose address changes with the memory lent. So views that autograd saved in the forward pass
@@ -29,7 +30,7 @@ class FlatParameter {
   // `leaves`: alike in requires_grad. Each is still to be taken: its values copied, its data
   // bound. `stored`: the shard's dtype.
   FlatParameter(std::vector<Leaf> leaves, at::ScalarType stored, at::ScalarType gathered,
-                int64_t rank, int64_t ranks, at::Device device);
+                int64_t rank, int64_t ranks, const ShardHome& home);
   FlatParameter(const FlatParameter&) = delete;
   FlatParameter& operator=(const FlatParameter&) = delete;
 
@@ -46,6 +47,7 @@ class FlatParameter {
   // [shard_numel], the storage dtype.
   const at::Tensor& shard() const { return shard_; }
   int64_t rank() const { return rank_; }
+  const ShardHome& home() const { return home_; }
   // This rank's elements of an item in `shard` or something of its size, maybe none; a view.
   at::Tensor SliceOf(size_t item, const at::Tensor& of) const;
 
@@ -56,10 +58,12 @@ class FlatParameter {
   const at::Tensor& whole() const { return whole_; }
   // This rank's part of it.
   at::Tensor own_part() const;
+  // Fills that from the shard, on the current stream.
+  void FetchShard() const { home_.Fetch(own_part(), shard_); }
 
   // ---- This step's gradient ----
 
-  // Of this rank [shard_numel], undefined where there is none yet.
+  // Of this rank [shard_numel], at home; undefined where there is none yet.
   at::Tensor grad_shard;
   // Of all elements [layout().numel()], of this rank's tokens, on its way to the shards.
   at::Tensor grad_whole;
@@ -75,7 +79,7 @@ class FlatParameter {
  private:
   const at::ScalarType gathered_;
   const bool trained_;
-  const at::Device device_;
+  const ShardHome home_;
   const int64_t rank_;
   FlatLayout layout_;
   std::vector<at::Tensor> leaves_;

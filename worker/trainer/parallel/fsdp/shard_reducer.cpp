@@ -10,14 +10,6 @@ namespace {
 
 constexpr char kSum[] = "the sum of a block's gradients";
 
-void AddTo(at::Tensor shard, const at::Tensor& sum, bool first) {
-  if (first) {
-    shard.copy_(sum);
-  } else {
-    shard.add_(sum);
-  }
-}
-
 }  // namespace
 
 ShardReducer::ShardReducer(c10::intrusive_ptr<c10d::Backend> group, at::ScalarType reduce,
@@ -71,14 +63,13 @@ void ShardReducer::Reduce(FlatParameter& part) {
   const at::NoGradGuard no_grad;
   const bool first = !part.grad_shard.defined();
   if (first) {
-    part.grad_shard = at::empty({part.layout().shard_numel()},
-                                at::TensorOptions(device_).dtype(gradient_));
+    part.grad_shard = part.home().Empty(part.layout().shard_numel(), gradient_);
   }
   const at::Tensor whole = std::exchange(part.grad_whole, at::Tensor());
   // NCCL sums into this rank's place of the input itself.
   const int64_t count = part.layout().shard_numel();
   at::Tensor in = whole, out;
-  if (first && gradient_ == whole.scalar_type()) {
+  if (first && gradient_ == whole.scalar_type() && !part.home().on_host()) {
     out = part.grad_shard;
   } else if (device_.is_cpu()) {
     out = at::empty({count}, whole.options());
@@ -104,8 +95,12 @@ void ShardReducer::FinishOldest() {
   const Pending oldest = std::move(pending_.front());
   pending_.pop_front();
   notes_.Wait(*oldest.work, kSum);
-  if (!oldest.out.is_same(oldest.part->grad_shard)) {
-    AddTo(oldest.part->grad_shard, oldest.out, oldest.first);
+  const FlatParameter& part = *oldest.part;
+  if (oldest.out.is_same(part.grad_shard)) return;
+  if (oldest.first) {
+    part.home().Store(part.grad_shard, oldest.out);
+  } else {
+    part.home().Add(part.grad_shard, oldest.out);
   }
 }
 

@@ -3,11 +3,21 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "worker/trainer/parallel/fsdp/flat_parameter.h"
 
 namespace liger::trainer {
+
+// Names of units: "model.layers.3" of a block's parameters, else the parameter's own.
+inline constexpr std::string_view kBlockPrefix = "model.layers.";
+inline constexpr char kEmbeddingName[] = "model.embed_tokens.weight";
+inline bool IsBlockName(std::string_view name) { return name.starts_with(kBlockPrefix); }
+inline std::string UnitName(std::string_view parameter) {
+  if (!IsBlockName(parameter)) return std::string(parameter);
+  return std::string(parameter.substr(0, parameter.find('.', kBlockPrefix.size())));
+}
 
 // What is gathered and let go of together: a block of the model, its embedding, its last norm or
 // its head.

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <charconv>
+#include <deque>
 #include <tuple>
 #include <utility>
 
@@ -10,15 +11,6 @@
 
 namespace liger::trainer {
 namespace {
-
-constexpr std::string_view kBlocks = "model.layers.";
-constexpr char kEmbedding[] = "model.embed_tokens.weight";
-
-// "model.layers.3" of a block's parameter; else the parameter itself.
-std::string UnitName(std::string_view parameter) {
-  if (!parameter.starts_with(kBlocks)) return std::string(parameter);
-  return std::string(parameter.substr(0, parameter.find('.', kBlocks.size())));
-}
 
 // Parameters that one FlatParameter can hold.
 using Kind = std::tuple<bool, at::ScalarType, at::ScalarType>;  // trained, stored, gathered
@@ -51,6 +43,14 @@ ShardedModel::ShardedModel(CausalLM& model, ShardOptions options, const Fill& fi
   Install(model);
 }
 
+ShardedModel::~ShardedModel() {
+  LetGo();  // a copy's gatherer is its source's, too
+}
+
+void ShardedModel::LetGo() {
+  for (const auto& unit : units_) gatherer_->Forget(*unit);
+}
+
 void ShardedModel::MakeUnits(CausalLM& model) {
   const PrecisionPlan& plan = options_.precision;
   std::vector<std::string> order;
@@ -73,7 +73,7 @@ void ShardedModel::MakeUnits(CausalLM& model) {
     for (auto& [kind, leaves] : units[name]) {
       const auto [trained, stored, gathered] = kind;
       AddPart(unit, std::make_unique<FlatParameter>(std::move(leaves), stored, gathered, rank,
-                                                    ranks, options_.device));
+                                                    ranks, home()));
     }
   }
   TORCH_CHECK(embedding_ != nullptr && !blocks_.empty(), "a model has an embedding and blocks");
@@ -82,10 +82,10 @@ void ShardedModel::MakeUnits(CausalLM& model) {
 ShardUnit& ShardedModel::AddUnit(const std::string& name, bool tied) {
   ShardUnit& unit = *units_.emplace_back(std::make_unique<ShardUnit>());
   unit.name = name;
-  unit.is_block = name.starts_with(kBlocks);
+  unit.is_block = IsBlockName(name);
   if (unit.is_block) {
     blocks_.push_back(&unit);
-  } else if (name == kEmbedding) {
+  } else if (name == kEmbeddingName) {
     embedding_ = &unit;
     unit.kept = tied;
   } else {
@@ -103,9 +103,10 @@ void ShardedModel::AddPart(ShardUnit& unit, std::unique_ptr<FlatParameter> part)
 }
 
 std::unique_ptr<ShardedModel> ShardedModel::FrozenCopy(const ShardedModel& source,
-                                                       CausalLM& model) {
+                                                       CausalLM& model, bool on_host) {
   const at::NoGradGuard no_grad;
   std::unique_ptr<ShardedModel> copy(new ShardedModel(source.options_, source.gatherer_));
+  copy->options_.on_host |= on_host;
   const auto parameters = model.named_parameters();
   for (const auto& from : source.units_) {
     ShardUnit& unit = copy->AddUnit(from->name, model.config().tie_word_embeddings);
@@ -118,7 +119,7 @@ std::unique_ptr<ShardedModel> ShardedModel::FrozenCopy(const ShardedModel& sourc
       const at::ScalarType dtype = part->gathered_dtype();
       auto frozen = std::make_unique<FlatParameter>(
           std::move(leaves), dtype, dtype, source.options_.shards->getRank(),
-          source.options_.shards->getSize(), source.options_.device);
+          source.options_.shards->getSize(), copy->home());
       at::Tensor(frozen->shard()).copy_(part->shard());
       for (size_t item = 0; item < frozen->leaves().size(); ++item) frozen->BindLeaf(item);
       copy->AddPart(unit, std::move(frozen));
@@ -126,6 +127,18 @@ std::unique_ptr<ShardedModel> ShardedModel::FrozenCopy(const ShardedModel& sourc
   }
   copy->Install(model);
   return copy;
+}
+
+void ShardedModel::MoveToward(const ShardedModel& source, double alpha) {
+  const at::NoGradGuard no_grad;
+  for (size_t u = 0; u < units_.size(); ++u) {
+    for (size_t p = 0; p < units_[u]->parts.size(); ++p) {
+      at::Tensor target = units_[u]->parts[p]->shard();
+      const at::Tensor from = source.units_[u]->parts[p]->shard().to(target.scalar_type());
+      target.copy_(at::lerp(target.to(at::kFloat), from.to(at::kFloat), alpha));
+    }
+  }
+  ShardsChanged();
 }
 
 void ShardedModel::ReadBy(CausalLM& model) {
@@ -270,7 +283,6 @@ void ShardedModel::FinishBackward() {
 
 void ShardedModel::FinishGradients() {
   const at::NoGradGuard no_grad;
-  std::vector<c10::intrusive_ptr<c10d::Work>> sums;
   for (const auto& unit : units_) {
     if (!unit->kept) continue;
     const bool summed = summed_.contains(unit->parts.front().get());
@@ -278,16 +290,43 @@ void ShardedModel::FinishGradients() {
     if (lets_go()) gatherer_->Release(*unit);
   }
   reducer_->Wait();
-  if (!options_.replicas) return;
+  if (options_.replicas) SumOverCopies();
+  home().HostWaits();
+}
+
+void ShardedModel::SumOverCopies() {
+  struct Sum {
+    const FlatParameter* part;
+    at::Tensor values;
+    c10::intrusive_ptr<c10d::Work> work;
+  };
+  std::deque<Sum> sums;
+  const auto finish = [&] {
+    const Sum& oldest = sums.front();
+    options_.notes.Wait(*oldest.work, "the sum of gradients over copies");
+    if (!oldest.values.is_same(oldest.part->grad_shard)) {
+      oldest.part->home().Store(oldest.part->grad_shard, oldest.values);
+    }
+    sums.pop_front();
+  };
   for (const auto& unit : units_) {
     for (const auto& part : unit->parts) {
       if (!part->grad_shard.defined()) continue;
-      std::vector<at::Tensor> one = {part->grad_shard};
+      std::vector<at::Tensor> one = {part->home().OnDevice(part->grad_shard)};
       options_.notes.Issue();
-      sums.push_back(options_.replicas->allreduce(one));
+      sums.push_back({part.get(), one[0], options_.replicas->allreduce(one)});
+      // Of what rests elsewhere only two are on the device at once.
+      if (options_.on_host && sums.size() > 1) finish();
     }
   }
-  for (const auto& sum : sums) options_.notes.Wait(*sum, "the sum of gradients over copies");
+  while (!sums.empty()) finish();
+}
+
+void ShardedModel::SumOverShards(at::Tensor values, const char* what) const {
+  std::vector<at::Tensor> sums = {values.to(options_.device)};
+  options_.notes.Issue();
+  options_.notes.Wait(*options_.shards->allreduce(sums), what);
+  if (!sums[0].is_same(values)) values.copy_(sums[0]);
 }
 
 void ShardedModel::EndStep() {

@@ -38,6 +38,8 @@ struct ShardOptions {
   // Where shards_parameters: a block is let go of after its forward pass and gathered again for
   // its backward pass.
   bool reshard_after_forward = true;
+  // Shards, their gradients and with them the optimizer's states are in the host's memory.
+  bool on_host = false;
 };
 
 // A model whose parameters are sharded over ranks (fully sharded data parallel, ZeRO-3:
@@ -62,12 +64,22 @@ class ShardedModel {
   // `model`, in its storage dtype, must outlive this. Its leaves may be on the host, where memory
   // that is never touched costs nothing.
   ShardedModel(CausalLM& model, ShardOptions options, const Fill& fill = nullptr);
+  ~ShardedModel();
   ShardedModel(const ShardedModel&) = delete;
   ShardedModel& operator=(const ShardedModel&) = delete;
 
   // A frozen copy of `source` as it is now, for `model` of the same shape without adapters, in
   // the dtype that source computes in. Takes turns on source's buffers; `source` must outlive it.
-  static std::unique_ptr<ShardedModel> FrozenCopy(const ShardedModel& source, CausalLM& model);
+  // `on_host`: its shards rest in the host's memory, whatever source's do.
+  static std::unique_ptr<ShardedModel> FrozenCopy(const ShardedModel& source, CausalLM& model,
+                                                  bool on_host = false);
+  // Of a FrozenCopy of `source`: moves it, by the factor `alpha`, toward what source computes with
+  // now, in fp32.
+  void MoveToward(const ShardedModel& source, double alpha);
+  // Lets go of what passes without gradients have left gathered.
+  void LetGo();
+  // The shards have changed: nothing that was gathered is valid any more.
+  void ShardsChanged() { gatherer_->Invalidate(); }
   // Makes `model`, of the same shape with or without adapters, read what this one does not train,
   // without gradients: a reference of an adapted model. Its other parameters stay as they are.
   void ReadBy(CausalLM& model);
@@ -78,6 +90,9 @@ class ShardedModel {
   void FinishGradients();
   // Collective. Lets go of the gradients; the shards have changed.
   void EndStep();
+
+  // Collective: adds up `values`, of any device, over the ranks that share this copy, in place.
+  void SumOverShards(at::Tensor values, const char* what) const;
 
   // Where a kept unit's leaf adds up its gradient on this rank, for an op that adds to it by itself
   // (TrainableParameters::DirectGradient); nullopt: the leaf is not trained, or not of a kept unit.
@@ -114,9 +129,11 @@ class ShardedModel {
   void EndBackward(size_t block);
   void OnLeafGradient(const Place& place, const at::Tensor& grad);
   void Reduce(ShardUnit& unit);
+  void SumOverCopies();
   // The place of `but`, if given, is left as it is.
   void MakeGradientSum(FlatParameter& part, std::optional<size_t> but = std::nullopt);
   bool lets_go() const { return options_.shards_parameters; }
+  ShardHome home() const { return {options_.device, options_.on_host}; }
 
   ShardOptions options_;
   std::shared_ptr<UnitGatherer> gatherer_;

@@ -58,6 +58,10 @@ void ShardedParameters::ZeroGradients() { model_.EndStep(); }
 
 void ShardedParameters::RefreshCompute() { model_.EndStep(); }
 
+void ShardedParameters::SumOverParts(at::Tensor values, const char* what) {
+  model_.SumOverShards(std::move(values), what);
+}
+
 int64_t ShardedParameters::numel() const {
   int64_t numel = 0;
   for (const auto& unit : model_.units()) {

@@ -11,7 +11,8 @@ namespace liger::trainer {
 
 // What a rank trains of a ShardedModel: of each parameter the elements that its shards have, maybe
 // none, one-dimensional, with the parameter's own name and weight decay. Optimizers that treat
-// every element alike (adamw, adamw_8bit, lion, sgd) work on it as on whole parameters.
+// every element alike (adamw, adamw_8bit, lion, sgd) work on it as on whole parameters; adafactor
+// sums what it needs of whole ones (SumOverParts).
 class ShardedParameters : public TrainableParameters {
  public:
   // `model` must outlive this.
@@ -24,6 +25,7 @@ class ShardedParameters : public TrainableParameters {
   void FinishBackward() override { model_.FinishBackward(); }
   void ZeroGradients() override;
   void RefreshCompute() override;
+  void SumOverParts(at::Tensor values, const char* what) override;
   int64_t numel() const override;
 
  private:

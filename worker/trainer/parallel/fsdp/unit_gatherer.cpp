@@ -17,13 +17,15 @@ UnitGatherer::UnitGatherer(c10::intrusive_ptr<c10d::Backend> group, at::Device d
       changed_(device) {}
 
 UnitGatherer::~UnitGatherer() {
-  // The buffers' memory must outlive what writes to it. After an error the other ranks may be gone.
-  for (Buffer& buffer : buffers_) {
-    for (const auto& gather : buffer.gathers) {
-      try {
-        gather->wait();
-      } catch (const std::exception&) {
-      }
+  // The buffers' memory must outlive what writes to it.
+  for (Buffer& buffer : buffers_) EndGathers(buffer);
+}
+
+void UnitGatherer::EndGathers(Buffer& buffer) {
+  for (const auto& gather : std::exchange(buffer.gathers, {})) {
+    try {
+      gather->wait();
+    } catch (const std::exception&) {  // after an error the other ranks may be gone
     }
   }
 }
@@ -88,7 +90,7 @@ bool UnitGatherer::Gather(ShardUnit& unit, bool may_grow) {
   changed_.CurrentStreamWaits();
   for (const auto& part : unit.parts) {
     at::Tensor whole = part->whole(), own = part->own_part();
-    own.copy_(part->shard());
+    part->FetchShard();
     notes_.Issue();
     buffer->gathers.push_back(group_->_allgather_base(whole, own));
   }
@@ -115,6 +117,15 @@ void UnitGatherer::Release(ShardUnit& unit) {
   if (!buffer->own) return;
   Drop(*buffer);
   buffers_.remove_if([&](const Buffer& b) { return &b == buffer; });
+}
+
+void UnitGatherer::Forget(ShardUnit& unit) {
+  Buffer* buffer = Find(unit);
+  if (buffer == nullptr) return;
+  EndGathers(*buffer);
+  buffer->free.Record();
+  Drop(*buffer);
+  if (buffer->own) buffers_.remove_if([&](const Buffer& b) { return &b == buffer; });
 }
 
 void UnitGatherer::ReleaseAll() {

@@ -35,6 +35,8 @@ class UnitGatherer {
   // The current stream has been given all that reads the unit.
   void Release(ShardUnit& unit);
   void ReleaseAll();
+  // Lets go of what is gathered of the unit, in use or not, or on its way; it may end then.
+  void Forget(ShardUnit& unit);
   // The current stream has been given what changes the shards: nothing that is gathered is valid
   // any more, in use or not.
   void Invalidate();
@@ -57,6 +59,8 @@ class UnitGatherer {
   bool Gather(ShardUnit& unit, bool may_grow);
   void Drop(Buffer& buffer);
   void Wait(Buffer& buffer);
+  // That where whoever watches over waits may be gone, and an error is nobody's.
+  static void EndGathers(Buffer& buffer);
 
   c10::intrusive_ptr<c10d::Backend> group_;
   at::Device device_;
