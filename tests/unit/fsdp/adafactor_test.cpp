@@ -77,8 +77,8 @@ TEST_P(AdafactorTest, OnPartsIsThatOnWholeParameters) {
       EXPECT_LT(RelativeError(entry.storage, own(leaf)), 1e-6) << entry.name;
     }
     for (const auto& [name, state] : on_parts->StateDict()) {
-      const bool is_whole = name.starts_with("exp_avg_sq_row") || name.starts_with("exp_avg_sq_col");
-      if (is_whole) EXPECT_LT(RelativeError(state, expected.at(name)), 1e-6) << name;
+      if (state.sizes() != expected.at(name).sizes() || state.dim() == 0) continue;  // a part's own
+      EXPECT_LT(RelativeError(state, expected.at(name)), 1e-6) << name;
     }
   });
 }
