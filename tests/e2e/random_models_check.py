@@ -79,6 +79,7 @@ def random_config(rng, family):
     if (family == "gemma2" or config.get("use_sliding_window")) and rng.random() < 0.4:
         config["layer_types"] = [rng.choice(["full_attention", "sliding_attention"]) for _ in range(layers)]
     if family == "mixtral":
+        config["hidden_size"] = (config["hidden_size"] + 3) // 4 * 4  # grouped products take 16 bytes at a time
         config["num_local_experts"] = rng.choice([2, 3, 5])
         config["num_experts_per_tok"] = rng.randrange(1, config["num_local_experts"] + 1)
     return config
