@@ -94,7 +94,8 @@ class TrainableParameters {
   virtual void RefreshCompute();
 
   // Adds `values`, of any device, up over the ranks that have the other parts of the same
-  // parameters, in place. Collective; nothing to do where parameters are whole. `what`: for messages.
+  // parameters, in place. Collective; does nothing where parameters are whole. `what`: for
+  // messages.
   virtual void SumOverParts(at::Tensor values, const char* what) {}
 
   // Elements of all parameters that are trained, those of other ranks' parts, too.
