@@ -24,8 +24,8 @@ namespace liger::trainer {
 namespace {
 
 const at::Device kDevice(LIGER_TEST_DEVICE);
-// How many times each batch is measured.
-const int kDraws = kDevice.is_cuda() ? 8 : 1;
+// How many times each batch is measured at most.
+constexpr int kDraws = 8;
 
 class Bf16Test : public testing::TestWithParam<std::string> {
  protected:
@@ -70,8 +70,18 @@ struct Errors {
   }
 };
 
-// The batch with its tokens renamed, another sample of the same shape: a row of expected.json is one draw of
-// rounding errors, whose largest one is more than twice another's in about one of 2,000 tensors.
+// Of LIGER and BASELINE, by parameter.
+using ErrorsByName = std::map<std::string, std::pair<Errors, Errors>>;
+
+bool IsAsGood(const std::pair<Errors, Errors>& error) {
+  const auto& [ours, theirs] = error;
+  return std::sqrt(ours.squares) <= 2 * std::sqrt(theirs.squares) &&
+         ours.largest <= 2 * theirs.largest + 1e-6 * theirs.exact_largest;
+}
+
+// The batch with its tokens renamed, another sample of the same shape: a row of expected.json is
+// one draw of rounding errors, whose largest one is more than twice another's in about one of 2,000
+// tensors.
 Batch Renamed(Batch batch, const at::Tensor& names_V) {
   batch.input_ids_T = names_V.index({batch.input_ids_T});
   batch.labels_T =
@@ -94,12 +104,12 @@ TEST_P(Bf16Test, NoFurtherFromFp32ThanTheBaseline) {
   for (const std::string method : {"sft", "orpo"}) {
     const bool pairs = method == "orpo";
     Objective& objective = pairs ? static_cast<Objective&>(orpo) : sft;
-    std::map<std::string, std::pair<Errors, Errors>> errors;
-    for (const auto& rows : expected[method + "_batches"]) {
-      const Batch tokens = pairs ? golden::PairBatch(rows) : golden::SftBatch(rows);
-      for (int draw = 0; draw < kDraws; ++draw) {
+    ErrorsByName errors;
+    const auto add_draw = [&](bool renamed) {
+      for (const auto& rows : expected[method + "_batches"]) {
+        const Batch tokens = pairs ? golden::PairBatch(rows) : golden::SftBatch(rows);
         const Batch batch =
-            draw == 0 ? tokens : Renamed(tokens, at::randperm(vocabulary, generator, at::kLong));
+            renamed ? Renamed(tokens, at::randperm(vocabulary, generator, at::kLong)) : tokens;
         const Gradients truth = Of(objective, *exact, batch);
         const Gradients ours = Of(objective, *liger, batch);
         const Gradients theirs = Of(objective, *baseline, batch);
@@ -108,6 +118,13 @@ TEST_P(Bf16Test, NoFurtherFromFp32ThanTheBaseline) {
           errors[name].second.Add(theirs.at(name), gradient);
         }
       }
+    };
+    add_draw(/*renamed=*/false);
+    // A CPU takes its time: it draws again only where one draw is not as good, and what all draws
+    // say together counts.
+    if (kDevice.is_cuda() ||
+        !std::ranges::all_of(errors, IsAsGood, &ErrorsByName::value_type::second)) {
+      for (int draw = 1; draw < kDraws; ++draw) add_draw(/*renamed=*/true);
     }
     double norm_ratio = 0, largest_ratio = 0;
     for (const auto& [name, error] : errors) {
@@ -115,9 +132,10 @@ TEST_P(Bf16Test, NoFurtherFromFp32ThanTheBaseline) {
       norm_ratio = std::max(norm_ratio, std::sqrt(ours.squares / theirs.squares));
       largest_ratio = std::max(largest_ratio, ours.largest / theirs.largest);
       EXPECT_GT(theirs.squares, 0) << method << " " << name << " is exact in bf16";
-      EXPECT_LE(std::sqrt(ours.squares), 2 * std::sqrt(theirs.squares)) << method << " " << name;
-      EXPECT_LE(ours.largest, 2 * theirs.largest + 1e-6 * theirs.exact_largest)
-          << method << " " << name;
+      EXPECT_TRUE(IsAsGood(error))
+          << method << " " << name << ": relative L2 " << std::sqrt(ours.squares / theirs.squares)
+          << " times the baseline's, largest " << ours.largest << " (theirs " << theirs.largest
+          << ")";
     }
     std::cout << method << ": error over the baseline's, relative L2 at most " << norm_ratio
               << ", largest at most " << largest_ratio << "\n";
