@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "tests/unit/checkpoint/test_util.h"
+#include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/checkpoint/model_card.h"
 #include "worker/trainer/checkpoint/weights.h"
 
@@ -105,6 +106,19 @@ TEST_F(ModelFolderTest, NamesOfPythonCodeAreDropped) {
   EXPECT_EQ(nlohmann::json::parse(ReadFile(dir_ / "out/tokenizer_config.json")),
             nlohmann::json({{"bos_token", "<s>"}}));
   VerifyManifest(dir_ / "out");
+}
+
+TEST_F(ModelFolderTest, NamesOfPythonCodeAreDroppedBesideAnAdapterToo) {
+  WriteFile(dir_ / "source/tokenizer_config.json",
+            R"({"auto_map": {"AutoTokenizer": ["t.T", null]}, "bos_token": "<s>"})");
+  SaveAdapterRequest request;
+  request.dir = dir_ / "adapter";
+  request.source_dir = dir_ / "source";
+  request.tensors = {{"base_model.model.lm_head.lora_A.weight", at::ones({2, 2})}};
+  SaveAdapter(request);
+  EXPECT_EQ(nlohmann::json::parse(ReadFile(dir_ / "adapter/tokenizer_config.json")),
+            nlohmann::json({{"bos_token", "<s>"}}));
+  VerifyManifest(dir_ / "adapter");
 }
 
 TEST_F(ModelFolderTest, NullForTyingIsUntied) {

@@ -24,7 +24,9 @@ int64_t BytesToSave(const SaveAdapterRequest& request) {
 void WriteBesideWeights(OutputFolder& folder, const SaveAdapterRequest& request) {
   for (const auto& [name, file] : request.tensor_files) WriteSafetensors(folder, name, file);
   folder.Write("adapter_config.json", request.config.dump(2) + "\n");
-  CopyFiles(folder, Copies(request), request.copy_bytes);
+  std::map<std::string, std::string> copies = Copies(request);
+  for (const auto& [name, content] : ChangedFiles(copies)) folder.Write(name, content);
+  CopyFiles(folder, copies, request.copy_bytes);
   for (const auto& [name, content] : request.extra_files) folder.Write(name, content);
 }
 

@@ -73,16 +73,6 @@ std::map<std::string, std::string> Copies(const SaveModelRequest& request) {
   return copies;
 }
 
-// The tokenizer's config where it differs from the source's.
-std::map<std::string, std::string> ChangedFiles(std::map<std::string, std::string>& copies) {
-  const auto it = copies.find(kTokenizerConfig);
-  if (it == copies.end()) return {};
-  ordered_json config = ReadOrderedJsonObject(it->second);
-  if (config.erase(kAutoMap) == 0) return {};
-  copies.erase(it);
-  return {{kTokenizerConfig, config.dump(2) + "\n"}};
-}
-
 std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors,
                                          const ordered_json& config) {
   std::vector<NamedTensor> kept = tensors;
@@ -95,6 +85,15 @@ std::vector<NamedTensor> WithoutTiedHead(const std::vector<NamedTensor>& tensors
 }
 
 }  // namespace
+
+std::map<std::string, std::string> ChangedFiles(std::map<std::string, std::string>& copies) {
+  const auto it = copies.find(kTokenizerConfig);
+  if (it == copies.end()) return {};
+  ordered_json config = ReadOrderedJsonObject(it->second);
+  if (config.erase(kAutoMap) == 0) return {};
+  copies.erase(it);
+  return {{kTokenizerConfig, config.dump(2) + "\n"}};
+}
 
 int64_t BytesOf(const std::vector<NamedTensor>& tensors, std::optional<at::ScalarType> dtype,
                 const std::map<std::string, std::string>& copies) {

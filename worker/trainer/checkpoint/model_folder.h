@@ -24,6 +24,10 @@ std::optional<nlohmann::json> ReadGenerationConfig(const std::string& model_dir)
 // the licence: path by name.
 std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir);
 
+// Of those copies, the ones that are saved with other contents, taken out of `copies`: content by
+// name. Names of Python code (auto_map), which is not saved, are dropped.
+std::map<std::string, std::string> ChangedFiles(std::map<std::string, std::string>& copies);
+
 // Everything the output folder is made of.
 struct SaveModelRequest {
   // The folder to make. It must not exist, unless `overwrite`.
