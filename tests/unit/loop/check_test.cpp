@@ -43,6 +43,24 @@ TEST(CheckTest, MissingWeightsAndBadDataAreBothReported) {
   EXPECT_THAT(result.violations(1).file(), HasSubstr("sft.jsonl"));
 }
 
+TEST(CheckTest, ACallThatTheChatTemplateLeavesOutIsNamed) {
+  const TinyJob job;
+  job.WriteFile("model/chat_template.jinja",
+                "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}");
+  job.WriteFile("sft.jsonl",
+                R"({"messages": [{"role": "user", "content": "q"}, )"
+                R"({"role": "assistant", "content": "a"}]})"
+                "\n"
+                R"({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", )"
+                R"("content": "", "tool_calls": [{"type": "function", "function": )"
+                R"({"name": "weather", "arguments": {}}}]}]})");
+  const auto result = Check(job.Sft());
+  ASSERT_EQ(result.violations_size(), 1) << result.ShortDebugString();
+  EXPECT_EQ(result.violations(0).row(), 2);
+  EXPECT_EQ(result.violations(0).field(), "tool_calls");
+  EXPECT_THAT(result.violations(0).message(), HasSubstr("the call of \"weather\""));
+}
+
 // model: {name: smollm2-135m, random_init: true}, without any folder.
 Request ShapeJob(const TinyJob& job, const std::string& rows) {
   Request request = job.Sft();

@@ -177,7 +177,7 @@ TokenizedRow SourceLoader::TokenizeRow(int64_t row) const {
     tokenized = tokenizer_.Tokenize(content);
   } catch (const TrainerError& e) {
     if (e.failure().row() != 0) throw;
-    throw file.rows->Fail(index, e.what(), e.failure().action());
+    throw file.rows->Fail(index, e.what(), e.failure().action()).Field(e.failure().field());
   }
   if (tokenized.nothing_to_train && strict_) {
     throw file.rows->Fail(index, "nothing is left to train on: " + Cause(),

@@ -6,6 +6,7 @@
 
 #include "worker/trainer/data/loss_masks.h"
 #include "worker/trainer/data/text_prefix.h"
+#include "worker/trainer/data/tool_calls.h"
 #include "worker/trainer/data/turn_spans.h"
 #include "worker/trainer/error.h"
 
@@ -241,6 +242,7 @@ Example RowTokenizer::EncodeTurns(const Passage& passage, const ordered_json& va
   const RenderedChat chat = marks_generation_
                                 ? chat_template_->RenderWithSpans(messages, false, variables)
                                 : RenderTurns(*chat_template_, messages, variables, eos_token_);
+  RequireRenderedCalls(*chat_template_, messages, false, variables);
   Example example = MaskPrompt(tokenizer_.Encode(chat.text, false), 0);
   KeepGenerated(tokenizer_, chat, &example);
   return example;
@@ -252,7 +254,9 @@ std::string RowTokenizer::Render(const ordered_json& messages, bool add_generati
     throw DataError("the row is a conversation, and the model has no chat template",
                     "Use a model with a chat template (an instruct model), or give plain text.");
   }
-  return chat_template_->Render(messages, add_generation_prompt, variables);
+  std::string text = chat_template_->Render(messages, add_generation_prompt, variables);
+  RequireRenderedCalls(*chat_template_, messages, add_generation_prompt, variables);
+  return text;
 }
 
 std::string RowTokenizer::WithEos(const std::string& text) const {

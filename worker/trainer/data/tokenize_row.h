@@ -76,7 +76,7 @@ class RowTokenizer {
                const Options& options);
 
   // Throws TrainerError (DATA) without a row when the row is a conversation and
-  // the model has no chat template, or when the template refuses it.
+  // the model has no chat template, or when the template refuses it or leaves out a call of a tool.
   TokenizedRow Tokenize(const Row& row) const;
 
  private:
