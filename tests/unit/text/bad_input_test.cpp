@@ -213,6 +213,17 @@ TEST_F(BadInput, InvalidUtf8CountsAsReplacementCharacters) {
 TEST_F(BadInput, TemplatesNameConstructAndLine) {
   EXPECT_THAT(RenderError("a\n{% include 'x' %}"),
               AllOf(HasSubstr("t.jinja, line 2"), HasSubstr("{% include %} is not implemented")));
+  for (const char* tag : {"import 'x' as y", "from 'x' import y, z as w with context",
+                          "extends 'x'", "include 'x' ignore missing without context"}) {
+    const std::string name(tag, std::string_view(tag).find(' '));
+    EXPECT_THAT(RenderError("a\n\n{% " + std::string(tag) + " %}"),
+                AllOf(HasSubstr("t.jinja, line 3"),
+                      HasSubstr("{% " + name + " %} is not implemented")));
+  }
+  EXPECT_THAT(RenderError("\n{% block b %}x{% endblock %}"),
+              AllOf(HasSubstr("line 2"), HasSubstr("{% block %} is not implemented")));
+  EXPECT_THAT(RenderError("\n{% include %}"), HasSubstr("line 2: unexpected '%}'"));
+  EXPECT_THAT(RenderError("{% import 'x' %}"), HasSubstr("line 1: expected 'as'"));
   EXPECT_THAT(RenderError("\n\n{{ x | nosuch }}"),
               AllOf(HasSubstr("line 3"), HasSubstr("the filter \"nosuch\"")));
   EXPECT_THAT(RenderError("{{ x is nosuch }}"), HasSubstr("the test \"nosuch\""));

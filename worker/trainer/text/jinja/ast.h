@@ -66,6 +66,7 @@ struct Stmt {
     kCall,        // expr is a kCall; parameters, defaults, body, uses_... of the caller
     kFilter,      // body, filter (a chain of kFilter)
     kGeneration,  // body
+    kLoad,        // text is the tag: include, import, from or extends
     kBreak,
     kContinue,
   };

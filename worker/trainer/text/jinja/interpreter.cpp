@@ -92,6 +92,8 @@ class Interpreter {
         break;
       case Stmt::Kind::kGeneration:
         return Generation(stmt, scope, out);
+      case Stmt::Kind::kLoad:  // as in transformers' Jinja, whose environment has no loader
+        throw Unsupported("loading another template with {% " + stmt.text + " %}");
       case Stmt::Kind::kBreak:
         return Flow::kBreak;
       case Stmt::Kind::kContinue:

@@ -80,8 +80,10 @@ class Parser : public ExpressionParser {
     if (name == "filter") return ParseFilterBlock();
     if (name == "generation") return ParseGeneration();
     if (name == "break" || name == "continue") return ParseJump(name);
-    static constexpr std::string_view kKnown[] = {"include", "import", "from",      "extends",
-                                                  "block",   "do",     "autoescape"};
+    if (name == "include" || name == "import" || name == "from" || name == "extends") {
+      return ParseLoad(name);
+    }
+    static constexpr std::string_view kKnown[] = {"block", "do", "autoescape"};
     for (const std::string_view known : kKnown) {
       if (name == known) throw Unsupported("the tag {% " + name + " %}", line);
     }
@@ -260,6 +262,32 @@ class Parser : public ExpressionParser {
     auto stmt = Make(name == "break" ? Stmt::Kind::kBreak : Stmt::Kind::kContinue);
     EndBlock();
     return stmt;
+  }
+
+  // Only refused where it is reached: templates have such tags in branches that none takes.
+  std::unique_ptr<Stmt> ParseLoad(const std::string& name) {
+    auto stmt = Make(Stmt::Kind::kLoad);
+    stmt->text = name;
+    ParseExpression();
+    if (name == "import") {
+      RequireName("as");
+      ExpectName();
+    } else if (name == "from") {
+      RequireName("import");
+      do {
+        ExpectName();
+        if (TakeName("as")) ExpectName();
+      } while (TakeOperator(","));
+    } else if (name == "include" && TakeName("ignore")) {
+      RequireName("missing");
+    }
+    if (name != "extends" && (TakeName("with") || TakeName("without"))) RequireName("context");
+    EndBlock();
+    return stmt;
+  }
+
+  void RequireName(const char* name) {
+    if (!TakeName(name)) Fail("expected '" + std::string(name) + "', got '" + Peek().text + "'");
   }
 
   int loops_ = 0;
