@@ -216,9 +216,9 @@ TEST_F(BadInput, TemplatesNameConstructAndLine) {
   for (const char* tag : {"import 'x' as y", "from 'x' import y, z as w with context",
                           "extends 'x'", "include 'x' ignore missing without context"}) {
     const std::string name(tag, std::string_view(tag).find(' '));
-    EXPECT_THAT(RenderError("a\n\n{% " + std::string(tag) + " %}"),
-                AllOf(HasSubstr("t.jinja, line 3"),
-                      HasSubstr("{% " + name + " %} is not implemented")));
+    EXPECT_THAT(
+        RenderError("a\n\n{% " + std::string(tag) + " %}"),
+        AllOf(HasSubstr("t.jinja, line 3"), HasSubstr("{% " + name + " %} is not implemented")));
   }
   EXPECT_THAT(RenderError("\n{% block b %}x{% endblock %}"),
               AllOf(HasSubstr("line 2"), HasSubstr("{% block %} is not implemented")));

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "worker/trainer/data/text_prefix.h"
 #include "worker/trainer/data/token_spans.h"
 
 namespace liger::trainer {
@@ -36,6 +37,18 @@ size_t LastCharacter(std::string_view text, size_t end) {
   return start;
 }
 
+// The end of the span without the characters at its end of which there is no token, as the
+// vocabulary lacks their bytes.
+size_t EndOfTokens(const Tokenizer& tokenizer, std::string_view text, size_t begin, size_t end) {
+  const auto written = [&](size_t size) {
+    return tokenizer.Decode(tokenizer.Encode(text.substr(0, size), false), false);
+  };
+  while (end > begin && written(LastCharacter(text, end)) == written(end)) {
+    end = LastCharacter(text, end);
+  }
+  return end;
+}
+
 }  // namespace
 
 size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vector<int32_t>& ids,
@@ -45,10 +58,17 @@ size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vec
   size_t token =
       std::mismatch(ids.begin(), ids.end(), before.begin(), before.end()).first - ids.begin();
   // The end of the text before may be cut otherwise than there: go on to the token that reaches
-  // beyond `position`.
+  // beyond it. By the decoded texts, since a normalizer or a vocabulary without some bytes gives
+  // others than the row's.
+  const std::string whole = tokenizer.Decode(ids, false);
+  const size_t at = tokenizer.Decode(before, false).size();
+  size_t written = CommonPrefix(tokenizer.Decode(std::span(ids).first(token), false), whole);
   for (; token < ids.size(); ++token) {
     const std::string decoded = tokenizer.Decode(std::span(ids).first(token + 1), false);
-    if (decoded.size() > position || !text.starts_with(decoded)) break;
+    // Less than is decoded, where the token ends within a character.
+    const size_t shared = CommonPrefix(decoded, whole);
+    if (shared > at || (written == at && decoded.size() > shared)) break;
+    written = std::max(written, shared);
   }
   return token;
 }
@@ -63,7 +83,8 @@ void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example
     return static_cast<size_t>(token - pieces->begin());
   };
   std::vector<Span> spans;
-  for (const auto& [begin, end] : chat.generation_spans) {
+  for (const auto& [begin, block_end] : chat.generation_spans) {
+    const size_t end = pieces ? block_end : EndOfTokens(tokenizer, chat.text, begin, block_end);
     if (begin == end) continue;
     const size_t first = token_at(begin);
     const size_t last = token_at(LastCharacter(chat.text, end));

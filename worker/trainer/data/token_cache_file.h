@@ -18,7 +18,7 @@ namespace liger::trainer {
 //   digests  "sha256:<hex>\n" of each piece of 4 MiB of the above
 //   trailer  uint64 bytes of head and arrays; "sha256:<hex>" of name, digests and those bytes
 //
-// Part of every key: to be raised when the layout changes, or what rows are refused.
+// Part of every key: to be raised when the layout changes, or what is made of a row.
 inline constexpr int kTokenCacheVersion = 4;
 
 // Bytes of head and arrays, about.

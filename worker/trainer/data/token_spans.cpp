@@ -1,6 +1,7 @@
 #include "worker/trainer/data/token_spans.h"
 
 #include <algorithm>
+#include <array>
 #include <string>
 
 #include "worker/trainer/text/byte_alphabet.h"
@@ -55,11 +56,16 @@ class Aligner {
     while (spans_.size() < ids_.size()) {
       if (tokenizer_.IsAdded(ids_[spans_.size()]) ? !Added() : !Between()) return std::nullopt;
     }
+    if (LastTakesSpaces()) spans_.back().end = SkipSpaces(text_, at_);
     return std::move(spans_);
   }
 
  private:
   std::string TokenOf(size_t i) const { return tokenizer_.IdToToken(ids_[i]).value_or(""); }
+
+  bool LastTakesSpaces() const {
+    return !spans_.empty() && tokenizer_.TakesSpacesBehind(ids_[spans_.size() - 1]);
+  }
 
   // Where the added token `i` begins that comes next at `at`, spaces before it apart; npos: not so.
   size_t AddedAt(size_t i, size_t at) const {
@@ -74,10 +80,7 @@ class Aligner {
     const size_t begin = AddedAt(spans_.size(), at_);
     if (begin == std::string_view::npos) return false;
     const size_t end = begin + TokenOf(spans_.size()).size();
-    const size_t last = spans_.size() - 1;
-    if (begin > at_ && !spans_.empty() && tokenizer_.TakesSpacesBehind(ids_[last])) {
-      spans_.back().end = at_ = begin;
-    }
+    if (begin > at_ && LastTakesSpaces()) spans_.back().end = at_ = begin;
     spans_.push_back({at_, end});
     at_ = end;
     return true;
@@ -98,7 +101,11 @@ class Aligner {
       all += written;
       sizes.push_back(written.size());
     }
-    for (const size_t begin : {at_, SkipSpaces(text_, at_)}) {  // an added token took the spaces
+    // The spaces are those of the added token before, if it takes any; else that one may begin with
+    // spaces, or this segment.
+    const size_t behind = SkipSpaces(text_, at_);
+    for (const size_t begin :
+         LastTakesSpaces() ? std::array{behind, at_} : std::array{at_, behind}) {
       for (const size_t left_out : {size_t{0}, size_t{1}}) {
         if (left_out == 1 && !all.starts_with(' ')) continue;
         const std::string_view own = std::string_view(all).substr(left_out);
