@@ -2,7 +2,13 @@
 
 #include <ATen/DeviceAccelerator.h>
 
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/bytes.h"
+#include "worker/trainer/error.h"
 #include "worker/trainer/loop/device.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
@@ -69,6 +75,21 @@ liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInf
          ", since parameters, gradients and optimizer states of the whole model take " +
          Bytes(whole) + ", and a device has " + Bytes(static_cast<int64_t>(total));
   return fits ? liger::v1::PARALLEL_STRATEGY_DDP : liger::v1::PARALLEL_STRATEGY_FSDP;
+}
+
+void RequireHeadsForAllRanks(const liger::v1::ParallelSpec& parallel, const ModelConfig& config) {
+  const int64_t size = std::max(1, parallel.sequence_parallel_size());
+  const int64_t heads = config.num_attention_heads;
+  if (heads % size == 0) return;
+  std::vector<int64_t> fitting;
+  for (int64_t ranks = 1; ranks <= heads; ++ranks) {
+    if (heads % ranks == 0) fitting.push_back(ranks);
+  }
+  throw ConfigError(absl::StrCat("parallel.sequence_parallel_size: ", size, " does not divide the ",
+                                 heads, " query heads of the model (num_attention_heads), which "
+                                 "its ranks share"),
+                    absl::StrCat("use one of ", absl::StrJoin(fitting, ", ")))
+      .Field("parallel.sequence_parallel_size");
 }
 
 }  // namespace liger::trainer

@@ -24,6 +24,10 @@ inline constexpr double kWholeModelShare = 0.8;
 liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInfo& rank,
                                            std::string* why);
 
+// Throws TrainerError (CONFIG) where the ranks of parallel.sequence_parallel_size cannot have
+// equally many of the model's query heads.
+void RequireHeadsForAllRanks(const liger::v1::ParallelSpec& parallel, const ModelConfig& config);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_LOOP_STRATEGY_CHOICE_H_
