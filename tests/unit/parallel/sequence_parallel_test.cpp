@@ -88,18 +88,23 @@ const StepCase kCases[] = {
     {.name = "fsdp_lora", .spec = kSft, .lora = true, .micro_batches = 2, .fsdp = true},
     {.name = "fsdp_one_row", .spec = kSft, .rows_per_batch = 1, .rows = 1, .fsdp = true},
     {.name = "fsdp_dpo", .spec = R"({"dpo": {}})", .kind = kPair, .fsdp = true},
-    {.name = "fsdp_kto", .spec = R"({"kto": {}})", .kind = kLabelled, .micro_batches = 2, .fsdp = true},
+    {.name = "fsdp_kto",
+     .spec = R"({"kto": {}})",
+     .kind = kLabelled,
+     .micro_batches = 2,
+     .fsdp = true},
 };
 
-INSTANTIATE_TEST_SUITE_P(
-    Cases, SequenceParallelTest,
-    testing::Combine(testing::ValuesIn(kCases),
-                     testing::Values(Ranks{2, 2}, Ranks{4, 4}, Ranks{4, 2})),
-    [](const testing::TestParamInfo<std::tuple<StepCase, Ranks>>& info) {
-      const auto& [c, ranks] = info.param;
-      return std::string(c.name) + "_" + std::to_string(ranks.world_size / ranks.sequence_size) +
-             "x" + std::to_string(ranks.sequence_size);
-    });
+std::string CaseName(const testing::TestParamInfo<std::tuple<StepCase, Ranks>>& info) {
+  const auto& [c, ranks] = info.param;
+  return std::string(c.name) + "_" + std::to_string(ranks.world_size / ranks.sequence_size) + "x" +
+         std::to_string(ranks.sequence_size);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, SequenceParallelTest,
+                         testing::Combine(testing::ValuesIn(kCases),
+                                          testing::Values(Ranks{2, 2}, Ranks{4, 4}, Ranks{4, 2})),
+                         CaseName);
 
 // What a rank has of three sequences and of their padding.
 struct Attended {
