@@ -131,7 +131,9 @@ void CheckKto(Checks& checks) {
   const bool estimates_kl = checks.spec().kto().loss_type() != "apo_zero_unpaired";
   if (estimates_kl && checks.spec().training().has_per_device_train_batch_size() &&
       checks.spec().training().per_device_train_batch_size() == 1 &&
-      checks.spec().resources().count() <= 1) {  // those of all devices are mixed
+      checks.spec().resources().count() <=
+          std::max(1, checks.spec().parallel().sequence_parallel_size())) {
+    // Where several devices have rows, those of all of them are mixed.
     checks.Add("training.per_device_train_batch_size",
                "= 1 leaves kto no other row's answer to estimate its KL term with; use at least 2");
   }

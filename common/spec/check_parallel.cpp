@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/spec/checks.h"
 
@@ -10,11 +12,13 @@ constexpr int kMaxDevices = 1024;
 constexpr Checks::Range kRanges[] = {
     {"resources.count", 1, false, kMaxDevices, false},
     {"parallel.hybrid_shard_size", 1, false, kMaxDevices, false},
+    {"parallel.sequence_parallel_size", 1, false, kMaxDevices, false},
 };
 
 // Fields of ParallelSpec that say something whatever the strategy.
 bool IsGeneral(const std::string& name) {
-  return name == "strategy" || name == "reduce_dtype" || name == "elastic";
+  return name == "strategy" || name == "reduce_dtype" || name == "elastic" ||
+         name == "sequence_parallel_size";
 }
 
 void CheckStrategy(Checks& checks) {
@@ -36,14 +40,16 @@ void CheckStrategy(Checks& checks) {
   }
 }
 
-void CheckHybrid(Checks& checks) {
+// Groups of ranks are equally large.
+void CheckGroups(Checks& checks) {
   const auto& parallel = checks.spec().parallel();
-  const int count = checks.spec().resources().count();
-  const int size = parallel.hybrid_shard_size();
-  if (size > 0 && count > 0 && count % size != 0) {
-    checks.Add("parallel.hybrid_shard_size",
-               absl::StrCat(size, " does not divide resources.count, which is ", count));
-  }
+  const int count = std::max(1, checks.spec().resources().count());
+  const auto divides = [&](const char* field, int size) {
+    if (size <= 0 || count % size == 0) return;
+    checks.Add(field, absl::StrCat(size, " does not divide resources.count, which is ", count));
+  };
+  divides("parallel.hybrid_shard_size", parallel.hybrid_shard_size());
+  divides("parallel.sequence_parallel_size", parallel.sequence_parallel_size());
 }
 
 void CheckReduceDtype(Checks& checks) {
@@ -54,12 +60,25 @@ void CheckReduceDtype(Checks& checks) {
   }
 }
 
+// Passes of a reference before training are not those of all ranks.
+void CheckSequenceParallel(Checks& checks) {
+  const auto& spec = checks.spec();
+  if (spec.parallel().sequence_parallel_size() <= 1) return;
+  const auto refuse = [&](const char* field) {
+    checks.Add(field, "is not available with parallel.sequence_parallel_size in this version; "
+                      "remove one of them");
+  };
+  if (spec.dpo().precompute_ref_log_probs()) refuse("dpo.precompute_ref_log_probs");
+  if (spec.kto().precompute_ref_log_probs()) refuse("kto.precompute_ref_log_probs");
+}
+
 }  // namespace
 
 void CheckParallel(Checks& checks) {
   CheckStrategy(checks);
-  CheckHybrid(checks);
+  CheckGroups(checks);
   CheckReduceDtype(checks);
+  CheckSequenceParallel(checks);
   checks.InRanges(kRanges);
   if (!checks.spec().resources().placement_group().empty()) {
     checks.Add("resources.placement_group", "is not available in this version; remove it");

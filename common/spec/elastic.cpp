@@ -9,7 +9,8 @@ int Count(const liger::v1::JobSpec& resolved) {
   return std::max(1, resolved.resources().count());
 }
 
-// Of one step, over all ranks.
+// Of one step, over all ranks. Ranks of a sequence group have theirs in common, whatever the number
+// of groups.
 int64_t MicroBatches(const liger::v1::JobSpec& resolved) {
   return int64_t{Count(resolved)} *
          std::max(1, resolved.training().gradient_accumulation_steps());
@@ -21,8 +22,11 @@ std::vector<int> WorldSizes(const liger::v1::JobSpec& resolved, bool again) {
   std::vector<int> sizes = {Count(resolved)};
   if (!again || !resolved.parallel().elastic()) return sizes;
   const int shard_size = std::max(1, resolved.parallel().hybrid_shard_size());
-  for (int size = sizes.front() - 1; size >= shard_size; --size) {
-    if (MicroBatches(resolved) % size == 0 && size % shard_size == 0) sizes.push_back(size);
+  const int sequence_size = std::max(1, resolved.parallel().sequence_parallel_size());
+  for (int size = sizes.front() - 1; size >= 1; --size) {
+    if (MicroBatches(resolved) % size == 0 && size % shard_size == 0 && size % sequence_size == 0) {
+      sizes.push_back(size);
+    }
   }
   return sizes;
 }

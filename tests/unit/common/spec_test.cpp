@@ -35,6 +35,27 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   }
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}, parallel: {strategy: SINGLE}}"),
               ElementsAre("parallel.strategy"));
+  EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 4}, parallel: "
+                     "{sequence_parallel_size: 2}}"),
+              IsEmpty());
+  for (const char* size : {"3", "8", "0"}) {
+    EXPECT_THAT(Fields(std::string("{model: m, sft: , resources: {count: 4}, parallel: "
+                                   "{sequence_parallel_size: ") + size + "}}"),
+                ElementsAre("parallel.sequence_parallel_size")) << size;
+  }
+  EXPECT_THAT(Fields("{model: m, sft: , parallel: {sequence_parallel_size: 2}}"),
+              ElementsAre("parallel.sequence_parallel_size"))
+      << "one device";
+  EXPECT_THAT(Fields("{model: m, dpo: {precompute_ref_log_probs: true}, resources: {count: 2}, "
+                     "parallel: {sequence_parallel_size: 2}}"),
+              ElementsAre("dpo.precompute_ref_log_probs"));
+  EXPECT_THAT(Fields("{model: m, kto: , training: {per_device_train_batch_size: 1}, resources: "
+                     "{count: 2}, parallel: {sequence_parallel_size: 2}}"),
+              ElementsAre("training.per_device_train_batch_size"))
+      << "both devices have the same row";
+  EXPECT_THAT(Fields("{model: m, kto: , training: {per_device_train_batch_size: 1}, resources: "
+                     "{count: 4}, parallel: {sequence_parallel_size: 2}}"),
+              IsEmpty());
   EXPECT_THAT(Fields("{model: m, sft: , parallel: {reduce_dtype: FP16}}"),
               ElementsAre("parallel.reduce_dtype"));
   EXPECT_THAT(Fields("{model: m, sft: , training: {lr_scheduler_type: cosin}}"),
@@ -296,6 +317,9 @@ TEST(ElasticTest, FewerDevicesTakeMoreMicroBatches) {
   EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 3, 2, 1));
   EXPECT_EQ(OnDevices(spec, 3).training().gradient_accumulation_steps(), 4);
   spec.mutable_parallel()->set_hybrid_shard_size(2);
+  EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 2));
+  spec.mutable_parallel()->clear_hybrid_shard_size();
+  spec.mutable_parallel()->set_sequence_parallel_size(2);
   EXPECT_THAT(WorldSizes(spec, /*again=*/true), ElementsAre(4, 2));
 }
 

@@ -49,21 +49,30 @@ class ExamplesTest : public testing::TestWithParam<std::string> {
   TinyJob job_;
 };
 
-// resources.count of an example.
-int Devices(const std::string& name) {
+// A number of an example by the name before it.
+int NumberIn(const std::string& name, const std::string& key, int if_none) {
   const std::string text = ReadAll(LIGER_SOURCE_DIR "/examples/" + name + ".yaml");
-  const size_t at = text.find("count: ");
-  return at == std::string::npos ? 1 : std::stoi(text.substr(at + 7));
+  const size_t at = text.find(key + ": ");
+  return at == std::string::npos ? if_none : std::stoi(text.substr(at + key.size() + 2));
+}
+
+// What takes long rows takes shorter ones here.
+std::string MaxLength(const std::string& name) {
+  constexpr int kMost = 4096;
+  return NumberIn(name, "max_length", 0) <= kMost
+             ? ""
+             : " --set training.max_length=" + std::to_string(kMost);
 }
 
 TEST_P(ExamplesTest, Trains) {
   // Ranks start where the names are.
   fs::current_path(job_.dir());
-  RankProcesses ranks(Devices(GetParam()),
+  RankProcesses ranks(NumberIn(GetParam(), "count", 1),
                       "--spec " LIGER_SOURCE_DIR "/examples/" + GetParam() +
                           ".yaml --output out --set model.name=smollm2-135m --set "
                           "model.random_init=true --set resources.device_kind=CPU --set "
-                          "training.max_steps=2 --set training.logging_steps=1",
+                          "training.max_steps=2 --set training.logging_steps=1" +
+                          MaxLength(GetParam()),
                       job_.Path("log"));
   EXPECT_THAT(ranks.Wait(absl::Minutes(5)), testing::Each(0)) << ranks.Output(0);
   fs::current_path("/");

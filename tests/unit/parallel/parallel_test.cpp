@@ -180,6 +180,36 @@ TEST_F(ParallelTest, RanksOfDifferentJobsAreRefused) {
   EXPECT_THAT(processes.Output(0), HasSubstr("rank 1 differs from rank 0 in the job's spec"));
 }
 
+// ---- Sequence parallelism ----
+
+// Of `size` ranks that have rows together, and of as many rows at once whatever their number.
+std::string Sequence(int size, int ranks) {
+  const std::string rows = std::to_string(4 * size / ranks);
+  return " --set parallel.sequence_parallel_size=" + std::to_string(size) +
+         " --set training.per_device_train_batch_size=" + rows +
+         " --set training.per_device_eval_batch_size=" + rows;
+}
+
+TEST_F(ParallelTest, RanksWithPartsOfTheTokensAreOneDevice) {
+  const std::string more = ", max_steps: 6, sample_prompts: [ab]";
+  Run(1, Arguments("sft", "sft.jsonl", 1, "one", more));
+  Run(2, Arguments("sft", "sft.jsonl", 2, "two", more) + Sequence(2, 2));
+  EXPECT_GT(Metrics("two").size(), 6u);
+  ExpectSameRun("two", "one");
+  EXPECT_THAT(Leftovers(), testing::IsEmpty());
+}
+
+TEST_F(ParallelTest, HeadsThatRanksCannotShareAreRefused) {
+  RankProcesses processes(3,
+                          Arguments("sft", "sft.jsonl", 3, "out") +
+                              " --set parallel.sequence_parallel_size=3",
+                          job_.Path("log"));
+  EXPECT_THAT(processes.Wait(kLimit), Each(kExitInvalidInput));
+  EXPECT_THAT(processes.Output(0),
+              AllOf(HasSubstr("sequence_parallel_size: 3 does not divide the 4 query heads"),
+                    HasSubstr("use one of 1, 2, 4")));
+}
+
 // Each process may keep a map in another order.
 TEST_F(ParallelTest, TheOrderOfLabelsAndRolesIsNoDifference) {
   std::string maps;
@@ -234,6 +264,21 @@ TEST_F(ParallelTest, FsdpGoesOnFromOneDevicesCheckpointAndBack) {
   }
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "back", from_four));
   ExpectSameRun("back", "whole");
+}
+
+// A checkpoint knows rows, not who had them.
+TEST_F(ParallelTest, FsdpOfGroupsWithPartsOfTheTokensGoesOnAnywhere) {
+  const std::string more = ", max_steps: 6, gradient_checkpointing: true, sample_prompts: [ab]";
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "one", more));
+  Run(4, Arguments("dpo", "pairs.jsonl", 4, "four", more + ", save_steps: 3, save_total_limit: 2") +
+             kFsdp + Sequence(2, 4));
+  ExpectSameRun("four", "one");
+  const std::string from =
+      more + ", resume_from_checkpoint: " + job_.Path("four.checkpoints/checkpoint-3");
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "alone", from));
+  ExpectSameRun("alone", "one");
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "two", from) + Sequence(2, 2));
+  ExpectSameRun("two", "one");
 }
 
 TEST_F(ParallelTest, FsdpGoesOnFromOneToFourToTwoToOne) {

@@ -24,6 +24,7 @@ struct BatchOptions {
   bool shuffle = true;
   bool group_by_length = false;  // needs shuffle
   uint64_t data_seed = 42;
+  // Of those that have rows of their own (Strategy::data_rank).
   int64_t rank = 0;
   int64_t world_size = 1;
 };

@@ -10,6 +10,7 @@
 #include "worker/trainer/loop/lora_setup.h"
 #include "worker/trainer/loop/resume.h"
 #include "worker/trainer/loop/sample.h"
+#include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
 #include "worker/trainer/objectives/objective.h"
@@ -85,6 +86,11 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
     return false;
   }
   CheckBestMetric(checks, request.spec().training(), config);
+  const auto& parallel = request.spec().parallel();
+  if (parallel.sequence_parallel_size() > 1) {
+    checks.Run("query heads", "parallel.sequence_parallel_size",
+               [&] { RequireHeadsForAllRanks(parallel, config); });
+  }
   if (lora) CheckLora(checks, request, paths.adapter_dir, config, result);
   checks.Run("weights", "model", [&] {
     const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);

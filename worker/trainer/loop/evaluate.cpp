@@ -26,7 +26,7 @@ StepContext ContextOf(const Objective& objective, const std::vector<Batch>& batc
     ++with_rows;
   }
   const at::Tensor counts = at::tensor({loss_tokens, rows, with_rows}, at::kLong);
-  strategy.SumAcrossRanks(counts, "the evaluation's counts");
+  SumCounts(strategy, counts, "the evaluation's counts");
   const auto* sums = counts.const_data_ptr<int64_t>();
   return {.loss_tokens = sums[0],
           .rows = sums[1],
@@ -46,7 +46,7 @@ std::map<std::string, double> Evaluate(CausalLM& model, Objective& objective,
   const StepContext context = ContextOf(objective, batches, strategy);
   for (const Batch& batch : batches) {
     stop.Check();
-    if (batch.num_rows == 0 && strategy.sharded()) {
+    if (batch.num_rows == 0 && strategy.passes_together()) {
       ForwardStandIn(objective, model, context);
     } else if (batch.num_rows == 0) {
       objective.ForwardNothing(model, context);

@@ -17,6 +17,11 @@ std::function<void(at::Tensor)> SumInForward(Strategy& strategy) {
   };
 }
 
+void SumCounts(Strategy& strategy, const at::Tensor& counts, const char* what) {
+  strategy.SumAcrossRanks(counts, what);
+  counts.floor_divide_(strategy.sequence_size());
+}
+
 void SumMetrics(Strategy& strategy, bool all_have, at::Device device, MetricSums& metrics) {
   if (strategy.alone()) return;
   if (!all_have) {

@@ -9,8 +9,8 @@ namespace liger::trainer {
 Batch StandInBatch(const Objective& objective);
 
 // Objective::Forward for a rank without rows, where every pass of the model is one of all ranks
-// (Strategy::sharded): the same passes, of a row made up, whose loss is zero and gives every
-// parameter a gradient of zero, but none to the head, whose gradient may be on its way. The
+// (Strategy::passes_together): the same passes, of a row made up, whose loss is zero and gives
+// every parameter a gradient of zero, but none to the head, whose gradient may be on its way. The
 // metrics are for nobody.
 LossOutput ForwardStandIn(Objective& objective, CausalLM& model, StepContext context);
 

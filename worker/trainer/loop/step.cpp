@@ -22,7 +22,7 @@ struct StepTotals {
 };
 
 StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_batches) {
-  int64_t loss_tokens = 0, rows = 0, tokens = 0, micro_batch_count = 0, ranks_with_rows = 0;
+  int64_t loss_tokens = 0, rows = 0, tokens = 0, micro_batch_count = 0, with_rows = 0;
   for (const Batch& batch : micro_batches) {
     const StepCounts counts = parts.objective.Count(batch);
     loss_tokens += counts.loss_tokens;
@@ -30,17 +30,17 @@ StepTotals CountStep(const StepParts& parts, const std::vector<Batch>& micro_bat
     tokens += batch.num_tokens;
     if (batch.num_tokens > 0) ++micro_batch_count;
   }
-  if (micro_batch_count > 0) ranks_with_rows = 1;
-  at::Tensor sums =
-      at::tensor({loss_tokens, rows, tokens, micro_batch_count, ranks_with_rows}, at::kLong);
-  parts.strategy.SumAcrossRanks(sums, "the step's counts");
+  if (micro_batch_count > 0) with_rows = 1;
+  const at::Tensor sums =
+      at::tensor({loss_tokens, rows, tokens, micro_batch_count, with_rows}, at::kLong);
+  SumCounts(parts.strategy, sums, "the step's counts");
   const auto* values = sums.const_data_ptr<int64_t>();
   StepTotals totals;
   totals.context.loss_tokens = values[0];
   totals.context.rows = values[1];
   totals.context.micro_batches = values[3];
   totals.num_tokens = values[2];
-  totals.all_ranks_have_rows = values[4] == parts.strategy.rank().world_size;
+  totals.all_ranks_have_rows = values[4] == parts.strategy.data_ranks();
   totals.context.sum_across_ranks = SumInForward(parts.strategy);
   return totals;
 }
@@ -104,7 +104,7 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
   at::Tensor loss_sum;
   const auto has_tokens = [](const Batch& batch) { return batch.num_tokens > 0; };
   auto left = std::ranges::count_if(micro_batches, has_tokens);
-  const bool together = parts.strategy.sharded();
+  const bool together = parts.strategy.passes_together();
   for (const Batch& batch : micro_batches) {
     parts.stop.Check();
     // Of the step, not of this rank: where other ranks have a later one, what those sum in its
@@ -149,8 +149,9 @@ StepResult RunStep(const StepParts& parts, const std::vector<Batch>& micro_batch
                    double learning_rate, double max_grad_norm) {
   StepResult result;
   const at::Device device = parts.model.device();
-  // Gathers and scatters of shards would hold up the stream of every rank alike.
-  const bool timed = !device.is_cpu() && !parts.strategy.alone() && !parts.strategy.sharded();
+  // Collectives within the passes would hold up the stream of every rank alike.
+  const bool timed =
+      !device.is_cpu() && !parts.strategy.alone() && !parts.strategy.passes_together();
   std::optional<StreamMoment> begin, end;
   if (timed) begin.emplace(device);
   const at::Tensor loss = RunMicroBatches(parts, micro_batches, result);

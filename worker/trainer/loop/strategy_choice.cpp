@@ -2,6 +2,11 @@
 
 #include <ATen/DeviceAccelerator.h>
 
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/bytes.h"
 #include "common/host_resources.h"
 #include "worker/trainer/error.h"
@@ -97,6 +102,21 @@ void RequireFits(const Request& request, const RankInfo& rank, const JobSpec& sp
   if (used) there.host = AvailableMemoryBytes() - *used;
   const PrecisionPlan precision = ResolvePrecision(spec.training(), OnGpu(spec));
   RequireFits(PlanMemory(*ShapeOf(request), spec, precision, rank.world_size), spec, there);
+}
+
+void RequireHeadsForAllRanks(const liger::v1::ParallelSpec& parallel, const ModelConfig& config) {
+  const int64_t size = std::max(1, parallel.sequence_parallel_size());
+  const int64_t heads = config.num_attention_heads;
+  if (heads % size == 0) return;
+  std::vector<int64_t> fitting;
+  for (int64_t ranks = 1; ranks <= heads; ++ranks) {
+    if (heads % ranks == 0) fitting.push_back(ranks);
+  }
+  throw ConfigError(absl::StrCat("parallel.sequence_parallel_size: ", size, " does not divide the ",
+                                 heads, " query heads of the model (num_attention_heads), which "
+                                 "its ranks share"),
+                    absl::StrCat("use one of ", absl::StrJoin(fitting, ", ")))
+      .Field("parallel.sequence_parallel_size");
 }
 
 }  // namespace liger::trainer

@@ -37,6 +37,10 @@ void RequireFits(const MemoryPlan& plan, const liger::v1::JobSpec& spec, const R
 // Of this rank, before anything is loaded; `spec`: the request's with its strategy chosen.
 void RequireFits(const Request& request, const RankInfo& rank, const liger::v1::JobSpec& spec);
 
+// Throws TrainerError (CONFIG) where the ranks of parallel.sequence_parallel_size cannot have
+// equally many of the model's query heads.
+void RequireHeadsForAllRanks(const liger::v1::ParallelSpec& parallel, const ModelConfig& config);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_LOOP_STRATEGY_CHOICE_H_

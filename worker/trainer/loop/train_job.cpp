@@ -20,6 +20,7 @@
 #include "worker/trainer/loop/rank_agreement.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/loop/step_profile.h"
+#include "worker/trainer/loop/strategy_choice.h"
 
 namespace liger::trainer {
 namespace {
@@ -72,8 +73,8 @@ void TrainJob::RunOrExplain() {
   try {
     RunToEnd();
   } catch (...) {
-    // Where ranks share parameters every pass may fail for another rank's sake.
-    if (strategy_->sharded()) strategy_->Explain(std::current_exception());
+    // Where ranks share parameters or tokens every pass may fail for another rank's sake.
+    if (strategy_->passes_together()) strategy_->Explain(std::current_exception());
     throw;
   }
 }
@@ -146,6 +147,7 @@ void TrainJob::Load() {
   paths_ = InputPaths::Resolve(request_);
   RequireDigests(request_.spec(), paths_);
   config_ = ModelConfig::FromFolder(paths_.model_dir);
+  RequireHeadsForAllRanks(request_.spec().parallel(), config_);
 
   auto data = std::async(std::launch::async, [this] {
     text_ = TextInputs::Load(paths_);
@@ -156,6 +158,7 @@ void TrainJob::Load() {
                                       paths_.adapter_dir, *strategy_)
                    : MakeTrainableModel(request_.spec(), paths_.model_dir, precision_, *device_,
                                         paths_.adapter_dir);
+  trainable_.model->set_sequence_group(strategy_->sequence_group());
   // Noise (dropout, NEFTune) is another one on each rank.
   if (!strategy_->leads()) SeedRank(static_cast<uint64_t>(training().seed()), strategy_->rank());
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
@@ -189,23 +192,24 @@ void TrainJob::WarnAboutInputs() {
 void TrainJob::PrepareTraining() {
   objective_ = MakeObjective(request_.spec());
   if (objective_->NeedsReference() && !objective_->PrecomputesReference()) {
-    objective_->SetReference(MakeReference(request_.spec(), trainable_), MixerOf(trainable_));
+    const auto reference = MakeReference(request_.spec(), trainable_);
+    reference->set_sequence_group(strategy_->sequence_group());
+    objective_->SetReference(reference, MixerOf(trainable_));
   }
   optimizer_ = MakeOptimizer(training(), *trainable_.parameters, precision_);
   strategy_->Attach(*trainable_.parameters, FinishedBeforeBackward(parts()));
   checkpoints_ = std::make_unique<Checkpoints>(request_, trainable_, *optimizer_, precision_,
                                                paths_.model_dir, objective_->MovingReference());
-  const RankInfo& rank = strategy_->rank();
   BatchOptions options;
   options.rows_per_batch = training().per_device_train_batch_size();
   options.shuffle = request_.spec().dataset().shuffle();
   options.group_by_length = training().group_by_length();
   options.data_seed = static_cast<uint64_t>(training().data_seed());
-  options.rank = rank.rank;
-  options.world_size = rank.world_size;
+  options.rank = strategy_->data_rank();
+  options.world_size = strategy_->data_ranks();
   batches_ = std::make_unique<BatchIterator>(dataset_.train, options);
-  eval_batches_ = EvalBatches(dataset_.eval, training().per_device_eval_batch_size(), rank.rank,
-                              rank.world_size);
+  eval_batches_ = EvalBatches(dataset_.eval, training().per_device_eval_batch_size(), options.rank,
+                              options.world_size);
   max_steps_ =
       TotalSteps(training(), batches_->steps_per_epoch(training().gradient_accumulation_steps()));
   schedule_ = LrSchedule::FromSpec(training(), max_steps_);
@@ -271,7 +275,7 @@ void TrainJob::TrainOneStep(int64_t step) {
   objective_->AfterStep(*trainable_.model, step);
   device_->Synchronize();
   double flops = 0;
-  for (const Batch& batch : micro_batches) flops += flops_->Of(batch);
+  for (const Batch& batch : micro_batches) flops += flops_->Of(batch) / strategy_->sequence_size();
   save_stall_.Add(absl::Seconds(checkpoints_->TakeHeldUpSeconds()));
   const absl::Time end = absl::Now();
   progress_.AddStep(result, learning_rate, end - start, flops);

@@ -5,7 +5,8 @@
 
 namespace liger::trainer {
 
-SequenceLayout SequenceLayout::FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device) {
+SequenceLayout SequenceLayout::FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device,
+                                             std::shared_ptr<const SequenceGroup> group) {
   const at::Tensor host_S1 = cu_seqlens_S1.to(at::kCPU, at::kLong).contiguous();
   TORCH_CHECK(host_S1.dim() == 1 && host_S1.numel() >= 1, "cu_seqlens must be a vector of S + 1");
   SequenceLayout layout;
@@ -17,7 +18,28 @@ SequenceLayout SequenceLayout::FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at
     layout.max_seqlen = std::max(layout.max_seqlen, offsets[s + 1] - offsets[s]);
   }
   layout.cu_seqlens_S1 = cu_seqlens_S1.to(device, at::kInt);
+  if (group) layout.DivideAmong(std::move(group));
   return layout;
+}
+
+void SequenceLayout::DivideAmong(std::shared_ptr<const SequenceGroup> among) {
+  group = std::move(among);
+  const int64_t tokens = num_tokens(), size = group->size();
+  padding = (size - tokens % size) % size;
+  if (padding == 0) return;
+  offsets_S1.push_back(tokens + padding);
+  const at::Tensor end_1 = at::full({1}, tokens + padding, cu_seqlens_S1.options());
+  cu_seqlens_S1 = at::cat({cu_seqlens_S1, end_1});
+  max_seqlen = std::max(max_seqlen, padding);
+}
+
+at::Tensor SequenceLayout::Own(const at::Tensor& x_T, double fill) const {
+  if (!group) return x_T;
+  const int64_t lacking = num_tokens() - x_T.size(0);
+  TORCH_CHECK(x_T.dim() == 1 && (lacking == 0 || lacking == padding),
+              "expected a value a token, not ", x_T.sizes());
+  const at::Tensor all_T = lacking > 0 ? at::constant_pad_nd(x_T, {0, lacking}, fill) : x_T;
+  return all_T.narrow(0, own_begin(), num_computed());
 }
 
 void KeyValueCache::Layer::Append(const at::Tensor& keys_TKH, const at::Tensor& values_TKH) {

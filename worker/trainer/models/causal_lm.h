@@ -5,17 +5,20 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "worker/trainer/models/kernel_choice.h"
 #include "worker/trainer/models/model_config.h"
 #include "worker/trainer/models/shared_prefixes.h"
+#include "worker/trainer/sequence_group.h"
 
 namespace liger::trainer {
 
 // Legend of shape suffixes, here and in objectives/:
 //   T  tokens of the batch, all sequences one after the other (no padding)
-//   U  those of them that are computed: all, unless prefixes are shared
+//   U  those of them that are computed here: all, unless prefixes are shared, or the tokens are
+//      divided among a SequenceGroup
 //   S  sequences;  S1 = S + 1 offsets
 //   D  hidden size;  F  feed-forward size;  V  vocabulary
 //   N  query heads;  K  key/value heads;  H  head dimension;  R = H / 2
@@ -28,12 +31,31 @@ struct SequenceLayout {
   at::Tensor cu_seqlens_S1;         // the same, int32 on the compute device
   int64_t max_seqlen = 0;
   std::shared_ptr<const SharedPrefixes> shared;  // or none
+  // Or none: all tokens are computed here. Excludes `shared`.
+  std::shared_ptr<const SequenceGroup> group;
+  // So that T can be divided among `group`, as many tokens come after those of the batch, in one
+  // more sequence that num_sequences() leaves out.
+  int64_t padding = 0;
 
   // From offsets on any device; they start at 0 and rise.
-  static SequenceLayout FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device);
-  int64_t num_sequences() const { return static_cast<int64_t>(offsets_S1.size()) - 1; }
+  static SequenceLayout FromCuSeqlens(const at::Tensor& cu_seqlens_S1, at::Device device,
+                                      std::shared_ptr<const SequenceGroup> group = nullptr);
+  int64_t num_sequences() const {
+    return static_cast<int64_t>(offsets_S1.size()) - 1 - (padding > 0 ? 1 : 0);
+  }
   int64_t num_tokens() const { return offsets_S1.back(); }
-  int64_t num_computed() const { return shared ? shared->num_computed() : num_tokens(); }
+  // Of a value a token of the batch, on whichever device, those of the tokens of this place of the
+  // group, `fill` for the padding. Without a group: x_T.
+  at::Tensor Own(const at::Tensor& x_T, double fill) const;
+  // Where they begin in T.
+  int64_t own_begin() const { return group ? num_tokens() / group->size() * group->place() : 0; }
+  int64_t num_computed() const {
+    if (group) return num_tokens() / group->size();
+    return shared ? shared->num_computed() : num_tokens();
+  }
+
+ private:
+  void DivideAmong(std::shared_ptr<const SequenceGroup> among);
 };
 
 struct ModelInput {
@@ -85,12 +107,12 @@ class CausalLM : public torch::nn::Module {
  public:
   CausalLM(ModelConfig config, KernelChoice kernels);
 
-  // Hidden states after the final norm, of every token: [T, D]. With `cache`,
+  // Hidden states after the final norm, of every token: [T, D]; [U, D] with a group. With `cache`,
   // the input is the continuation of the one cached sequence and is added to it.
   // With `aux_loss` and config().router_aux_loss_coef, that becomes the
   // load-balancing loss of all layers' routers over all tokens (Fedus et al. 2021,
   // arXiv:2101.03961, eq. 4 to 6, times the experts a token goes to), a scalar,
-  // without the coefficient; else it is left undefined.
+  // without the coefficient; else it is left undefined. With a group, what this place adds to it.
   at::Tensor Hidden(const ModelInput& input, KeyValueCache* cache = nullptr,
                     at::Tensor* aux_loss = nullptr);
 
@@ -112,6 +134,11 @@ class CausalLM : public torch::nn::Module {
   // Applied from outside. The default runs a block directly.
   void set_block_runner(BlockRunner runner) { block_runner_ = std::move(runner); }
   const BlockRunner& block_runner() const { return block_runner_; }
+  // Among whom ToModelInput divides the tokens of a batch; null, the default: nobody.
+  void set_sequence_group(std::shared_ptr<const SequenceGroup> group) {
+    sequence_group_ = std::move(group);
+  }
+  const std::shared_ptr<const SequenceGroup>& sequence_group() const { return sequence_group_; }
   // Runs before each pass, before anything reads a parameter. The default does nothing.
   void set_before_forward(std::function<void()> call) { before_forward_ = std::move(call); }
 
@@ -126,6 +153,7 @@ class CausalLM : public torch::nn::Module {
   ModelConfig config_;
   KernelChoice kernels_;
   BlockRunner block_runner_;
+  std::shared_ptr<const SequenceGroup> sequence_group_;
   std::function<void()> before_forward_;
 };
 

@@ -31,19 +31,27 @@ class Backbone : public torch::nn::Module {
   std::shared_ptr<RmsNorm> norm;
 };
 
-// 1 for each computed token, and 1 more for each that it is repeated for.
+// 1 for each computed token, and 1 more for each that it is repeated for; 0 for padding.
 at::Tensor Served(const SequenceLayout& sequences, at::Device device) {
   const auto options = at::TensorOptions(device).dtype(at::kFloat);
-  if (!sequences.shared) return at::ones({sequences.num_tokens()}, options);
+  if (!sequences.shared) {
+    return sequences.Own(at::ones({sequences.num_tokens() - sequences.padding}, options), 0);
+  }
   return at::zeros({sequences.num_computed()}, options)
       .index_add(0, sequences.shared->computed_T, at::ones({sequences.num_tokens()}, options));
 }
 
 // Of assigned tokens and probabilities summed over all layers: E times the dot
-// product of both as shares of the `rows` tokens of all layers.
-at::Tensor LoadBalancingLoss(const at::Tensor& routed_2E, double rows) {
+// product of both as shares of the tokens of all layers. The product is linear in the
+// probabilities, so that of a group each place has those of its tokens.
+at::Tensor LoadBalancingLoss(const at::Tensor& routed_2E, const SequenceLayout& sequences,
+                             size_t layers) {
+  const double rows =
+      double(sequences.num_tokens() - sequences.padding) * static_cast<double>(layers);
   const at::Tensor shares_2E = routed_2E / rows;
-  return (shares_2E[0].detach() * shares_2E[1]).sum() * shares_2E.size(1);
+  at::Tensor assigned_E = shares_2E[0].detach();
+  if (sequences.group) sequences.group->Sum(assigned_E = assigned_E.clone());
+  return (assigned_E * shares_2E[1]).sum() * shares_2E.size(1);
 }
 
 class Decoder : public CausalLM {
@@ -84,8 +92,7 @@ class Decoder : public CausalLM {
       }
     }
     if (aux_loss && routed_2E.defined()) {
-      *aux_loss = LoadBalancingLoss(
-          routed_2E, double(input.sequences.num_tokens()) * double(model_->layers.size()));
+      *aux_loss = LoadBalancingLoss(routed_2E, input.sequences, model_->layers.size());
     }
     return model_->norm->forward(hidden_UD);
   }

@@ -85,7 +85,8 @@ LossOutput CpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   AddPairMetrics({options_.beta * terms.logps.chosen, options_.beta * terms.logps.rejected},
                  terms.logps, out.metrics);
   AddLogitMetrics(head.all.Sum(head.all.mean_logit_C), targets.counts_QR, out.metrics);
-  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
+  TakeShare(model, out);
+  AddRouterLoss(aux_loss, model, context, static_cast<double>(context.rows), out);
   return out;
 }
 

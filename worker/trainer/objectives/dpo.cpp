@@ -123,10 +123,11 @@ LossOutput DpoObjective::Forward(CausalLM& model, const Batch& batch, const Step
                   options_.beta * (in.rejected_logp_P - in.ref_rejected_logp_P)},
                  {in.chosen_logp_P, in.rejected_logp_P}, out.metrics);
   AddLogitMetrics(all.Sum(all.mean_logit_C), all.counts_QR, out.metrics);
-  out.metrics.Add("entropy", all.entropy_C.sum(), all.counts_QR.sum());
+  out.metrics.Add("entropy", all.Sum(all.entropy_C).sum(), all.counts_QR.sum());
   out.metrics.Add("mean_token_accuracy", all.Sum(all.is_top1_C).select(0, 0).sum(),
                   in.chosen_length_P.sum());
-  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
+  TakeShare(model, out);
+  AddRouterLoss(aux_loss, model, context, static_cast<double>(context.rows), out);
   return out;
 }
 

@@ -108,7 +108,7 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
   const double rows = static_cast<double>(batch.num_rows);
   out.metrics.Add("loss", loss_of(all), rows);
   out.metrics.Add("kl", kl * rows, rows);
-  out.metrics.Add("entropy", all.entropy_C.sum(), counts_R.sum());
+  out.metrics.Add("entropy", all.Sum(all.entropy_C).sum(), counts_R.sum());
   const at::Tensor logp_R = SumOfRows(all, all.logp_C);
   const at::Tensor logits_R = SumOfRows(all, all.mean_logit_C);
   const at::Tensor wanted_R = desirable_R.to(at::kDouble), unwanted_R = 1 - wanted_R;
@@ -129,7 +129,8 @@ LossOutput KtoObjective::Forward(CausalLM& model, const Batch& batch, const Step
     add("logps/", logp_R, own_R);
     add("logits/", logits_R, counts_R * own_R);
   }
-  AddRouterLoss(aux_loss, model.config(), context, step_rows, out);
+  TakeShare(model, out);
+  AddRouterLoss(aux_loss, model, context, step_rows, out);
   return out;
 }
 

@@ -15,6 +15,10 @@ void MetricSums::Add(const std::string& name, const at::Tensor& sum, double weig
   Add(name, sum, at::scalar_tensor(weight, sum.options().dtype(at::kDouble)));
 }
 
+void MetricSums::DivideBy(double divisor) {
+  for (auto& [name, pair_2] : sums_2_) pair_2 = pair_2 / divisor;
+}
+
 void MetricSums::Add(const MetricSums& other) {
   for (const auto& [name, pair_2] : other.sums_2_) Add(name, pair_2[0], pair_2[1]);
 }

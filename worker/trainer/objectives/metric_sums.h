@@ -22,6 +22,8 @@ class MetricSums {
     double weight = 0;
   };
   void Add(const std::string& name, const Value& value, at::Device device);
+  // Sums and weights: means stay what they are.
+  void DivideBy(double divisor);
   // Adds every entry of `other`.
   void Add(const MetricSums& other);
 

@@ -91,7 +91,8 @@ LossOutput OrpoObjective::Forward(CausalLM& model, const Batch& batch, const Ste
   AddPairMetrics({beta_ * terms.logps.chosen, beta_ * terms.logps.rejected}, terms.logps,
                  out.metrics);
   AddLogitMetrics(head.all.WeightedSum(head.all.mean_logit_C), targets.counts_QR, out.metrics);
-  AddRouterLoss(aux_loss, model.config(), context, static_cast<double>(context.rows), out);
+  TakeShare(model, out);
+  AddRouterLoss(aux_loss, model, context, static_cast<double>(context.rows), out);
   return out;
 }
 

@@ -12,8 +12,10 @@ namespace liger::trainer {
 //
 // The loss is not linear in its tokens, so the step's is the mean of its
 // micro-batches', as TRL's: the one thing that another cut of a step changes.
-void AddRouterLoss(const at::Tensor& aux_loss, const ModelConfig& config,
-                   const StepContext& context, double loss_weight, LossOutput& out);
+//
+// Of a sequence group, `out` and aux_loss are what this place adds to both.
+void AddRouterLoss(const at::Tensor& aux_loss, const CausalLM& model, const StepContext& context,
+                   double loss_weight, LossOutput& out);
 
 }  // namespace liger::trainer
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "worker/trainer/models/causal_lm.h"
@@ -19,6 +20,10 @@ namespace liger::trainer {
 //   Q  sequences a row: 2 of a pair, chosen before rejected; sequence q R + r of the batch is the
 //      q-th of row r
 //   M  tokens that have a target, row by row, in a row sequence by sequence; C: those of a range
+//
+// With a sequence group, M and C are of this place's tokens. RowTokens::Sum sums over the group, so
+// that all its places have the same rows and losses; the gradient that a loss has by its own tokens
+// is all that a place needs. What is summed over ranks counts a place's share of it (TakeShare).
 
 // What a batch's rows are to predict.
 struct RowTargets {
@@ -34,6 +39,7 @@ struct RowTargets {
   at::Tensor weight_M;              // or undefined
   at::Tensor counts_QR;             // answers' tokens, fp64
   std::vector<int64_t> offsets_R1;  // where each row's tokens begin in M
+  std::shared_ptr<const SequenceGroup> group;
 };
 
 // Rows [begin, end) once the log-probabilities of their targets are known. All [C]; logp_C alone
@@ -45,13 +51,14 @@ struct RowTokens {
   at::Tensor sequence_C;                                        // q + Q (r - begin)
   at::Tensor weight_C;                                          // RowTargets' or undefined
   at::Tensor counts_QR;
+  const SequenceGroup* group = nullptr;
 
   int64_t num_rows() const { return end - begin; }
   // Of a mean over these rows in the step's mean over all of its rows.
   double ShareOf(const StepContext& context) const {
     return static_cast<double>(num_rows()) / static_cast<double>(context.rows);
   }
-  // Over each sequence's tokens: [C] to [Q, R], fp64.
+  // Over each sequence's tokens, with a group those of all places: [C] to [Q, R], fp64.
   at::Tensor Sum(const at::Tensor& x_C) const;
   at::Tensor WeightedSum(const at::Tensor& x_C) const;
 };
@@ -74,6 +81,11 @@ struct RowLossOutput {
 RowLossOutput ComputeRowLoss(CausalLM& model, const at::Tensor& hidden_TD,
                              const RowTargets& targets, const StepContext& context,
                              const RowLoss& loss, bool rows_apart = true);
+
+// Of a loss and metrics that every place of the model's sequence group has whole, so much that the
+// sums over the places are they: the loss's value is divided by their number, its gradients, which
+// are of own tokens, are not. Without a group nothing is done.
+void TakeShare(const CausalLM& model, LossOutput& out);
 
 }  // namespace liger::trainer
 

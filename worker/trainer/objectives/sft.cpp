@@ -94,8 +94,9 @@ LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const Step
     input.embedding_noise_UD =
         NeftuneNoise(input.sequences, options_.neftune_noise_alpha, model.EmbeddingWeight());
   }
+  const at::Tensor targets_T = NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1);
   const Targets targets =
-      Targets::ToDevice(NextTokenTargets(batch.labels_T, batch.cu_seqlens_S1), model.device());
+      Targets::ToDevice(input.sequences.Own(targets_T, kIgnoredLabel), model.device());
   const double step_tokens = static_cast<double>(std::max<int64_t>(context.loss_tokens, 1));
   at::Tensor aux_loss;
   const at::Tensor hidden_TD = model.Hidden(input, /*cache=*/nullptr, &aux_loss);
@@ -106,11 +107,11 @@ LossOutput SftObjective::Forward(CausalLM& model, const Batch& batch, const Step
   LossOutput out;
   out.loss = nll.loss;
   out.num_tokens = batch.num_tokens;
-  const double tokens = static_cast<double>(batch.num_target_tokens);
+  const double tokens = static_cast<double>(targets.rows_M.size(0));
   out.metrics.Add("loss", nll.loss.detach().to(at::kDouble) * step_tokens, tokens);
   out.metrics.Add("entropy", nll.entropy_sum, tokens);
   out.metrics.Add("mean_token_accuracy", nll.top1_sum, tokens);
-  AddRouterLoss(aux_loss, model.config(), context, step_tokens, out);
+  AddRouterLoss(aux_loss, model, context, step_tokens, out);
   return out;
 }
 

@@ -7,12 +7,14 @@ namespace liger::trainer {
 
 ModelInput ToModelInput(const Batch& batch, const CausalLM& model, bool may_share) {
   const at::Device device = model.device();
-  SequenceLayout sequences = SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, device);
-  if (may_share && model.kernels().shared_prefixes) {
+  SequenceLayout sequences =
+      SequenceLayout::FromCuSeqlens(batch.cu_seqlens_S1, device, model.sequence_group());
+  if (may_share && model.kernels().shared_prefixes && !sequences.group) {
     sequences.shared = SharedPrefixes::Find(batch.input_ids_T, sequences.offsets_S1, device);
   }
   const auto computed = [&](const at::Tensor& x_T) {
-    const at::Tensor x_device_T = x_T.to(device, at::kLong, /*non_blocking=*/true);
+    const at::Tensor x_device_T =
+        sequences.Own(x_T, /*fill=*/0).to(device, at::kLong, /*non_blocking=*/true);
     return sequences.shared ? x_device_T.index_select(0, sequences.shared->owner_U) : x_device_T;
   };
   return {computed(batch.input_ids_T), computed(batch.positions_T), batch.max_seqlen,

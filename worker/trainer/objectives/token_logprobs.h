@@ -7,8 +7,9 @@
 
 namespace liger::trainer {
 
-// A batch on the model's device; what its sequences begin with alike is to be
-// computed once, if the model's kernels say so and `may_share`.
+// A batch on the model's device, or the part of it that this place of the model's sequence
+// group computes. Without one, what its sequences begin with alike is to be computed once, if
+// the model's kernels say so and `may_share`.
 ModelInput ToModelInput(const Batch& batch, const CausalLM& model, bool may_share = true);
 
 // What each token is to predict [T]: the label of the token after it, and

@@ -4,20 +4,28 @@
 #include <string>
 #include <utility>
 
+#include "worker/trainer/parallel/sequence_ranks.h"
+
 namespace liger::trainer {
 namespace {
 
 class Fsdp : public Strategy {
  public:
-  Fsdp(std::unique_ptr<Gang> gang, const liger::v1::ParallelSpec& parallel, at::ScalarType reduce)
-      : gang_(std::move(gang)), parallel_(parallel), reduce_(reduce) {
+  Fsdp(std::unique_ptr<Gang> gang, const liger::v1::ParallelSpec& parallel, at::ScalarType reduce,
+       int sequence_size)
+      : gang_(std::move(gang)),
+        parallel_(parallel),
+        reduce_(reduce),
+        sequence_size_(sequence_size) {
     const int ranks = gang_->rank().world_size;
     shards_ = parallel_.hybrid_shard_size() > 0 ? parallel_.hybrid_shard_size() : ranks;
   }
 
   const RankInfo& rank() const override { return gang_->rank(); }
+  int sequence_size() const override { return sequence_size_; }
   std::string Describe() const override {
-    std::string text = "FSDP of " + std::to_string(rank().world_size) + " ranks, ";
+    std::string text = "FSDP of " + std::to_string(rank().world_size) + " ranks" +
+                       DescribeSequenceGroups(sequence_size_) + ", ";
     text += parallel_.shard() == liger::v1::SHARD_KIND_OPTIMIZER
                 ? "gradients and optimizer states sharded"
                 : "parameters, gradients and optimizer states sharded";
@@ -28,6 +36,7 @@ class Fsdp : public Strategy {
   void OpenDevice(at::Device device) override {
     gang_->OpenDevice(device);
     on_gpu_ = !device.is_cpu();
+    sequence_group_ = MakeSequenceGroup(*gang_, sequence_size_);
     const int copy = rank().rank / shards_, place = rank().rank % shards_;
     groups_.emplace();
     groups_->issued = [gang = gang_.get()] { gang->NoteIssued(); };
@@ -54,6 +63,7 @@ class Fsdp : public Strategy {
   bool norm_is_partial() const override { return true; }
   int copies() const override { return rank().world_size / shards_; }
   const ShardGroups* shard_groups() const override { return groups_ ? &*groups_ : nullptr; }
+  std::shared_ptr<const SequenceGroup> sequence_group() const override { return sequence_group_; }
   void Explain(const std::exception_ptr& error) override { gang_->Explain(error); }
   std::shared_ptr<void> AwaitDevice(const char* what) override {
     return on_gpu_ ? gang_->WaitForIssued(what) : nullptr;
@@ -65,8 +75,10 @@ class Fsdp : public Strategy {
   const std::unique_ptr<Gang> gang_;
   const liger::v1::ParallelSpec parallel_;
   const at::ScalarType reduce_;
+  const int sequence_size_;
   int shards_ = 1;
   std::optional<ShardGroups> groups_;
+  std::shared_ptr<const SequenceGroup> sequence_group_;
   bool on_gpu_ = false;
 };
 
@@ -74,8 +86,8 @@ class Fsdp : public Strategy {
 
 std::unique_ptr<Strategy> MakeFsdp(std::unique_ptr<Gang> gang,
                                    const liger::v1::ParallelSpec& parallel,
-                                   at::ScalarType reduce) {
-  return std::make_unique<Fsdp>(std::move(gang), parallel, reduce);
+                                   at::ScalarType reduce, int sequence_size) {
+  return std::make_unique<Fsdp>(std::move(gang), parallel, reduce, sequence_size);
 }
 
 }  // namespace liger::trainer

@@ -1,5 +1,6 @@
 #include "worker/trainer/parallel/strategy.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "worker/trainer/error.h"
@@ -67,8 +68,9 @@ std::unique_ptr<Strategy> MakeStrategy(const RankInfo& rank, const liger::v1::Jo
   const bool on_gpu = spec.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
   const at::ScalarType reduce =
       ReduceDtype(spec.parallel(), ResolvePrecision(spec.training(), on_gpu));
-  if (fsdp) return MakeFsdp(Gang::Join(rank, options), spec.parallel(), reduce);
-  return MakeDdp(Gang::Join(rank, options), {.dtype = reduce});
+  const int sequence_size = std::max(1, spec.parallel().sequence_parallel_size());
+  if (fsdp) return MakeFsdp(Gang::Join(rank, options), spec.parallel(), reduce, sequence_size);
+  return MakeDdp(Gang::Join(rank, options), {.dtype = reduce}, sequence_size);
 }
 
 }  // namespace liger::trainer

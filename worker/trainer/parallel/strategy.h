@@ -17,6 +17,7 @@
 #include "worker/trainer/optim/precision.h"
 #include "worker/trainer/parallel/rank.h"
 #include "worker/trainer/parallel/rank_status.h"
+#include "worker/trainer/sequence_group.h"
 
 namespace liger::trainer {
 
@@ -40,6 +41,9 @@ struct ShardGroups {
 //   rank holds of the gradient     (norm_is_partial) needs it
 //   the step's metrics             SumAcrossRanks of MetricSums::Pack
 //
+// Ranks of a sequence group have the same rows: counts of rows and of their tokens are summed over
+// data_ranks().
+//
 // All ranks make the same calls in the same order. `what` is for messages ("the
 // loss"). Calls that need the others throw as Gang does.
 class Strategy {
@@ -50,6 +54,11 @@ class Strategy {
   bool alone() const { return rank().world_size == 1; }
   // Writes what the job leaves behind, and speaks for it.
   bool leads() const { return rank().rank == 0; }
+  // How many ranks in a row have the same rows, each a part of their tokens.
+  virtual int sequence_size() const { return 1; }
+  // By rows: of how many shares of a micro-batch which is this rank's.
+  int data_rank() const { return rank().rank / sequence_size(); }
+  int data_ranks() const { return rank().world_size / sequence_size(); }
   // "DDP of 2 ranks, gradients summed in fp32"; empty for one.
   virtual std::string Describe() const = 0;
 
@@ -75,10 +84,14 @@ class Strategy {
   virtual bool norm_is_partial() const = 0;
   // How many ranks hold the same shard.
   virtual int copies() const { return 1; }
-  // Not null: the model is to be sharded over these, and every pass of the model is one of all
-  // ranks, rows or none.
+  // Not null: the model is to be sharded over these.
   virtual const ShardGroups* shard_groups() const { return nullptr; }
   bool sharded() const { return shard_groups() != nullptr; }
+  // Not null: the model is to divide tokens among these (CausalLM::set_sequence_group). Lives as
+  // long as this.
+  virtual std::shared_ptr<const SequenceGroup> sequence_group() const { return nullptr; }
+  // Every pass of the model over a batch is one of all ranks, rows or none.
+  bool passes_together() const { return sharded() || sequence_size() > 1; }
   // Throws what an error of a pass of all ranks means, if it is the others'; else the error itself.
   [[noreturn]] virtual void Explain(const std::exception_ptr& error) {
     std::rethrow_exception(error);
