@@ -57,11 +57,16 @@ def row(title):
     return {"type": "row", "title": title, "collapsed": False, "panels": [], "width": COLUMNS}
 
 
-def variable(name, label, expr, multi=False, hide=0):
-    value = {"name": name, "label": label, "type": "query", "datasource": SOURCE, "definition": expr,
-             "query": {"query": expr, "refId": name}, "refresh": 2,  # with the range: jobs that are over, too
-             "sort": 1, "multi": multi, "includeAll": multi, "hide": hide, "options": []}
-    return value | ({"current": {"text": ["All"], "value": ["$__all"]}} if multi else {})
+def variable(name, label, expr):
+    return {"name": name, "label": label, "type": "query", "datasource": SOURCE, "definition": expr,
+            "query": {"query": expr, "refId": name}, "refresh": 2,  # with the range: jobs that are over, too
+            "sort": 1, "multi": False, "includeAll": False, "hide": 0, "options": []}
+
+
+def newest(name, label, uid, selector):
+    """A variable of the uids that a name had within the range, the newest first: Grafana takes the first."""
+    expr = f"query_result(sort_desc(max by ({uid}) (max_over_time(liger_job:seen:timestamp{{{selector}}}[$__range]))))"
+    return variable(name, label, expr) | {"sort": 0, "regex": f'/{uid}="([^"]+)"/'}
 
 
 def place(panels):
@@ -149,10 +154,11 @@ def queue():
               query("sum by (le) (increase(liger_queue_wait_seconds_bucket[$__rate_interval]))", "{{le}}")
               | {"format": "heatmap"}),
         panel("bargauge", "Failures by cause", "short", "Jobs that failed within the range.",
-              now('count by (failure) (max_over_time(liger_job_state{state="FAILED", failure!=""}[$__range]))',
-                  "{{failure}}")),
+              now("count by (failure) (max by (job_uid, failure) "
+                  '(max_over_time(liger_job_state{state="FAILED", failure!=""}[$__range])))', "{{failure}}")),
         panel("bargauge", "Ends", "short", "Jobs that ended within the range, by state.",
-              now(f"count by (state) (max_over_time(liger_job_state{{{over}}}[$__range]))", "{{state}}")),
+              now(f"count by (state) (max by (job_uid, state) (max_over_time(liger_job_state{{{over}}}[$__range])))",
+                  "{{state}}")),
         panel("table", "Jobs that ended", "short", "Within the range.",
               rows(f"max by (job_name, job_uid, state, failure) (max_over_time(liger_job_state{{{over}}}[$__range]))"),
               width=24),
@@ -160,22 +166,27 @@ def queue():
 
 
 def job():
-    one = 'job_name="$job", job_uid=~"$job_uid"'
+    one = 'job_uid="$job_uid"'
     variables = [variable("job", "Job", "label_values(liger_job_info, job_name)"),
-                 variable("job_uid", "Uid", 'label_values(liger_job_info{job_name="$job"}, job_uid)', multi=True)]
+                 newest("job_uid", "Uid", "job_uid", 'job_name="$job"')]
 
-    def line(title, unit, description, metric, legend="{{job_name}}", **more):
-        return panel("timeseries", title, unit, description, query(f"{metric}{{{one}}}", legend), **more)
+    def by(labels, metric):
+        """Over the targets: a coordinator that is back at another address exports its jobs again."""
+        return f"max by ({labels}) ({metric}{{{one}}})"
+
+    def line(title, unit, description, metric, labels="job_name", **more):
+        legend = " ".join(f"{{{{{label}}}}}" for label in labels.split(", "))
+        return panel("timeseries", title, unit, description, query(by(labels, metric), legend), **more)
 
     return dashboard("liger-job", "Liger: Job", "One job, while it runs or afterwards.", variables, [
         panel("table", "What it is", "short", "As resolved; one row a job of this name.",
               rows("max by (job_name, job_uid, model, trainer, kernels, dataset, batch_size, experiment) "
-                   f"(last_over_time(liger_job_info{{{one}}}[$__range]))"), width=18),
+                   '(last_over_time(liger_job_info{job_name="$job"}[$__range]))'), width=18),
         panel("gauge", "Done", "percentunit", "Share of the steps done in the last attempt.",
               now(f"max by (job_name) (last_over_time(liger_job_progress_ratio{{{one}}}[$__range]))", "{{job_name}}"),
               width=6, maximum=1),
         panel("state-timeline", "State", "short", "The states that it went through.",
-              query(f"max by (state) (liger_job_state{{{one}}})", "{{state}}")),
+              query(by("state", "liger_job_state"), "{{state}}")),
         line("Time without progress", "s", "Since the trainer last finished a micro-batch, row or tensor.",
              "liger_job_idle_seconds"),
         line("Loss", "none", "Training loss of the last logged step.", "liger_job_loss"),
@@ -183,10 +194,10 @@ def job():
         line("Learning rate", "none", "Of the last logged step.", "liger_job_learning_rate"),
         line("Step", "short", "Optimizer steps done in the current attempt.", "liger_job_step"),
         panel("timeseries", "Tokens a second", TOKENS, "Non-padding tokens: of the last logged step, and the mean.",
-              query(f"liger_job_tokens_per_second{{{one}}}", "{{job_name}} last step"),
-              query(f"liger_job_mean_tokens_per_second{{{one}}}", "{{job_name}} mean")),
+              query(by("job_name", "liger_job_tokens_per_second"), "{{job_name}} last step"),
+              query(by("job_name", "liger_job_mean_tokens_per_second"), "{{job_name}} mean")),
         line("Peak memory", "bytes", "By kind: rss of a CPU job, allocated and reserved on a GPU.",
-             "liger_job_peak_memory_bytes", "{{job_name}} {{kind}}"),
+             "liger_job_peak_memory_bytes", "job_name, kind"),
         panel("timeseries", "Step time", "s", "Quantiles of the logged steps of the last minutes.",
               *(query(f"histogram_quantile({q}, sum by (le, job_name) "
                       f"(rate(liger_job_step_seconds_bucket{{{one}}}[$__rate_interval])))", f"{{{{job_name}}}} {name}")
@@ -197,9 +208,10 @@ def job():
 
 def compare():
     # One: a job that several took would count once for each, and points of one name would be averaged.
-    group = 'experiment="$experiment"'
-    pair = 'job_name=~"$job_a|$job_b"'
-    a, b = 'job_name="$job_a"', 'job_name="$job_b"'
+    # Jobs may have the name without being an experiment's (--label experiment=NAME): then there is no uid.
+    group = 'experiment="$experiment", experiment_uid="$experiment_uid"'
+    pair = 'job_uid=~"$job_a_uid|$job_b_uid"'
+    a, b = 'job_uid="$job_a_uid"', 'job_uid="$job_b_uid"'
     speed, memory = "liger_job:timed_tokens_per_second:succeeded", "liger_job:peak_memory_bytes:succeeded"
     timed = "Of the logged steps after a job's first, which warms up, over their time, as in the reports; "
 
@@ -221,8 +233,10 @@ def compare():
     where_taken = "Of jobs that it took from an earlier experiment, when they ran."
     variables = [
         variable("experiment", "Experiment", 'label_values(liger_job:state:info{experiment!=""}, experiment)'),
-        variable("job_a", "Job A", "label_values(liger_job_info, job_name)"),
-        variable("job_b", "Job B", "label_values(liger_job_info, job_name)")]
+        newest("experiment_uid", "its uid", "experiment_uid", 'experiment="$experiment"')]
+    for name, label in (("job_a", "Job A"), ("job_b", "Job B")):
+        variables += [variable(name, label, "label_values(liger_job_info, job_name)"),
+                      newest(name + "_uid", "its uid", "job_uid", f'job_name="${name}"')]
     both = 'kernels=~"LIGER|BASELINE"'
     bars = {"options": {"valueMode": "color"}}
     return dashboard(

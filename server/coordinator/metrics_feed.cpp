@@ -15,6 +15,9 @@ namespace {
 
 using liger::v1::JobStatus;
 
+// More than end in JobMetrics::kRetention.
+constexpr int32_t kRecentExperiments = 50;
+
 struct Counts {
   std::map<JobStatus::State, int> jobs;
   std::map<std::string, int> workers;
@@ -90,7 +93,11 @@ absl::Status MetricsFeed::Resume() {
         for (const JobRow& row : view.ActiveJobs()) ResumeJob(view, row, now);
         const int64_t since = absl::ToUnixMicros(now - JobMetrics::kRetention);
         for (const JobRow& row : view.JobsEndedSince(since)) ResumeJob(view, row, now);
-        for (const ExperimentRow& row : view.ActiveExperiments()) {
+        std::vector<ExperimentRow> experiments = view.ActiveExperiments();
+        for (ExperimentRow& row : view.EndedExperiments(kRecentExperiments)) {
+          experiments.push_back(std::move(row));
+        }
+        for (const ExperimentRow& row : experiments) {
           TakeJobs(view, row.experiment, experiments_->Update(row.experiment, now), experiments_);
         }
         return true;

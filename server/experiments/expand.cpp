@@ -97,6 +97,9 @@ void CheckTemplate(const liger::v1::JobSpec& job, Violations* violations) {
   if (job.labels().contains(kExperimentLabel)) {
     violations->Add("job.labels.experiment", "is the experiment's name; remove it");
   }
+  if (job.labels().contains(kExperimentUidLabel)) {
+    violations->Add("job.labels.experiment_uid", "is the experiment's uid; remove it");
+  }
   if (job.labels().contains(kPointLabel)) {
     violations->Add("job.labels.point", "is the job's place in the grid; remove it");
   }
@@ -250,6 +253,7 @@ absl::StatusOr<liger::v1::JobSpec> JobSpecOf(const Experiment& experiment,
   spec.mutable_kernels()->set_mode(job.kernels());
   spec.set_name(job.job_name());
   (*spec.mutable_labels())[kExperimentLabel] = experiment.name();
+  if (!experiment.uid().empty()) (*spec.mutable_labels())[kExperimentUidLabel] = experiment.uid();
   const std::string point = PointLabel(experiment.points(job.point()));
   if (!point.empty()) (*spec.mutable_labels())[kPointLabel] = point;
   return spec;

@@ -45,6 +45,7 @@ int TurnBegin(const liger::v1::Experiment& experiment, int index);
 std::string TurnOfJob(const std::string& job_name, int kernels);
 
 inline constexpr char kExperimentLabel[] = "experiment";
+inline constexpr char kExperimentUidLabel[] = "experiment_uid";
 // Where in the grid, for people: "per_device_train_batch_size 8, r 16".
 inline constexpr char kPointLabel[] = "point";
 

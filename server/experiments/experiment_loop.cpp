@@ -17,8 +17,6 @@ constexpr int64_t kIdlePassUs = 5000 * kMillisecondUs;
 constexpr int64_t kStepsGraceUs = 20'000 * kMillisecondUs;
 // A turn is begun by what the workers listed so long ago at most.
 constexpr int64_t kFilesLastUs = 2'000 * kMillisecondUs;
-// A pass comes this soon after an attempt has begun, or its start was not seen.
-constexpr int64_t kSeenWithinUs = 5'000 * kMillisecondUs;
 constexpr char kActor[] = "experiment";
 
 const WorkerRow* FindWorker(const std::vector<WorkerRow>& workers, const std::string& id) {
@@ -27,36 +25,29 @@ const WorkerRow* FindWorker(const std::vector<WorkerRow>& workers, const std::st
   return found == workers.end() ? nullptr : &*found;
 }
 
-// Where rank 0 of its newest attempt runs or ran; empty before the first.
-std::string FirstWorker(const ReadView& view, const JobRow& job) {
+// What the result of a job that is over is found by later. Empty for one on several
+// workers: each has its own files, and only the first one's are known.
+std::string KeyOf(const ReadView& view, const JobRow& job, const std::vector<WorkerRow>& workers) {
+  std::vector<liger::v1::RunEnvironment> environments;
+  for (const AttemptRow& attempt : view.Attempts(job.uid)) {
+    const std::vector<MemberRow> members = view.Members(job.uid, attempt.epoch);
+    const bool several = std::any_of(members.begin(), members.end(), [&](const MemberRow& member) {
+      return member.worker_id != members.front().worker_id;
+    });
+    if (several) return "";
+    // One that never began has made nothing.
+    const auto environment = view.Environment(job.uid, attempt.epoch);
+    if (environment.has_value()) environments.push_back(*environment);
+  }
   const std::vector<MemberRow> members = view.Members(job.uid, job.epoch);
-  return members.empty() ? "" : members.front().worker_id;
-}
-
-// From where the job's newest attempt runs or ran; nullopt before the first. Empty for
-// one on several workers: each has its own files.
-std::optional<std::string> KeyOf(const ReadView& view, const JobRow& job,
-                                 const std::vector<WorkerRow>& workers) {
-  const std::vector<MemberRow> members = view.Members(job.uid, job.epoch);
-  if (members.empty() || members.front().device_uuids.empty()) return std::nullopt;
-  const std::string& first = members.front().worker_id;
-  const bool several = std::any_of(members.begin(), members.end(), [&](const MemberRow& member) {
-    return member.worker_id != first;
-  });
-  const WorkerRow* worker = FindWorker(workers, first);
-  if (several || worker == nullptr) return "";
+  const WorkerRow* worker =
+      members.empty() ? nullptr : FindWorker(workers, members.front().worker_id);
+  if (worker == nullptr || members.front().device_uuids.empty()) return "";
   for (const auto& device : worker->hello.devices()) {
     if (device.uuid() != members.front().device_uuids.front()) continue;
-    return ResultKey(job.resolved_spec, job.spec_hash, *worker, device);
+    return ResultKey(job.resolved_spec, job.spec_hash, environments, device);
   }
   return "";
-}
-
-// Files as they are now need not be those that its attempt has read by now: the
-// coordinator was away when that began.
-bool BeganUnseen(const ReadView& view, const JobRow& job, int64_t now_us) {
-  const std::optional<AttemptRow> attempt = view.Attempt(job.uid, job.epoch);
-  return attempt.has_value() && now_us - attempt->started_us > kSeenWithinUs;
 }
 
 // A job of that name that this experiment submitted.
@@ -176,7 +167,7 @@ void ExperimentLoop::FinishPass() {
 
 ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
                                        const std::vector<WorkerRow>& workers, const Files& files,
-                                       Wanted* look) {
+                                       bool* look) {
   ExperimentFacts facts;
   const liger::v1::Experiment& experiment = row.experiment;
   for (int i = 0; i < experiment.jobs_size(); ++i) {
@@ -187,17 +178,8 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
     }
     std::optional<JobRow> found = SubmittedJob(view, row, job);
     if (!found.has_value()) continue;
-    // At its end, by what was there then and not by what was last heard of.
-    const bool looks = NeedsFilesAtEnd(job, *found);
-    const std::string worker = looks ? FirstWorker(view, *found) : "";
-    const auto asked = files.asked.find(worker);
-    if (!worker.empty() &&
-        (asked == files.asked.end() || AskedBefore(asked->second, found->ended_us))) {
-      facts.files_pending.insert(i);
-      look->workers.insert(worker);
-    } else if (auto key = KeyOf(view, *found, looks ? files.listed : workers)) {
-      if (job.result_key().empty() && BeganUnseen(view, *found, NowUs())) key->clear();
-      facts.keys[i] = *std::move(key);
+    if (OutcomeOf(*found) != liger::v1::ExperimentJob::ACTIVE) {
+      facts.keys[i] = KeyOf(view, *found, workers);
     }
     facts.jobs.emplace(i, *std::move(found));
   }
@@ -214,7 +196,7 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
 }
 
 void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files,
-                                   ExperimentFacts* facts, Wanted* look) {
+                                   ExperimentFacts* facts, bool* look) {
   const liger::v1::Experiment& experiment = facts->row.experiment;
   const std::vector<int> next = NextJobs(experiment);
   const bool reuse = experiment.spec().reuse_results();
@@ -229,7 +211,7 @@ void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files,
   if (reuse && !next.empty() &&
       (AskedBefore(files.asked_us, facts->row.created_us) ||
        NowUs() - files.told_us > kFilesLastUs)) {
-    look->all = true;
+    *look = true;
     return;
   }
   if (facts->no_worker) return;
@@ -245,33 +227,25 @@ void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files,
   }
 }
 
-void ExperimentLoop::LookAtFiles(const Wanted& wanted) {
-  const std::set<std::string> only = wanted.all ? std::set<std::string>() : wanted.workers;
+void ExperimentLoop::LookAtFiles() {
   {
     absl::MutexLock lock(&mutex_);
     if (std::exchange(looking_, true)) return;
   }
-  jobs_.Look(only, [self = shared_from_this(), wanted, only, asked_us = NowUs()](
-                       std::vector<WorkerRow> asked, const std::set<std::string>& answered) {
+  jobs_.Look([self = shared_from_this(), asked_us = NowUs()](
+                 std::vector<WorkerRow> asked, const std::set<std::string>& answered) {
+    auto files = std::make_shared<Files>();
+    files->asked_us = asked_us;
+    files->told_us = self->NowUs();
+    for (WorkerRow& row : asked) {
+      for (const auto& device : row.hello.devices()) {
+        if (row.state == WorkerState::kReady) files->kinds.insert(device.kind());
+      }
+      if (answered.contains(row.worker_id)) files->listed.push_back(std::move(row));
+    }
     {
       absl::MutexLock lock(&self->mutex_);
       self->looking_ = false;
-      auto files = std::make_shared<Files>(wanted.all ? Files() : *self->files_);
-      if (wanted.all) {
-        files->asked_us = asked_us;
-        files->told_us = self->NowUs();
-      }
-      // Those that were not there to be asked, too: they list nothing.
-      for (const std::string& worker : wanted.workers) files->asked[worker] = asked_us;
-      std::erase_if(files->listed,
-                    [&only](const WorkerRow& row) { return only.contains(row.worker_id); });
-      for (WorkerRow& row : asked) {
-        files->asked[row.worker_id] = asked_us;
-        for (const auto& device : row.hello.devices()) {
-          if (wanted.all && row.state == WorkerState::kReady) files->kinds.insert(device.kind());
-        }
-        if (answered.contains(row.worker_id)) files->listed.push_back(std::move(row));
-      }
       self->files_ = std::move(files);
     }
     self->Request();
@@ -285,7 +259,7 @@ void ExperimentLoop::Carry(const Facts& facts) {
   }
   // The last command to let go of the pass ends it.
   std::shared_ptr<void> pass(nullptr, [self = shared_from_this()](void*) { self->FinishPass(); });
-  if (facts.look.all || !facts.look.workers.empty()) LookAtFiles(facts.look);
+  if (facts.look) LookAtFiles();
   for (const ExperimentFacts& one : facts.experiments) {
     ExperimentPlan plan = PlanExperiment(one, NowUs());
     if (plan.changed) {

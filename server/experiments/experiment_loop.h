@@ -40,20 +40,13 @@ class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
  private:
   // What the workers listed when they were last asked to look.
   struct Files {
-    int64_t asked_us = 0;  // when all were
-    int64_t told_us = 0;
+    int64_t asked_us = 0, told_us = 0;
     std::set<liger::v1::DeviceKind> kinds;  // of devices that jobs could have had then
-    std::map<std::string, int64_t> asked;   // when each was, by worker
     std::vector<WorkerRow> listed;          // those that have answered
-  };
-  // Who is to look again, since something waits for it.
-  struct Wanted {
-    bool all = false;
-    std::set<std::string> workers;
   };
   struct Facts {
     std::vector<ExperimentFacts> experiments;
-    Wanted look;
+    bool look = false;  // they are to look again: something waits for it
   };
 
   int64_t NowUs() const;
@@ -62,12 +55,11 @@ class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
   void StartPass() ABSL_LOCKS_EXCLUDED(mutex_);
   void FinishPass() ABSL_LOCKS_EXCLUDED(mutex_);
   ExperimentFacts Gather(const ReadView& view, ExperimentRow row,
-                         const std::vector<WorkerRow>& workers, const Files& files, Wanted* look)
+                         const std::vector<WorkerRow>& workers, const Files& files, bool* look)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  void GatherEarlier(const ReadView& view, const Files& files, ExperimentFacts* facts,
-                     Wanted* look);
+  void GatherEarlier(const ReadView& view, const Files& files, ExperimentFacts* facts, bool* look);
   void Carry(const Facts& facts);
-  void LookAtFiles(const Wanted& wanted) ABSL_LOCKS_EXCLUDED(mutex_);
+  void LookAtFiles() ABSL_LOCKS_EXCLUDED(mutex_);
   void Save(std::shared_ptr<void> pass, const ExperimentFacts& facts, ExperimentPlan plan);
   void Do(std::shared_ptr<void> pass, const ExperimentRow& row, const ExperimentPlan& plan);
   void Submit(std::shared_ptr<void> pass, const ExperimentRow& row,

@@ -100,23 +100,7 @@ class Planner {
       entry.set_job_uid(row.uid);
       plan_.changed = true;
     }
-    NoteKey(index, row);
-    if (OutcomeOf(row) == ExperimentJob::ACTIVE || facts_.files_pending.contains(index)) return;
-    End(index, row);
-  }
-
-  // The key at the start counts; files that changed by the end make it void, and so
-  // does a start that was not seen.
-  void NoteKey(int index, const JobRow& row) {
-    ExperimentJob& entry = job(index);
-    const auto key = facts_.keys.find(index);
-    if (key == facts_.keys.end()) return;
-    const bool seen = !entry.result_key().empty() || OutcomeOf(row) == ExperimentJob::ACTIVE;
-    const bool usable = seen && !key->second.empty() && entry.spec_hash() == row.spec_hash;
-    const std::string now = usable ? key->second : kNoKey;
-    if (entry.result_key() == now || entry.result_key() == kNoKey) return;
-    entry.set_result_key(entry.result_key().empty() ? now : kNoKey);
-    plan_.changed = true;
+    if (OutcomeOf(row) != ExperimentJob::ACTIVE) End(index, row);
   }
 
   void End(int index, const JobRow& row) {
@@ -124,9 +108,11 @@ class Planner {
     entry.set_outcome(OutcomeOf(row));
     entry.set_message(entry.outcome() == ExperimentJob::SUCCEEDED ? "" : row.status.message());
     plan_.changed = true;
-    if (IsReusable(row) && !entry.result_key().empty() && entry.result_key() != kNoKey) {
-      plan_.results.push_back({facts_.row.tenant, entry.result_key(), row.uid, now_us_});
-    }
+    const auto key = facts_.keys.find(index);
+    const bool reusable = IsReusable(row) && key != facts_.keys.end() && !key->second.empty() &&
+                          entry.spec_hash() == row.spec_hash;
+    entry.set_result_key(reusable ? key->second : kNoKey);
+    if (reusable) plan_.results.push_back({facts_.row.tenant, key->second, row.uid, now_us_});
     if (!plan_.experiment.spec().keep_outputs()) plan_.reclaim_jobs.push_back(row.uid);
   }
 
@@ -311,10 +297,6 @@ ExperimentJob::Outcome OutcomeOf(const JobRow& job) {
 bool IsReusable(const JobRow& job) {
   return IsResult(OutcomeOf(job)) &&
          job.status.failure().class_() != liger::v1::FAILURE_CLASS_OOM_HOST;
-}
-
-bool NeedsFilesAtEnd(const ExperimentJob& entry, const JobRow& job) {
-  return IsReusable(job) && entry.result_key() != kNoKey;
 }
 
 std::map<std::string, Pin> PinsOf(const ReadView& view) {

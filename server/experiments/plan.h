@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -22,12 +21,9 @@ struct ExperimentFacts {
   ExperimentRow row;
   // By index into experiment.jobs: those that exist.
   std::map<int, JobRow> jobs;
-  // What a result of that job would be found by, from the worker it runs or ran on
-  // as that is now; none when that cannot be said.
+  // Of those that are over: what their results can be found by later; none when that
+  // cannot be said.
   std::map<int, std::string> keys;
-  // Those that are over, while it is not known yet what their files were then. They
-  // count as ACTIVE until it is.
-  std::set<int> files_pending;
   // Earlier jobs that gave the result of a PENDING job, newest first; an entry, if
   // empty, for each of NextJobs. Turns without one wait for the next pass.
   std::map<int, std::vector<EarlierResult>> earlier;
@@ -62,10 +58,6 @@ liger::v1::ExperimentJob::Outcome OutcomeOf(const JobRow& job);
 // Whether a later experiment may take what that job, which is over, came to. What
 // the host has left of its memory is another matter each time.
 bool IsReusable(const JobRow& job);
-
-// Whether the job is over with a result that a later experiment may take if its files
-// are still those that they were at its start.
-bool NeedsFilesAtEnd(const liger::v1::ExperimentJob& entry, const JobRow& job);
 
 // Devices that a waiting job should run on, since the other jobs of its point and
 // run did: by job uid.

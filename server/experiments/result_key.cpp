@@ -8,16 +8,40 @@
 
 namespace liger::server {
 
-std::string ResultKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
-                      const WorkerRow& worker, const liger::worker::v1::DeviceInfo& device) {
-  const std::vector<FileDigest> files = FileDigests(worker, resolved_spec);
+namespace {
+
+std::string Key(const std::string& spec_hash, const std::vector<FileDigest>& files,
+                const std::string& build, const liger::worker::v1::DeviceInfo& device) {
   for (const FileDigest& file : files) {
     if (file.digest.empty()) return "";
   }
-  if (spec_hash.empty() || worker.hello.build().empty() || device.model().empty()) return "";
+  if (spec_hash.empty() || build.empty() || device.model().empty()) return "";
   const auto append = [](std::string* out, const FileDigest& file) { *out += file.digest; };
-  return absl::StrCat(spec_hash, "|", absl::StrJoin(files, "|", append), "|",
-                      worker.hello.build(), "|", device.model(), "|", device.memory_bytes());
+  return absl::StrCat(spec_hash, "|", absl::StrJoin(files, "|", append), "|", build, "|",
+                      device.model(), "|", device.memory_bytes());
+}
+
+}  // namespace
+
+std::string PlannedKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
+                       const WorkerRow& worker, const liger::worker::v1::DeviceInfo& device) {
+  return Key(spec_hash, FileDigests(worker, resolved_spec), worker.hello.build(), device);
+}
+
+std::string ResultKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
+                      const std::vector<liger::v1::RunEnvironment>& attempts,
+                      const liger::worker::v1::DeviceInfo& device) {
+  std::set<std::string> keys;
+  for (const liger::v1::RunEnvironment& attempt : attempts) {
+    if (attempt.versions().contains("clock")) return "";
+    std::vector<FileDigest> files = FileDigests(WorkerRow(), resolved_spec);
+    for (FileDigest& file : files) {
+      const auto said = attempt.versions().find(file.name);
+      file.digest = said == attempt.versions().end() ? "" : said->second;
+    }
+    keys.insert(Key(spec_hash, files, attempt.build(), device));
+  }
+  return keys.size() == 1 ? *keys.begin() : "";
 }
 
 std::vector<std::string> PossibleKeys(const liger::v1::JobSpec& resolved_spec,
@@ -28,7 +52,7 @@ std::vector<std::string> PossibleKeys(const liger::v1::JobSpec& resolved_spec,
     if (worker.state != WorkerState::kReady) continue;
     for (const auto& device : worker.hello.devices()) {
       if (device.kind() != resolved_spec.resources().device_kind()) continue;
-      keys.insert(ResultKey(resolved_spec, spec_hash, worker, device));
+      keys.insert(PlannedKey(resolved_spec, spec_hash, worker, device));
     }
   }
   keys.erase("");

@@ -295,11 +295,10 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
   return decisions.checks[0].worker_id;
 }
 
-void JobService::Impl::Look(const std::set<std::string>& only, JobService::LookDone done) {
+void JobService::Impl::Look(JobService::LookDone done) {
   std::set<std::string> workers;
   fleet_.Call([&](FleetPort& fleet) {
     for (const WorkerRow& worker : workers_.Workers()) {
-      if (!only.empty() && !only.contains(worker.worker_id)) continue;
       if (fleet.IsConnected(worker.worker_id)) workers.insert(worker.worker_id);
     }
   });

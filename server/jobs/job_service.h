@@ -112,10 +112,10 @@ class JobService {
   // Gets the workers that were asked, and the ids of those that have answered.
   using LookDone =
       std::function<void(std::vector<WorkerRow> asked, const std::set<std::string>& answered)>;
-  // Has the connected workers scan their roots, all or `only` these. Those that have within
-  // 10 s list files as they were after this call, or later. One that has not is not waited
-  // for again until it answers something newer.
-  void Look(const std::set<std::string>& only, LookDone done);
+  // Has the connected workers scan their roots. Those that have within 10 s list files as
+  // they were after this call, or later. One that has not is not waited for again until it
+  // answers something newer.
+  void Look(LookDone done);
   // Tells the workers what to remove, as far as they are connected.
   void Reclaim(const std::vector<ReclaimRow>& outputs);
 

@@ -42,7 +42,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void Submit(SubmitRequest request, SubmitDone done);
   std::function<void()> Validate(SubmitRequest request, SubmitDone done);
   absl::StatusOr<ResolvedSpec> Resolve(const liger::v1::JobSpec& spec) const;
-  void Look(const std::set<std::string>& only, JobService::LookDone done);
+  void Look(JobService::LookDone done);
   void Reclaim(const std::vector<ReclaimRow>& outputs);
   void Cancel(CancelJob command, const std::string& actor, JobDone done);
   void Pause(PauseJob command, const std::string& actor, JobDone done);

@@ -109,6 +109,9 @@ bool ReportBuffer::Merge(const TaskEvent& event, Task* task) {
     case TaskEvent::kSample:
       report.samples.push_back(event.sample());
       return false;
+    case TaskEvent::kInputs:
+      report.inputs = event.inputs();
+      return false;
     case TaskEvent::kWarning:
       report.warnings.push_back(event.warning());
       return false;

@@ -36,12 +36,26 @@ struct ExperimentMetrics::Families {
   Family &info, &state, &timed_tokens_per_second, &peak_memory, &step_seconds;
 };
 
+namespace {
+
+absl::Time EndOf(const Experiment& experiment, absl::Time now) {
+  const bool over =
+      experiment.state() != Experiment::RUNNING && experiment.state() != Experiment::CANCELLING;
+  if (!over) return absl::InfiniteFuture();
+  if (!experiment.has_end_time()) return now;
+  return absl::FromUnixSeconds(experiment.end_time().seconds()) +
+         absl::Nanoseconds(experiment.end_time().nanos());
+}
+
+}  // namespace
+
 ExperimentMetrics::ExperimentMetrics(prometheus::Registry* registry)
     : families_(std::make_unique<Families>(registry)) {}
 ExperimentMetrics::~ExperimentMetrics() = default;
 
 std::vector<int> ExperimentMetrics::Update(const Experiment& experiment, absl::Time now) {
   std::vector<int> fresh;
+  const absl::Time end = EndOf(experiment, now);
   absl::MutexLock lock(&mutex_);
   const auto known = series_.find(experiment.uid());
   for (int i = 0; i < experiment.jobs_size(); ++i) {
@@ -50,18 +64,12 @@ std::vector<int> ExperimentMetrics::Update(const Experiment& experiment, absl::T
     if (known == series_.end() || !known->second.taken.contains(job.job_uid())) fresh.push_back(i);
   }
   if (known == series_.end()) {
-    // One that was deleted while it ran is being cancelled: its name, and so the series,
-    // may be another's by now.
     const bool given_up = experiment.state() == Experiment::CANCELLING ||
                           experiment.state() == Experiment::CANCELLED;
-    if (fresh.empty() || given_up) return {};
-    // A deleted one had the name, and so the labels.
-    RemoveIf([&](const Series& series) { return series.name == experiment.name(); });
+    if (fresh.empty() || given_up || end + JobMetrics::kRetention <= now) return {};
     series_[experiment.uid()].name = experiment.name();
   }
-  const bool over =
-      experiment.state() != Experiment::RUNNING && experiment.state() != Experiment::CANCELLING;
-  if (over) series_[experiment.uid()].end = now;
+  series_[experiment.uid()].end = end;
   return fresh;
 }
 
@@ -79,10 +87,13 @@ void ExperimentMetrics::Take(const std::string& experiment_uid, const std::strin
   };
   Labels info = InfoLabels(job);
   info["experiment"] = series.name;
+  info["experiment_uid"] = experiment_uid;
   if (!point.empty()) info["point"] = point;
   set(families_->info, info, 1);
-  const Labels id = {
-      {"experiment", series.name}, {"job_name", job.name()}, {"job_uid", job.uid()}};
+  const Labels id = {{"experiment", series.name},
+                     {"experiment_uid", experiment_uid},
+                     {"job_name", job.name()},
+                     {"job_uid", job.uid()}};
   Labels state = id;
   state["state"] = JobStatus::State_Name(job.status().state());
   state["failure"] = FailureLabel(job.status());
@@ -103,13 +114,8 @@ void ExperimentMetrics::Take(const std::string& experiment_uid, const std::strin
 
 void ExperimentMetrics::Sweep(absl::Time now) {
   absl::MutexLock lock(&mutex_);
-  RemoveIf([now](const Series& series) { return series.end + JobMetrics::kRetention <= now; });
-}
-
-template <typename Predicate>
-void ExperimentMetrics::RemoveIf(Predicate predicate) {
-  std::erase_if(series_, [&](const auto& entry) {
-    if (!predicate(entry.second)) return false;
+  std::erase_if(series_, [now](const auto& entry) {
+    if (entry.second.end + JobMetrics::kRetention > now) return false;
     for (const auto& [family, gauge] : entry.second.gauges) family->Remove(gauge);
     return true;
   });

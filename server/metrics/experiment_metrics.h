@@ -40,7 +40,7 @@ class ExperimentMetrics {
   ~ExperimentMetrics();
 
   // An experiment after a change. Returns the indices of the jobs that it took and of
-  // which nothing is known here yet: Take them.
+  // which nothing is known here yet: Take them. None of one that ended kRetention ago.
   std::vector<int> Update(const liger::v1::Experiment& experiment, absl::Time now)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -60,10 +60,6 @@ class ExperimentMetrics {
     std::vector<std::pair<Family*, prometheus::Gauge*>> gauges;
     absl::Time end = absl::InfiniteFuture();
   };
-
-  // Removes the experiments for which it holds.
-  template <typename Predicate>
-  void RemoveIf(Predicate predicate) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;
   const std::unique_ptr<Families> families_;

@@ -26,6 +26,8 @@ prometheus::Labels InfoLabels(const liger::v1::Job& job) {
           {"kernels", std::string(absl::StripPrefix(kernels, "KERNEL_MODE_"))},
           {"dataset", DatasetTitle(spec.dataset())},
           {"experiment", LabelOr(spec, "experiment", "")},
+          // A name may be another experiment's by now.
+          {"experiment_uid", LabelOr(spec, "experiment_uid", "")},
           // What sets it apart from other jobs of one experiment, kernels aside.
           {"point", LabelOr(spec, "point", "batch size " + batch_size)}};
 }

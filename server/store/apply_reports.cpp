@@ -156,8 +156,7 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
 }
 
 // What the attempt's first rank and its worker say of where it runs.
-void PutEnvironment(const ReportTask& report, const JobRow& job, const MemberRow& member,
-                    Transaction& txn) {
+void PutEnvironment(const ReportTask& report, const MemberRow& member, Transaction& txn) {
   liger::v1::RunEnvironment environment;
   environment.set_device(report.ready->device());
   environment.set_worker_id(report.worker_id);
@@ -176,11 +175,6 @@ void PutEnvironment(const ReportTask& report, const JobRow& job, const MemberRow
   if (const std::optional<WorkerRow> worker = txn.tables().Worker(report.worker_id)) {
     environment.set_host_name(worker->hello.host_name());
     environment.set_build(worker->hello.build());
-    // What it reads, as the worker lists it now: a file may be another one tomorrow.
-    for (const FileDigest& file : FileDigests(*worker, job.resolved_spec)) {
-      if (file.digest.empty()) continue;
-      (*environment.mutable_versions())[file.name] = file.digest;
-    }
     for (const auto& device : worker->hello.devices()) {
       if (!member.device_uuids.empty() && device.uuid() == member.device_uuids.front()) {
         environment.set_device_model(device.model());
@@ -188,6 +182,17 @@ void PutEnvironment(const ReportTask& report, const JobRow& job, const MemberRow
     }
   }
   txn.tables().PutEnvironment(report.ref.job_uid(), report.ref.epoch(), environment);
+}
+
+// What it ran on and read, as it said at its end.
+void PutInputs(const ReportTask& report, Transaction& txn) {
+  const std::string& uid = report.ref.job_uid();
+  liger::v1::RunEnvironment environment =
+      txn.tables().Environment(uid, report.ref.epoch()).value_or(liger::v1::RunEnvironment());
+  for (const auto& [name, digest] : report.inputs->digests()) {
+    (*environment.mutable_versions())[name] = digest;
+  }
+  txn.tables().PutEnvironment(uid, report.ref.epoch(), environment);
 }
 
 // What a current attempt reported, in the order in which it can happen.
@@ -263,8 +268,9 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     return result;
   }
   if (report.ready.has_value() && member->node_rank == 0) {
-    PutEnvironment(report, *job, *member, txn);
+    PutEnvironment(report, *member, txn);
   }
+  if (report.inputs.has_value() && member->node_rank == 0) PutInputs(report, txn);
   const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);
   if (!applied.ok()) return applied;
   return result;

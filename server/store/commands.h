@@ -126,6 +126,7 @@ struct ReportTask {
   std::vector<liger::v1::KernelRan> kernels_ran;
   std::optional<liger::trainer::v1::Ready> ready;  // of rank 0, with started
   std::map<std::string, std::string> communication;  // with started
+  std::optional<liger::trainer::v1::Inputs> inputs;  // of rank 0, at its end
   std::optional<liger::v1::Progress> progress;     // the newest
   std::vector<liger::v1::Evaluation> evaluations;
   std::vector<liger::v1::Sample> samples;

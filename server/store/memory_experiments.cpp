@@ -65,6 +65,18 @@ std::vector<ExperimentRow> MemoryTables::ActiveExperiments() const {
   return rows;
 }
 
+std::vector<ExperimentRow> MemoryTables::EndedExperiments(int32_t limit) const {
+  auto rows = Where(experiments_, [](const ExperimentRow& row) {
+    return row.state != liger::v1::Experiment::RUNNING &&
+           row.state != liger::v1::Experiment::CANCELLING && row.deleted_us == 0;
+  });
+  std::sort(rows.begin(), rows.end(), [](const ExperimentRow& a, const ExperimentRow& b) {
+    return a.revision > b.revision;
+  });
+  if (rows.size() > static_cast<size_t>(limit)) rows.resize(static_cast<size_t>(limit));
+  return rows;
+}
+
 void MemoryTables::PutExperiment(const ExperimentRow& row) { Write(&experiments_, row.uid, row); }
 
 std::vector<std::string> MemoryTables::Results(const std::string& tenant,

@@ -129,6 +129,8 @@ class ReadView {
   virtual absl::StatusOr<ExperimentPage> ListExperiments(const ExperimentQuery& query) const = 0;
   // RUNNING and CANCELLING, of all tenants, deleted ones too; oldest first.
   virtual std::vector<ExperimentRow> ActiveExperiments() const = 0;
+  // Those that are over and not deleted, the one that changed last first, at most so many.
+  virtual std::vector<ExperimentRow> EndedExperiments(int32_t limit) const = 0;
   // Uids of jobs with this result, newest first.
   virtual std::vector<std::string> Results(const std::string& tenant,
                                            const std::string& key) const = 0;

@@ -89,6 +89,15 @@ std::vector<ExperimentRow> SqliteTables::ActiveExperiments() const {
                  static_cast<int64_t>(liger::v1::Experiment::CANCELLING)));
 }
 
+std::vector<ExperimentRow> SqliteTables::EndedExperiments(int32_t limit) const {
+  return ReadExperiments(db_->Query("SELECT " EXPERIMENT_COLUMNS
+                                    " FROM experiments WHERE state NOT IN (?1, ?2) AND deleted = 0"
+                                    " ORDER BY revision DESC LIMIT ?3",
+                                    static_cast<int64_t>(liger::v1::Experiment::RUNNING),
+                                    static_cast<int64_t>(liger::v1::Experiment::CANCELLING),
+                                    static_cast<int64_t>(limit)));
+}
+
 void SqliteTables::PutExperiment(const ExperimentRow& row) {
   db_->Run("INSERT OR REPLACE INTO experiments VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row.uid,
            row.tenant, row.name, static_cast<int64_t>(row.state), row.experiment, row.created_us,

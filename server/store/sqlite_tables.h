@@ -60,6 +60,7 @@ class SqliteTables : public Tables {
                                                 const std::string& name) const override;
   absl::StatusOr<ExperimentPage> ListExperiments(const ExperimentQuery& query) const override;
   std::vector<ExperimentRow> ActiveExperiments() const override;
+  std::vector<ExperimentRow> EndedExperiments(int32_t limit) const override;
   std::vector<std::string> Results(const std::string& tenant,
                                    const std::string& key) const override;
   std::string Meta(const std::string& key) const override;

@@ -29,6 +29,12 @@ const InventoryItem* Dataset(const WorkerRow& worker, const std::string& uri) {
   return InInventory(worker, "dataset", worker.hello.dataset_root(), uri);
 }
 
+// Of what trains there; empty: it does not say.
+std::string CodeDigest(const WorkerRow& worker) {
+  const InventoryItem* item = InInventory(worker, "code", "", "");
+  return item == nullptr ? "" : item->digest();
+}
+
 std::string Refusal(const WorkerRow& worker, const InventoryItem* item) {
   if (item == nullptr || item->refused().empty()) return "";
   return absl::StrCat("worker ", worker.worker_id, " refuses it: ", item->refused());
@@ -74,7 +80,8 @@ std::vector<FileDigest> FileDigests(const WorkerRow& worker, const liger::v1::Jo
   // Random weights of a known shape need no folder; one that is there is read.
   std::string model = ModelDigest(worker, spec.model().uri());
   if (model.empty() && NeedsNoModelFolder(spec)) model = "shape";
-  std::vector<FileDigest> digests = {{"model files", std::move(model)}};
+  std::vector<FileDigest> digests = {{"code", CodeDigest(worker)},
+                                     {"model files", std::move(model)}};
   const auto& dataset = spec.dataset();
   if (dataset.sources().empty()) {
     digests.push_back({"dataset file", DatasetDigest(worker, dataset.uri())});

@@ -24,10 +24,11 @@ std::string DatasetDigest(const WorkerRow& worker, const std::string& uri);
 // Random weights of a known shape: no folder is needed.
 bool NeedsNoModelFolder(const liger::v1::JobSpec& spec);
 
-// What a job reads, and the digest under which the worker lists it: empty for what
-// is not listed, or cannot be (an adapter, a checkpoint).
+// What a job runs and reads, and the digest under which the worker lists it: empty for
+// what is not listed, or cannot be (an adapter, a checkpoint). The trainer's Inputs has
+// the same names.
 struct FileDigest {
-  std::string name;  // "model files", "dataset file", "dataset file 2"
+  std::string name;  // "code", "model files", "dataset file", "dataset file 2"
   std::string digest;
 };
 std::vector<FileDigest> FileDigests(const WorkerRow& worker, const liger::v1::JobSpec& spec);

@@ -34,6 +34,7 @@ KERNELS = ("LIGER", "BASELINE")
 JOB_SECONDS = 8  # several scrapes while a job trains, on a fast machine too: a rate needs two
 EXPERIMENT = "cpu-check"
 RAN, TOOK = "grid", "grid-again"  # the latter takes the results of the former
+REMADE = "remade"  # deleted and made again, with other jobs of another name
 GRID = """
 name: %s
 grid:
@@ -121,13 +122,16 @@ def setUpModule():
                                       'on (job_uid) liger_job_timed_tokens_per_second)') == 2, "both final speeds")
     for name in (RAN, TOOK):
         run_experiment(work, name)
+    run_experiment(work, REMADE, "--set", "job.training.max_steps=20")
+    SERVICE.cli("experiment", "delete", REMADE)
+    run_experiment(work, REMADE, "--set", "job.training.max_steps=30")
     taken = f'liger_job:timed_tokens_per_second:succeeded{{experiment="{TOOK}"}}'
     wait_for(lambda: PROMETHEUS.value(f"count({taken})") == 2, "the jobs that were taken")
 
 
-def run_experiment(work, name):
+def run_experiment(work, name, *flags):
     (work / f"{name}.yaml").write_text(GRID % name)
-    SERVICE.cli("experiment", "submit", "--wait", "-f", work / f"{name}.yaml")
+    SERVICE.cli("experiment", "submit", "--wait", *flags, "-f", work / f"{name}.yaml")
     counts = json.loads(SERVICE.cli("experiment", "get", name, "-o", "json"))["counts"]
     assert counts.get("cached", 0) == (2 if name == TOOK else 0), counts
 
@@ -158,18 +162,35 @@ def panels(dashboard):
 
 
 def variable_values(dashboard, chosen):
-    """Name to value, asked of Prometheus as Grafana does for label_values(); `chosen` where it gives a choice."""
+    """Name to value, asked of Prometheus as Grafana does for label_values() and query_result(); `chosen` where it gives a
+    choice."""
     values = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "datasource":
             continue
-        match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
-        selector = substitute(match[1], values)
-        found = PROMETHEUS.get(f"label/{match[2]}/values", **{"match[]": selector, "start": BEGIN, "end": time.time()})
+        found = uids(variable, values) if "regex" in variable else label_values(variable, values)
+        if not found and variable["name"] == "experiment_uid":  # of jobs that were only labelled as an experiment's
+            values["experiment_uid"] = ""
+            continue
         assert found, f"variable {variable['name']} of {dashboard['uid']} has no values"
         values[variable["name"]] = chosen[variable["name"]] if variable["name"] in chosen else found[0]
         assert values[variable["name"]] in found, (values, found)
     return values
+
+
+def label_values(variable, values):
+    match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+    return PROMETHEUS.get(f"label/{match[2]}/values",
+                          **{"match[]": substitute(match[1], values), "start": BEGIN, "end": time.time()})
+
+
+def uids(variable, values):
+    """Grafana writes each sample as in the text format, and takes what the regex captures, in this order."""
+    [expr] = re.fullmatch(r"query_result\((.*)\)", variable["query"]["query"]).groups()
+    samples = ("{%s}" % ",".join(f'{name}="{value}"' for name, value in sample["metric"].items())
+               for sample in PROMETHEUS.get("query", query=substitute(expr, values))["result"])
+    assert variable["sort"] == 0, "the newest first"
+    return [match[1] for match in (re.search(variable["regex"].strip("/"), sample) for sample in samples) if match]
 
 
 def substitute(text, values):
@@ -227,6 +248,15 @@ class QueriesTest(unittest.TestCase):
                 ran, took = (sorted((sorted(labels.items()), [f"{v:.9g}" for v in numbers])
                                     for labels, numbers in of[name]) for name in (RAN, TOOK))
                 self.assertEqual(ran, took)
+
+    def test_an_experiment_made_again_under_its_name_has_its_own_jobs_alone(self):
+        now = json.loads(SERVICE.cli("experiment", "get", REMADE, "-o", "json"))
+        values = variable_values(DASHBOARDS["compare"], self.CHOSEN | {"experiment": REMADE})
+        self.assertEqual(values["experiment_uid"], now["uid"], "the newest is the default")
+        names = {labels["job_name"] for labels, _ in self.panel_values("Jobs", values)}
+        self.assertEqual(names, {job["job_name"] for job in now["jobs"]})
+        ended = [numbers for _, numbers in self.panel_values("How the jobs ended", values)]
+        self.assertEqual(ended, [[1.0]] * len(KERNELS))
 
     def test_compare_shows_the_speeds_and_the_ratio_of_the_report(self):
         values = variable_values(DASHBOARDS["compare"], self.CHOSEN)

@@ -7,6 +7,7 @@
 #include "worker/agent/channel.h"
 #include "worker/agent/log.h"
 #include "worker/agent/steady_time.h"
+#include "worker/agent/trainer_code.h"
 
 namespace liger::agent {
 
@@ -105,6 +106,9 @@ absl::Status Agent::Init() {
 void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel) {
   inventory_thread_ = std::make_unique<InventoryThread>(
       Inventory(&*model_root_, &*dataset_root_), options_.inventory_interval,
+      [code = std::make_shared<TrainerCode>(spawner_.get(), options_.trainer)] {
+        return code->Digest();
+      },
       [this](InventoryThread::Items items) {
         loop_.Post([this, items = std::move(items)]() mutable {
           inventory_ = std::move(items);

@@ -52,6 +52,9 @@ bool FillFromRankZero(const Event& event, TaskEvent& out) {
     case Event::kCheckResult:
       *out.mutable_check_result() = Bounded(event.check_result());
       return true;
+    case Event::kInputs:
+      *out.mutable_inputs() = event.inputs();
+      return true;
     default:
       return false;
   }

@@ -1,7 +1,5 @@
 #include "worker/agent/inventory.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <optional>
@@ -12,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/data_files.h"
 #include "common/file.h"
+#include "common/file_state.h"
 #include "worker/agent/log.h"
 #include "worker/agent/model_facts.h"
 #include "worker/trainer/chat_template_files.h"
@@ -63,16 +62,6 @@ std::optional<InventoryItem> RefusedLink(const char* kind, const fs::directory_e
 }
 
 bool IsDataFile(const fs::path& path) { return NamesDataFile(path.filename().string()); }
-
-// "name size mtime ctime inode" of a regular file, of a link those of what it leads to;
-// empty for anything else. An edit can keep size and mtime, and not ctime too.
-std::string ManifestLine(const fs::directory_entry& entry) {
-  struct stat s;
-  if (stat(entry.path().c_str(), &s) != 0 || !S_ISREG(s.st_mode)) return "";
-  const auto time = [](const timespec& t) { return absl::StrCat(t.tv_sec, ".", t.tv_nsec); };
-  return absl::StrCat(entry.path().filename().string(), " ", s.st_size, " ", time(s.st_mtim), " ",
-                      time(s.st_ctim), " ", s.st_ino, "\n");
-}
 
 // A Hello of at most 1 MiB holds more than the inventory.
 constexpr size_t kMaxInventoryBytes = 768 << 10;
@@ -166,8 +155,10 @@ void Inventory::ScanDatasets(const std::string& dir, int depth, Items& items) {
       items.push_back(*std::move(refused));
     } else if (folder) {
       if (depth < kMaxDepth) ScanDatasets(path, depth + 1, items);
-    } else if (const std::string line = ManifestLine(child); !line.empty()) {
-      items.push_back(Item("dataset", path, Sha256(line)));
+    } else if (const std::string digest =
+                   FileStateDigest(child.path().filename().string(), path);
+               !digest.empty()) {
+      items.push_back(Item("dataset", path, digest));
     }
   }
 }
@@ -186,15 +177,13 @@ std::vector<fs::directory_entry> Inventory::Children(const std::string& dir) {
 }
 
 InventoryItem Inventory::Model(const std::string& dir) {
-  std::string manifest;
-  for (const fs::directory_entry& child : Children(dir)) manifest += ManifestLine(child);
+  // Before they are read: what comes meanwhile counts as a change.
+  folders_[dir] = ChangeTime(dir);
   const std::string templates = absl::StrCat(dir, "/", trainer::kChatTemplatesFolder);
   std::error_code error;
-  if (fs::is_directory(templates, error)) {
-    manifest += "templates\n";
-    for (const fs::directory_entry& child : Children(templates)) manifest += ManifestLine(child);
-  }
-  InventoryItem item = Item("model", dir, Sha256(manifest));
+  if (fs::is_directory(templates, error)) folders_[templates] = ChangeTime(templates);
+  InventoryItem item =
+      Item("model", dir, FolderStateDigest(dir, trainer::kChatTemplatesFolder));
   const ModelFacts facts = Facts(dir, item.digest());
   item.set_architecture(facts.architecture);
   item.set_parameters(facts.parameters);

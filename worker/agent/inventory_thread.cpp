@@ -15,17 +15,20 @@ constexpr absl::Duration kLookInterval = absl::Seconds(1);
 std::string Fingerprint(const InventoryThread::Items& items) {
   std::string fingerprint;
   for (const auto& item : items)
-    absl::StrAppend(&fingerprint, item.uri(), "\n", item.digest(), item.refused(), "\n");
+    absl::StrAppend(&fingerprint, item.kind(), item.uri(), "\n", item.digest(), item.refused(),
+                    "\n");
   return fingerprint;
 }
 
 }  // namespace
 
 InventoryThread::InventoryThread(Inventory inventory, absl::Duration interval,
+                                 std::function<std::string()> code,
                                  std::function<void(Items)> changed,
                                  std::function<void(int64_t)> looked)
     : inventory_(std::move(inventory)),
       interval_(interval),
+      code_(std::move(code)),
       changed_(std::move(changed)),
       answer_(std::move(looked)),
       thread_([this] { Run(); }) {}
@@ -51,8 +54,7 @@ void InventoryThread::Look(int64_t id) {
 }
 
 void InventoryThread::Run() {
-  std::string last = "none yet";
-  while (true) {
+  for (bool first = true;; first = false) {
     std::vector<std::string> uris;
     int64_t look = 0;
     {
@@ -63,13 +65,22 @@ void InventoryThread::Run() {
       look = std::exchange(look_, 0);
     }
     Items items = inventory_.Scan(uris);
-    if (std::string fingerprint = Fingerprint(items); fingerprint != last) {
-      last = std::move(fingerprint);
-      changed_(std::move(items));
+    // To ask the trainer for the first time takes seconds, for which jobs need not wait.
+    if (first) Tell(items);
+    if (std::string digest = code_(); !digest.empty()) {
+      worker::v1::InventoryItem& item = items.emplace_back();
+      item.set_kind("code");
+      item.set_digest(std::move(digest));
     }
+    Tell(items);
     if (look > 0) answer_(look);
     AwaitChange();
   }
+}
+
+void InventoryThread::Tell(const Items& items) {
+  std::string fingerprint = Fingerprint(items);
+  if (std::exchange(told_, fingerprint) != fingerprint) changed_(items);
 }
 
 void InventoryThread::AwaitChange() {

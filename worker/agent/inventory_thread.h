@@ -20,11 +20,12 @@ class InventoryThread {
  public:
   using Items = std::vector<worker::v1::InventoryItem>;
 
-  // Both are called from the thread: `changed` with the first result and with every
+  // All are called from the thread: `code` for the digest of what trains ("code" in the
+  // list; empty: not known, and not listed), `changed` with the first result and with every
   // one that differs from the one before, `looked` with the id of a Look, after what
   // it found was told.
-  InventoryThread(Inventory inventory, absl::Duration interval, std::function<void(Items)> changed,
-                  std::function<void(int64_t)> looked);
+  InventoryThread(Inventory inventory, absl::Duration interval, std::function<std::string()> code,
+                  std::function<void(Items)> changed, std::function<void(int64_t)> looked);
   ~InventoryThread();
 
   // Scans at once when the list differs from the last one. Thread-safe.
@@ -38,13 +39,17 @@ class InventoryThread {
     return stopping_ || catalog_changed_ || look_ > 0;
   }
   void Run();
+  // Tells a list that differs from the last one told.
+  void Tell(const Items& items);
   // Until the next scan is due.
   void AwaitChange();
 
   Inventory inventory_;  // the thread's own
   const absl::Duration interval_;
+  const std::function<std::string()> code_;
   const std::function<void(Items)> changed_;
   const std::function<void(int64_t)> answer_;
+  std::string told_ = "nothing yet";  // the thread's own
   absl::Mutex mutex_;
   std::vector<std::string> catalog_uris_ ABSL_GUARDED_BY(mutex_);
   bool catalog_changed_ ABSL_GUARDED_BY(mutex_) = false;

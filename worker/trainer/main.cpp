@@ -11,6 +11,7 @@
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/gguf/import.h"
+#include "worker/trainer/loop/code_files.h"
 #include "worker/trainer/loop/commands.h"
 #include "worker/trainer/loop/console.h"
 #include "worker/trainer/loop/exit_code.h"
@@ -33,6 +34,7 @@ struct Arguments {
   InspectOptions inspect;
   std::string inspect_model, inspect_dataset;
   bool run_inspect = false;
+  bool list_code = false;
 };
 
 // Descriptor in an environment variable; -1 when it is not set.
@@ -92,6 +94,13 @@ int RunTokenizeCommand(const TokenizeOptions& options) {
   return kExitOk;
 }
 
+// For the agent, which looks whether they are still the same.
+int ListCode() {
+  for (const std::string& file : CodeFiles()) std::cout << file << "\n";
+  std::cout << "end" << std::endl;
+  return kExitOk;
+}
+
 int RunInspectCommand(const Arguments& arguments) {
   InspectOptions options = arguments.inspect;
   auto& sets = options.spec.overrides;  // the user's own come last
@@ -131,6 +140,8 @@ void DeclareArguments(CLI::App& app, Arguments& arguments) {
       ->needs(spec);
   app.add_flag("--check", arguments.spec.check,
                "Validate the job's spec, model, tokenizer and data; needs no device");
+  app.add_flag("--list-code", arguments.list_code,
+               "Print the files of this program and of what it loads, then a line `end`");
   auto* tokenize = app.add_subcommand("tokenize", "Tokenise JSON lines from standard input");
   tokenize->add_option("--model", arguments.tokenize.model_dir, "Hugging Face folder")->required();
   tokenize->add_flag("--decode", arguments.tokenize.decode, "From ids back to text");
@@ -155,6 +166,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitInvalidInput;
   }
+  if (arguments.list_code) return ListCode();
   if (arguments.run_tokenize) return RunTokenizeCommand(arguments.tokenize);
   if (arguments.run_import) {
     ImportGguf(arguments.import_gguf, std::cout);
@@ -173,6 +185,7 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    liger::trainer::CodeFiles();  // as they are now: more is loaded later
     return liger::trainer::Main(argc, argv);
   } catch (...) {
     const auto failure = liger::trainer::FailureFromException(std::current_exception());

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "common/exit_code.h"
 #include "common/file.h"
+#include "common/file_state.h"
 #include "tests/unit/agent/agent_fixture.h"
 
 namespace liger::agent {
@@ -288,11 +289,13 @@ TEST_F(AgentTest, ReportsItsInventoryWhenItChanges) {
     if (heartbeat.inventory_changed()) {
       items.assign(heartbeat.inventory().begin(), heartbeat.inventory().end());
     }
-    return !items.empty();
+    return items.size() == 2;
   }));
-  ASSERT_THAT(items, SizeIs(1));
+  ASSERT_THAT(items, SizeIs(2));
   EXPECT_EQ(items[0].architecture(), "llama");
   EXPECT_THAT(items[0].uri(), testing::EndsWith("/models/tiny"));
+  EXPECT_EQ(items[1].kind(), "code");
+  EXPECT_EQ(items[1].digest(), FileStatesDigest({LIGER_FAKE_TRAINER})) << "what it would start";
 }
 
 TEST_F(AgentTest, LooksAtItsFilesWhenItIsAsked) {
@@ -302,6 +305,16 @@ TEST_F(AgentTest, LooksAtItsFilesWhenItIsAsked) {
   coordinator_->Send(message);
   EXPECT_TRUE(
       coordinator_->WaitUntil([&] { return coordinator_->last_heartbeat().looked() == 42; }));
+
+  // Of the next coordinator, whose clock is behind, it has not answered one yet.
+  RestartCoordinator();
+  coordinator_->WaitForHello();
+  coordinator_->WaitForHeartbeats(2);
+  EXPECT_EQ(coordinator_->last_heartbeat().looked(), 0);
+  message.mutable_look()->set_id(7);
+  coordinator_->Send(message);
+  EXPECT_TRUE(
+      coordinator_->WaitUntil([&] { return coordinator_->last_heartbeat().looked() == 7; }));
 }
 
 TEST_F(AgentTest, DrainingTakesNothingNew) {

@@ -242,6 +242,12 @@ class FakeTrainer {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string(argv[1]) == "--list-code") {
+    char path[4096] = {};
+    [[maybe_unused]] ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    printf("%s\nend\n", path);
+    return 0;
+  }
   if (argc != 3 || std::string(argv[1]) != "--launch") return 3;
   auto bytes = liger::ReadFile(argv[2]);
   Launch launch;

@@ -139,6 +139,7 @@ TEST_F(InventoryTest, WhatAppearsIsToldLongBeforeTheNextScan) {
   absl::Mutex mutex;
   size_t found = 0;
   InventoryThread thread(Inventory(&*models_, &*datasets_), absl::Hours(1),
+                         [] { return ""; },
                          [&](const InventoryThread::Items& items) {
                            absl::MutexLock lock(&mutex);
                            found = items.size();
@@ -157,13 +158,18 @@ TEST_F(InventoryTest, WhatAppearsIsToldLongBeforeTheNextScan) {
 TEST_F(InventoryTest, ALookTellsOfAFileThatWasEdited) {
   Write("datasets/rows.jsonl", "{}");
   absl::Mutex mutex;
-  std::string digest;
+  std::string digest, code, told_code;
   int64_t looked = 0;
   InventoryThread thread(
       Inventory(&*models_, &*datasets_), absl::Hours(1),
+      [&] {
+        absl::MutexLock lock(&mutex);
+        return code;
+      },
       [&](const InventoryThread::Items& items) {
         absl::MutexLock lock(&mutex);
         digest = items[0].digest();
+        told_code = items.back().kind() == "code" ? items.back().digest() : "none";
       },
       [&](int64_t look) {
         absl::MutexLock lock(&mutex);
@@ -185,6 +191,10 @@ TEST_F(InventoryTest, ALookTellsOfAFileThatWasEdited) {
   const std::string edited = after(3);
   EXPECT_NE(edited, before);
   EXPECT_EQ(after(1), edited) << "of a coordinator whose clock is behind";
+  EXPECT_EQ(told_code, "none");
+  code = "sha256:rebuilt";
+  EXPECT_EQ(after(4), edited);
+  EXPECT_EQ(told_code, "sha256:rebuilt");
 }
 
 TEST_F(InventoryTest, FitsIntoAMessage) {

@@ -144,10 +144,11 @@ TEST(ValidateExperimentTest, WhatTheExperimentSetsItself) {
   spec.mutable_job()->mutable_output()->set_uri("mine");
   spec.mutable_job()->mutable_kernels()->set_mode(kLiger);
   (*spec.mutable_job()->mutable_labels())["experiment"] = "mine";
+  (*spec.mutable_job()->mutable_labels())["experiment_uid"] = "mine";
   (*spec.mutable_job()->mutable_labels())["point"] = "mine";
   const std::string fields = Fields(spec);
   for (const char* field : {"job.name", "job.output", "job.kernels.mode", "job.labels.experiment",
-                            "job.labels.point"}) {
+                            "job.labels.experiment_uid", "job.labels.point"}) {
     EXPECT_THAT(fields, HasSubstr(field));
   }
 }

@@ -60,13 +60,15 @@ class ExperimentServiceTest : public JobServiceTest {
     }
   }
   void ListFiles() {
-    std::vector<liger::worker::v1::InventoryItem> items(2);
+    std::vector<liger::worker::v1::InventoryItem> items(3);
     items[0].set_kind("model");
     items[0].set_uri("smollm2-135m");
     items[0].set_digest(model_digest);
     items[1].set_kind("dataset");
     items[1].set_uri("alpaca_en_demo.json");
     items[1].set_digest(data_digest);
+    items[2].set_kind("code");
+    items[2].set_digest(code_digest);
     service->OnInventory("w", 1, items);
   }
   // A worker whose results can be found again.
@@ -95,6 +97,15 @@ class ExperimentServiceTest : public JobServiceTest {
     EXPECT_EQ(Row(uid).state, Experiment::SUCCEEDED);
     return Cached(uid);
   }
+  // What a trainer says of the files that it began with, those that are still there.
+  std::map<std::string, std::string> Inputs() const {
+    if (data_digest.empty()) return {};
+    std::map<std::string, std::string> digests = {{"code", code_digest},
+                                                  {"model files", model_digest},
+                                                  {"dataset file", data_digest}};
+    if (reads_clock) digests["clock"] = "read by the chat template";
+    return digests;
+  }
   // The job under way ends with this; its CHECK and start are played first.
   void Play(const std::string& job_uid, liger::v1::FailureClass failure = {}) {
     auto checked = Event(1);
@@ -104,7 +115,10 @@ class ExperimentServiceTest : public JobServiceTest {
     started.mutable_started()->mutable_ready()->set_device("cpu");
     Send(started);
     EXPECT_EQ(Job(job_uid).status().state(), JobStatus::RUNNING);
+    const std::map<std::string, std::string> began = Inputs();
     Tick();  // it is seen running
+    if (!edited_to.empty()) data_digest = std::exchange(edited_to, "");
+    if (!rebuilt_to.empty()) code_digest = std::exchange(rebuilt_to, "");
     int64_t seq = 2;
     if (failure == liger::v1::FAILURE_CLASS_UNSPECIFIED) {
       auto publish = Event(seq++);
@@ -114,6 +128,12 @@ class ExperimentServiceTest : public JobServiceTest {
       saved->set_manifest_digest("sha256:x");
       Send(publish);
     }
+    auto inputs = Event(seq++);
+    const std::map<std::string, std::string> now = Inputs();
+    for (const auto& [name, digest] : began) {
+      if (now.at(name) == digest) (*inputs.mutable_inputs()->mutable_digests())[name] = digest;
+    }
+    Send(inputs);
     auto exited = Event(seq);
     exited.mutable_exited()->mutable_failure()->set_class_(failure);
     exited.mutable_exited()->add_local_ranks()->set_exit_code(failure == 0 ? 0 : 1);
@@ -134,7 +154,10 @@ class ExperimentServiceTest : public JobServiceTest {
   std::unique_ptr<ExperimentService> experiments;
   bool answers = true;  // the worker, when it is to look
   // The worker's files as they are, which it tells when it looks; empty: as in Hello.
-  std::string data_digest, model_digest = "sha256:model";
+  std::string data_digest, model_digest = "sha256:model", code_digest = "sha256:code";
+  bool reads_clock = false;
+  // What the next job's data, and the trainer's program, become while it runs.
+  std::string edited_to, rebuilt_to;
 };
 
 TEST_F(ExperimentServiceTest, RunsEveryJobAndSucceeds) {
@@ -149,6 +172,7 @@ TEST_F(ExperimentServiceTest, RunsEveryJobAndSucceeds) {
     EXPECT_EQ(job.outcome(), ExperimentJob::SUCCEEDED);
     const liger::v1::Job stored = Job(job.job_uid());
     EXPECT_EQ(stored.spec().labels().at("experiment"), "grid");
+    EXPECT_EQ(stored.spec().labels().at("experiment_uid"), uid);
     EXPECT_EQ(stored.resolved_spec().kernels().mode(), job.kernels());
     EXPECT_EQ(stored.spec_hash(), job.spec_hash());
     EXPECT_EQ(stored.status().output_uri(), "") << "outputs are not kept";
@@ -196,29 +220,72 @@ TEST_F(ExperimentServiceTest, AFileThatWasJustEditedIsNotTheOneOfEarlierResults)
 TEST_F(ExperimentServiceTest, AFileThatIsEditedWhileAJobRunsIsNotWhatItRead) {
   HelloFromAKnownBuild();
   const std::string uid = Create(Grid())->experiment().uid();
-  Tick();
-  Tick();
-  Tick();
-  data_digest = "sha256:edited";  // and the next scan is far away
+  edited_to = "sha256:edited";
   PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
   EXPECT_EQ(Row(uid).experiment.jobs(0).result_key(), "-");
-  EXPECT_NE(Row(uid).experiment.jobs(3).result_key(), "-");
+  EXPECT_THAT(Row(uid).experiment.jobs(1).result_key(), HasSubstr("sha256:edited"));
   EXPECT_EQ(CachedOfAll("again"), 2) << "the turn that began after it";
 }
 
-TEST_F(ExperimentServiceTest, AJobThatBeganUnseenIsNotTakenLater) {
+TEST_F(ExperimentServiceTest, AFileThatIsEditedBeforeTheStartIsWhatItRead) {
   HelloFromAKnownBuild();
   const std::string uid = Create(Grid())->experiment().uid();
   Tick();
   Tick();
+  Tick();  // the first job is submitted, by what was listed then
+  data_digest = "sha256:edited";
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_THAT(Row(uid).experiment.jobs(0).result_key(), HasSubstr("sha256:edited"));
+  EXPECT_EQ(CachedOfAll("again"), 4);
+  data_digest = "sha256:old";
+  EXPECT_EQ(CachedOfAll("old"), 0);
+}
+
+TEST_F(ExperimentServiceTest, ATrainerThatIsReplacedIsAnotherOne) {
+  HelloFromAKnownBuild();
+  const std::string uid = Create(Grid())->experiment().uid();
+  rebuilt_to = "sha256:rebuilt";  // and the agent goes on with the same Hello
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(Row(uid).experiment.jobs(0).result_key(), "-");
+  EXPECT_EQ(CachedOfAll("again"), 2);
+  code_digest = "sha256:another libtorch";
+  EXPECT_EQ(CachedOfAll("libtorch"), 0);
+}
+
+TEST_F(ExperimentServiceTest, TextThatDependsOnTheDateIsNotTakenLater) {
+  HelloFromAKnownBuild();
+  reads_clock = true;
+  EXPECT_EQ(CachedOfAll("first"), 0);
+  EXPECT_EQ(CachedOfAll("again"), 0);
+}
+
+TEST_F(ExperimentServiceTest, AJobThatEndedUnseenIsTakenLater) {
+  HelloFromAKnownBuild();
+  const std::string uid = Create(Grid())->experiment().uid();
+  Tick();
+  Tick();
+  const std::string job = Row(uid).experiment.jobs(0).job_uid();
+  experiments.reset();  // a coordinator whose experiments stand still
   auto checked = Event(1);
   checked.mutable_check_result();
-  Send(checked);  // and placed
-  clock.Advance(absl::Seconds(5));
-  Start();  // a coordinator that was away
+  Send(checked);
+  auto started = Event(1);
+  started.mutable_started()->mutable_ready()->set_device("cpu");
+  Send(started);
+  auto inputs = Event(2);
+  for (const auto& [name, digest] : Inputs()) {
+    (*inputs.mutable_inputs()->mutable_digests())[name] = digest;
+  }
+  Send(inputs);
+  auto exited = Event(3);
+  exited.mutable_exited()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  exited.mutable_exited()->add_local_ranks()->set_exit_code(1);
+  Send(exited);
+  Start();
   Tick();
-  EXPECT_EQ(Row(uid).experiment.jobs(0).outcome(), ExperimentJob::ACTIVE);
-  EXPECT_EQ(Row(uid).experiment.jobs(0).result_key(), "-");
+  Tick();
+  EXPECT_EQ(Row(uid).experiment.jobs(0).job_uid(), job);
+  EXPECT_THAT(Row(uid).experiment.jobs(0).result_key(), HasSubstr("sha256:code"));
 }
 
 TEST_F(ExperimentServiceTest, AWorkerThatDoesNotLookHasNothingToTake) {
@@ -238,24 +305,18 @@ TEST_F(ExperimentServiceTest, AWorkerThatDoesNotLookHasNothingToTake) {
   EXPECT_EQ(Row(later).experiment.jobs(0).outcome(), ExperimentJob::ACTIVE);
 }
 
-TEST_F(ExperimentServiceTest, AtAJobsEndOnlyTheWorkerThatRanItLooks) {
+TEST_F(ExperimentServiceTest, NobodyLooksWhereNothingIsTaken) {
   HelloFromAKnownBuild();
   liger::v1::ExperimentSpec spec = Grid();
   spec.set_reuse_results(false);
   const std::string uid = Create(spec)->experiment().uid();
-  Tick();
-  Tick();
-  // Another one comes, and hangs.
-  liger::worker::v1::Hello other;
-  other.set_worker_id("hangs");
-  other.set_incarnation(1);
-  JobServiceTest::Hello(other);
   answers = false;
-  EXPECT_TRUE(fleet.looks.empty()) << "nothing is taken, so nobody need look before";
+  Tick();
+  Tick();
   Play(Row(uid).experiment.jobs(0).job_uid(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
   Tick();
-  ASSERT_EQ(fleet.looks.size(), 1u);
-  EXPECT_EQ(fleet.looks[0].first, "w");
+  EXPECT_TRUE(fleet.looks.empty());
+  EXPECT_NE(Row(uid).experiment.jobs(0).result_key(), "-") << "a later one may";
 }
 
 TEST_F(ExperimentServiceTest, WaitsForAWorkerThatMayHaveTheResults) {

@@ -179,47 +179,18 @@ TEST_F(PlanTest, AJobThatCannotBeSubmittedHasFailed) {
   EXPECT_EQ(job(0).message(), "no worker has the model");
 }
 
-TEST_F(PlanTest, ResultsAreRecordedUnderTheKeyThatHeldAllAlong) {
+TEST_F(PlanTest, ResultsAreRecordedUnderTheKeyOfWhatRan) {
   Set(0, JobStatus::RUNNING);
-  facts.keys[0] = "key";
   Pass();
+  EXPECT_EQ(job(0).result_key(), "");
   Set(0, JobStatus::SUCCEEDED);
-  ExperimentPlan plan = Pass();
+  facts.keys[0] = "key";
+  const ExperimentPlan plan = Pass();
   ASSERT_EQ(plan.results.size(), 1u);
   EXPECT_EQ(plan.results[0].key, "key");
   EXPECT_EQ(plan.results[0].job_uid, "job-0");
+  EXPECT_EQ(job(0).result_key(), "key");
   EXPECT_THAT(plan.reclaim_jobs, ElementsAre("job-0"));
-
-  Set(1, JobStatus::RUNNING);
-  facts.keys[1] = "key";
-  Pass();
-  Set(1, JobStatus::SUCCEEDED);
-  facts.keys[1] = "the data set was replaced";
-  EXPECT_THAT(Pass().results, IsEmpty());
-}
-
-TEST_F(PlanTest, AJobIsOverWhenItIsKnownWhatItsFilesWereThen) {
-  Set(0, JobStatus::RUNNING);
-  facts.keys[0] = "key";
-  Pass();
-  Set(0, JobStatus::SUCCEEDED);
-  EXPECT_TRUE(NeedsFilesAtEnd(job(0), facts.jobs[0]));
-  facts.keys.clear();
-  facts.files_pending = {0};
-  ExperimentPlan plan = Pass();
-  EXPECT_EQ(job(0).outcome(), ExperimentJob::ACTIVE);
-  EXPECT_THAT(plan.submit, IsEmpty());
-  facts.files_pending.clear();
-  facts.keys[0] = "key";
-  plan = Pass();
-  EXPECT_THAT(plan.results, ::testing::SizeIs(1));
-  EXPECT_THAT(plan.submit, ElementsAre(1));
-
-  // The other one began and ended while nobody looked.
-  Set(1, JobStatus::SUCCEEDED);
-  facts.keys[1] = "key";
-  EXPECT_THAT(Pass().results, IsEmpty());
-  EXPECT_FALSE(NeedsFilesAtEnd(job(1), facts.jobs[1]));
 }
 
 TEST_F(PlanTest, LooksForEarlierResultsWhenThereIsRoom) {
@@ -231,13 +202,16 @@ TEST_F(PlanTest, LooksForEarlierResultsWhenThereIsRoom) {
   EXPECT_THAT(NextJobs(facts.row.experiment), ElementsAre(2, 3));
 }
 
-TEST_F(PlanTest, FilesThatAreNotKnownGiveNoKey) {
-  Set(0, JobStatus::RUNNING);
-  facts.keys[0] = "";
-  EXPECT_TRUE(Pass().changed);
-  EXPECT_FALSE(Pass().changed) << "and that is settled";
+TEST_F(PlanTest, WhatIsNotKnownGivesNoKey) {
   Set(0, JobStatus::SUCCEEDED);
+  facts.keys[0] = "";
   EXPECT_THAT(Pass().results, IsEmpty());
+  EXPECT_EQ(job(0).result_key(), "-");
+  Set(1, JobStatus::SUCCEEDED);
+  facts.keys[1] = "key";
+  facts.jobs[1].spec_hash = "of another release's defaults";
+  EXPECT_THAT(Pass().results, IsEmpty());
+  EXPECT_EQ(job(1).result_key(), "-");
 }
 
 TEST_F(PlanTest, KeepsOutputsWhenAsked) {
@@ -307,9 +281,7 @@ TEST_F(PlanTest, TakesOnlyWhatRanSideBySide) {
 }
 
 TEST_F(PlanTest, WhatTheHostHadNoMemoryForIsRunAgain) {
-  Set(0, JobStatus::RUNNING);
   facts.keys[0] = "key";
-  Pass();
   RunOutOfMemory(0);
   EXPECT_TRUE(IsReusable(facts.jobs[0]));
   facts.jobs[0].status.mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_OOM_HOST);

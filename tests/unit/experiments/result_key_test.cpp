@@ -22,7 +22,20 @@ WorkerRow Worker() {
   };
   add("model", "tiny", "sha256:m");
   add("dataset", "rows.jsonl", "sha256:d");
+  add("code", "", "sha256:c");
   return worker;
+}
+
+// What a job on that worker says at its end.
+liger::v1::RunEnvironment Ran() {
+  liger::v1::RunEnvironment environment;
+  environment.set_build("0.1.0+abc");
+  auto& versions = *environment.mutable_versions();
+  versions["torch"] = "2.10.0";
+  versions["code"] = "sha256:c";
+  versions["model files"] = "sha256:m";
+  versions["dataset file"] = "sha256:d";
+  return environment;
 }
 
 liger::v1::JobSpec Spec() {
@@ -38,7 +51,7 @@ std::string Key(const liger::v1::JobSpec& spec, const WorkerRow& worker,
   liger::worker::v1::DeviceInfo device;
   device.set_model(model);
   device.set_memory_bytes(memory_bytes);
-  return ResultKey(spec, "hash", worker, device);
+  return PlannedKey(spec, "hash", worker, device);
 }
 
 TEST(ResultKeyTest, ChangesWithEachThingThatItStandsFor) {
@@ -47,13 +60,41 @@ TEST(ResultKeyTest, ChangesWithEachThingThatItStandsFor) {
   EXPECT_EQ(key, Key(Spec(), Worker()));
   EXPECT_NE(key, Key(Spec(), Worker(), "NVIDIA H200"));
   EXPECT_NE(key, Key(Spec(), Worker(), "NVIDIA H100", 40'000'000'000)) << "a slice of one";
-  EXPECT_NE(key, ResultKey(Spec(), "another", Worker(), Worker().hello.devices(0)));
+  EXPECT_NE(key, PlannedKey(Spec(), "another", Worker(), Worker().hello.devices(0)));
   WorkerRow other = Worker();
   other.hello.set_build("0.1.0+def");
   EXPECT_NE(key, Key(Spec(), other));
   other = Worker();
   other.hello.mutable_inventory(1)->set_digest("sha256:new");
   EXPECT_NE(key, Key(Spec(), other));
+  other = Worker();
+  other.hello.mutable_inventory(2)->set_digest("sha256:another libtorch");
+  EXPECT_NE(key, Key(Spec(), other));
+  other.hello.mutable_inventory()->RemoveLast();
+  EXPECT_EQ(Key(Spec(), other), "") << "what trains there is not known";
+}
+
+TEST(ResultKeyTest, AJobIsFoundByWhatItSaysOfItself) {
+  const auto& device = Worker().hello.devices(0);
+  const auto key = [&](const std::vector<liger::v1::RunEnvironment>& attempts) {
+    return ResultKey(Spec(), "hash", attempts, device);
+  };
+  EXPECT_EQ(key({Ran()}), PlannedKey(Spec(), "hash", Worker(), device));
+  EXPECT_EQ(key({Ran(), Ran()}), key({Ran()})) << "paused, and went on";
+  EXPECT_EQ(key({}), "");
+  liger::v1::RunEnvironment replaced = Ran();
+  (*replaced.mutable_versions())["code"] = "sha256:another";
+  EXPECT_NE(key({replaced}), key({Ran()})) << "the trainer was replaced while the agent ran";
+  EXPECT_EQ(key({Ran(), replaced}), "");
+  for (const char* name : {"code", "model files", "dataset file"}) {
+    liger::v1::RunEnvironment changed = Ran();
+    changed.mutable_versions()->erase(name);
+    EXPECT_EQ(key({changed}), "") << name << " has changed while it ran";
+    EXPECT_EQ(key({changed, Ran()}), "") << name << " of an attempt that was killed";
+  }
+  liger::v1::RunEnvironment dated = Ran();
+  (*dated.mutable_versions())["clock"] = "read by the chat template";
+  EXPECT_EQ(key({dated}), "") << "another text tomorrow";
 }
 
 TEST(ResultKeyTest, NoneForFilesThatAreNotKnown) {

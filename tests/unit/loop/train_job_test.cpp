@@ -101,7 +101,8 @@ TEST(TrainJobTest, LearnsAndReportsInOrder) {
   const auto kernels = outcome.sink.Last(Event::kReady).ready().kernels_ran();
   EXPECT_GT(kernels.size(), 0);
   EXPECT_TRUE(outcome.sink.events.back().has_done());
-  EXPECT_TRUE(outcome.sink.events[outcome.sink.events.size() - 2].has_saved());
+  EXPECT_TRUE(outcome.sink.events[outcome.sink.events.size() - 2].has_inputs());
+  EXPECT_TRUE(outcome.sink.events[outcome.sink.events.size() - 3].has_saved());
 }
 
 TEST(TrainJobTest, WritesOnlyBelowItsAttemptFolder) {

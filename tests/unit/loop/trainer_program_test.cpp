@@ -10,8 +10,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/file_state.h"
 #include "common/framing.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/exit_code.h"
@@ -255,11 +257,11 @@ class LaunchTest : public TrainerProgramTest {
     close(commands_[0]);
     if (commands_[1] >= 0) close(commands_[1]);
   }
-  std::unique_ptr<Process> Start(const Request& request) {
+  std::unique_ptr<Process> Start(const Request& request, const std::string& program = kTrainer) {
     job_.WriteFile("launch", request.launch.SerializeAsString());
     return std::make_unique<Process>("LIGER_EVENTS_FD=" + std::to_string(events_fd_) +
                                          " LIGER_COMMANDS_FD=" + std::to_string(commands_[0]) +
-                                         " exec " + kTrainer + " --launch " + job_.Path("launch") +
+                                         " exec " + program + " --launch " + job_.Path("launch") +
                                          " >" + Log() + " 2>&1",
                                      std::vector<int>{events_fd_, commands_[0]});
   }
@@ -280,12 +282,15 @@ class LaunchTest : public TrainerProgramTest {
     Request request = job_.Sft();
     request.launch.mutable_resolved_spec()->mutable_training()->set_max_steps(1000000);
     auto process = Start(request);
+    AwaitStep();
+    return process;
+  }
+  void AwaitStep() {
     const absl::Time end = absl::Now() + absl::Seconds(60);
     while (Events().All(Event::kStep).empty() && absl::Now() < end) {
       absl::SleepFor(absl::Milliseconds(20));
     }
     EXPECT_FALSE(Events().All(Event::kStep).empty()) << output();
-    return process;
   }
 
   int events_fd_ = -1;
@@ -301,6 +306,32 @@ TEST_F(LaunchTest, EventsEndWithSavedAndDone) {
   const auto saved = sink.Last(Event::kSaved).saved();
   EXPECT_TRUE(fs::exists(fs::path(saved.dir()) / "model.safetensors"));
   EXPECT_GT(saved.bytes(), 0);
+}
+
+TEST_F(LaunchTest, SaysWhatCodeItRanAsTheAgentIsTold) {
+  ASSERT_EQ(Execute("--list-code"), kExitOk) << output();
+  std::vector<std::string> files = absl::StrSplit(output(), '\n', absl::SkipEmpty());
+  ASSERT_EQ(files.back(), "end");
+  files.pop_back();
+  EXPECT_THAT(files, testing::Contains(HasSubstr("/liger_arrow.so")));
+  auto process = Start(job_.Sft());
+  ASSERT_EQ(process->Wait(absl::Seconds(120)), kExitOk) << output();
+  EXPECT_EQ(Events().Last(Event::kInputs).inputs().digests().at("code"), FileStatesDigest(files));
+}
+
+TEST_F(LaunchTest, AProgramThatIsReplacedWhileItRunsIsNotTheOneThatIsThere) {
+  const std::string program = job_.Path("liger-trainer");
+  fs::copy_file(kTrainer, program);
+  Request request = job_.Sft();
+  request.launch.mutable_resolved_spec()->mutable_training()->set_max_steps(1000);
+  auto process = Start(request, program);
+  AwaitStep();
+  fs::copy_file(kTrainer, program + ".new");
+  fs::rename(program + ".new", program);
+  ASSERT_EQ(process->Wait(absl::Seconds(120)), kExitOk) << output();
+  const auto digests = Events().Last(Event::kInputs).inputs().digests();
+  EXPECT_FALSE(digests.contains("code"));
+  EXPECT_TRUE(digests.contains("dataset file"));
 }
 
 TEST_F(LaunchTest, CheckResultIsAnEvent) {

@@ -36,6 +36,7 @@ liger::v1::Job RunningJob() {
   spec->mutable_training()->set_per_device_train_batch_size(4);
   spec->mutable_kernels()->set_mode(liger::v1::KERNEL_MODE_LIGER);
   (*spec->mutable_labels())["experiment"] = "exp7";
+  (*spec->mutable_labels())["experiment_uid"] = "e7";
   job.mutable_status()->set_state(liger::v1::JobStatus::RUNNING);
   job.mutable_status()->set_epoch(1);
   liger::v1::Progress* progress = job.mutable_status()->mutable_progress();
@@ -73,7 +74,7 @@ TEST_F(MetricsTest, ARunningJobHasItsSeriesAndItsIdentity) {
   const std::string id = "job_name=\"tune\",job_uid=\"u1\"";
   EXPECT_THAT(text,
               HasSubstr("liger_job_info{batch_size=\"4\",dataset=\"alpaca\",experiment=\"exp7\","
-                        "job_name=\"tune\",job_uid=\"u1\",kernels=\"LIGER\","
+                        "experiment_uid=\"e7\",job_name=\"tune\",job_uid=\"u1\",kernels=\"LIGER\","
                         "model=\"smollm2\",point=\"batch size 4\",trainer=\"orpo\"} 1"));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_total{", id, "} 1000")));
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_job_tokens_per_second{", id, "} 88.5")));
@@ -114,7 +115,7 @@ TEST_F(MetricsTest, AnExperimentHasTheJobsThatItTookUntilItIsLongOver) {
   metrics.Take("e1", "max_length 64", job, steps);
   EXPECT_THAT(metrics.Update(experiment, kNow), ::testing::IsEmpty()) << "it is known";
   const std::string text = Text();
-  const std::string id = "experiment=\"again\",job_name=\"tune\",job_uid=\"u1\"";
+  const std::string id = "experiment=\"again\",experiment_uid=\"e1\",job_name=\"tune\",job_uid=\"u1\"";
   EXPECT_THAT(text, HasSubstr(absl::StrCat(
                         "liger_experiment_job_info{batch_size=\"4\",dataset=\"alpaca\",", id,
                         ",kernels=\"LIGER\",model=\"smollm2\",point=\"max_length 64\","
@@ -126,24 +127,21 @@ TEST_F(MetricsTest, AnExperimentHasTheJobsThatItTookUntilItIsLongOver) {
   EXPECT_THAT(text, HasSubstr(absl::StrCat("liger_experiment_job_peak_memory_bytes{", id,
                                            ",kind=\"rss\"} 4096")));
 
-  // A later one of its name has its series; one that is over has them a while.
+  // A later one of its name has series of its own; one that is over has them a while.
   experiment = ExperimentWith("e2", "u1");
   EXPECT_THAT(metrics.Update(experiment, kNow), ::testing::ElementsAre(1));
-  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
-  metrics.Take("e1", "max_length 64", job, steps);
-  EXPECT_THAT(Text(), Not(HasSubstr("u1")));
   job.mutable_status()->set_state(liger::v1::JobStatus::FAILED);
   job.mutable_status()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_OOM_DEVICE);
   metrics.Take("e2", "max_length 64", job, steps);
-  EXPECT_THAT(Text(), HasSubstr("failure=\"OOM_DEVICE\""));
-  EXPECT_THAT(Text(), Not(HasSubstr("liger_experiment_job_peak_memory_bytes{")));
-  // What was deleted while it ran ends only now.
-  for (const auto state : {liger::v1::Experiment::CANCELLING, liger::v1::Experiment::CANCELLED}) {
-    liger::v1::Experiment deleted = ExperimentWith("e1", "u1");
-    deleted.set_state(state);
-    EXPECT_THAT(metrics.Update(deleted, kNow), ::testing::IsEmpty());
-    EXPECT_THAT(Text(), HasSubstr("failure=\"OOM_DEVICE\""));
-  }
+  EXPECT_THAT(Text(), HasSubstr("experiment_uid=\"e2\",failure=\"OOM_DEVICE\""));
+  EXPECT_THAT(Text(), Not(HasSubstr("liger_experiment_job_peak_memory_bytes{experiment=\"again\","
+                                    "experiment_uid=\"e2\"")));
+  EXPECT_THAT(Text(), HasSubstr("experiment_uid=\"e1\",failure=\"\""));
+  liger::v1::Experiment first = ExperimentWith("e1", "u1");
+  first.set_state(liger::v1::Experiment::CANCELLED);
+  metrics.Update(first, kNow);
+  metrics.Sweep(kNow + JobMetrics::kRetention);
+  EXPECT_THAT(Text(), Not(HasSubstr("experiment_uid=\"e1\"")));
   experiment.set_state(liger::v1::Experiment::SUCCEEDED);
   metrics.Update(experiment, kNow);
   metrics.Sweep(kNow + JobMetrics::kRetention - absl::Seconds(1));

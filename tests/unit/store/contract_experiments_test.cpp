@@ -110,6 +110,28 @@ TEST_P(StoreExperiments, ListedNewestFirstInPages) {
   EXPECT_EQ(page.next_page_token, "");
 }
 
+TEST_P(StoreExperiments, ThoseThatEndedLastComeFirst) {
+  for (const char* uid : {"e1", "e2", "e3", "e4"}) driver->Do(New(uid, std::string("of-") + uid));
+  const auto end = [&](const std::string& uid) {
+    const ExperimentRow row = Row(uid);
+    SaveExperiment save{.uid = uid, .revision = row.revision, .experiment = row.experiment};
+    save.experiment.set_state(liger::v1::Experiment::SUCCEEDED);
+    driver->Do(std::move(save));
+  };
+  for (const char* uid : {"e3", "e1", "e4"}) end(uid);
+  driver->Do(DeleteExperiment{"default", "of-e4"});
+  const auto ended = [&](int32_t limit) {
+    std::vector<std::string> uids;
+    for (const ExperimentRow& row : Read<std::vector<ExperimentRow>>(
+             [&](const ReadView& view) { return view.EndedExperiments(limit); })) {
+      uids.push_back(row.uid);
+    }
+    return uids;
+  };
+  EXPECT_EQ(ended(10), (std::vector<std::string>{"e1", "e3"}));
+  EXPECT_EQ(ended(1), std::vector<std::string>{"e1"});
+}
+
 TEST_P(StoreExperiments, SurviveAReopening) {
   if (GetParam() == "memory") return;
   driver->Do(New("e1", "grid"));
@@ -119,15 +141,8 @@ TEST_P(StoreExperiments, SurviveAReopening) {
 }
 
 TEST_P(StoreExperiments, AnAttemptSaysWhatItRunsOn) {
-  liger::worker::v1::Hello hello = NewHello("w", 1, 1);
-  auto* item = hello.add_inventory();
-  item->set_kind("dataset");
-  item->set_uri("rows.jsonl");
-  item->set_digest("sha256:d");
-  driver->Do(ReconcileWorker{hello});
-  CreateJob job = NewJob("u1", "job-u1");
-  job.job.resolved_spec.mutable_dataset()->set_uri("rows.jsonl");
-  driver->Do(std::move(job));
+  AddWorker("w", 1);
+  driver->Do(NewJob("u1", "job-u1"));
   driver->PassCheck("u1", "w");
   const int64_t epoch = driver->Place("u1", "w");
   ReportTask report = Report("w", "u1", epoch, "train", 1);
@@ -137,6 +152,9 @@ TEST_P(StoreExperiments, AnAttemptSaysWhatItRunsOn) {
   (*report.ready->mutable_versions())["torch"] = "2.10.0";
   (*report.ready->mutable_versions())["device/sm clock"] = "1980 MHz";
   driver->Do(std::move(report));
+  ReportTask ending = Report("w", "u1", epoch, "train", 2);
+  (*ending.inputs.emplace().mutable_digests())["dataset file"] = "sha256:d";
+  driver->Do(std::move(ending));
   const auto environment = Read<std::optional<liger::v1::RunEnvironment>>(
       [&](const ReadView& view) { return view.Environment("u1", epoch); });
   ASSERT_TRUE(environment.has_value());
@@ -145,7 +163,7 @@ TEST_P(StoreExperiments, AnAttemptSaysWhatItRunsOn) {
   EXPECT_EQ(environment->device_uuids(0), "w-cpu-0");
   EXPECT_EQ(environment->versions().at("torch"), "2.10.0");
   EXPECT_EQ(environment->versions().at("dataset file"), "sha256:d");
-  EXPECT_FALSE(environment->versions().contains("model files")) << "listed without a digest";
+  EXPECT_FALSE(environment->versions().contains("model files")) << "it did not say";
   EXPECT_EQ(environment->device_state().at("sm clock"), "1980 MHz");
 }
 

@@ -3,6 +3,8 @@
 #include <torch/version.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "common/utf8.h"
 #include "worker/trainer/ticks.h"
 
@@ -106,19 +108,39 @@ bool Reporter::CheckResult(const tv1::CheckResult& result) {
   return EmitForJob(std::move(event));
 }
 
+void Reporter::TellAtEnd(std::function<tv1::Inputs()> inputs) {
+  absl::MutexLock lock(&mutex_);
+  inputs_ = std::move(inputs);
+}
+
+void Reporter::TellInputs() {
+  std::function<tv1::Inputs()> inputs;
+  {
+    absl::MutexLock lock(&mutex_);
+    inputs = std::exchange(inputs_, nullptr);
+  }
+  if (inputs == nullptr) return;
+  tv1::Event event;
+  *event.mutable_inputs() = inputs();
+  EmitForJob(std::move(event));
+}
+
 bool Reporter::Done() {
+  TellInputs();
   tv1::Event event;
   event.mutable_done();
   return Emit(event);
 }
 
 bool Reporter::Paused(int64_t step) {
+  TellInputs();
   tv1::Event event;
   event.mutable_paused()->set_step(step);
   return Emit(event);
 }
 
 bool Reporter::Failed(const liger::v1::Failure& failure) {
+  TellInputs();
   tv1::Event event;
   *event.mutable_failed() = failure;
   return Emit(event);

@@ -2,11 +2,14 @@
 #define LIGER_WORKER_TRAINER_LOOP_REPORTER_H_
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "liger/trainer/v1/trainer.pb.h"
@@ -36,6 +39,8 @@ class Reporter {
   void Warn(const liger::v1::Warning& warning);
   void Warn(const std::string& code, const std::string& field, const std::string& message);
   void CommandDone(const std::string& command_id, const std::string& status);
+  // What `inputs` returns is told just before the task's last event.
+  void TellAtEnd(std::function<liger::trainer::v1::Inputs()> inputs);
 
   // These decide the task; false when some sink could not store them.
   bool Saved(const liger::trainer::v1::Saved& saved);
@@ -46,6 +51,7 @@ class Reporter {
 
  private:
   bool Emit(liger::trainer::v1::Event event);
+  void TellInputs();
   // What is rank 0's to tell; true on others.
   bool EmitForJob(liger::trainer::v1::Event event);
 
@@ -54,6 +60,8 @@ class Reporter {
   std::atomic<int> phase_{0};
   std::atomic<int64_t> step_{0};
   std::map<std::string, int64_t> reported_peaks_;  // training thread only
+  absl::Mutex mutex_;
+  std::function<liger::trainer::v1::Inputs()> inputs_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Emits Alive at an interval from a thread of its own while it exists, so that

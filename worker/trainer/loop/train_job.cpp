@@ -15,6 +15,7 @@
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/evaluate.h"
 #include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/input_watch.h"
 #include "worker/trainer/loop/publish.h"
 #include "worker/trainer/loop/random_state.h"
 #include "worker/trainer/loop/rank_agreement.h"
@@ -145,6 +146,8 @@ void TrainJob::Load() {
   reporter_.Ready(device_->description(), {});
   precision_ = ResolvePrecision(training(), device_->on_gpu());
   paths_ = InputPaths::Resolve(request_);
+  InputWatch watch(request_.spec(), paths_);  // before the first is read
+  reporter_.TellAtEnd([watch] { return watch.Unchanged(); });
   RequireDigests(request_.spec(), paths_);
   config_ = ModelConfig::FromFolder(paths_.model_dir);
   RequireHeadsForAllRanks(request_.spec().parallel(), config_);
@@ -163,6 +166,8 @@ void TrainJob::Load() {
   if (!strategy_->leads()) SeedRank(static_cast<uint64_t>(training().seed()), strategy_->rank());
   reporter_.EnterPhase(tv1::PHASE_TOKENIZING);
   dataset_ = data.get();
+  watch.AddText(text_);
+  reporter_.TellAtEnd([watch] { return watch.Unchanged(); });
   RequireSamplesFit(training(), *text_.tokenizer, text_.template_or_null(),
                     config_.max_position_embeddings);
   if (strategy_->leads()) WarnAboutInputs();

@@ -1,0 +1,43 @@
+#ifndef LIGER_WORKER_AGENT_TRAINER_CODE_H_
+#define LIGER_WORKER_AGENT_TRAINER_CODE_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "worker/agent/spawner.h"
+
+namespace liger::agent {
+
+// The files that a trainer started now would run: its program, libtorch and whatever
+// else it loads. Which these are only the trainer can tell (`liger-trainer
+// --list-code`). Not thread-safe.
+class TrainerCode {
+ public:
+  // `spawner` outlives it.
+  TrainerCode(Spawner* spawner, std::string trainer,
+              absl::Duration patience = absl::Seconds(10))
+      : spawner_(*spawner), trainer_(std::move(trainer)), patience_(patience) {}
+
+  // Over the states of these files, as the trainer's own Inputs event has it under
+  // "code". Asks the trainer when one of them has changed, which takes about as long
+  // as a trainer takes to start. Empty when it does not answer; it is asked again after
+  // a minute.
+  std::string Digest();
+
+ private:
+  // Empty: it has not answered.
+  std::vector<std::string> Ask() const;
+
+  Spawner& spawner_;
+  const std::string trainer_;
+  const absl::Duration patience_;
+  std::vector<std::string> files_;
+  std::string digest_;
+  absl::Time not_before_ = absl::InfinitePast();
+  bool warned_ = false;
+};
+
+}  // namespace liger::agent
+
+#endif  // LIGER_WORKER_AGENT_TRAINER_CODE_H_
