@@ -131,14 +131,14 @@ TEST(LoraJobTest, MergedModelHasTheSameOutputs) {
     lora.set_merge(true);
     lora.set_use_dora(dora);
     lora.add_modules_to_save("lm_head");  // tied here
-    Request first = WithLora(job.Sft(), job, lora);
-    Spec(first)->mutable_training()->set_precision(liger::v1::PRECISION_FP32);
+    Request fp32 = job.Sft();
+    Spec(fp32)->mutable_training()->set_precision(liger::v1::PRECISION_FP32);
+    const Request first = WithLora(fp32, job, lora);
     const TaskOutcome outcome = RunWell(first);
     const fs::path folder = job.Path("attempt/model");
     EXPECT_FALSE(fs::exists(folder / "adapter_config.json"));
-    Request second = job.Sft();
+    Request second = fp32;
     second.launch.set_attempt_dir(job.Path("second"));
-    Spec(second)->mutable_training()->set_precision(liger::v1::PRECISION_FP32);
     Spec(second)->mutable_model()->set_name(folder);
     Spec(second)->mutable_model()->set_random_init(false);
     Spec(second)->mutable_training()->set_max_steps(1);

@@ -39,7 +39,8 @@ class ParallelTest : public testing::Test {
                    "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
                        "dataset: {uri: " + job_.Path(data) + ", eval_fraction: 0.25}\n" + method +
                        ": {}\n" + Resources(ranks) + "training: " +
-                       "{max_length: 64, learning_rate: 1e-3, logging_steps: 1, eval_steps: 3, " +
+                       "{max_length: 64, precision: FP32, learning_rate: 1e-3, logging_steps: 1, "
+                       "eval_steps: 3, " +
                        "gradient_accumulation_steps: 2, per_device_train_batch_size: " +
                        std::to_string(4 / ranks) +
                        ", per_device_eval_batch_size: " + std::to_string(4 / ranks) + more + "}\n");
@@ -149,6 +150,7 @@ TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
 // Every other row is long, and they are all one rank's. Steps enough for 20 in a row in which
 // nothing else holds up the other rank.
 TEST_F(ParallelTest, ARankThatAllOthersWaitForIsAWarning) {
+  if (OnGpus()) GTEST_SKIP() << "a GPU takes a thousand tokens of this model as soon as four";
   std::string rows;
   for (int row = 0; row < 64; ++row) {
     rows += "{\"prompt\": \"a\", \"completion\": \"" + std::string(row % 2 == 0 ? 4 : 1000, 'b') +
