@@ -9,8 +9,8 @@ devices, hybrid. Exit code 1 if a loss or gradient norm is more than 1e-5 (relat
 1b, 8b: llama3.2-1b with 8 rows of 2048 tokens a device, llama3-8b with 4 of 4096 and checkpointing (FSDP alone), in bf16 with
 stochastic rounding: tokens/s a device, share of one device's speed, peak memory of the rank that has most.
 --fsdp2: beside it, in turn with FSDP, PyTorch's FSDP2 with transformers and liger-kernel (fsdp2_steps.py) on the same rows.
---save-steps: each run of 1b and 8b once more with a checkpoint every N steps (the two newest kept): for how long a save
-holds up the steps, as a share of the time from one save to the next.
+--save-steps: each run of 1b and 8b once more with a checkpoint every N steps (the two newest kept): for how long each save
+holds up the steps, beside the time from one save to the next.
 --cpu: a two-layer model on CPUs with Gloo, to try the script itself.
 """
 
@@ -140,13 +140,13 @@ class Bench:
                "peak_memory_gib": memory, "losses": [s["loss"] for s in steps]}
         single = next((r for r in self.rows if r["case"] == case and r["devices"] == 1), None)
         share = f" {speed / single['tokens_per_second_a_device']:6.3f} of one" if single else ""
-        saves = sum("save_stall_seconds" in s for s in steps)
+        stalls = [s["save_stall_seconds"] for s in steps if "save_stall_seconds" in s]
         stall = ""
-        if saves:
-            # The last save has no steps beside it; those before run while the next steps are taken.
-            held = sum(s.get("save_stall_seconds", 0) for s in steps)
-            row["save_stall_share"] = held / (held + sum(s["step_seconds"] for s in steps))
-            stall = f" held up {held:.2f} s by saves, {100 * row['save_stall_share']:.1f} %"
+        if self.options.save_steps and stalls:
+            row["save_stall_seconds"] = stalls
+            interval = self.options.save_steps * sum(s["step_seconds"] for s in timed) / len(timed)
+            stall = (f"  saves held up steps for {' '.join(f'{s:.3f}' for s in stalls)} s, "
+                     f"at most {100 * max(stalls) / interval:.1f} % of the {interval:.1f} s between two")
         print(f"{case:6} {strategy:15} x{devices} {speed:10.0f} tokens/s a device  {memory:7.2f} GiB{share}  "
               f"loss {steps[0]['loss']:.5f} to {steps[-1]['loss']:.5f}{stall}", flush=True)
         self.rows.append(row)
