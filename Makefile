@@ -13,7 +13,7 @@ export GOMP_SPINCOUNT ?= 20000
 # ninja runs things in parallel; two setups at once would meet in apt.
 .NOTPARALLEL:
 
-.PHONY: help demo test test-long test-gpu test-asan test-tsan tsan-abseil fuzz build programs configure setup setup-build model models-table trainers-table \
+.PHONY: help demo test test-long test-gpu test-multi-gpu test-asan test-tsan tsan-abseil fuzz build programs configure setup setup-build model models-table trainers-table \
   bench-cpu bench-service bench-tokenizer install lint format clean
 
 help:  ## this list
@@ -38,6 +38,9 @@ test-asan test-tsan: test-%: setup model  ## the tests under a sanitizer (tsan: 
 
 test-gpu: setup  ## the tests that need a GPU (and nvcc), in a build folder of their own
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset cuda && cmake --build --preset cuda -j$(JOBS) && ctest --preset cuda
+
+test-multi-gpu: setup  ## jobs of several ranks on two or more GPUs of this machine, over NCCL
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" && cmake --preset cuda && cmake --build --preset cuda -j$(JOBS) && ctest --preset multi-gpu
 
 fuzz: setup  ## clang's libFuzzer, 5 minutes for each target
 	@command -v clang++-16 > /dev/null || { echo "fuzz: needs clang 16 and its libFuzzer: apt-get install clang-16 libclang-rt-16-dev" >&2; exit 1; }

@@ -2,13 +2,15 @@
 """One device, DDP and FSDP on the devices of this host, with random weights and random tokenised rows.
 
 usage: parallel_bench.py [--trainer COMMAND] [--devices N] [--cases check,1b,8b] [--steps N] [--rounds N] [--scratch FOLDER]
-                         [--json FILE] [--only STRATEGY,STRATEGY] [--fsdp2] [--cpu]
+                         [--json FILE] [--only STRATEGY,STRATEGY] [--fsdp2] [--save-steps N] [--cpu]
 
 check: SmolLM2's shape in fp32, the same global batch on one device, by DDP, by FSDP (shard FULL and OPTIMIZER) and, on four
 devices, hybrid. Exit code 1 if a loss or gradient norm is more than 1e-5 (relative) from one device's.
 1b, 8b: llama3.2-1b with 8 rows of 2048 tokens a device, llama3-8b with 4 of 4096 and checkpointing (FSDP alone), in bf16 with
 stochastic rounding: tokens/s a device, share of one device's speed, peak memory of the rank that has most.
 --fsdp2: beside it, in turn with FSDP, PyTorch's FSDP2 with transformers and liger-kernel (fsdp2_steps.py) on the same rows.
+--save-steps: each run of 1b and 8b once more with a checkpoint every N steps (the two newest kept): for how long each save
+holds up the steps, beside the time from one save to the next.
 --cpu: a two-layer model on CPUs with Gloo, to try the script itself.
 """
 
@@ -44,6 +46,7 @@ def arguments():
     parser.add_argument("--json")
     parser.add_argument("--only", default="", help="of 1b and 8b only these strategies (one device, DDP, FSDP, ...)")
     parser.add_argument("--fsdp2", action="store_true")
+    parser.add_argument("--save-steps", type=int, default=0)
     parser.add_argument("--cpu", action="store_true")
     return parser.parse_args()
 
@@ -125,6 +128,7 @@ class Bench:
         lines = [json.loads(line) for line in open(folder / "out/metrics.jsonl")]
         steps = [line for line in lines if "loss" in line]
         shutil.rmtree(folder / "out")
+        shutil.rmtree(folder / "out.checkpoints", ignore_errors=True)
         return steps
 
     def record(self, case, strategy, devices, steps):
@@ -136,8 +140,15 @@ class Bench:
                "peak_memory_gib": memory, "losses": [s["loss"] for s in steps]}
         single = next((r for r in self.rows if r["case"] == case and r["devices"] == 1), None)
         share = f" {speed / single['tokens_per_second_a_device']:6.3f} of one" if single else ""
+        stalls = [s["save_stall_seconds"] for s in steps if "save_stall_seconds" in s]
+        stall = ""
+        if self.options.save_steps and stalls:
+            row["save_stall_seconds"] = stalls
+            interval = self.options.save_steps * sum(s["step_seconds"] for s in timed) / len(timed)
+            stall = (f"  saves held up steps for {' '.join(f'{s:.3f}' for s in stalls)} s, "
+                     f"at most {100 * max(stalls) / interval:.1f} % of the {interval:.1f} s between two")
         print(f"{case:6} {strategy:15} x{devices} {speed:10.0f} tokens/s a device  {memory:7.2f} GiB{share}  "
-              f"loss {steps[0]['loss']:.5f} to {steps[-1]['loss']:.5f}", flush=True)
+              f"loss {steps[0]['loss']:.5f} to {steps[-1]['loss']:.5f}{stall}", flush=True)
         self.rows.append(row)
 
     def strategies(self):
@@ -178,6 +189,10 @@ class Bench:
                 steps = self.run_fsdp2(case, name, count, batch, "checkpointing" in extra, rows)
             else:
                 steps = self.run(case, name, count, setting, strategy, rows)
+                if self.options.save_steps and steps is not None:
+                    self.record(case, strategy, count, steps)
+                    saving = f", save_steps: {self.options.save_steps}, save_total_limit: 2"
+                    steps = self.run(case, name, count, setting + saving, strategy, rows)
             if steps is not None:
                 self.record(case, strategy, count, steps)
             ok &= steps is not None

@@ -31,6 +31,14 @@ Request WithLora(Request request, const TinyJob& job, const liger::v1::LoraSpec&
   return request;
 }
 
+// In place of what is filled in for the device.
+void SetPrecision(liger::v1::Precision precision, Request& request) {
+  auto* training = Spec(request)->mutable_training();
+  training->clear_storage_dtype(), training->clear_compute_dtype();
+  training->clear_gradient_dtype(), training->clear_optimizer_dtype();
+  training->set_precision(precision);
+}
+
 liger::v1::LoraSpec Rank(int r) {
   liger::v1::LoraSpec lora;
   lora.set_r(r);
@@ -131,14 +139,14 @@ TEST(LoraJobTest, MergedModelHasTheSameOutputs) {
     lora.set_merge(true);
     lora.set_use_dora(dora);
     lora.add_modules_to_save("lm_head");  // tied here
-    Request first = WithLora(job.Sft(), job, lora);
-    Spec(first)->mutable_training()->set_precision(liger::v1::PRECISION_FP32);
+    Request fp32 = job.Sft();
+    SetPrecision(liger::v1::PRECISION_FP32, fp32);
+    const Request first = WithLora(fp32, job, lora);
     const TaskOutcome outcome = RunWell(first);
     const fs::path folder = job.Path("attempt/model");
     EXPECT_FALSE(fs::exists(folder / "adapter_config.json"));
-    Request second = job.Sft();
+    Request second = fp32;
     second.launch.set_attempt_dir(job.Path("second"));
-    Spec(second)->mutable_training()->set_precision(liger::v1::PRECISION_FP32);
     Spec(second)->mutable_model()->set_name(folder);
     Spec(second)->mutable_model()->set_random_init(false);
     Spec(second)->mutable_training()->set_max_steps(1);
@@ -244,10 +252,7 @@ TEST(LoraJobTest, LearnsInBf16) {
     liger::v1::LoraSpec lora = Rank(4);
     lora.set_use_dora(true);
     Request request = WithLora(job.Sft(), job, lora, liger::v1::Precision_Name(precision));
-    auto* training = Spec(request)->mutable_training();
-    training->clear_storage_dtype(), training->clear_compute_dtype();
-    training->clear_gradient_dtype(), training->clear_optimizer_dtype();
-    training->set_precision(precision);
+    SetPrecision(precision, request);
     return RunWell(request);
   };
   const TaskOutcome exact = run(liger::v1::PRECISION_FP32);

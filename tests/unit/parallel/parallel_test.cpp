@@ -38,11 +38,12 @@ class ParallelTest : public testing::Test {
     job_.WriteFile(out + ".yaml",
                    "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
                        "dataset: {uri: " + job_.Path(data) + ", eval_fraction: 0.25}\n" + method +
-                       ": {}\nresources: {count: " + std::to_string(ranks) + "}\ntraining: " +
-                       "{max_length: 64, learning_rate: 1e-3, logging_steps: 1, eval_steps: 3, " +
+                       ": {}\n" + Resources(ranks) + "training: " +
+                       "{max_length: 64, precision: FP32, learning_rate: 1e-3, logging_steps: 1, "
+                       "eval_steps: 3, " +
                        "gradient_accumulation_steps: 2, per_device_train_batch_size: " +
-                       std::to_string(4 / ranks) + ", per_device_eval_batch_size: " +
-                       std::to_string(4 / ranks) + more + "}\n");
+                       std::to_string(4 / ranks) +
+                       ", per_device_eval_batch_size: " + std::to_string(4 / ranks) + more + "}\n");
     return "--spec " + job_.Path(out + ".yaml") + " --output " + job_.Path(out);
   }
   void Run(int ranks, const std::string& arguments) {
@@ -60,8 +61,8 @@ class ParallelTest : public testing::Test {
     const auto a = Metrics(actual), e = Metrics(expected);
     ASSERT_EQ(a.size(), e.size());
     for (size_t i = 0; i < e.size(); ++i) {
-      for (const char* name : {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens", "entropy",
-                               "eval_loss", "rewards/chosen", "kl"}) {
+      for (const char* name : {"loss", "grad_norm", "learning_rate", "epoch", "num_tokens",
+                               "entropy", "eval_loss", "rewards/chosen", "kl"}) {
         if (!e[i].contains(name)) continue;
         const double value = e[i][name];
         ASSERT_TRUE(a[i].contains(name)) << name;
@@ -87,6 +88,7 @@ class ParallelTest : public testing::Test {
     return names;
   }
 
+  const int many_ = ManyRanks();
   TinyJob job_;
 };
 
@@ -100,7 +102,7 @@ TEST_F(ParallelTest, TwoRanksAreOneDevice) {
 
 TEST_F(ParallelTest, FourRanksOfKtoAreOneDevice) {
   Run(1, Arguments("kto", "labelled.jsonl", 1, "one", ", max_steps: 4"));
-  Run(4, Arguments("kto", "labelled.jsonl", 4, "four", ", max_steps: 4"));
+  Run(many_, Arguments("kto", "labelled.jsonl", many_, "four", ", max_steps: 4"));
   ExpectSameRun("four", "one");
 }
 
@@ -148,17 +150,18 @@ TEST_F(ParallelTest, OnePauseIsEverybodysAndTheRunGoesOnToTheLastBit) {
 // Every other row is long, and they are all one rank's. Steps enough for 20 in a row in which
 // nothing else holds up the other rank.
 TEST_F(ParallelTest, ARankThatAllOthersWaitForIsAWarning) {
+  if (OnGpus()) GTEST_SKIP() << "a GPU takes a thousand tokens of this model as soon as four";
   std::string rows;
   for (int row = 0; row < 64; ++row) {
     rows += "{\"prompt\": \"a\", \"completion\": \"" + std::string(row % 2 == 0 ? 4 : 1000, 'b') +
             "\"}\n";
   }
   job_.WriteFile("uneven.jsonl", rows);
-  job_.WriteFile("job.yaml",
-                 "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
-                     "dataset: {uri: " + job_.Path("uneven.jsonl") + ", shuffle: false}\nsft: {}\n" +
-                     "resources: {count: 2}\ntraining: {max_length: 1024, logging_steps: 10, "
-                     "max_steps: 50, per_device_train_batch_size: 1}\n");
+  job_.WriteFile("job.yaml", "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
+                                 "dataset: {uri: " + job_.Path("uneven.jsonl") +
+                                 ", shuffle: false}\nsft: {}\n" + Resources(2) +
+                                 "training: {max_length: 1024, logging_steps: 10, "
+                                 "max_steps: 50, per_device_train_batch_size: 1}\n");
   RankProcesses processes(2, "--spec " + job_.Path("job.yaml") + " --output " + job_.Path("out"),
                           job_.Path("log"));
   ASSERT_THAT(processes.Wait(kLimit), Each(kExitOk)) << processes.Output(0);
@@ -174,8 +177,8 @@ TEST_F(ParallelTest, TheRanksMustBeTheJobs) {
 }
 
 TEST_F(ParallelTest, RanksOfDifferentJobsAreRefused) {
-  RankProcesses processes(
-      2, Arguments("sft", "sft.jsonl", 2, "out") + " --set training.seed=$RANK", job_.Path("log"));
+  RankProcesses processes(2, Arguments("sft", "sft.jsonl", 2, "out") + " --set training.seed=$RANK",
+                          job_.Path("log"));
   EXPECT_THAT(processes.Wait(kLimit), Each(kExitInvalidInput));
   EXPECT_THAT(processes.Output(0), HasSubstr("rank 1 differs from rank 0 in the job's spec"));
 }
@@ -236,8 +239,8 @@ TEST_F(ParallelTest, FsdpKeepsTheBestModelOnTwoCopiesWithoutRowsForAll) {
   const std::string more = ", max_steps: 6, load_best_model_at_end: true, save_steps: 3";
   const std::string few = " --set dataset.max_samples=13";
   Run(1, Arguments("sft", "sft.jsonl", 1, "one", more) + few);
-  Run(4, Arguments("sft", "sft.jsonl", 4, "four", more) + few + kFsdp +
-             " --set parallel.hybrid_shard_size=2");
+  Run(many_, Arguments("sft", "sft.jsonl", many_, "four", more) + few + kFsdp +
+                 " --set parallel.hybrid_shard_size=2");
   ExpectSameRun("four", "one");
 }
 
@@ -246,20 +249,21 @@ TEST_F(ParallelTest, FsdpGoesOnFromOneDevicesCheckpointAndBack) {
   const std::string save = ", max_steps: 6, save_steps: 3";
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", save));
   const std::string from = ", max_steps: 6, resume_from_checkpoint: ";
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "to_four",
-                   from + job_.Path("whole.checkpoints/checkpoint-3")) +
-             kFsdp);
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "to_four",
+                       from + job_.Path("whole.checkpoints/checkpoint-3")) +
+                 kFsdp);
   ExpectSameRun("to_four", "whole");
   // The same bits need the same library for products in each process.
   const std::string exactly = std::string(kFsdp) + " --set training.deterministic=true";
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "four", save) + exactly);
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "four", save) + exactly);
   ExpectSameRun("four", "whole");
   const std::string from_four = from + job_.Path("four.checkpoints/checkpoint-3");
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "same", from_four + ", save_steps: 3") + exactly);
+  Run(many_,
+      Arguments("dpo", "pairs.jsonl", many_, "same", from_four + ", save_steps: 3") + exactly);
   EXPECT_TRUE(ReadAll(job_.Path("same/model.safetensors")) ==
               ReadAll(job_.Path("four/model.safetensors")));
-  for (int rank = 0; rank < 4; ++rank) {
-    const std::string shard = ".checkpoints/checkpoint-6/" + ShardFile(rank, 4);
+  for (int rank = 0; rank < many_; ++rank) {
+    const std::string shard = ".checkpoints/checkpoint-6/" + ShardFile(rank, many_);
     EXPECT_TRUE(ReadAll(job_.Path("same" + shard)) == ReadAll(job_.Path("four" + shard))) << rank;
   }
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "back", from_four));
@@ -286,7 +290,7 @@ TEST_F(ParallelTest, FsdpGoesOnFromOneToFourToTwoToOne) {
   std::string more = ", max_steps: 8, save_steps: 2, save_total_limit: 4", from;
   int64_t step = 0;
   for (const auto& [ranks, out] : std::vector<std::pair<int, std::string>>{
-           {1, "first"}, {4, "second"}, {2, "third"}, {1, "fourth"}}) {
+           {1, "first"}, {many_, "second"}, {2, "third"}, {1, "fourth"}}) {
     Run(ranks, Arguments("sft", "sft.jsonl", ranks, out, more + from) + (ranks > 1 ? kFsdp : ""));
     ExpectSameRun(out, "whole");
     step += 2;
@@ -298,16 +302,17 @@ TEST_F(ParallelTest, FsdpGoesOnFromOneToFourToTwoToOne) {
 // Each rank's file has its part. A damaged one is found, put aside, and the one before is used.
 TEST_F(ParallelTest, FsdpRanksSaveTheirShards) {
   Run(1, Arguments("sft", "sft.jsonl", 1, "whole", ", max_steps: 6"));
-  Run(4, Arguments("sft", "sft.jsonl", 4, "four",
-                   ", max_steps: 6, save_steps: 2, save_total_limit: 4") +
-             kFsdp);
+  Run(many_, Arguments("sft", "sft.jsonl", many_, "four",
+                       ", max_steps: 6, save_steps: 2, save_total_limit: 4") +
+                 kFsdp);
   const std::string newest = job_.Path("four.checkpoints/checkpoint-4");
   VerifyManifest(newest);
   EXPECT_FALSE(fs::exists(newest + "/model.safetensors"));
   EXPECT_FALSE(fs::exists(newest + "/optimizer.safetensors"));
-  const std::string third = newest + "/" + ShardFile(2, 4);
-  for (int rank = 0; rank < 4; ++rank) {
-    EXPECT_LT(fs::file_size(newest + "/" + ShardFile(rank, 4)), 1.5 * fs::file_size(third)) << rank;
+  const std::string third = newest + "/" + ShardFile(many_ / 2, many_);
+  for (int rank = 0; rank < many_; ++rank) {
+    EXPECT_LT(fs::file_size(newest + "/" + ShardFile(rank, many_)), 1.5 * fs::file_size(third))
+        << rank;
   }
   std::fstream(third, std::ios::in | std::ios::out).seekp(fs::file_size(third) - 100) << "!!";
   Arguments("sft", "sft.jsonl", 1, "back", ", max_steps: 6");
@@ -326,10 +331,11 @@ TEST_F(ParallelTest, FsdpRanksSaveTheirShards) {
 
   // It is no model's folder, and says what it is.
   Arguments("sft", "sft.jsonl", 1, "model", ", max_steps: 1");
-  Request of_it = ReadSpec({.spec_path = job_.Path("model.yaml"),
-                            .overrides = {"model.name=" + job_.Path("four.checkpoints/checkpoint-2"),
-                                          "model.random_init=false"},
-                            .output = job_.Path("model_out")});
+  Request of_it =
+      ReadSpec({.spec_path = job_.Path("model.yaml"),
+                .overrides = {"model.name=" + job_.Path("four.checkpoints/checkpoint-2"),
+                              "model.random_init=false"},
+                .output = job_.Path("model_out")});
   EXPECT_THAT(RunRecorded(of_it).sink.Last(Event::kFailed).failed().message(),
               HasSubstr("is a training checkpoint that several ranks have written"));
 }
@@ -340,8 +346,8 @@ TEST_F(ParallelTest, FsdpOfOtherOptimizersGoesOnOnAnotherNumberOfRanks) {
     const std::string optim = ", max_steps: 4, optim: " + name;
     const auto out = [&](const char* run) { return name + "_" + run; };
     Run(1, Arguments("sft", "sft.jsonl", 1, out("whole"), optim));
-    Run(4, Arguments("sft", "sft.jsonl", 4, out("four"), optim + ", save_steps: 2") + kFsdp +
-               " --set parallel.shard=OPTIMIZER");
+    Run(many_, Arguments("sft", "sft.jsonl", many_, out("four"), optim + ", save_steps: 2") +
+                   kFsdp + " --set parallel.shard=OPTIMIZER");
     ExpectSameMetrics(out("four"), out("whole"));
     const std::vector<std::pair<int, const char*>> others = {{2, "two"}, {1, "one"}};
     for (const auto& [ranks, run] : others) {
@@ -361,7 +367,7 @@ TEST_F(ParallelTest, FsdpMovesTheReferenceAndKeepsItInCheckpoints) {
       " --set dpo.ref_model_mixup_alpha=0.5";
   const std::string save = ", max_steps: 6, save_steps: 3";
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", save) + moves);
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "four", save) + moves + kFsdp);
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "four", save) + moves + kFsdp);
   ExpectSameRun("four", "whole");
   const auto from = [&](const std::string& out) {
     return ", max_steps: 6, resume_from_checkpoint: " +
@@ -382,7 +388,7 @@ TEST_F(ParallelTest, FsdpAsksItsReferenceBeforeTheEpoch) {
            {"dpo", "pairs.jsonl"}, {"kto", "labelled.jsonl"}}) {
     const std::string before = " --set " + method + ".precompute_ref_log_probs=true";
     Run(1, Arguments(method, data, 1, method + "_live", save) + few);
-    Run(4, Arguments(method, data, 4, method + "_four", save) + few + before + kFsdp);
+    Run(many_, Arguments(method, data, many_, method + "_four", save) + few + before + kFsdp);
     ExpectSameRun(method + "_four", method + "_live");
     Run(2, Arguments(method, data, 2, method + "_two",
                      ", max_steps: 6, resume_from_checkpoint: " +
@@ -392,20 +398,21 @@ TEST_F(ParallelTest, FsdpAsksItsReferenceBeforeTheEpoch) {
   }
 }
 
-// Updates on the host are those of the device, which is the host, too, here: to the last bit, and
-// over checkpoints of the one that the other goes on from.
+// Updates on the host are those of the device, to the last bit where that is the host, too; and so
+// they are over checkpoints of the one that the other goes on from.
 TEST_F(ParallelTest, FsdpOffloadsToTheHost) {
   const std::string exactly =
       std::string(kFsdp) + " --set training.deterministic=true --set parallel.hybrid_shard_size=2";
   const std::string offload = " --set parallel.cpu_offload=true";
   const std::string save = ", max_steps: 6, save_steps: 3";
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "device", save) + exactly);
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "host", save) + exactly + offload);
-  Run(4, Arguments("dpo", "pairs.jsonl", 4, "on",
-                   ", max_steps: 6, resume_from_checkpoint: " +
-                       job_.Path("host.checkpoints/checkpoint-3")) +
-             exactly);
-  ExpectSameMetrics("host", "device");
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "device", save) + exactly);
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "host", save) + exactly + offload);
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "on",
+                       ", max_steps: 6, resume_from_checkpoint: " +
+                           job_.Path("host.checkpoints/checkpoint-3")) +
+                 exactly);
+  ExpectSameRun("host", "device");
+  if (OnGpus()) return ExpectSameRun("on", "device");
   for (const char* out : {"host", "on"}) {
     EXPECT_TRUE(ReadAll(job_.Path(out + std::string("/model.safetensors"))) ==
                 ReadAll(job_.Path("device/model.safetensors")))

@@ -6,7 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -29,6 +31,25 @@ int FreePort() {
 }
 
 }  // namespace
+
+bool OnGpus() {
+  const char* kind = std::getenv("LIGER_TEST_DEVICE_KIND");
+  return kind != nullptr && std::string(kind) == "DEVICE_KIND_CUDA";
+}
+
+std::string Resources(int count) {
+  return absl::StrCat("resources: {device_kind: ", OnGpus() ? "CUDA" : "CPU", ", count: ", count,
+                      "}\n");
+}
+
+int ManyRanks() {
+  if (!OnGpus()) return 4;
+  int devices = 0;
+  for (; devices < 4; ++devices) {
+    if (!std::filesystem::exists(absl::StrCat("/dev/nvidia", devices))) break;
+  }
+  return std::max(devices, 2);  // with one, the second rank says what it lacks
+}
 
 RankProcesses::RankProcesses(int world_size, const std::string& arguments,
                              const std::string& log_prefix,

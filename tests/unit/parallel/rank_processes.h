@@ -12,6 +12,12 @@
 
 namespace liger::trainer {
 
+// Of a job file: `count` devices of the kind that LIGER_TEST_DEVICE_KIND names, else CPUs.
+std::string Resources(int count);
+// Four, or as many GPUs as are here where the jobs are for GPUs.
+int ManyRanks();
+bool OnGpus();
+
 // Ranks of one job as processes of liger-trainer with torchrun's environment. Killed at the end
 // where they still run.
 class RankProcesses {

@@ -1,5 +1,5 @@
-// Runs that are killed while they save: what is there is whole, and they go on from it. How often is
-// LIGER_SAVE_KILLS: 50 in `make test-long`.
+// Runs that are killed while they save: what is there is whole, and they go on from it. How often
+// is LIGER_SAVE_KILLS: 50 in `make test-long`.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -47,11 +47,10 @@ class SaveKillTest : public testing::Test {
     job_.WriteFile(out + ".yaml",
                    "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
                        "dataset: {uri: " + job_.Path("sft.jsonl") + "}\nsft: {}\n" +
-                       "resources: {count: " + std::to_string(ranks) + "}\n" +
-                       (ranks > 1 ? "parallel: {strategy: FSDP}\n" : "") +
+                       Resources(ranks) + (ranks > 1 ? "parallel: {strategy: FSDP}\n" : "") +
                        "training: {max_length: 64, logging_steps: 1, deterministic: true, " +
-                       "per_device_train_batch_size: 1, max_steps: " + std::to_string(steps) + more +
-                       "}\n");
+                       "per_device_train_batch_size: 1, max_steps: " + std::to_string(steps) +
+                       more + "}\n");
     return "--spec " + job_.Path(out + ".yaml") + " --output " + job_.Path(out);
   }
   // Hidden folders among the checkpoints, in which they are written.
@@ -93,7 +92,8 @@ class SaveKillTest : public testing::Test {
     std::vector<std::string> losses;
     for (std::string line; std::getline(in, line);) {
       const auto object = nlohmann::json::parse(line);
-      if (object.contains("loss")) losses.push_back(object["step"].dump() + " " + object["loss"].dump());
+      if (object.contains("loss"))
+        losses.push_back(object["step"].dump() + " " + object["loss"].dump());
     }
     return losses;
   }

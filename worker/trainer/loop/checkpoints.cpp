@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "worker/trainer/checkpoint/file_writer.h"
-#include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/checkpoint/safetensors_writer.h"
+#include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/loop/checkpoint_files.h"
 #include "worker/trainer/loop/publish.h"
 
@@ -154,7 +154,9 @@ Checkpoints::Draft Checkpoints::Begin(const Content& content) {
       save.tensors.clear();
       save.tensor_files.clear();
     }
-    draft.copied = Copy(save, trained, &draft.why_not);
+    draft.why_not = "not all ranks see the disk that rank 0 writes to";
+    const auto tensors = Changing(save, trained);
+    draft.copied = tensors && copies_.Take(*tensors, &draft.why_not);
     if (content.parameters) {
       draft.keep_parameters = [this, trained] {
         copies_.Await();
@@ -234,7 +236,8 @@ Checkpoints::Draft Checkpoints::BeginShards(const Content& content, const std::s
 }
 
 template <typename SaveRequest>
-bool Checkpoints::Copy(SaveRequest& save, std::vector<NamedTensor>& trained, std::string* why) {
+std::optional<std::vector<at::Tensor*>> Checkpoints::Changing(SaveRequest& save,
+                                                              std::vector<NamedTensor>& trained) {
   std::vector<at::Tensor*> tensors;
   const auto add = [&](std::vector<NamedTensor>& named) {
     for (NamedTensor& one : named) {
@@ -245,8 +248,29 @@ bool Checkpoints::Copy(SaveRequest& save, std::vector<NamedTensor>& trained, std
   };
   bool all = add(save.tensors) && add(trained);
   for (auto& [name, file] : save.tensor_files) all = all && add(file);
-  *why = "not all ranks see the disk that rank 0 writes to";
-  return all && copies_.Take(tensors, why);
+  if (!all) return std::nullopt;
+  return tensors;
+}
+
+void Checkpoints::Reserve(bool parameters) {
+  std::vector<NamedTensor> trained;
+  if (trainable_.sharding) {
+    const Assembly& assembly = trainable_.sharding->assembly;
+    if (!assembly.is_saved()) return;
+    const Assembly::Shards shards = assembly.OwnShards(optimizer_.StateDict());
+    for (const auto* part : {&shards.parameters, &shards.states, &shards.reference}) {
+      ListOf(*part, trained);
+    }
+    std::vector<at::Tensor*> tensors;
+    for (NamedTensor& one : trained) tensors.push_back(&one.tensor);
+    copies_.Reserve(tensors);
+    return;
+  }
+  if (parameters) trained = TrainedParameters(trainable_);
+  WithFolder(FolderOf(0), [&](auto save) {
+    save.tensor_files[kOptimizerFile] = OptimizerStates(trainable_, optimizer_);
+    if (const auto tensors = Changing(save, trained)) copies_.Reserve(*tensors);
+  });
 }
 
 v1::Saved Checkpoints::Finished(const SavedFolder& folder, int64_t step, bool best) {

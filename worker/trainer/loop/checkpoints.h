@@ -75,6 +75,9 @@ class Checkpoints {
     bool copied = false;
     std::string why_not;
   };
+  // Begins to take host memory for copies of what checkpoints will hold; `parameters` as in
+  // Content. Once the optimizer has its states.
+  void Reserve(bool parameters);
   // The draft before this one is written, or dropped.
   Draft Begin(const Content& content);
 
@@ -108,10 +111,11 @@ class Checkpoints {
   void AddState(const Content& content, SaveRequest& save);
   // Checkpoints that exist at once while the last one is written.
   int64_t MostAtOnce(int64_t steps) const;
-  // HostCopies::Take of all that training changes in a SaveModelRequest or SaveAdapterRequest and
-  // in `trained`.
+  // What training changes in a SaveModelRequest or SaveAdapterRequest and in `trained`; none where
+  // a tensor is made only when it is written.
   template <typename SaveRequest>
-  bool Copy(SaveRequest& save, std::vector<NamedTensor>& trained, std::string* why);
+  static std::optional<std::vector<at::Tensor*>> Changing(SaveRequest& save,
+                                                          std::vector<NamedTensor>& trained);
   void KeepParameters(const std::vector<NamedTensor>& trained) const;
   v1::Saved Finished(const SavedFolder& folder, int64_t step, bool best);
   void RemoveOld();

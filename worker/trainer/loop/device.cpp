@@ -62,6 +62,10 @@ Device Device::Open(liger::v1::DeviceKind kind, int local_rank) {
     KeepFreedMemory();
     return Device(c10::Device(c10::kCPU), "cpu");
   }
+  // Pinned memory (checkpoints' copies) is touched by several threads before it is registered,
+  // which holds up neither them nor calls of CUDA for as long as cudaHostAlloc does.
+  setenv("PYTORCH_CUDA_ALLOC_CONF",
+         "pinned_use_cuda_host_register:True,pinned_num_register_threads:8", /*overwrite=*/0);
   LoadCudaBackend();
   const int count = at::accelerator::deviceCount();
   if (local_rank >= count) {

@@ -1,6 +1,7 @@
 #include "worker/trainer/loop/host_copies.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <bit>
@@ -108,19 +109,34 @@ bool HostCopies::Allocate(const std::vector<int64_t>& new_blocks, std::string* w
   return true;
 }
 
+HostCopies::Distinct HostCopies::DistinctOf(const std::vector<at::Tensor*>& tensors) {
+  std::map<Identity, size_t> known;
+  Distinct distinct;
+  for (const at::Tensor* tensor : tensors) {
+    const auto [it, is_new] = known.try_emplace(IdentityOf(*tensor), distinct.tensors.size());
+    distinct.of_given.push_back(it->second);
+    if (!is_new) continue;
+    distinct.tensors.push_back(tensor->detach());
+    distinct.bytes.push_back(tensor->numel() * static_cast<int64_t>(tensor->element_size()));
+  }
+  return distinct;
+}
+
+void HostCopies::Reserve(const std::vector<at::Tensor*>& tensors) {
+  if (device_.is_cpu()) return;
+  std::vector<int64_t> new_blocks;
+  PlacesFor(DistinctOf(tensors).bytes, &new_blocks);
+  reserving_ = std::async(std::launch::async, [this, new_blocks] {
+    const c10::DeviceGuard guard(device_);  // pinned memory is of a device's context
+    std::string why;
+    Allocate(new_blocks, &why);
+  });
+}
+
 bool HostCopies::Take(const std::vector<at::Tensor*>& tensors, std::string* why) {
   const at::NoGradGuard no_grad;
-  std::map<Identity, size_t> known;
-  std::vector<at::Tensor> sources;
-  std::vector<size_t> source_of;
-  std::vector<int64_t> bytes;
-  for (const at::Tensor* tensor : tensors) {
-    const auto [it, is_new] = known.try_emplace(IdentityOf(*tensor), sources.size());
-    source_of.push_back(it->second);
-    if (!is_new) continue;
-    sources.push_back(tensor->detach());
-    bytes.push_back(tensor->numel() * static_cast<int64_t>(tensor->element_size()));
-  }
+  if (reserving_.valid()) reserving_.get();
+  auto [sources, bytes, source_of] = DistinctOf(tensors);
   std::vector<int64_t> new_blocks;
   const std::vector<Place> places = PlacesFor(bytes, &new_blocks);
   if (!Allocate(new_blocks, why)) return false;

@@ -239,7 +239,12 @@ void TrainJob::Train() {
     TrainOneStep(step);
     reporter_.Advance(step);
     last_step_ = step;
-    if (step == first_step_) ReportKernels();
+    if (step == first_step_) {
+      ReportKernels();
+      if (training().save_steps() > 0 && (strategy_->leads() || trainable_.sharding)) {
+        checkpoints_->Reserve(best_.load_best() && !trainable_.sharding);
+      }
+    }
     const bool last = step == max_steps_;
     if (last || step % training().logging_steps() == 0) LogStep(step);
     const int64_t eval = training().eval_steps(), save = training().save_steps();

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <iostream>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/Types.hpp>
 #include <utility>
@@ -66,8 +67,8 @@ std::unique_ptr<Gang> Gang::Join(const RankInfo& rank, const Options& options) {
     gang.reset(new Gang(rank, store));
   } catch (const std::exception& error) {
     throw TrainerError(liger::v1::FAILURE_CLASS_INFRA,
-                       "rank " + std::to_string(rank.rank) + " cannot connect to the other ranks: " +
-                           MessageOf(error),
+                       "rank " + std::to_string(rank.rank) +
+                           " cannot connect to the other ranks: " + MessageOf(error),
                        "look at the other ranks' logs and the network between the hosts; "
                        "GLOO_SOCKET_IFNAME names the interface to use");
   }
@@ -77,8 +78,7 @@ std::unique_ptr<Gang> Gang::Join(const RankInfo& rank, const Options& options) {
   return gang;
 }
 
-std::unique_ptr<Gang> Gang::OfThreads(const RankInfo& rank,
-                                      c10::intrusive_ptr<c10d::Store> store) {
+std::unique_ptr<Gang> Gang::OfThreads(const RankInfo& rank, c10::intrusive_ptr<c10d::Store> store) {
   return std::unique_ptr<Gang>(new Gang(rank, std::move(store)));
 }
 
@@ -88,8 +88,8 @@ void Gang::OpenDevice(at::Device device) {
   device_ = device;
   if (device.is_cpu()) return;
   group_->setBoundDeviceId(device);
-  group_->setBackend(device.type(), c10d::ProcessGroup::BackendType::NCCL,
-                     MakeNccl(store_, rank_));
+  device_groups_.push_back(MakeNccl(store_, rank_));
+  group_->setBackend(device.type(), c10d::ProcessGroup::BackendType::NCCL, device_groups_.back());
 }
 
 c10::intrusive_ptr<c10d::Backend> Gang::MakeGroup(const std::string& name, int rank, int size) {
@@ -98,7 +98,19 @@ c10::intrusive_ptr<c10d::Backend> Gang::MakeGroup(const std::string& name, int r
   place.world_size = size;
   const c10::intrusive_ptr<c10d::Store> store =
       c10::make_intrusive<c10d::PrefixStore>(name, store_);
-  return device_.is_cpu() ? MakeGloo(store, place) : MakeNccl(store, place);
+  if (device_.is_cpu()) return MakeGloo(store, place);
+  return device_groups_.emplace_back(MakeNccl(store, place));
+}
+
+void Gang::CloseDevice() {
+  const Scope scope(*this, issued_, "the end of all ranks' collectives");
+  try {
+    for (const auto& group : device_groups_) group->shutdown();
+  } catch (const std::exception& error) {
+    std::cerr << "rank " << rank_.rank << ": NCCL did not end well: " << MessageOf(error)
+              << std::endl;
+  }
+  device_groups_.clear();
 }
 
 void Gang::Explain(const std::exception_ptr& error) {
@@ -184,6 +196,8 @@ void Gang::Fail(const std::string& error) {
 }
 
 void Gang::Leave(const Farewell& farewell) {
+  // After a failure others may be gone: then the process ends with its communicators.
+  if (farewell.kind == Farewell::Kind::kDone) CloseDevice();
   if (watch_) watch_->Leave(farewell);
 }
 

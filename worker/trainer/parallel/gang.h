@@ -81,6 +81,8 @@ class Gang {
   void Leave(const Farewell& farewell);
 
  private:
+  // Ends NCCL's communicators, which wait for all ranks to end them.
+  void CloseDevice();
   // While one lives, the training thread waits. Inside of another, it is that one's place.
   struct Waited {
     int64_t number = 0;
@@ -106,6 +108,7 @@ class Gang {
   const c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
   at::Device device_ = at::kCPU;
+  std::vector<c10::intrusive_ptr<c10d::Backend>> device_groups_;
   std::unique_ptr<Watch> watch_;
   Waited waits_;
   double waited_s_ = 0;
