@@ -70,6 +70,7 @@ class Evaluator {
   Value Name(const std::string& name) const {
     if (const Value* found = scope_.Find(name)) return *found;
     if (const Value* global = FindGlobal(name)) return *global;
+    if (name == "self") throw Unsupported("self");  // the blocks of the template
     return Value::MakeUndefined("'" + name + "' is undefined");
   }
 
@@ -84,7 +85,9 @@ class Evaluator {
   Value RunDict(const Expr& e) const {
     Dict dict;
     for (size_t i = 0; i + 1 < e.children.size(); i += 2) {
-      dict.Set(Run(*e.children[i]), Run(*e.children[i + 1]));
+      const Value key = Run(*e.children[i]);
+      RequireHashable(key);
+      dict.Set(key, Run(*e.children[i + 1]));
     }
     return Value(std::move(dict));
   }

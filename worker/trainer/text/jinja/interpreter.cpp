@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/evaluator.h"
 #include "worker/trainer/text/jinja/meter.h"
@@ -26,7 +27,8 @@ class Interpreter {
     Rendered rendered;
     spans_ = &rendered.generation_spans;
     // Assignments of the template go to a scope of their own, over the variables.
-    Execute(body, NewScope(scope), &rendered.text);
+    top_ = NewScope(scope);
+    Execute(body, top_, &rendered.text);
     return rendered;
   }
 
@@ -92,6 +94,10 @@ class Interpreter {
         break;
       case Stmt::Kind::kGeneration:
         return Generation(stmt, scope, out);
+      case Stmt::Kind::kBlock:
+        if (stmt.is_required) throw RuntimeError("Required block '" + stmt.text + "' not found");
+        // It sees the template's variables, and with "scoped" those around it.
+        return Execute(stmt.body, NewScope(stmt.is_scoped ? scope : top_), out);
       case Stmt::Kind::kLoad:  // as in transformers' Jinja, whose environment has no loader
         throw Unsupported("loading another template with {% " + stmt.text + " %}");
       case Stmt::Kind::kBreak:
@@ -111,21 +117,23 @@ class Interpreter {
 
   void Assign(const Target& target, const Value& value, const ScopePtr& scope) {
     if (!target.attribute.empty()) return AssignAttribute(target, value, scope);
-    if (!target.unpacks) return scope->Set(target.names[0], value);
+    if (!target.unpacks) return scope->Set(target.name, value);
+    RequireDefined(value);
     const List items = Iterate(value);
-    if (items.size() != target.names.size()) {
-      throw RuntimeError("expected " + std::to_string(target.names.size()) +
+    if (items.size() != target.parts.size()) {
+      throw RuntimeError("expected " + std::to_string(target.parts.size()) +
                          " values to unpack, got " + std::to_string(items.size()));
     }
-    for (size_t i = 0; i < items.size(); ++i) scope->Set(target.names[i], items[i]);
+    for (size_t i = 0; i < items.size(); ++i) Assign(target.parts[i], items[i], scope);
   }
 
   void AssignAttribute(const Target& target, const Value& value, const ScopePtr& scope) {
-    const Value* object = scope->Find(target.names[0]);
+    const Value* object = scope->Find(target.name);
     Namespace* ns = object == nullptr ? nullptr : object->AsNamespace();
     if (ns == nullptr) {
-      throw RuntimeError("cannot assign attribute on non-namespace object " + target.names[0]);
+      throw RuntimeError("cannot assign attribute on non-namespace object " + target.name);
     }
+    if (target.attribute.starts_with('_')) ThrowUnderscore(target.attribute);
     ns->attributes.Set(Value(target.attribute), value);
   }
 
@@ -185,7 +193,10 @@ class Interpreter {
       Assign(stmt.target, items[i], inner);
       inner->Set("loop", LoopVariable(stmt, items, i, depth, changed, scope));
       const Flow flow = Execute(stmt.body, inner, out);
-      if (flow == Flow::kBreak) break;
+      if (flow == Flow::kBreak) {
+        if (Generator* generator = over.AsGenerator()) generator->LeaveEarly();
+        break;
+      }
     }
     return Flow::kNormal;
   }
@@ -350,6 +361,7 @@ class Interpreter {
   };
 
   Budget budget_;
+  ScopePtr top_;
   std::vector<std::pair<size_t, size_t>>* spans_ = nullptr;
   std::vector<std::weak_ptr<Scope>> with_macros_;
 };

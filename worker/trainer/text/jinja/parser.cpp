@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <utility>
 
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/expression_parser.h"
@@ -79,11 +80,12 @@ class Parser : public ExpressionParser {
     if (name == "call") return ParseCall();
     if (name == "filter") return ParseFilterBlock();
     if (name == "generation") return ParseGeneration();
+    if (name == "block") return ParseBlock();
     if (name == "break" || name == "continue") return ParseJump(name);
     if (name == "include" || name == "import" || name == "from" || name == "extends") {
       return ParseLoad(name);
     }
-    static constexpr std::string_view kKnown[] = {"block", "do", "autoescape"};
+    static constexpr std::string_view kKnown[] = {"do", "autoescape"};
     for (const std::string_view known : kKnown) {
       if (name == known) throw Unsupported("the tag {% " + name + " %}", line);
     }
@@ -113,6 +115,7 @@ class Parser : public ExpressionParser {
     auto stmt = Make(Stmt::Kind::kFor);
     stmt->target = ParseTarget();
     if (!stmt->target.attribute.empty()) Fail("a for loop cannot assign to an attribute");
+    RequireNoLoop(stmt->target);
     if (!TakeName("in")) Fail("expected 'in'");
     stmt->expr = ParseTuple(false);
     if (TakeName("if")) stmt->filter = ParseExpression();
@@ -130,20 +133,66 @@ class Parser : public ExpressionParser {
     return stmt;
   }
 
-  // Several: "a, b" without parentheses, too.
-  Target ParseTarget(bool several = true) {
+  // {% block name scoped required %}, of which there is one of a name.
+  std::unique_ptr<Stmt> ParseBlock() {
+    auto stmt = Make(Stmt::Kind::kBlock);
+    stmt->text = ExpectName();
+    if (std::find(blocks_.begin(), blocks_.end(), stmt->text) != blocks_.end()) {
+      Fail("block '" + stmt->text + "' defined twice");
+    }
+    blocks_.push_back(stmt->text);
+    stmt->is_scoped = TakeName("scoped");
+    stmt->is_required = TakeName("required");
+    EndBlock();
+    const int loops = std::exchange(loops_, 0);
+    stmt->body = ParseBody({"endblock"});
+    loops_ = loops;
+    const bool has_content = std::any_of(stmt->body.begin(), stmt->body.end(), [](const auto& s) {
+      return s->kind != Stmt::Kind::kText || s->text.find_first_not_of(" \n\t\r\v\f") != s->text.npos;
+    });
+    if (stmt->is_required && has_content) {
+      Fail("Required blocks can only contain comments or whitespace");
+    }
+    Next();
+    TakeName(stmt->text);
+    EndBlock();
+    return stmt;
+  }
+
+  void RequireNoLoop(const Target& target) const {
+    if (target.name == "loop") Fail("can't assign to special loop variable in for-loop target");
+    for (const Target& part : target.parts) RequireNoLoop(part);
+  }
+
+  // Of several: "a, b", without parentheses too.
+  Target ParseTarget() {
+    const Depth depth(this);
+    Target first = ParseTargetPart(/*with_attribute=*/true);
+    if (!first.attribute.empty() || !AtOperator(",")) return first;
     Target target;
-    const bool parenthesized = TakeOperator("(");
-    target.names.push_back(ExpectName());
-    if (!parenthesized && TakeOperator(".")) {
-      target.attribute = ExpectName();
+    target.unpacks = true;
+    target.parts.push_back(std::move(first));
+    while (TakeOperator(",")) {
+      if (!AtOperator("(") && (Peek().type != TokenType::kName || AtName("in"))) break;
+      target.parts.push_back(ParseTargetPart(/*with_attribute=*/false));
+    }
+    return target;
+  }
+
+  // A name, or what stands in parentheses.
+  Target ParseTargetPart(bool with_attribute) {
+    Target target;
+    if (TakeOperator("(")) {
+      target = ParseTarget();
+      ExpectOperator(")");
+      if (!target.attribute.empty()) Fail("can't assign to an attribute in parentheses");
       return target;
     }
-    while ((several || parenthesized) && TakeOperator(",")) {
-      target.unpacks = true;
-      if (Peek().type == TokenType::kName && !AtName("in")) target.names.push_back(ExpectName());
+    target.name = ExpectName();
+    for (const char* constant : {"true", "false", "none", "True", "False", "None"}) {
+      if (target.name == constant) Fail("can't assign to '" + target.name + "'");
     }
-    if (parenthesized) ExpectOperator(")");
+    if (with_attribute && TakeOperator(".")) target.attribute = ExpectName();
     return target;
   }
 
@@ -237,7 +286,8 @@ class Parser : public ExpressionParser {
     auto stmt = Make(Stmt::Kind::kWith);
     while (Peek().type != TokenType::kBlockEnd) {
       if (!stmt->targets.empty()) ExpectOperator(",");
-      stmt->targets.push_back(ParseTarget(/*several=*/false));
+      stmt->targets.push_back(ParseTarget());
+      if (!stmt->targets.back().attribute.empty()) Fail("{% with %} cannot assign to an attribute");
       ExpectOperator("=");
       stmt->values.push_back(ParseExpression());
     }
@@ -291,6 +341,7 @@ class Parser : public ExpressionParser {
   }
 
   int loops_ = 0;
+  std::vector<std::string> blocks_;
 };
 
 }  // namespace

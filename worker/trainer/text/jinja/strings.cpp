@@ -26,6 +26,12 @@ std::string FloatRepr(double d) {
   return s;
 }
 
+std::string RangeRepr(const Sequence& s) {
+  const auto& [start, stop, step] = s.range;
+  return "range(" + std::to_string(start) + ", " + std::to_string(stop) +
+         (step == 1 ? ")" : ", " + std::to_string(step) + ")");
+}
+
 bool IsPrintable(char32_t c) {
   if (c < 0x80) return c >= 0x20 && c != 0x7F;
   return unicode::ClassOf(c) != unicode::CharClass::kOther;
@@ -120,7 +126,7 @@ class JsonWriter {
     Meter::RequireText(out_.size());
     if (const std::string* s = value.AsString()) {
       AppendJsonString(*s, style_.ensure_ascii, &out_);
-    } else if (const Sequence* s = value.AsSequence()) {
+    } else if (const Sequence* s = value.AsSequence(); s && s->IsListOrTuple()) {
       WriteItems('[', ']', s->items.size(), depth,
                  [&](size_t i) { Write(s->items[i], depth + 1); });
     } else if (const Dict* d = value.AsDict()) {
@@ -205,6 +211,49 @@ size_t Length(std::string_view s) {
 }
 
 bool IsPythonSpace(char32_t c) { return unicode::IsSpace(c) || (c >= 0x1C && c <= 0x1F); }
+
+std::vector<std::string_view> Lines(std::string_view s, bool keep_ends) {
+  std::vector<std::string_view> lines;
+  size_t begin = 0;
+  const char* const end = s.data() + s.size();
+  for (const char* p = s.data(); p < end;) {
+    const auto at = static_cast<size_t>(p - s.data());
+    const char32_t c = unicode::NextCodePoint(p);
+    const bool breaks = (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 ||
+                        c == 0x2028 || c == 0x2029;
+    if (!breaks) continue;
+    if (c == '\r' && p < end && *p == '\n') ++p;
+    const auto next = static_cast<size_t>(p - s.data());
+    lines.push_back(s.substr(begin, (keep_ends ? next : at) - begin));
+    begin = next;
+  }
+  if (begin < s.size()) lines.push_back(s.substr(begin));
+  return lines;
+}
+
+List SplitOnSpaces(const std::string& s, int64_t max, bool from_right) {
+  std::vector<std::string_view> all = Characters(s);
+  if (from_right) std::reverse(all.begin(), all.end());
+  List parts;
+  size_t i = 0;
+  const auto is_space = [&](size_t k) {
+    const char* p = all[k].data();
+    return IsPythonSpace(unicode::NextCodePoint(p));
+  };
+  while (true) {
+    while (i < all.size() && is_space(i)) ++i;
+    if (i == all.size()) break;
+    const bool last = max >= 0 && static_cast<int64_t>(parts.size()) == max;
+    std::vector<std::string_view> part;
+    while (i < all.size() && (last || !is_space(i))) part.push_back(all[i++]);
+    if (from_right) std::reverse(part.begin(), part.end());
+    std::string text;
+    for (const std::string_view c : part) text += c;
+    parts.emplace_back(std::move(text));
+  }
+  if (from_right) std::reverse(parts.begin(), parts.end());
+  return parts;
+}
 
 std::string Strip(std::string_view s, const Value* chars, bool left, bool right) {
   if (chars != nullptr && chars->IsNone()) chars = nullptr;
@@ -316,11 +365,13 @@ std::string Repr(const Value& value) {
   if (value.IsFloat()) return FloatRepr(value.AsDouble());
   std::string out;
   if (const Sequence* s = value.AsSequence()) {
+    if (s->kind == Sequence::Kind::kRange) return RangeRepr(*s);
     for (const Value& item : s->items) {
       out += (out.empty() ? "" : ", ") + Repr(item);
       Meter::RequireText(out.size());
     }
-    if (s->is_tuple) return "(" + out + (s->items.size() == 1 ? ",)" : ")");
+    if (s->IsTuple()) return "(" + out + (s->items.size() == 1 ? ",)" : ")");
+    if (s->kind == Sequence::Kind::kView) return s->view_name + "([" + out + "])";
     return "[" + out + "]";
   }
   if (const Dict* d = value.AsDict()) {
@@ -329,6 +380,9 @@ std::string Repr(const Value& value) {
       Meter::RequireText(out.size());
     }
     return "{" + out + "}";
+  }
+  if (const Generator* generator = value.AsGenerator()) {
+    throw Unsupported("printing what " + generator->filter() + " gives without | list");
   }
   throw Unsupported("printing a " + value.TypeName());
 }

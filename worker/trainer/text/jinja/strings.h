@@ -19,6 +19,14 @@ bool IsPythonSpace(char32_t c);
 // str.strip, lstrip, rstrip: of whitespace, or of any of `chars`.
 std::string Strip(std::string_view s, const Value* chars, bool left, bool right);
 
+// str.splitlines.
+std::vector<std::string_view> Lines(std::string_view s, bool keep_ends);
+// str.split() without a separator, or rsplit(): runs of spaces divide; at most `max` times, if
+// that is not negative.
+List SplitOnSpaces(const std::string& s, int64_t max, bool from_right);
+// str.center; `fill` is one character.
+std::string Center(const std::string& s, int64_t width, const std::string& fill);
+
 // str.upper, else str.lower, with the expansions that are common (the sharp s, the dotted capital
 // I) and the sigma that ends a word.
 std::string MapCase(std::string_view s, bool upper);
