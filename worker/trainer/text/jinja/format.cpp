@@ -312,9 +312,9 @@ std::string PercentFormat(const std::string& format, const Value& values) {
     const FormatSpec spec = ReadPercentSpec(reader);
     out += spec.type == '%' ? "%" : PercentValue(named ? *named : next(), spec);
   }
-  const bool left_over =
-      tuple ? used < tuple->items.size()
-            : used == 0 && !by_name && !values.AsDict() && !values.AsSequence() && !values.IsUndefined();
+  const bool left_over = tuple ? used < tuple->items.size()
+                               : used == 0 && !by_name && !values.AsDict() &&
+                                     !values.AsSequence() && !values.IsUndefined();
   if (left_over) throw RuntimeError("not all arguments converted during string formatting");
   return out;
 }

@@ -128,8 +128,10 @@ Dict DictAttributes() {
 }  // namespace
 
 void ThrowUnderscore(const std::string& name) {
-  throw RuntimeError("chat templates cannot store attributes with an underscore in front on a "
-                     "namespace, and this is '" + name + "'");
+  throw RuntimeError(
+      "chat templates cannot store attributes with an underscore in front on a "
+      "namespace, and this is '" +
+      name + "'");
 }
 
 const Value* FindGlobal(std::string_view name) {
@@ -137,8 +139,8 @@ const Value* FindGlobal(std::string_view name) {
       {"raise_exception", Value::MakeFunction("raise_exception", RaiseException)},
       {"strftime_now", Value::MakeFunction("strftime_now", StrftimeNow)},
       {"namespace", Value::MakeFunction("namespace", NamespaceOf)},
-      {"dict", Value::MakeFunction("dict", [](const Args& args) { return Value(DictOf(args)); },
-                                   DictAttributes())},
+      {"dict", Value::MakeFunction(
+                   "dict", [](const Args& args) { return Value(DictOf(args)); }, DictAttributes())},
       {"range", Value::MakeFunction("range", Range)},
       {"cycler", Value::MakeFunction("cycler", Cycler)},
       {"joiner", Value::MakeFunction("joiner", Joiner)},

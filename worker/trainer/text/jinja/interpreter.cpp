@@ -144,8 +144,8 @@ class Interpreter {
   }
 
   void FilterBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
-    const Value filtered = ApplyFilters(
-        *stmt.filter, Value(Capture(stmt.body, NewScope(scope))), *scope, &budget_);
+    const Value filtered =
+        ApplyFilters(*stmt.filter, Value(Capture(stmt.body, NewScope(scope))), *scope, &budget_);
     if (filtered.AsString() == nullptr) {
       throw RuntimeError("a filter block needs a string, and its filter gives '" +
                          filtered.TypeName() + "'");
@@ -259,9 +259,7 @@ class Interpreter {
         }));
     return Value::MakeFunction(
         "loop",
-        [this, &stmt, depth, scope](const Args& args) {
-          return Recurse(stmt, depth, scope, args);
-        },
+        [this, &stmt, depth, scope](const Args& args) { return Recurse(stmt, depth, scope, args); },
         std::move(loop));
   }
 
@@ -275,8 +273,7 @@ class Interpreter {
     attributes.Set(Value("catch_varargs"), Value(stmt.uses_varargs));
     attributes.Set(Value("caller"), Value(stmt.uses_caller));
     return Value::MakeFunction(
-        stmt.text,
-        [this, &stmt, scope](const Args& args) { return CallMacro(stmt, scope, args); },
+        stmt.text, [this, &stmt, scope](const Args& args) { return CallMacro(stmt, scope, args); },
         std::move(attributes), /*is_macro=*/true);
   }
 
@@ -317,9 +314,8 @@ class Interpreter {
     }
     if (macro.uses_varargs) {
       const size_t taken = std::min(given.size(), args.positional.size());
-      scope->Set("varargs",
-                 Value::MakeTuple({args.positional.begin() + static_cast<int64_t>(taken),
-                                   args.positional.end()}));
+      scope->Set("varargs", Value::MakeTuple({args.positional.begin() + static_cast<int64_t>(taken),
+                                              args.positional.end()}));
     } else if (args.positional.size() > given.size()) {
       throw RuntimeError("macro '" + macro.text + "' takes not more than " +
                          std::to_string(given.size()) + " argument(s)");

@@ -162,7 +162,7 @@ std::string Without(std::string text, std::string_view open, std::string_view cl
 // html.unescape, for the entities that `escape` makes and a few more.
 std::string Unescaped(const std::string& text) {
   static constexpr std::pair<std::string_view, char> kEntities[] = {
-      {"&amp;", '&'}, {"&lt;", '<'},  {"&gt;", '>'},
+      {"&amp;", '&'}, {"&lt;", '<'},   {"&gt;", '>'},
       {"&#34;", '"'}, {"&#39;", '\''}, {"&quot;", '"'}};
   std::string out;
   for (size_t i = 0; i < text.size();) {
@@ -176,7 +176,8 @@ std::string Unescaped(const std::string& text) {
     if (entity != std::end(kEntities)) {
       out += entity->second;
       i += entity->first.size();
-    } else if (i + 1 == text.size() || std::string_view(" <&;").find(text[i + 1]) != std::string_view::npos) {
+    } else if (i + 1 == text.size() ||
+               std::string_view(" <&;").find(text[i + 1]) != std::string_view::npos) {
       out += text[i++];
     } else {
       throw Unsupported("striptags of a text with '" + text.substr(i, 12) + "'");

@@ -139,8 +139,9 @@ Value ViewOf(const Args& args, const char* name, Item item) {
 }
 using DictItem = std::pair<Value, Value>;
 Value ItemsView(const Args& args) {
-  return ViewOf(args, "dict_items",
-                [](const DictItem& i) { return Value::MakeTuple({i.first, i.second}); });
+  return ViewOf(args, "dict_items", [](const DictItem& i) {
+    return Value::MakeTuple({i.first, i.second});
+  });
 }
 Value KeysView(const Args& args) {
   return ViewOf(args, "dict_keys", [](const DictItem& i) { return i.first; });
@@ -159,17 +160,10 @@ Value Copy(const Args& args) { return args.positional[0]; }
 Value OtherOfDicts(const Args&) { throw Unsupported("the method 'fromkeys' of dicts"); }
 
 constexpr Entry kDict[] = {
-    {"items", ItemsView},
-    {"keys", KeysView},
-    {"values", ValuesView},
-    {"get", GetMethod},
-    {"copy", Copy},
-    {"fromkeys", OtherOfDicts},
-    {"pop", Immutable},
-    {"popitem", Immutable},
-    {"update", Immutable},
-    {"setdefault", Immutable},
-    {"clear", Immutable},
+    {"items", ItemsView},      {"keys", KeysView},     {"values", ValuesView},
+    {"get", GetMethod},        {"copy", Copy},         {"fromkeys", OtherOfDicts},
+    {"pop", Immutable},        {"popitem", Immutable}, {"update", Immutable},
+    {"setdefault", Immutable}, {"clear", Immutable},
 };
 
 Value CountInList(const Args& args) {
@@ -188,8 +182,8 @@ Value IndexInList(const Args& args) {
 }
 
 constexpr Entry kList[] = {
-    {"count", CountInList}, {"index", IndexInList}, {"copy", Copy},         {"append", Immutable},
-    {"extend", Immutable},  {"insert", Immutable},  {"pop", Immutable},     {"remove", Immutable},
+    {"count", CountInList}, {"index", IndexInList}, {"copy", Copy},       {"append", Immutable},
+    {"extend", Immutable},  {"insert", Immutable},  {"pop", Immutable},   {"remove", Immutable},
     {"reverse", Immutable}, {"sort", Immutable},    {"clear", Immutable},
 };
 constexpr Entry kTuple[] = {{"count", CountInList}, {"index", IndexInList}};

@@ -127,8 +127,9 @@ const Sequence* Subscripted(const Value& object) {
 // Attributes of Python's numbers; none of Jinja's business, but not undefined either.
 bool IsAttributeOfNumbers(std::string_view name) {
   static constexpr std::string_view kNames[] = {
-      "real",      "imag",     "numerator", "denominator", "conjugate",        "bit_length",
-      "bit_count", "to_bytes", "from_bytes", "is_integer", "as_integer_ratio", "hex", "fromhex"};
+      "real",      "imag",     "numerator",  "denominator", "conjugate",        "bit_length",
+      "bit_count", "to_bytes", "from_bytes", "is_integer",  "as_integer_ratio", "hex",
+      "fromhex"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 

@@ -148,7 +148,8 @@ class Parser : public ExpressionParser {
     stmt->body = ParseBody({"endblock"});
     loops_ = loops;
     const bool has_content = std::any_of(stmt->body.begin(), stmt->body.end(), [](const auto& s) {
-      return s->kind != Stmt::Kind::kText || s->text.find_first_not_of(" \n\t\r\v\f") != s->text.npos;
+      return s->kind != Stmt::Kind::kText ||
+             s->text.find_first_not_of(" \n\t\r\v\f") != s->text.npos;
     });
     if (stmt->is_required && has_content) {
       Fail("Required blocks can only contain comments or whitespace");

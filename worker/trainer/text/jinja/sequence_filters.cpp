@@ -113,8 +113,7 @@ Value Sum(const Args& args) {
   if (start && start->AsString()) throw RuntimeError("sum() can't sum strings [use join instead]");
   Value total = start ? *start : Value(int64_t{0});
   for (const Value& item : Iterate(Self(args))) {
-    total =
-        Operate("+", total, attribute ? Attribute(item, *attribute) : item);
+    total = Operate("+", total, attribute ? Attribute(item, *attribute) : item);
   }
   return total;
 }
@@ -165,18 +164,12 @@ Value GroupBy(const Args& args) {
 }
 
 constexpr Entry kTable[] = {
-    {"length", Length},
-    {"count", Length},
-    {"first", First},
-    {"last", Last},
-    {"join", Join},
-    {"list", [](const Args& a) { return Value(Iterate(Self(a))); }},
-    {"sort", Sort},
-    {"min", Extreme<false>},
-    {"max", Extreme<true>},
-    {"sum", Sum},
-    {"dictsort", DictSort},
-    {"groupby", GroupBy},
+    {"length", Length},     {"count", Length},
+    {"first", First},       {"last", Last},
+    {"join", Join},         {"list", [](const Args& a) { return Value(Iterate(Self(a))); }},
+    {"sort", Sort},         {"min", Extreme<false>},
+    {"max", Extreme<true>}, {"sum", Sum},
+    {"dictsort", DictSort}, {"groupby", GroupBy},
 };
 
 }  // namespace

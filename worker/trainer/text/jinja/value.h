@@ -58,8 +58,8 @@ struct Sequence {
   };
   List items;
   Kind kind = Kind::kList;
-  int depth = 1;              // as Dict's
-  std::string view_name;      // dict_items and the like
+  int depth = 1;                 // as Dict's
+  std::string view_name;         // dict_items and the like
   int64_t range[3] = {0, 0, 1};  // start, stop, step
 
   bool IsTuple() const { return kind == Kind::kTuple || kind == Kind::kGroup; }
@@ -76,7 +76,7 @@ struct Namespace {
 struct Callable {
   std::string name;
   Function call;
-  Dict attributes;         // of `loop`
+  Dict attributes;        // of `loop`
   bool is_macro = false;  // which alone {% call %} calls
 };
 
