@@ -2,6 +2,7 @@
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/signatures.h"
 #include "worker/trainer/text/jinja/strings.h"
 
 namespace liger::trainer::jinja {
@@ -41,9 +42,9 @@ class Evaluator {
       case Expr::Kind::kCall:
         return Call(e);
       case Expr::Kind::kFilter:
-        return FindFilter(e.name)(BuiltinArgs(e));
+        return Filter(e);
       case Expr::Kind::kTest:
-        return FindTest(e.name)(BuiltinArgs(e));
+        return Test(e);
       case Expr::Kind::kUnary:
         return Unary(e);
       case Expr::Kind::kBinary:
@@ -90,6 +91,18 @@ class Evaluator {
       dict.Set(key, Run(*e.children[i + 1]));
     }
     return Value(std::move(dict));
+  }
+
+  Value Filter(const Expr& e) const {
+    const Args args = BuiltinArgs(e);
+    CheckFilterArguments(e.name, args);
+    return FindFilter(e.name)(args);
+  }
+
+  Value Test(const Expr& e) const {
+    const Args args = BuiltinArgs(e);
+    CheckTestArguments(e.name, args);
+    return FindTest(e.name)(args);
   }
 
   Args BuiltinArgs(const Expr& e) const {

@@ -106,10 +106,14 @@ Value ToJsonFilter(const Args& args) {
   const Value* sort = args.Find(4, "sort_keys");
   style.ensure_ascii = ascii != nullptr && ascii->Truthy();
   style.sort_keys = sort != nullptr && sort->Truthy();
-  const int64_t spaces = IntOr(indent, -1);
-  if (spaces > kMaxIndent) throw Unsupported("tojson with an indent of more than 65536 spaces");
-  style.indent = static_cast<int>(std::max<int64_t>(spaces, -1));
-  if (style.indent >= 0) style.item_separator = ",";
+  if (indent && indent->AsString()) {
+    style.indent = *indent->AsString();
+  } else if (indent && !indent->IsNone()) {
+    const int64_t spaces = std::max<int64_t>(IntOr(indent, 0), 0);
+    if (spaces > kMaxIndent) throw Unsupported("tojson with an indent of more than 65536 spaces");
+    style.indent = std::string(static_cast<size_t>(spaces), ' ');
+  }
+  if (style.indent) style.item_separator = ",";
   if (separators != nullptr && !separators->IsNone()) {
     const List pair = Iterate(*separators);
     if (pair.size() != 2) throw RuntimeError("tojson needs two separators");

@@ -4,7 +4,7 @@
 
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/sequence_filters.h"
-#include "worker/trainer/text/jinja/strings.h"
+#include "worker/trainer/text/jinja/signatures.h"
 
 namespace liger::trainer::jinja {
 namespace {
@@ -62,7 +62,11 @@ List MapItems(const Args& args) {
   const Builtin filter = FindFilter(name);
   if (filter == nullptr) throw Unsupported("the filter \"" + name + "\"");
   List out;
-  for (const Value& item : Iterate(Self(args))) out.push_back(filter(InnerArgs(args, item, 2)));
+  for (const Value& item : Iterate(Self(args))) {
+    const Args inner = InnerArgs(args, item, 2);
+    CheckFilterArguments(name, inner);
+    out.push_back(filter(inner));
+  }
   return out;
 }
 
@@ -72,17 +76,22 @@ List ChosenItems(const Args& args) {
   if (!Self(args).Truthy()) return {};
   const size_t test_at = by_attribute ? 2 : 1;
   Builtin test = nullptr;
+  std::string name;
   if (by_attribute && args.positional.size() < 2) throw RuntimeError("the attribute is missing");
   if (args.positional.size() > test_at) {
-    const std::string& name = RequireString(args, test_at, "select");
+    name = RequireString(args, test_at, "select");
     test = FindTest(name);
     if (test == nullptr) throw Unsupported("the test \"" + name + "\"");
   }
   List out;
   for (const Value& item : Iterate(Self(args))) {
     const Value subject = by_attribute ? Attribute(item, args.positional[1]) : item;
-    const bool holds =
-        test ? test(InnerArgs(args, subject, test_at + 1)).Truthy() : subject.Truthy();
+    bool holds = subject.Truthy();
+    if (test != nullptr) {
+      const Args inner = InnerArgs(args, subject, test_at + 1);
+      CheckTestArguments(name, inner);
+      holds = test(inner).Truthy();
+    }
     if (holds == keep) out.push_back(item);
   }
   return out;

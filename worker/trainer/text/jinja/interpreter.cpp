@@ -79,8 +79,7 @@ class Interpreter {
         Assign(stmt.target, Eval(*stmt.expr, scope), scope);
         break;
       case Stmt::Kind::kSetBlock:
-        SetBlock(stmt, scope);
-        break;
+        return SetBlock(stmt, scope);
       case Stmt::Kind::kMacro:
         with_macros_.push_back(scope);
         scope->Set(stmt.text, MacroFunction(stmt, scope));
@@ -90,8 +89,7 @@ class Interpreter {
               out);
         break;
       case Stmt::Kind::kFilter:
-        FilterBlock(stmt, scope, out);
-        break;
+        return FilterBlock(stmt, scope, out);
       case Stmt::Kind::kGeneration:
         return Generation(stmt, scope, out);
       case Stmt::Kind::kBlock:
@@ -137,25 +135,31 @@ class Interpreter {
     ns->attributes.Set(Value(target.attribute), value);
   }
 
-  void SetBlock(const Stmt& stmt, const ScopePtr& scope) {
-    Value value(Capture(stmt.body, NewScope(scope)));
+  Flow SetBlock(const Stmt& stmt, const ScopePtr& scope) {
+    Flow flow = Flow::kNormal;
+    Value value(Capture(stmt.body, NewScope(scope), &flow));
+    if (flow != Flow::kNormal) return flow;  // a {% break %}: what was captured is lost
     if (stmt.filter) value = ApplyFilters(*stmt.filter, std::move(value), *scope, &budget_);
     Assign(stmt.target, value, scope);
+    return Flow::kNormal;
   }
 
-  void FilterBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
-    const Value filtered =
-        ApplyFilters(*stmt.filter, Value(Capture(stmt.body, NewScope(scope))), *scope, &budget_);
+  Flow FilterBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
+    Flow flow = Flow::kNormal;
+    Value captured(Capture(stmt.body, NewScope(scope), &flow));
+    if (flow != Flow::kNormal) return flow;
+    const Value filtered = ApplyFilters(*stmt.filter, std::move(captured), *scope, &budget_);
     if (filtered.AsString() == nullptr) {
       throw RuntimeError("a filter block needs a string, and its filter gives '" +
                          filtered.TypeName() + "'");
     }
     Write(*filtered.AsString(), out);
+    return Flow::kNormal;
   }
 
-  // What `body` writes, apart from the output and its spans.
-  std::string Capture(const Body& body, const ScopePtr& scope) {
-    return CaptureWith([&](std::string* text) { Execute(body, scope, text); });
+  // What `body` writes, apart from the output and its spans; `flow` is how it ended.
+  std::string Capture(const Body& body, const ScopePtr& scope, Flow* flow) {
+    return CaptureWith([&](std::string* text) { *flow = Execute(body, scope, text); });
   }
   template <typename Run>
   std::string CaptureWith(Run run) {
@@ -281,7 +285,8 @@ class Interpreter {
     CallDepth deeper(&budget_);
     const ScopePtr scope = NewScope(defined_in);
     BindArguments(macro, args, scope);
-    return Value(Capture(macro.body, scope));
+    Flow flow = Flow::kNormal;  // macros end no loop
+    return Value(Capture(macro.body, scope, &flow));
   }
 
   // As jinja2.runtime.Macro: positional arguments, then keyword arguments for the parameters that

@@ -7,6 +7,7 @@
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/format.h"
+#include "worker/trainer/text/jinja/signatures.h"
 #include "worker/trainer/text/jinja/strings.h"
 #include "worker/trainer/text/jinja/text_methods.h"
 #include "worker/trainer/text/unicode.h"
@@ -167,14 +168,14 @@ constexpr Entry kDict[] = {
 };
 
 Value CountInList(const Args& args) {
-  if (args.positional.size() < 2) throw RuntimeError("count needs an argument");
+  if (args.positional.size() > 2) throw RuntimeError("count takes one argument");
   return Value(static_cast<int64_t>(
       std::count_if(SelfList(args).begin(), SelfList(args).end(),
                     [&](const Value& v) { return Equal(v, args.positional[1]); })));
 }
 
 Value IndexInList(const Args& args) {
-  if (args.positional.size() < 2) throw RuntimeError("index needs an argument");
+  if (args.positional.size() > 2) throw Unsupported("index of a list in a range");
   for (size_t i = 0; i < SelfList(args).size(); ++i) {
     if (Equal(SelfList(args)[i], args.positional[1])) return Value(static_cast<int64_t>(i));
   }
@@ -189,10 +190,11 @@ constexpr Entry kList[] = {
 constexpr Entry kTuple[] = {{"count", CountInList}, {"index", IndexInList}};
 
 Value BindMethod(Builtin method, const Value& object, const std::string& name) {
-  return Value::MakeFunction(name, [object, method](const Args& args) {
+  return Value::MakeFunction(name, [object, method, name](const Args& args) {
     if (const std::string* s = object.AsString()) Meter::Work(s->size() / 64);
     Args with_self = args;
     with_self.positional.insert(with_self.positional.begin(), object);
+    CheckMethodArguments(name, with_self);
     return method(with_self);
   });
 }

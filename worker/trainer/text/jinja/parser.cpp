@@ -174,7 +174,7 @@ class Parser : public ExpressionParser {
     target.unpacks = true;
     target.parts.push_back(std::move(first));
     while (TakeOperator(",")) {
-      if (!AtOperator("(") && (Peek().type != TokenType::kName || AtName("in"))) break;
+      if (!AtOperator("(") && Peek().type != TokenType::kName) break;
       target.parts.push_back(ParseTargetPart(/*with_attribute=*/false));
     }
     return target;
@@ -238,6 +238,9 @@ class Parser : public ExpressionParser {
     }
     ExpectOperator(")");
     const auto& names = stmt->parameters;
+    for (auto it = names.begin(); it != names.end(); ++it) {
+      if (std::find(names.begin(), it, *it) != it) Fail("duplicate argument '" + *it + "'");
+    }
     if (std::find(names.begin(), names.end(), "caller") != names.end()) {
       throw Unsupported("a parameter named caller", stmt->line);
     }
@@ -302,7 +305,9 @@ class Parser : public ExpressionParser {
   std::unique_ptr<Stmt> ParseGeneration() {
     auto stmt = Make(Stmt::Kind::kGeneration);
     EndBlock();
+    const int loops = std::exchange(loops_, 0);  // a function of its own in transformers
     stmt->body = ParseBody({"endgeneration"});
+    loops_ = loops;
     Next();
     EndBlock();
     return stmt;

@@ -58,11 +58,13 @@ Value Join(const Args& args) {
   return Value(std::move(out));
 }
 
-// What sort compares: "a,b" is a list of attributes.
+// What sort compares: a list of one, or of those attributes that "a,b" names.
 Value SortKeys(const Value& item, const Value* attribute, bool case_sensitive) {
-  if (!attribute || !attribute->AsString()) return SortKey(item, attribute, case_sensitive);
-  const std::string& names = *attribute->AsString();
   List keys;
+  if (!attribute || !attribute->AsString()) {
+    return Value(List{SortKey(item, attribute, case_sensitive)});
+  }
+  const std::string& names = *attribute->AsString();
   for (size_t done = 0; done <= names.size();) {
     const size_t end = std::min(names.find(',', done), names.size());
     const Value name(names.substr(done, end - done));

@@ -1,7 +1,5 @@
 #include "worker/trainer/text/jinja/strings.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -62,13 +60,6 @@ std::string StringRepr(const std::string& s) {
     }
   }
   return out + quote;
-}
-
-// Without the few characters that Unicode calls cased although nothing maps them, such as U+00AA.
-bool HasCase(utf8proc_int32_t c) {
-  const utf8proc_category_t category = utf8proc_category(c);
-  return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL ||
-         category == UTF8PROC_CATEGORY_LT || utf8proc_tolower(c) != c || utf8proc_toupper(c) != c;
 }
 
 void AppendEscaped(char32_t unit, std::string* out) {
@@ -184,9 +175,9 @@ class JsonWriter {
   }
 
   void NewLine(int depth) {
-    if (style_.indent < 0) return;
+    if (!style_.indent) return;
     out_ += '\n';
-    out_.append(static_cast<size_t>(style_.indent) * static_cast<size_t>(depth), ' ');
+    for (int i = 0; i < depth; ++i) out_ += *style_.indent;
   }
 
   const JsonStyle& style_;
@@ -271,80 +262,6 @@ std::string Strip(std::string_view s, const Value* chars, bool left, bool right)
   while (right && begin < end && strips(all[end - 1])) --end;
   if (begin == end) return "";
   return std::string(all[begin].data(), all[end - 1].data() + all[end - 1].size());
-}
-
-namespace {
-
-// Apostrophes, points, marks and the like: between a letter and a sigma they do not count.
-bool IsCaseIgnorable(char32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_SK:
-      return true;
-    default:
-      return std::u32string_view(
-                 U"'.:\u00B7\u0387\u055F\u05F4\u2018\u2019\u2024\u2027\uFE13"
-                 U"\uFE52\uFE55\uFF07\uFF0E\uFF1A")
-                 .find(c) != std::u32string_view::npos;
-  }
-}
-
-// Whether the sigma at byte `at` ends a word: a cased letter stands before it and none behind it
-// (The Unicode Standard, table 3-17).
-bool IsFinalSigma(std::string_view s, size_t at) {
-  bool before = false;
-  for (const char *p = s.data(), *end = p + at; p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    if (!IsCaseIgnorable(c)) before = HasCase(static_cast<utf8proc_int32_t>(c));
-  }
-  if (!before) return false;
-  for (const char *p = s.data() + at + 2, *end = s.data() + s.size(); p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    if (!IsCaseIgnorable(c)) return !HasCase(static_cast<utf8proc_int32_t>(c));
-  }
-  return true;
-}
-
-}  // namespace
-
-std::string MapCase(std::string_view s, bool upper) {
-  std::string out;
-  for (const char *p = s.data(), *end = p + s.size(); p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    if (upper && c == 0xDF) {
-      out += "SS";
-    } else if (!upper && c == 0x130) {
-      out += "i\xCC\x87";
-    } else if (!upper && c == 0x3A3) {
-      const auto sigma = static_cast<size_t>(p - s.data()) - 2;
-      out += IsFinalSigma(s, sigma) ? "\xCF\x82" : "\xCF\x83";
-    } else {
-      const auto i = static_cast<utf8proc_int32_t>(c);
-      unicode::AppendUtf8(static_cast<char32_t>(upper ? utf8proc_toupper(i) : utf8proc_tolower(i)),
-                          &out);
-    }
-  }
-  return out;
-}
-
-std::string Title(std::string_view s) {
-  std::string out;
-  bool in_word = false;
-  for (const char *p = s.data(), *end = p + s.size(); p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    const auto i = static_cast<utf8proc_int32_t>(c);
-    if (!in_word && c == 0xDF) {
-      out += "Ss";
-    } else {
-      unicode::AppendUtf8(
-          static_cast<char32_t>(in_word ? utf8proc_tolower(i) : utf8proc_totitle(i)), &out);
-    }
-    in_word = HasCase(i);
-  }
-  return out;
 }
 
 std::string ToString(const Value& value) {

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_TEXT_JINJA_STRINGS_H_
 #define LIGER_WORKER_TRAINER_TEXT_JINJA_STRINGS_H_
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,10 +40,9 @@ std::string ToString(const Value& value);
 // repr(value), as str() of a list shows its items.
 std::string Repr(const Value& value);
 
-// json.dumps(value, ensure_ascii, indent, separators, sort_keys). indent < 0:
-// on one line.
+// json.dumps(value, ensure_ascii, indent, separators, sort_keys). Without an indent on one line.
 struct JsonStyle {
-  int indent = -1;
+  std::optional<std::string> indent;
   bool ensure_ascii = false;
   bool sort_keys = false;
   std::string item_separator = ", ";

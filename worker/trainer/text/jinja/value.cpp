@@ -244,8 +244,11 @@ bool Less(const Value& a, const Value& b) {
   if (a.AsString() && b.AsString()) return *a.AsString() < *b.AsString();
   const Sequence *s = a.AsSequence(), *t = b.AsSequence();
   if (s && t && s->IsListOrTuple() && t->IsListOrTuple() && s->IsTuple() == t->IsTuple()) {
-    const List &x = a.AsSequence()->items, &y = b.AsSequence()->items;
-    return std::lexicographical_compare(x.begin(), x.end(), y.begin(), y.end(), Less);
+    const auto [x, y] = std::mismatch(s->items.begin(), s->items.end(), t->items.begin(),
+                                      t->items.end(), Equal);  // equal items need no order
+    if (x == s->items.end() || y == t->items.end())
+      return x == s->items.end() && y != t->items.end();
+    return Less(*x, *y);
   }
   RequireDefined(a);
   RequireDefined(b);
