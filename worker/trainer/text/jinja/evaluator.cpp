@@ -94,15 +94,19 @@ class Evaluator {
   }
 
   Value Filter(const Expr& e) const {
+    const Builtin filter = FindFilter(e.name);
+    if (filter == nullptr) throw Unsupported("the filter \"" + e.name + "\"");
     const Args args = BuiltinArgs(e);
     CheckFilterArguments(e.name, args);
-    return FindFilter(e.name)(args);
+    return filter(args);
   }
 
   Value Test(const Expr& e) const {
+    const Builtin test = FindTest(e.name);
+    if (test == nullptr) throw Unsupported("the test \"" + e.name + "\"");
     const Args args = BuiltinArgs(e);
     CheckTestArguments(e.name, args);
-    return FindTest(e.name)(args);
+    return test(args);
   }
 
   Args BuiltinArgs(const Expr& e) const {

@@ -108,6 +108,7 @@ ExprPtr ExpressionParser::ParseTuple(bool with_condition) {
 
 ExprPtr ExpressionParser::ParseCondition(bool with_condition) {
   const Depth depth(this);
+  const size_t unknown = unknown_met();
   ExprPtr node = ParseOr();
   while (with_condition && TakeName("if")) {
     ExprPtr condition = Make(Expr::Kind::kCondition);
@@ -115,6 +116,7 @@ ExprPtr ExpressionParser::ParseCondition(bool with_condition) {
     condition->children.push_back(std::move(node));
     condition->children.push_back(TakeName("else") ? ParseCondition(true) : nullptr);
     node = Deepened(std::move(condition));
+    LeaveUnknownToTheRun(unknown);
   }
   return node;
 }

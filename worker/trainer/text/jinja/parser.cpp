@@ -16,7 +16,7 @@ class Parser : public ExpressionParser {
   explicit Parser(const std::string& source) : ExpressionParser(Tokenize(source)) {}
 
   Body ParseTemplate() {
-    Body body = ParseBody({});
+    Body body = ParseFrame({});
     if (Peek().type != TokenType::kEnd) Fail("unexpected {% " + Peek().text + " %}");
     return body;
   }
@@ -60,6 +60,14 @@ class Parser : public ExpressionParser {
     return body;
   }
 
+  // A body in which unknown filters fail at once, unless an {% if %} in it has them.
+  Body ParseFrame(std::initializer_list<std::string_view> ends) {
+    const size_t unknown = unknown_met();
+    Body body = ParseBody(ends);
+    RequireKnown(unknown);
+    return body;
+  }
+
   std::unique_ptr<Stmt> ParseOutput() {
     Next();
     auto stmt = Make(Stmt::Kind::kOutput);
@@ -94,6 +102,7 @@ class Parser : public ExpressionParser {
 
   std::unique_ptr<Stmt> ParseIf() {
     auto stmt = Make(Stmt::Kind::kIf);
+    const size_t unknown = unknown_met();
     stmt->expr = ParseTuple(/*with_condition=*/false);  // as in Jinja
     EndBlock();
     stmt->body = ParseBody({"elif", "else", "endif"});
@@ -108,6 +117,7 @@ class Parser : public ExpressionParser {
       Next();  // endif
       EndBlock();
     }
+    LeaveUnknownToTheRun(unknown);
     return stmt;
   }
 
@@ -118,15 +128,17 @@ class Parser : public ExpressionParser {
     RequireNoLoop(stmt->target);
     if (!TakeName("in")) Fail("expected 'in'");
     stmt->expr = ParseTuple(false);
+    const size_t unknown = unknown_met();
     if (TakeName("if")) stmt->filter = ParseExpression();
+    RequireKnown(unknown);
     stmt->recursive = TakeName("recursive");
     EndBlock();
     ++loops_;
-    stmt->body = ParseBody({"else", "endfor"});
+    stmt->body = ParseFrame({"else", "endfor"});
     --loops_;
     if (TakeName("else")) {
       EndBlock();
-      stmt->otherwise = ParseBody({"endfor"});
+      stmt->otherwise = ParseFrame({"endfor"});
     }
     Next();  // endfor
     EndBlock();
@@ -145,7 +157,7 @@ class Parser : public ExpressionParser {
     stmt->is_required = TakeName("required");
     EndBlock();
     const int loops = std::exchange(loops_, 0);
-    stmt->body = ParseBody({"endblock"});
+    stmt->body = ParseFrame({"endblock"});
     loops_ = loops;
     const bool has_content = std::any_of(stmt->body.begin(), stmt->body.end(), [](const auto& s) {
       return s->kind != Stmt::Kind::kText ||
@@ -206,9 +218,11 @@ class Parser : public ExpressionParser {
       return stmt;
     }
     stmt->kind = Stmt::Kind::kSetBlock;
+    const size_t unknown = unknown_met();
     stmt->filter = ParseFilters(nullptr);
+    RequireKnown(unknown);
     EndBlock();
-    stmt->body = ParseBody({"endset"});
+    stmt->body = ParseFrame({"endset"});
     Next();
     EndBlock();
     return stmt;
@@ -250,7 +264,7 @@ class Parser : public ExpressionParser {
     const int loops = loops_;
     loops_ = 0;
     const size_t names = names_read();
-    stmt->body = ParseBody({end});
+    stmt->body = ParseFrame({end});
     const auto reads = [&](const char* name) {
       const auto& own = stmt->parameters;
       return HasRead(name, names) && std::find(own.begin(), own.end(), name) == own.end();
@@ -277,9 +291,11 @@ class Parser : public ExpressionParser {
 
   std::unique_ptr<Stmt> ParseFilterBlock() {
     auto stmt = Make(Stmt::Kind::kFilter);
+    const size_t unknown = unknown_met();
     stmt->filter = ParseFilters(nullptr, /*starts_with_name=*/true);
+    RequireKnown(unknown);
     EndBlock();
-    stmt->body = ParseBody({"endfilter"});
+    stmt->body = ParseFrame({"endfilter"});
     Next();
     EndBlock();
     return stmt;
@@ -296,7 +312,7 @@ class Parser : public ExpressionParser {
       stmt->values.push_back(ParseExpression());
     }
     EndBlock();
-    stmt->body = ParseBody({"endwith"});
+    stmt->body = ParseFrame({"endwith"});
     Next();
     EndBlock();
     return stmt;
@@ -306,7 +322,7 @@ class Parser : public ExpressionParser {
     auto stmt = Make(Stmt::Kind::kGeneration);
     EndBlock();
     const int loops = std::exchange(loops_, 0);  // a function of its own in transformers
-    stmt->body = ParseBody({"endgeneration"});
+    stmt->body = ParseFrame({"endgeneration"});
     loops_ = loops;
     Next();
     EndBlock();

@@ -104,7 +104,7 @@ ExprPtr ExpressionParser::ParseFilters(ExprPtr input, bool starts_with_name) {
   while (std::exchange(starts_with_name, false) || TakeOperator("|")) {
     ExprPtr filter = Make(Expr::Kind::kFilter, ExpectName());
     if (FindFilter(filter->name) == nullptr) {
-      throw Unsupported("the filter \"" + filter->name + "\"", filter->line);
+      unknown_.push_back(Unsupported("the filter \"" + filter->name + "\"", filter->line));
     }
     filter->children.push_back(std::move(input));
     if (AtOperator("(")) ParseArguments(filter.get());
@@ -118,7 +118,7 @@ ExprPtr ExpressionParser::ParseTest(ExprPtr input) {
   const bool negated = TakeName("not");
   ExprPtr test = Make(Expr::Kind::kTest, ExpectName());
   if (FindTest(test->name) == nullptr) {
-    throw Unsupported("the test \"" + test->name + "\"", test->line);
+    unknown_.push_back(Unsupported("the test \"" + test->name + "\"", test->line));
   }
   test->children.push_back(std::move(input));
   const TokenType next = Peek().type;
