@@ -1,5 +1,5 @@
 // The tokens of a span are those that the offsets of PyPI's `tokenizers` say
-// (tools/fixtures/offset_fixtures.py), on fuzzed strings.
+// (tools/fixtures/offset_fixtures.py), on fuzzed strings and on every string of tests/data.
 #include "tests/unit/data/test_util.h"
 #include "tests/unit/text/corpus.h"
 #include "worker/trainer/data/loss_masks.h"
@@ -26,25 +26,52 @@ std::pair<int64_t, int64_t> Kept(const Tokenizer& tokenizer, const std::string& 
   return kept;
 }
 
-TEST_P(OffsetsTest, EqualTokenizers) {
-  const std::string name = GetParam();
-  const auto strings = FuzzStrings();
-  const auto tokenizer = Tokenizer::FromFolder(GoldenDir() + "/tokenizers/" + name);
-  const json golden =
-      json::parse(ReadAll(std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/offsets.json"));
-  int wrong = 0;
-  for (const json& row : golden.at(name).at("rows")) {
-    const std::string& text = strings.at(row[0].get<size_t>());
-    const std::pair<int64_t, int64_t> expected = {row[3], row[4]};
-    const auto got = Kept(*tokenizer, text, row[1], row[2]);
-    if (got == expected) continue;
-    if (++wrong <= 5) {
-      ADD_FAILURE() << json(text).dump(-1, ' ', true) << " " << row.dump() << " gives " << got.first
-                    << " to " << got.second;
-    }
+json Golden() {
+  return json::parse(ReadAll(std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/offsets.json"));
+}
+
+// Shows the first few that differ; whether these do.
+bool Differs(const Tokenizer& tokenizer, const std::string& text, const json& span,
+             const std::pair<int64_t, int64_t>& expected, int wrong_before) {
+  const auto got = Kept(tokenizer, text, span[0], span[1]);
+  if (got == expected) return false;
+  if (wrong_before < 5) {
+    ADD_FAILURE() << json(text).dump(-1, ' ', true) << " " << span.dump() << " gives " << got.first
+                  << " to " << got.second << ", not " << expected.first << " to "
+                  << expected.second;
   }
-  EXPECT_EQ(wrong, 0) << "of " << golden.at(name).at("rows").size();
-  EXPECT_GT(golden.at(name).at("rows").size(), 500u);
+  return true;
+}
+
+TEST_P(OffsetsTest, EqualTokenizersOnFuzzedStrings) {
+  const auto strings = FuzzStrings();
+  const auto tokenizer = Tokenizer::FromFolder(GoldenDir() + "/tokenizers/" + GetParam());
+  const json rows = Golden().at(GetParam()).at("rows");
+  int wrong = 0;
+  for (const json& row : rows) {
+    wrong += Differs(*tokenizer, strings.at(row[0].get<size_t>()), {row[1], row[2]},
+                     {row[3], row[4]}, wrong);
+  }
+  EXPECT_EQ(wrong, 0) << "of " << rows.size();
+  EXPECT_GT(rows.size(), 500u);
+}
+
+TEST_P(OffsetsTest, EqualTokenizersOnTheDataSets) {
+  const auto strings = DataStrings();
+  const auto tokenizer = Tokenizer::FromFolder(GoldenDir() + "/tokenizers/" + GetParam());
+  const json golden = Golden();
+  const json &spans = golden.at("data_spans"), &tokens = golden.at(GetParam()).at("data_tokens");
+  ASSERT_EQ(spans.size(), strings.size());
+  ASSERT_EQ(tokens.size(), 2 * strings.size());
+  int wrong = 0;
+  size_t compared = 0;
+  for (size_t i = 0; i < strings.size(); ++i) {
+    if (tokens[2 * i] < 0) continue;  // an empty string, or one without offsets there
+    ++compared;
+    wrong += Differs(*tokenizer, strings[i], spans[i], {tokens[2 * i], tokens[2 * i + 1]}, wrong);
+  }
+  EXPECT_EQ(wrong, 0) << "of " << compared;
+  EXPECT_GT(compared, strings.size() * 9 / 10);
 }
 
 // SmolLM2's vocabulary lacks the byte 0x13: no token is of it, and the offsets of `tokenizers`

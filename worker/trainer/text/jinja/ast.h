@@ -46,11 +46,12 @@ struct Expr {
 struct Stmt;
 using Body = std::vector<std::unique_ptr<Stmt>>;
 
-// Where {% for %} and {% set %} put values: names, or one name.attribute.
+// Where {% for %} and {% set %} put values: a name, name.attribute, or "a, (b, c)".
 struct Target {
-  std::vector<std::string> names;
-  std::string attribute;  // of names[0], a namespace; empty for none
-  bool unpacks = false;   // "a, b": one value each
+  std::string name;
+  std::string attribute;      // of `name`, a namespace; empty for none
+  std::vector<Target> parts;  // of one that unpacks: one value each
+  bool unpacks = false;
 };
 
 struct Stmt {
@@ -66,6 +67,7 @@ struct Stmt {
     kCall,        // expr is a kCall; parameters, defaults, body, uses_... of the caller
     kFilter,      // body, filter (a chain of kFilter)
     kGeneration,  // body
+    kBlock,       // text is its name; body; is_required, is_scoped
     kLoad,        // text is the tag: include, import, from or extends
     kBreak,
     kContinue,
@@ -83,6 +85,7 @@ struct Stmt {
   // Whether the body reads varargs, kwargs and caller, which a macro gets only then.
   bool uses_varargs = false, uses_kwargs = false, uses_caller = false;
   bool recursive = false;
+  bool is_required = false, is_scoped = false;
   std::vector<Target> targets;
   std::vector<ExprPtr> values;
 };

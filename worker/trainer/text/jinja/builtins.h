@@ -37,8 +37,14 @@ Value EscapeMarkup(const Value& value);
 // Throws where `value` is Markup: Python's `what` would escape the other texts.
 void RequirePlain(const Value& value, const std::string& what);
 
+// Throws for lists and dicts, which are no keys in Python.
+void RequireHashable(const Value& value);
+
 // Throws what names an integer beyond 64 bits, where only such of 64 are computed with.
 void RequireShort(const Value& value);
+
+// Throws as transformers' namespace does for names that begin with an underscore.
+[[noreturn]] void ThrowUnderscore(const std::string& name);
 
 // The first argument's type checked, for builtins.
 const std::string& RequireString(const Args& args, size_t index, const char* what);

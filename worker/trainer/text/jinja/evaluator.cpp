@@ -2,6 +2,7 @@
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/signatures.h"
 #include "worker/trainer/text/jinja/strings.h"
 
 namespace liger::trainer::jinja {
@@ -41,9 +42,9 @@ class Evaluator {
       case Expr::Kind::kCall:
         return Call(e);
       case Expr::Kind::kFilter:
-        return FindFilter(e.name)(BuiltinArgs(e));
+        return Filter(e);
       case Expr::Kind::kTest:
-        return FindTest(e.name)(BuiltinArgs(e));
+        return Test(e);
       case Expr::Kind::kUnary:
         return Unary(e);
       case Expr::Kind::kBinary:
@@ -70,6 +71,7 @@ class Evaluator {
   Value Name(const std::string& name) const {
     if (const Value* found = scope_.Find(name)) return *found;
     if (const Value* global = FindGlobal(name)) return *global;
+    if (name == "self") throw Unsupported("self");  // the blocks of the template
     return Value::MakeUndefined("'" + name + "' is undefined");
   }
 
@@ -84,9 +86,27 @@ class Evaluator {
   Value RunDict(const Expr& e) const {
     Dict dict;
     for (size_t i = 0; i + 1 < e.children.size(); i += 2) {
-      dict.Set(Run(*e.children[i]), Run(*e.children[i + 1]));
+      const Value key = Run(*e.children[i]);
+      RequireHashable(key);
+      dict.Set(key, Run(*e.children[i + 1]));
     }
     return Value(std::move(dict));
+  }
+
+  Value Filter(const Expr& e) const {
+    const Builtin filter = FindFilter(e.name);
+    if (filter == nullptr) throw Unsupported("the filter \"" + e.name + "\"");
+    const Args args = BuiltinArgs(e);
+    CheckFilterArguments(e.name, args);
+    return filter(args);
+  }
+
+  Value Test(const Expr& e) const {
+    const Builtin test = FindTest(e.name);
+    if (test == nullptr) throw Unsupported("the test \"" + e.name + "\"");
+    const Args args = BuiltinArgs(e);
+    CheckTestArguments(e.name, args);
+    return test(args);
   }
 
   Args BuiltinArgs(const Expr& e) const {

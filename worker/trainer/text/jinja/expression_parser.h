@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "worker/trainer/text/jinja/ast.h"
+#include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/lexer.h"
 
 namespace liger::trainer::jinja {
@@ -40,6 +41,14 @@ class ExpressionParser {
   // Names that expressions have read so far.
   size_t names_read() const { return names_.size(); }
   bool HasRead(std::string_view name, size_t since) const;
+  // As in Jinja, a filter or test that nobody knows fails where it is reached, if it stands right
+  // in an {% if %} or a condition; else it fails at once. What was met since `unknown_met()` had
+  // been `since` is dropped, or thrown.
+  size_t unknown_met() const { return unknown_.size(); }
+  void LeaveUnknownToTheRun(size_t since) { unknown_.resize(since, Unsupported("")); }
+  void RequireKnown(size_t since) const {
+    if (unknown_.size() > since) throw unknown_[since];
+  }
   // Bounds recursion: templates nest a dozen deep, a malign one a million.
   class Depth {
    public:
@@ -79,6 +88,7 @@ class ExpressionParser {
 
   std::vector<Token> tokens_;
   std::vector<std::string> names_;
+  std::vector<TemplateError> unknown_;
   size_t at_ = 0;
   int depth_ = 0;
 };

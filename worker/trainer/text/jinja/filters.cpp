@@ -1,11 +1,12 @@
-// Jinja's filters: "x | trim". Those of text; numbers are in number_filters.cpp,
-// sequences in sequence_filters.cpp.
+// Jinja's filters: "x | trim". Those of text; layout and markup are in layout_filters.cpp, numbers
+// in number_filters.cpp, sequences in sequence_filters.cpp and generator_filters.cpp.
 
 #include <algorithm>
 
 #include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/format.h"
+#include "worker/trainer/text/jinja/layout_filters.h"
 #include "worker/trainer/text/jinja/number_filters.h"
 #include "worker/trainer/text/jinja/sequence_filters.h"
 #include "worker/trainer/text/jinja/strings.h"
@@ -71,8 +72,9 @@ Value Trim(const Args& args) {
 
 Value Replace(const Args& args) {
   const std::string s = SelfText(args);
-  const std::string from = RequireString(args, 1, "replace"),
-                    to = RequireString(args, 2, "replace");
+  const Value *old_text = args.Find(1, "old"), *new_text = args.Find(2, "new");
+  if (!old_text || !new_text) throw RuntimeError("replace needs two texts");
+  const std::string from = ToString(*old_text), to = ToString(*new_text);
   int64_t left = IntOr(args.Find(3, "count"), -1);
   std::string out;
   size_t done = 0;
@@ -104,10 +106,14 @@ Value ToJsonFilter(const Args& args) {
   const Value* sort = args.Find(4, "sort_keys");
   style.ensure_ascii = ascii != nullptr && ascii->Truthy();
   style.sort_keys = sort != nullptr && sort->Truthy();
-  const int64_t spaces = IntOr(indent, -1);
-  if (spaces > kMaxIndent) throw Unsupported("tojson with an indent of more than 65536 spaces");
-  style.indent = static_cast<int>(std::max<int64_t>(spaces, -1));
-  if (style.indent >= 0) style.item_separator = ",";
+  if (indent && indent->AsString()) {
+    style.indent = *indent->AsString();
+  } else if (indent && !indent->IsNone()) {
+    const int64_t spaces = std::max<int64_t>(IntOr(indent, 0), 0);
+    if (spaces > kMaxIndent) throw Unsupported("tojson with an indent of more than 65536 spaces");
+    style.indent = std::string(static_cast<size_t>(spaces), ' ');
+  }
+  if (style.indent) style.item_separator = ",";
   if (separators != nullptr && !separators->IsNone()) {
     const List pair = Iterate(*separators);
     if (pair.size() != 2) throw RuntimeError("tojson needs two separators");
@@ -125,30 +131,17 @@ Value Default(const Args& args) {
   return replace ? (fallback ? *fallback : Value("")) : self;
 }
 
-Value Indent(const Args& args) {
-  const std::string s = RequireString(args, 0, "indent");
-  RequirePlain(args.positional[0], "indent");
-  const Value* width = args.Find(1, "width");
-  const Value* first = args.Find(2, "first");
-  const Value* blank = args.Find(3, "blank");
-  const int64_t spaces = width && width->AsString() ? 0 : IntOr(width, 4);
-  if (spaces > kMaxIndent) throw Unsupported("indent by more than 65536 spaces");
-  const std::string pad = width && width->AsString()
-                              ? *width->AsString()
-                              : std::string(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' ');
-  std::string out;
-  size_t done = 0;
-  for (bool at_first = true; done <= s.size(); at_first = false) {
-    const size_t end = std::min(s.find('\n', done), s.size());
-    const bool empty = end == done;
-    const bool indents = at_first ? first && first->Truthy() : !empty || (blank && blank->Truthy());
-    if (!at_first) out += '\n';
-    if (indents) out += pad;
-    Meter::RequireText(out.size());
-    out.append(s, done, end - done);
-    done = end + 1;
+// x|attr("name") is x.name where that is an attribute; a dict's keys are none.
+Value Attr(const Args& args) {
+  const Value& self = args.positional[0];
+  RequireDefined(self);
+  const Value* name = args.Find(1, "name");
+  if (name == nullptr) throw RuntimeError("attr needs a name");
+  const std::string attribute = ToString(*name);
+  if (self.AsDict() && !FindMethod(self, attribute)) {
+    return Value::MakeUndefined("'dict object' has no attribute '" + attribute + "'");
   }
-  return Value(std::move(out));
+  return GetAttribute(self, attribute);
 }
 
 Value WordCount(const Args& args) {
@@ -173,10 +166,7 @@ constexpr Entry kTable[] = {
     {"tojson", ToJsonFilter},
     {"default", Default},
     {"d", Default},
-    {"indent", Indent},
-    {"escape", [](const Args& a) { return EscapeMarkup(a.positional[0]); }},
-    {"e", [](const Args& a) { return EscapeMarkup(a.positional[0]); }},
-    {"safe", [](const Args& a) { return Value::MakeMarkup(SelfText(a)); }},
+    {"attr", Attr},
     {"format", Format},
     {"string",
      [](const Args& a) {
@@ -187,38 +177,13 @@ constexpr Entry kTable[] = {
 
 }  // namespace
 
-Value EscapeMarkup(const Value& value) {
-  if (value.IsMarkup()) return value;
-  std::string out;
-  for (const char c : ToString(value)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return Value::MakeMarkup(std::move(out));
-}
-
 Builtin FindFilter(std::string_view name) {
   for (const Entry& entry : kTable) {
     if (entry.name == name) return entry.filter;
   }
-  if (const Builtin filter = FindNumberFilter(name)) return filter;
+  for (const auto find : {FindNumberFilter, FindLayoutFilter}) {
+    if (const Builtin filter = find(name)) return filter;
+  }
   return FindSequenceFilter(name);
 }
 

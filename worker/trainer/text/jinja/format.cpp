@@ -143,7 +143,9 @@ FormatSpec ReadSpec(std::string_view text) {
   spec.alternate = reader.TakeIf('#');
   spec.zero = reader.TakeIf('0');
   spec.width = std::max<int64_t>(0, reader.Number());
-  spec.comma = reader.TakeIf(',');
+  for (const char separator : {',', '_'}) {
+    if (!spec.grouping && reader.TakeIf(separator)) spec.grouping = separator;
+  }
   if (reader.TakeIf('.')) {
     spec.precision = reader.Number();
     if (spec.precision < 0) throw RuntimeError("Format specifier missing precision");
@@ -160,7 +162,7 @@ std::string FormatValue(const Value& value, const std::string& text) {
                               "' for object of type '" + value.TypeName() + "'";
   if (value.AsString() != nullptr) {
     if (spec.type != 0 && spec.type != 's') throw RuntimeError(unknown);
-    if (spec.align == '=' || spec.sign != '-' || spec.alternate || spec.comma || spec.zero) {
+    if (spec.align == '=' || spec.sign != '-' || spec.alternate || spec.grouping || spec.zero) {
       throw Unsupported("the format specifier '" + text + "' for a string");
     }
     return FormatString(*value.AsString(), spec);
@@ -177,7 +179,7 @@ std::string FormatValue(const Value& value, const std::string& text) {
     if (spec.type != 0 && !IsOneOf(spec.type, "dxXob")) throw RuntimeError(unknown);
     return FormatInt(value.AsInt(), spec);
   }
-  if (value.IsBool() || spec.type != 0 || spec.precision >= 0 || spec.comma) {
+  if (value.IsBool() || spec.type != 0 || spec.precision >= 0 || spec.grouping) {
     throw Unsupported("the format specifier '" + text + "' for " + value.TypeName());
   }
   const std::string digits = Repr(value);
@@ -254,6 +256,10 @@ class MethodFormatter {
 
   Value Named(const std::string& name) {
     const std::optional<int64_t> index = name.empty() ? std::optional(next_++) : AsIndex(name);
+    is_numbered_ |= index && !name.empty();
+    if (is_numbered_ && next_ > 0) {
+      throw RuntimeError("cannot switch between automatic and manual field numbering");
+    }
     if (index) {
       // The first is the format itself.
       const auto at = static_cast<size_t>(*index) + 1;
@@ -270,13 +276,14 @@ class MethodFormatter {
 
   const Args& args_;
   int64_t next_ = 0;
+  bool is_numbered_ = false;
 };
 
 }  // namespace
 
 std::string PercentFormat(const std::string& format, const Value& values) {
   const Sequence* tuple = values.AsSequence();
-  if (tuple != nullptr && !tuple->is_tuple) tuple = nullptr;
+  if (tuple != nullptr && !tuple->IsTuple()) tuple = nullptr;
   size_t used = 0;
   const auto next = [&]() -> const Value& {
     if (used >= (tuple ? tuple->items.size() : 1))
@@ -305,9 +312,9 @@ std::string PercentFormat(const std::string& format, const Value& values) {
     const FormatSpec spec = ReadPercentSpec(reader);
     out += spec.type == '%' ? "%" : PercentValue(named ? *named : next(), spec);
   }
-  const bool left_over =
-      tuple ? used < tuple->items.size()
-            : used == 0 && !by_name && !values.AsDict() && !values.AsSequence();
+  const bool left_over = tuple ? used < tuple->items.size()
+                               : used == 0 && !by_name && !values.AsDict() &&
+                                     !values.AsSequence() && !values.IsUndefined();
   if (left_over) throw RuntimeError("not all arguments converted during string formatting");
   return out;
 }

@@ -12,10 +12,10 @@
 namespace liger::trainer::jinja {
 namespace {
 
-std::string Grouped(const std::string& digits) {
+std::string Grouped(const std::string& digits, char separator, size_t size = 3) {
   std::string out;
   for (size_t i = 0; i < digits.size(); ++i) {
-    if (i > 0 && (digits.size() - i) % 3 == 0) out += ',';
+    if (i > 0 && (digits.size() - i) % size == 0) out += separator;
     out += digits[i];
   }
   return out;
@@ -59,7 +59,11 @@ std::string FormatInt(int64_t value, const FormatSpec& spec) {
   if (type == 'X') {
     for (char& c : digits) c = c >= 'a' ? static_cast<char>(c - 'a' + 'A') : c;
   }
-  if (spec.comma) digits = Grouped(digits);
+  if (spec.grouping == ',' && base != 10) {
+    throw RuntimeError(std::string("Cannot specify ',' with '") + type + "'.");
+  }
+  if (spec.grouping && spec.zero) throw Unsupported("zeros and groups of digits in one format");
+  if (spec.grouping) digits = Grouped(digits, spec.grouping, base == 10 ? 3 : 4);
   std::string prefix = Sign(negative, spec);
   if (spec.alternate && base != 10) prefix += std::string("0") + type;
   return PaddedNumber(prefix, digits, spec);
@@ -76,9 +80,10 @@ std::string FormatFloat(double value, const FormatSpec& spec) {
   std::string digits(static_cast<size_t>(length) + 1, '\0');
   std::snprintf(digits.data(), digits.size(), pattern.c_str(), precision, magnitude);
   digits.pop_back();
-  if (spec.comma) {
+  if (spec.grouping && spec.zero) throw Unsupported("zeros and groups of digits in one format");
+  if (spec.grouping) {
     const size_t whole = std::min(digits.find_first_not_of("0123456789"), digits.size());
-    digits = Grouped(digits.substr(0, whole)) + digits.substr(whole);
+    digits = Grouped(digits.substr(0, whole), spec.grouping) + digits.substr(whole);
   }
   return PaddedNumber(Sign(negative, spec), digits + (percent ? "%" : ""), spec);
 }

@@ -13,7 +13,8 @@ struct FormatSpec {
   std::string fill = " ";
   char align = 0;  // < > ^ =, or 0 for the type's own
   char sign = '-';
-  bool alternate = false, zero = false, comma = false;
+  bool alternate = false, zero = false;
+  char grouping = 0;  // , or _ between groups of digits, or 0
   int64_t width = 0, precision = -1;
   char type = 0;
 };

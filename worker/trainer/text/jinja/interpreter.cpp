@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "worker/trainer/text/jinja/builtins.h"
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/evaluator.h"
 #include "worker/trainer/text/jinja/meter.h"
@@ -26,7 +27,8 @@ class Interpreter {
     Rendered rendered;
     spans_ = &rendered.generation_spans;
     // Assignments of the template go to a scope of their own, over the variables.
-    Execute(body, NewScope(scope), &rendered.text);
+    top_ = NewScope(scope);
+    Execute(body, top_, &rendered.text);
     return rendered;
   }
 
@@ -77,8 +79,7 @@ class Interpreter {
         Assign(stmt.target, Eval(*stmt.expr, scope), scope);
         break;
       case Stmt::Kind::kSetBlock:
-        SetBlock(stmt, scope);
-        break;
+        return SetBlock(stmt, scope);
       case Stmt::Kind::kMacro:
         with_macros_.push_back(scope);
         scope->Set(stmt.text, MacroFunction(stmt, scope));
@@ -88,10 +89,13 @@ class Interpreter {
               out);
         break;
       case Stmt::Kind::kFilter:
-        FilterBlock(stmt, scope, out);
-        break;
+        return FilterBlock(stmt, scope, out);
       case Stmt::Kind::kGeneration:
         return Generation(stmt, scope, out);
+      case Stmt::Kind::kBlock:
+        if (stmt.is_required) throw RuntimeError("Required block '" + stmt.text + "' not found");
+        // It sees the template's variables, and with "scoped" those around it.
+        return Execute(stmt.body, NewScope(stmt.is_scoped ? scope : top_), out);
       case Stmt::Kind::kLoad:  // as in transformers' Jinja, whose environment has no loader
         throw Unsupported("loading another template with {% " + stmt.text + " %}");
       case Stmt::Kind::kBreak:
@@ -111,43 +115,51 @@ class Interpreter {
 
   void Assign(const Target& target, const Value& value, const ScopePtr& scope) {
     if (!target.attribute.empty()) return AssignAttribute(target, value, scope);
-    if (!target.unpacks) return scope->Set(target.names[0], value);
+    if (!target.unpacks) return scope->Set(target.name, value);
+    RequireDefined(value);
     const List items = Iterate(value);
-    if (items.size() != target.names.size()) {
-      throw RuntimeError("expected " + std::to_string(target.names.size()) +
+    if (items.size() != target.parts.size()) {
+      throw RuntimeError("expected " + std::to_string(target.parts.size()) +
                          " values to unpack, got " + std::to_string(items.size()));
     }
-    for (size_t i = 0; i < items.size(); ++i) scope->Set(target.names[i], items[i]);
+    for (size_t i = 0; i < items.size(); ++i) Assign(target.parts[i], items[i], scope);
   }
 
   void AssignAttribute(const Target& target, const Value& value, const ScopePtr& scope) {
-    const Value* object = scope->Find(target.names[0]);
+    const Value* object = scope->Find(target.name);
     Namespace* ns = object == nullptr ? nullptr : object->AsNamespace();
     if (ns == nullptr) {
-      throw RuntimeError("cannot assign attribute on non-namespace object " + target.names[0]);
+      throw RuntimeError("cannot assign attribute on non-namespace object " + target.name);
     }
+    if (target.attribute.starts_with('_')) ThrowUnderscore(target.attribute);
     ns->attributes.Set(Value(target.attribute), value);
   }
 
-  void SetBlock(const Stmt& stmt, const ScopePtr& scope) {
-    Value value(Capture(stmt.body, NewScope(scope)));
+  Flow SetBlock(const Stmt& stmt, const ScopePtr& scope) {
+    Flow flow = Flow::kNormal;
+    Value value(Capture(stmt.body, NewScope(scope), &flow));
+    if (flow != Flow::kNormal) return flow;  // a {% break %}: what was captured is lost
     if (stmt.filter) value = ApplyFilters(*stmt.filter, std::move(value), *scope, &budget_);
     Assign(stmt.target, value, scope);
+    return Flow::kNormal;
   }
 
-  void FilterBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
-    const Value filtered = ApplyFilters(
-        *stmt.filter, Value(Capture(stmt.body, NewScope(scope))), *scope, &budget_);
+  Flow FilterBlock(const Stmt& stmt, const ScopePtr& scope, std::string* out) {
+    Flow flow = Flow::kNormal;
+    Value captured(Capture(stmt.body, NewScope(scope), &flow));
+    if (flow != Flow::kNormal) return flow;
+    const Value filtered = ApplyFilters(*stmt.filter, std::move(captured), *scope, &budget_);
     if (filtered.AsString() == nullptr) {
       throw RuntimeError("a filter block needs a string, and its filter gives '" +
                          filtered.TypeName() + "'");
     }
     Write(*filtered.AsString(), out);
+    return Flow::kNormal;
   }
 
-  // What `body` writes, apart from the output and its spans.
-  std::string Capture(const Body& body, const ScopePtr& scope) {
-    return CaptureWith([&](std::string* text) { Execute(body, scope, text); });
+  // What `body` writes, apart from the output and its spans; `flow` is how it ended.
+  std::string Capture(const Body& body, const ScopePtr& scope, Flow* flow) {
+    return CaptureWith([&](std::string* text) { *flow = Execute(body, scope, text); });
   }
   template <typename Run>
   std::string CaptureWith(Run run) {
@@ -185,7 +197,10 @@ class Interpreter {
       Assign(stmt.target, items[i], inner);
       inner->Set("loop", LoopVariable(stmt, items, i, depth, changed, scope));
       const Flow flow = Execute(stmt.body, inner, out);
-      if (flow == Flow::kBreak) break;
+      if (flow == Flow::kBreak) {
+        if (Generator* generator = over.AsGenerator()) generator->LeaveEarly();
+        break;
+      }
     }
     return Flow::kNormal;
   }
@@ -248,9 +263,7 @@ class Interpreter {
         }));
     return Value::MakeFunction(
         "loop",
-        [this, &stmt, depth, scope](const Args& args) {
-          return Recurse(stmt, depth, scope, args);
-        },
+        [this, &stmt, depth, scope](const Args& args) { return Recurse(stmt, depth, scope, args); },
         std::move(loop));
   }
 
@@ -264,8 +277,7 @@ class Interpreter {
     attributes.Set(Value("catch_varargs"), Value(stmt.uses_varargs));
     attributes.Set(Value("caller"), Value(stmt.uses_caller));
     return Value::MakeFunction(
-        stmt.text,
-        [this, &stmt, scope](const Args& args) { return CallMacro(stmt, scope, args); },
+        stmt.text, [this, &stmt, scope](const Args& args) { return CallMacro(stmt, scope, args); },
         std::move(attributes), /*is_macro=*/true);
   }
 
@@ -273,7 +285,8 @@ class Interpreter {
     CallDepth deeper(&budget_);
     const ScopePtr scope = NewScope(defined_in);
     BindArguments(macro, args, scope);
-    return Value(Capture(macro.body, scope));
+    Flow flow = Flow::kNormal;  // macros end no loop
+    return Value(Capture(macro.body, scope, &flow));
   }
 
   // As jinja2.runtime.Macro: positional arguments, then keyword arguments for the parameters that
@@ -306,9 +319,8 @@ class Interpreter {
     }
     if (macro.uses_varargs) {
       const size_t taken = std::min(given.size(), args.positional.size());
-      scope->Set("varargs",
-                 Value::MakeTuple({args.positional.begin() + static_cast<int64_t>(taken),
-                                   args.positional.end()}));
+      scope->Set("varargs", Value::MakeTuple({args.positional.begin() + static_cast<int64_t>(taken),
+                                              args.positional.end()}));
     } else if (args.positional.size() > given.size()) {
       throw RuntimeError("macro '" + macro.text + "' takes not more than " +
                          std::to_string(given.size()) + " argument(s)");
@@ -350,6 +362,7 @@ class Interpreter {
   };
 
   Budget budget_;
+  ScopePtr top_;
   std::vector<std::pair<size_t, size_t>>* spans_ = nullptr;
   std::vector<std::weak_ptr<Scope>> with_macros_;
 };

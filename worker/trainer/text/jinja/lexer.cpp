@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <string_view>
 
 #include "worker/trainer/text/jinja/error.h"
@@ -224,32 +225,57 @@ class Lexer {
     Advance(end - at_);
   }
 
-  void Number() {
-    size_t end = at_;
-    bool is_float = false;
-    const auto digits = [&] {
-      while (end < text_.size() && (IsDigit(text_[end]) || text_[end] == '_')) ++end;
+  // Behind the digits at `at`, with single underscores between them.
+  size_t SkipDigits(size_t at, std::string_view digits) const {
+    const auto is_digit = [&](size_t i) {
+      return i < text_.size() && digits.find(text_[i]) != std::string_view::npos;
     };
-    digits();
-    if (end + 1 < text_.size() && text_[end] == '.' && IsDigit(text_[end + 1])) {
-      is_float = true;
-      ++end;
-      digits();
+    while (is_digit(at) || (text_[at] == '_' && is_digit(at + 1))) ++at;
+    return at;
+  }
+
+  // Jinja's expressions of numbers: 0x1f, 0b1, 0o7, 1_000, 1.5e3; 012 is two of them.
+  void Number() {
+    static constexpr std::string_view kDecimal = "0123456789";
+    const size_t whole = SkipDigits(at_, kDecimal);
+    size_t end = whole;
+    const bool after_point = at_ > 0 && text_[at_ - 1] == '.';
+    if (!after_point && text_[end] == '.' && IsDigit(text_[end + 1])) {
+      end = SkipDigits(end + 1, kDecimal);
     }
-    if (end < text_.size() && (text_[end] == 'e' || text_[end] == 'E')) {
-      size_t p = end + 1;
-      if (p < text_.size() && (text_[p] == '+' || text_[p] == '-')) ++p;
-      if (p < text_.size() && IsDigit(text_[p])) {
-        is_float = true;
-        end = p;
-        digits();
-      }
+    if (!after_point && (text_[end] | 0x20) == 'e') {
+      const size_t p = end + (text_[end + 1] == '+' || text_[end + 1] == '-' ? 2 : 1);
+      if (p < text_.size() && IsDigit(text_[p])) end = SkipDigits(p, kDecimal);
+    }
+    const bool is_float = end > whole;
+    int base = 10;
+    if (!is_float && text_[at_] == '0') {
+      const char letter = static_cast<char>(text_[at_ + 1] | 0x20);
+      base = letter == 'x' ? 16 : letter == 'o' ? 8 : letter == 'b' ? 2 : 10;
+      const std::string_view digits = base == 16  ? "0123456789abcdefABCDEF"
+                                      : base == 8 ? "01234567"
+                                      : base == 2 ? "01"
+                                                  : "0";
+      const size_t begin = base == 10 ? at_ : at_ + 2;
+      end = text_[begin] == '_' ? SkipDigits(begin + 1, digits) : SkipDigits(begin, digits);
+      if (base != 10 && (end == begin || text_[end - 1] == '_')) base = 10, end = at_ + 1;
     }
     std::string number = text_.substr(at_, end - at_);
     std::erase(number, '_');
     if (number.size() > 300) Fail("the number is too large");
+    if (base != 10) number = Decimal(number.substr(2), base);
     Emit(is_float ? TokenType::kFloat : TokenType::kInteger, number);
     Advance(end - at_);
+  }
+
+  std::string Decimal(const std::string& digits, int base) const {
+    uint64_t value = 0;
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
+    if (error != std::errc()) {
+      throw Unsupported("an integer beyond 64 bits to base " + std::to_string(base), line_);
+    }
+    return std::to_string(value);
   }
 
   void String(char quote) {

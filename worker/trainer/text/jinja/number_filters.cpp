@@ -141,6 +141,19 @@ Value RoundInt(int64_t value, int64_t precision) {
   return Value(up ? below + unit : below);
 }
 
+// Python's round of a float: of its exact value, halves to even.
+double RoundDouble(double value, int64_t precision) {
+  if (!std::isfinite(value) || precision > 323) return value;
+  if (precision < -308) return 0.0 * value;
+  if (precision < 0) {
+    const double unit = std::pow(10.0, static_cast<double>(-precision));
+    return std::nearbyint(value / unit) * unit;
+  }
+  char text[700];
+  std::snprintf(text, sizeof(text), "%.*f", static_cast<int>(precision), value);
+  return std::strtod(text, nullptr);
+}
+
 Value Round(const Args& args) {
   const Value& self = args.positional[0];
   const int64_t precision = IntOr(args.Find(1, "precision"), 0);
@@ -153,13 +166,11 @@ Value Round(const Args& args) {
   RequireShort(self);
   if (!self.IsNumber()) throw RuntimeError("round needs a number, not " + self.TypeName());
   if (how == "common" && !self.IsFloat()) return RoundInt(self.AsInt(), precision);
+  if (how == "common") return Value(RoundDouble(self.AsDouble(), precision));
   const double scale = std::pow(10.0, static_cast<double>(precision));
   const double x = self.AsDouble() * scale;
-  // Python rounds halves to even, as nearbyint does by default.
-  return Value((how == "ceil"    ? std::ceil(x)
-                : how == "floor" ? std::floor(x)
-                                 : std::nearbyint(x)) /
-               scale);
+  if (!std::isfinite(x)) throw RuntimeError("cannot convert float infinity or NaN to integer");
+  return Value((how == "ceil" ? std::ceil(x) : std::floor(x)) / scale + 0.0);  // no -0.0: an int's
 }
 
 }  // namespace

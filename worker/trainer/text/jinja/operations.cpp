@@ -95,7 +95,11 @@ Value Repeat(const Value& value, int64_t times) {
   List out;
   const List& items = value.AsSequence()->items;
   for (int64_t i = 0; i < times; ++i) out.insert(out.end(), items.begin(), items.end());
-  return value.AsSequence()->is_tuple ? Value::MakeTuple(std::move(out)) : Value(std::move(out));
+  return value.AsSequence()->IsTuple() ? Value::MakeTuple(std::move(out)) : Value(std::move(out));
+}
+
+bool IsRepeated(const Value& value) {
+  return value.AsString() || (value.AsSequence() && value.AsSequence()->IsListOrTuple());
 }
 
 std::optional<Value> AddSequences(const Value& a, const Value& b) {
@@ -105,10 +109,39 @@ std::optional<Value> AddSequences(const Value& a, const Value& b) {
     return Value::MakeMarkup(*left.AsString() + *right.AsString());
   }
   const Sequence *x = a.AsSequence(), *y = b.AsSequence();
-  if (x == nullptr || y == nullptr || x->is_tuple != y->is_tuple) return std::nullopt;
+  if (x == nullptr || y == nullptr || !x->IsListOrTuple() || !y->IsListOrTuple() ||
+      x->IsTuple() != y->IsTuple()) {
+    return std::nullopt;
+  }
   List items = x->items;
   items.insert(items.end(), y->items.begin(), y->items.end());
-  return x->is_tuple ? Value::MakeTuple(std::move(items)) : Value(std::move(items));
+  return x->IsTuple() ? Value::MakeTuple(std::move(items)) : Value(std::move(items));
+}
+
+// Ranges and lists alike; views have none.
+const Sequence* Subscripted(const Value& object) {
+  const Sequence* s = object.AsSequence();
+  return s == nullptr || s->kind == Sequence::Kind::kView ? nullptr : s;
+}
+
+// Attributes of Python's numbers; none of Jinja's business, but not undefined either.
+bool IsAttributeOfNumbers(std::string_view name) {
+  static constexpr std::string_view kNames[] = {
+      "real",      "imag",     "numerator",  "denominator", "conjugate",        "bit_length",
+      "bit_count", "to_bytes", "from_bytes", "is_integer",  "as_integer_ratio", "hex",
+      "fromhex"};
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+}
+
+// `items` are those from `from` in steps of `by`, up to `to`.
+Value SlicedSequence(const Sequence& whole, List items, int64_t from, int64_t to, int64_t by) {
+  Sequence part{std::move(items), whole.kind};
+  if (whole.kind == Sequence::Kind::kGroup) part.kind = Sequence::Kind::kTuple;
+  const auto& [start, stop, step] = whole.range;
+  part.range[0] = start + from * step;
+  part.range[1] = start + to * step;
+  part.range[2] = by * step;
+  return Value::MakeSequence(std::move(part));
 }
 
 }  // namespace
@@ -123,12 +156,18 @@ Value GetAttribute(const Value& object, const std::string& name) {
     const Value* found = ns->attributes.Find(Value(name));
     return found ? *found : Missing(object, name);
   }
-  if (name.starts_with("__")) {
-    throw RuntimeError("access to attribute '" + name + "' is unsafe");
+  if ((object.IsNumber() || object.AsLongInteger()) && IsAttributeOfNumbers(name)) {
+    throw Unsupported("the attribute '" + name + "' of numbers");
+  }
+  if (const Sequence* s = object.AsSequence(); s && s->kind == Sequence::Kind::kGroup) {
+    if (name == "grouper" || name == "list") return s->items[name == "list"];
   }
   if (std::optional<Value> method = FindMethod(object, name)) return *method;
   if (const Dict* dict = object.AsDict()) {
     if (const Value* found = dict->Find(Value(name))) return *found;
+  }
+  if (name.starts_with("__")) {
+    return Value::MakeUndefined("access to attribute '" + name + "' is unsafe");
   }
   return Missing(object, name);
 }
@@ -138,9 +177,9 @@ Value GetItem(const Value& object, const Value& key) {
   RequirePlain(object, "an item");
   if (const Dict* dict = object.AsDict()) {
     if (const Value* found = dict->Find(key)) return *found;
-  } else if ((object.AsSequence() || object.AsString()) && (key.IsInt() || key.IsBool())) {
-    const List items = object.AsSequence() ? List() : Iterate(object);
-    const List& all = object.AsSequence() ? object.AsSequence()->items : items;
+  } else if ((Subscripted(object) || object.AsString()) && (key.IsInt() || key.IsBool())) {
+    const List items = Subscripted(object) ? List() : Iterate(object);
+    const List& all = Subscripted(object) ? Subscripted(object)->items : items;
     const std::optional<size_t> at = Position(key.AsInt(), all.size());
     if (at) return all[*at];
     return Missing(object, ToString(key));
@@ -152,7 +191,7 @@ Value GetItem(const Value& object, const Value& key) {
 Value GetSlice(const Value& object, const Value& start, const Value& stop, const Value& step) {
   RequireDefined(object);
   RequirePlain(object, "a slice");
-  if (!object.AsString() && !object.AsSequence()) {
+  if (!object.AsString() && !Subscripted(object)) {
     throw RuntimeError("'" + object.TypeName() + "' object cannot be sliced");
   }
   for (const Value* part : {&start, &stop, &step}) {
@@ -180,7 +219,7 @@ Value GetSlice(const Value& object, const Value& start, const Value& stop, const
     for (int64_t i = from; i > to; i += std::max(by, -n - 1)) out.push_back(items[i]);
   }
   if (!object.AsString()) {
-    return object.AsSequence()->is_tuple ? Value::MakeTuple(std::move(out)) : Value(std::move(out));
+    return SlicedSequence(*object.AsSequence(), std::move(out), from, to, by);
   }
   std::string text;
   for (const Value& c : out) text += *c.AsString();
@@ -190,9 +229,9 @@ Value GetSlice(const Value& object, const Value& start, const Value& stop, const
 Value Operate(const std::string& op, const Value& a, const Value& b) {
   if (op == "~") return Value(ToString(a) + ToString(b));
   RequireDefined(a);
-  RequireDefined(b);
   if (op == "%") RequirePlain(a, "%");
   if (op == "%" && a.AsString()) return Value(PercentFormat(*a.AsString(), b));
+  RequireDefined(b);
   RequireShort(a);
   RequireShort(b);
   if (a.IsNumber() && b.IsNumber()) {
@@ -203,8 +242,8 @@ Value Operate(const std::string& op, const Value& a, const Value& b) {
     if (std::optional<Value> sum = AddSequences(a, b)) return *sum;
   }
   if (op == "*") {
-    if ((a.AsString() || a.AsSequence()) && (b.IsInt() || b.IsBool())) return Repeat(a, b.AsInt());
-    if ((b.AsString() || b.AsSequence()) && (a.IsInt() || a.IsBool())) return Repeat(b, a.AsInt());
+    if (IsRepeated(a) && (b.IsInt() || b.IsBool())) return Repeat(a, b.AsInt());
+    if (IsRepeated(b) && (a.IsInt() || a.IsBool())) return Repeat(b, a.AsInt());
   }
   throw RuntimeError("unsupported operand type(s) for " + op + ": '" + a.TypeName() + "' and '" +
                      b.TypeName() + "'");
@@ -224,12 +263,27 @@ bool Contains(const Value& container, const Value& item) {
     return std::any_of(s->items.begin(), s->items.end(),
                        [&](const Value& v) { return Equal(v, item); });
   }
+  if (Generator* generator = container.AsGenerator()) {
+    while (const Value* next = generator->Next()) {
+      if (Equal(*next, item)) return true;
+    }
+    return false;
+  }
   if (container.IsUndefined()) return false;  // iterates as nothing
   throw RuntimeError("argument of type '" + container.TypeName() + "' is not iterable");
 }
 
 void RequirePlain(const Value& value, const std::string& what) {
   if (value.IsMarkup()) throw Unsupported(what + " of a text that was escaped before");
+}
+
+void RequireHashable(const Value& value) {
+  const Sequence* s = value.AsSequence();
+  if (s && s->IsTuple()) {
+    std::for_each(s->items.begin(), s->items.end(), RequireHashable);
+  } else if (value.AsDict() || (s && s->kind != Sequence::Kind::kRange)) {
+    throw RuntimeError("unhashable type: '" + value.TypeName() + "'");
+  }
 }
 
 void RequireShort(const Value& value) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <utility>
 
 #include "worker/trainer/text/jinja/error.h"
 #include "worker/trainer/text/jinja/expression_parser.h"
@@ -15,7 +16,7 @@ class Parser : public ExpressionParser {
   explicit Parser(const std::string& source) : ExpressionParser(Tokenize(source)) {}
 
   Body ParseTemplate() {
-    Body body = ParseBody({});
+    Body body = ParseFrame({});
     if (Peek().type != TokenType::kEnd) Fail("unexpected {% " + Peek().text + " %}");
     return body;
   }
@@ -59,6 +60,14 @@ class Parser : public ExpressionParser {
     return body;
   }
 
+  // A body in which unknown filters fail at once, unless an {% if %} in it has them.
+  Body ParseFrame(std::initializer_list<std::string_view> ends) {
+    const size_t unknown = unknown_met();
+    Body body = ParseBody(ends);
+    RequireKnown(unknown);
+    return body;
+  }
+
   std::unique_ptr<Stmt> ParseOutput() {
     Next();
     auto stmt = Make(Stmt::Kind::kOutput);
@@ -79,11 +88,12 @@ class Parser : public ExpressionParser {
     if (name == "call") return ParseCall();
     if (name == "filter") return ParseFilterBlock();
     if (name == "generation") return ParseGeneration();
+    if (name == "block") return ParseBlock();
     if (name == "break" || name == "continue") return ParseJump(name);
     if (name == "include" || name == "import" || name == "from" || name == "extends") {
       return ParseLoad(name);
     }
-    static constexpr std::string_view kKnown[] = {"block", "do", "autoescape"};
+    static constexpr std::string_view kKnown[] = {"do", "autoescape"};
     for (const std::string_view known : kKnown) {
       if (name == known) throw Unsupported("the tag {% " + name + " %}", line);
     }
@@ -92,6 +102,7 @@ class Parser : public ExpressionParser {
 
   std::unique_ptr<Stmt> ParseIf() {
     auto stmt = Make(Stmt::Kind::kIf);
+    const size_t unknown = unknown_met();
     stmt->expr = ParseTuple(/*with_condition=*/false);  // as in Jinja
     EndBlock();
     stmt->body = ParseBody({"elif", "else", "endif"});
@@ -106,6 +117,7 @@ class Parser : public ExpressionParser {
       Next();  // endif
       EndBlock();
     }
+    LeaveUnknownToTheRun(unknown);
     return stmt;
   }
 
@@ -113,37 +125,87 @@ class Parser : public ExpressionParser {
     auto stmt = Make(Stmt::Kind::kFor);
     stmt->target = ParseTarget();
     if (!stmt->target.attribute.empty()) Fail("a for loop cannot assign to an attribute");
+    RequireNoLoop(stmt->target);
     if (!TakeName("in")) Fail("expected 'in'");
     stmt->expr = ParseTuple(false);
+    const size_t unknown = unknown_met();
     if (TakeName("if")) stmt->filter = ParseExpression();
+    RequireKnown(unknown);
     stmt->recursive = TakeName("recursive");
     EndBlock();
     ++loops_;
-    stmt->body = ParseBody({"else", "endfor"});
+    stmt->body = ParseFrame({"else", "endfor"});
     --loops_;
     if (TakeName("else")) {
       EndBlock();
-      stmt->otherwise = ParseBody({"endfor"});
+      stmt->otherwise = ParseFrame({"endfor"});
     }
     Next();  // endfor
     EndBlock();
     return stmt;
   }
 
-  // Several: "a, b" without parentheses, too.
-  Target ParseTarget(bool several = true) {
+  // {% block name scoped required %}, of which there is one of a name.
+  std::unique_ptr<Stmt> ParseBlock() {
+    auto stmt = Make(Stmt::Kind::kBlock);
+    stmt->text = ExpectName();
+    if (std::find(blocks_.begin(), blocks_.end(), stmt->text) != blocks_.end()) {
+      Fail("block '" + stmt->text + "' defined twice");
+    }
+    blocks_.push_back(stmt->text);
+    stmt->is_scoped = TakeName("scoped");
+    stmt->is_required = TakeName("required");
+    EndBlock();
+    const int loops = std::exchange(loops_, 0);
+    stmt->body = ParseFrame({"endblock"});
+    loops_ = loops;
+    const bool has_content = std::any_of(stmt->body.begin(), stmt->body.end(), [](const auto& s) {
+      return s->kind != Stmt::Kind::kText ||
+             s->text.find_first_not_of(" \n\t\r\v\f") != s->text.npos;
+    });
+    if (stmt->is_required && has_content) {
+      Fail("Required blocks can only contain comments or whitespace");
+    }
+    Next();
+    TakeName(stmt->text);
+    EndBlock();
+    return stmt;
+  }
+
+  void RequireNoLoop(const Target& target) const {
+    if (target.name == "loop") Fail("can't assign to special loop variable in for-loop target");
+    for (const Target& part : target.parts) RequireNoLoop(part);
+  }
+
+  // Of several: "a, b", without parentheses too.
+  Target ParseTarget() {
+    const Depth depth(this);
+    Target first = ParseTargetPart(/*with_attribute=*/true);
+    if (!first.attribute.empty() || !AtOperator(",")) return first;
     Target target;
-    const bool parenthesized = TakeOperator("(");
-    target.names.push_back(ExpectName());
-    if (!parenthesized && TakeOperator(".")) {
-      target.attribute = ExpectName();
+    target.unpacks = true;
+    target.parts.push_back(std::move(first));
+    while (TakeOperator(",")) {
+      if (!AtOperator("(") && Peek().type != TokenType::kName) break;
+      target.parts.push_back(ParseTargetPart(/*with_attribute=*/false));
+    }
+    return target;
+  }
+
+  // A name, or what stands in parentheses.
+  Target ParseTargetPart(bool with_attribute) {
+    Target target;
+    if (TakeOperator("(")) {
+      target = ParseTarget();
+      ExpectOperator(")");
+      if (!target.attribute.empty()) Fail("can't assign to an attribute in parentheses");
       return target;
     }
-    while ((several || parenthesized) && TakeOperator(",")) {
-      target.unpacks = true;
-      if (Peek().type == TokenType::kName && !AtName("in")) target.names.push_back(ExpectName());
+    target.name = ExpectName();
+    for (const char* constant : {"true", "false", "none", "True", "False", "None"}) {
+      if (target.name == constant) Fail("can't assign to '" + target.name + "'");
     }
-    if (parenthesized) ExpectOperator(")");
+    if (with_attribute && TakeOperator(".")) target.attribute = ExpectName();
     return target;
   }
 
@@ -156,9 +218,11 @@ class Parser : public ExpressionParser {
       return stmt;
     }
     stmt->kind = Stmt::Kind::kSetBlock;
+    const size_t unknown = unknown_met();
     stmt->filter = ParseFilters(nullptr);
+    RequireKnown(unknown);
     EndBlock();
-    stmt->body = ParseBody({"endset"});
+    stmt->body = ParseFrame({"endset"});
     Next();
     EndBlock();
     return stmt;
@@ -188,6 +252,9 @@ class Parser : public ExpressionParser {
     }
     ExpectOperator(")");
     const auto& names = stmt->parameters;
+    for (auto it = names.begin(); it != names.end(); ++it) {
+      if (std::find(names.begin(), it, *it) != it) Fail("duplicate argument '" + *it + "'");
+    }
     if (std::find(names.begin(), names.end(), "caller") != names.end()) {
       throw Unsupported("a parameter named caller", stmt->line);
     }
@@ -197,7 +264,7 @@ class Parser : public ExpressionParser {
     const int loops = loops_;
     loops_ = 0;
     const size_t names = names_read();
-    stmt->body = ParseBody({end});
+    stmt->body = ParseFrame({end});
     const auto reads = [&](const char* name) {
       const auto& own = stmt->parameters;
       return HasRead(name, names) && std::find(own.begin(), own.end(), name) == own.end();
@@ -224,9 +291,11 @@ class Parser : public ExpressionParser {
 
   std::unique_ptr<Stmt> ParseFilterBlock() {
     auto stmt = Make(Stmt::Kind::kFilter);
+    const size_t unknown = unknown_met();
     stmt->filter = ParseFilters(nullptr, /*starts_with_name=*/true);
+    RequireKnown(unknown);
     EndBlock();
-    stmt->body = ParseBody({"endfilter"});
+    stmt->body = ParseFrame({"endfilter"});
     Next();
     EndBlock();
     return stmt;
@@ -237,12 +306,13 @@ class Parser : public ExpressionParser {
     auto stmt = Make(Stmt::Kind::kWith);
     while (Peek().type != TokenType::kBlockEnd) {
       if (!stmt->targets.empty()) ExpectOperator(",");
-      stmt->targets.push_back(ParseTarget(/*several=*/false));
+      stmt->targets.push_back(ParseTarget());
+      if (!stmt->targets.back().attribute.empty()) Fail("{% with %} cannot assign to an attribute");
       ExpectOperator("=");
       stmt->values.push_back(ParseExpression());
     }
     EndBlock();
-    stmt->body = ParseBody({"endwith"});
+    stmt->body = ParseFrame({"endwith"});
     Next();
     EndBlock();
     return stmt;
@@ -251,7 +321,9 @@ class Parser : public ExpressionParser {
   std::unique_ptr<Stmt> ParseGeneration() {
     auto stmt = Make(Stmt::Kind::kGeneration);
     EndBlock();
-    stmt->body = ParseBody({"endgeneration"});
+    const int loops = std::exchange(loops_, 0);  // a function of its own in transformers
+    stmt->body = ParseFrame({"endgeneration"});
+    loops_ = loops;
     Next();
     EndBlock();
     return stmt;
@@ -291,6 +363,7 @@ class Parser : public ExpressionParser {
   }
 
   int loops_ = 0;
+  std::vector<std::string> blocks_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "worker/trainer/text/jinja/error.h"
+#include "worker/trainer/text/jinja/generator_filters.h"
 #include "worker/trainer/text/jinja/strings.h"
 
 namespace liger::trainer::jinja {
@@ -14,22 +15,6 @@ struct Entry {
 };
 
 const Value& Self(const Args& args) { return args.positional[0]; }
-
-// "a.b" of an item, as map(attribute=...) and sort(attribute=...) look it up;
-// a part that is a number is an index.
-Value Attribute(Value item, const Value& path) {
-  if (!path.AsString()) return GetItem(item, path);
-  const std::string& s = *path.AsString();
-  for (size_t done = 0; done <= s.size();) {
-    const size_t end = std::min(s.find('.', done), s.size());
-    const std::string part = s.substr(done, end - done);
-    const bool number = !part.empty() && part.size() < 10 &&
-                        part.find_first_not_of("0123456789") == std::string::npos;
-    item = GetItem(item, number ? Value(int64_t{std::stoi(part)}) : Value(part));
-    done = end + 1;
-  }
-  return item;
-}
 
 Value Length(const Args& args) {
   const Value& self = Self(args);
@@ -43,11 +28,17 @@ Value Length(const Args& args) {
 }
 
 Value First(const Args& args) {
+  if (Generator* generator = Self(args).AsGenerator()) {
+    if (const Value* next = generator->Next()) return *next;
+  }
   const List items = Iterate(Self(args));
   return items.empty() ? Value::MakeUndefined("No first item, sequence was empty.") : items[0];
 }
 
 Value Last(const Args& args) {
+  if (Self(args).AsGenerator()) {  // which Python's reversed() does not take
+    throw RuntimeError("'generator' object is not reversible");
+  }
   const List items = Iterate(Self(args));
   return items.empty() ? Value::MakeUndefined("No last item, sequence was empty.") : items.back();
 }
@@ -67,20 +58,20 @@ Value Join(const Args& args) {
   return Value(std::move(out));
 }
 
-Value Reverse(const Args& args) {
-  RequirePlain(Self(args), "reverse");
-  List items = Iterate(Self(args));
-  std::reverse(items.begin(), items.end());
-  if (!Self(args).AsString()) return Value(std::move(items));
-  std::string out;
-  for (const Value& c : items) out += *c.AsString();
-  return Value(std::move(out));
-}
-
-// What sort, unique, min and max compare: without case, unless told so.
-Value SortKey(const Value& item, const Value* attribute, bool case_sensitive) {
-  const Value key = attribute && !attribute->IsNone() ? Attribute(item, *attribute) : item;
-  return case_sensitive || !key.AsString() ? key : FindFilter("lower")({{key}, {}});
+// What sort compares: a list of one, or of those attributes that "a,b" names.
+Value SortKeys(const Value& item, const Value* attribute, bool case_sensitive) {
+  List keys;
+  if (!attribute || !attribute->AsString()) {
+    return Value(List{SortKey(item, attribute, case_sensitive)});
+  }
+  const std::string& names = *attribute->AsString();
+  for (size_t done = 0; done <= names.size();) {
+    const size_t end = std::min(names.find(',', done), names.size());
+    const Value name(names.substr(done, end - done));
+    keys.push_back(SortKey(item, &name, case_sensitive));
+    done = end + 1;
+  }
+  return Value(std::move(keys));
 }
 
 Value Sort(const Args& args) {
@@ -89,7 +80,7 @@ Value Sort(const Args& args) {
   const Value* attribute = args.Find(3, "attribute");
   std::vector<std::pair<Value, Value>> keyed;
   for (Value& item : Iterate(Self(args))) {
-    keyed.emplace_back(SortKey(item, attribute, sensitive && sensitive->Truthy()), item);
+    keyed.emplace_back(SortKeys(item, attribute, sensitive && sensitive->Truthy()), item);
   }
   const bool descending = reverse && reverse->Truthy();
   std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& a, const auto& b) {
@@ -97,21 +88,6 @@ Value Sort(const Args& args) {
   });
   List out;
   for (auto& [key, item] : keyed) out.push_back(std::move(item));
-  return Value(std::move(out));
-}
-
-Value Unique(const Args& args) {
-  const Value* sensitive = args.Find(1, "case_sensitive");
-  const Value* attribute = args.Find(2, "attribute");
-  List seen, out;
-  for (const Value& item : Iterate(Self(args))) {
-    Value key = SortKey(item, attribute, sensitive && sensitive->Truthy());
-    const bool known =
-        std::any_of(seen.begin(), seen.end(), [&](const Value& v) { return Equal(v, key); });
-    if (known) continue;
-    seen.push_back(std::move(key));
-    out.push_back(item);
-  }
   return Value(std::move(out));
 }
 
@@ -136,121 +112,103 @@ Value Extreme(const Args& args) {
 Value Sum(const Args& args) {
   const Value* attribute = args.Find(1, "attribute");
   const Value* start = args.Find(2, "start");
+  if (start && start->AsString()) throw RuntimeError("sum() can't sum strings [use join instead]");
   Value total = start ? *start : Value(int64_t{0});
   for (const Value& item : Iterate(Self(args))) {
-    total =
-        Operate("+", total, attribute && !attribute->IsNone() ? Attribute(item, *attribute) : item);
+    total = Operate("+", total, attribute ? Attribute(item, *attribute) : item);
   }
   return total;
-}
-
-Value Items(const Args& args) {
-  if (Self(args).IsUndefined()) return Value(List());
-  const Dict* dict = Self(args).AsDict();
-  if (dict == nullptr) throw RuntimeError("Can only get item pairs from a mapping.");
-  List out;
-  for (const auto& [key, value] : dict->items) out.push_back(Value::MakeTuple({key, value}));
-  return Value(std::move(out));
 }
 
 Value DictSort(const Args& args) {
   const Value* sensitive = args.Find(1, "case_sensitive");
   const Value* by = args.Find(2, "by");
   const Value* reverse = args.Find(3, "reverse");
-  Args sort{{Items(args), Value(reverse && reverse->Truthy())}, {}};
+  const std::string part = by ? ToString(*by) : "key";
+  if (part != "key" && part != "value") {
+    throw RuntimeError("You can only sort by either \"key\" or \"value\"");
+  }
+  const Dict* dict = Self(args).AsDict();
+  if (dict == nullptr) throw RuntimeError("dictsort needs a dict, not " + Self(args).TypeName());
+  List items;
+  for (const auto& [key, value] : dict->items) items.push_back(Value::MakeTuple({key, value}));
+  Args sort{{Value(std::move(items)), Value(reverse && reverse->Truthy())}, {}};
   sort.keyword.emplace_back("case_sensitive", Value(sensitive && sensitive->Truthy()));
-  sort.keyword.emplace_back("attribute", Value(int64_t{by && ToString(*by) == "value" ? 1 : 0}));
+  sort.keyword.emplace_back("attribute", Value(int64_t{part == "value" ? 1 : 0}));
   return Sort(sort);
 }
 
-// map("filter", args...) or map(attribute="a", default=x).
-Value Map(const Args& args) {
-  // Jinja's looks at what is true only.
-  if (!Self(args).Truthy()) return Value(List());
-  List out;
-  const Value* attribute = nullptr;
-  const Value* fallback = nullptr;
-  for (const auto& [key, value] : args.keyword) {
-    if (key == "attribute") attribute = &value;
-    if (key == "default") fallback = &value;
+// Sorted by the attribute, neighbours with the same one together; a group has the first's spelling.
+Value GroupBy(const Args& args) {
+  const Value* attribute = args.Find(1, "attribute");
+  if (attribute == nullptr) throw RuntimeError("groupby needs an attribute");
+  const Value* fallback = args.Find(2, "default");
+  const Value* sensitive = args.Find(3, "case_sensitive");
+  const bool by_case = sensitive && sensitive->Truthy();
+  std::vector<std::pair<Value, Value>> keyed;
+  for (Value& item : Iterate(Self(args))) {
+    keyed.emplace_back(SortKey(item, attribute, by_case, fallback), item);
   }
-  Builtin filter = nullptr;
-  if (attribute == nullptr) {
-    const std::string& name = RequireString(args, 1, "map");
-    filter = FindFilter(name);
-    if (filter == nullptr) throw Unsupported("the filter \"" + name + "\"");
-  }
-  for (const Value& item : Iterate(Self(args))) {
-    if (filter != nullptr) {
-      Args inner{{item}, args.keyword};
-      inner.positional.insert(inner.positional.end(), args.positional.begin() + 2,
-                              args.positional.end());
-      out.push_back(filter(inner));
-    } else {
-      Value value = Attribute(item, *attribute);
-      out.push_back(value.IsUndefined() && fallback ? *fallback : value);
+  std::stable_sort(keyed.begin(), keyed.end(),
+                   [](const auto& a, const auto& b) { return Less(a.first, b.first); });
+  List groups;
+  for (size_t i = 0; i < keyed.size();) {
+    const size_t begin = i;
+    List items;
+    while (i < keyed.size() && Equal(keyed[i].first, keyed[begin].first)) {
+      items.push_back(keyed[i++].second);
     }
+    Value grouper = Attribute(items[0], *attribute, fallback);
+    groups.push_back(Value::MakeSequence(
+        {{std::move(grouper), Value(std::move(items))}, Sequence::Kind::kGroup}));
   }
-  return Value(std::move(out));
-}
-
-// select, reject, selectattr and rejectattr: with a test, else by truth.
-template <bool keep, bool by_attribute>
-Value Choose(const Args& args) {
-  if (!Self(args).Truthy()) return Value(List());
-  const size_t test_at = by_attribute ? 2 : 1;
-  Builtin test = nullptr;
-  if (by_attribute && args.positional.size() < 2) throw RuntimeError("the attribute is missing");
-  if (args.positional.size() > test_at) {
-    const std::string& name = RequireString(args, test_at, "select");
-    test = FindTest(name);
-    if (test == nullptr) throw Unsupported("the test \"" + name + "\"");
-  }
-  List out;
-  for (const Value& item : Iterate(Self(args))) {
-    const Value subject = by_attribute ? Attribute(item, args.positional[1]) : item;
-    bool holds = subject.Truthy();
-    if (test != nullptr) {
-      Args inner{{subject}, args.keyword};
-      inner.positional.insert(inner.positional.end(),
-                              args.positional.begin() + static_cast<int64_t>(test_at) + 1,
-                              args.positional.end());
-      holds = test(inner).Truthy();
-    }
-    if (holds == keep) out.push_back(item);
-  }
-  return Value(std::move(out));
+  return Value(std::move(groups));
 }
 
 constexpr Entry kTable[] = {
-    {"length", Length},
-    {"count", Length},
-    {"first", First},
-    {"last", Last},
-    {"join", Join},
-    {"reverse", Reverse},
-    {"list", [](const Args& a) { return Value(Iterate(Self(a))); }},
-    {"sort", Sort},
-    {"unique", Unique},
-    {"min", Extreme<false>},
-    {"max", Extreme<true>},
-    {"sum", Sum},
-    {"items", Items},
-    {"dictsort", DictSort},
-    {"map", Map},
-    {"select", Choose<true, false>},
-    {"reject", Choose<false, false>},
-    {"selectattr", Choose<true, true>},
-    {"rejectattr", Choose<false, true>},
+    {"length", Length},     {"count", Length},
+    {"first", First},       {"last", Last},
+    {"join", Join},         {"list", [](const Args& a) { return Value(Iterate(Self(a))); }},
+    {"sort", Sort},         {"min", Extreme<false>},
+    {"max", Extreme<true>}, {"sum", Sum},
+    {"dictsort", DictSort}, {"groupby", GroupBy},
 };
 
 }  // namespace
+
+Value Attribute(Value item, const Value& path, const Value* fallback) {
+  if (path.IsNone()) return item;
+  const auto step = [&](const Value& part) {
+    item = GetItem(item, part);
+    if (item.IsUndefined() && fallback && !fallback->IsNone()) item = *fallback;
+  };
+  if (!path.AsString()) {
+    step(path);
+    return item;
+  }
+  const std::string& s = *path.AsString();
+  for (size_t done = 0; done <= s.size();) {
+    const size_t end = std::min(s.find('.', done), s.size());
+    const std::string part = s.substr(done, end - done);
+    const bool number = !part.empty() && part.size() < 10 &&
+                        part.find_first_not_of("0123456789") == std::string::npos;
+    step(number ? Value(int64_t{std::stoi(part)}) : Value(part));
+    done = end + 1;
+  }
+  return item;
+}
+
+Value SortKey(const Value& item, const Value* attribute, bool case_sensitive,
+              const Value* fallback) {
+  const Value key = attribute ? Attribute(item, *attribute, fallback) : item;
+  return case_sensitive || !key.AsString() ? key : FindFilter("lower")({{key}, {}});
+}
 
 Builtin FindSequenceFilter(std::string_view name) {
   for (const Entry& entry : kTable) {
     if (entry.name == name) return entry.filter;
   }
-  return nullptr;
+  return FindGeneratorFilter(name);
 }
 
 }  // namespace liger::trainer::jinja

@@ -1,7 +1,5 @@
 #include "worker/trainer/text/jinja/strings.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -24,6 +22,12 @@ std::string FloatRepr(double d) {
   std::string s(buffer, std::to_chars(buffer, buffer + sizeof(buffer), d, format).ptr);
   if (format == std::chars_format::fixed && s.find('.') == std::string::npos) s += ".0";
   return s;
+}
+
+std::string RangeRepr(const Sequence& s) {
+  const auto& [start, stop, step] = s.range;
+  return "range(" + std::to_string(start) + ", " + std::to_string(stop) +
+         (step == 1 ? ")" : ", " + std::to_string(step) + ")");
 }
 
 bool IsPrintable(char32_t c) {
@@ -56,13 +60,6 @@ std::string StringRepr(const std::string& s) {
     }
   }
   return out + quote;
-}
-
-// Without the few characters that Unicode calls cased although nothing maps them, such as U+00AA.
-bool HasCase(utf8proc_int32_t c) {
-  const utf8proc_category_t category = utf8proc_category(c);
-  return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL ||
-         category == UTF8PROC_CATEGORY_LT || utf8proc_tolower(c) != c || utf8proc_toupper(c) != c;
 }
 
 void AppendEscaped(char32_t unit, std::string* out) {
@@ -120,7 +117,7 @@ class JsonWriter {
     Meter::RequireText(out_.size());
     if (const std::string* s = value.AsString()) {
       AppendJsonString(*s, style_.ensure_ascii, &out_);
-    } else if (const Sequence* s = value.AsSequence()) {
+    } else if (const Sequence* s = value.AsSequence(); s && s->IsListOrTuple()) {
       WriteItems('[', ']', s->items.size(), depth,
                  [&](size_t i) { Write(s->items[i], depth + 1); });
     } else if (const Dict* d = value.AsDict()) {
@@ -178,9 +175,9 @@ class JsonWriter {
   }
 
   void NewLine(int depth) {
-    if (style_.indent < 0) return;
+    if (!style_.indent) return;
     out_ += '\n';
-    out_.append(static_cast<size_t>(style_.indent) * static_cast<size_t>(depth), ' ');
+    for (int i = 0; i < depth; ++i) out_ += *style_.indent;
   }
 
   const JsonStyle& style_;
@@ -206,6 +203,49 @@ size_t Length(std::string_view s) {
 
 bool IsPythonSpace(char32_t c) { return unicode::IsSpace(c) || (c >= 0x1C && c <= 0x1F); }
 
+std::vector<std::string_view> Lines(std::string_view s, bool keep_ends) {
+  std::vector<std::string_view> lines;
+  size_t begin = 0;
+  const char* const end = s.data() + s.size();
+  for (const char* p = s.data(); p < end;) {
+    const auto at = static_cast<size_t>(p - s.data());
+    const char32_t c = unicode::NextCodePoint(p);
+    const bool breaks = (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 ||
+                        c == 0x2028 || c == 0x2029;
+    if (!breaks) continue;
+    if (c == '\r' && p < end && *p == '\n') ++p;
+    const auto next = static_cast<size_t>(p - s.data());
+    lines.push_back(s.substr(begin, (keep_ends ? next : at) - begin));
+    begin = next;
+  }
+  if (begin < s.size()) lines.push_back(s.substr(begin));
+  return lines;
+}
+
+List SplitOnSpaces(const std::string& s, int64_t max, bool from_right) {
+  std::vector<std::string_view> all = Characters(s);
+  if (from_right) std::reverse(all.begin(), all.end());
+  List parts;
+  size_t i = 0;
+  const auto is_space = [&](size_t k) {
+    const char* p = all[k].data();
+    return IsPythonSpace(unicode::NextCodePoint(p));
+  };
+  while (true) {
+    while (i < all.size() && is_space(i)) ++i;
+    if (i == all.size()) break;
+    const bool last = max >= 0 && static_cast<int64_t>(parts.size()) == max;
+    std::vector<std::string_view> part;
+    while (i < all.size() && (last || !is_space(i))) part.push_back(all[i++]);
+    if (from_right) std::reverse(part.begin(), part.end());
+    std::string text;
+    for (const std::string_view c : part) text += c;
+    parts.emplace_back(std::move(text));
+  }
+  if (from_right) std::reverse(parts.begin(), parts.end());
+  return parts;
+}
+
 std::string Strip(std::string_view s, const Value* chars, bool left, bool right) {
   if (chars != nullptr && chars->IsNone()) chars = nullptr;
   if (chars != nullptr && chars->AsString() == nullptr) {
@@ -222,80 +262,6 @@ std::string Strip(std::string_view s, const Value* chars, bool left, bool right)
   while (right && begin < end && strips(all[end - 1])) --end;
   if (begin == end) return "";
   return std::string(all[begin].data(), all[end - 1].data() + all[end - 1].size());
-}
-
-namespace {
-
-// Apostrophes, points, marks and the like: between a letter and a sigma they do not count.
-bool IsCaseIgnorable(char32_t c) {
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_CF:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_SK:
-      return true;
-    default:
-      return std::u32string_view(
-                 U"'.:\u00B7\u0387\u055F\u05F4\u2018\u2019\u2024\u2027\uFE13"
-                 U"\uFE52\uFE55\uFF07\uFF0E\uFF1A")
-                 .find(c) != std::u32string_view::npos;
-  }
-}
-
-// Whether the sigma at byte `at` ends a word: a cased letter stands before it and none behind it
-// (The Unicode Standard, table 3-17).
-bool IsFinalSigma(std::string_view s, size_t at) {
-  bool before = false;
-  for (const char *p = s.data(), *end = p + at; p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    if (!IsCaseIgnorable(c)) before = HasCase(static_cast<utf8proc_int32_t>(c));
-  }
-  if (!before) return false;
-  for (const char *p = s.data() + at + 2, *end = s.data() + s.size(); p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    if (!IsCaseIgnorable(c)) return !HasCase(static_cast<utf8proc_int32_t>(c));
-  }
-  return true;
-}
-
-}  // namespace
-
-std::string MapCase(std::string_view s, bool upper) {
-  std::string out;
-  for (const char *p = s.data(), *end = p + s.size(); p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    if (upper && c == 0xDF) {
-      out += "SS";
-    } else if (!upper && c == 0x130) {
-      out += "i\xCC\x87";
-    } else if (!upper && c == 0x3A3) {
-      const auto sigma = static_cast<size_t>(p - s.data()) - 2;
-      out += IsFinalSigma(s, sigma) ? "\xCF\x82" : "\xCF\x83";
-    } else {
-      const auto i = static_cast<utf8proc_int32_t>(c);
-      unicode::AppendUtf8(static_cast<char32_t>(upper ? utf8proc_toupper(i) : utf8proc_tolower(i)),
-                          &out);
-    }
-  }
-  return out;
-}
-
-std::string Title(std::string_view s) {
-  std::string out;
-  bool in_word = false;
-  for (const char *p = s.data(), *end = p + s.size(); p < end;) {
-    const char32_t c = unicode::NextCodePoint(p);
-    const auto i = static_cast<utf8proc_int32_t>(c);
-    if (!in_word && c == 0xDF) {
-      out += "Ss";
-    } else {
-      unicode::AppendUtf8(
-          static_cast<char32_t>(in_word ? utf8proc_tolower(i) : utf8proc_totitle(i)), &out);
-    }
-    in_word = HasCase(i);
-  }
-  return out;
 }
 
 std::string ToString(const Value& value) {
@@ -316,11 +282,13 @@ std::string Repr(const Value& value) {
   if (value.IsFloat()) return FloatRepr(value.AsDouble());
   std::string out;
   if (const Sequence* s = value.AsSequence()) {
+    if (s->kind == Sequence::Kind::kRange) return RangeRepr(*s);
     for (const Value& item : s->items) {
       out += (out.empty() ? "" : ", ") + Repr(item);
       Meter::RequireText(out.size());
     }
-    if (s->is_tuple) return "(" + out + (s->items.size() == 1 ? ",)" : ")");
+    if (s->IsTuple()) return "(" + out + (s->items.size() == 1 ? ",)" : ")");
+    if (s->kind == Sequence::Kind::kView) return s->view_name + "([" + out + "])";
     return "[" + out + "]";
   }
   if (const Dict* d = value.AsDict()) {
@@ -329,6 +297,9 @@ std::string Repr(const Value& value) {
       Meter::RequireText(out.size());
     }
     return "{" + out + "}";
+  }
+  if (const Generator* generator = value.AsGenerator()) {
+    throw Unsupported("printing what " + generator->filter() + " gives without | list");
   }
   throw Unsupported("printing a " + value.TypeName());
 }

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_TEXT_JINJA_STRINGS_H_
 #define LIGER_WORKER_TRAINER_TEXT_JINJA_STRINGS_H_
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,14 @@ bool IsPythonSpace(char32_t c);
 // str.strip, lstrip, rstrip: of whitespace, or of any of `chars`.
 std::string Strip(std::string_view s, const Value* chars, bool left, bool right);
 
+// str.splitlines.
+std::vector<std::string_view> Lines(std::string_view s, bool keep_ends);
+// str.split() without a separator, or rsplit(): runs of spaces divide; at most `max` times, if
+// that is not negative.
+List SplitOnSpaces(const std::string& s, int64_t max, bool from_right);
+// str.center; `fill` is one character.
+std::string Center(const std::string& s, int64_t width, const std::string& fill);
+
 // str.upper, else str.lower, with the expansions that are common (the sharp s, the dotted capital
 // I) and the sigma that ends a word.
 std::string MapCase(std::string_view s, bool upper);
@@ -31,10 +40,9 @@ std::string ToString(const Value& value);
 // repr(value), as str() of a list shows its items.
 std::string Repr(const Value& value);
 
-// json.dumps(value, ensure_ascii, indent, separators, sort_keys). indent < 0:
-// on one line.
+// json.dumps(value, ensure_ascii, indent, separators, sort_keys). Without an indent on one line.
 struct JsonStyle {
-  int indent = -1;
+  std::optional<std::string> indent;
   bool ensure_ascii = false;
   bool sort_keys = false;
   std::string item_separator = ", ";

@@ -25,9 +25,28 @@ bool IsMultiple(const Args& args, const Value& of) {
   return Operate("%", Self(args), of).AsDouble() == 0;
 }
 
+// Python's `is`. Small integers and texts of a template are one object each; undefined is another
+// one at each look.
 Value IsSame(const Args& args) {
   const Value &a = Self(args), &b = Other(args);
+  if (a.AsSequence() || b.AsSequence()) return Value(a.AsSequence() == b.AsSequence());
+  if (a.AsDict() || b.AsDict()) return Value(a.AsDict() == b.AsDict());
+  if (a.IsUndefined() || b.IsUndefined()) return Value(false);
   return Value(a.TypeName() == b.TypeName() && Equal(a, b));
+}
+
+// What has a length and subscripts.
+Value IsSequence(const Args& args) {
+  const Value& self = Self(args);
+  const Sequence* s = self.AsSequence();
+  return Value(IsIterable(self) && !self.AsGenerator() &&
+               (s == nullptr || s->kind != Sequence::Kind::kView));
+}
+
+template <Builtin (*find)(std::string_view)>
+Value IsNameOf(const Args& args) {
+  const std::string* name = Self(args).AsString();
+  return Value(name != nullptr && find(*name) != nullptr);
 }
 
 Value IsCased(const Args& args, const char* filter) {
@@ -52,7 +71,10 @@ constexpr Entry kTable[] = {
     {"false", [](const Args& a) { return Value(Self(a).IsBool() && !Self(a).Truthy()); }},
     {"mapping", [](const Args& a) { return Value(Self(a).AsDict() != nullptr); }},
     {"iterable", [](const Args& a) { return Value(IsIterable(Self(a))); }},
-    {"sequence", [](const Args& a) { return Value(IsIterable(Self(a))); }},
+    {"sequence", IsSequence},
+    {"escaped", [](const Args& a) { return Value(Self(a).IsMarkup()); }},
+    {"filter", IsNameOf<FindFilter>},
+    {"test", IsNameOf<FindTest>},
     // Jinja's Undefined has __call__.
     {"callable",
      [](const Args& a) { return Value(Self(a).AsCallable() != nullptr || Self(a).IsUndefined()); }},

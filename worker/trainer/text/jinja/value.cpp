@@ -68,8 +68,7 @@ Value::Value(std::string s) {
   storage_ = Share(std::move(s), bytes);
 }
 
-std::shared_ptr<const Sequence> Value::MakeSequence(List items, bool is_tuple) {
-  Sequence sequence{std::move(items), is_tuple};
+std::shared_ptr<const Sequence> Value::ShareSequence(Sequence sequence) {
   for (const Value& item : sequence.items) {
     sequence.depth = std::max(sequence.depth, DepthOf(item) + 1);
   }
@@ -85,6 +84,29 @@ Value::Value(Dict dict) {
   Meter::RequireDepth(dict.depth);
   const size_t bytes = dict.items.size() * 2 * sizeof(Value) + sizeof(dict);
   storage_ = Share(std::move(dict), bytes);
+}
+
+Value Value::MakeGenerator(std::string filter, std::function<List()> make) {
+  return Value(Storage(std::make_shared<Generator>(std::move(filter), std::move(make))));
+}
+
+const List& Generator::Items() {
+  if (is_left_early_) {
+    throw Unsupported("visiting again what " + filter_ + " gives, behind a {% break %},");
+  }
+  if (make_) items_ = Value(std::exchange(make_, nullptr)());
+  return items_.AsSequence()->items;
+}
+
+List Generator::Rest() {
+  const List& items = Items();
+  Meter::Work(items.size());
+  return List(items.begin() + static_cast<int64_t>(std::exchange(at_, items.size())), items.end());
+}
+
+const Value* Generator::Next() {
+  const List& items = Items();
+  return at_ < items.size() ? &items[at_++] : nullptr;
 }
 
 const Value* Args::Find(size_t index, const char* name) const {
@@ -167,7 +189,11 @@ std::string Value::TypeName() const {
   if (IsInt() || AsLongInteger()) return "int";
   if (IsFloat()) return "float";
   if (AsString()) return "str";
-  if (const Sequence* s = AsSequence()) return s->is_tuple ? "tuple" : "list";
+  if (const Sequence* s = AsSequence()) {
+    if (s->kind == Sequence::Kind::kView) return s->view_name;
+    return s->kind == Sequence::Kind::kRange ? "range" : s->IsTuple() ? "tuple" : "list";
+  }
+  if (AsGenerator()) return "generator";
   if (AsDict()) return "dict";
   return AsNamespace() ? "Namespace" : "function";
 }
@@ -185,7 +211,10 @@ bool Equal(const Value& a, const Value& b) {
   if (a.AsString() && b.AsString()) return *a.AsString() == *b.AsString();
   if (a.AsSequence() && b.AsSequence()) {
     const Sequence &x = *a.AsSequence(), &y = *b.AsSequence();
-    return x.is_tuple == y.is_tuple &&
+    if (x.kind == Sequence::Kind::kView || y.kind == Sequence::Kind::kView) {
+      throw Unsupported("comparing a " + a.TypeName() + " with a " + b.TypeName());
+    }
+    return (x.IsTuple() ? y.IsTuple() : x.kind == y.kind) &&
            std::equal(x.items.begin(), x.items.end(), y.items.begin(), y.items.end(), Equal);
   }
   if (a.AsDict() && b.AsDict()) {
@@ -197,6 +226,7 @@ bool Equal(const Value& a, const Value& b) {
            });
   }
   if (a.AsNamespace() || b.AsNamespace()) return a.AsNamespace() == b.AsNamespace();
+  if (a.AsGenerator() || b.AsGenerator()) return a.AsGenerator() == b.AsGenerator();
   if (a.AsCallable() || b.AsCallable()) return a.AsCallable() == b.AsCallable();
   return (a.IsNone() && b.IsNone()) || (a.IsUndefined() && b.IsUndefined());
 }
@@ -212,9 +242,13 @@ bool Less(const Value& a, const Value& b) {
   }
   // Bytes of UTF-8 sort as code points do.
   if (a.AsString() && b.AsString()) return *a.AsString() < *b.AsString();
-  if (a.AsSequence() && b.AsSequence()) {
-    const List &x = a.AsSequence()->items, &y = b.AsSequence()->items;
-    return std::lexicographical_compare(x.begin(), x.end(), y.begin(), y.end(), Less);
+  const Sequence *s = a.AsSequence(), *t = b.AsSequence();
+  if (s && t && s->IsListOrTuple() && t->IsListOrTuple() && s->IsTuple() == t->IsTuple()) {
+    const auto [x, y] = std::mismatch(s->items.begin(), s->items.end(), t->items.begin(),
+                                      t->items.end(), Equal);  // equal items need no order
+    if (x == s->items.end() || y == t->items.end())
+      return x == s->items.end() && y != t->items.end();
+    return Less(*x, *y);
   }
   RequireDefined(a);
   RequireDefined(b);
@@ -222,7 +256,8 @@ bool Less(const Value& a, const Value& b) {
 }
 
 bool IsIterable(const Value& value) {
-  return value.AsString() || value.AsSequence() || value.AsDict() || value.IsUndefined();
+  return value.AsString() || value.AsSequence() || value.AsDict() || value.AsGenerator() ||
+         value.IsUndefined();
 }
 
 List Iterate(const Value& value) {
@@ -230,6 +265,7 @@ List Iterate(const Value& value) {
     Meter::Work(s->items.size());
     return s->items;
   }
+  if (Generator* generator = value.AsGenerator()) return generator->Rest();
   List items;
   if (const Dict* d = value.AsDict()) {
     for (const auto& [key, unused] : d->items) items.push_back(key);

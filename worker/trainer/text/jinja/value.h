@@ -48,10 +48,25 @@ struct Dict {
 };
 
 struct Sequence {
+  // What it is in Python: they differ in what they print, allow and equal.
+  enum class Kind {
+    kList,
+    kTuple,
+    kGroup,  // of groupby: a tuple of grouper and list, which are attributes too
+    kRange,
+    kView,  // what dict.items(), keys() and values() give
+  };
   List items;
-  bool is_tuple = false;
-  int depth = 1;  // as Dict's
+  Kind kind = Kind::kList;
+  int depth = 1;                 // as Dict's
+  std::string view_name;         // dict_items and the like
+  int64_t range[3] = {0, 0, 1};  // start, stop, step
+
+  bool IsTuple() const { return kind == Kind::kTuple || kind == Kind::kGroup; }
+  bool IsListOrTuple() const { return kind == Kind::kList || IsTuple(); }
 };
+
+class Generator;
 
 // namespace(...): the only thing that a template can change.
 struct Namespace {
@@ -61,7 +76,7 @@ struct Namespace {
 struct Callable {
   std::string name;
   Function call;
-  Dict attributes;         // of `loop`
+  Dict attributes;        // of `loop`
   bool is_macro = false;  // which alone {% call %} calls
 };
 
@@ -78,7 +93,7 @@ class Value {
       std::variant<Undefined, None, bool, int64_t, double, std::shared_ptr<const std::string>,
                    std::shared_ptr<const Sequence>, std::shared_ptr<const Dict>,
                    std::shared_ptr<Namespace>, std::shared_ptr<const Callable>,
-                   std::shared_ptr<const LongInteger>, Markup>;
+                   std::shared_ptr<const LongInteger>, std::shared_ptr<Generator>, Markup>;
 
   Value() : storage_(None{}) {}
   Value(bool b) : storage_(b) {}     // NOLINT(google-explicit-constructor)
@@ -88,14 +103,19 @@ class Value {
   Value(std::string s);                            // NOLINT(google-explicit-constructor)
   Value(const char* s) : Value(std::string(s)) {}  // NOLINT(google-explicit-constructor)
   Value(List items)                                // NOLINT(google-explicit-constructor)
-      : storage_(MakeSequence(std::move(items), false)) {}
+      : storage_(ShareSequence({std::move(items)})) {}
   Value(Dict dict);  // NOLINT(google-explicit-constructor)
   static Value MakeUndefined(std::string what) {
     return Value(Storage(Undefined{std::move(what)}));
   }
   static Value MakeTuple(List items) {
-    return Value(Storage(MakeSequence(std::move(items), true)));
+    return MakeSequence({std::move(items), Sequence::Kind::kTuple});
   }
+  static Value MakeSequence(Sequence sequence) {
+    return Value(Storage(ShareSequence(std::move(sequence))));
+  }
+  // `filter` is its name; `make` is called at the first visit.
+  static Value MakeGenerator(std::string filter, std::function<List()> make);
   static Value MakeMarkup(std::string text) {
     const Value plain(std::move(text));
     return Value(Storage(Markup{std::get<std::shared_ptr<const std::string>>(plain.storage_)}));
@@ -133,6 +153,7 @@ class Value {
   const Dict* AsDict() const { return Shared<const Dict>(); }
   Namespace* AsNamespace() const { return Shared<Namespace>(); }
   const Callable* AsCallable() const { return Shared<const Callable>(); }
+  Generator* AsGenerator() const { return Shared<Generator>(); }
   const LongInteger* AsLongInteger() const { return Shared<const LongInteger>(); }
 
   // REQUIRES: IsBool or IsInt; IsNumber.
@@ -145,7 +166,7 @@ class Value {
 
  private:
   explicit Value(Storage storage) : storage_(std::move(storage)) {}
-  static std::shared_ptr<const Sequence> MakeSequence(List items, bool is_tuple);
+  static std::shared_ptr<const Sequence> ShareSequence(Sequence sequence);
   template <typename T>
   T* Shared() const {
     const auto* p = std::get_if<std::shared_ptr<T>>(&storage_);
@@ -154,11 +175,37 @@ class Value {
   Storage storage_;
 };
 
+// What map, select and other filters give in Jinja: it is true, has no length and no subscripts,
+// and is visited once.
+class Generator {
+ public:
+  Generator(std::string filter, std::function<List()> make)
+      : filter_(std::move(filter)), make_(std::move(make)) {}
+
+  const std::string& filter() const { return filter_; }
+  // The items that no visit has had yet.
+  List Rest();
+  // The next of them; null: there is none.
+  const Value* Next();
+  // A loop ended early: what is left then is not told (Jinja's loop looks ahead).
+  void LeaveEarly() { is_left_early_ = true; }
+
+ private:
+  const List& Items();
+
+  const std::string filter_;
+  std::function<List()> make_;
+  Value items_;  // none until they are made
+  size_t at_ = 0;
+  bool is_left_early_ = false;
+};
+
 // ==. Values of different types differ, but 1 == 1.0 == true.
 bool Equal(const Value& a, const Value& b);
 // <, for numbers, strings and sequences; throws TemplateError for others.
 bool Less(const Value& a, const Value& b);
-// What a for loop visits: items, characters or keys; throws for others.
+// What a for loop visits: items, characters or keys; throws for others. A generator has no
+// items left behind it.
 List Iterate(const Value& value);
 bool IsIterable(const Value& value);
 
