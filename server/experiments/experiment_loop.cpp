@@ -195,8 +195,8 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
   return facts;
 }
 
-void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files,
-                                   ExperimentFacts* facts, bool* look) {
+void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files, ExperimentFacts* facts,
+                                   bool* look) {
   const liger::v1::Experiment& experiment = facts->row.experiment;
   const std::vector<int> next = NextJobs(experiment);
   const bool reuse = experiment.spec().reuse_results();

@@ -14,7 +14,7 @@ namespace liger::server {
 // not all known by digest on that worker, or when it reads others besides (an adapter, a
 // checkpoint).
 std::string PlannedKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
-                      const WorkerRow& worker, const liger::worker::v1::DeviceInfo& device);
+                       const WorkerRow& worker, const liger::worker::v1::DeviceInfo& device);
 
 // Of a job that has run on such a device, by what its attempts said of themselves at their
 // ends. Empty, too, when one of them has not said it, or not the same as the others, when

@@ -59,7 +59,8 @@ std::string TrainerCode::Digest() {
   }
   not_before_ = absl::Now() + kAskAgain;
   if (!std::exchange(warned_, true)) {
-    LogWarning(trainer_, " --list-code has not answered: no experiment takes a result of this "
+    LogWarning(trainer_,
+               " --list-code has not answered: no experiment takes a result of this "
                "worker again; is it of the agent's release?");
   }
   return "";
@@ -70,9 +71,8 @@ std::vector<std::string> TrainerCode::Ask() const {
   if (pipe2(ends, O_CLOEXEC) != 0) return {};
   const UniqueFd out(ends[0]);
   UniqueFd in(ends[1]);
-  const SpawnRequest request{.argv = {trainer_, "--list-code"},
-                             .env = OwnEnvironment(),
-                             .log_fd = in.get()};
+  const SpawnRequest request{
+      .argv = {trainer_, "--list-code"}, .env = OwnEnvironment(), .log_fd = in.get()};
   const absl::StatusOr<ProcessId> process = spawner_.Spawn(request);
   in.reset();
   if (!process.ok()) return {};  // what a job will say, too

@@ -100,9 +100,8 @@ class ExperimentServiceTest : public JobServiceTest {
   // What a trainer says of the files that it began with, those that are still there.
   std::map<std::string, std::string> Inputs() const {
     if (data_digest.empty()) return {};
-    std::map<std::string, std::string> digests = {{"code", code_digest},
-                                                  {"model files", model_digest},
-                                                  {"dataset file", data_digest}};
+    std::map<std::string, std::string> digests = {
+        {"code", code_digest}, {"model files", model_digest}, {"dataset file", data_digest}};
     if (reads_clock) digests["clock"] = "read by the chat template";
     return digests;
   }
