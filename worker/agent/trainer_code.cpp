@@ -77,7 +77,7 @@ std::vector<std::string> TrainerCode::Ask() const {
   in.reset();
   if (!process.ok()) return {};  // what a job will say, too
   const std::optional<std::string> answer = ReadAll(out.get(), absl::Now() + patience_);
-  if (!answer.has_value() && IsRunning(*process)) kill(process->pid, SIGKILL);
+  if (IsRunning(*process)) kill(process->pid, SIGKILL);  // nothing more is expected of it
   // The agent's own thread may have taken it for an orphan and collected it.
   while (waitpid(process->pid, nullptr, 0) < 0 && errno == EINTR) {
   }
