@@ -309,7 +309,8 @@ TEST_F(ExperimentServiceTest, AWorkerOfAnotherReleaseIsAnotherOne) {
   while (Row(uid).experiment.jobs(1).outcome() != ExperimentJob::OUT_OF_MEMORY) {
     Tick();
     Tick();
-    for (const ExperimentJob& job : Row(uid).experiment.jobs()) {
+    const Experiment experiment = Row(uid).experiment;
+    for (const ExperimentJob& job : experiment.jobs()) {
       if (job.outcome() == ExperimentJob::ACTIVE) {
         Play(job.job_uid(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
       }
@@ -336,7 +337,8 @@ TEST_F(ExperimentServiceTest, WhatSeveralWorkersRanIsRunAgain) {
     const std::string uid = Create(gang(name))->experiment().uid();
     PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
     EXPECT_EQ(Row(uid).state, Experiment::SUCCEEDED);
-    for (const ExperimentJob& job : Row(uid).experiment.jobs()) {
+    const Experiment experiment = Row(uid).experiment;
+    for (const ExperimentJob& job : experiment.jobs()) {
       EXPECT_EQ(Started(job.job_uid()).size(), 2u);
       EXPECT_FALSE(job.cached());
       EXPECT_EQ(job.result_key(), "-");
