@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/errors.h"
@@ -40,8 +41,9 @@ class HtmlTable {
  public:
   explicit HtmlTable(std::vector<Column> columns) : columns_(std::move(columns)) {
     for (const Column& column : columns_) {
-      absl::StrAppend(&head_, "<th", Class(column), " scope=\"col\">", Escaped(column.name),
-                      "</th>");
+      // The name of a field may break, or it would make the widest column.
+      absl::StrAppend(&head_, "<th", Class(column), " scope=\"col\">",
+                      absl::StrReplaceAll(Escaped(column.name), {{"_", "_<wbr>"}}), "</th>");
     }
   }
   // The first cell belongs to so many `rows`; the ones that follow leave it out.
