@@ -45,7 +45,8 @@ std::string FolderStateDigest(const std::string& folder, const std::string& subf
   std::string states = FileStatesIn(folder);
   const std::string below = absl::StrCat(folder, "/", subfolder);
   std::error_code error;
-  if (fs::is_directory(below, error)) absl::StrAppend(&states, subfolder, "\n", FileStatesIn(below));
+  if (fs::is_directory(below, error))
+    absl::StrAppend(&states, subfolder, "\n", FileStatesIn(below));
   return Sha256(states);
 }
 

@@ -8,8 +8,9 @@ namespace liger {
 
 // Tells whether a file is still the one it was, without reading it: by size, times of
 // the last write and the last change, and inode. An edit can keep size and mtime, and
-// not ctime too. A copy is another file. The agent and the trainer have to come to the
-// same, so both take it from here.
+// not ctime too (two within one tick of the file system's clock, some milliseconds, are
+// one). A copy is another file. The agent and the trainer have to come to the same, so
+// both take it from here.
 
 // "name size mtime ctime inode\n" of a regular file, of a link those of what it leads
 // to; empty for anything else.

@@ -296,7 +296,7 @@ std::vector<Chart> LossCharts(const ReportData& data) {
       }
     }
     if (losses.empty()) continue;
-    const std::string what = absl::StrCat("loss, ", data.points[point].label);
+    const std::string what = absl::StrCat("loss by step, ", data.points[point].label);
     Plot plot(what, steps.low(), steps.high(), StepTicks(steps), losses.low() - losses.margin(),
               losses.high() + losses.margin());
     for (size_t s = 0; s < data.series.size(); ++s) {

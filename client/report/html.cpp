@@ -1,5 +1,6 @@
 // The report as one page.
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -8,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/errors.h"
@@ -39,15 +41,19 @@ class HtmlTable {
  public:
   explicit HtmlTable(std::vector<Column> columns) : columns_(std::move(columns)) {
     for (const Column& column : columns_) {
-      absl::StrAppend(&head_, "<th", Class(column), " scope=\"col\">", Escaped(column.name),
-                      "</th>");
+      // The name of a field may break, or it would make the widest column.
+      absl::StrAppend(&head_, "<th", Class(column), " scope=\"col\">",
+                      absl::StrReplaceAll(Escaped(column.name), {{"_", "_<wbr>"}}), "</th>");
     }
   }
-  void Add(const std::vector<std::string>& cells) {
+  // The first cell belongs to so many `rows`; the ones that follow leave it out.
+  void Add(const std::vector<std::string>& cells, size_t rows = 1) {
+    const size_t left_out = columns_.size() - cells.size();
     absl::StrAppend(&body_, "<tr>");
     for (size_t i = 0; i < cells.size(); ++i) {
-      absl::StrAppend(&body_, "<td", Class(columns_[i]), ">", Escaped(Printable(cells[i])),
-                      "</td>");
+      const std::string span = i == 0 && rows > 1 ? absl::StrCat(" rowspan=\"", rows, "\"") : "";
+      absl::StrAppend(&body_, "<td", Class(columns_[left_out + i]), span, ">",
+                      Escaped(Printable(cells[i])), "</td>");
     }
     absl::StrAppend(&body_, "</tr>\n");
   }
@@ -122,11 +128,23 @@ std::string Plain(const Spread& spread) {
   return absl::StrFormat("%.1f ± %.1f", spread.mean, spread.deviation);
 }
 
+// Of a grid with one axis its values, below its name.
+bool HasOneAxis(const ReportData& data) {
+  return std::all_of(data.points.begin(), data.points.end(),
+                     [](const PointData& point) { return point.facet.empty(); });
+}
+Column PointColumn(const ReportData& data) {
+  return {HasOneAxis(data) ? data.x_title : "point", ""};
+}
+std::string PointText(const ReportData& data, int point) {
+  return HasOneAxis(data) ? data.points[point].x : data.points[point].label;
+}
+
 std::string ComparisonTable(const ReportData& data) {
   const bool pair = data.series.size() == 2;
   std::vector<Column> columns = {
-      {"point", ""},        {"kernels", ""},        {"runs", "number"},       {"OOM", "number"},
-      {"no result", ""},    {"tokens/s", "number"}, {"peak memory", "number"}};
+      PointColumn(data), {"kernels", ""},        {"runs", "number"},       {"OOM", "number"},
+      {"no result", ""}, {"tokens/s", "number"}, {"peak memory", "number"}};
   if (pair) {
     columns.push_back({"speed ratio (95 %)", "number"});
     columns.push_back({"memory ratio", "number"});
@@ -137,7 +155,6 @@ std::string ComparisonTable(const ReportData& data) {
     for (int s = 0; s < static_cast<int>(data.series.size()); ++s) {
       const Cell cell = CellOf(data, point, s);
       std::vector<std::string> row = {
-          data.points[point].label,
           data.series[s],
           absl::StrCat(cell.tokens_per_second.count),
           absl::StrCat(cell.out_of_memory),
@@ -155,7 +172,12 @@ std::string ComparisonTable(const ReportData& data) {
       } else if (pair) {
         row.insert(row.end(), 3, "");
       }
-      table.Add(row);
+      if (s > 0) {
+        table.Add(row);
+        continue;
+      }
+      row.insert(row.begin(), PointText(data, point));
+      table.Add(row, data.series.size());
     }
   }
   return table.ToHtml();
@@ -232,7 +254,7 @@ std::string Kernels(const ReportData& data) {
 
 std::string Jobs(const ReportData& data) {
   HtmlTable table({{"job", "code"},
-                   {"point", ""},
+                   PointColumn(data),
                    {"kernels", ""},
                    {"run", "number"},
                    {"outcome", ""},
@@ -244,7 +266,7 @@ std::string Jobs(const ReportData& data) {
     std::string outcome = ExperimentJob::Outcome_Name(run.outcome);
     if (run.cached) outcome += " (earlier result)";
     if (!run.message.empty()) absl::StrAppend(&outcome, ": ", run.message);
-    table.Add({run.job_name, data.points[run.point].label, data.series[run.series],
+    table.Add({run.job_name, PointText(data, run.point), data.series[run.series],
                absl::StrCat(run.run + 1), outcome, speed > 0 ? absl::StrFormat("%.1f", speed) : "",
                Pairs(run.environment.device_state()), run.spec_hash});
   }
@@ -252,11 +274,10 @@ std::string Jobs(const ReportData& data) {
 }
 
 std::string Proof(const ReportData& data) {
-  return absl::StrCat("<h3>Where</h3>\n", Environments(data), "<h3>Kernels that ran, by op</h3>\n",
-                      Kernels(data),
-                      "<h3>Jobs, in the experiment's order; earlier results ran before it</h3>\n",
-                      Jobs(data), "<h3>What all jobs have in common</h3>\n<pre>",
-                      Escaped(data.job_yaml), "</pre>\n");
+  return absl::StrCat(
+      "<h3>Where</h3>\n", Environments(data), "<h3>Kernels that ran, by op</h3>\n", Kernels(data),
+      "<h3>Jobs, in the experiment's order; earlier results ran before it</h3>\n", Jobs(data),
+      "<h3>What all jobs have in common</h3>\n<pre>", Escaped(data.job_yaml), "</pre>\n");
 }
 
 constexpr char kMethod[] =

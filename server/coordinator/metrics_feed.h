@@ -26,7 +26,8 @@ class MetricsFeed {
       : store_(store), jobs_(jobs), experiments_(experiments), fleet_(fleet) {}
 
   // Brings back the series of jobs that are not over, or not for long (their
-  // counters and histograms go on from what is stored), and of such experiments. Blocks; call before serving.
+  // counters and histograms go on from what is stored), and of such experiments. Blocks; call
+  // before serving.
   absl::Status Resume() ABSL_LOCKS_EXCLUDED(mutex_);
 
   void OnChanges(const std::vector<JobChange>& changes) ABSL_LOCKS_EXCLUDED(mutex_);

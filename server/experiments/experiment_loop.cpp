@@ -25,29 +25,31 @@ const WorkerRow* FindWorker(const std::vector<WorkerRow>& workers, const std::st
   return found == workers.end() ? nullptr : &*found;
 }
 
+std::vector<liger::worker::v1::DeviceInfo> DevicesOf(const MemberRow& member,
+                                                     const std::vector<WorkerRow>& workers) {
+  std::vector<liger::worker::v1::DeviceInfo> devices;
+  const WorkerRow* worker = FindWorker(workers, member.worker_id);
+  if (worker == nullptr) return devices;
+  for (const auto& device : worker->hello.devices()) {
+    const auto& had = member.device_uuids;
+    if (std::find(had.begin(), had.end(), device.uuid()) != had.end()) devices.push_back(device);
+  }
+  return devices;
+}
+
 // What the result of a job that is over is found by later. Empty for one on several
 // workers: each has its own files, and only the first one's are known.
 std::string KeyOf(const ReadView& view, const JobRow& job, const std::vector<WorkerRow>& workers) {
-  std::vector<liger::v1::RunEnvironment> environments;
+  std::vector<RanAttempt> attempts;
   for (const AttemptRow& attempt : view.Attempts(job.uid)) {
     const std::vector<MemberRow> members = view.Members(job.uid, attempt.epoch);
-    const bool several = std::any_of(members.begin(), members.end(), [&](const MemberRow& member) {
-      return member.worker_id != members.front().worker_id;
-    });
-    if (several) return "";
+    if (members.size() != 1) return "";
     // One that never began has made nothing.
     const auto environment = view.Environment(job.uid, attempt.epoch);
-    if (environment.has_value()) environments.push_back(*environment);
+    if (!environment.has_value()) continue;
+    attempts.push_back({*environment, DevicesOf(members.front(), workers)});
   }
-  const std::vector<MemberRow> members = view.Members(job.uid, job.epoch);
-  const WorkerRow* worker =
-      members.empty() ? nullptr : FindWorker(workers, members.front().worker_id);
-  if (worker == nullptr || members.front().device_uuids.empty()) return "";
-  for (const auto& device : worker->hello.devices()) {
-    if (device.uuid() != members.front().device_uuids.front()) continue;
-    return ResultKey(job.resolved_spec, job.spec_hash, environments, device);
-  }
-  return "";
+  return ResultKey(job.resolved_spec, job.spec_hash, attempts);
 }
 
 // A job of that name that this experiment submitted.
@@ -195,8 +197,8 @@ ExperimentFacts ExperimentLoop::Gather(const ReadView& view, ExperimentRow row,
   return facts;
 }
 
-void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files,
-                                   ExperimentFacts* facts, bool* look) {
+void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files, ExperimentFacts* facts,
+                                   bool* look) {
   const liger::v1::Experiment& experiment = facts->row.experiment;
   const std::vector<int> next = NextJobs(experiment);
   const bool reuse = experiment.spec().reuse_results();

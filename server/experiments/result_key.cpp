@@ -1,5 +1,6 @@
 #include "server/experiments/result_key.h"
 
+#include <algorithm>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -29,17 +30,21 @@ std::string PlannedKey(const liger::v1::JobSpec& resolved_spec, const std::strin
 }
 
 std::string ResultKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
-                      const std::vector<liger::v1::RunEnvironment>& attempts,
-                      const liger::worker::v1::DeviceInfo& device) {
+                      const std::vector<RanAttempt>& attempts) {
+  const size_t count = static_cast<size_t>(std::max(1, resolved_spec.resources().count()));
   std::set<std::string> keys;
-  for (const liger::v1::RunEnvironment& attempt : attempts) {
-    if (attempt.versions().contains("clock")) return "";
+  for (const RanAttempt& attempt : attempts) {
+    const auto& said = attempt.environment.versions();
+    // An elastic job may have had fewer.
+    if (said.contains("clock") || attempt.devices.size() != count) return "";
     std::vector<FileDigest> files = FileDigests(WorkerRow(), resolved_spec);
     for (FileDigest& file : files) {
-      const auto said = attempt.versions().find(file.name);
-      file.digest = said == attempt.versions().end() ? "" : said->second;
+      const auto found = said.find(file.name);
+      file.digest = found == said.end() ? "" : found->second;
     }
-    keys.insert(Key(spec_hash, files, attempt.build(), device));
+    for (const auto& device : attempt.devices) {
+      keys.insert(Key(spec_hash, files, attempt.environment.build(), device));
+    }
   }
   return keys.size() == 1 ? *keys.begin() : "";
 }

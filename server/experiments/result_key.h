@@ -14,14 +14,20 @@ namespace liger::server {
 // not all known by digest on that worker, or when it reads others besides (an adapter, a
 // checkpoint).
 std::string PlannedKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
-                      const WorkerRow& worker, const liger::worker::v1::DeviceInfo& device);
+                       const WorkerRow& worker, const liger::worker::v1::DeviceInfo& device);
 
-// Of a job that has run on such a device, by what its attempts said of themselves at their
-// ends. Empty, too, when one of them has not said it, or not the same as the others, when
-// something changed while it ran, and when its text depends on the date.
+// Where an attempt of a job ran, and what it said of itself at its end.
+struct RanAttempt {
+  liger::v1::RunEnvironment environment;
+  std::vector<liger::worker::v1::DeviceInfo> devices;  // those of its ranks that are known
+};
+
+// Of a job that has run. Empty, too, when one of its attempts has not said what it ran on
+// and read, or not the same as the others; when something changed while it ran; when its
+// text depends on the date; and when it did not have as many devices, of one type, as the
+// spec asks for.
 std::string ResultKey(const liger::v1::JobSpec& resolved_spec, const std::string& spec_hash,
-                      const std::vector<liger::v1::RunEnvironment>& attempts,
-                      const liger::worker::v1::DeviceInfo& device);
+                      const std::vector<RanAttempt>& attempts);
 
 // The keys that a result could have on the workers that are READY.
 std::vector<std::string> PossibleKeys(const liger::v1::JobSpec& resolved_spec,

@@ -165,9 +165,7 @@ std::function<void()> JobService::Validate(SubmitRequest request, SubmitDone don
 absl::StatusOr<ResolvedSpec> JobService::Resolve(const liger::v1::JobSpec& spec) const {
   return impl_->Resolve(spec);
 }
-void JobService::Look(LookDone done) {
-  impl_->Look(std::move(done));
-}
+void JobService::Look(LookDone done) { impl_->Look(std::move(done)); }
 void JobService::Reclaim(const std::vector<ReclaimRow>& outputs) { impl_->Reclaim(outputs); }
 void JobService::Cancel(const std::string& tenant, const std::string& actor, const std::string& job,
                         const std::string& reason, JobDone done) {

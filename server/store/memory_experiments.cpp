@@ -70,9 +70,8 @@ std::vector<ExperimentRow> MemoryTables::EndedExperiments(int32_t limit) const {
     return row.state != liger::v1::Experiment::RUNNING &&
            row.state != liger::v1::Experiment::CANCELLING && row.deleted_us == 0;
   });
-  std::sort(rows.begin(), rows.end(), [](const ExperimentRow& a, const ExperimentRow& b) {
-    return a.revision > b.revision;
-  });
+  std::sort(rows.begin(), rows.end(),
+            [](const ExperimentRow& a, const ExperimentRow& b) { return a.revision > b.revision; });
   if (rows.size() > static_cast<size_t>(limit)) rows.resize(static_cast<size_t>(limit));
   return rows;
 }

@@ -12,6 +12,8 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
+import textwrap
 import unittest
 
 import kubernetes_validate
@@ -123,6 +125,29 @@ class ManifestsTest(unittest.TestCase):
             for text in data["data"].values():
                 json.loads(text)
         subprocess.run([sys.executable, ROOT / "tools/prometheus_rule.py", "--check"], check=True)
+
+
+    def test_kube_prometheus_stack_takes_what_its_release_is_the_label_of(self):
+        for overlay in ("single-gpu", "gpu-cluster"):
+            self.assertEqual(releases(RENDERED[overlay]), ["kube-prometheus-stack"] * 3, overlay)
+        self.assertEqual(releases(RENDERED["kind-cpu"]), [])
+
+    def test_the_overlay_of_the_docs(self):
+        example = re.search(r"\n\n((?:    .*\n)*    patches:\n(?:    .*\n)+)", (ROOT / "docs/deploy.md").read_text())[1]
+        with tempfile.TemporaryDirectory() as folder:
+            for name, value in (("this repository", os.path.relpath(ROOT, os.path.realpath(folder))),
+                                ("registry", "registry.example/team"), ("release", "prom")):
+                example = example.replace(f"<{name}>", value)
+            pathlib.Path(folder, "kustomization.yaml").write_text(textwrap.dedent(example))
+            objects = render(folder)
+        self.assertEqual(releases(objects), ["prom"] * 3)
+        self.assertEqual({c["image"] for _, template in policies.pods(objects) for c in policies.containers(template)},
+                         {f"registry.example/team/liger-{name}:{VERSION}" for name in ("coordinator", "worker")})
+        self.assertEqual(len(objects), len(RENDERED["single-gpu"]))
+
+
+def releases(objects):
+    return [o["metadata"]["labels"]["release"] for o in objects if o["kind"] in CUSTOM]
 
 
 class PoliciesFindTest(unittest.TestCase):

@@ -84,6 +84,19 @@ class ExperimentE2e : public testing::Test {
     return !fs::exists(path);
   }
 
+  // Another letter in the first row; inode, size and time of the last write stay.
+  static void EditInPlace(const std::string& path) {
+    const auto written = fs::last_write_time(path);
+    const size_t letter = ReadFile(path)->find("What");
+    ASSERT_NE(letter, std::string::npos);
+    std::fstream file(path, std::ios::in | std::ios::out);
+    file.seekp(static_cast<std::streamoff>(letter));
+    file << '#';
+    file.close();
+    fs::last_write_time(path, written);
+    EXPECT_EQ(ReadFile(path)->at(letter), '#');
+  }
+
   Cluster cluster_{{.cpu_slots = 2}};
 };
 
@@ -113,6 +126,7 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
     const v1::Job ran = cluster_.client().Get(job["job_uid"].get<std::string>());
     EXPECT_TRUE(uids.insert(ran.uid()).second);
     EXPECT_EQ(ran.spec().labels().at("experiment"), "small");
+    EXPECT_EQ(ran.spec().labels().at("experiment_uid"), experiment["uid"]);
     EXPECT_TRUE(WaitForNoFile(cluster_.output(ran.name()))) << "outputs are not kept";
     devices[{job.value("point", 0), job.value("run", 0)}].insert(
         ran.status().attempts(0).device_uuids(0));
@@ -132,6 +146,9 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
     EXPECT_NE(run["environment"]["device"], "");
     EXPECT_THAT(run["environment"]["build"].get<std::string>(), HasSubstr("+"));
     EXPECT_NE(run["environment"]["versions"]["torch"], "");
+    for (const char* input : {"code", "model files", "dataset file"}) {
+      EXPECT_THAT(run["environment"]["versions"].value(input, ""), testing::StartsWith("sha256:"));
+    }
     const std::string path = run["kernels_ran"]["rms_norm"];
     EXPECT_EQ(path, run["series"] == "LIGER" ? "cpu" : "baseline");
   }
@@ -144,8 +161,7 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
   ASSERT_EQ(Cli(absl::StrCat("experiment submit --wait -f ", GridFile("again", 2, 6))).code, 0);
   EXPECT_EQ(Count("again", "cached"), 8);
   // Not those of a file that was edited since, though the next scan is seconds away.
-  std::ofstream(cluster_.datasets() + "/tiny.jsonl", std::ios::app)
-      << R"({"prompt": "What is two?", "completion": " Two."})" << "\n";
+  EditInPlace(cluster_.datasets() + "/tiny.jsonl");
   ASSERT_EQ(Cli(absl::StrCat("experiment submit --wait -f ", GridFile("edited", 1, 6))).code, 0);
   EXPECT_EQ(Count("edited", "cached"), 0);
   // One that may not, and one of more runs, run what they have to.

@@ -4,7 +4,8 @@
 usage: report_browser_check.py FOLDER [--keep]: every FOLDER/*/report.html, or FOLDER/report.html
 
 Of each: no console message, no request, no plot without marks, no label over another or outside its plot, nothing wider
-than the page, colours that follow the scheme, and a screenshot that is not blank. Screenshots go beside the page.
+than the page, no table cut off on a wide screen, colours that follow the scheme, and a screenshot that is not blank.
+Screenshots go beside the page.
 """
 
 import json
@@ -56,6 +57,9 @@ addEventListener("load", () => setTimeout(() => {
         problems.push(blocks[i].tagName + " '" + blocks[i].textContent.slice(0, 40) + "' over " + blocks[j].tagName);
   const width = document.documentElement.scrollWidth;
   if (width > innerWidth + 1) problems.push("the page is " + width + " px wide in a window of " + innerWidth);
+  for (const table of document.querySelectorAll(".scroll"))  // a screen that is narrower may scroll
+    if (innerWidth >= 1000 && table.scrollWidth > table.clientWidth + 1)
+      problems.push("a table is " + table.scrollWidth + " px wide, of which " + table.clientWidth + " px are seen");
   const style = getComputedStyle(document.body);
   const out = document.createElement("pre");
   out.id = "probe";

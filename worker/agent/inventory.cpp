@@ -155,8 +155,7 @@ void Inventory::ScanDatasets(const std::string& dir, int depth, Items& items) {
       items.push_back(*std::move(refused));
     } else if (folder) {
       if (depth < kMaxDepth) ScanDatasets(path, depth + 1, items);
-    } else if (const std::string digest =
-                   FileStateDigest(child.path().filename().string(), path);
+    } else if (const std::string digest = FileStateDigest(child.path().filename().string(), path);
                !digest.empty()) {
       items.push_back(Item("dataset", path, digest));
     }
@@ -182,8 +181,7 @@ InventoryItem Inventory::Model(const std::string& dir) {
   const std::string templates = absl::StrCat(dir, "/", trainer::kChatTemplatesFolder);
   std::error_code error;
   if (fs::is_directory(templates, error)) folders_[templates] = ChangeTime(templates);
-  InventoryItem item =
-      Item("model", dir, FolderStateDigest(dir, trainer::kChatTemplatesFolder));
+  InventoryItem item = Item("model", dir, FolderStateDigest(dir, trainer::kChatTemplatesFolder));
   const ModelFacts facts = Facts(dir, item.digest());
   item.set_architecture(facts.architecture);
   item.set_parameters(facts.parameters);

@@ -59,7 +59,8 @@ std::string TrainerCode::Digest() {
   }
   not_before_ = absl::Now() + kAskAgain;
   if (!std::exchange(warned_, true)) {
-    LogWarning(trainer_, " --list-code has not answered: no experiment takes a result of this "
+    LogWarning(trainer_,
+               " --list-code has not answered: no experiment takes a result of this "
                "worker again; is it of the agent's release?");
   }
   return "";
@@ -70,14 +71,13 @@ std::vector<std::string> TrainerCode::Ask() const {
   if (pipe2(ends, O_CLOEXEC) != 0) return {};
   const UniqueFd out(ends[0]);
   UniqueFd in(ends[1]);
-  const SpawnRequest request{.argv = {trainer_, "--list-code"},
-                             .env = OwnEnvironment(),
-                             .log_fd = in.get()};
+  const SpawnRequest request{
+      .argv = {trainer_, "--list-code"}, .env = OwnEnvironment(), .log_fd = in.get()};
   const absl::StatusOr<ProcessId> process = spawner_.Spawn(request);
   in.reset();
   if (!process.ok()) return {};  // what a job will say, too
   const std::optional<std::string> answer = ReadAll(out.get(), absl::Now() + patience_);
-  if (!answer.has_value() && IsRunning(*process)) kill(process->pid, SIGKILL);
+  if (IsRunning(*process)) kill(process->pid, SIGKILL);  // nothing more is expected of it
   // The agent's own thread may have taken it for an orphan and collected it.
   while (waitpid(process->pid, nullptr, 0) < 0 && errno == EINTR) {
   }

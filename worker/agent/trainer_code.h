@@ -15,8 +15,7 @@ namespace liger::agent {
 class TrainerCode {
  public:
   // `spawner` outlives it.
-  TrainerCode(Spawner* spawner, std::string trainer,
-              absl::Duration patience = absl::Seconds(10))
+  TrainerCode(Spawner* spawner, std::string trainer, absl::Duration patience = absl::Seconds(10))
       : spawner_(*spawner), trainer_(std::move(trainer)), patience_(patience) {}
 
   // Over the states of these files, as the trainer's own Inputs event has it under

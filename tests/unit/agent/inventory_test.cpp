@@ -138,13 +138,13 @@ TEST_F(InventoryTest, AFolderThatComesOrGoesIsAChange) {
 TEST_F(InventoryTest, WhatAppearsIsToldLongBeforeTheNextScan) {
   absl::Mutex mutex;
   size_t found = 0;
-  InventoryThread thread(Inventory(&*models_, &*datasets_), absl::Hours(1),
-                         [] { return ""; },
-                         [&](const InventoryThread::Items& items) {
-                           absl::MutexLock lock(&mutex);
-                           found = items.size();
-                         },
-                         [](int64_t) {});
+  InventoryThread thread(
+      Inventory(&*models_, &*datasets_), absl::Hours(1), [] { return ""; },
+      [&](const InventoryThread::Items& items) {
+        absl::MutexLock lock(&mutex);
+        found = items.size();
+      },
+      [](int64_t) {});
   absl::SleepFor(absl::Milliseconds(200));
   WriteModel("tiny");
   const auto told = [&] {

@@ -9,6 +9,8 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/file.h"
 #include "common/file_state.h"
 
@@ -28,6 +30,7 @@ class TrainerCodeTest : public testing::Test {
   }
   void TearDown() override { fs::remove_all(dir_); }
   void Write(const std::string& name, const std::string& content) {
+    absl::SleepFor(absl::Milliseconds(20));  // a tick of the file system's clock
     std::ofstream(dir_ + "/" + name) << content;
   }
   void Says(const std::string& body) {
@@ -62,7 +65,7 @@ TEST_F(TrainerCodeTest, NoneFromATrainerThatDoesNotAnswer) {
   EXPECT_EQ(TrainerCode(&spawner_, program()).Digest(), "");
   Says("echo $0");
   EXPECT_EQ(TrainerCode(&spawner_, program()).Digest(), "") << "half a list";
-  Says("echo $0; echo end; sleep 60");
+  Says("echo $0; echo end; exec sleep 60");
   TrainerCode hangs(&spawner_, program(), absl::Milliseconds(300));
   const size_t asked = Asked();
   EXPECT_EQ(hangs.Digest(), "");

@@ -237,6 +237,26 @@ TEST(ReportTest, HtmlIsOnePageThatAsksForNothing) {
   EXPECT_EQ(Count(html, "<svg"), 4u + 3u);
 }
 
+TEST(ReportTest, APointIsNamedOnceBeforeItsRows) {
+  Answers answers = Grid({"8", "16"}, 1, 3);
+  std::string html = ReportHtml(answers.Data());
+  EXPECT_EQ(Count(html, ">per_<wbr>device_<wbr>train_<wbr>batch_<wbr>size</th>"), 2u)
+      << "the comparison, the jobs";
+  EXPECT_EQ(Count(html, "<td rowspan=\"2\">16</td><td>LIGER</td>"), 1u);
+  EXPECT_EQ(Count(html, "<tr><td>BASELINE</td>"), 2u);
+  // With a second axis no one name is above all values.
+  answers.experiment.mutable_spec()->add_grid()->set_field("training.max_length");
+  for (auto& point : *answers.experiment.mutable_points()) {
+    auto* value = point.add_values();
+    value->set_field("training.max_length");
+    value->set_value("64");
+  }
+  html = ReportHtml(answers.Data());
+  EXPECT_THAT(html, HasSubstr(">point</th>"));
+  EXPECT_THAT(html,
+              HasSubstr("<td rowspan=\"2\">per_device_train_batch_size 16, max_length 64</td>"));
+}
+
 TEST(ReportTest, WhatUsersNameIsEscaped) {
   Answers answers = Grid({"<b>8</b>"}, 1, 3);
   answers.experiment.set_message("<script>alert('x')</script> & \"more\"");

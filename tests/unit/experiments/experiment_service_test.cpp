@@ -55,11 +55,11 @@ class ExperimentServiceTest : public JobServiceTest {
     while (answers && !fleet.looks.empty()) {
       const auto [worker, id] = fleet.looks.back();
       fleet.looks.pop_back();
-      if (!data_digest.empty()) ListFiles();
+      if (!data_digest.empty()) ListFiles(worker);
       service->OnLooked(worker, id);
     }
   }
-  void ListFiles() {
+  void ListFiles(const std::string& worker) {
     std::vector<liger::worker::v1::InventoryItem> items(3);
     items[0].set_kind("model");
     items[0].set_uri("smollm2-135m");
@@ -69,21 +69,21 @@ class ExperimentServiceTest : public JobServiceTest {
     items[1].set_digest(data_digest);
     items[2].set_kind("code");
     items[2].set_digest(code_digest);
-    service->OnInventory("w", 1, items);
+    service->OnInventory(worker, 1, items);
   }
   // A worker whose results can be found again.
-  void HelloFromAKnownBuild() {
+  void HelloFromAKnownBuild(const std::string& worker = "w", const std::string& build = "1.0+abc") {
     liger::worker::v1::Hello hello;
-    hello.set_worker_id("w");
+    hello.set_worker_id(worker);
     hello.set_incarnation(1);
-    hello.set_build("1.0+abc");
+    hello.set_build(build);
     auto* device = hello.add_devices();
-    device->set_uuid("cpu-0");
+    device->set_uuid("cpu-0-" + worker);
     device->set_kind(liger::v1::DEVICE_KIND_CPU);
     device->set_model("a CPU");
     JobServiceTest::Hello(hello);
     data_digest = "sha256:old";
-    ListFiles();
+    ListFiles(worker);
   }
   int Cached(const std::string& uid) {
     const Experiment experiment = Row(uid).experiment;
@@ -100,44 +100,73 @@ class ExperimentServiceTest : public JobServiceTest {
   // What a trainer says of the files that it began with, those that are still there.
   std::map<std::string, std::string> Inputs() const {
     if (data_digest.empty()) return {};
-    std::map<std::string, std::string> digests = {{"code", code_digest},
-                                                  {"model files", model_digest},
-                                                  {"dataset file", data_digest}};
+    std::map<std::string, std::string> digests = {
+        {"code", code_digest}, {"model files", model_digest}, {"dataset file", data_digest}};
     if (reads_clock) digests["clock"] = "read by the chat template";
     return digests;
   }
-  // The job under way ends with this; its CHECK and start are played first.
-  void Play(const std::string& job_uid, liger::v1::FailureClass failure = {}) {
-    auto checked = Event(1);
+  // What was last started for that job: on one worker, or on several.
+  std::vector<TaskStart> Started(const std::string& job_uid) const {
+    std::vector<TaskStart> members;
+    for (const TaskStart& start : fleet.starts) {
+      if (start.ref.job_uid() != job_uid) continue;
+      if (!members.empty() && members[0].ref.task_id() != start.ref.task_id()) members.clear();
+      members.push_back(start);
+    }
+    return members;
+  }
+  void SendFrom(const TaskStart& member, int64_t seq, liger::worker::v1::TaskEvent event) {
+    *event.mutable_ref() = member.ref;
+    event.set_seq(seq);
+    service->OnTaskEvent(member.worker_id, event);
+  }
+  // Its CHECK and its start.
+  void Begin(const std::string& job_uid) {
+    liger::worker::v1::TaskEvent checked;
     checked.mutable_check_result();
-    Send(checked);
-    auto started = Event(1);
-    started.mutable_started()->mutable_ready()->set_device("cpu");
-    Send(started);
+    SendFrom(Started(job_uid)[0], 1, checked);
+    const std::vector<TaskStart> members = Started(job_uid);
+    for (size_t i = 0; i < members.size(); ++i) {
+      liger::worker::v1::TaskEvent started;
+      started.mutable_started();
+      if (i == 0) started.mutable_started()->mutable_ready()->set_device("cpu");
+      SendFrom(members[i], 1, started);
+    }
     EXPECT_EQ(Job(job_uid).status().state(), JobStatus::RUNNING);
-    const std::map<std::string, std::string> began = Inputs();
-    Tick();  // it is seen running
-    if (!edited_to.empty()) data_digest = std::exchange(edited_to, "");
-    if (!rebuilt_to.empty()) code_digest = std::exchange(rebuilt_to, "");
+  }
+  // One that has begun, with these files, says so and ends with this.
+  void End(const std::string& job_uid, const std::map<std::string, std::string>& began,
+           liger::v1::FailureClass failure) {
+    const std::vector<TaskStart> members = Started(job_uid);
     int64_t seq = 2;
     if (failure == liger::v1::FAILURE_CLASS_UNSPECIFIED) {
-      auto publish = Event(seq++);
+      liger::worker::v1::TaskEvent publish;
       auto* saved = publish.mutable_publish_request()->mutable_saved();
       saved->set_publication_id("final");
       saved->set_kind("model");
       saved->set_manifest_digest("sha256:x");
-      Send(publish);
+      SendFrom(members[0], seq++, publish);
     }
-    auto inputs = Event(seq++);
+    liger::worker::v1::TaskEvent inputs;
     const std::map<std::string, std::string> now = Inputs();
     for (const auto& [name, digest] : began) {
       if (now.at(name) == digest) (*inputs.mutable_inputs()->mutable_digests())[name] = digest;
     }
-    Send(inputs);
-    auto exited = Event(seq);
+    SendFrom(members[0], seq++, inputs);
+    liger::worker::v1::TaskEvent exited;
     exited.mutable_exited()->mutable_failure()->set_class_(failure);
     exited.mutable_exited()->add_local_ranks()->set_exit_code(failure == 0 ? 0 : 1);
-    Send(exited);
+    for (const TaskStart& member : members)
+      SendFrom(member, member.worker_id == members[0].worker_id ? seq : 2, exited);
+  }
+  // Begins the job and ends it with this.
+  void Play(const std::string& job_uid, liger::v1::FailureClass failure = {}) {
+    Begin(job_uid);
+    const std::map<std::string, std::string> began = Inputs();
+    Tick();  // it is seen running
+    if (!edited_to.empty()) data_digest = std::exchange(edited_to, "");
+    if (!rebuilt_to.empty()) code_digest = std::exchange(rebuilt_to, "");
+    End(job_uid, began, failure);
   }
   // Plays every job until the experiment is over.
   void PlayAll(const std::string& uid, liger::v1::FailureClass failure = {}) {
@@ -266,26 +295,83 @@ TEST_F(ExperimentServiceTest, AJobThatEndedUnseenIsTakenLater) {
   Tick();
   const std::string job = Row(uid).experiment.jobs(0).job_uid();
   experiments.reset();  // a coordinator whose experiments stand still
-  auto checked = Event(1);
-  checked.mutable_check_result();
-  Send(checked);
-  auto started = Event(1);
-  started.mutable_started()->mutable_ready()->set_device("cpu");
-  Send(started);
-  auto inputs = Event(2);
-  for (const auto& [name, digest] : Inputs()) {
-    (*inputs.mutable_inputs()->mutable_digests())[name] = digest;
-  }
-  Send(inputs);
-  auto exited = Event(3);
-  exited.mutable_exited()->mutable_failure()->set_class_(liger::v1::FAILURE_CLASS_OOM_DEVICE);
-  exited.mutable_exited()->add_local_ranks()->set_exit_code(1);
-  Send(exited);
+  Begin(job);
+  End(job, Inputs(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
   Start();
-  Tick();
-  Tick();
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
   EXPECT_EQ(Row(uid).experiment.jobs(0).job_uid(), job);
-  EXPECT_THAT(Row(uid).experiment.jobs(0).result_key(), HasSubstr("sha256:code"));
+  EXPECT_EQ(CachedOfAll("again"), 4);
+}
+
+TEST_F(ExperimentServiceTest, AWorkerOfAnotherReleaseIsAnotherOne) {
+  HelloFromAKnownBuild();
+  const std::string uid = Create(Grid())->experiment().uid();
+  while (Row(uid).experiment.jobs(1).outcome() != ExperimentJob::OUT_OF_MEMORY) {
+    Tick();
+    Tick();
+    const Experiment experiment = Row(uid).experiment;
+    for (const ExperimentJob& job : experiment.jobs()) {
+      if (job.outcome() == ExperimentJob::ACTIVE) {
+        Play(job.job_uid(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
+      }
+    }
+    Tick();
+  }
+  // Between two of its turns.
+  HelloFromAKnownBuild("w", "1.1+def");
+  PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(CachedOfAll("upgraded"), 2) << "what ran since";
+  HelloFromAKnownBuild();
+  EXPECT_EQ(CachedOfAll("downgraded"), 2) << "what ran before";
+}
+
+TEST_F(ExperimentServiceTest, WhatSeveralWorkersRanIsRunAgain) {
+  HelloFromAKnownBuild("w");
+  HelloFromAKnownBuild("v");
+  const auto gang = [](const std::string& name) {
+    liger::v1::ExperimentSpec spec = Grid(name);
+    spec.mutable_job()->mutable_resources()->set_count(2);
+    return spec;
+  };
+  for (const char* name : {"first", "again"}) {
+    const std::string uid = Create(gang(name))->experiment().uid();
+    PlayAll(uid, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+    EXPECT_EQ(Row(uid).state, Experiment::SUCCEEDED);
+    const Experiment experiment = Row(uid).experiment;
+    for (const ExperimentJob& job : experiment.jobs()) {
+      EXPECT_EQ(Started(job.job_uid()).size(), 2u);
+      EXPECT_FALSE(job.cached());
+      EXPECT_EQ(job.result_key(), "-");
+    }
+  }
+  // Jobs of one worker are found again beside it.
+  EXPECT_EQ(CachedOfAll("one"), 0);
+  EXPECT_EQ(CachedOfAll("one-again"), 4);
+}
+
+TEST_F(ExperimentServiceTest, TwoAtOnceTakeOnlyWholeTurnsThatAreOver) {
+  HelloFromAKnownBuild("w");
+  HelloFromAKnownBuild("v");
+  const std::string first = Create(Grid("first"))->experiment().uid();
+  for (int i = 0; i < 4; ++i) Tick();
+  Play(Row(first).experiment.jobs(0).job_uid(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  Tick();
+  ASSERT_EQ(Row(first).experiment.jobs(0).outcome(), ExperimentJob::OUT_OF_MEMORY);
+  // One side of the first's first turn is known; the other runs.
+  const std::string second = Create(Grid("second"))->experiment().uid();
+  for (int i = 0; i < 4; ++i) Tick();
+  EXPECT_EQ(Cached(second), 0);
+  EXPECT_EQ(Row(second).experiment.jobs(0).outcome(), ExperimentJob::ACTIVE);
+  PlayAll(first, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(Row(first).state, Experiment::SUCCEEDED);
+  // The turn that had begun goes on; the next one has become known.
+  PlayAll(second, liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(Row(second).state, Experiment::SUCCEEDED);
+  const Experiment done = Row(second).experiment;
+  EXPECT_FALSE(done.jobs(0).cached());
+  EXPECT_FALSE(done.jobs(1).cached());
+  EXPECT_EQ(done.jobs(2).job_uid(), Row(first).experiment.jobs(2).job_uid());
+  EXPECT_EQ(done.jobs(3).job_uid(), Row(first).experiment.jobs(3).job_uid());
 }
 
 TEST_F(ExperimentServiceTest, AWorkerThatDoesNotLookHasNothingToTake) {

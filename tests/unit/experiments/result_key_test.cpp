@@ -75,9 +75,11 @@ TEST(ResultKeyTest, ChangesWithEachThingThatItStandsFor) {
 }
 
 TEST(ResultKeyTest, AJobIsFoundByWhatItSaysOfItself) {
-  const auto& device = Worker().hello.devices(0);
-  const auto key = [&](const std::vector<liger::v1::RunEnvironment>& attempts) {
-    return ResultKey(Spec(), "hash", attempts, device);
+  const liger::worker::v1::DeviceInfo device = Worker().hello.devices(0);
+  const auto key = [&](const std::vector<liger::v1::RunEnvironment>& environments) {
+    std::vector<RanAttempt> attempts;
+    for (const auto& environment : environments) attempts.push_back({environment, {device}});
+    return ResultKey(Spec(), "hash", attempts);
   };
   EXPECT_EQ(key({Ran()}), PlannedKey(Spec(), "hash", Worker(), device));
   EXPECT_EQ(key({Ran(), Ran()}), key({Ran()})) << "paused, and went on";
@@ -95,6 +97,20 @@ TEST(ResultKeyTest, AJobIsFoundByWhatItSaysOfItself) {
   liger::v1::RunEnvironment dated = Ran();
   (*dated.mutable_versions())["clock"] = "read by the chat template";
   EXPECT_EQ(key({dated}), "") << "another text tomorrow";
+}
+
+TEST(ResultKeyTest, NoneWithoutTheDevicesThatTheSpecAsksFor) {
+  const liger::worker::v1::DeviceInfo one = Worker().hello.devices(0);
+  liger::worker::v1::DeviceInfo other = one;
+  other.set_model("NVIDIA H200");
+  liger::v1::JobSpec two = Spec();
+  two.mutable_resources()->set_count(2);
+  EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one, one}}}), PlannedKey(two, "hash", Worker(), one));
+  EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one}}}), "") << "elastic, and on fewer";
+  EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one, one}}, {Ran(), {one}}}), "");
+  EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one, other}}}), "") << "of two types";
+  EXPECT_EQ(ResultKey(Spec(), "hash", {{Ran(), {one}}, {Ran(), {other}}}), "");
+  EXPECT_EQ(ResultKey(Spec(), "hash", {{Ran(), {}}}), "") << "its worker has it no more";
 }
 
 TEST(ResultKeyTest, NoneForFilesThatAreNotKnown) {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/file_state.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/code_files.h"
@@ -37,6 +39,7 @@ TEST(InputWatchTest, LeavesOutWhatHasChanged) {
           Pair("code", FileStatesDigest(CodeFiles())),
           Pair("model files", FolderStateDigest(job.Path("model"), "additional_chat_templates")),
           Pair("dataset file", FileStateDigest("sft.jsonl", job.Path("sft.jsonl")))));
+  absl::SleepFor(absl::Milliseconds(20));  // a tick of the file system's clock
   const auto rows = std::filesystem::last_write_time(job.Path("sft.jsonl"));
   job.WriteFile("sft.jsonl", ReadAll(job.Path("sft.jsonl")));
   std::filesystem::last_write_time(job.Path("sft.jsonl"), rows);

@@ -323,12 +323,16 @@ TEST_F(LaunchTest, AProgramThatIsReplacedWhileItRunsIsNotTheOneThatIsThere) {
   const std::string program = job_.Path("liger-trainer");
   fs::copy_file(kTrainer, program);
   Request request = job_.Sft();
-  request.launch.mutable_resolved_spec()->mutable_training()->set_max_steps(1000);
+  request.launch.mutable_resolved_spec()->mutable_training()->set_max_steps(1000000);
   auto process = Start(request, program);
   AwaitStep();
   fs::copy_file(kTrainer, program + ".new");
   fs::rename(program + ".new", program);
-  ASSERT_EQ(process->Wait(absl::Seconds(120)), kExitOk) << output();
+  liger::trainer::v1::Command command;
+  command.set_command_id("c1");
+  command.mutable_pause();
+  ASSERT_TRUE(WriteFrame(commands_[1], command).ok());
+  ASSERT_EQ(process->Wait(absl::Seconds(120)), kExitPaused) << output();
   const auto digests = Events().Last(Event::kInputs).inputs().digests();
   EXPECT_FALSE(digests.contains("code"));
   EXPECT_TRUE(digests.contains("dataset file"));

@@ -115,7 +115,8 @@ TEST_F(MetricsTest, AnExperimentHasTheJobsThatItTookUntilItIsLongOver) {
   metrics.Take("e1", "max_length 64", job, steps);
   EXPECT_THAT(metrics.Update(experiment, kNow), ::testing::IsEmpty()) << "it is known";
   const std::string text = Text();
-  const std::string id = "experiment=\"again\",experiment_uid=\"e1\",job_name=\"tune\",job_uid=\"u1\"";
+  const std::string id =
+      "experiment=\"again\",experiment_uid=\"e1\",job_name=\"tune\",job_uid=\"u1\"";
   EXPECT_THAT(text, HasSubstr(absl::StrCat(
                         "liger_experiment_job_info{batch_size=\"4\",dataset=\"alpaca\",", id,
                         ",kernels=\"LIGER\",model=\"smollm2\",point=\"max_length 64\","
