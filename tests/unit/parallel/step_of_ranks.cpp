@@ -68,6 +68,7 @@ std::map<std::string, at::Tensor> Whole(const TrainableParameters& parameters, S
       whole.view(-1).narrow(0, entry.part->begin, gradients[i].numel()).copy_(gradients[i]);
     }
     strategy.SumAcrossRanks(whole, "a whole gradient");
+    whole /= strategy.copies();
   }
   return result;
 }
@@ -134,7 +135,9 @@ Outcome RunRank(const StepCase& c, Strategy& strategy, const ExampleSet& rows,
 
 std::unique_ptr<Strategy> MakeStrategyOf(const StepCase& c, std::unique_ptr<Gang> gang,
                                          int sequence_size) {
-  if (c.fsdp) return MakeFsdp(std::move(gang), {}, c.dtype, sequence_size);
+  liger::v1::ParallelSpec parallel;
+  parallel.set_hybrid_shard_size(c.hybrid_shard_size);
+  if (c.fsdp) return MakeFsdp(std::move(gang), parallel, c.dtype, sequence_size);
   // Buckets that hold a few tensors each.
   return MakeDdp(std::move(gang), {.dtype = c.dtype, .bucket_bytes = 8 << 10}, sequence_size);
 }
@@ -194,9 +197,20 @@ void RunGang(int ranks, const std::function<void(std::unique_ptr<Gang>)>& work) 
 }
 
 ExampleSet Rows(const StepCase& c) {
-  return MakeRandomRows(c.kind, {.rows = c.rows, .has_labels = [&c](int64_t row) {
-                                   return !c.masked || row % 2 == 0;
-                                 }});
+  ExampleSet set = MakeRandomRows(c.kind, {.rows = c.rows, .has_labels = [&c](int64_t row) {
+                                             return !c.masked || row % 2 == 0;
+                                           }});
+  for (Example& sequence : set.sequences) {
+    if (c.last_tokens == 0) break;
+    for (TokenIds* ids : {&sequence.input_ids, &sequence.labels}) {
+      *ids = TokenIds(ids->end() - c.last_tokens, ids->end());
+    }
+  }
+  for (int64_t begin = 0; c.sequences_per_pack > 0; begin += c.sequences_per_pack) {
+    set.pack_begins.push_back(std::min(begin, std::ssize(set.sequences)));
+    if (begin >= std::ssize(set.sequences)) break;
+  }
+  return set;
 }
 
 std::shared_ptr<CausalLM> StepModel(const StepCase& c, const std::string& folder, bool lora) {

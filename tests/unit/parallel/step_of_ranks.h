@@ -27,8 +27,11 @@ struct StepCase {
   // micro-batch's own (the routers' balance): else with one that is as large as all ranks'.
   bool as_micro_batches = false;
   bool masked = false;  // every second row has no label
+  int64_t last_tokens = 0;        // that sequences are cut to; 0: all
+  int64_t sequences_per_pack = 0;  // 0: rows are not packed
   at::ScalarType dtype = at::kFloat;  // in which gradients are summed
   bool fsdp = false;                  // else DDP
+  int hybrid_shard_size = 0;          // of FSDP; 0: all ranks
   const char* kernels = "LIGER";
 };
 

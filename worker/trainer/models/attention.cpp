@@ -13,11 +13,11 @@ kernels::AttentionSpans SpansOf(const SequenceLayout& sequences) {
           shared ? shared->own_cu_seqlens_S1 : sequences.cu_seqlens_S1, sequences.cu_seqlens_S1};
 }
 
-// [U, K, H] to [U, W, k, H], k W a multiple of K: those that the query heads of each place use.
+// [U, K, H] to [W, U, k, H], k W a multiple of K: those that the query heads of each place use.
 at::Tensor HeadsOfPlaces(const at::Tensor& x_UKH, int64_t places) {
   const int64_t copies = places / std::gcd(places, x_UKH.size(1));
   const at::Tensor repeated = copies == 1 ? x_UKH : x_UKH.repeat_interleave(copies, /*dim=*/1);
-  return repeated.unflatten(1, {places, -1});
+  return repeated.unflatten(1, {places, -1}).transpose(0, 1);
 }
 
 at::Tensor GroupAttention(const at::Tensor& query_UNH, const at::Tensor& key_UKH,
@@ -27,13 +27,14 @@ at::Tensor GroupAttention(const at::Tensor& query_UNH, const at::Tensor& key_UKH
   const int64_t places = group.size();
   TORCH_CHECK(query_UNH.size(1) % places == 0, "a group of ", places, " cannot share ",
               query_UNH.size(1), " query heads");
-  const at::Tensor key_UWkH = HeadsOfPlaces(key_UKH, places);
-  const at::Tensor heads_UWhH = at::cat(
-      {query_UNH.unflatten(1, {places, -1}), key_UWkH, HeadsOfPlaces(value_UKH, places)}, 2);
-  // Places come in the order of their tokens.
-  const at::Tensor own_ThH = group.Exchange(heads_UWhH.transpose(0, 1)).flatten(0, 1);
-  const int64_t k = key_UWkH.size(2);
-  const auto parts = own_ThH.split_with_sizes({own_ThH.size(1) - 2 * k, k, k}, 1);
+  const at::Tensor query_WUnH = HeadsOfPlaces(query_UNH, places);
+  const at::Tensor key_WUkH = HeadsOfPlaces(key_UKH, places);
+  // One exchange; what is sent is let go of with it. Places come in the order of their tokens.
+  const at::Tensor own_ThH =
+      group.Exchange(at::cat({query_WUnH, key_WUkH, HeadsOfPlaces(value_UKH, places)}, 2))
+          .flatten(0, 1);
+  const int64_t n = query_WUnH.size(2), k = key_WUkH.size(2);
+  const auto parts = own_ThH.split_with_sizes({n, k, k}, 1);
   const at::Tensor out_TnH =
       kernels::Attention(parts[0], parts[1], parts[2], SpansOf(sequences), options);
   const at::Tensor out_WUnH = group.Exchange(out_TnH.unflatten(0, {places, -1}));
