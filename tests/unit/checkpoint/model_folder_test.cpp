@@ -182,5 +182,19 @@ TEST(ModelCard, NamesBaseMethodDataAndResults) {
   EXPECT_THAT(card, Not(HasSubstr("/models")));  // no paths of this machine
 }
 
+TEST(ReadModelConfigTest, AnAdaptersFolderIsCalledOne) {
+  const fs::path dir = fs::path(testing::TempDir()) / "an_adapter";
+  fs::create_directories(dir);
+  WriteFile(dir / "adapter_config.json", R"({"base_model_name_or_path": "base"})");
+  try {
+    ReadModelConfig(dir);
+    FAIL() << "read as a model";
+  } catch (const TrainerError& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("is an adapter's folder, not a model's"));
+    EXPECT_THAT(error.failure().action(), testing::HasSubstr("lora.adapter_uri"));
+  }
+  fs::remove_all(dir);
+}
+
 }  // namespace
 }  // namespace liger::trainer

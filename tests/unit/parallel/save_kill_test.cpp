@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <set>
@@ -110,14 +111,21 @@ class SaveKillTest : public testing::Test {
     std::string from;
     for (int i = 0; i < kills; ++i) {
       RankProcesses run(ranks, Arguments(ranks, steps, "out", saves + from), job_.Path("log"));
-      // It is killed in, or near, one of its first saves.
+      // It is killed in one of its first saves, or near it.
       const int64_t wanted = NewestStep() + draw(4) + 1;
       const absl::Time deadline = absl::Now() + kLimit;
       while (NewestStep() < wanted && absl::Now() < deadline) {
         absl::SleepFor(absl::Microseconds(200));
       }
       ASSERT_GE(NewestStep(), wanted) << run.Output(0);
-      absl::SleepFor(absl::Microseconds(draw(5000)));
+      if (i % 2 == 0) {
+        while (BeingWritten().empty() && absl::Now() < deadline) {
+        }
+        ASSERT_LT(absl::Now(), deadline) << run.Output(0);
+        absl::SleepFor(absl::Microseconds(draw(500)));
+      } else {
+        absl::SleepFor(absl::Microseconds(draw(5000)));
+      }
       run.Signal(draw(ranks - 1), SIGKILL);
       run.Wait(kLimit);
       in_the_middle += !BeingWritten().empty();
@@ -126,6 +134,7 @@ class SaveKillTest : public testing::Test {
       }
     }
     EXPECT_GT(in_the_middle, kills < 20 ? -1 : 0);
+    std::cout << in_the_middle << " of " << kills << " kills left a checkpoint half written\n";
     RankProcesses last(ranks, Arguments(ranks, steps, "out", saves + from), job_.Path("log"));
     ASSERT_THAT(last.Wait(kLimit), Each(kExitOk)) << last.Output(0);
     EXPECT_EQ(Losses("out").size(), static_cast<size_t>(steps));

@@ -152,6 +152,13 @@ void CopyFiles(OutputFolder& folder, const std::map<std::string, std::string>& f
 }
 
 json ReadModelConfig(const std::string& model_dir) {
+  const fs::path dir(model_dir);
+  if (!fs::exists(dir / "config.json") && fs::exists(dir / "adapter_config.json")) {
+    throw ConfigError(model_dir + " is an adapter's folder, not a model's",
+                      "name the adapter's base model as the model, and this folder as "
+                      "lora.adapter_uri")
+        .File((dir / "adapter_config.json").string());
+  }
   return ReadJsonObject(fs::path(model_dir) / "config.json");
 }
 

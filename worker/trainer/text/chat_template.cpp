@@ -39,6 +39,12 @@ struct Source {
       throw DataError("the chat template fails on this conversation: " + where + error.what(),
                       "Check that every message has the fields that the template reads.")
           .File(file);
+    case jinja::TemplateError::Kind::kBound:
+      throw DataError("the chat template does too much on this conversation: " + where +
+                          error.what(),
+                      "Shorten the conversation, or change the chat template: what a rendering may "
+                      "take is bounded (docs/models.md).")
+          .File(file);
     default:
       throw ConfigError(where + error.what(), "Change the chat template, or give the job another.")
           .File(file);

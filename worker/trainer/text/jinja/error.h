@@ -15,6 +15,7 @@ class TemplateError : public std::runtime_error {
     kUnsupported,  // Jinja, but not implemented here
     kRuntime,      // the data does not fit the template
     kRaised,       // the template called raise_exception
+    kBound,        // a rendering takes more than is allowed (docs/models.md)
   };
   TemplateError(Kind kind, int line, const std::string& message)
       : std::runtime_error(message), kind_(kind), line_(line) {}
@@ -30,6 +31,9 @@ class TemplateError : public std::runtime_error {
 
 inline TemplateError RuntimeError(const std::string& message) {
   return TemplateError(TemplateError::Kind::kRuntime, 0, message);
+}
+inline TemplateError BeyondBound(const std::string& message) {
+  return TemplateError(TemplateError::Kind::kBound, 0, message);
 }
 inline TemplateError Unsupported(const std::string& message, int line = 0) {
   return TemplateError(TemplateError::Kind::kUnsupported, line, message + " is not implemented");

@@ -225,7 +225,7 @@ class Evaluator {
 }  // namespace
 
 void Budget::Step() {
-  if (++steps > kSteps) throw RuntimeError("the template does not end: a million steps are done");
+  if (++steps > kSteps) throw BeyondBound("the template does not end: a million steps are done");
 }
 
 Value Evaluate(const Expr& expr, const Scope& scope, Budget* budget) {

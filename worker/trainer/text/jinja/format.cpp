@@ -60,7 +60,7 @@ class Reader {
     int64_t value = 0;
     while (Peek() >= '0' && Peek() <= '9')
       value = std::min(value * 10 + (Take() - '0'), kMaxWidth + 1);
-    if (value > kMaxWidth) throw RuntimeError("a width or precision above 65536");
+    if (value > kMaxWidth) throw BeyondBound("a width or precision above 65536");
     return value;
   }
   std::string_view rest() const { return left_; }
@@ -112,7 +112,7 @@ std::string PercentValue(const Value& value, FormatSpec spec) {
     }
     const double number = value.AsDouble();
     if (!IsWhole(value) && !(std::abs(number) < 9e18)) {
-      throw RuntimeError("formatting integers beyond 64 bits is not implemented");
+      throw Unsupported("formatting integers beyond 64 bits");
     }
     return FormatInt(IsWhole(value) ? value.AsInt() : static_cast<int64_t>(number), spec);
   }

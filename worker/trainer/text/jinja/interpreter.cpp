@@ -349,7 +349,7 @@ class Interpreter {
    public:
     explicit CallDepth(Budget* budget) : budget_(budget) {
       if (budget->call_depth >= Budget::kCallDepth) {
-        throw RuntimeError("macros or loops call too deeply");
+        throw BeyondBound("macros or loops call too deeply");
       }
       ++budget->call_depth;
     }

@@ -22,22 +22,22 @@ void Meter::Work(size_t units) {
   if (current_ == nullptr) return;
   current_->work_ += static_cast<int64_t>(units);
   if (current_->work_ > kWork) {
-    throw RuntimeError("the template does too much: it looks at 100 million items and characters");
+    throw BeyondBound("the template does too much: it looks at 100 million items and characters");
   }
 }
 
 void Meter::RequireText(size_t bytes) {
-  if (bytes > kTextBytes) throw RuntimeError("the template makes a text of more than 16 MiB");
+  if (bytes > kTextBytes) throw BeyondBound("the template makes a text of more than 16 MiB");
 }
 
 void Meter::RequireDepth(int depth) {
-  if (depth > kValueDepth) throw RuntimeError("lists and dicts are nested too deeply");
+  if (depth > kValueDepth) throw BeyondBound("lists and dicts are nested too deeply");
 }
 
 void Meter::Register(const std::shared_ptr<Namespace>& made) {
   if (current_ == nullptr) return;
   if (current_->namespaces_.size() >= kNamespaces) {
-    throw RuntimeError("the template makes more than 100000 namespaces");
+    throw BeyondBound("the template makes more than 100000 namespaces");
   }
   current_->namespaces_.push_back(made);
 }
@@ -45,7 +45,7 @@ void Meter::Register(const std::shared_ptr<Namespace>& made) {
 Meter::Bytes::Bytes(size_t bytes) {
   if (current_ == nullptr) return;
   if (live_ + static_cast<int64_t>(bytes) > static_cast<int64_t>(kLiveBytes)) {
-    throw RuntimeError("the template keeps more than 128 MiB of texts and lists");
+    throw BeyondBound("the template keeps more than 128 MiB of texts and lists");
   }
   live_ += static_cast<int64_t>(bytes);
   counted_ = bytes;
@@ -57,7 +57,7 @@ Meter::Bytes::~Bytes() { live_ -= static_cast<int64_t>(counted_); }
 Meter::Nesting::Nesting() {
   if (current_ == nullptr) return;
   if (current_->nesting_ >= kNesting) {
-    throw RuntimeError(
+    throw BeyondBound(
         "the template is nested too deeply, or its macros and loops call too deeply");
   }
   ++current_->nesting_;

@@ -15,7 +15,7 @@ namespace {
 constexpr size_t kMaxRepeatBytes = 1 << 20;
 
 [[noreturn]] void Overflow() {
-  throw RuntimeError("computing with integers beyond 64 bits is not implemented");
+  throw Unsupported("computing with integers beyond 64 bits");
 }
 
 Value Missing(const Value& object, const std::string& name) {
@@ -85,7 +85,7 @@ Value Repeat(const Value& value, int64_t times) {
       value.AsString() ? value.AsString()->size() : value.AsSequence()->items.size();
   if (size * static_cast<size_t>(std::min<int64_t>(times, kMaxRepeatBytes)) > kMaxRepeatBytes ||
       times > static_cast<int64_t>(kMaxRepeatBytes)) {
-    throw RuntimeError("repeating makes more than a million items");
+    throw BeyondBound("repeating makes more than a million items");
   }
   if (const std::string* s = value.AsString()) {
     std::string out;
