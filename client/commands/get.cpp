@@ -15,7 +15,7 @@ using liger::v1::Job;
 
 // Shorter than that is a long step.
 constexpr double kNotableIdleSeconds = 60;
-constexpr size_t kValueColumn = 13;
+constexpr size_t kValueColumn = 20;  // behind "mean_token_accuracy"
 
 // A job's values, one a line; wrapped within a terminal.
 class Lines {
@@ -24,7 +24,7 @@ class Lines {
 
   void operator()(const std::string& key, const std::string& value) const {
     if (value.empty()) return;
-    const std::string line = absl::StrFormat("%-12s %s", key, Printable(value));
+    const std::string line = absl::StrFormat("%-*s %s", static_cast<int>(kValueColumn) - 1, key, Printable(value));
     std::cout << Wrap(line, columns_, kValueColumn) << "\n";
   }
 
