@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/commands/commands.h"
+#include "client/connection.h"
 #include "client/errors.h"
 #include "client/format.h"
 #include "client/terminal.h"
@@ -22,8 +23,12 @@ namespace {
 
 void AddGlobalFlags(CLI::App* app, Session* session) {
   CLI::Option* address =
-      app->add_option("--address", session->flags.address,
-                      "Coordinator, host:port (also LIGER_ADDRESS, or a context in the config)")
+      app->add_option(
+             "--address", session->flags.address,
+             absl::StrCat(
+                 "Coordinator, host:port (default: LIGER_ADDRESS, else the config's current "
+                 "context, else ",
+                 kDefaultAddress, ")"))
           ->group("Global");
   app->add_option("--context", session->context, "Named context of ~/.config/liger/config.yaml")
       ->group("Global")
@@ -37,7 +42,7 @@ void AddGlobalFlags(CLI::App* app, Session* session) {
                 "Allow plaintext to a coordinator beyond loopback")
       ->group("Global");
   app->add_option("-o,--output-format", session->output_name,
-                  "table, wide (with ids, nothing shortened), json, yaml or name")
+                  "table (default), wide (with ids, nothing shortened), json, yaml or name")
       ->group("Global");
 }
 
@@ -61,7 +66,11 @@ std::string MeantAsFile(const CLI::App& verb, const std::string& word) {
 std::string UsageError(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<CLI::App*> verbs = app.get_subcommands();
   const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
-  if (unknown.empty() && verbs.empty()) return "name a verb";
+  if (unknown.empty() && verbs.empty()) {
+    std::vector<std::string> all;
+    for (const CLI::App* verb : app.get_subcommands({})) all.push_back(verb->get_name());
+    return absl::StrCat("name a verb: ", absl::StrJoin(all, ", "));
+  }
   // `experiment` has verbs below it, and does nothing by itself.
   const bool lacks_verb = !verbs.empty() && verbs.front()->get_require_subcommand_min() > 0 &&
                           verbs.front()->get_subcommands().empty();

@@ -85,8 +85,11 @@ Action DeclareSubmit(CLI::App* app) {
                   "folder or a pattern");
   app->add_option("--kernels", spec.kernels, "liger (default) or baseline");
   app->add_option("--device", spec.device, "cpu or cuda (default: cuda when a worker has one)");
-  app->add_option("--name", spec.name, "Name of the job")->check(NotEmpty());
-  app->add_option("--output", spec.output, "Folder for the result, below the worker's output root");
+  app->add_option("--name", spec.name, "Name of the job (default: made from trainer and model)")
+      ->check(NotEmpty());
+  app->add_option(
+      "--output", spec.output,
+      "Folder for the result, below the worker's output root (default: the job's name)");
   app->add_option("--set", spec.sets, "Override a field: training.learning_rate=1e-5")
       ->type_name("FIELD=VALUE")
       ->allow_extra_args(false);
@@ -96,7 +99,8 @@ Action DeclareSubmit(CLI::App* app) {
   app->add_flag("--dry-run", options->dry_run, "Check everything, create nothing");
   CLI::Option* wait =
       app->add_flag("--wait", options->wait, "Follow the job; the exit code tells how it ended");
-  app->add_option("--timeout", options->timeout_seconds, "With --wait: give up after this long")
+  app->add_option("--timeout", options->timeout_seconds,
+                  "With --wait: give up after this long (default: never)")
       ->type_name("SECONDS")
       ->needs(wait)
       ->check(Positive());

@@ -11,7 +11,7 @@ Action DeclareWatch(CLI::App* app) {
   };
   auto options = std::make_shared<Options>();
   app->add_option("job", options->job, "Name or uid")->required();
-  app->add_option("--timeout", options->timeout_seconds, "Give up after this long")
+  app->add_option("--timeout", options->timeout_seconds, "Give up after this long (default: never)")
       ->type_name("SECONDS")
       ->check(Positive());
   return [options](Session& session) {

@@ -50,7 +50,12 @@ std::vector<std::string> FieldNames(const Descriptor& type) {
 std::string MeantField(const Message& message, const std::string& path, const std::string& name) {
   std::vector<std::string> found;
   FindBelow(message, path, name, 0, &found);
-  if (found.empty()) return DidYouMean(name, FieldNames(*message.GetDescriptor()));
+  if (found.empty()) {
+    const std::string prefix = path.empty() ? "" : path + ".";
+    std::vector<std::string> names = FieldNames(*message.GetDescriptor());
+    for (std::string& one : names) one = prefix + one;
+    return DidYouMean(prefix + name, names);
+  }
   return absl::StrCat("; did you mean '", absl::StrJoin(found, "' or '"), "'?");
 }
 

@@ -102,6 +102,7 @@ TEST(YamlProtoTest, SetFieldTakesDottedPaths) {
   const auto message = [&spec](const char* path) {
     return std::string(SetField(&spec, path, "1").message());
   };
+  EXPECT_THAT(message("training.max_step"), HasSubstr("did you mean 'training.max_steps'?"));
   EXPECT_THAT(message("learning_rate"), HasSubstr("did you mean 'training.learning_rate'?"));
   EXPECT_THAT(message("beta"), HasSubstr("'orpo.beta'"));
   spec.mutable_dpo();
