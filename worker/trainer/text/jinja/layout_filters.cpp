@@ -48,12 +48,11 @@ Value Indent(const Args& args) {
   return Value(std::move(out));
 }
 
-// Jinja cuts only what is longer by more than `leeway`.
+// Jinja cuts only what is longer by more than `leeway`, and leaves a short list alone too.
 Value Truncate(const Args& args) {
   const Value& self = Self(args);
-  if (self.IsUndefined()) return self;
   RequirePlain(self, "truncate");
-  const std::vector<std::string_view> characters = Characters(RequireString(args, 0, "truncate"));
+  const int64_t size = FindFilter("length")({{self}, {}}).AsInt();
   const int64_t length = IntOr(args.Find(1, "length"), 255);
   const Value* kill_words = args.Find(2, "killwords");
   const Value* end = args.Find(3, "end");
@@ -62,7 +61,8 @@ Value Truncate(const Args& args) {
   const auto kept = length - static_cast<int64_t>(Length(ending));
   if (kept < 0) throw RuntimeError("expected length >= " + std::to_string(Length(ending)));
   if (leeway < 0) throw RuntimeError("expected leeway >= 0");
-  if (static_cast<int64_t>(characters.size()) <= length + leeway) return self;
+  if (size <= length + leeway) return self;
+  const std::vector<std::string_view> characters = Characters(RequireString(args, 0, "truncate"));
   std::string out;
   for (int64_t i = 0; i < kept; ++i) out += characters[i];
   if (!kill_words || !kill_words->Truthy()) out = out.substr(0, out.rfind(' '));

@@ -126,6 +126,7 @@ std::optional<Value> OtherMethodOfString(const std::string& name) {
 Value GetMethod(const Args& args) {
   const Value* key = args.Find(1, "key");
   if (key == nullptr) throw RuntimeError("get needs a key");
+  RequireHashable(*key);
   const Value* found = SelfDict(args).Find(*key);
   const Value* fallback = args.Find(2, "default");
   return found ? *found : fallback ? *fallback : Value();

@@ -258,7 +258,10 @@ bool Contains(const Value& container, const Value& item) {
     }
     return s->find(*item.AsString()) != std::string::npos;
   }
-  if (const Dict* d = container.AsDict()) return d->Find(item) != nullptr;
+  if (const Dict* d = container.AsDict()) {
+    RequireHashable(item);
+    return d->Find(item) != nullptr;
+  }
   if (const Sequence* s = container.AsSequence()) {
     return std::any_of(s->items.begin(), s->items.end(),
                        [&](const Value& v) { return Equal(v, item); });

@@ -45,6 +45,7 @@ Value IsSequence(const Args& args) {
 
 template <Builtin (*find)(std::string_view)>
 Value IsNameOf(const Args& args) {
+  RequireHashable(Self(args));
   const std::string* name = Self(args).AsString();
   return Value(name != nullptr && find(*name) != nullptr);
 }
