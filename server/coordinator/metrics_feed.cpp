@@ -15,7 +15,7 @@ namespace {
 
 using liger::v1::JobStatus;
 
-// More than end in JobMetrics::kRetention.
+// That are over, whose series may come back: those that changed last.
 constexpr int32_t kRecentExperiments = 50;
 
 struct Counts {
