@@ -129,6 +129,17 @@ TEST(ReporterTest, MemoryIsToldWhenItGrows) {
   EXPECT_EQ(sink.Last(Event::kMemory).memory().peak_bytes(), 2000);
 }
 
+TEST(ReporterTest, MemoryGoesWithItsPrediction) {
+  RecordingSink sink;
+  Reporter reporter({&sink});
+  reporter.Predict("allocated", 3000);
+  reporter.Memory({{"allocated", 2000}, {"reserved", 4000}});
+  for (const Event& event : sink.All(Event::kMemory)) {
+    EXPECT_EQ(event.memory().predicted_bytes(), event.memory().kind() == "allocated" ? 3000 : 0);
+  }
+  EXPECT_EQ(sink.All(Event::kMemory).size(), 2u);
+}
+
 TEST_F(EventFileTest, HeartbeatTellsPhaseAndStep) {
   EventFile file(fd_, 0);
   Reporter reporter({&file});

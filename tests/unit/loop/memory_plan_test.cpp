@@ -120,6 +120,23 @@ TEST(MemoryPlanTest, OffloadMovesShardsGradientsAndStates) {
   EXPECT_LT(*on_host.peak, *on_device.peak - 3 * numel);
 }
 
+// A rank of a group has a part of the tokens, and attention's output once more.
+TEST(MemoryPlanTest, ASequenceGroupDividesActivations) {
+  const auto model = Shape("llama3-8b");
+  const auto peak = [&](int64_t length, int places, bool checkpointing) {
+    auto spec = Spec(1, length, checkpointing, /*fsdp=*/true);
+    spec.mutable_parallel()->set_sequence_parallel_size(places);
+    return *Plan(*model, spec, 4).peak;
+  };
+  constexpr int64_t kTokens = 32768, kLayers = 32, kHeads = 32, kKeyHeads = 8, kHead = 128;
+  constexpr int64_t kOutput = kTokens * kHeads * kHead * 2;
+  EXPECT_EQ(peak(4 * kTokens, 4, false) - peak(kTokens, 1, false), kLayers * kOutput);
+  EXPECT_EQ(peak(4 * kTokens, 4, true) - peak(kTokens, 1, true), kOutput);
+  // Sixteen places share out each key and value head twice.
+  EXPECT_EQ(peak(16 * kTokens, 16, true) - peak(kTokens, 1, true),
+            kOutput + 2 * kTokens * kKeyHeads * kHead * 2);
+}
+
 TEST(MemoryPlanTest, WhatCannotFitSaysWhatIsNeededThereAndToChange) {
   const auto model = Shape("llama3-8b");
   const auto refusal = [](const MemoryPlan& plan, const liger::v1::JobSpec& spec,
@@ -146,6 +163,23 @@ TEST(MemoryPlanTest, WhatCannotFitSaysWhatIsNeededThereAndToChange) {
   EXPECT_THAT(refusal(Plan(*model, spec, 2), spec, l4),
               AllOf(HasSubstr("parallel.cpu_offload: "), HasSubstr("2 ranks of this host")));
   EXPECT_EQ(refusal(Plan(*model, spec, 2), spec, {.device = l4.device}), "");
+}
+
+// Shorter rows may fit all the same, so that it is no refusal.
+TEST(MemoryPlanTest, APeakThatIsMoreThanTheDeviceIsAWarning) {
+  const auto model = Shape("llama3.2-1b");
+  auto spec = Spec(8, 2048, /*checkpointing=*/false);
+  const MemoryPlan plan = Plan(*model, spec);
+  EXPECT_FALSE(PeakWarning(plan, spec, {.device = int64_t{79} << 30}));
+  EXPECT_FALSE(PeakWarning(plan, spec, {}));
+  EXPECT_FALSE(PeakWarning({.peak = std::nullopt}, spec, {.device = 1}));
+  const auto warning = PeakWarning(plan, spec, {.device = int64_t{22} << 30});
+  ASSERT_TRUE(warning);
+  EXPECT_EQ(warning->field(), "training.per_device_train_batch_size");
+  EXPECT_THAT(warning->message(),
+              AllOf(HasSubstr("8 rows of 2048 tokens"), HasSubstr("25.28 GB of a device that has "
+                                                                  "23.62 GB"),
+                    HasSubstr("set gradient_checkpointing")));
 }
 
 }  // namespace

@@ -112,6 +112,44 @@ TEST(NeftuneTest, NoiseIsUniformWithinTheBoundOfEachSequence) {
   check(100, 4);
 }
 
+// Of a group, which no noise needs.
+class PlaceOf : public SequenceGroup {
+ public:
+  PlaceOf(int64_t size, int64_t place) : size_(size), place_(place) {}
+  int64_t size() const override { return size_; }
+  int64_t place() const override { return place_; }
+  at::Tensor Exchange(const at::Tensor& x) const override { return x; }
+  void Sum(at::Tensor) const override {}
+
+ private:
+  const int64_t size_, place_;
+};
+
+// Of whole sequences, wherever a place's tokens begin and end in them.
+TEST(NeftuneTest, APlacesNoiseHasTheBoundsOfItsTokensSequences) {
+  torch::manual_seed(4);
+  const at::Tensor cu_seqlens = at::tensor({0, 100, 104, 153}, at::kInt);
+  const std::vector<int64_t> lengths = {100, 4, 49, 1};  // the last of them is padding
+  for (int64_t place = 0; place < 2; ++place) {
+    const auto layout = SequenceLayout::FromCuSeqlens(cu_seqlens, at::kCPU,
+                                                      std::make_shared<PlaceOf>(2, place));
+    const at::Tensor noise = NeftuneNoise(layout, /*alpha=*/5, at::zeros({7, 64}));
+    ASSERT_EQ(noise.sizes(), at::IntArrayRef({77, 64}));
+    int64_t begin = -77 * place;
+    for (const int64_t length : lengths) {
+      const int64_t end = std::min<int64_t>(begin + length, 77);
+      const double most = 5 / std::sqrt(static_cast<double>(length * 64));
+      if (end > std::max<int64_t>(begin, 0)) {
+        const double largest =
+            noise.slice(0, std::max<int64_t>(begin, 0), end).abs().max().item<double>();
+        EXPECT_LE(largest, most * (1 + 1e-6)) << place << ", " << length;
+        EXPECT_GT(largest, 0.9 * most) << place << ", " << length;
+      }
+      begin += length;
+    }
+  }
+}
+
 // Noise that turns each token's embedding into another token's.
 TEST(NeftuneTest, NoiseIsAddedToTheEmbeddings) {
   for (const char* folder : {"tiny/gqa_tied_v5", "tiny/gemma2_v5"}) {

@@ -39,6 +39,13 @@ std::string StepLine(const tv1::Step& step) {
                          Values(step.values()), step.tokens_per_second(), step.step_seconds());
 }
 
+std::string MemoryLine(const tv1::Memory& memory) {
+  std::string line =
+      absl::StrCat("peak memory (", memory.kind(), ") ", Bytes(memory.peak_bytes()));
+  if (memory.predicted_bytes() == 0) return line;
+  return line + ", predicted " + Bytes(memory.predicted_bytes()) + " with rows of max_length";
+}
+
 std::string FailureLine(const liger::v1::Failure& failure) {
   std::string line = "error: " + failure.message();
   if (!failure.action().empty()) absl::StrAppend(&line, "\n  what to do: ", failure.action());
@@ -72,8 +79,7 @@ std::string Line(const tv1::Event& event) {
       return absl::StrCat("eval at step ", event.eval().step(), "  ",
                           Values(event.eval().values()));
     case tv1::Event::kMemory:
-      return absl::StrCat("peak memory (", event.memory().kind(), ") ",
-                          Bytes(event.memory().peak_bytes()));
+      return MemoryLine(event.memory());
     case tv1::Event::kSample:
       return absl::StrCat("sample at step ", event.sample().step(), "\n  > ",
                           event.sample().prompt(), "\n  ", event.sample().text());

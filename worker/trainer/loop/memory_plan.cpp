@@ -5,6 +5,7 @@
 #include <bit>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 
 #include "worker/trainer/objectives/objective.h"
@@ -69,8 +70,11 @@ struct BlockActivations {
 //   fp32       a number a head of attention's softmax, two of the norms
 //   transient  the gradient of the block's output, and in the fused gate those of the product,
 //              of gate and of up
-std::optional<BlockActivations> ActivationsOf(const ModelConfig& config,
-                                              const KernelChoice& kernels, double c) {
+// Of `places` that divide tokens among them, each attends with its share of the heads, of keys and
+// values as many as they share out (GroupAttention), and has attention's output twice: as it was
+// made, of all tokens, and of its own.
+std::optional<BlockActivations> ActivationsOf(const ModelConfig& config, const KernelChoice& kernels,
+                                              double c, int64_t places) {
   constexpr std::array kDense = {"llama", "mistral", "qwen2", "qwen3", "phi3"};
   const bool dense = std::ranges::find(kDense, config.model_type) != kDense.end();
   if (!dense || !kernels.swiglu || !kernels.rms_norm || !kernels.rope) return std::nullopt;
@@ -79,11 +83,14 @@ std::optional<BlockActivations> ActivationsOf(const ModelConfig& config,
   const auto N = static_cast<double>(config.num_attention_heads);
   const auto H = static_cast<double>(config.head_dim);
   const double q = N * H, kv = static_cast<double>(config.num_key_value_heads) * H;
+  const auto shared_out = static_cast<double>(std::lcm(config.num_key_value_heads, places)) * H;
+  const double of_group = places > 1 ? (q + 2 * (shared_out - kv)) * c : 0;
   // Qwen3's norms keep their inputs, and a number a head.
   const bool qk_norm = config.model_type == "qwen3";
   const double normed = qk_norm ? (q + kv) * c + 4 * (q + kv) / H : 0;
   return BlockActivations{.input = D * c,
-                          .kept = (4 * D + 2 * q + 2 * kv + 2 * F) * c + 4 * N + 8 + normed,
+                          .kept = (4 * D + 2 * q + 2 * kv + 2 * F) * c + 4 * N + 8 + normed +
+                                  of_group,
                           .transient = (D + 3 * F) * c};
 }
 
@@ -107,6 +114,7 @@ class Planner {
         fsdp_(spec.parallel().strategy() == liger::v1::PARALLEL_STRATEGY_FSDP),
         whole_on_all_(spec.parallel().shard() == liger::v1::SHARD_KIND_OPTIMIZER),
         on_host_(spec.parallel().cpu_offload()),
+        places_(std::max(1, spec.parallel().sequence_parallel_size())),
         ranks_(!fsdp_ ? 1
                       : (spec.parallel().hybrid_shard_size() > 0
                              ? spec.parallel().hybrid_shard_size()
@@ -124,10 +132,10 @@ class Planner {
     plan.resting = static_cast<int64_t>(resting_);
     plan.gradients = static_cast<int64_t>(GradientOf(shapes_.whole.trained));
     plan.host = static_cast<int64_t>(host_);
-    const auto block = ActivationsOf(model_.config(), model_.kernels(), compute_);
+    const auto block = ActivationsOf(model_.config(), model_.kernels(), compute_, places_);
     const bool on_gpu = spec_.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
     if (!block || !on_gpu || spec_.has_lora() || !objective_->FusesHead(model_)) return plan;
-    tokens_ = TokensOf(spec_.training(), objective_->row_kind());
+    tokens_ = TokensOf(spec_.training(), objective_->row_kind()) / static_cast<double>(places_);
     plan.peak = static_cast<int64_t>(std::max({AtHead(*block), AtLastBlock(*block),
                                                AtFirstBlock(*block), AtEmbedding()}));
     return plan;
@@ -263,6 +271,7 @@ class Planner {
   const std::unique_ptr<Objective> objective_;
   const Shapes shapes_;
   const bool fsdp_, whole_on_all_, on_host_;
+  const int64_t places_;  // of a sequence group
   const double ranks_;
   const double storage_, compute_, gradient_, reduce_, state_, copy_;
   double resting_ = 0, host_ = 0, tokens_ = 0;

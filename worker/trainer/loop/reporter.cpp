@@ -56,6 +56,10 @@ void Reporter::Memory(const std::map<std::string, int64_t>& peaks) {
     tv1::Event event;
     event.mutable_memory()->set_kind(kind);
     event.mutable_memory()->set_peak_bytes(bytes);
+    const auto predicted = predicted_peaks_.find(kind);
+    if (predicted != predicted_peaks_.end()) {
+      event.mutable_memory()->set_predicted_bytes(predicted->second);
+    }
     EmitForJob(std::move(event));
   }
 }

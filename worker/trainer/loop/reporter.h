@@ -32,6 +32,8 @@ class Reporter {
   // The step that was finished last, for Alive; logged steps are told by Step.
   void Advance(int64_t step) { step_ = step; }
   void Step(liger::trainer::v1::Step step);
+  // What Memory is expected to tell of a kind; goes with it from then on. Before the first step.
+  void Predict(const std::string& kind, int64_t bytes) { predicted_peaks_[kind] = bytes; }
   // Emits each kind whose peak rose by more than 1 % since it was last told.
   void Memory(const std::map<std::string, int64_t>& peaks);
   void Eval(int64_t step, const std::map<std::string, double>& values);
@@ -59,7 +61,7 @@ class Reporter {
   const bool leads_;
   std::atomic<int> phase_{0};
   std::atomic<int64_t> step_{0};
-  std::map<std::string, int64_t> reported_peaks_;  // training thread only
+  std::map<std::string, int64_t> reported_peaks_, predicted_peaks_;  // training thread only
   absl::Mutex mutex_;
   std::function<liger::trainer::v1::Inputs()> inputs_ ABSL_GUARDED_BY(mutex_);
 };

@@ -56,10 +56,14 @@ int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
   std::string why;
   liger::v1::JobSpec spec = request.spec();
   spec.mutable_parallel()->set_strategy(ChooseStrategy(request, rank, &why));
-  RequireFits(request, rank, spec);
+  const std::optional<PlannedMemory> memory = RequireFits(request, rank, spec);
+  if (memory && memory->plan.peak) reporter.Predict("allocated", *memory->plan.peak);
   auto strategy = MakeStrategy(rank, spec, end_with_gang);
   if (strategy->leads() && !strategy->Describe().empty()) {
     std::cout << (why.empty() ? "" : why + "\n") << strategy->Describe() << std::endl;
+  }
+  if (memory) {
+    if (const auto tight = PeakWarning(memory->plan, spec, memory->there)) reporter.Warn(*tight);
   }
   const std::optional<int64_t> paused_after =
       TrainJob(request, std::move(strategy), reporter, stop, checkpoints).Run();

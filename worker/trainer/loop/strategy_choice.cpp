@@ -94,14 +94,34 @@ void RequireFits(const MemoryPlan& plan, const JobSpec& spec, const RankMemory& 
   }
 }
 
-void RequireFits(const Request& request, const RankInfo& rank, const JobSpec& spec) {
-  if (!OnGpu(spec) && !spec.parallel().cpu_offload()) return;  // a CPU's memory is looked at by use
+std::optional<liger::v1::Warning> PeakWarning(const MemoryPlan& plan, const JobSpec& spec,
+                                              const RankMemory& there) {
+  if (!plan.peak || !there.device || *plan.peak <= *there.device) return std::nullopt;
+  const auto& training = spec.training();
+  std::string change = "lower per_device_train_batch_size or max_length";
+  if (!training.gradient_checkpointing()) change += ", or set gradient_checkpointing";
+  liger::v1::Warning warning;
+  warning.set_code("DeviceMemory");
+  warning.set_field("training.per_device_train_batch_size");
+  warning.set_message(absl::StrCat(
+      training.per_device_train_batch_size(), " rows of ", training.max_length(),
+      " tokens (max_length) are predicted to take ", Bytes(*plan.peak), " of a device that has ",
+      Bytes(*there.device), "; unless rows are shorter, ", change));
+  return warning;
+}
+
+std::optional<PlannedMemory> RequireFits(const Request& request, const RankInfo& rank,
+                                         const JobSpec& spec) {
+  // A CPU's memory is looked at by use.
+  if (!OnGpu(spec) && !spec.parallel().cpu_offload()) return std::nullopt;
   RankMemory there{.ranks_on_host = rank.local_world_size};
   if (OnGpu(spec)) there.device = DeviceBytes(spec, rank);
   const std::optional<int64_t> used = UsedMemoryBytes();
   if (used) there.host = AvailableMemoryBytes() - *used;
   const PrecisionPlan precision = ResolvePrecision(spec.training(), OnGpu(spec));
-  RequireFits(PlanMemory(*ShapeOf(request), spec, precision, rank.world_size), spec, there);
+  const MemoryPlan plan = PlanMemory(*ShapeOf(request), spec, precision, rank.world_size);
+  RequireFits(plan, spec, there);
+  return PlannedMemory{plan, there};
 }
 
 void RequireHeadsForAllRanks(const liger::v1::ParallelSpec& parallel, const ModelConfig& config) {

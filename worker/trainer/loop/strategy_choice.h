@@ -34,8 +34,19 @@ struct RankMemory {
 // Throws TrainerError (CONFIG) where the plan's least, whatever the batch, is more than that: what
 // is needed, what is there and what to change.
 void RequireFits(const MemoryPlan& plan, const liger::v1::JobSpec& spec, const RankMemory& there);
-// Of this rank, before anything is loaded; `spec`: the request's with its strategy chosen.
-void RequireFits(const Request& request, const RankInfo& rank, const liger::v1::JobSpec& spec);
+// Where the plan's peak is more than the device has, what is needed, there, and to change: rows that
+// are shorter than training.max_length may fit all the same.
+std::optional<liger::v1::Warning> PeakWarning(const MemoryPlan& plan,
+                                              const liger::v1::JobSpec& spec,
+                                              const RankMemory& there);
+// RequireFits of this rank, before anything is loaded, and what it looked at; nullopt on a CPU
+// without parallel.cpu_offload. `spec`: the request's with its strategy chosen.
+struct PlannedMemory {
+  MemoryPlan plan;
+  RankMemory there;
+};
+std::optional<PlannedMemory> RequireFits(const Request& request, const RankInfo& rank,
+                                         const liger::v1::JobSpec& spec);
 
 // Throws TrainerError (CONFIG) where the ranks of parallel.sequence_parallel_size cannot have
 // equally many of the model's query heads.
