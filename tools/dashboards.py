@@ -64,8 +64,9 @@ def variable(name, label, expr):
 
 
 def newest(name, label, uid, selector):
-    """A variable of the uids that a name had within the range, the newest first: Grafana takes the first."""
-    expr = f"query_result(sort_desc(max by ({uid}) (max_over_time(liger_job:seen:timestamp{{{selector}}}[$__range]))))"
+    """A variable of the uids that a name had within the range, those first that were seen last for the first time (one that
+    was deleted stays for minutes): Grafana takes the first."""
+    expr = f"query_result(sort_desc(max by ({uid}) (min_over_time(liger_job:seen:timestamp{{{selector}}}[$__range]))))"
     return variable(name, label, expr) | {"sort": 0, "regex": f'/{uid}="([^"]+)"/'}
 
 
