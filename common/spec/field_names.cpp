@@ -47,11 +47,12 @@ std::vector<std::string> FieldNames(const Descriptor& type) {
   return names;
 }
 
-std::string MeantField(const Message& message, const std::string& path, const std::string& name) {
+std::string MeantField(const Message& message, const std::string& path, const std::string& name,
+                       bool whole_path) {
   std::vector<std::string> found;
   FindBelow(message, path, name, 0, &found);
   if (found.empty()) {
-    const std::string prefix = path.empty() ? "" : path + ".";
+    const std::string prefix = whole_path && !path.empty() ? path + "." : "";
     std::vector<std::string> names = FieldNames(*message.GetDescriptor());
     for (std::string& one : names) one = prefix + one;
     return DidYouMean(prefix + name, names);

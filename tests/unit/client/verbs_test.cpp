@@ -49,8 +49,8 @@ TEST_F(VerbsTest, GetLeadsWithCauseAndAction) {
   const Result result = Run("get j1");
   EXPECT_EQ(result.code, 0);
   EXPECT_THAT(result.text, testing::StartsWith("j1  FAILED\n"
-                                               "cause        the loss is NaN at step 3\n"
-                                               "action       lower the learning rate\n"));
+                                               "cause               the loss is NaN at step 3\n"
+                                               "action              lower the learning rate\n"));
   EXPECT_EQ(Run("get nope").code, 3);
   EXPECT_THAT(Run("get nope").text, HasSubstr("no job 'nope'"));
 }
@@ -127,8 +127,9 @@ TEST_F(VerbsTest, NoServerAndBadUsageAreClear) {
 
 TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
   const std::pair<const char*, const char*> cases[] = {
-      {"submit --modle tiny", "error: '--modle' is not a flag of submit; did you mean '--model'?\n"
-                              "see liger-cli submit --help\n"},
+      {"submit --modle tiny",
+       "error: '--modle' is not a flag of submit; did you mean '--model'?\n"
+       "see liger-cli submit --help\n"},
       {"submit", "submit needs --model and --trainer, or a job file"},
       {"submit --model llama3-8b", "submit needs --model and --trainer, or a job file"},
       {"submit --trianer=sft", "'--trianer' is not a flag of submit; did you mean '--trainer'?"},
