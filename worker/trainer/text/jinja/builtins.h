@@ -12,6 +12,21 @@ namespace liger::trainer::jinja {
 // Filters and tests get their input as the first argument. Each table is one
 // list in its file; the parser refuses names that are not in it.
 using Builtin = Value (*)(const Args& args);
+struct Named {
+  std::string_view name;
+  Builtin builtin;
+};
+// Null for a name that the table does not have.
+template <size_t N>
+Builtin FindIn(const Named (&table)[N], std::string_view name) {
+  for (const Named& entry : table) {
+    if (entry.name == name) return entry.builtin;
+  }
+  return nullptr;
+}
+
+// To as many characters or items builtins fill up: a template is not to fill the memory.
+inline constexpr int64_t kMaxFill = 1 << 16;
 
 Builtin FindFilter(std::string_view name);
 Builtin FindTest(std::string_view name);

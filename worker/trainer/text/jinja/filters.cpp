@@ -15,14 +15,6 @@
 namespace liger::trainer::jinja {
 namespace {
 
-struct Entry {
-  std::string_view name;
-  Builtin filter;
-};
-
-// A template is not to fill the memory with spaces.
-constexpr int64_t kMaxIndent = 1 << 16;
-
 std::string SelfText(const Args& args) { return ToString(args.positional[0]); }
 std::string PlainText(const Args& args, const char* filter) {
   RequirePlain(args.positional[0], filter);
@@ -110,7 +102,7 @@ Value ToJsonFilter(const Args& args) {
     style.indent = *indent->AsString();
   } else if (indent && !indent->IsNone()) {
     const int64_t spaces = std::max<int64_t>(IntOr(indent, 0), 0);
-    if (spaces > kMaxIndent) throw Unsupported("tojson with an indent of more than 65536 spaces");
+    if (spaces > kMaxFill) throw Unsupported("tojson with an indent of more than 65536 spaces");
     style.indent = std::string(static_cast<size_t>(spaces), ' ');
   }
   if (style.indent) style.item_separator = ",";
@@ -156,7 +148,7 @@ Value WordCount(const Args& args) {
   return Value(n);
 }
 
-constexpr Entry kTable[] = {
+constexpr Named kTable[] = {
     {"trim", Trim},
     {"upper", Upper},
     {"lower", Lower},
@@ -178,9 +170,7 @@ constexpr Entry kTable[] = {
 }  // namespace
 
 Builtin FindFilter(std::string_view name) {
-  for (const Entry& entry : kTable) {
-    if (entry.name == name) return entry.filter;
-  }
+  if (const Builtin found = FindIn(kTable, name)) return found;
   for (const auto find : {FindNumberFilter, FindLayoutFilter}) {
     if (const Builtin filter = find(name)) return filter;
   }

@@ -9,14 +9,6 @@
 namespace liger::trainer::jinja {
 namespace {
 
-struct Entry {
-  std::string_view name;
-  Builtin filter;
-};
-
-// A template is not to fill the memory.
-constexpr int64_t kMaxFill = 1 << 16;
-
 const Value& Self(const Args& args) { return args.positional[0]; }
 
 // As in Jinja nothing is looked at, and nothing fails, before the first visit.
@@ -185,7 +177,7 @@ Value Reverse(const Args& args) {
   return Value(std::move(out));
 }
 
-constexpr Entry kTable[] = {
+constexpr Named kTable[] = {
     {"map", [](const Args& a) { return Lazily<MapItems>("map", a); }},
     {"select", [](const Args& a) { return Lazily<ChosenItems<true, false>>("select", a); }},
     {"reject", [](const Args& a) { return Lazily<ChosenItems<false, false>>("reject", a); }},
@@ -201,10 +193,7 @@ constexpr Entry kTable[] = {
 }  // namespace
 
 Builtin FindGeneratorFilter(std::string_view name) {
-  for (const Entry& entry : kTable) {
-    if (entry.name == name) return entry.filter;
-  }
-  return nullptr;
+  return FindIn(kTable, name);
 }
 
 }  // namespace liger::trainer::jinja

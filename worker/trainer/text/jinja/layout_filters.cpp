@@ -10,14 +10,6 @@
 namespace liger::trainer::jinja {
 namespace {
 
-struct Entry {
-  std::string_view name;
-  Builtin filter;
-};
-
-// A template is not to fill the memory with spaces.
-constexpr int64_t kMaxIndent = 1 << 16;
-
 const Value& Self(const Args& args) { return args.positional[0]; }
 
 Value CenterFilter(const Args& args) {
@@ -32,7 +24,7 @@ Value Indent(const Args& args) {
   const Value* first = args.Find(2, "first");
   const Value* blank = args.Find(3, "blank");
   const int64_t spaces = width && width->AsString() ? 0 : IntOr(width, 4);
-  if (spaces > kMaxIndent) throw Unsupported("indent by more than 65536 spaces");
+  if (spaces > kMaxFill) throw Unsupported("indent by more than 65536 spaces");
   const std::string pad = width && width->AsString()
                               ? *width->AsString()
                               : std::string(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' ');
@@ -195,7 +187,7 @@ Value StripTags(const Args& args) {
   return Value::MakeMarkup(Unescaped(out));
 }
 
-constexpr Entry kTable[] = {
+constexpr Named kTable[] = {
     {"center", CenterFilter},
     {"indent", Indent},
     {"truncate", Truncate},
@@ -239,10 +231,7 @@ Value EscapeMarkup(const Value& value) {
 }
 
 Builtin FindLayoutFilter(std::string_view name) {
-  for (const Entry& entry : kTable) {
-    if (entry.name == name) return entry.filter;
-  }
-  return nullptr;
+  return FindIn(kTable, name);
 }
 
 }  // namespace liger::trainer::jinja

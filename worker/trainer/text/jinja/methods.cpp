@@ -16,11 +16,6 @@ namespace liger::trainer::jinja {
 namespace {
 
 // In a method the object is the first argument.
-struct Entry {
-  std::string_view name;
-  Builtin method;
-};
-
 const std::string& Self(const Args& args) { return *args.positional[0].AsString(); }
 const Dict& SelfDict(const Args& args) { return *args.positional[0].AsDict(); }
 const List& SelfList(const Args& args) { return args.positional[0].AsSequence()->items; }
@@ -95,7 +90,7 @@ Value FormatMap(const Args& args) {
   return Value(FormatMethod(inner));
 }
 
-constexpr Entry kString[] = {
+constexpr Named kString[] = {
     {"strip", StripMethod<true, true>},
     {"lstrip", StripMethod<true, false>},
     {"rstrip", StripMethod<false, true>},
@@ -161,7 +156,7 @@ Value Immutable(const Args&) {
 Value Copy(const Args& args) { return args.positional[0]; }
 Value OtherOfDicts(const Args&) { throw Unsupported("the method 'fromkeys' of dicts"); }
 
-constexpr Entry kDict[] = {
+constexpr Named kDict[] = {
     {"items", ItemsView},      {"keys", KeysView},     {"values", ValuesView},
     {"get", GetMethod},        {"copy", Copy},         {"fromkeys", OtherOfDicts},
     {"pop", Immutable},        {"popitem", Immutable}, {"update", Immutable},
@@ -183,12 +178,12 @@ Value IndexInList(const Args& args) {
   throw RuntimeError("the value is not in the list");
 }
 
-constexpr Entry kList[] = {
+constexpr Named kList[] = {
     {"count", CountInList}, {"index", IndexInList}, {"copy", Copy},       {"append", Immutable},
     {"extend", Immutable},  {"insert", Immutable},  {"pop", Immutable},   {"remove", Immutable},
     {"reverse", Immutable}, {"sort", Immutable},    {"clear", Immutable},
 };
-constexpr Entry kTuple[] = {{"count", CountInList}, {"index", IndexInList}};
+constexpr Named kTuple[] = {{"count", CountInList}, {"index", IndexInList}};
 
 Value BindMethod(Builtin method, const Value& object, const std::string& name) {
   return Value::MakeFunction(name, [object, method, name](const Args& args) {
@@ -201,11 +196,10 @@ Value BindMethod(Builtin method, const Value& object, const std::string& name) {
 }
 
 template <size_t N>
-std::optional<Value> Bind(const Entry (&table)[N], const Value& object, const std::string& name) {
-  for (const Entry& entry : table) {
-    if (entry.name == name) return BindMethod(entry.method, object, name);
-  }
-  return std::nullopt;
+std::optional<Value> Bind(const Named (&table)[N], const Value& object, const std::string& name) {
+  const Builtin method = FindIn(table, name);
+  if (method == nullptr) return std::nullopt;
+  return BindMethod(method, object, name);
 }
 
 }  // namespace

@@ -9,11 +9,6 @@
 namespace liger::trainer::jinja {
 namespace {
 
-struct Entry {
-  std::string_view name;
-  Builtin filter;
-};
-
 const Value& Self(const Args& args) { return args.positional[0]; }
 
 Value Length(const Args& args) {
@@ -165,7 +160,7 @@ Value GroupBy(const Args& args) {
   return Value(std::move(groups));
 }
 
-constexpr Entry kTable[] = {
+constexpr Named kTable[] = {
     {"length", Length},     {"count", Length},
     {"first", First},       {"last", Last},
     {"join", Join},         {"list", [](const Args& a) { return Value(Iterate(Self(a))); }},
@@ -205,9 +200,7 @@ Value SortKey(const Value& item, const Value* attribute, bool case_sensitive,
 }
 
 Builtin FindSequenceFilter(std::string_view name) {
-  for (const Entry& entry : kTable) {
-    if (entry.name == name) return entry.filter;
-  }
+  if (const Builtin found = FindIn(kTable, name)) return found;
   return FindGeneratorFilter(name);
 }
 

@@ -9,11 +9,6 @@
 namespace liger::trainer::jinja {
 namespace {
 
-struct Entry {
-  std::string_view name;
-  Builtin test;
-};
-
 const Value& Self(const Args& args) { return args.positional[0]; }
 
 const Value& Other(const Args& args) {
@@ -59,7 +54,7 @@ Value IsCased(const Args& args, const char* filter) {
   return Value(s == other && s != opposite);
 }
 
-constexpr Entry kTable[] = {
+constexpr Named kTable[] = {
     {"defined", [](const Args& a) { return Value(!Self(a).IsUndefined()); }},
     {"undefined", [](const Args& a) { return Value(Self(a).IsUndefined()); }},
     {"none", [](const Args& a) { return Value(Self(a).IsNone()); }},
@@ -109,10 +104,7 @@ constexpr Entry kTable[] = {
 }  // namespace
 
 Builtin FindTest(std::string_view name) {
-  for (const Entry& entry : kTable) {
-    if (entry.name == name) return entry.test;
-  }
-  return nullptr;
+  return FindIn(kTable, name);
 }
 
 }  // namespace liger::trainer::jinja

@@ -14,14 +14,6 @@
 namespace liger::trainer::jinja {
 namespace {
 
-struct Entry {
-  std::string_view name;
-  Builtin method;
-};
-
-// A template is not to fill the memory with spaces.
-constexpr int64_t kMaxWidth = 1 << 16;
-
 const std::string& Self(const Args& args) { return *args.positional[0].AsString(); }
 
 // What s[start:end] is of the text, with the optional arguments 2 and 3 of the searching methods.
@@ -106,7 +98,7 @@ Value RemoveAffix(const Args& args) {
 }
 
 std::string Spaces(int64_t n, const std::string& fill) {
-  if (n > kMaxWidth) throw Unsupported("padding a text with more than 65536 characters");
+  if (n > kMaxFill) throw Unsupported("padding a text with more than 65536 characters");
   std::string out;
   for (int64_t i = 0; i < n; ++i) out += fill;
   return out;
@@ -247,7 +239,7 @@ Value IsAscii(const Args& args) {
                            [](char c) { return static_cast<signed char>(c) >= 0; }));
 }
 
-constexpr Entry kTable[] = {
+constexpr Named kTable[] = {
     {"startswith", Affix<true>},
     {"endswith", Affix<false>},
     {"removeprefix", RemoveAffix<true>},
@@ -289,10 +281,7 @@ std::string Center(const std::string& s, int64_t width, const std::string& fill)
 }
 
 Builtin FindTextMethod(std::string_view name) {
-  for (const Entry& entry : kTable) {
-    if (entry.name == name) return entry.method;
-  }
-  return nullptr;
+  return FindIn(kTable, name);
 }
 
 }  // namespace liger::trainer::jinja
