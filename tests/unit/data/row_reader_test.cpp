@@ -60,6 +60,16 @@ TEST(RowReader, AlpacaWithoutAChatTemplateTakesStanfordsPrompt) {
             "Below is an instruction that describes a task. Write a response that appropriately "
             "completes the request.\n\n### Instruction:\nAdd.\n\n### Response:");
   EXPECT_EQ(Dump(content.completion), "2");
+  // What that prompt has no place for is not left out without a word.
+  const auto options = Options(RowKind::kSequence, false);
+  for (const auto& [column, value] : std::vector<std::pair<std::string, std::string>>{
+           {"history", R"([["Hi", "Hello"]])"}, {"system", R"("Be brief.")"}}) {
+    const auto failure = ReadFailure(
+        R"({"instruction": "i", "output": "o", ")" + column + "\": " + value + "}", options);
+    EXPECT_EQ(failure.field(), column);
+    EXPECT_THAT(failure.message(), HasSubstr("the model has no chat template"));
+  }
+  ReadOne(R"({"instruction": "i", "output": "o", "history": [], "system": ""})", options);
 }
 
 TEST(RowReader, ShareGptPairsTakeKnownRoles) {
@@ -241,6 +251,18 @@ INSTANTIATE_TEST_SUITE_P(
                "conversations[0].from", "unknown role \"martian\""},
         BadRow{R"({"prompt": "a", "completion": [{"role": "user", "content": "b"}]})", kS,
                "completion", "both be strings or both be messages"},
+        BadRow{R"({"prompt": [{"role": "user", "content": "a"}],
+                "completion": [{"role": "assistant", "content": "b"},
+                               {"role": "user", "content": "c"}]})",
+               kS, "completion", "ends with a message of the role user"},
+        BadRow{R"({"prompt": [{"role": "user", "content": "a"}],
+                "chosen": [{"role": "user", "content": "b"}],
+                "rejected": [{"role": "assistant", "content": "c"}]})",
+               kP, "chosen", "ends with a message of the role user"},
+        BadRow{R"({"conversations": [{"from": "human", "value": "a"}],
+                "chosen": {"from": "gpt", "value": "b"},
+                "rejected": {"from": "human", "value": "c"}})",
+               kP, "rejected", "ends with a message of the role user"},
         BadRow{R"({"prompt": "a", "chosen": "b", "rejected": "c"})", kS, "chosen",
                "sft cannot train on preference rows"},
         BadRow{R"({"conversations": [{"from": "human", "value": "a"}],

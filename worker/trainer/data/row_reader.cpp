@@ -77,9 +77,16 @@ void AppendHistory(const RowColumns& row, ordered_json* messages) {
 Passage AlpacaPrompt(const RowColumns& row, bool has_chat_template) {
   const std::string instruction = row.String("instruction");
   const std::string input = row.OptionalString("input");
-  if (!has_chat_template) return StanfordPrompt(instruction, input);
   ordered_json messages = ordered_json::array();
   AppendHistory(row, &messages);
+  if (!has_chat_template) {
+    const char* column = !messages.empty() ? "history" : "system";
+    if (!messages.empty() || !row.OptionalString("system").empty()) {
+      throw row.Fail(column, "has no place in Alpaca's prompt, and the model has no chat template",
+                     "Give the model folder a chat template, or empty the column.");
+    }
+    return StanfordPrompt(instruction, input);
+  }
   messages.push_back(Turn("user", input.empty() ? instruction : instruction + "\n\n" + input));
   PrependSystem(row, &messages);
   return messages;
@@ -122,6 +129,16 @@ PreferenceRow ExtractFromMessages(const RowColumns& row, const ordered_json& cho
           slice(rejected, length, rejected.size())};
 }
 
+// One that ends with somebody else's turn would be trained on that turn.
+void RequireAnswer(const RowColumns& row, const std::string& column, const Passage& answer) {
+  const auto* messages = std::get_if<ordered_json>(&answer);
+  if (messages == nullptr || messages->empty()) return;
+  const std::string role = messages->back().value("role", "");
+  if (role != "user" && role != "system") return;
+  throw row.Fail(column, "ends with a message of the role " + role + ", and is an answer",
+                 "Correct the row; dataset.roles says what roles of other names are.");
+}
+
 PreferenceRow ReadPreference(const RowColumns& row) {
   Passage chosen = row.TextOrMessages("chosen");
   Passage rejected = row.TextOrMessages("rejected");
@@ -145,12 +162,19 @@ PreferenceRow ReadPreference(const RowColumns& row) {
              : ExtractFromText(std::get<std::string>(chosen), std::get<std::string>(rejected));
 }
 
+PreferenceRow WithAnswers(const RowColumns& row, PreferenceRow pair) {
+  RequireAnswer(row, "chosen", pair.chosen);
+  RequireAnswer(row, "rejected", pair.rejected);
+  return pair;
+}
+
 PromptCompletionRow ReadPromptCompletion(const RowColumns& row) {
   PromptCompletionRow out{row.TextOrMessages("prompt"), row.TextOrMessages("completion")};
   if (IsConversation(out.prompt) != IsConversation(out.completion)) {
     throw row.Fail("completion", "prompt and completion must both be strings or both be messages",
                    "Correct the row.");
   }
+  RequireAnswer(row, "completion", out.completion);
   return out;
 }
 
@@ -262,10 +286,10 @@ Row ReadPair(const RowColumns& row, const RowReaderOptions& options) {
                             AlpacaAnswer(row, "chosen", options.has_chat_template),
                             AlpacaAnswer(row, "rejected", options.has_chat_template)}};
     case liger::v1::DATASET_FORMAT_SHAREGPT:
-      return {
-          PreferenceRow{ReadConversations(row), row.Messages("chosen"), row.Messages("rejected")}};
+      return {WithAnswers(
+          row, {ReadConversations(row), row.Messages("chosen"), row.Messages("rejected")})};
     default:
-      return {ReadPreference(row)};
+      return {WithAnswers(row, ReadPreference(row))};
   }
 }
 
