@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """One device, DDP and FSDP on the devices of this host, with random weights and random tokenised rows.
 
-usage: parallel_bench.py [--trainer COMMAND] [--devices N] [--cases check,1b,8b] [--steps N] [--rounds N] [--scratch FOLDER]
+usage: parallel_bench.py [--trainer COMMAND] [--devices N] [--cases check,1b,8b,1b-long,8b-long] [--steps N] [--rounds N]
+                         [--length N] [--scratch FOLDER]
                          [--json FILE] [--only STRATEGY,STRATEGY] [--fsdp2] [--save-steps N] [--cpu]
 
 check: SmolLM2's shape in fp32, the same global batch on one device, by DDP, by FSDP (shard FULL and OPTIMIZER) and, on four
 devices, hybrid. Exit code 1 if a loss or gradient norm is more than 1e-5 (relative) from one device's.
 1b, 8b: llama3.2-1b with 8 rows of 2048 tokens a device, llama3-8b with 4 of 4096 and checkpointing (FSDP alone), in bf16 with
 stochastic rounding: tokens/s a device, share of one device's speed, peak memory of the rank that has most.
+1b-long, 8b-long: one row of --length tokens a step, with checkpointing, on one device and with its tokens shared by all
+devices (sequence_parallel_size), by DDP (1b-long) and FSDP.
 --fsdp2: beside it, in turn with FSDP, PyTorch's FSDP2 with transformers and liger-kernel (fsdp2_steps.py) on the same rows.
 --save-steps: each run of 1b and 8b once more with a checkpoint every N steps (the two newest kept): for how long each save
 holds up the steps, beside the time from one save to the next.
@@ -19,6 +22,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shlex
 import shutil
 import socket
@@ -32,6 +36,10 @@ STRATEGIES = {
     "FSDP OPTIMIZER": "{strategy: FSDP, shard: OPTIMIZER}",
     "FSDP hybrid 2": "{strategy: FSDP, hybrid_shard_size: 2}",
 }
+LONG = {
+    "DDP sequence": "{{strategy: DDP, sequence_parallel_size: {devices}}}",
+    "FSDP sequence": "{{strategy: FSDP, sequence_parallel_size: {devices}}}",
+}
 FSDP2 = "FSDP2 + Liger"
 
 
@@ -41,6 +49,7 @@ def arguments():
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--cases", default="check,1b")
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--length", type=int, default=32768, help="tokens of a row of 1b-long and 8b-long")
     parser.add_argument("--scratch", default="/tmp/liger-parallel-bench")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each strategy of 1b and 8b, in turn")
     parser.add_argument("--json")
@@ -74,6 +83,7 @@ class Bench:
     def model(self, name):
         """A folder without weights, which are drawn. The tokenizer, which rows of ids do not need, is another model's."""
         config = json.loads((ROOT / f"common/model_shapes/{name}.json").read_text())
+        config["max_position_embeddings"] = max(config["max_position_embeddings"], self.options.length)
         if self.options.cpu:
             config |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
                        "num_key_value_heads": 2, "vocab_size": 512, "head_dim": 16}
@@ -95,7 +105,8 @@ class Bench:
                 f"training: {{logging_steps: 1, max_steps: {self.options.steps}, seed: 3, {training}}}\n"
                 f"resources: {{device_kind: {kind}, count: {devices}}}\n")
         if devices > 1:
-            spec += f"parallel: {STRATEGIES[parallel]}\n"
+            strategy = STRATEGIES.get(parallel) or LONG[parallel].format(devices=devices)
+            spec += f"parallel: {strategy}\n"
         (folder / "job.yaml").write_text(spec)
         command = shlex.split(self.options.trainer) + ["--spec", str(folder / "job.yaml"), "--output", str(folder / "out")]
         return self.steps_of(command, folder, devices, f"{case} {parallel}")
@@ -125,6 +136,8 @@ class Bench:
                 print(f"-- {what}, rank {rank}, exit code {codes[rank]}:\n"
                       + (folder / f"log{rank}").read_text()[-2000:], flush=True)
             return None
+        predicted = re.findall(r"(?m)^peak memory .* predicted (.*) with rows", (folder / "log0").read_text())
+        self.predicted = f"  (predicted {predicted[-1]})" if predicted else ""
         lines = [json.loads(line) for line in open(folder / "out/metrics.jsonl")]
         steps = [line for line in lines if "loss" in line]
         shutil.rmtree(folder / "out")
@@ -147,7 +160,7 @@ class Bench:
             interval = self.options.save_steps * sum(s["step_seconds"] for s in timed) / len(timed)
             stall = (f"  saves held up steps for {' '.join(f'{s:.3f}' for s in stalls)} s, "
                      f"at most {100 * max(stalls) / interval:.1f} % of the {interval:.1f} s between two")
-        print(f"{case:6} {strategy:15} x{devices} {speed:10.0f} tokens/s a device  {memory:7.2f} GiB{share}  "
+        print(f"{case:6} {strategy:15} x{devices} {speed:10.0f} tokens/s a device  {memory:7.2f} GiB{self.predicted}{share}  "
               f"loss {steps[0]['loss']:.5f} to {steps[-1]['loss']:.5f}{stall}", flush=True)
         self.rows.append(row)
 
@@ -177,7 +190,7 @@ class Bench:
         if self.options.cpu:
             batch, length = 2, 64
         rows = self.scratch / f"{case}.jsonl"
-        write_rows(rows, batch * devices * self.options.steps, length, vocabulary)
+        write_rows(rows, batch * (1 if strategies[0] in LONG else devices) * self.options.steps, length, vocabulary)
         precision = "FP32" if self.options.cpu else "BF16_STOCHASTIC"
         setting = (f"precision: {precision}, learning_rate: 1e-5, max_length: {length}, "
                    f"per_device_train_batch_size: {batch}{extra}")
@@ -203,15 +216,20 @@ def main():
     options = arguments()
     bench = Bench(options)
     ok = True
+    checkpointing = ", gradient_checkpointing: true"
     for case in options.cases.split(","):
         if case == "check":
             ok &= bench.check()
         elif case == "1b":
             ok &= bench.speed("1b", "llama3.2-1b", 8, 2048, "", bench.strategies())
         elif case == "8b":
-            ok &= bench.speed("8b", "llama3-8b", 4, 4096, ", gradient_checkpointing: true", ["FSDP"])
+            ok &= bench.speed("8b", "llama3-8b", 4, 4096, checkpointing, ["FSDP"])
+        elif case == "1b-long":
+            ok &= bench.speed(case, "llama3.2-1b", 1, options.length, checkpointing, list(LONG))
+        elif case == "8b-long":
+            ok &= bench.speed(case, "llama3-8b", 1, options.length, checkpointing, ["FSDP sequence"])
         else:
-            sys.exit(f"parallel_bench: no case {case}; there are check, 1b, 8b")
+            sys.exit(f"parallel_bench: no case {case}; there are check, 1b, 8b, 1b-long, 8b-long")
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(bench.rows))
     sys.exit(0 if ok else 1)
