@@ -120,6 +120,25 @@ TEST(LlamaWeights, RandomOnesAreSeededAndScaled) {
   EXPECT_TRUE(padded["lm_head.weight"].equal(a["lm_head.weight"]));
 }
 
+// A large matrix is drawn in pieces, on several threads.
+TEST(LlamaWeights, RandomOnesAreTheSameOnAnyNumberOfThreads) {
+  ModelConfig config = ModelConfig::FromFolder(golden::Folder("tiny/mqa_head_dim_bias_v5"));
+  config.vocab_size = (int64_t{1} << 20) / config.hidden_size;
+  const int threads = at::get_num_threads();
+  const auto draw = [&](int count) {
+    at::set_num_threads(count);
+    auto model = BuildModel(config, golden::Kernels("LIGER"));
+    InitializeWeights(*model, 1);
+    at::set_num_threads(threads);
+    return model->named_parameters()["model.embed_tokens.weight"].detach();
+  };
+  const at::Tensor one = draw(1);
+  EXPECT_TRUE(one.equal(draw(3)));
+  EXPECT_NEAR(one.std().item<double>(), config.initializer_range, 0.01 * config.initializer_range);
+  const auto quarters = one.chunk(4);
+  EXPECT_FALSE(quarters[0].equal(quarters[1]));
+}
+
 // ---- Activation checkpointing ----
 
 // checkpoint_every: 0 checkpoints nothing.

@@ -1,6 +1,7 @@
 #include "worker/trainer/models/weights.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <memory>
@@ -27,6 +28,26 @@ WeightReader OpenFor(const CausalLM& model, const std::string& model_dir) {
     reader.Rename(kHead, kEmbedding);
   }
   return reader;
+}
+
+// Of so many elements each has a generator of its own, so that all cores draw at once and their
+// number makes no difference.
+constexpr int64_t kDrawnAtOnce = int64_t{1} << 18;
+
+// Fills a contiguous float32 tensor of the host.
+void DrawNormal(at::Tensor drawn, double deviation, at::Generator seeds) {
+  auto* const source = at::check_generator<at::CPUGeneratorImpl>(seeds);
+  std::vector<uint64_t> of_piece((drawn.numel() + kDrawnAtOnce - 1) / kDrawnAtOnce);
+  for (uint64_t& seed : of_piece) seed = source->random64();
+  const at::Tensor flat = drawn.view(-1);
+  at::parallel_for(0, std::ssize(of_piece), 1, [&](int64_t first, int64_t last) {
+    const at::NoGradGuard no_grad;  // the guard of the caller is its thread's alone
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t begin = i * kDrawnAtOnce;
+      flat.narrow(0, begin, std::min(kDrawnAtOnce, flat.numel() - begin))
+          .normal_(0, deviation, at::detail::createCPUGenerator(of_piece[i]));
+    }
+  });
 }
 
 }  // namespace
@@ -122,10 +143,10 @@ FillParameter FillAtRandom(const ModelConfig& config, uint64_t seed) {
       return;
     }
     // In fp32 and on the host, so that every dtype and device starts from the same.
-    at::Tensor drawn = value.scalar_type() == at::kFloat && value.is_cpu()
+    at::Tensor drawn = value.scalar_type() == at::kFloat && value.is_cpu() && value.is_contiguous()
                            ? value
                            : at::empty(value.sizes(), at::kFloat);
-    drawn.normal_(0, config.initializer_range, generator);
+    DrawNormal(drawn, config.initializer_range, generator);
     if (!drawn.is_same(value)) value.copy_(drawn);
     if (config.pad_token_id && name == kEmbedding) value[*config.pad_token_id].zero_();
   };

@@ -34,7 +34,8 @@ using FillRange = std::function<void(const std::string& name, const std::vector<
 FillRange FillRangesFromFolder(const CausalLM& model, const std::string& model_dir);
 
 // Random, as transformers draws them: N(0, initializer_range) for matrices, ones for norms, zeros
-// for biases and for the padding token's row of the embedding. Equal seeds give equal bits.
+// for biases and for the padding token's row of the embedding. Equal seeds give equal bits, on
+// any number of threads, whatever the dtype and the device.
 FillParameter FillAtRandom(const ModelConfig& config, uint64_t seed);
 
 // Fills all of the model's parameters from the folder.
