@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <fstream>
+#include <memory>
 #include <utility>
 
 namespace liger::kernels::bench {
@@ -53,6 +56,15 @@ int64_t PeakBytes(const Fn& fn) {
   return current().peak - before;
 }
 
+// Of what a command prints; "unknown" without any.
+std::string FirstLineOf(const std::string& command) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> out(popen((command + " 2>/dev/null").c_str(), "r"),
+                                                  pclose);
+  char line[256];
+  if (out == nullptr || std::fgets(line, sizeof(line), out.get()) == nullptr) return "unknown";
+  return std::string(line, std::strcspn(line, "\n"));
+}
+
 double ExtraMb(const Fn& fn) { return static_cast<double>(PeakBytes(fn)) / 1e6; }
 
 }  // namespace
@@ -96,9 +108,21 @@ void Bench::Flops(const std::string& name, double flops, const Fn& fn) {
   if (Wants(name)) Add({name, Time(fn), flops / gemm_flops_per_ms_, "gemm rate", ExtraMb(fn)});
 }
 
+void Bench::Parts(const std::string& name, const std::vector<Part>& parts, const Fn& fn) {
+  if (!Wants(name)) return;
+  double sum = 0;
+  for (const Part& part : parts) sum += Time(part.run).p50 / part.copies;
+  Add({name, Time(fn), sum, "parts", ExtraMb(fn)});
+}
+
 void Bench::WriteJson(const std::string& path) const {
   std::ofstream out(path);
-  out << "{\"copy_gb_s\": " << copy_bytes_per_ms_ / 1e6
+  const char* const commit = std::getenv("LIGER_COMMIT");
+  out << "{\"commit\": \"" << (commit ? commit : FirstLineOf("git rev-parse --short HEAD"))
+      << "\", \"gpu\": \"" << FirstLineOf("nvidia-smi --query-gpu=name --format=csv,noheader")
+      << "\", \"driver\": \""
+      << FirstLineOf("nvidia-smi --query-gpu=driver_version --format=csv,noheader")
+      << "\", \"torch\": \"" << TORCH_VERSION << "\",\n\"copy_gb_s\": " << copy_bytes_per_ms_ / 1e6
       << ", \"gemm_tflops\": " << gemm_flops_per_ms_ / 1e9 << ", \"rows\": [";
   for (size_t i = 0; i < rows_.size(); ++i) {
     const Row& r = rows_[i];
@@ -112,7 +136,7 @@ void Bench::WriteJson(const std::string& path) const {
 
 void Bench::Add(Row row) {
   // A fraction of the ceiling's rate, or a multiple of the products' time.
-  const bool is_rate = row.ceiling != "gemms";
+  const bool is_rate = row.ceiling != "gemms" && row.ceiling != "parts";
   const double ratio = is_rate ? row.ideal_ms / row.ms.p50 : row.ms.p50 / row.ideal_ms;
   std::printf("%-56s %9.4f %9.4f %9.4f  %5.3f%s %9.1f\n", row.name.c_str(), row.ms.p20,
               row.ms.p50, row.ms.p80, ratio, is_rate ? "  " : "x ", row.extra_mb);

@@ -39,7 +39,14 @@ class Bench {
   void Products(const std::string& name, const Fn& products, const Fn& fn);
   // At the GEMM's rate.
   void Flops(const std::string& name, double flops, const Fn& fn);
+  // Against what its parts would take, each run `copies` times at once.
+  struct Part {
+    double copies;
+    Fn run;
+  };
+  void Parts(const std::string& name, const std::vector<Part>& parts, const Fn& fn);
 
+  // All rows, with the commit (LIGER_COMMIT, or that of the working folder), GPU and driver.
   void WriteJson(const std::string& path) const;
 
  private:

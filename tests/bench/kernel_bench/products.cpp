@@ -1,8 +1,10 @@
 // Ops that are matrix products.
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -28,8 +30,75 @@ void Int2Products(Bench& bench) {
   }
 }
 
+namespace {
+
+// Sequences of these lengths, 32 query heads on 8 key heads of H.
+struct AttentionCase {
+  AttentionCase(const std::vector<int64_t>& lengths, int64_t H)
+      : spans{{0}, {}, {}, {}}, options{.scale = 1 / std::sqrt(static_cast<double>(H))} {
+    for (const int64_t length : lengths) {
+      spans.query_offsets.push_back(spans.query_offsets.back() + length);
+      flops += 2.0 * 32 * static_cast<double>(length * length * H);
+    }
+    spans.key_offsets = spans.query_offsets;
+    spans.query_cu_seqlens = at::tensor(spans.query_offsets, at::kInt).to(kGpu);
+    spans.key_cu_seqlens = spans.query_cu_seqlens;
+    const int64_t T = spans.query_offsets.back();
+    q = Leaf(Randn({T, 32, H}));
+    k = Leaf(Randn({T, 8, H}));
+    v = Leaf(Randn({T, 8, H}));
+    grad = Randn({T, 32, H});
+  }
+
+  at::Tensor Run(AttentionBackend backend) const {
+    return Attention(q, k, v, spans, options, backend);
+  }
+  Fn Forward(AttentionBackend backend) const {
+    return [*this, backend] {
+      const torch::NoGradGuard no_grad;
+      Run(backend);
+    };
+  }
+  Fn Backward(AttentionBackend backend) const {
+    return [*this, out = Run(backend)] { Grad(out, {q, k, v}, grad); };
+  }
+
+  AttentionSpans spans;
+  AttentionOptions options;
+  at::Tensor q, k, v, grad;
+  double flops = 0;  // of forward; backward has 2.5 times as many
+};
+
+// cuDNN's dense kernels over each of the lengths alone: a batch of as many sequences of it as make
+// up to 16384 tokens, and their number.
+std::vector<Bench::Part> DenseParts(const std::vector<int64_t>& lengths, int64_t H, bool backward) {
+  std::vector<Bench::Part> parts;
+  for (const int64_t length : lengths) {
+    const int64_t copies = std::max<int64_t>(1, 16384 / length);
+    const auto heads = [&](int64_t n) {
+      return Randn({copies, length, n, H}).transpose(1, 2).requires_grad_();
+    };
+    const at::Tensor q = heads(32), k = heads(8), v = heads(8), grad = heads(32).detach();
+    const auto run = [=] {
+      return std::get<0>(at::_scaled_dot_product_cudnn_attention(
+          q, k, v, /*attn_bias=*/{}, /*compute_log_sumexp=*/true, /*dropout_p=*/0.0,
+          /*is_causal=*/true, /*return_debug_mask=*/false));
+    };
+    const auto forward = [=] {
+      const torch::NoGradGuard no_grad;
+      run();
+    };
+    const Fn backwards = [=, out = backward ? run() : at::Tensor()] { Grad(out, {q, k, v}, grad); };
+    parts.push_back({static_cast<double>(copies), backward ? backwards : Fn(forward)});
+  }
+  return parts;
+}
+
+}  // namespace
+
 // 16384 tokens in sequences of one length and of many, by what Attention takes and by
-// FlashAttention-2; 32 query heads on 8 key heads.
+// FlashAttention-2. Rows "over dense" compare ragged batches with what their sequences would take
+// at the dense speed of their lengths.
 void Attentions(Bench& bench) {
   const std::vector<std::pair<std::string, std::vector<int64_t>>> batches = {
       {"4x4096", {4096, 4096, 4096, 4096}},
@@ -38,36 +107,28 @@ void Attentions(Bench& bench) {
       {"ragged to 4096", {4096, 3000, 2500, 2000, 1800, 1500, 900, 588}},
       {"ragged to 2048",
        {2048, 1900, 1700, 1500, 1300, 1200, 1100, 1000, 900, 800, 700, 600, 500, 400, 300, 436}}};
-  for (const auto& [name, lengths] : batches) {
+  for (const auto& [batch, lengths] : batches) {
     for (const int64_t H : {64, 128}) {
-      AttentionSpans spans{{0}, {}, {}, {}};
-      double flops = 0;
-      for (const int64_t length : lengths) {
-        spans.query_offsets.push_back(spans.query_offsets.back() + length);
-        flops += 2.0 * 32 * static_cast<double>(length * length * H);
-      }
-      spans.key_offsets = spans.query_offsets;
-      spans.query_cu_seqlens = at::tensor(spans.query_offsets, at::kInt).to(kGpu);
-      spans.key_cu_seqlens = spans.query_cu_seqlens;
-      const int64_t T = spans.query_offsets.back();
-      const at::Tensor q = Leaf(Randn({T, 32, H})), k = Leaf(Randn({T, 8, H}));
-      const at::Tensor v = Leaf(Randn({T, 8, H})), grad = Randn({T, 32, H});
-      const AttentionOptions options{.scale = 1 / std::sqrt(static_cast<double>(H))};
-      for (const auto& [label, backend] : {std::pair("attention", AttentionBackend::kAuto),
+      const AttentionCase all(lengths, H);
+      const std::string shape = batch + ", head " + std::to_string(H);
+      for (const auto& [label, backend] : {std::pair<std::string, AttentionBackend>(
+                                               "attention", AttentionBackend::kAuto),
                                            {"attention flash", AttentionBackend::kFlash}}) {
-        const std::string shape = " " + name + ", head " + std::to_string(H);
-        const auto run = [&, backend = backend] {
-          return Attention(q, k, v, spans, options, backend);
-        };
-        bench.Flops(std::string(label) + " fwd" + shape, flops, [&] {
-          const torch::NoGradGuard no_grad;
-          run();
-        });
-        if (!bench.Wants(std::string(label) + " bwd" + shape)) continue;
-        const at::Tensor out = run();
-        bench.Flops(std::string(label) + " bwd" + shape, 2.5 * flops, [&] {
-          Grad(out, {q, k, v}, grad);
-        });
+        if (bench.Wants(label + " fwd " + shape)) {
+          bench.Flops(label + " fwd " + shape, all.flops, all.Forward(backend));
+        }
+        if (bench.Wants(label + " bwd " + shape)) {
+          bench.Flops(label + " bwd " + shape, 2.5 * all.flops, all.Backward(backend));
+        }
+      }
+      if (lengths.front() == lengths.back()) continue;
+      for (const bool backward : {false, true}) {
+        std::string name = "attention over dense ";
+        name.append(backward ? "bwd " : "fwd ").append(shape);
+        if (!bench.Wants(name)) continue;
+        bench.Parts(name, DenseParts(lengths, H, backward),
+                    backward ? all.Backward(AttentionBackend::kAuto)
+                             : all.Forward(AttentionBackend::kAuto));
       }
     }
   }
