@@ -25,6 +25,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -130,7 +131,12 @@ class Bench:
                        LIGER_DATA_CACHE="off")
             log = open(folder / f"log{rank}", "w")
             ranks.append(subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT))
-        codes = [rank.wait() for rank in ranks]
+        try:
+            codes = [rank.wait() for rank in ranks]
+        finally:  # also of a bench that is ended itself
+            for rank in ranks:
+                rank.kill()
+                rank.wait()
         if any(codes):
             for rank in range(devices):
                 print(f"-- {what}, rank {rank}, exit code {codes[rank]}:\n"
@@ -214,6 +220,7 @@ class Bench:
 
 def main():
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     bench = Bench(options)
     ok = True
     checkpointing = ", gradient_checkpointing: true"
