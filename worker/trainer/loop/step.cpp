@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "worker/trainer/loop/rank_sums.h"
 #include "worker/trainer/loop/stand_in.h"
@@ -55,11 +56,9 @@ std::optional<GradientSum> HeadGradient(const StepParts& parts) {
 
 // After the last micro-batch's forward pass: lets go of the head's gradient in fp32 where it is
 // whole already, which a head that is also the embedding never is.
-void FinishHeadGradient(const StepParts& parts, const StepContext& context) {
+void FinishHeadGradient(const StepParts& parts) {
   const at::Tensor head = parts.model.HeadWeight();
-  if (context.head_gradient != nullptr && !head.is_same(parts.model.EmbeddingWeight())) {
-    parts.parameters.FinishDirectGradient(head);
-  }
+  if (!head.is_same(parts.model.EmbeddingWeight())) parts.parameters.FinishDirectGradient(head);
 }
 
 // Adds the micro-batch's gradients to the accumulated ones.
@@ -70,9 +69,9 @@ void RunMicroBatch(const StepParts& parts, const Batch& batch, StepContext& cont
                                 : parts.objective.Forward(parts.model, batch, context);
   // Autograd may add to it, too; a stand-in has not written.
   if (context.head_gradient != nullptr) context.head_gradient->Settled();
-  if (is_last) {
-    FinishHeadGradient(parts, context);
-    context.head_gradient = nullptr;
+  if (is_last && context.head_gradient != nullptr) {
+    FinishHeadGradient(parts);
+    *std::exchange(context.head_gradient, nullptr) = {};  // which else holds it beside the blocks'
   }
   if (output.loss.requires_grad()) output.loss.backward();
   parts.parameters.FinishBackward();
@@ -117,7 +116,8 @@ at::Tensor RunMicroBatches(const StepParts& parts, const std::vector<Batch>& mic
     const bool is_last = together ? &batch == &micro_batches.back() : --left == 0;
     RunMicroBatch(parts, batch, totals.context, is_last, loss_sum, result.metrics);
   }
-  if (head_gradient) head_gradient->Settled();  // without a micro-batch nobody has
+  // Without a micro-batch nobody has.
+  if (totals.context.head_gradient != nullptr) totals.context.head_gradient->Settled();
   const auto on_device = at::TensorOptions(parts.model.device()).dtype(at::kDouble);
   if (!loss_sum.defined()) loss_sum = at::zeros({}, on_device);
   result.all_ranks_have_metrics = totals.all_ranks_have_rows;
