@@ -29,8 +29,7 @@ struct Call {
   AdamWStepOptions options;
 
   at::Tensor compute(size_t i) const {
-    const bool has = i < computes.size() && computes[i].sym_numel() == params[i].sym_numel();
-    return has ? computes[i] : at::Tensor();
+    return i < computes.size() && computes[i].sym_numel() > 0 ? computes[i] : at::Tensor();
   }
   float decay(size_t i) const {
     return static_cast<float>(1 - options.learning_rate * weight_decays[i]);
@@ -81,10 +80,6 @@ void Check(const Call& call) {
                       call.exp_avg_sqs[i].scalar_type(), ", expected one dtype");
     if (const at::Tensor compute = call.compute(i); compute.defined()) {
       Check("compute", compute, param);
-    } else if (i < call.computes.size()) {
-      TORCH_CHECK_VALUE(call.computes[i].sym_numel() == 0, kOp, ": compute of shape ",
-                        call.computes[i].sym_sizes(), " does not fit the parameter of shape ",
-                        param.sym_sizes(), ": expected the same shape, or an empty tensor");
     }
   }
   const at::Tensor& scale = call.options.grad_scale;
@@ -94,16 +89,30 @@ void Check(const Call& call) {
                     kOp, ": grad_scale must be one float32 number on the parameters' device");
 }
 
+void CheckCpuDtype(const char* name, const at::Tensor& t) {
+  TORCH_CHECK_VALUE(HasCpuLoops(t), kOp, ": ", name, " of shape ", t.sizes(), " is ",
+                    t.scalar_type(), ", expected float32 or bfloat16 on a CPU");
+}
+
+// All of them before the first is updated.
+void CheckCpuDtypes(const Call& call) {
+  for (size_t i = 0; i < call.params.size(); ++i) {
+    CheckCpuDtype("param", call.params[i]);
+    CheckCpuDtype("grad", call.grads[i]);
+    CheckCpuDtype("exp_avg", call.exp_avgs[i]);
+    if (const at::Tensor compute = call.compute(i); compute.defined()) {
+      CheckCpuDtype("compute", compute);
+    }
+  }
+}
+
 void RunCpu(const Call& call, const AdamWScalars& scalars) {
+  CheckCpuDtypes(call);
   const at::Tensor& scale = call.options.grad_scale;
   const float grad_scale = scale.defined() ? scale.item<float>() : 1.0f;
   if (!std::isfinite(grad_scale)) return;
   for (size_t i = 0; i < call.params.size(); ++i) {
     const at::Tensor compute = call.compute(i);
-    for (const at::Tensor& t : {call.params[i], call.grads[i], call.exp_avgs[i]}) {
-      TORCH_CHECK_VALUE(HasCpuLoops(t), kOp, ": ", t.scalar_type(),
-                        " is not implemented on a CPU, expected float32 or bfloat16");
-    }
     const auto is_bf16 = [](const at::Tensor& t) { return t.scalar_type() == at::kBFloat16; };
     const AdamWRow row{.param = call.params[i].mutable_data_ptr(),
                        .compute = compute.defined() ? compute.mutable_data_ptr() : nullptr,

@@ -10,6 +10,7 @@
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/record.h"
+#include "kernels/common/unit_stride.h"
 
 namespace liger::kernels {
 
@@ -81,6 +82,15 @@ void CheckSpans(const AttentionCall& call) {
   }
 }
 
+void CheckCuSeqlens(const char* name, const at::Tensor& cu_seqlens, const AttentionCall& call) {
+  if (!cu_seqlens.defined()) return;
+  const Arg arg{kOp, name, cu_seqlens};
+  CheckDtype(arg, at::kInt);
+  CheckShape(arg, {call.spans.size() + 1}, "[S + 1]");
+  CheckSameDevice(arg, {kOp, "query", call.query_QNH});
+  CheckContiguous(arg);
+}
+
 void Check(const AttentionCall& call) {
   const Arg query{kOp, "query", call.query_QNH}, key{kOp, "key", call.key_TKH},
       value{kOp, "value", call.value_TKH};
@@ -98,13 +108,15 @@ void Check(const AttentionCall& call) {
   TORCH_CHECK(key_heads > 0 && heads % key_heads == 0, kOp, ": query has ", heads,
               " heads, which is no multiple of key's ", key_heads);
   CheckSpans(call);
+  CheckCuSeqlens("query_cu_seqlens", call.spans.query_cu_seqlens, call);
+  CheckCuSeqlens("key_cu_seqlens", call.spans.key_cu_seqlens, call);
   TORCH_CHECK_VALUE(std::isfinite(call.options.scale), kOp, ": scale is ", call.options.scale);
   TORCH_CHECK_VALUE(call.options.window >= 0, kOp, ": window is ", call.options.window);
   TORCH_CHECK_VALUE(call.options.softcap >= 0 && std::isfinite(call.options.softcap), kOp,
                     ": softcap is ", call.options.softcap);
 }
 
-at::Tensor Run(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+at::Tensor Run(const at::Tensor& query_in, const at::Tensor& key_in, const at::Tensor& value_in,
                at::IntArrayRef query_offsets, at::IntArrayRef key_offsets, double scale,
                int64_t window, double softcap, c10::string_view backend,
                const std::optional<at::Tensor>& query_cu_seqlens,
@@ -113,8 +125,10 @@ at::Tensor Run(const at::Tensor& query, const at::Tensor& key, const at::Tensor&
                        query_cu_seqlens.value_or(at::Tensor()),
                        key_cu_seqlens.value_or(at::Tensor())};
   AttentionOptions options{scale, window, softcap};
+  Check({query_in, key_in, value_in, spans, options});
+  const at::Tensor query = WithUnitStride(query_in), key = WithUnitStride(key_in);
+  const at::Tensor value = WithUnitStride(value_in);
   const AttentionCall call{query, key, value, spans, options};
-  Check(call);
   // A window that hides nothing is none.
   if (options.window >= spans.max_keys()) options.window = 0;
   RecordPath(Op::kAttention, Path::kAten);

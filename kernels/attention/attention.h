@@ -19,7 +19,8 @@ struct AttentionOptions {
 // stands at its last key: what comes before are keys that another sequence asked with.
 struct AttentionSpans {
   std::vector<int64_t> query_offsets, key_offsets;  // S + 1 numbers from 0, on the host
-  // The same in int32 on the device of the call. Undefined: made at each call on a GPU.
+  // The same, int32 [S + 1] on the device of the call, whose values nobody checks. Undefined: made
+  // at each call on a GPU.
   at::Tensor query_cu_seqlens, key_cu_seqlens;
 
   int64_t size() const { return static_cast<int64_t>(query_offsets.size()) - 1; }
@@ -56,10 +57,10 @@ enum class AttentionBackend {
 // sequence, or one after it. Query head n uses key and value head n / (N / K) (Ainslie et al.
 // 2023, arXiv:2305.13245).
 //
-// query_QNH [Q, N, H], key_TKH and value_TKH [T, K, H], one floating dtype, last dimension
-// contiguous; Q and T are the last offsets. Returns [Q, N, H], contiguous. The scores of a
-// sequence never exist as a whole: beyond the output, float32 [N, Q] is kept for the backward
-// pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
+// query_QNH [Q, N, H], key_TKH and value_TKH [T, K, H], one floating dtype; one whose last
+// dimension is not contiguous is copied. Q and T are the last offsets. Returns [Q, N, H],
+// contiguous. The scores of a sequence never exist as a whole: beyond the output, float32 [N, Q] is
+// kept for the backward pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
 //
 // torch.use_deterministic_algorithms is obeyed. Throws c10::Error naming the argument for
 // wrong shapes, offsets or options, and for a backend that does not take the case.

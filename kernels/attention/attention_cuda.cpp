@@ -10,14 +10,13 @@ bool IsHalf(const at::Tensor& t) {
   return t.scalar_type() == at::kBFloat16 || t.scalar_type() == at::kHalf;
 }
 
-// int32 offsets on the device of `like`.
+}  // namespace
+
 at::Tensor CuSeqlens(const at::Tensor& given, const std::vector<int64_t>& offsets,
                      const at::Tensor& like) {
   if (given.defined()) return given;
-  return at::tensor(offsets, at::kInt).to(like.device());
+  return at::tensor(offsets, at::kInt).to(like.device(), /*non_blocking=*/true);
 }
-
-}  // namespace
 
 bool FlashTakes(const AttentionCall& call) {
   const int64_t head_dim = call.query_QNH.size(2);

@@ -55,7 +55,7 @@ struct Index {
 
 Index MakeIndex(const at::Tensor& given, const std::vector<int64_t>& offsets, int64_t batch,
                 const at::Tensor& like) {
-  at::Tensor cu = given.defined() ? given : at::tensor(offsets, at::kInt).to(like.device());
+  at::Tensor cu = CuSeqlens(given, offsets, like);
   const int64_t missing = batch + 1 - cu.size(0);
   if (missing > 0) cu = at::cat({cu, cu.slice(0, cu.size(0) - 1).expand({missing})});
   return {cu, cu.slice(0, 1) - cu.slice(0, 0, batch)};

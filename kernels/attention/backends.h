@@ -14,6 +14,10 @@ struct AttentionCall {
   const AttentionOptions& options;
 };
 
+// `given`, or int32 offsets on the device of `like`, which the host does not wait for.
+at::Tensor CuSeqlens(const at::Tensor& given, const std::vector<int64_t>& offsets,
+                     const at::Tensor& like);
+
 bool CudnnTakes(const AttentionCall& call);
 at::Tensor CudnnAttention(const AttentionCall& call);
 

@@ -1,5 +1,6 @@
 #include "kernels/common/check.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <c10/util/Exception.h>
 
 namespace liger::kernels {
@@ -45,6 +46,12 @@ void CheckAtLeastDim(const Arg& arg, int64_t dim) {
               arg.tensor.sym_sizes(), ", expected at least ", dim, " dimension(s)");
 }
 
+void CheckNotEmpty(const Arg& arg, int64_t dim) {
+  TORCH_CHECK(arg.tensor.sym_size(dim) > 0, arg.op, ": ", arg.name, " has shape ",
+              arg.tensor.sym_sizes(), ", expected at least one element in dimension ",
+              dim < 0 ? dim + arg.tensor.dim() : dim);
+}
+
 void CheckShape(const Arg& arg, c10::SymIntArrayRef shape, const char* meaning) {
   TORCH_CHECK(arg.tensor.sym_sizes() == shape, arg.op, ": ", arg.name, " has shape ",
               arg.tensor.sym_sizes(), ", expected ", meaning, " = ", shape);
@@ -53,6 +60,11 @@ void CheckShape(const Arg& arg, c10::SymIntArrayRef shape, const char* meaning) 
 void CheckContiguous(const Arg& arg) {
   TORCH_CHECK(arg.tensor.is_contiguous(), arg.op, ": ", arg.name, " of shape ",
               arg.tensor.sym_sizes(), " must be contiguous");
+}
+
+void CheckNoOverlap(const Arg& arg) {
+  TORCH_CHECK(at::has_internal_overlap(arg.tensor) != at::MemOverlap::Yes, arg.op, ": ", arg.name,
+              " of shape ", arg.tensor.sym_sizes(), " is written, but elements of it share memory");
 }
 
 void CheckLinearHead(const char* op, const at::Tensor& hidden, const at::Tensor& weight,
@@ -65,6 +77,7 @@ void CheckLinearHead(const char* op, const at::Tensor& hidden, const at::Tensor&
   CheckSameDtype(weight_arg, hidden_arg);
   CheckSameDevice(weight_arg, hidden_arg);
   CheckShape(weight_arg, {weight.sym_size(0), hidden.sym_size(1)}, "[V, H]");
+  CheckNotEmpty(weight_arg, 0);
   CheckDtype(target_arg, at::kLong);
   CheckSameDevice(target_arg, hidden_arg);
   CheckShape(target_arg, {hidden.sym_size(0)}, "[T]");
@@ -83,7 +96,8 @@ int64_t CheckTargetRange(const char* op, const at::Tensor& target_T, int64_t V,
   for (int64_t t = 0; t < target.size(0); ++t) {
     if (target[t] == ignore_index) continue;
     TORCH_CHECK_INDEX(target[t] >= 0 && target[t] < V, op, ": target[", t, "] is ", target[t],
-                      ", expected ", ignore_index, " (ignored) or a value in [0, ", V, ")");
+                      ", expected ", ignore_index, " (ignored) or a value in [0, ", V,
+                      ") (its shape is ", target_T.sizes(), ")");
     ++num_valid;
   }
   return num_valid;

@@ -25,9 +25,13 @@ void CheckSameDtypeOrFloat(const Arg& arg, const Arg& other);
 void CheckSameDevice(const Arg& arg, const Arg& other);
 void CheckDim(const Arg& arg, int64_t dim);
 void CheckAtLeastDim(const Arg& arg, int64_t dim);
+// At least one element along this dimension; -1: the last.
+void CheckNotEmpty(const Arg& arg, int64_t dim);
 // `meaning` says what the shape stands for: "[V, H]".
 void CheckShape(const Arg& arg, c10::SymIntArrayRef shape, const char* meaning);
 void CheckContiguous(const Arg& arg);
+// Of a tensor that is written: no two of its elements lie in one place, as an expanded one's do.
+void CheckNoOverlap(const Arg& arg);
 
 // hidden_TH, weight_VH, target_T, bias_V of the fused linear ops.
 void CheckLinearHead(const char* op, const at::Tensor& hidden, const at::Tensor& weight,

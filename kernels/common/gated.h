@@ -18,8 +18,8 @@ void CheckGatedBackward(const char* op, const at::Tensor& dy, const at::Tensor& 
 // Bodies of the dispatcher ops after their checks.
 at::Tensor GatedForward(const char* op, Activation activation, const at::Tensor& gate,
                         const at::Tensor& up);
-// dgate, dup. `y`, unless null: gets the forward pass's result again, in the memory of dy where that
-// is contiguous; it may be &dy.
+// dgate, dup. `y`, unless null: gets the forward pass's result again, in the memory of dy where
+// that is contiguous; it may be &dy.
 std::tuple<at::Tensor, at::Tensor> GatedBackward(const char* op, Activation activation,
                                                  const at::Tensor& dy, const at::Tensor& gate,
                                                  const at::Tensor& up, at::Tensor* y = nullptr);

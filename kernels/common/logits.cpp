@@ -7,6 +7,7 @@
 
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
+#include "kernels/common/logits_aten.h"
 #include "kernels/common/logits_launch.h"
 #include "kernels/common/logits_rows.h"
 
@@ -60,15 +61,14 @@ LogitsStats ReduceAten(const at::Tensor& logits, const at::Tensor& target, int64
                        bool stats) {
   const at::Tensor z = logits.to(ComputeDtype(logits));
   const at::Tensor ignored = target == ignore_index;
-  const at::Tensor safe_target = target.masked_fill(ignored, 0).unsqueeze(1);
   const auto masked = [&](const at::Tensor& t) { return t.masked_fill(ignored, 0); };
-  const at::Tensor lse = at::logsumexp(z, {1}).to(at::kDouble);
-  const at::Tensor at_target = z.gather(1, safe_target).squeeze(1);
+  const at::Tensor lse = aten::LogSumExp(z);
+  const at::Tensor at_target = aten::AtTarget(z, target);
   LogitsStats out{.logsumexp = masked(lse), .logp = masked(at_target.to(at::kDouble) - lse)};
   if (stats) {
-    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1), p = logp.exp();
-    out.entropy = masked(-at::where(p > 0, p * logp, at::zeros_like(p)).sum(1));
-    out.log_sum_sq = masked(p.square().sum(1).log());
+    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1);
+    out.entropy = masked(aten::Entropy(logp));
+    out.log_sum_sq = masked((2 * logp).exp_().sum(1).log_());
     out.mean_logit = masked(z.mean(1));
     out.is_top1 = masked((at_target >= z.amax(1)).to(z.scalar_type()));
   }
@@ -102,8 +102,7 @@ void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
   const auto compute = ComputeDtype(logits);
   const at::Tensor ignored = target == ignore_index;
   at::Tensor p = (logits.to(compute) - logsumexp.to(compute).unsqueeze(1)).exp_();
-  const at::Tensor one = at::ones({target.size(0), 1}, p.options());
-  p.scatter_add_(1, target.masked_fill(ignored, 0).unsqueeze(1), one.neg());
+  aten::SubtractAtTarget(p, target, at::ones({target.size(0)}, p.options()));
   p.mul_(factor.masked_fill(ignored, 0).unsqueeze(1));
   // 0 * inf or NaN of an ignored row stays out of the result.
   p.masked_fill_(ignored.unsqueeze(1), 0);

@@ -84,6 +84,12 @@ __device__ __forceinline__ void Add(const float (&z)[VEC], Sums& s) {
     Rebase<kStats>(s.e, s.weighted, s.squares, s.max, top);
     s.max = top;
   }
+  if constexpr (kStats) {
+    float sum = 0;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) sum += z[j];
+    s.z += sum;
+  }
   if (top == -INFINITY) {
     // Nothing finite yet; a NaN must not be lost.
 #pragma unroll
@@ -110,12 +116,6 @@ __device__ __forceinline__ void Add(const float (&z)[VEC], Sums& s) {
     s.squares += part.squares;
   } else {
     s = part;
-  }
-  if constexpr (kStats) {
-    float sum = 0;
-#pragma unroll
-    for (int j = 0; j < VEC; ++j) sum += z[j];
-    s.z += sum;
   }
 }
 

@@ -5,7 +5,8 @@
 
 namespace liger::kernels {
 
-// What rows of logits come to, all [C]; 0 where the target is ignored.
+// What rows of logits come to, all [C]; 0 where the target is ignored. Of a row that holds NaN or
+// +inf the first four are NaN; of one of -inf alone, too, but for its logsumexp of -inf.
 struct LogitsStats {
   at::Tensor logsumexp;  // float64: rounded to float32 it would cost p half of its digits
   at::Tensor logp;       // float64: z[target] - logsumexp
@@ -27,8 +28,8 @@ void CrossEntropyGrad(const at::Tensor& logits_CV, const at::Tensor& logsumexp_C
                       const at::Tensor& target_C, const at::Tensor& factor_C, int64_t ignore_index,
                       const at::Tensor& out_CV);
 
-// CrossEntropyGrad with `upstream` (a scalar of the factor's dtype) times `scale` as the factor of all
-// rows; where upstream is 1, out_CV stays as it is.
+// CrossEntropyGrad with `upstream` (a scalar of the factor's dtype) times `scale` as the factor of
+// all rows; where upstream is 1, out_CV stays as it is.
 void CrossEntropyGradUnlessOne(const at::Tensor& logits_CV, const at::Tensor& logsumexp_C,
                                const at::Tensor& target_C, const at::Tensor& upstream, double scale,
                                int64_t ignore_index, const at::Tensor& out_CV);

@@ -32,8 +32,8 @@ Error CrossEntropyGrad(const Queue& queue, const LogitsShape& shape, const void*
                        const double* logsumexp, const int64_t* target, const float* factor,
                        Dtype out_dtype, int64_t out_stride, void* out);
 
-// The same with factor = *upstream * scale in all rows and `out` of the logits' dtype; where *upstream
-// is 1, nothing is written.
+// The same with factor = *upstream * scale in all rows and `out` of the logits' dtype; where
+// *upstream is 1, nothing is written.
 Error CrossEntropyGradUnlessOne(const Queue& queue, const LogitsShape& shape, const void* logits,
                                 const double* logsumexp, const int64_t* target,
                                 const float* upstream, float scale, int64_t out_stride, void* out);

@@ -6,6 +6,7 @@
 
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
+#include "kernels/common/logits_aten.h"
 #include "kernels/common/logits_options_launch.h"
 #include "kernels/common/logits_options_rows.h"
 #include "kernels/common/optional_output.h"
@@ -85,21 +86,20 @@ LogitsSums SumAten(const at::Tensor& logits, const at::Tensor& target,
   const at::Tensor z = MappedAten(logits, options);
   const at::Tensor ignored = target == options.ignore_index;
   const auto masked = [&](const at::Tensor& t) { return t.masked_fill(ignored, 0); };
-  const at::Tensor safe_target = target.masked_fill(ignored, 0).unsqueeze(1);
-  const at::Tensor lse = at::logsumexp(z, {1}).to(at::kDouble);
-  const at::Tensor at_target = z.gather(1, safe_target).squeeze(1).to(at::kDouble);
+  const at::Tensor lse = aten::LogSumExp(z);
+  const at::Tensor at_target = aten::AtTarget(z, target).to(at::kDouble);
   LogitsSums out{.logsumexp = masked(lse), .logp = masked(at_target - lse)};
   const at::Tensor& w = options.class_weight_V;
   out.weighted_sum = options.weighted_sum
                          ? masked((w.defined() ? z * w : z).sum(1, false, at::kDouble))
                          : at::zeros_like(lse);
   if (options.token_stats) {
-    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1), p = logp.exp();
-    out.entropy = masked(-at::where(p > 0, p * logp, at::zeros_like(p)).sum(1));
-    out.log_sum_sq = masked(p.square().sum(1).log());
+    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1);
+    out.entropy = masked(aten::Entropy(logp));
+    out.log_sum_sq = masked((2 * logp).exp_().sum(1).log_());
     out.mean_logit = masked(z.mean(1));
     out.argmax = masked(logits.argmax(1));
-    const at::Tensor raw_at_target = logits.gather(1, safe_target).squeeze(1);
+    const at::Tensor raw_at_target = aten::AtTarget(logits, target);
     out.is_top1 = masked((raw_at_target >= logits.amax(1)).to(z.scalar_type()));
   }
   return out;
@@ -138,7 +138,7 @@ void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
   const at::Tensor ignored = target == options.ignore_index;
   at::Tensor dz = (z - logsumexp.to(z.scalar_type()).unsqueeze(1)).exp_();
   dz.mul_(k.softmax.unsqueeze(1));
-  dz.scatter_add_(1, target.masked_fill(ignored, 0).unsqueeze(1), k.onehot.neg().unsqueeze(1));
+  aten::SubtractAtTarget(dz, target, k.onehot);
   const at::Tensor smooth = k.smooth.unsqueeze(1);
   dz.sub_(options.class_weight_V.defined() ? smooth * options.class_weight_V : smooth);
   if (options.softcap != 0) dz.mul_(1 - (z / (options.softcap * options.scale)).square());

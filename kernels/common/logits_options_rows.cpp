@@ -3,6 +3,8 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/common/logits_rows.h"
+
 namespace liger::kernels {
 namespace {
 
@@ -33,7 +35,7 @@ LIGER_INLINE RowSums Sum(const T* z, const RowOptions& options, int64_t V) {
   const float cap = options.softcap, scale = options.scale;
   const float* w = options.weight;
   const int64_t argmax = ArgMax(z, V);
-  const float max = Mapped<kCap>(ToFloat(z[argmax]), cap, scale);
+  const float base = BaseOf(Mapped<kCap>(ToFloat(z[argmax]), cap, scale));
   double total = 0, total_ez = 0, total_ee = 0, total_z = 0, total_wz = 0;
   for (int64_t begin = 0; begin < V; begin += kBlock) {
     const int64_t end = begin + kBlock < V ? begin + kBlock : V;
@@ -41,7 +43,7 @@ LIGER_INLINE RowSums Sum(const T* z, const RowOptions& options, int64_t V) {
 #pragma omp simd reduction(+ : sum, sum_ez, sum_ee, sum_z, sum_wz)
     for (int64_t v = begin; v < end; ++v) {
       const float x = Mapped<kCap>(ToFloat(z[v]), cap, scale);
-      const float shifted = x - max;
+      const float shifted = x - base;
       const float e = Exp(shifted);
       sum += e;
       // 0, not 0 * -inf, for a masked logit.
@@ -57,7 +59,7 @@ LIGER_INLINE RowSums Sum(const T* z, const RowOptions& options, int64_t V) {
     total_wz += sum_wz;
   }
   const double log_total = std::log(total);
-  return {.logsumexp = max + log_total,
+  return {.logsumexp = base + log_total,
           .weighted_sum = kWeight ? total_wz : total_z,
           .entropy = log_total - total_ez / total,
           .log_sum_sq = std::log(total_ee) - 2 * log_total,

@@ -22,26 +22,26 @@ LIGER_INLINE float Max(const T* z, int64_t V) {
 
 template <typename T>
 LIGER_INLINE LogitsRow Reduce(const T* z, int64_t V) {
-  const float max = Max(z, V);
+  const float max = Max(z, V), base = BaseOf(max);
   double total = 0;
   for (int64_t begin = 0; begin < V; begin += kBlock) {
     const int64_t end = begin + kBlock < V ? begin + kBlock : V;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t v = begin; v < end; ++v) sum += Exp(ToFloat(z[v]) - max);
+    for (int64_t v = begin; v < end; ++v) sum += Exp(ToFloat(z[v]) - base);
     total += sum;
   }
   LogitsRow row{};
   row.max_logit = max;
-  row.logsumexp = max + std::log(total);
+  row.logsumexp = base + std::log(total);
   return row;
 }
 
-// With e = exp(z - max) and S = sum e:  entropy = log S - sum e (z - max) / S,
+// With e = exp(z - base) and S = sum e:  entropy = log S - sum e (z - base) / S,
 // log sum p^2 = log sum e^2 - 2 log S.
 template <typename T>
 LIGER_INLINE LogitsRow ReduceWithStats(const T* z, int64_t V) {
-  const float max = Max(z, V);
+  const float max = Max(z, V), base = BaseOf(max);
   double total = 0, total_ez = 0, total_sq = 0, total_z = 0;
   for (int64_t begin = 0; begin < V; begin += kBlock) {
     const int64_t end = begin + kBlock < V ? begin + kBlock : V;
@@ -49,7 +49,7 @@ LIGER_INLINE LogitsRow ReduceWithStats(const T* z, int64_t V) {
 #pragma omp simd reduction(+ : sum, sum_ez, sum_sq, sum_z)
     for (int64_t v = begin; v < end; ++v) {
       const float x = ToFloat(z[v]);
-      const float shifted = x - max;
+      const float shifted = x - base;
       const float e = Exp(shifted);
       sum += e;
       // 0, not 0 * -inf, for a masked logit.
@@ -63,7 +63,7 @@ LIGER_INLINE LogitsRow ReduceWithStats(const T* z, int64_t V) {
     total_z += sum_z;
   }
   const double log_total = std::log(total);
-  return {.logsumexp = max + log_total,
+  return {.logsumexp = base + log_total,
           .entropy = log_total - total_ez / total,
           .log_sum_sq = std::log(total_sq) - 2 * log_total,
           .mean_logit = total_z / static_cast<double>(V),

@@ -2,10 +2,17 @@
 #define LIGER_KERNELS_COMMON_LOGITS_ROWS_H_
 
 #include <cstdint>
+#include <limits>
 
 #include "kernels/common/vector.h"
 
 namespace liger::kernels {
+
+// What the exponentials of a row are relative to: its maximum, but for a row of -inf alone, whose
+// logsumexp is -inf and not NaN.
+LIGER_INLINE float BaseOf(float max) {
+  return max == -std::numeric_limits<float>::infinity() ? 0.0f : max;
+}
 
 // What one row of logits z[0..V) and its softmax p amount to.
 struct LogitsRow {

@@ -7,8 +7,9 @@
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
-#include "kernels/common/path_of.h"
 #include "kernels/common/logits.h"
+#include "kernels/common/path_of.h"
+#include "kernels/common/unit_stride.h"
 
 namespace liger::kernels {
 namespace {
@@ -22,6 +23,7 @@ void Check(const at::Tensor& logits, const at::Tensor& target) {
   const Arg logits_arg{kOp, "logits", logits}, target_arg{kOp, "target", target};
   CheckFloating(logits_arg);
   CheckDim(logits_arg, 2);
+  CheckNotEmpty(logits_arg, 1);
   CheckDtype(target_arg, at::kLong);
   CheckShape(target_arg, {logits.sym_size(0)}, "[T]");
   CheckSameDevice(target_arg, logits_arg);
@@ -43,7 +45,7 @@ LossAndLogsumexp Forward(const at::Tensor& logits, const at::Tensor& target, dou
   Check(logits, target);
   if (target.is_cpu()) CheckTargetRange(kOp, target, logits.size(1), ignore_index);
   RecordPath(Op::kCrossEntropy, PathOf(logits));
-  const at::Tensor rows = logits.stride(1) == 1 ? logits : logits.contiguous();
+  const at::Tensor rows = WithUnitStride(logits);
   const LogitsStats stats = ReduceLogits(rows, target.contiguous(), ignore_index, false);
   return {(stats.logp.sum() * -scale).to(ComputeDtype(logits)), stats.logsumexp};
 }
@@ -64,7 +66,7 @@ LossAndGrad ForwardAndGrad(const at::Tensor& logits, const at::Tensor& target, d
   Check(logits, target);
   if (target.is_cpu()) CheckTargetRange(kOp, target, logits.size(1), ignore_index);
   RecordPath(Op::kCrossEntropy, PathOf(logits));
-  const at::Tensor rows = logits.stride(1) == 1 ? logits : logits.contiguous();
+  const at::Tensor rows = WithUnitStride(logits);
   const at::Tensor dlogits = at::empty(logits.sizes(), logits.options());
   const LogitsStats stats = CrossEntropyAndGrad(rows, target.contiguous(), Factor(logits, scale),
                                                 ignore_index, /*stats=*/false, dlogits);
@@ -90,7 +92,7 @@ void Gradient(const at::Tensor& grad, const at::Tensor& logits, const at::Tensor
 at::Tensor Backward(const at::Tensor& grad, const at::Tensor& logits, const at::Tensor& target,
                     const at::Tensor& logsumexp, double scale, int64_t ignore_index) {
   CheckBackward(grad, logits, target, logsumexp);
-  const at::Tensor rows = logits.stride(1) == 1 ? logits : logits.contiguous();
+  const at::Tensor rows = WithUnitStride(logits);
   at::Tensor dlogits = at::empty(logits.sizes(), logits.options());
   Gradient(grad, rows, target, logsumexp, scale, ignore_index, dlogits);
   return dlogits;
@@ -130,7 +132,7 @@ void Correct(at::Tensor& dlogits, const at::Tensor& grad, const at::Tensor& logi
              const at::Tensor& target, const at::Tensor& logsumexp, double scale,
              int64_t ignore_index) {
   CheckCorrect(dlogits, grad, logits, target, logsumexp);
-  const at::Tensor rows = logits.stride(1) == 1 ? logits : logits.contiguous();
+  const at::Tensor rows = WithUnitStride(logits);
   CrossEntropyGradUnlessOne(rows, logsumexp.contiguous(), target.contiguous(),
                             grad.to(ComputeDtype(logits)), scale, ignore_index, dlogits);
 }

@@ -21,12 +21,13 @@ inline constexpr int64_t kIgnoreIndex = -100;
 // Returns a float32 scalar (float64 for float64 logits); 0 when every target is ignored.
 // Row sums are taken in float32 blocks and float64 totals: PyTorch's own float32 CPU op is
 // off by up to 1.5e-5 a token at V = 49152, this one by 1e-7.
-// Saves the logits and one logsumexp a row. On a GPU, where the logits need a gradient, forward also
-// writes and keeps it for an upstream gradient of 1 (on Hopper in the one pass over the logits, up
-// to 262144 columns of 16 bits); backward hands it out and computes it anew only for another
-// upstream gradient, which it asks on the device.
+// Saves the logits and one logsumexp a row. On a GPU, where the logits need a gradient, forward
+// also writes and keeps it for an upstream gradient of 1 (on Hopper in the one pass over the
+// logits, up to 262144 columns of 16 bits); backward hands it out and computes it anew only for
+// another upstream gradient, which it asks on the device.
+// A row that holds NaN or +inf, or -inf alone, has a NaN loss and gradient, as PyTorch's op has.
 // Throws c10::Error that names the argument and its shape, or the row and value of a target
-// that is out of range (on a GPU nothing is read there, and the loss is NaN).
+// that is out of range (on a GPU nothing is read there, and the loss is NaN); V is at least 1.
 at::Tensor CrossEntropy(const at::Tensor& logits_TV, const at::Tensor& target_T, double scale = 1.0,
                         int64_t ignore_index = kIgnoreIndex);
 
@@ -61,7 +62,8 @@ struct CrossEntropyOutput {
   // z_loss is in it.
   at::Tensor loss;
   at::Tensor z_loss;       // its share of loss, shaped alike
-  at::Tensor logsumexp_T;  // of the capped logits, float32; 0 where ignored
+  // Of the capped logits, float32; 0 where ignored. NaN of a row with +inf (torch.logsumexp: +inf).
+  at::Tensor logsumexp_T;
   at::Tensor entropy_T;    // of their softmax, float32, nats; 0 where ignored
   at::Tensor argmax_T;     // int64, the lowest index of the highest logit; 0 where ignored
 };

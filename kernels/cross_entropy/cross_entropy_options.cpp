@@ -9,6 +9,7 @@
 #include "kernels/common/cpu.h"
 #include "kernels/common/logits_options.h"
 #include "kernels/common/path_of.h"
+#include "kernels/common/unit_stride.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 
 namespace liger::kernels {
@@ -36,6 +37,7 @@ void Check(const at::Tensor& logits, const at::Tensor& target, const OptionalTen
   const Arg logits_arg{kOp, "logits", logits}, target_arg{kOp, "target", target};
   CheckFloating(logits_arg);
   CheckDim(logits_arg, 2);
+  CheckNotEmpty(logits_arg, 1);
   CheckDtype(target_arg, at::kLong);
   CheckShape(target_arg, {logits.sym_size(0)}, "[T]");
   CheckSameDevice(target_arg, logits_arg);
@@ -49,10 +51,6 @@ void Check(const at::Tensor& logits, const at::Tensor& target, const OptionalTen
                     label_smoothing, ", expected a value in [0, 1]");
   TORCH_CHECK_VALUE(softcap >= 0 && std::isfinite(softcap), kOp, ": softcap is ", softcap,
                     ", expected a positive number, or 0 for none");
-}
-
-at::Tensor Rows(const at::Tensor& logits) {
-  return logits.stride(1) == 1 ? logits : logits.contiguous();
 }
 
 // What forward and backward share, from their flat arguments.
@@ -147,7 +145,7 @@ ForwardResult Forward(const at::Tensor& logits, const at::Tensor& target,
   RecordPath(Op::kCrossEntropy, PathOf(logits));
   const Terms terms =
       MakeTerms(logits, target, weight, ignore_index, label_smoothing, softcap, lse_square_scale);
-  return Run(Rows(logits), terms, kind, scale, token_stats);
+  return Run(WithUnitStride(logits), terms, kind, scale, token_stats);
 }
 
 ForwardResult ForwardMeta(const at::Tensor& logits, const at::Tensor& target,
@@ -198,7 +196,7 @@ at::Tensor Backward(const at::Tensor& grad, const at::Tensor& logits, const at::
   const Terms terms =
       MakeTerms(logits, target, weight, ignore_index, label_smoothing, softcap, lse_square_scale);
   at::Tensor dlogits = at::empty(logits.sizes(), logits.options());
-  MixedLogitsGrad(Rows(logits), logsumexp.contiguous(), terms.target,
+  MixedLogitsGrad(WithUnitStride(logits), logsumexp.contiguous(), terms.target,
                   CoefficientsOf(terms, grad, logsumexp, norm, ComputeDtype(logits)), terms.options,
                   dlogits);
   return dlogits;

@@ -18,6 +18,7 @@ void CheckWeights(const at::Tensor& x, const at::Tensor& alpha, const at::Tensor
   const Arg x_arg{kOp, "x", x}, alpha_arg{kOp, "alpha", alpha}, gamma_arg{kOp, "gamma", gamma};
   CheckFloating(x_arg);
   CheckAtLeastDim(x_arg, 1);
+  CheckNotEmpty(x_arg, -1);
   CheckShape(gamma_arg, {x.sym_size(-1)}, "[H]");
   CheckSameDtypeOrFloat(gamma_arg, x_arg);
   CheckSameDevice(gamma_arg, x_arg);

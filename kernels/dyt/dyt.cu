@@ -181,7 +181,7 @@ void Dispatch(const RowsShape& shape, bool aligned, F&& f) {
 
 Error DytForward(const Queue& queue, const RowsShape& shape, const void* x, const void* alpha,
                  const void* gamma, const void* beta, void* y) {
-  if (shape.rows == 0 || shape.H == 0) return 0;
+  if (shape.rows == 0) return 0;
   Dispatch(shape, IsAligned(x) && IsAligned(y), [&](auto t, auto w, auto vec) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
@@ -194,18 +194,12 @@ Error DytForward(const Queue& queue, const RowsShape& shape, const void* x, cons
 }
 
 int64_t DytBackwardScratch(const Queue& queue, const RowsShape& shape) {
-  if (shape.H == 0) return 0;
   const int wide = shape.dtype == Dtype::kFloat ? 4 : 8;
   return std::max(BackwardScratch(queue, shape, wide), BackwardScratch(queue, shape, 1));
 }
 
 Error DytBackward(const Queue& queue, const RowsShape& shape, const void* dy, const void* x,
                   const void* alpha, const void* gamma, float* scratch, const DytGrads& out) {
-  if (shape.H == 0) {
-    if (out.dalpha == nullptr) return 0;
-    const size_t bytes = shape.weight_dtype == Dtype::kFloat ? 4 : 2;
-    return static_cast<Error>(cudaMemsetAsync(out.dalpha, 0, bytes, StreamOf(queue)));
-  }
   const bool aligned = IsAligned(dy) && IsAligned(x) && IsAligned(out.dx);
   Dispatch(shape, aligned, [&](auto t, auto w, auto vec) {
     using T = typename decltype(t)::type;

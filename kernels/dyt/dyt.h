@@ -17,7 +17,7 @@ namespace liger::kernels {
 // for each multiprocessor. Gradients are summed in a fixed order: equal runs give equal bits.
 // Second derivatives are not defined and throw.
 // Throws c10::Error that names the argument and its shape: alpha not [1], gamma or beta not [H],
-// mixed devices, unsupported dtype, x without dimensions.
+// mixed devices, unsupported dtype, x without dimensions or with H = 0.
 at::Tensor Dyt(const at::Tensor& x_xH, const at::Tensor& alpha, const at::Tensor& gamma_H,
                const std::optional<at::Tensor>& beta_H);
 

@@ -13,7 +13,7 @@ namespace {
 constexpr char kOp[] = "dyt";
 using OptionalTensor = std::optional<at::Tensor>;
 
-int64_t RowsOf(const at::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
+int64_t RowsOf(const at::Tensor& x) { return x.numel() / x.size(-1); }
 
 at::Tensor Like(const at::Tensor& t, bool needed) {
   return needed ? at::empty(t.sizes(), t.options()) : at::empty({0}, t.options());

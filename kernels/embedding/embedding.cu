@@ -129,7 +129,8 @@ constexpr int kScanIds = kThreads * 4 * kScanLoads;  // that a block looks throu
 constexpr int kTogether = 4;                         // rows of the table
 
 // The positions of `key` among kScanIds keys, which start at position `begin`, in ascending order
-// into `found`; returns how many. For all threads of a block; `found` is free again after a barrier.
+// into `found`; returns how many. For all threads of a block; `found` is free again after a
+// barrier.
 __device__ __forceinline__ int FindPositions(const int32_t* keys, int begin, int32_t key,
                                              int32_t* found) {
   __shared__ int of_warp[kScanLoads][kThreads / 32];

@@ -26,7 +26,7 @@ void CheckRange(const at::Tensor& ids, int64_t V) {
   const auto* id = Data<int64_t>(ids);
   for (int64_t t = 0; t < ids.numel(); ++t) {
     TORCH_CHECK_INDEX(id[t] >= 0 && id[t] < V, kOp, ": ids has ", id[t], " at position ", t,
-                      ", expected a value in [0, ", V, ")");
+                      ", expected a value in [0, ", V, ") (its shape is ", ids.sizes(), ")");
   }
 }
 
@@ -69,13 +69,13 @@ at::Tensor ForwardCpu(const at::Tensor& ids_in, const at::Tensor& weight_in) {
   return y;
 }
 
-at::Tensor BackwardCpu(const at::Tensor& dy_in, const at::Tensor& ids, const at::Tensor& weight,
+at::Tensor BackwardCpu(const at::Tensor& dy_in, const at::Tensor& ids, int64_t V,
                        int64_t padding_idx) {
   const at::Tensor dy = dy_in.contiguous();
-  const int64_t V = weight.size(0), H = weight.size(1);
+  const int64_t H = dy.size(-1);
   const Positions positions = PositionsOf(ids.contiguous(), V, padding_idx);
-  at::Tensor dweight = at::empty(weight.sizes(), weight.options());
-  DispatchCpuDtype(weight.scalar_type(), [&](auto t) {
+  at::Tensor dweight = at::empty({V, H}, dy.options());
+  DispatchCpuDtype(dy.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const T* pdy = Data<T>(dy);
     T* pdw = MutableData<T>(dweight);
@@ -101,21 +101,21 @@ at::Tensor ForwardCuda(const at::Tensor& ids_in, const at::Tensor& weight_in) {
   return y;
 }
 
-at::Tensor BackwardCuda(const at::Tensor& dy_in, const at::Tensor& ids_in, const at::Tensor& weight,
+at::Tensor BackwardCuda(const at::Tensor& dy_in, const at::Tensor& ids_in, int64_t V,
                         int64_t padding_idx) {
-  const cuda::Scope scope(weight);
+  const cuda::Scope scope(dy_in);
   const at::Tensor dy = dy_in.contiguous(), ids = ids_in.contiguous();
-  const int64_t T = ids.numel(), V = weight.size(0), H = weight.size(1);
-  TORCH_CHECK(V < std::numeric_limits<int32_t>::max(), kOp, ": weight has shape ", weight.sizes(),
-              ", expected fewer than 2^31 - 1 rows");
+  const int64_t T = ids.numel(), H = dy.size(-1);
+  TORCH_CHECK(V < std::numeric_limits<int32_t>::max(), kOp, ": weight has shape [", V, ", ", H,
+              "], expected fewer than 2^31 - 1 rows");
   const auto int32 = ids.options().dtype(at::kInt);
-  at::Tensor dweight = at::empty(weight.sizes(), weight.options());
+  at::Tensor dweight = at::empty({V, H}, dy.options());
   if (T <= cuda::kMostScannedIds) {
     const at::Tensor keys = at::empty({cuda::EmbeddingScanKeys(T)}, int32);
     const at::Tensor occurrences = at::empty({2, V}, int32);
     cuda::CheckLaunch(
         kOp, cuda::EmbeddingScanBackward(
-                 scope.queue(), cuda::DtypeOf(weight), T, V, H, padding_idx, Data<int64_t>(ids),
+                 scope.queue(), cuda::DtypeOf(dy), T, V, H, padding_idx, Data<int64_t>(ids),
                  dy.const_data_ptr(), MutableData<int32_t>(keys), MutableData<int32_t>(occurrences),
                  dweight.mutable_data_ptr()));
     return dweight;
@@ -126,10 +126,33 @@ at::Tensor BackwardCuda(const at::Tensor& dy_in, const at::Tensor& ids_in, const
   const auto [sorted, order] = at::sort(keys, /*stable=*/true, /*dim=*/0, /*descending=*/false);
   const at::Tensor starts = at::empty({V + 1}, ids.options());
   cuda::CheckLaunch(
-      kOp, cuda::EmbeddingBackward(scope.queue(), cuda::DtypeOf(weight), T, V, H,
+      kOp, cuda::EmbeddingBackward(scope.queue(), cuda::DtypeOf(dy), T, V, H,
                                    dy.const_data_ptr(), Data<int32_t>(sorted), Data<int64_t>(order),
                                    MutableData<int64_t>(starts), dweight.mutable_data_ptr()));
   return dweight;
+}
+
+// Marks, on a GPU that has no kernels of ours, ids that must not be read.
+at::Tensor IsOutside(const at::Tensor& ids, int64_t V) {
+  return ids.lt(0).logical_or_(ids.ge(V)).unsqueeze(-1);
+}
+
+at::Tensor ForwardAten(const at::Tensor& ids, const at::Tensor& weight) {
+  const int64_t V = weight.size(0);
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  if (V == 0) return at::full(OutputShape(ids, weight), kNan, weight.options());
+  return at::embedding(weight, ids.clamp(0, V - 1))
+      .masked_fill(IsOutside(ids, V), kNan)
+      .contiguous();
+}
+
+at::Tensor BackwardAten(const at::Tensor& dy, const at::Tensor& ids, int64_t V,
+                        int64_t padding_idx) {
+  if (V == 0) return at::empty({V, dy.size(-1)}, dy.options());
+  return at::embedding_dense_backward(dy.to(ComputeDtype(dy)).masked_fill(IsOutside(ids, V), 0),
+                                      ids.clamp(0, V - 1), V, padding_idx,
+                                      /*scale_grad_by_freq=*/false)
+      .to(dy.scalar_type());
 }
 
 }  // namespace
@@ -140,19 +163,17 @@ at::Tensor EmbeddingForward(const at::Tensor& ids, const at::Tensor& weight) {
   if constexpr (kHasCuda) {
     if (HasCudaKernels(weight)) return ForwardCuda(ids, weight);
   }
-  return at::embedding(weight, ids).contiguous();
+  return ForwardAten(ids, weight);
 }
 
-at::Tensor EmbeddingBackward(const at::Tensor& dy, const at::Tensor& ids, const at::Tensor& weight,
+at::Tensor EmbeddingBackward(const at::Tensor& dy, const at::Tensor& ids, int64_t V,
                              int64_t padding_idx) {
-  if (ids.device().is_cpu()) CheckRange(ids.contiguous(), weight.size(0));
-  if (HasCpuLoops(weight)) return BackwardCpu(dy, ids, weight, padding_idx);
+  if (ids.device().is_cpu()) CheckRange(ids.contiguous(), V);
+  if (HasCpuLoops(dy)) return BackwardCpu(dy, ids, V, padding_idx);
   if constexpr (kHasCuda) {
-    if (HasCudaKernels(weight)) return BackwardCuda(dy, ids, weight, padding_idx);
+    if (HasCudaKernels(dy)) return BackwardCuda(dy, ids, V, padding_idx);
   }
-  return at::embedding_dense_backward(dy.to(ComputeDtype(weight)), ids, weight.size(0), padding_idx,
-                                      /*scale_grad_by_freq=*/false)
-      .to(weight.scalar_type());
+  return BackwardAten(dy, ids, V, padding_idx);
 }
 
 }  // namespace liger::kernels

@@ -7,8 +7,8 @@ namespace liger::kernels {
 
 // Bodies of the dispatcher ops after their checks.
 at::Tensor EmbeddingForward(const at::Tensor& ids, const at::Tensor& weight);
-// Of the table's shape and dtype. padding_idx -1: none.
-at::Tensor EmbeddingBackward(const at::Tensor& dy, const at::Tensor& ids, const at::Tensor& weight,
+// Of a table with V rows, in dy's dtype. padding_idx -1: none.
+at::Tensor EmbeddingBackward(const at::Tensor& dy, const at::Tensor& ids, int64_t V,
                              int64_t padding_idx);
 
 }  // namespace liger::kernels

@@ -19,7 +19,7 @@ namespace liger::kernels {
 // through the norm, dx = dresidual = g + dsum, added in float32 and rounded once.
 // Saves sum, weight and rstd (one float32 a row) for backward.
 // Throws c10::Error that names the argument and its shape: residual or weight of another shape,
-// mixed devices, unsupported dtype, eps not positive, x without dimensions.
+// mixed devices, unsupported dtype, eps not positive, x without dimensions or with H = 0.
 std::pair<at::Tensor, at::Tensor> FusedAddRmsNorm(const at::Tensor& x_xH,
                                                   const at::Tensor& residual_xH,
                                                   const at::Tensor& weight_H, double eps,

@@ -66,7 +66,7 @@ struct FusedLinearCrossEntropyOutput {
 // target_T is aligned with hidden_TH: the caller shifts labels.
 // Second derivatives are not defined and throw.
 // Throws c10::Error that names the argument and its shape, or the row and value of a target
-// that is out of range.
+// that is out of range (on a GPU nothing is read there, and the loss is NaN); V is at least 1.
 FusedLinearCrossEntropyOutput FusedLinearCrossEntropy(
     const at::Tensor& hidden_TH, const at::Tensor& weight_VH, const at::Tensor& target_T,
     const std::optional<at::Tensor>& bias_V = std::nullopt,

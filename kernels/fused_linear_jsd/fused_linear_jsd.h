@@ -40,7 +40,8 @@ struct FusedLinearJsdOptions {
 // the gradients in float32 until backward rounds them.
 // With labels the number of rows is read back from the GPU, as for the other fused heads.
 // Second derivatives are not defined and throw.
-// Throws c10::Error that names the argument and its shape; temperature must be positive.
+// Throws c10::Error that names the argument and its shape; temperature must be positive, V at
+// least 1.
 at::Tensor FusedLinearJsd(const at::Tensor& student_hidden_TH, const at::Tensor& student_weight_VH,
                           const at::Tensor& teacher_hidden_TK, const at::Tensor& teacher_weight_VK,
                           const std::optional<at::Tensor>& label_T = std::nullopt,

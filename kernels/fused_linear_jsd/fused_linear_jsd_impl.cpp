@@ -30,6 +30,7 @@ void Check(const Heads& heads, const LossOptions& options) {
   }
   const auto T = hidden.tensor.sym_size(0), V = weight.tensor.sym_size(0);
   CheckShape(weight, {V, hidden.tensor.sym_size(1)}, "[V, H]");
+  CheckNotEmpty(weight, 0);
   CheckShape(teacher, {T, teacher.tensor.sym_size(1)}, "[T, K]");
   CheckShape(teacher_head, {V, teacher.tensor.sym_size(1)}, "[V, K]");
   for (const auto& [name, bias] : {std::pair("student_bias", heads.student_bias_V),

@@ -11,10 +11,11 @@ namespace liger::kernels {
 
 // The second half of a gated feed-forward layer: the gate and the product that follows,
 //   y = (act(gate) * up) W^T + b
-// of `liger::swiglu` or `liger::geglu` and `liger::linear`, whose paths it records and whose numbers
-// it gives, in the gradients too. It saves gate and up, but not their product act(gate) * up, which
-// the gradient of W needs: the kernel of the gate's backward pass, which reads gate and up anyway,
-// writes it again, into the memory of its own gradient. Of a layer's activations that is a fifth.
+// of `liger::swiglu` or `liger::geglu` and `liger::linear`, whose paths it records and whose
+// numbers it gives, in the gradients too. It saves gate and up, but not their product
+// act(gate) * up, which the gradient of W needs: the kernel of the gate's backward pass, which
+// reads gate and up anyway, writes it again, into the memory of its own gradient. Of a layer's
+// activations that is a fifth.
 //   gate_TF, up_TF [T, F], the same dtype
 //   weight_DF      [D, F];  bias_D [D] or nullopt
 // Returns [T, D]. Differentiable in all of them.

@@ -19,6 +19,7 @@ void CheckWeight(const at::Tensor& x, int64_t num_groups, const at::Tensor& weig
   const Arg x_arg{kOp, "x", x}, weight_arg{kOp, "weight", weight};
   CheckFloating(x_arg);
   CheckAtLeastDim(x_arg, 2);
+  for (int64_t d = 1; d < x.dim(); ++d) CheckNotEmpty(x_arg, d);
   TORCH_CHECK_VALUE(num_groups > 0 && x.sym_size(1) % num_groups == 0, kOp, ": num_groups is ",
                     num_groups, ", expected a divisor of the ", x.sym_size(1),
                     " channels of x, whose shape is ", x.sym_sizes());

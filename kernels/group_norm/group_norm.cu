@@ -270,7 +270,7 @@ Error GroupNormForward(const Queue& queue, const GroupNormShape& shape, const vo
                        const void* weight, const void* bias, double eps, float* scratch, void* y,
                        float* mean, float* rstd) {
   const GroupGeometry g = GeometryOf(shape);
-  if (g.N * g.elements == 0) return 0;
+  if (g.N == 0) return 0;
   const float eps_f = static_cast<float>(eps);
   Error error = 0;
   if (HeldForward(queue, shape, x, weight, bias, eps_f, y, mean, rstd, &error)) return error;
@@ -297,13 +297,13 @@ Error GroupNormBackward(const Queue& queue, const GroupNormShape& shape, const v
   const int64_t rows = g.N * g.pieces;
   float *unit_dw = scratch + 2 * g.N * g.G, *unit_db = unit_dw + rows * g.C;
   Error error = 0;
-  if (rows * g.C > 0 && !HeldBackward(queue, shape, dy, x, weight, mean, rstd, out.dx,
+  if (rows > 0 && !HeldBackward(queue, shape, dy, x, weight, mean, rstd, out.dx,
                                       out.dweight == nullptr ? nullptr : unit_dw,
                                       out.dbias == nullptr ? nullptr : unit_db, &error)) {
     error =
         SplitBackward(queue, shape, dy, x, weight, mean, rstd, out.dx, unit_dw, unit_db, scratch);
   }
-  if (error != 0 || g.C == 0) return error;
+  if (error != 0) return error;
   const auto sum = [&](const float* units, void* grad) {
     if (grad == nullptr) return;
     DispatchDtype(shape.weight_dtype, [&](auto w) {

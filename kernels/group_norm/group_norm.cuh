@@ -32,7 +32,7 @@ inline GroupGeometry GeometryOf(const GroupNormShape& s) {
     g.piece_length = ((s.L + pieces - 1) / pieces + kPieceMultiple - 1) / kPieceMultiple;
     g.piece_length *= kPieceMultiple;
   }
-  g.pieces = s.L == 0 ? 0 : (s.L + g.piece_length - 1) / g.piece_length;
+  g.pieces = (s.L + g.piece_length - 1) / g.piece_length;
   g.parts = (g.elements + kPartElements - 1) / kPartElements;
   return g;
 }

@@ -23,7 +23,7 @@ namespace liger::kernels {
 // give equal bits.
 // Throws c10::Error that names the argument and its shape: x of fewer than two dimensions,
 // num_groups that does not divide C, weight or bias not [C], mixed devices, unsupported dtype,
-// eps not positive.
+// eps not positive, a dimension of 0 but the first.
 at::Tensor GroupNorm(const at::Tensor& x_NCx, int64_t num_groups, const at::Tensor& weight_C,
                      const std::optional<at::Tensor>& bias_C, double eps);
 

@@ -34,12 +34,8 @@ GroupNormForwardResult GroupNormForwardCuda(const at::Tensor& x_in, int64_t num_
   const at::Tensor bias = bias_in ? bias_in->contiguous() : at::Tensor();
   const cuda::GroupNormShape shape = ShapeOf(x, weight, num_groups);
   at::Tensor y = at::empty(x.sizes(), x.options());
-  // Zeros where the groups have no elements: then nothing is launched.
-  const auto stats = x.options().dtype(at::kFloat);
-  const bool none = x.numel() == 0;
-  at::Tensor mean =
-      none ? at::zeros({shape.N, shape.G}, stats) : at::empty({shape.N, shape.G}, stats);
-  at::Tensor rstd = none ? at::zeros_like(mean) : at::empty_like(mean);
+  at::Tensor mean = at::empty({shape.N, shape.G}, x.options().dtype(at::kFloat));
+  at::Tensor rstd = at::empty_like(mean);
   const at::Tensor scratch = Scratch(x, cuda::GroupNormForwardScratch(shape));
   cuda::CheckLaunch(
       kOp, cuda::GroupNormForward(scope.queue(), shape, x.const_data_ptr(), weight.const_data_ptr(),

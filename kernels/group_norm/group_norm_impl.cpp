@@ -16,7 +16,7 @@ GroupNormForwardResult ForwardCpu(const at::Tensor& x_in, int64_t num_groups,
   const at::Tensor b = bias ? bias->to(at::kFloat).contiguous() : at::zeros_like(w);
   const GroupNormSizes s = GroupNormSizesOf(x, num_groups);
   at::Tensor y = at::empty(x.sizes(), x.options());
-  at::Tensor mean = at::zeros({s.N, s.G}, w.options()), rstd = at::zeros_like(mean);
+  at::Tensor mean = at::empty({s.N, s.G}, w.options()), rstd = at::empty_like(mean);
   DispatchCpuDtype(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const T* px = Data<T>(x);

@@ -22,7 +22,7 @@ struct GroupNormSizes {
   int64_t N, C, G, L;
   int64_t channels() const { return C / G; }      // of a group
   int64_t elements() const { return C / G * L; }  // of a group
-  int64_t groups() const { return elements() == 0 ? 0 : N * G; }
+  int64_t groups() const { return N * G; }
 };
 GroupNormSizes GroupNormSizesOf(const at::Tensor& x, int64_t num_groups);
 

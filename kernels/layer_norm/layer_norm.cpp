@@ -19,6 +19,7 @@ void CheckWeight(const at::Tensor& x, const at::Tensor& weight) {
   const Arg x_arg{kOp, "x", x}, weight_arg{kOp, "weight", weight};
   CheckFloating(x_arg);
   CheckAtLeastDim(x_arg, 1);
+  CheckNotEmpty(x_arg, -1);
   CheckShape(weight_arg, {x.sym_size(-1)}, "[H]");
   CheckSameDtypeOrFloat(weight_arg, x_arg);
   CheckSameDevice(weight_arg, x_arg);

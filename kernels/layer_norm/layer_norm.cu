@@ -231,7 +231,7 @@ __global__ void LongRowBackwardKernel(const T* __restrict__ dy, const T* __restr
 Error LayerNormForward(const Queue& queue, const RowsShape& shape, const void* x,
                        const void* weight, const void* bias, double eps, void* y, float* mean,
                        float* rstd) {
-  if (shape.rows == 0 || shape.H == 0) return 0;
+  if (shape.rows == 0) return 0;
   // A null pointer is aligned.
   const bool aligned = IsAligned(x) && IsAligned(weight) && IsAligned(bias) && IsAligned(y);
   DispatchTypes(shape, [&](auto t, auto w) {
@@ -271,7 +271,6 @@ int64_t LayerNormScratchRows(const Queue& queue, const RowsShape& shape) {
 Error LayerNormBackward(const Queue& queue, const RowsShape& shape, const void* dy, const void* x,
                         const void* weight, const float* mean, const float* rstd,
                         const LayerNormGrads& out) {
-  if (shape.H == 0) return 0;
   const int64_t blocks = LayerNormScratchRows(queue, shape);
   const bool aligned = IsAligned(dy) && IsAligned(x) && IsAligned(weight) && IsAligned(out.dx);
   const RowPlan plan = PlanRow(shape, aligned);

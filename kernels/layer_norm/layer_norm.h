@@ -19,7 +19,7 @@ namespace liger::kernels {
 // Saves x, weight, mean and rstd (two float32 a row) for backward. Gradients are summed in a
 // fixed order: equal runs give equal bits.
 // Throws c10::Error that names the argument and its shape: weight or bias not [H], mixed devices,
-// unsupported dtype, eps not positive, x without dimensions.
+// unsupported dtype, eps not positive, x without dimensions or with H = 0.
 at::Tensor LayerNorm(const at::Tensor& x_xH, const at::Tensor& weight_H,
                      const std::optional<at::Tensor>& bias_H, double eps);
 

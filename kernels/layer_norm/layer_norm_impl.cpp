@@ -9,7 +9,7 @@
 namespace liger::kernels {
 namespace {
 
-int64_t RowsOf(const at::Tensor& x) { return x.size(-1) == 0 ? 0 : x.numel() / x.size(-1); }
+int64_t RowsOf(const at::Tensor& x) { return x.numel() / x.size(-1); }
 
 LayerNormForwardResult ForwardCpu(const at::Tensor& x_in, const at::Tensor& weight,
                                   const std::optional<at::Tensor>& bias, double eps) {

@@ -47,7 +47,9 @@ void CheckBackward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor
   CheckSameDevice(grad_arg, x_arg);
 }
 
-at::Tensor Matrix(const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); }
+at::Tensor Matrix(const at::Tensor& t) {
+  return t.dim() == 1 ? t.unsqueeze(0) : t.flatten(0, -2);
+}
 
 void Record(const at::Tensor& x_TK, const at::Tensor& weight) {
   const bool ours = x_TK.is_cpu() && x_TK.scalar_type() == at::kFloat;
@@ -59,7 +61,7 @@ void Record(const at::Tensor& x_TK, const at::Tensor& weight) {
 
 at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
   Check(x, weight, bias);
-  const at::Tensor x_TK = x.dim() == 2 ? x : Matrix(x);
+  const at::Tensor x_TK = Matrix(x);
   Record(x_TK, weight);
   // In one product, so that a low-precision result is rounded once.
   if (bias.has_value() && x.scalar_type() != ComputeDtype(x)) return at::linear(x, weight, bias);

@@ -141,8 +141,8 @@ OpCase FusedLinearJsdCase(const std::string& name, const FusedLinearJsdOptions& 
       {"one_valid", 23, 16, 130, 1000},
       {"all_ignored", 9, 16, 50, 0},
       {"no_tokens", 0, 8, 20},
-      // One block, eight, eight with twice the registers; float32: more than fit. The last one logit
-      // at a time.
+      // One block, eight, eight with twice the registers; float32: more than fit. The last one
+      // logit at a time.
       {"aligned", 29, 24, 2048, 1, true},
       {"wide", 5, 16, 128256, 1, true},
       {"very_wide", 3, 8, 200064, 1, true},

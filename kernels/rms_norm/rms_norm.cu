@@ -236,7 +236,7 @@ RowsShape Rows(const RmsNormShape& shape) {
 Error RmsNormForward(const Queue& queue, const RmsNormShape& shape, const void* x,
                      const void* residual, const void* weight, double eps, void* y, void* added,
                      float* rstd) {
-  if (shape.rows == 0 || shape.H == 0) return 0;
+  if (shape.rows == 0) return 0;
   const RowsShape rows = Rows(shape);
   const bool add = residual != nullptr;
   // A null pointer is aligned.
@@ -273,7 +273,6 @@ int64_t RmsNormScratchRows(const Queue& queue, const RmsNormShape& shape) {
 Error RmsNormBackward(const Queue& queue, const RmsNormShape& shape, const void* dy, const void* x,
                       const void* weight, const float* rstd, const void* dadded, void* dx,
                       void* dweight, float* scratch) {
-  if (shape.H == 0) return 0;
   const RowsShape rows = Rows(shape);
   const int64_t blocks = RmsNormScratchRows(queue, shape);
   const bool aligned =

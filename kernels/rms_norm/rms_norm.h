@@ -26,7 +26,7 @@ enum class RmsNormCasting {
 // with x of lower precision multiplies in float32 before the only other rounding.
 // Saves x, weight and rstd (one float32 a row) for backward.
 // Throws c10::Error that names the argument and its shape: weight not [H], mixed devices,
-// unsupported dtype, eps not positive, x without dimensions.
+// unsupported dtype, eps not positive, x without dimensions or with H = 0.
 at::Tensor RmsNorm(const at::Tensor& x_xH, const at::Tensor& weight_H, double eps,
                    double offset = 0.0, RmsNormCasting casting = RmsNormCasting::kLlama);
 

@@ -20,7 +20,7 @@ RmsNormOutput RmsNormForwardCpu(const at::Tensor& x_in, const OptionalTensor& re
   const at::Tensor x = x_in.contiguous();
   const at::Tensor w = FloatWeight(weight, offset);
   const bool round_xhat = RoundsXhat(x, weight, casting);
-  const int64_t H = x.size(-1), rows = H == 0 ? 0 : x.numel() / H;
+  const int64_t H = x.size(-1), rows = x.numel() / H;
   const at::Tensor residual = residual_in ? residual_in->contiguous() : at::Tensor();
   at::Tensor y = at::empty_like(x), sum;
   if (residual_in) sum = at::empty_like(x);
@@ -55,7 +55,7 @@ RmsNormBackwardResult RmsNormBackwardCpu(const at::Tensor& dy_in, const Optional
   const at::Tensor rstd_c = rstd.contiguous();
   const at::Tensor dsum = dsum_in ? dsum_in->contiguous() : at::Tensor();
   const bool round_xhat = RoundsXhat(x, weight, casting);
-  const int64_t H = x.size(-1), rows = H == 0 ? 0 : x.numel() / H;
+  const int64_t H = x.size(-1), rows = x.numel() / H;
   at::Tensor dx = need_dx ? at::empty_like(x) : at::empty({0}, x.options());
   // A row of partial sums for each thread: which rows a thread takes depends on the number
   // of threads alone, so the sum is reproducible.

@@ -13,7 +13,7 @@ cuda::RmsNormShape ShapeOf(const at::Tensor& x, const at::Tensor& weight, double
   const int64_t H = x.size(-1);
   return {.dtype = cuda::DtypeOf(x),
           .weight_dtype = cuda::DtypeOf(weight),
-          .rows = H == 0 ? 0 : x.numel() / H,
+          .rows = x.numel() / H,
           .H = H,
           .offset = static_cast<float>(offset),
           .round_xhat = RoundsXhat(x, weight, casting)};

@@ -14,6 +14,7 @@ void CheckWeight(const char* op, const char* x_name, const at::Tensor& x,
   const Arg x_arg{op, x_name, x}, weight_arg{op, "weight", weight};
   CheckFloating(x_arg);
   CheckAtLeastDim(x_arg, 1);
+  CheckNotEmpty(x_arg, -1);
   CheckShape(weight_arg, {x.sym_size(-1)}, "[H]");
   CheckSameDtypeOrFloat(weight_arg, x_arg);
   CheckSameDevice(weight_arg, x_arg);

@@ -10,6 +10,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/path_of.h"
+#include "kernels/common/unit_stride.h"
 #include "kernels/rope/rope_impl.h"
 
 namespace liger::kernels {
@@ -60,8 +61,6 @@ void Check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos, cons
   CheckSection(section, cos);
 }
 
-at::Tensor WithUnitStride(const at::Tensor& x) { return x.stride(2) == 1 ? x : x.contiguous(); }
-
 Pair Rotate(const at::Tensor& q, const at::Tensor& k, const at::Tensor& cos, const at::Tensor& sin,
             at::IntArrayRef section, RopeDirection direction) {
   if constexpr (kHasCuda) {
@@ -107,6 +106,8 @@ void InPlaceOne(at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
 void InPlace(at::Tensor& q, at::Tensor& k, const at::Tensor& cos, const at::Tensor& sin,
              at::IntArrayRef section) {
   Check(q, k, cos, sin, section);
+  CheckNoOverlap({kOp, "q", q});
+  CheckNoOverlap({kOp, "k", k});
   RecordPath(Op::kRope, PathOf(q));
   if constexpr (kHasCuda) {
     if (HasCudaKernels(q) && q.stride(2) == 1 && k.stride(2) == 1) {

@@ -4,6 +4,7 @@
 
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
+#include "kernels/common/unit_stride.h"
 #include "kernels/rope/rope_launch.h"
 #include "kernels/rope/rope_rows.h"
 
@@ -102,7 +103,7 @@ void RopeIntoCuda(const at::Tensor& q, const at::Tensor& k, const at::Tensor& co
 at::Tensor RopeRotate(const at::Tensor& x_TND, const at::Tensor& cos_TR, const at::Tensor& sin_TR,
                       RopeDirection direction) {
   if (!HasCpuLoops(x_TND)) return RotateAten(x_TND, cos_TR, sin_TR, direction);
-  const at::Tensor x = x_TND.stride(2) == 1 ? x_TND : x_TND.contiguous();
+  const at::Tensor x = WithUnitStride(x_TND);
   at::Tensor y = at::empty(x.sizes(), x.options());
   RopeIntoCpu(x, cos_TR, sin_TR, direction, y);
   return y;

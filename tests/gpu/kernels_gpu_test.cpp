@@ -10,6 +10,7 @@
 #include "kernels/adamw/adamw.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
+#include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 #include "kernels/path.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope/rope.h"
@@ -93,13 +94,35 @@ TEST(KernelsGpuTest, HeadsInOneTensorAndInPlace) {
 
 // A target outside the vocabulary is never read; the loss says that something is wrong.
 TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
-  for (const int64_t bad : {int64_t{-1}, int64_t{-7}, int64_t{100}, int64_t{1} << 40}) {
-    const at::Tensor logits = Randn({5, 100}, at::kFloat);
-    at::Tensor target = at::zeros({5}, at::TensorOptions(kGpu).dtype(at::kLong));
-    target[3] = bad;
-    EXPECT_TRUE(std::isnan(CrossEntropy(logits, target).item<double>())) << bad;
-    const at::Tensor weight = Randn({100, 16}, at::kFloat), hidden = Randn({5, 16}, at::kFloat);
-    EXPECT_TRUE(std::isnan(FusedLinearCrossEntropy(hidden, weight, target).loss.item<double>()));
+  // 100: a logit at a time; 512: in one pass. Without kernels of ours: float64.
+  for (const int64_t V : {100, 512}) {
+    for (const auto dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+      for (const int64_t bad : {int64_t{-1}, int64_t{-7}, V, int64_t{1} << 40}) {
+        SCOPED_TRACE(c10::str(V, " ", dtype, " ", bad));
+        const at::Tensor logits = Randn({5, V}, dtype).requires_grad_();
+        at::Tensor target = at::zeros({5}, at::TensorOptions(kGpu).dtype(at::kLong));
+        target[3] = bad;
+        const at::Tensor loss = CrossEntropy(logits, target);
+        EXPECT_TRUE(std::isnan(loss.item<double>()));
+        const auto options = CrossEntropyWithOptions(
+            logits, target,
+            {.reduction = Reduction::kNone,
+             .label_smoothing = 0.1,
+             .class_weight_V = at::ones({V}, logits.options().requires_grad(false)),
+             .token_stats = true});
+        EXPECT_TRUE(std::isnan(options.loss[3].item<double>()));
+        EXPECT_EQ(at::isnan(options.loss).sum().item<int64_t>(), 1);
+        for (const at::Tensor& sum : {loss, options.loss.sum()}) {
+          const at::Tensor grad = torch::autograd::grad({sum}, {logits})[0];
+          EXPECT_FALSE(grad.narrow(0, 0, 3).isnan().any().item<bool>());
+          EXPECT_LT(grad[4][0].item<float>(), 0);
+        }
+        const at::Tensor weight = Randn({V, 16}, dtype), hidden = Randn({5, 16}, dtype);
+        EXPECT_TRUE(
+            std::isnan(FusedLinearCrossEntropy(hidden, weight, target).loss.item<double>()));
+        EXPECT_TRUE(std::isnan(FusedLinearLogprob(hidden, weight, target).logp_T[3].item<float>()));
+      }
+    }
   }
 }
 

@@ -49,6 +49,21 @@ TEST(BadInputTest, Attention) {
        },
        {"attention: value", "meta"}},
   });
+  const auto with_cu_seqlens = [=](const at::Tensor& queries, const at::Tensor& keys) {
+    return [=] {
+      AttentionSpans spans = five;
+      spans.query_cu_seqlens = queries;
+      spans.key_cu_seqlens = keys;
+      Attention(Zeros({5, 4, 8}), Zeros({5, 2, 8}), Zeros({5, 2, 8}), spans, options);
+    };
+  };
+  const at::Tensor good = at::tensor({0, 5}, at::kInt);
+  ExpectMessages({
+      {with_cu_seqlens(good.to(at::kLong), good), {"attention: query_cu_seqlens", "Long", "Int"}},
+      {with_cu_seqlens(good, Zeros({3}, at::kInt)),
+       {"attention: key_cu_seqlens", "[3]", "[S + 1] = [2]"}},
+      {with_cu_seqlens(good.to(at::kMeta), good), {"attention: query_cu_seqlens", "meta", "cpu"}},
+  });
 }
 
 // A sequence's last query stands at its last key, whichever backend computes.
@@ -63,6 +78,38 @@ TEST(AttentionTest, BackendsAgree) {
     const at::Tensor plain = Attention(q, k, v, spans, options, AttentionBackend::kPlain);
     EXPECT_TRUE(flash.allclose(plain, 1e-12, 1e-12)) << window;
     EXPECT_TRUE(flash.is_contiguous());
+  }
+}
+
+// Neighbours along a head that are not neighbours in memory: PyTorch's flash kernels would read
+// what is between them.
+TEST(AttentionTest, StridesAreFree) {
+  torch::manual_seed(3);
+  const AttentionSpans spans = Spans({0, 3, 9}, {0, 3, 9});
+  const at::Tensor upstream = at::randn({9, 4, 8});
+  const std::vector<at::Tensor> inputs = {at::randn({9, 4, 8}), at::randn({9, 2, 8}),
+                                          at::randn({9, 2, 8})};
+  const auto run = [&](const AttentionOptions& options, const std::vector<at::Tensor>& in) {
+    std::vector<at::Tensor> leaves;
+    for (const at::Tensor& t : in) leaves.push_back(t.detach().requires_grad_());
+    const at::Tensor out = Attention(leaves[0], leaves[1], leaves[2], spans, options);
+    std::vector<at::Tensor> results = torch::autograd::grad({out}, leaves, {upstream});
+    results.push_back(out.detach());
+    return results;
+  };
+  for (const AttentionOptions options : {AttentionOptions{.scale = 0.3},
+                                         {.scale = 0.3, .window = 2},
+                                         {.scale = 0.3, .softcap = 2}}) {
+    const auto expected = run(options, inputs);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      auto strided = inputs;
+      strided[i] = at::stack({inputs[i], at::full_like(inputs[i], 1e30)}, -1).select(-1, 0);
+      ASSERT_EQ(strided[i].stride(2), 2);
+      const auto results = run(options, strided);
+      for (size_t j = 0; j < results.size(); ++j) {
+        EXPECT_TRUE(results[j].equal(expected[j])) << "input " << i << ", result " << j;
+      }
+    }
   }
 }
 

@@ -56,6 +56,14 @@ TEST(BadInputTest, RmsNorm) {
        {"rms_norm: weight", "[577]", "[H] = [576]"}},
       {[] { RmsNorm(Zeros({}), Zeros({1}), 1e-5); }, {"rms_norm: x", "dimension"}},
       {[] {
+         RmsNorm(Zeros({2, 0}), Zeros({0}), 1e-5);
+       },
+       {"rms_norm: x", "[2, 0]", "at least one element in dimension 1"}},
+      {[] {
+         RmsNorm(Zeros({2, 0}, at::kDouble), Zeros({0}, at::kDouble), 1e-5);
+       },
+       {"rms_norm: x", "[2, 0]"}},
+      {[] {
          RmsNorm(Zeros({2, 4}, at::kInt), Zeros({4}), 1e-5);
        },
        {"rms_norm: x", "Int"}},
@@ -129,7 +137,32 @@ TEST(BadInputTest, Rope) {
          Rope(q, k, Zeros({3, 5, 8}), Zeros({3, 5, 8}), {2, 2});
        },
        {"rope: mrope_section is [2, 2]"}},
+      {[=] {
+         at::Tensor shared = Zeros({5, 1, 8}).expand({5, 4, 8}), own = Zeros({5, 2, 8});
+         RopeInPlace(shared, own, cos, cos);
+       },
+       {"rope: q", "[5, 4, 8]", "share memory"}},
+      {[=] {
+         at::Tensor own = Zeros({5, 4, 8}), shared = Zeros({1, 2, 8}).expand({5, 2, 8});
+         RopeInPlace(own, shared, cos, cos);
+       },
+       {"rope: k", "[5, 2, 8]", "share memory"}},
   });
+}
+
+// As in PyTorch: a product over nothing is the bias.
+TEST(LinearTest, OfNoFeatures) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+    const at::Tensor x = Zeros({4, 0}, dtype).requires_grad_();
+    const at::Tensor w = Zeros({3, 0}, dtype).requires_grad_();
+    const at::Tensor b = at::randn({3}).to(dtype).requires_grad_();
+    const at::Tensor y = Linear(x, w, b);
+    EXPECT_TRUE(y.equal(b.expand({4, 3}))) << dtype;
+    const auto grads = torch::autograd::grad({y}, {x, w, b}, {at::ones_like(y)});
+    EXPECT_EQ(grads[0].sizes(), x.sizes());
+    EXPECT_EQ(grads[1].sizes(), w.sizes());
+    EXPECT_TRUE(grads[2].equal(at::full({3}, 4, b.options().requires_grad(false)))) << dtype;
+  }
 }
 
 TEST(BadInputTest, Swiglu) {
@@ -167,11 +200,15 @@ TEST(BadInputTest, CrossEntropy) {
       {[] {
          CrossEntropy(Zeros({3, 7}), Target({1, 2, 7}));
        },
-       {"cross_entropy: target[2] is 7", "[0, 7)"}},
+       {"cross_entropy: target[2] is 7", "[0, 7)", "shape is [3]"}},
       {[] {
          CrossEntropy(Zeros({2, 7}), Target({-1, 0}));
        },
        {"cross_entropy: target[0] is -1"}},
+      {[] {
+         CrossEntropy(Zeros({1, 0}), Target({kIgnoreIndex}));
+       },
+       {"cross_entropy: logits", "[1, 0]", "at least one element in dimension 1"}},
       {[] {
          CrossEntropy(OnMeta({2, 7}), Target({1, 0}));
        },
@@ -210,12 +247,16 @@ TEST(BadInputTest, FusedHeads) {
         {[&] {
            call(h, w, Target({1, 9}), {});
          },
-         {name + "target[1] is 9", "[0, 9)"}},
+         {name + "target[1] is 9", "[0, 9)", "shape is [2]"}},
         {[&] {
            call(h, w, Target({-5, 1}), {});
          },
          {name + "target[0] is -5"}},
         {[&] { call(h, w, y, Zeros({8})); }, {name + "bias", "[8]", "[9]"}},
+        {[&] {
+           call(h, Zeros({0, 3}), y, {});
+         },
+         {name + "weight", "[0, 3]", "at least one element in dimension 0"}},
     });
   }
 }

@@ -24,5 +24,20 @@ TEST(EmbeddingTest, PaddingGetsNoGradient) {
   }
 }
 
+// Only the ids are saved: an optimizer's step before backward is none of the gradient's business.
+TEST(EmbeddingTest, TheTableMayChangeBeforeBackward) {
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    at::Tensor weight = at::ones({6, 5}, dtype).requires_grad_();
+    const at::Tensor y = Embedding(at::tensor({3, 1, 3}, at::kLong), weight);
+    {
+      const torch::NoGradGuard no_grad;
+      weight.mul_(2);
+    }
+    const at::Tensor grad = torch::autograd::grad({y.sum()}, {weight})[0];
+    EXPECT_EQ(grad[3].sum().item<double>(), 10) << dtype;
+    EXPECT_EQ(grad.sum().item<double>(), 15) << dtype;
+  }
+}
+
 }  // namespace
 }  // namespace liger::kernels

@@ -137,6 +137,10 @@ TEST(FusedLinearJsdTest, BadInput) {
        },
        {op + "student_weight", "[9, 4]", "[V, H] = [9, 3]"}},
       {[=] {
+         FusedLinearJsd(x, Zeros({0, 3}), y, Zeros({0, 5}));
+       },
+       {op + "student_weight", "[0, 3]", "at least one element in dimension 0"}},
+      {[=] {
          FusedLinearJsd(x, w, Zeros({3, 5}), v);
        },
        {op + "teacher_hidden", "[3, 5]", "[T, K] = [2, 5]"}},

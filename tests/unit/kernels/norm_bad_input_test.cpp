@@ -63,6 +63,10 @@ TEST(BadInputTest, FusedAddRmsNorm) {
        {op + "residual", "meta"}},
       {[=] { FusedAddRmsNorm(x, x, Zeros({5}), 1e-5); }, {op + "weight", "[5]", "[H] = [4]"}},
       {[=] { FusedAddRmsNorm(Zeros({}), Zeros({}), w, 1e-5); }, {op + "x", "dimension"}},
+      {[=] {
+         FusedAddRmsNorm(Zeros({2, 0}), Zeros({2, 0}), Zeros({0}), 1e-5);
+       },
+       {op + "x", "[2, 0]", "at least one element in dimension 1"}},
       {[=] { FusedAddRmsNorm(x, x, w, 0); }, {op + "eps is 0"}},
   });
 }
@@ -81,6 +85,10 @@ TEST(BadInputTest, LayerNorm) {
        },
        {"layer_norm: x", "Int"}},
       {[=] { LayerNorm(Zeros({}), w, {}, 1e-5); }, {"layer_norm: x", "dimension"}},
+      {[=] {
+         LayerNorm(Zeros({2, 0}), Zeros({0}), {}, 1e-5);
+       },
+       {"layer_norm: x", "[2, 0]", "at least one element in dimension 1"}},
       {[=] { LayerNorm(x, w, {}, -1); }, {"layer_norm: eps is -1"}},
   });
 }
@@ -103,6 +111,14 @@ TEST(BadInputTest, GroupNorm) {
        {"group_norm: x", "Int"}},
       {[=] { GroupNorm(Zeros({6}), 3, w, {}, 1e-5); }, {"group_norm: x", "[6]", "at least 2"}},
       {[=] { GroupNorm(x, 3, w, {}, 0); }, {"group_norm: eps is 0"}},
+      {[=] {
+         GroupNorm(Zeros({2, 6, 0}), 3, w, {}, 1e-5);
+       },
+       {"group_norm: x", "[2, 6, 0]", "at least one element in dimension 2"}},
+      {[=] {
+         GroupNorm(Zeros({2, 0, 5}), 3, Zeros({0}), {}, 1e-5);
+       },
+       {"group_norm: x", "[2, 0, 5]", "at least one element in dimension 1"}},
   });
 }
 
@@ -133,6 +149,10 @@ TEST(BadInputTest, Dyt) {
        },
        {"dyt: x", "Int"}},
       {[=] { Dyt(Zeros({}), a, w, w); }, {"dyt: x", "dimension"}},
+      {[=] {
+         Dyt(Zeros({2, 0}), a, Zeros({0}), {});
+       },
+       {"dyt: x", "[2, 0]", "at least one element in dimension 1"}},
   });
 }
 
@@ -152,7 +172,7 @@ TEST(BadInputTest, Embedding) {
       {[=] {
          Embedding(Target({0, 3}), w);
        },
-       {"embedding: ids has 3 at position 1", "[0, 3)"}},
+       {"embedding: ids has 3 at position 1", "[0, 3)", "shape is [2]"}},
       {[=] { Embedding(Target({-1}), w); }, {"embedding: ids has -1 at position 0"}},
       {[=] { Embedding(ids, w, 3); }, {"embedding: padding_idx is 3", "[3, 4]"}},
       {[=] { Embedding(ids, w, -1); }, {"embedding: padding_idx is -1"}},

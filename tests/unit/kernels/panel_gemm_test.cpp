@@ -31,8 +31,9 @@ class PanelGemmTest : public testing::Test {
   }
 };
 
-// Chains of at most 288 FMAs are added up; other libraries' are shorter or longer, and the error of a
-// sum of random numbers grows with the root of a chain's length: of 192, as MKL's may be, by 1.22.
+// Chains of at most 288 FMAs are added up; other libraries' are shorter or longer, and the error of
+// a sum of random numbers grows with the root of a chain's length: of 192, as MKL's may be, by
+// 1.22.
 constexpr double kChains = 1.25;
 
 TEST_F(PanelGemmTest, AsExactAsMm) {
