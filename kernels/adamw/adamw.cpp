@@ -65,8 +65,13 @@ void Check(const Call& call) {
   CheckLength("weight_decays", call.weight_decays.size(), n, false);
   CheckLength("computes", call.computes.size(), n, true);
   CheckLength("streams", call.streams.size(), n, true);
-  TORCH_CHECK_VALUE(call.options.step >= 1, kOp, ": step is ", call.options.step,
-                    ", expected 1 or more");
+  const AdamWStepOptions& o = call.options;
+  TORCH_CHECK_VALUE(o.step >= 1, kOp, ": step is ", o.step, ", expected 1 or more");
+  for (const auto& [name, beta] : {std::pair("beta1", o.beta1), std::pair("beta2", o.beta2)}) {
+    TORCH_CHECK_VALUE(beta >= 0 && beta < 1, kOp, ": ", name, " is ", beta,
+                      ", expected a value in [0, 1)");
+  }
+  TORCH_CHECK_VALUE(o.epsilon >= 0, kOp, ": eps is ", o.epsilon, ", expected 0 or more");
   for (size_t i = 0; i < n; ++i) {
     const at::Tensor& param = call.params[i];
     TORCH_CHECK_VALUE(param.device() == call.params[0].device(), kOp, ": params are on ",

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/common/column_sums.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
 #include "kernels/dyt/dyt_launch.h"
@@ -45,32 +46,27 @@ DytGradients BackwardCpu(const at::Tensor& dy_in, const at::Tensor& x_in, const 
   const float a = alpha.item<float>();
   const int64_t H = x.size(-1), threads = at::get_num_threads();
   at::Tensor dx = Like(x, needs.dx);
-  // As in layer_norm: a row of partial sums for each thread.
   const at::Tensor dalpha = at::zeros({threads}, w.options().dtype(at::kDouble));
-  const at::Tensor dgamma = at::zeros({needs.dgamma ? threads : 0, H}, w.options());
-  const at::Tensor dbeta = at::zeros({needs.dbeta ? threads : 0, H}, w.options());
+  const ColumnSums dgamma(needs.dgamma, H), dbeta(needs.dbeta, H);
   DispatchCpuDtype(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const T *pdy = Data<T>(dy), *px = Data<T>(x);
     const float* pw = Data<float>(w);
     T* pdx = needs.dx ? MutableData<T>(dx) : nullptr;
     double* pda = MutableData<double>(dalpha);
-    float* pdg = needs.dgamma ? MutableData<float>(dgamma) : nullptr;
-    float* pdb = needs.dbeta ? MutableData<float>(dbeta) : nullptr;
     at::parallel_for(0, RowsOf(x), RowGrain(H), [&](int64_t begin, int64_t end) {
       const int64_t own = at::get_thread_num();
-      for (int64_t r = begin; r < end; ++r) {
-        pda[own] += DytBackwardRow(
-            pdy + r * H, px + r * H, a, pw, H, pdx == nullptr ? nullptr : pdx + r * H,
-            pdg == nullptr ? nullptr : pdg + own * H, pdb == nullptr ? nullptr : pdb + own * H);
-      }
+      float *dg = dgamma.Partial(), *db = dbeta.Partial();
+      const auto row = [&](int64_t r) {
+        pda[own] += DytBackwardRow(pdy + r * H, px + r * H, a, pw, H,
+                                   pdx == nullptr ? nullptr : pdx + r * H, dg, db);
+      };
+      ForSummedRows(begin, end, row, dgamma, dbeta);
     });
   });
-  const auto sum = [&](const at::Tensor& partial, bool needed) {
-    return needed ? partial.sum(0).to(gamma.scalar_type()) : at::empty({0}, gamma.options());
-  };
-  return {dx, needs.dalpha ? sum(dalpha, true).view({1}) : at::empty({0}, alpha.options()),
-          sum(dgamma, needs.dgamma), sum(dbeta, needs.dbeta)};
+  const at::Tensor sum = dalpha.sum(0, /*keepdim=*/true).to(alpha.scalar_type());
+  return {dx, needs.dalpha ? sum : at::empty({0}, alpha.options()),
+          dgamma.Total(gamma.scalar_type()), dbeta.Total(gamma.scalar_type())};
 }
 
 at::Tensor ForwardAten(const at::Tensor& x, const at::Tensor& alpha, const at::Tensor& gamma,

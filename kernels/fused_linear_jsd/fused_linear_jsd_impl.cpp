@@ -8,6 +8,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/head_buffers.h"
+#include "kernels/common/head_options.h"
 #include "kernels/common/linear_head.h"
 #include "kernels/common/path_of.h"
 #include "kernels/fused_linear_jsd/jsd_logits.h"
@@ -49,8 +50,7 @@ void Check(const Heads& heads, const LossOptions& options) {
   }
   TORCH_CHECK_VALUE(options.beta >= 0 && options.beta <= 1, kOp, ": beta is ", options.beta,
                     ", expected a value in [0, 1]");
-  TORCH_CHECK_VALUE(options.temperature > 0, kOp, ": temperature is ", options.temperature,
-                    ", expected a positive number");
+  CheckHeadMap(kOp, {.temperature = options.temperature});
 }
 
 at::Tensor None(const at::Tensor& like) { return at::empty({0}, like.options()); }

@@ -27,6 +27,13 @@ void Check(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor&
   CheckDtype(rows, at::kLong);
   CheckDim(rows, 1);
   CheckSameDevice(rows, {kOp, "hidden", hidden});
+  if (groups.rows_M.is_cpu() && groups.rows_M.numel() > 0) {
+    const auto [least, most] = at::aminmax(groups.rows_M);
+    TORCH_CHECK_INDEX(least.item<int64_t>() >= 0 && most.item<int64_t>() < hidden.size(0), kOp,
+                      ": groups.rows of shape ", groups.rows_M.sizes(), " has ",
+                      least.item<int64_t>(), " to ", most.item<int64_t>(),
+                      ", expected rows of hidden, ", hidden.sizes());
+  }
   const auto& offsets = groups.offsets_G1;
   TORCH_CHECK_VALUE(!offsets.empty() && offsets.front() == 0 &&
                         offsets.back() == groups.rows_M.size(0) && std::ranges::is_sorted(offsets),

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "kernels/common/column_sums.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
 #include "kernels/layer_norm/layer_norm_rows.h"
@@ -42,32 +43,24 @@ LayerNormBackwardResult BackwardCpu(const at::Tensor& dy_in, const at::Tensor& x
   const at::Tensor dy = dy_in.contiguous(), x = x_in.contiguous();
   const at::Tensor mean = mean_in.contiguous(), rstd = rstd_in.contiguous();
   const at::Tensor w = weight.to(at::kFloat).contiguous();
-  const int64_t H = x.size(-1), threads = at::get_num_threads();
+  const int64_t H = x.size(-1);
   at::Tensor dx = needs.dx ? at::empty_like(x) : at::empty({0}, x.options());
-  // A row of partial sums for each thread: which rows a thread takes depends on the number
-  // of threads alone, so the sums are reproducible.
-  const at::Tensor dw = at::zeros({needs.dweight ? threads : 0, H}, w.options());
-  const at::Tensor db = at::zeros({needs.dbias ? threads : 0, H}, w.options());
+  const ColumnSums dweight(needs.dweight, H), dbias(needs.dbias, H);
   DispatchCpuDtype(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const T *pdy = Data<T>(dy), *px = Data<T>(x);
     const float *pw = Data<float>(w), *pmean = Data<float>(mean), *prstd = Data<float>(rstd);
     T* pdx = needs.dx ? MutableData<T>(dx) : nullptr;
-    float* pdw = needs.dweight ? MutableData<float>(dw) : nullptr;
-    float* pdb = needs.dbias ? MutableData<float>(db) : nullptr;
     at::parallel_for(0, RowsOf(x), RowGrain(H), [&](int64_t begin, int64_t end) {
-      const int64_t own = at::get_thread_num() * H;
-      for (int64_t r = begin; r < end; ++r) {
+      float *dw = dweight.Partial(), *db = dbias.Partial();
+      const auto row = [&](int64_t r) {
         LayerNormBackwardRow(pdy + r * H, px + r * H, pw, {pmean[r], prstd[r]}, H,
-                             pdx == nullptr ? nullptr : pdx + r * H,
-                             pdw == nullptr ? nullptr : pdw + own,
-                             pdb == nullptr ? nullptr : pdb + own);
-      }
+                             pdx == nullptr ? nullptr : pdx + r * H, dw, db);
+      };
+      ForSummedRows(begin, end, row, dweight, dbias);
     });
   });
-  const at::Tensor none = at::empty({0}, weight.options());
-  return {dx, needs.dweight ? dw.sum(0).to(weight.scalar_type()) : none,
-          needs.dbias ? db.sum(0).to(weight.scalar_type()) : none.clone()};
+  return {dx, dweight.Total(weight.scalar_type()), dbias.Total(weight.scalar_type())};
 }
 
 LayerNormForwardResult ForwardAten(const at::Tensor& x, const at::Tensor& weight,

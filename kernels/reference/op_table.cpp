@@ -40,6 +40,17 @@ const std::vector<OpShape>& RowShapes() {
   return shapes;
 }
 
+const std::vector<OpShape>& NormShapes() {
+  static const std::vector<OpShape> shapes = [] {
+    std::vector<OpShape> all = RowShapes();
+    all.push_back({"wide", 7, 4096, 1});
+    all.push_back({"very_wide", 3, 20008, 1});
+    all.push_back({"many_rows", 4000, 24, 1});
+    return all;
+  }();
+  return shapes;
+}
+
 namespace {
 
 constexpr double kEps = 1e-5;
@@ -81,7 +92,7 @@ OpCase LinearCase() {
 OpCase RmsNormCase(const std::string& name, RmsNormCasting casting, double offset) {
   return {.name = name,
           .op = "rms_norm",
-          .shapes = RowShapes(),
+          .shapes = NormShapes(),
           .make = [](const OpShape& s, c10::ScalarType dtype) -> Tensors {
             return {Randn({s.tokens, s.width}, dtype, 3), Randn({s.width}, dtype)};
           },

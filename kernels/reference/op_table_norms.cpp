@@ -15,14 +15,6 @@ namespace {
 
 constexpr double kEps = 1e-5;
 
-// Beyond the common shapes: a row of several packs a thread, and one too long to be held.
-std::vector<OpShape> NormShapes() {
-  std::vector<OpShape> shapes = RowShapes();
-  shapes.push_back({"wide", 7, 4096, 1});
-  shapes.push_back({"very_wide", 3, 20008, 1});
-  return shapes;
-}
-
 OpCase GegluCase(const std::string& name, GeluApproximate approximate) {
   return {.name = name,
           .op = "geglu",

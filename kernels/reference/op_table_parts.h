@@ -14,6 +14,9 @@ at::Tensor Randn(at::IntArrayRef shape, c10::ScalarType dtype, double scale = 1)
 // One row, ragged, one column, a model's, none.
 const std::vector<OpShape>& RowShapes();
 
+// Those, a row of several packs a thread, one too long to be held, and a sum over many rows.
+const std::vector<OpShape>& NormShapes();
+
 // Random targets of the shape's tokens, some of them ignored as the shape says.
 at::Tensor Targets(const OpShape& shape);
 

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include "kernels/common/column_sums.h"
 #include "kernels/common/cpu.h"
 #include "kernels/rms_norm/rms_norm_impl.h"
 #include "kernels/rms_norm/rms_norm_rows.h"
@@ -57,10 +58,7 @@ RmsNormBackwardResult RmsNormBackwardCpu(const at::Tensor& dy_in, const Optional
   const bool round_xhat = RoundsXhat(x, weight, casting);
   const int64_t H = x.size(-1), rows = x.numel() / H;
   at::Tensor dx = need_dx ? at::empty_like(x) : at::empty({0}, x.options());
-  // A row of partial sums for each thread: which rows a thread takes depends on the number
-  // of threads alone, so the sum is reproducible.
-  at::Tensor partial_dw;
-  if (need_dweight) partial_dw = at::zeros({at::get_num_threads(), H}, w.options());
+  const ColumnSums dweight(need_dweight, H);
   DispatchCpuDtype(x.scalar_type(), [&](auto t) {
     using T = decltype(t);
     const T* pdy = Data<T>(dy);
@@ -69,19 +67,17 @@ RmsNormBackwardResult RmsNormBackwardCpu(const at::Tensor& dy_in, const Optional
     const float* prstd = Data<float>(rstd_c);
     const T* pdsum = dsum_in ? Data<T>(dsum) : nullptr;
     T* pdx = need_dx ? MutableData<T>(dx) : nullptr;
-    float* pdw = need_dweight ? MutableData<float>(partial_dw) : nullptr;
     at::parallel_for(0, rows, RowGrain(H), [&](int64_t begin, int64_t end) {
-      float* dw = pdw == nullptr ? nullptr : pdw + at::get_thread_num() * H;
-      for (int64_t r = begin; r < end; ++r) {
+      float* dw = dweight.Partial();
+      const auto row = [&](int64_t r) {
         RmsNormBackwardRow(pdy + r * H, px + r * H, pw, prstd[r], H, round_xhat,
                            pdsum == nullptr ? nullptr : pdsum + r * H,
                            pdx == nullptr ? nullptr : pdx + r * H, dw);
-      }
+      };
+      ForSummedRows(begin, end, row, dweight);
     });
   });
-  at::Tensor dweight =
-      need_dweight ? partial_dw.sum(0).to(weight.scalar_type()) : at::empty({0}, weight.options());
-  return {dx, dweight};
+  return {dx, dweight.Total(weight.scalar_type())};
 }
 
 }  // namespace liger::kernels

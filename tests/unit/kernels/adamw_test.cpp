@@ -40,6 +40,9 @@ TEST(BadInputTest, AdamW) {
        {"adamw: grad", "[2, 3]", "Half"}},
       {step(with(&AdamWParameter::grad, OnMeta({2, 3}))), {"adamw: grad", "meta"}},
       {[=] { AdamWStep({Parameter({2})}, {.step = 0}); }, {"adamw: step is 0"}},
+      {[=] { AdamWStep({Parameter({2})}, {.beta1 = 1}); }, {"adamw: beta1 is 1", "[0, 1)"}},
+      {[=] { AdamWStep({Parameter({2})}, {.beta2 = -0.5}); }, {"adamw: beta2 is -0.5"}},
+      {[=] { AdamWStep({Parameter({2})}, {.epsilon = -1}); }, {"adamw: eps is -1"}},
       {[=] {
          AdamWStep({Parameter({2})}, {.grad_scale = Zeros({3})});
        },
