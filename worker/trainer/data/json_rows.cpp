@@ -15,6 +15,14 @@ size_t SkipSpace(std::string_view text, size_t at) {
   return std::min(text.find_first_not_of(kSpace, at), text.size());
 }
 
+// A byte for messages, which are UTF-8.
+std::string Quoted(char c) {
+  if (c > ' ' && c < '\x7F') return std::string("'") + c + "'";
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  const auto byte = static_cast<unsigned char>(c);
+  return std::string("byte 0x") + kDigits[byte >> 4] + kDigits[byte & 15];
+}
+
 // The end of the JSON value that begins at `at`, judged by brackets and quotes
 // alone; npos when the text ends first. Whether the value is valid is the
 // parser's business.
@@ -62,9 +70,9 @@ JsonRows::JsonRows(const std::string& path, RowLimit limit, const std::string& s
   } else if (text()[at] == '{') {
     SplitLines(at, limit);
   } else {
-    throw DataError(path + ": neither a JSON array nor JSON lines: it begins with '" +
-                        std::string(text().substr(at, 1)) + "'",
-                    "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
+    throw DataError(
+        path + ": neither a JSON array nor JSON lines: it begins with " + Quoted(text()[at]),
+        "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
         .File(path);
   }
   if (begins_.empty()) {
