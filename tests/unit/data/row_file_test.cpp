@@ -70,6 +70,8 @@ TEST(CsvRows, BreaksAreNamedByRowAndLine) {
   EXPECT_THAT(ReadFailure("a,a\n1,2\n", "rows.csv").message(), HasSubstr("column \"a\" twice"));
   EXPECT_THAT(ReadFailure("a,b\n", "rows.csv").message(), HasSubstr("no rows"));
   EXPECT_THAT(ReadFailure("", "rows.csv").message(), HasSubstr("the file is empty"));
+  EXPECT_THAT(ReadFailure("a;b\n1;2\n", "rows.csv").message(), HasSubstr("by semicolons"));
+  EXPECT_THAT(ReadFailure("a\tb\n1\t2\n", "rows.csv").message(), HasSubstr("separated by tabs"));
 }
 
 // Spreadsheets of old save lines that end in \r; those inside of quotes belong to the field.

@@ -96,6 +96,11 @@ void CsvRows::ReadHeader(size_t end) {
   std::string_view header = text_.view().substr(0, end);
   header.remove_prefix(std::min(header.find_first_not_of("\r\n"), header.size()));
   if (!SplitRecord(header, &columns_)) throw NotCsv("text follows a quoted name in the header");
+  const size_t separator = columns_[0].find_first_of(";\t");
+  if (columns_.size() == 1 && separator != std::string::npos) {
+    throw NotCsv(std::string("the header has no comma, and is separated by ") +
+                 (columns_[0][separator] == ';' ? "semicolons" : "tabs"));
+  }
   std::vector<std::string> names = columns_;
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
