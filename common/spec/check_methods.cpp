@@ -68,6 +68,11 @@ void CheckDpo(Checks& checks) {
       checks.Add("dpo.loss_weights", absl::StrCat(weight, " is not a finite number of at least 0"));
     }
   }
+  if (!dpo.loss_weights().empty() &&
+      std::all_of(dpo.loss_weights().begin(), dpo.loss_weights().end(),
+                  [](double weight) { return weight == 0; })) {
+    checks.Add("dpo.loss_weights", "are all 0, so there is no loss; give one of them above 0");
+  }
   if (!dpo.f_divergence_type().empty()) {
     checks.OneOf("dpo.f_divergence_type", dpo.f_divergence_type(), kDivergences);
     if (dpo.f_divergence_type() != "reverse_kl" &&

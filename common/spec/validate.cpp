@@ -1,5 +1,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/ids.h"
 #include "common/spec/checks.h"
 #include "common/spec/spec.h"
@@ -35,10 +36,23 @@ void CheckIdentity(Checks& checks) {
   }
 }
 
+// A name that is a path stands for itself, so that a URI beside it is the same place.
+void CheckOnePlace(Checks& checks, const std::string& section, const std::string& name,
+                   const std::string& uri) {
+  const auto place = [](absl::string_view path) {
+    return absl::StripSuffix(absl::StripPrefix(path, "file://"), "/");
+  };
+  if (uri.empty() || !LooksLikePath(name) || place(name) == place(uri)) return;
+  checks.Add(section + ".uri", absl::StrCat("names another place, '", uri, "', than ", section,
+                                            ".name, '", name, "'; keep one"));
+}
+
 void CheckInputs(Checks& checks) {
   if (checks.spec().model().name().empty() && checks.spec().model().uri().empty()) {
     checks.Add("model", "is required: a catalog name, or the path of a Hugging Face folder");
   }
+  CheckOnePlace(checks, "model", checks.spec().model().name(), checks.spec().model().uri());
+  CheckOnePlace(checks, "dataset", checks.spec().dataset().name(), checks.spec().dataset().uri());
   for (const auto& [field, uri] :
        {std::pair<std::string, std::string>{"model.uri", checks.spec().model().uri()},
         {"dataset.uri", checks.spec().dataset().uri()},

@@ -12,11 +12,17 @@ using liger::v1::KernelSpec;
 using liger::v1::TrainingSpec;
 using liger::v1::Warning;
 
-void Warn(const std::string& field, const std::string& message, std::vector<Warning>* warnings) {
+// `what` has no effect: of a field, or of one of its values.
+void Warn(const std::string& field, const std::string& what, const std::string& message,
+          std::vector<Warning>* warnings) {
   Warning& warning = warnings->emplace_back();
   warning.set_code("NoEffect");
   warning.set_field(field);
-  warning.set_message(field + " has no effect: " + message);
+  warning.set_message(what + " has no effect: " + message);
+}
+
+void Warn(const std::string& field, const std::string& message, std::vector<Warning>* warnings) {
+  Warn(field, field, message, warnings);
 }
 
 void WarnOfEvaluation(const JobSpec& spec, std::vector<Warning>* warnings) {
@@ -63,7 +69,23 @@ void WarnOfDpoLoss(const liger::v1::DpoMethod& dpo, std::vector<Warning>* warnin
   if (dpo.has_ld_alpha()) Warn("dpo.ld_alpha", none, warnings);
 }
 
+// The types that sort do so in each micro-batch of each device.
+void WarnOfNothingToSort(const JobSpec& spec, std::vector<Warning>* warnings) {
+  const auto& training = spec.training();
+  if (!training.has_per_device_train_batch_size() || training.per_device_train_batch_size() > 1) {
+    return;
+  }
+  for (const std::string& type : spec.dpo().loss_type()) {
+    if (type != "aot" && type != "aot_unpaired") continue;
+    Warn("dpo.loss_type", absl::StrCat("sorting, by dpo.loss_type ", type, ","),
+         "training.per_device_train_batch_size 1 leaves it one pair at a time, whose loss is that "
+         "of sigmoid; raise it",
+         warnings);
+  }
+}
+
 void WarnOfMethods(const JobSpec& spec, std::vector<Warning>* warnings) {
+  WarnOfNothingToSort(spec, warnings);
   if (spec.has_dpo()) WarnOfDpoLoss(spec.dpo(), warnings);
   const auto& cpo = spec.cpo();
   if (cpo.label_smoothing() > 0 && (cpo.loss_type() == "hinge" || cpo.loss_type() == "ipo")) {

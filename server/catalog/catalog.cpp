@@ -104,6 +104,15 @@ Violation UnknownName(const std::string& field, absl::string_view what, const st
   return violation;
 }
 
+// A URI that was given beside a name wins, also against the catalog.
+template <typename Given, typename Entry>
+void NoteOtherPlace(absl::string_view section, const Given& given, const Entry* known,
+                    std::vector<std::string>* notices) {
+  if (known == nullptr || given.uri().empty() || given.uri() == known->uri()) return;
+  notices->push_back(absl::StrCat(section, ".uri ", given.uri(), " is read, not what the catalog ",
+                                  "has as ", given.name(), " (", known->uri(), ")"));
+}
+
 }  // namespace
 
 const Catalog& Catalog::Default() {
@@ -168,6 +177,9 @@ void Catalog::ResolveSources(liger::v1::DatasetSpec* dataset,
 CatalogResolution Catalog::Resolve(liger::v1::JobSpec* spec) const {
   CatalogResolution resolution;
   liger::v1::ModelSpec* model = spec->mutable_model();
+  NoteOtherPlace("model", *model, FindModel(model->name()), &resolution.notices);
+  NoteOtherPlace("dataset", spec->dataset(), FindDataset(spec->dataset().name()),
+                 &resolution.notices);
   if (model->uri().empty() && !model->name().empty()) {
     const CatalogModel* known = FindModel(model->name());
     if (known == nullptr && !LooksLikePath(model->name())) {

@@ -1,7 +1,6 @@
 #ifndef LIGER_WORKER_TRAINER_JSON_LOCATION_H_
 #define LIGER_WORKER_TRAINER_JSON_LOCATION_H_
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -20,14 +19,20 @@ struct TextLocation {
   }
 };
 
-// REQUIRES: offset <= text.size() (0-based).
+// Lines end in \n, \r\n or \r. REQUIRES: offset <= text.size() (0-based).
 inline TextLocation Locate(std::string_view text, size_t offset) {
-  const std::string_view before = text.substr(0, offset);
-  const size_t newline = before.rfind('\n');
-  return {.line = 1 + std::count(before.begin(), before.end(), '\n'),
-          .column = static_cast<int64_t>(newline == std::string_view::npos ? offset + 1
-                                                                           : offset - newline),
-          .byte = static_cast<int64_t>(offset) + 1};
+  TextLocation location;
+  size_t line_begin = 0;
+  for (size_t i = 0; i < offset; ++i) {
+    const bool ends_line =
+        text[i] == '\n' || (text[i] == '\r' && (i + 1 == text.size() || text[i + 1] != '\n'));
+    if (!ends_line) continue;
+    ++location.line;
+    line_begin = i + 1;
+  }
+  location.column = static_cast<int64_t>(offset - line_begin) + 1;
+  location.byte = static_cast<int64_t>(offset) + 1;
+  return location;
 }
 
 }  // namespace liger::trainer

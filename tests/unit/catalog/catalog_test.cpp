@@ -65,9 +65,18 @@ TEST(CatalogResolve, LeavesPathsAndGivenUrisAlone) {
   spec = Spec("llama3-8b", "alpaca-en-demo");
   spec.mutable_model()->set_uri("file:///elsewhere");
   spec.mutable_dataset()->set_format(liger::v1::DATASET_FORMAT_TEXT);
-  EXPECT_THAT(Catalog::Default().Resolve(&spec).violations, IsEmpty());
+  const CatalogResolution resolution = Catalog::Default().Resolve(&spec);
+  EXPECT_THAT(resolution.violations, IsEmpty());
+  ASSERT_THAT(resolution.notices, SizeIs(1));
+  EXPECT_EQ(resolution.notices[0],
+            "model.uri file:///elsewhere is read, not what the catalog has as llama3-8b "
+            "(llama3-8b)");
   EXPECT_EQ(spec.model().uri(), "file:///elsewhere");
   EXPECT_EQ(spec.dataset().format(), liger::v1::DATASET_FORMAT_TEXT);
+  // What was resolved once resolves to itself.
+  spec = Spec("llama3-8b", "alpaca-en-demo");
+  Catalog::Default().Resolve(&spec);
+  EXPECT_THAT(Catalog::Default().Resolve(&spec).notices, IsEmpty());
 }
 
 TEST(CatalogResolve, SourcesAreNamesOrPaths) {

@@ -25,6 +25,14 @@ TEST(SpecTest, DpoAndKtoAreFilledAndChecked) {
               ElementsAre("dpo.loss_weights"));
   EXPECT_THAT(Fields("{model: m, dpo: {loss_type: [ipo, sft], loss_weights: [1, -1]}}"),
               ElementsAre("dpo.loss_weights"));
+  for (const char* weights : {"[0]", "[.nan]", "[-1]", "[.inf]"}) {
+    EXPECT_THAT(Fields(std::string("{model: m, dpo: {loss_weights: ") + weights + "}}"),
+                ElementsAre("dpo.loss_weights"))
+        << weights;
+  }
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: [ipo, sft], loss_weights: [0, 0]}}"),
+              ElementsAre("dpo.loss_weights"));
+  EXPECT_THAT(Fields("{model: m, dpo: {loss_type: [ipo, sft], loss_weights: [0, 1]}}"), IsEmpty());
   EXPECT_THAT(Fields("{model: m, dpo: {f_alpha_divergence_coef: nan}}"),
               ElementsAre("dpo.f_alpha_divergence_coef"));
   EXPECT_THAT(Fields("{model: m, dpo: {loss_type: aot, use_weighting: true}}"),

@@ -15,6 +15,11 @@ TEST(SpecTest, AMinimalSpecIsValid) { EXPECT_THAT(Fields("{model: m, sft: }"), I
 TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields("{model: m}"), ElementsAre("method"));
   EXPECT_THAT(Fields("{sft: }"), ElementsAre("model"));
+  EXPECT_THAT(Fields("{model: {name: a/b, uri: a/c}, sft: }"), ElementsAre("model.uri"));
+  EXPECT_THAT(Fields("{model: m, dataset: {name: a.jsonl, uri: file:///a.jsonl}, sft: }"),
+              ElementsAre("dataset.uri"));
+  EXPECT_THAT(Fields("{model: {name: /a/b, uri: 'file:///a/b/'}, sft: }"), IsEmpty());
+  EXPECT_THAT(Fields("{model: {name: llama3-8b, uri: a/c}, sft: }"), IsEmpty());
   EXPECT_THAT(Fields("{model: m, sft: , name: Not_Ok}"), ElementsAre("name"));
   EXPECT_THAT(Fields("{model: m, sft: , name: 0a1b2c3d-0a1b-4c3d-8e4f-0123456789ab}"),
               ElementsAre("name"))

@@ -36,6 +36,22 @@ TEST(SpecTest, WarnsOfDpoOptionsThatNoLossTypeHas) {
               ElementsAre("dpo.f_divergence_type", "dpo.ld_alpha"));
 }
 
+TEST(SpecTest, WarnsOfSortingASinglePair) {
+  const auto spec = [](const char* types, int batch) {
+    return "{model: m, dpo: {loss_type: " + std::string(types) +
+           "}, training: {per_device_train_batch_size: " + std::to_string(batch) +
+           "}, resources: {count: 2}}";
+  };
+  for (const char* types : {"aot", "aot_unpaired", "[sigmoid, aot]"}) {
+    EXPECT_THAT(Warned(spec(types, 1)), ElementsAre("dpo.loss_type")) << types;
+    EXPECT_THAT(Warned(spec(types, 2)), IsEmpty()) << types;
+  }
+  EXPECT_THAT(Warned(spec("hinge", 1)), IsEmpty());
+  EXPECT_THAT(SpecWarnings(Parse(spec("aot", 1)))[0].message(),
+              testing::HasSubstr("sorting, by dpo.loss_type aot, has no effect: "
+                                 "training.per_device_train_batch_size 1"));
+}
+
 TEST(SpecTest, WarnsOfEvaluationSettingsWithoutASet) {
   const std::string training = "training: {eval_steps: 5, eval_on_start: true}";
   EXPECT_THAT(

@@ -77,6 +77,11 @@ TEST(ArrowRows, AColumnOfTheWrongTypeIsNamedWithIt) {
   EXPECT_THAT(TypeFailure("text", "nothing").message(), HasSubstr("column nothing"));
 }
 
+TEST(ArrowRows, TwoColumnsOfOneNameAreRefused) {
+  EXPECT_THAT(FailureOf([] { OpenRows(kFolder + "twice.parquet", 0); }).message(),
+              HasSubstr("twice.parquet: names column \"text\" twice"));
+}
+
 // bad_ids.*: 25 rows, five columns with each of five ids; the other columns of a row are good.
 TEST(ArrowRows, TokenIdsOutsideOfTheVocabularyAreNamedWithTheirRow) {
   const std::vector<std::string> sequence = {"input_ids", "labels"};

@@ -37,6 +37,7 @@ TEST(JsonRows, SplitsArraysAndLines) {
            std::string(
                "\xEF\xBB\xBF [\n{\"a\": \"]}\\\\\"}\n,\n{\"a\": [1, {\"b\": \"\\\"\"}]},{}\n ] \n"),
            std::string("{\"a\": \"]}\\\\\"}\r\n\n  {\"a\": [1, {\"b\": \"\\\"\"}]}\n{}"),
+           std::string("{\"a\": \"]}\\\\\"}\r{\"a\": [1, {\"b\": \"\\\"\"}]}\r{}\r"),
        }) {
     const TempFile file(content);
     const JsonRows rows(file.path(), 0);
@@ -114,6 +115,16 @@ TEST(JsonRows, TellsThePlaceOfASyntaxErrorExactly) {
   const auto failure = ReadAllFailure("[{},\n\n{\"a\": 1,\n \"b\": tru}]");
   EXPECT_EQ(failure.row(), 2);
   EXPECT_THAT(failure.message(), HasSubstr("row 2 (line 4, column 10, byte 25)"));
+}
+
+TEST(JsonRows, ARowOfSeveralLinesIsToldWhatJsonLinesAre) {
+  for (const char* content :
+       {"{\n  \"text\": \"a\"\n}\n", "{\"a\": 1}\n{\"data\": [\n  {\"a\": 1}\n]}\n"}) {
+    const auto failure = ReadAllFailure(content);
+    EXPECT_THAT(failure.message(), HasSubstr("not valid JSON"));
+    EXPECT_THAT(failure.action(), HasSubstr("a row is one line"));
+  }
+  EXPECT_THAT(ReadAllFailure("{\"a\": 1\n{\"a\": 2}\n").action(), HasSubstr("Correct the row"));
 }
 
 TEST(JsonRows, RowsMustBeObjects) {

@@ -70,6 +70,22 @@ TEST(CsvRows, BreaksAreNamedByRowAndLine) {
   EXPECT_THAT(ReadFailure("a,a\n1,2\n", "rows.csv").message(), HasSubstr("column \"a\" twice"));
   EXPECT_THAT(ReadFailure("a,b\n", "rows.csv").message(), HasSubstr("no rows"));
   EXPECT_THAT(ReadFailure("", "rows.csv").message(), HasSubstr("the file is empty"));
+  EXPECT_THAT(ReadFailure("a;b\n1;2\n", "rows.csv").message(), HasSubstr("by semicolons"));
+  EXPECT_THAT(ReadFailure("a\tb\n1\t2\n", "rows.csv").message(), HasSubstr("separated by tabs"));
+}
+
+// Spreadsheets of old save lines that end in \r; those inside of quotes belong to the field.
+TEST(CsvRows, LinesEndInAnyOfThreeWays) {
+  for (const std::string end : {"\n", "\r\n", "\r"}) {
+    SCOPED_TRACE(end);
+    const std::string text =
+        end + "a,\"b\"" + end + end + "1,\"x\ry\r\nz\"" + end + "2,\"\"\"\"" + end + "3,c";
+    EXPECT_EQ(Rows(text, "rows.csv"),
+              R"({"a":"1","b":"x\ry\r\nz"}{"a":"2","b":"\""}{"a":"3","b":"c"})");
+    EXPECT_EQ(Rows("\xEF\xBB\xBF" + text + end, "rows.csv"), Rows(text, "rows.csv"));
+    EXPECT_THAT(ReadFailure("a,b" + end + "1,\"x\ry\"" + end + "1,2,3" + end, "rows.csv").message(),
+                HasSubstr("row 2 (line 4): has 3 fields"));
+  }
 }
 
 TEST(CsvRows, ReadsNoMoreRowsThanAsked) {
@@ -103,6 +119,54 @@ TEST(DataText, GzipThatIsCutOrDamagedIsRefused) {
   damaged[packed.size() / 2] ^= 0x40;
   EXPECT_THAT(ReadFailure(damaged, "rows.jsonl.gz").message(), HasSubstr("is damaged"));
   EXPECT_THAT(ReadFailure(packed + "tail", "rows.jsonl.gz").message(), HasSubstr("is damaged"));
+}
+
+// ASCII text in an encoding of `width` bytes a character.
+std::string Wide(const std::string& text, size_t width, bool big_endian) {
+  std::string wide;
+  for (const char c : text) {
+    const std::string zeros(width - 1, '\0');
+    wide += big_endian ? zeros + c : c + zeros;
+  }
+  return wide;
+}
+
+TEST(DataText, WideEncodingsAreNamedWithTheRemedy) {
+  struct Encoding {
+    const char* name;
+    std::string mark;
+    size_t width;
+    bool big_endian;
+  };
+  for (const auto& [name, mark, width, big] :
+       {Encoding{"UTF-16LE", "\xFF\xFE", 2, false}, Encoding{"UTF-16BE", "\xFE\xFF", 2, true},
+        Encoding{"UTF-32LE", std::string("\xFF\xFE\0\0", 4), 4, false},
+        Encoding{"UTF-32BE", std::string("\0\0\xFE\xFF", 4), 4, true}}) {
+    for (const auto& [file, text] : {std::pair("r.jsonl", "{\"text\": \"a\"}\n"),
+                                     {"r.json", "[{\"text\": \"a\"}]"},
+                                     {"r.csv", "text\r\na\r\n"}}) {
+      const std::string wide = Wide(text, width, big);
+      for (const std::string& content : {mark + wide, wide, Gzip(mark + wide)}) {
+        const auto failure = ReadFailure(content, file);
+        EXPECT_THAT(failure.message(), HasSubstr(std::string(file) + ": is " + name + " text"));
+        EXPECT_THAT(failure.action(), HasSubstr(std::string("iconv -f ") + name + " -t UTF-8"));
+        EXPECT_EQ(failure.file().substr(failure.file().rfind('/') + 1), file);
+      }
+    }
+  }
+  // Characters of the marks alone, and of UTF-16's other characters.
+  EXPECT_THAT(ReadFailure("\xFF\xFE", "r.csv").message(), HasSubstr("UTF-16LE"));
+  EXPECT_THAT(ReadFailure("\xFE\xFF\x4F\x60", "r.csv").message(), HasSubstr("UTF-16BE"));
+}
+
+TEST(DataText, ShortAndForeignBytesAreNotTakenForAnEncoding) {
+  for (const std::string& content :
+       {std::string(1, '\0'), std::string(2, '\0'), std::string(5, '\0')}) {
+    EXPECT_THAT(ReadFailure(content, "r.jsonl").message(), HasSubstr("begins with byte 0x00"));
+  }
+  EXPECT_THAT(ReadFailure("\xE4hnlich", "r.jsonl").message(), HasSubstr("begins with byte 0xE4"));
+  EXPECT_EQ(Rows("\xEF\xBB\xBF{\"a\": 1}", "r.jsonl"), "{\"a\":1}");
+  EXPECT_EQ(Rows("a\n1\n", "r.csv"), R"({"a":"1"})");
 }
 
 TEST(DataText, UnpacksZstdWhateverTheName) {

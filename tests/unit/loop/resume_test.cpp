@@ -221,6 +221,9 @@ TEST(ResumeTest, FinishedRunsGoOnForMoreSteps) {
   Training(request).set_max_steps(4);
   const TaskOutcome shorter = RunRecorded(In(request, job.Path("shorter")));
   EXPECT_EQ(shorter.sink.Last(Event::kFailed).failed().field(), "training.max_steps");
+  const auto check = CheckJob(request, StopFlag());
+  ASSERT_EQ(check.violations_size(), 1);
+  EXPECT_EQ(check.violations(0).field(), "training.max_steps");
 }
 
 // What a user names must fit; the differing field is named, in the CHECK already.
@@ -247,21 +250,6 @@ TEST(ResumeTest, AnotherRunIsRefusedByName) {
   fs::copy(job.Path("model"), job.Path("model2"));
   model.launch.mutable_resolved_spec()->mutable_model()->set_name(job.Path("model2"));
   EXPECT_THAT(failure(model), HasSubstr("model.name"));
-}
-
-TEST(ResumeTest, ChangedRowsAreRefused) {
-  const TinyJob job;
-  ASSERT_EQ(RunRecorded(In(WithCheckpoints(job.Sft()), job.Path("first"))).exit_code, kExitOk);
-  job.WriteFile("sft.jsonl", ReadAll(job.Path("sft.jsonl")) +
-                                 R"({"prompt": "one more? ", "completion": "yes"})" + "\n");
-  Request request = job.Sft();
-  Training(request).set_resume_from_checkpoint(job.Path("first/checkpoints"));
-  const auto failed = RunRecorded(In(request, job.Path("second"))).sink.Last(Event::kFailed);
-  EXPECT_EQ(failed.failed().class_(), liger::v1::FAILURE_CLASS_DATA);
-  EXPECT_EQ(CheckJob(request, StopFlag()).violations_size(), 1);
-  EXPECT_EQ(failed.failed().field(), "dataset");
-  EXPECT_THAT(failed.failed().message(), HasSubstr("the run of checkpoint"));
-  EXPECT_THAT(failed.failed().message(), HasSubstr("had 18 rows"));
 }
 
 TEST(ResumeTest, MissingAndDamagedCheckpointsAreNamed) {

@@ -10,8 +10,8 @@ namespace {
 
 constexpr char kFixRow[] = "Correct the row, or remove it.";
 
-// The end of the record that begins at `at`: its line break, or the text's end;
-// npos when a quote is left open.
+// The end of the record that begins at `at`: the first character of its line break
+// (\n, \r\n or \r), or the text's end; npos when a quote is left open.
 size_t RecordEnd(std::string_view text, size_t at) {
   bool quoted = false;
   bool field_start = true;
@@ -27,17 +27,12 @@ size_t RecordEnd(std::string_view text, size_t at) {
                (field_start || (closed != std::string_view::npos && closed + 1 == at))) {
       // A field's first character, or the second of a doubled quote inside it.
       quoted = true;
-    } else if (c == '\n') {
+    } else if (c == '\n' || c == '\r') {
       return at;
     }
     field_start = !quoted && c == ',';
   }
   return quoted ? std::string_view::npos : text.size();
-}
-
-std::string_view WithoutLineEnd(std::string_view record) {
-  if (record.ends_with('\r')) record.remove_suffix(1);
-  return record;
 }
 
 // The fields of one record; false when text follows a closing quote.
@@ -83,14 +78,14 @@ CsvRows::CsvRows(const std::string& path, RowLimit limit, const std::string& scr
       throw Fail(size() - 1, "a quote that opens here or later is never closed",
                  "Close it; quotes inside of a quoted field are written twice.");
     }
-    if (!WithoutLineEnd(text.substr(at, end - at)).empty()) {
+    if (end > at) {
       if (columns_.empty()) {
         ReadHeader(end);
       } else {
         begins_.push_back(at);
       }
     }
-    at = end + 1;
+    at = end + 1;  // a \n that follows an \r is an empty record
   }
   if (columns_.empty()) throw NotCsv("the file is empty");
   if (begins_.empty()) throw NotCsv("the file has a header line and no rows");
@@ -98,9 +93,14 @@ CsvRows::CsvRows(const std::string& path, RowLimit limit, const std::string& scr
 
 void CsvRows::ReadHeader(size_t end) {
   // Empty lines may stand before it, and they hold nothing.
-  std::string_view header = WithoutLineEnd(text_.view().substr(0, end));
+  std::string_view header = text_.view().substr(0, end);
   header.remove_prefix(std::min(header.find_first_not_of("\r\n"), header.size()));
   if (!SplitRecord(header, &columns_)) throw NotCsv("text follows a quoted name in the header");
+  const size_t separator = columns_[0].find_first_of(";\t");
+  if (columns_.size() == 1 && separator != std::string::npos) {
+    throw NotCsv(std::string("the header has no comma, and is separated by ") +
+                 (columns_[0][separator] == ';' ? "semicolons" : "tabs"));
+  }
   std::vector<std::string> names = columns_;
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
@@ -115,7 +115,7 @@ nlohmann::ordered_json CsvRows::Parse(int64_t index) const {
   const size_t begin = begins_.at(index);
   const size_t end = RecordEnd(text_.view(), begin);
   std::vector<std::string> fields;
-  if (!SplitRecord(WithoutLineEnd(text_.view().substr(begin, end - begin)), &fields)) {
+  if (!SplitRecord(text_.view().substr(begin, end - begin), &fields)) {
     throw Fail(index, "text follows the closing quote of field " + std::to_string(fields.size()),
                "Write quotes inside of a quoted field twice.");
   }

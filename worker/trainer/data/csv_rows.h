@@ -11,7 +11,7 @@ namespace liger::trainer {
 
 // A .csv file (RFC 4180): comma-separated, the first line names the columns,
 // fields with commas, quotes or line breaks stand in double quotes with inner
-// quotes doubled; lines end in \n or \r\n, empty ones are skipped. Every value
+// quotes doubled; lines end in \n, \r\n or \r, empty ones are skipped. Every value
 // is a string; an empty field is null, as Hugging Face datasets reads it.
 class CsvRows : public TextRows {
  public:

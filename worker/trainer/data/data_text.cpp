@@ -16,6 +16,17 @@ constexpr std::string_view kUtf8Bom = "\xEF\xBB\xBF";
 constexpr std::string_view kGzipMagic = "\x1F\x8B";
 constexpr size_t kPiece = size_t{1} << 20;
 
+// The name of the encoding, by the byte order mark or by the zeros beside the ASCII
+// characters that every such file begins with (RFC 4627, 3); "" for one byte a character.
+std::string WideEncoding(std::string_view text) {
+  const auto zero = [&](size_t i) { return i < text.size() && text[i] == '\0'; };
+  const bool little = text.starts_with("\xFF\xFE"), big = text.starts_with("\xFE\xFF");
+  if (zero(0) && zero(1)) return zero(3) || text.size() < 4 ? "" : "UTF-32BE";
+  if (zero(2) && zero(3) && (little || zero(1))) return "UTF-32LE";
+  if (little || (!zero(0) && zero(1))) return "UTF-16LE";
+  return big || (zero(0) && text.size() > 1) ? "UTF-16BE" : "";
+}
+
 class Inflater {
  public:
   explicit Inflater(const MappedFile& file) : file_(file), packed_(file.bytes()) {
@@ -104,6 +115,11 @@ DataText::DataText(const std::string& path, const std::string& scratch_dir)
       UnpackZstd(*file_, *unpacked_);
     }
     view_ = unpacked_->Finish();
+  }
+  if (const std::string encoding = WideEncoding(view_); !encoding.empty()) {
+    throw DataError(path + ": is " + encoding + " text, and must be UTF-8",
+                    "Save it as UTF-8, such as with iconv -f " + encoding + " -t UTF-8.")
+        .File(path);
   }
   if (view_.starts_with(kUtf8Bom)) view_.remove_prefix(kUtf8Bom.size());
 }

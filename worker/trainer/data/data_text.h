@@ -19,8 +19,8 @@ std::unique_ptr<const MappedFile> MapDataFile(const std::string& path);
 // take back.
 class DataText {
  public:
-  // Throws TrainerError (DATA): the file cannot be read, or its packed stream is
-  // cut short or damaged (with the byte).
+  // Throws TrainerError (DATA): the file cannot be read, is UTF-16 or UTF-32, or its
+  // packed stream is cut short or damaged (with the byte).
   explicit DataText(const std::string& path, const std::string& scratch_dir = "");
 
   const std::string& path() const { return file_->path(); }

@@ -149,6 +149,7 @@ void Add(const DataStats& more, DataStats* stats) {
         &DataStats::packs, &DataStats::dropped_packs, &DataStats::without_response_template}) {
     stats->*field += more.*field;
   }
+  stats->digest = static_cast<int64_t>(AddToDigest(stats->digest, more.digest));
   stats->row_lengths.insert(stats->row_lengths.end(), more.row_lengths.begin(),
                             more.row_lengths.end());
   if (stats->first_dropped.empty()) stats->first_dropped = more.first_dropped;
@@ -319,6 +320,9 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);
+  const bool reads_clock =
+      chat_template != nullptr && chat_template->clock_use() != ClockUse::kNone;
+  if (reads_clock) dataset.train_stats.digest = 0;
   dataset.eval = std::move(eval.examples);
   dataset.eval.kind = dataset.train.kind;
   dataset.eval_stats = std::move(eval.stats);

@@ -73,6 +73,9 @@ struct DataStats {
   int64_t equal_pairs = 0;
   // Dropped rows that sft.response_template is not in.
   int64_t without_response_template = 0;
+  // Of the kept rows' tokens and labels in their order (AddToDigest), before packing; 0:
+  // unknown, as where the chat template prints the date or time.
+  int64_t digest = 0;
   // Tokens of each row read (of a pair's longer sequence) before anything was cut.
   std::vector<int32_t> row_lengths;
   // 1-based rows dropped, the first few, for messages; counted through all files

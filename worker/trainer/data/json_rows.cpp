@@ -10,9 +10,19 @@ namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
 constexpr char kFixRow[] = "Correct the row, or remove it.";
+constexpr char kOneLine[] =
+    "In JSON lines a row is one line: write each so, or make the file an array of rows.";
 
 size_t SkipSpace(std::string_view text, size_t at) {
   return std::min(text.find_first_not_of(kSpace, at), text.size());
+}
+
+// A byte for messages, which are UTF-8.
+std::string Quoted(char c) {
+  if (c > ' ' && c < '\x7F') return std::string("'") + c + "'";
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  const auto byte = static_cast<unsigned char>(c);
+  return std::string("byte 0x") + kDigits[byte >> 4] + kDigits[byte & 15];
 }
 
 // The end of the JSON value that begins at `at`, judged by brackets and quotes
@@ -62,9 +72,9 @@ JsonRows::JsonRows(const std::string& path, RowLimit limit, const std::string& s
   } else if (text()[at] == '{') {
     SplitLines(at, limit);
   } else {
-    throw DataError(path + ": neither a JSON array nor JSON lines: it begins with '" +
-                        std::string(text().substr(at, 1)) + "'",
-                    "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
+    throw DataError(
+        path + ": neither a JSON array nor JSON lines: it begins with " + Quoted(text()[at]),
+        "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
         .File(path);
   }
   if (begins_.empty()) {
@@ -77,7 +87,7 @@ void JsonRows::SplitLines(size_t at, RowLimit limit) {
   while (at < text().size()) {
     if (limit.Reached(size(), at)) return EndAt(at);
     begins_.push_back(at);
-    at = SkipSpace(text(), std::min(text().find('\n', at), text().size()));
+    at = SkipSpace(text(), LineEnd(at));
   }
 }
 
@@ -101,17 +111,26 @@ void JsonRows::SplitArray(size_t at, RowLimit limit) {
 
 size_t JsonRows::End(int64_t index) const {
   const size_t begin = Begin(index);
-  return std::min(is_array_ ? ValueEnd(text(), begin) : text().find('\n', begin), text().size());
+  return is_array_ ? std::min(ValueEnd(text(), begin), text().size()) : LineEnd(begin);
+}
+
+// No string of JSON holds a raw \r or \n.
+size_t JsonRows::LineEnd(size_t at) const {
+  return std::min(text().find_first_of("\r\n", at), text().size());
 }
 
 nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   const size_t begin = Begin(index);
   nlohmann::ordered_json row;
   text_.RequireWhole();
+  const std::string_view line = text().substr(begin, End(index) - begin);
   try {
-    row = ParseExactJson(text().substr(begin, End(index) - begin));
+    row = ParseExactJson(line);
   } catch (const JsonTextError& e) {
-    throw SyntaxError(index, begin + e.offset(), e.what());
+    // Its brackets are not closed on the line, but further on.
+    const bool goes_on = !is_array_ && ValueEnd(line, 0) == std::string_view::npos &&
+                         ValueEnd(text(), begin) != std::string_view::npos;
+    throw SyntaxError(index, begin + e.offset(), e.what(), goes_on ? kOneLine : kFixRow);
   }
   if (!row.is_object()) {
     throw Fail(index, std::string("a row must be an object with columns, not ") + row.type_name(),
@@ -120,10 +139,11 @@ nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   return row;
 }
 
-TrainerError JsonRows::SyntaxError(int64_t index, size_t offset, const std::string& what) const {
+TrainerError JsonRows::SyntaxError(int64_t index, size_t offset, const std::string& what,
+                                   const char* action) const {
   return DataError(path() + ": row " + std::to_string(index + 1) + " (" +
                        Locate(text(), std::min(offset, text().size())).ToString() + "): " + what,
-                   kFixRow)
+                   action)
       .File(path())
       .Row(index + 1);
 }
@@ -132,7 +152,7 @@ void JsonRows::FailSplit(size_t offset, const std::string& what) const {
   // A quote or bracket missing in an earlier row misleads the split, and only
   // the parser sees it.
   for (int64_t index = 0; index < size(); ++index) Parse(index);
-  throw SyntaxError(size() - 1, offset, "not valid JSON: " + what);
+  throw SyntaxError(size() - 1, offset, "not valid JSON: " + what, kFixRow);
 }
 
 }  // namespace liger::trainer

@@ -31,10 +31,13 @@ class JsonRows : public TextRows {
   // Of the row, by brackets or by the line's end; looked for anew, as the index of a
   // large file should stay small.
   size_t End(int64_t index) const;
+  // Of the line that `at` lies in: \n, \r\n or \r.
+  size_t LineEnd(size_t at) const;
   std::string_view text() const { return text_.view(); }
   void SplitLines(size_t at, RowLimit limit);
   void SplitArray(size_t at, RowLimit limit);
-  TrainerError SyntaxError(int64_t index, size_t offset, const std::string& what) const;
+  TrainerError SyntaxError(int64_t index, size_t offset, const std::string& what,
+                           const char* action) const;
   // Throws: the first row that does not parse, else the break at `offset`.
   [[noreturn]] void FailSplit(size_t offset, const std::string& what) const;
 

@@ -5,6 +5,21 @@
 
 namespace liger::trainer {
 
+// The mix of SplitMix64: one to one, and a bit of z changes about half of the result's.
+inline uint64_t MixBits(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+inline constexpr uint64_t kGoldenRatio = 0x9E3779B97F4A7C15u;  // of 2^64
+
+// A digest of numbers and their order that tells others by accident, not by intent;
+// the same on every machine. `digest` is that of those before, 0 of none.
+inline uint64_t AddToDigest(uint64_t digest, uint64_t number) {
+  return MixBits((digest ^ number) + kGoldenRatio);
+}
+
 // SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number
 // generators"): the i-th number is a mix of key + (i + 1) * golden ratio, so
 // any number follows from (key, counter). Ours, not std::shuffle's, because
@@ -12,9 +27,9 @@ namespace liger::trainer {
 class CounterRandom {
  public:
   // Streams of one seed that differ in `stream` are independent.
-  CounterRandom(uint64_t seed, uint64_t stream) : state_(Mix(seed) ^ Mix(~stream)) {}
+  CounterRandom(uint64_t seed, uint64_t stream) : state_(MixBits(seed) ^ MixBits(~stream)) {}
 
-  uint64_t Next() { return Mix(state_ += kGolden); }
+  uint64_t Next() { return MixBits(state_ += kGoldenRatio); }
 
   // Uniform in [0, bound), without bias (Lemire 2019, "Fast random integer
   // generation in an interval"). REQUIRES: bound > 0.
@@ -30,14 +45,6 @@ class CounterRandom {
   }
 
  private:
-  static constexpr uint64_t kGolden = 0x9E3779B97F4A7C15u;
-
-  static uint64_t Mix(uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-
   uint64_t state_;
 };
 

@@ -72,15 +72,22 @@ bool RowColumns::Has(const std::string& column) const {
   return it != row_.end() && !it->is_null();
 }
 
+std::set<std::string> RowColumns::Columns() const {
+  std::set<std::string> columns;
+  for (const auto& [name, value] : row_.items()) columns.insert(name);
+  return columns;
+}
+
 const ordered_json& RowColumns::At(const std::string& column) const {
-  if (!Has(column)) {
-    const std::string why = row_.contains(column) ? "is null" : "the column is missing";
-    throw Fail(column, why + "; the row has: " + Names(),
-               "Every row needs this column. Where the file calls it otherwise, say so in "
-               "dataset.columns (prompt: question); if it is of another format, set "
-               "dataset.format.");
+  if (Has(column)) return row_.at(column);
+  if (Contains(column)) {
+    throw Fail(column, (rows_.all_text() ? "is empty" : "is null") + ("; the row has: " + Names()),
+               "Every row needs this column: fill it in, or remove the row.");
   }
-  return row_.at(column);
+  throw Fail(column, "the column is missing; the row has: " + Names(),
+             "Every row needs this column. Where the file calls it otherwise, say so in "
+             "dataset.columns (prompt: question); if it is of another format, set "
+             "dataset.format.");
 }
 
 std::string RowColumns::String(const std::string& column) const {

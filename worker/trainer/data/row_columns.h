@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,9 +29,12 @@ class RowColumns {
   // Throws when the row lacks a column that names.columns maps to.
   void RequireMappedColumns() const;
 
-  // A column that is null counts as absent.
+  // Whether the row fills the column: one that is null does not.
   bool Has(const std::string& column) const;
-  // Throws when absent.
+  // Whether the row has the column, filled or null.
+  bool Contains(const std::string& column) const { return row_.contains(column); }
+  std::set<std::string> Columns() const;  // all that it contains
+  // Throws when absent or null.
   const nlohmann::ordered_json& At(const std::string& column) const;
 
   std::string String(const std::string& column) const;

@@ -4,32 +4,13 @@
 #include <string>
 #include <utility>
 
+#include "worker/trainer/data/row_format.h"
 #include "worker/trainer/data/text_prefix.h"
 
 namespace liger::trainer {
 namespace {
 
-using liger::v1::DatasetFormat;
 using nlohmann::ordered_json;
-
-// The columns decide; the more specific ones are looked at first.
-DatasetFormat DetectFormat(const RowColumns& row, RowKind kind) {
-  const bool preference = row.Has("chosen") && row.Has("rejected");
-  if (row.Has("input_ids") || row.Has("chosen_ids")) return liger::v1::DATASET_FORMAT_TOKENIZED;
-  if (row.Has("conversations")) return liger::v1::DATASET_FORMAT_SHAREGPT;
-  if (row.Has("instruction")) return liger::v1::DATASET_FORMAT_ALPACA;
-  if (preference && kind == RowKind::kPair) return liger::v1::DATASET_FORMAT_PREFERENCE;
-  if (row.Has("messages")) return liger::v1::DATASET_FORMAT_MESSAGES;
-  if (row.Has("prompt") && row.Has("completion")) {
-    return liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
-  }
-  if (row.Has("text")) return liger::v1::DATASET_FORMAT_TEXT;
-  if (preference) return liger::v1::DATASET_FORMAT_PREFERENCE;
-  throw row.Fail("", "its columns (" + row.Names() + ") are those of no dataset format",
-                 "Give instruction and output; messages; conversations; prompt and completion; "
-                 "prompt, chosen and rejected; text; or token ids. Columns of other names are told "
-                 "in dataset.columns, such as {prompt: question, completion: answer}.");
-}
 
 // Stanford Alpaca's prompts (github.com/tatsu-lab/stanford_alpaca), for models
 // without a chat template.
@@ -139,7 +120,8 @@ void RequireAnswer(const RowColumns& row, const std::string& column, const Passa
                  "Correct the row; dataset.roles says what roles of other names are.");
 }
 
-PreferenceRow ReadPreference(const RowColumns& row) {
+// `prompts`: the file gives prompts.
+PreferenceRow ReadPreference(const RowColumns& row, bool prompts) {
   Passage chosen = row.TextOrMessages("chosen");
   Passage rejected = row.TextOrMessages("rejected");
   const bool conversation = IsConversation(chosen);
@@ -147,7 +129,8 @@ PreferenceRow ReadPreference(const RowColumns& row) {
     throw row.Fail("rejected", "chosen and rejected must both be strings or both be messages",
                    "Correct the row.");
   }
-  if (row.Has("prompt")) {
+  const bool forgotten = prompts && !conversation && row.Contains("prompt");
+  if (row.Has("prompt") || forgotten) {
     Passage prompt = row.TextOrMessages("prompt");
     if (IsConversation(prompt) == conversation) {
       return {std::move(prompt), std::move(chosen), std::move(rejected)};
@@ -236,12 +219,14 @@ PairExample ReadTokenPair(const RowColumns& row, int64_t vocab_size) {
 }
 
 // LLaMA-Factory's name for it in Alpaca and ShareGPT files is kto_tag.
-std::string LabelColumn(const RowColumns& row) { return row.Has("kto_tag") ? "kto_tag" : "label"; }
+std::string LabelColumn(const RowColumns& row) {
+  const bool tag = row.Contains("kto_tag") && !row.Contains("label");
+  return tag || row.Has("kto_tag") ? "kto_tag" : "label";
+}
 
-// Where a format can only serve the other kind of method.
-void CheckKind(const RowColumns& row, const RowReaderOptions& options) {
-  const bool pair_columns = (row.Has("chosen") && row.Has("rejected")) || row.Has("chosen_ids");
-  if (options.kind == RowKind::kPair && !pair_columns) {
+// Where a format can only serve the other kind of method. `filled`: the file's columns.
+void CheckKind(const RowColumns& row, const ColumnNames& filled, const RowReaderOptions& options) {
+  if (options.kind == RowKind::kPair && !HoldsPairs(row.Columns())) {
     throw row.Fail(
         "chosen",
         "the method compares answers and the row has none to compare; it has: " + row.Names(),
@@ -249,27 +234,29 @@ void CheckKind(const RowColumns& row, const RowReaderOptions& options) {
         "train with sft.");
   }
   // ShareGPT pairs hold only the prompt in conversations: nothing to imitate.
-  const bool only_pairs = options.format == liger::v1::DATASET_FORMAT_PREFERENCE ||
-                          (options.format == liger::v1::DATASET_FORMAT_SHAREGPT && pair_columns);
+  const bool only_pairs =
+      options.format == liger::v1::DATASET_FORMAT_PREFERENCE ||
+      (options.format == liger::v1::DATASET_FORMAT_SHAREGPT && HoldsPairs(filled));
   if (options.kind == RowKind::kSequence && only_pairs) {
     throw row.Fail("chosen", "sft cannot train on preference rows",
                    "Use dpo, orpo or cpo, or a dataset with prompt and completion.");
   }
-  if (options.kind == RowKind::kLabelled && !row.Has(LabelColumn(row))) {
+  if (options.kind == RowKind::kLabelled && !row.Contains(LabelColumn(row))) {
     throw row.Fail("label", "kto needs a label in each row; it has: " + row.Names(),
                    "Give prompt, completion (or messages) and label: true or false, or train on "
                    "pairs with dpo, orpo or cpo.");
   }
 }
 
-void CheckCompletionOnly(const RowColumns& row, const RowReaderOptions& options) {
+void CheckCompletionOnly(const RowColumns& row, const ColumnNames& filled,
+                         const RowReaderOptions& options) {
   if (!options.completion_only_loss.value_or(false) || options.kind != RowKind::kSequence) {
     return;
   }
   const bool language_modelling =
       options.format == liger::v1::DATASET_FORMAT_TEXT ||
       options.format == liger::v1::DATASET_FORMAT_SHAREGPT ||
-      (options.format == liger::v1::DATASET_FORMAT_MESSAGES && row.Has("messages"));
+      (options.format == liger::v1::DATASET_FORMAT_MESSAGES && filled.contains("messages"));
   if (!language_modelling) return;
   throw row
       .Fail("", "completion_only_loss is set, and the row has no prompt and completion",
@@ -277,7 +264,7 @@ void CheckCompletionOnly(const RowColumns& row, const RowReaderOptions& options)
       .Field("sft.completion_only_loss");
 }
 
-Row ReadPair(const RowColumns& row, const RowReaderOptions& options) {
+Row ReadPair(const RowColumns& row, const ColumnNames& filled, const RowReaderOptions& options) {
   switch (options.format) {
     case liger::v1::DATASET_FORMAT_TOKENIZED:
       return {ReadTokenPair(row, options.vocab_size)};
@@ -289,7 +276,7 @@ Row ReadPair(const RowColumns& row, const RowReaderOptions& options) {
       return {WithAnswers(
           row, {ReadConversations(row), row.Messages("chosen"), row.Messages("rejected")})};
     default:
-      return {WithAnswers(row, ReadPreference(row))};
+      return {WithAnswers(row, ReadPreference(row, filled.contains("prompt")))};
   }
 }
 
@@ -305,7 +292,9 @@ Row ReadSequence(const RowColumns& row, const RowReaderOptions& options) {
     case liger::v1::DATASET_FORMAT_TEXT:
       return {TextRow{row.String("text")}};
     case liger::v1::DATASET_FORMAT_MESSAGES:
-      if (row.Has("messages")) return {TextRow{row.Messages("messages")}};
+      if (row.Has("messages") || !row.Contains("prompt")) {
+        return {TextRow{row.Messages("messages")}};
+      }
       return {ReadPromptCompletion(row)};
     default:
       return {ReadPromptCompletion(row)};
@@ -345,15 +334,16 @@ RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
     : rows_(rows), options_(options) {
   const RowColumns first(rows, 0, options_.names);
   first.RequireMappedColumns();
+  filled_ = FilledColumns(rows, first, options_.names);
   if (options_.format == liger::v1::DATASET_FORMAT_AUTO)
-    options_.format = DetectFormat(first, options.kind);
-  CheckKind(first, options_);
-  CheckCompletionOnly(first, options_);
+    options_.format = DetectFormat(first, filled_, options.kind);
+  CheckKind(first, filled_, options_);
+  CheckCompletionOnly(first, filled_, options_);
 }
 
 Row RowReader::Read(int64_t index) const {
   const RowColumns columns(rows_, index, options_.names);
-  Row row = options_.kind == RowKind::kPair       ? ReadPair(columns, options_)
+  Row row = options_.kind == RowKind::kPair       ? ReadPair(columns, filled_, options_)
             : options_.kind == RowKind::kLabelled ? ReadLabelled(columns, options_)
                                                   : ReadSequence(columns, options_);
   // LLaMA-Factory's formats.

@@ -8,6 +8,7 @@
 #include "worker/trainer/data/row.h"
 #include "worker/trainer/data/row_columns.h"
 #include "worker/trainer/data/row_file.h"
+#include "worker/trainer/data/row_format.h"
 
 namespace liger::trainer {
 
@@ -26,8 +27,8 @@ struct RowReaderOptions {
 };
 
 // Turns the rows of one file into Row, by the format that the spec names or, for
-// AUTO, that the columns of its first row show. Immutable; Read may be called
-// from any thread.
+// AUTO, that the columns of its first row show (DetectFormat). Immutable; Read may
+// be called from any thread.
 //
 //   format             columns                                              gives
 //   ALPACA             instruction, [input], output                         prompt + completion
@@ -44,9 +45,9 @@ struct RowReaderOptions {
 //
 // Preference rows without a prompt, or with a plain-text prompt beside whole
 // conversations, have it extracted: what chosen and rejected begin with alike
-// (TRL's extract_prompt). ShareGPT's speakers human, gpt, observation and
-// function become user, assistant and tool; TRL leaves the names as they are
-// and so renders roles that no chat template knows.
+// (TRL's extract_prompt); beside texts a prompt that is null where other rows have
+// one is an error. ShareGPT's speakers human, gpt, observation and function become user, assistant
+// and tool; TRL leaves the names as they are and so renders roles that no chat template knows.
 class RowReader {
  public:
   // Throws TrainerError (DATA): the columns fit no format, or the format does
@@ -62,6 +63,7 @@ class RowReader {
  private:
   const RowFile& rows_;
   RowReaderOptions options_;
+  ColumnNames filled_;
 };
 
 }  // namespace liger::trainer

@@ -8,6 +8,7 @@
 #include "common/file.h"
 #include "common/spec/dropped_rows.h"
 #include "worker/trainer/data/parallel_rows.h"
+#include "worker/trainer/data/random.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/data/token_spill.h"
 #include "worker/trainer/error.h"
@@ -73,6 +74,20 @@ std::string SettingsText(const RowReaderOptions& reader, const RowTokenizer::Opt
 int64_t CountTargets(const Example& sequence) {
   return std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
                        [](int32_t label) { return label != kIgnoredLabel; });
+}
+
+uint64_t DigestOf(const TokenizedRow& row) {
+  uint64_t digest = AddToDigest(0, row.desirable);
+  for (const Example& sequence : row.sequences) {
+    digest = AddToDigest(digest, sequence.input_ids.size());
+    for (size_t t = 0; t < sequence.input_ids.size(); ++t) {
+      const auto id = static_cast<uint32_t>(sequence.input_ids[t]);
+      const auto label = static_cast<uint32_t>(sequence.labels[t]);
+      digest = AddToDigest(digest, uint64_t{id} << 32 | label);
+    }
+  }
+  for (const int32_t id : row.cut_answer) digest = AddToDigest(digest, static_cast<uint32_t>(id));
+  return digest;
 }
 
 }  // namespace
@@ -184,6 +199,7 @@ TokenizedRow SourceLoader::TokenizeRow(int64_t row) const {
                           "Raise training.max_length, shorten or complete the row, or set "
                           "dataset.strict: false to drop such rows.");
   }
+  tokenized.digest = DigestOf(tokenized);
   return tokenized;
 }
 
@@ -201,6 +217,7 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
     split->examples.desirable.push_back(tokenized->desirable);
     split->examples.cut_answers.push_back(std::move(tokenized->cut_answer));
   }
+  stats.digest = static_cast<int64_t>(AddToDigest(stats.digest, tokenized->digest));
   stats.truncated_rows += tokenized->truncated;
   stats.boundary_merges += tokenized->boundary_merge;
   stats.equal_pairs += tokenized->sequences.size() == 2 &&

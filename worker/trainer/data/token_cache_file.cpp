@@ -39,6 +39,7 @@ constexpr std::pair<const char*, int64_t DataStats::*> kCounts[] = {
     {"dropped_packs", &DataStats::dropped_packs},
     {"equal_pairs", &DataStats::equal_pairs},
     {"without_response_template", &DataStats::without_response_template},
+    {"digest", &DataStats::digest},
 };
 
 // Whoever adds a member to DataStats adds it here too, and raises kTokenCacheVersion.

@@ -32,6 +32,7 @@ struct TokenizedRow {
   std::vector<int32_t> cut_answer;
   // sft.response_template is not in the row (nothing_to_train is set, too).
   bool no_response_template = false;
+  uint64_t digest = 0;  // of all that is trained on (AddToDigest), by the loader
 };
 
 // Tokenises rows as the trainers of TRL 1.16.0 do, each in its own way:

@@ -118,7 +118,9 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
                const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
   checks.Run("data", "dataset", [&] {
     const Dataset dataset = LoadData(request, paths, config, text);
-    if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) resume->state.RequireSameData(dataset.train_stats, resume->dir);
+    if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
+      resume->state.RequireSameData(dataset.train_stats, resume->dir);
+    }
     AddStats("", dataset.train_stats, result);
     if (dataset.one_label_rows > 0) {
       (*result.mutable_stats())["one_label_rows"] = dataset.one_label_rows;
@@ -151,6 +153,8 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
     checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
       std::vector<std::string> warnings;
       resume = FindResumePoint(request, &warnings);
+      const int64_t max_steps = request.spec().training().max_steps();
+      if (max_steps > 0) resume->state.RequireNotPast(max_steps, resume->dir);
     });
   }
   checks.Run("digests", "model.digest", [&] { RequireDigests(request.spec(), paths); });

@@ -52,6 +52,7 @@ RunState Read(const json& object) {
   object.at("data").at("rows").get_to(state.rows);
   object.at("data").at("tokens").get_to(state.tokens);
   object.at("data").at("target_tokens").get_to(state.target_tokens);
+  state.digest = object.at("data").value("digest", int64_t{0});
   state.progress =
       ReadProgress(object.at("progress"), object.at("num_input_tokens_seen").get<int64_t>());
   if (!object.at("best_metric").is_null())
@@ -81,7 +82,8 @@ std::string RunState::ToJson() const {
       {"epoch", epoch},
       {"num_input_tokens_seen", progress.tokens_total},
       {"data_position", {{"epoch", position.epoch}, {"row", position.row}}},
-      {"data", {{"rows", rows}, {"tokens", tokens}, {"target_tokens", target_tokens}}},
+      {"data",
+       {{"rows", rows}, {"tokens", tokens}, {"target_tokens", target_tokens}, {"digest", digest}}},
       {"best_metric", best.metric ? ordered_json(*best.metric) : ordered_json()},
       {"best_global_step", best.step},
       {"early_stopping_patience_used", best.patience_used},
@@ -114,19 +116,32 @@ void RunState::SetData(const DataStats& stats) {
   rows = stats.rows;
   tokens = stats.tokens;
   target_tokens = stats.target_tokens;
+  digest = stats.digest;
 }
 
 void RunState::RequireSameData(const DataStats& stats, const std::string& checkpoint) const {
-  if (rows == stats.rows && tokens == stats.tokens && target_tokens == stats.target_tokens) return;
+  const bool as_many =
+      rows == stats.rows && tokens == stats.tokens && target_tokens == stats.target_tokens;
+  if (as_many && (digest == stats.digest || digest == 0 || stats.digest == 0)) return;
   const auto describe = [](int64_t r, int64_t t, int64_t targets) {
     return std::to_string(r) + " rows of " + std::to_string(t) + " tokens (" +
            std::to_string(targets) + " trained)";
   };
   throw DataError("dataset: has " + describe(stats.rows, stats.tokens, stats.target_tokens) +
                       ", and the run of checkpoint " + checkpoint + " had " +
-                      describe(rows, tokens, target_tokens),
+                      (as_many ? "as many, but other ones or in another order"
+                               : describe(rows, tokens, target_tokens)),
                   "resume with the data that the run was started with")
       .Field("dataset");
+}
+
+void RunState::RequireNotPast(int64_t last_step, const std::string& checkpoint) const {
+  if (step <= last_step) return;
+  throw ConfigError("training.max_steps: the checkpoint " + checkpoint + " is at step " +
+                        std::to_string(step) + " already, and the job ends at " +
+                        std::to_string(last_step),
+                    "raise max_steps or num_train_epochs")
+      .Field("training.max_steps");
 }
 
 }  // namespace liger::trainer

@@ -21,7 +21,7 @@ struct RunState {
   double epoch = 0;
   DataPosition position;
   // Of the training rows, to tell whether a later run has the same ones.
-  int64_t rows = 0, tokens = 0, target_tokens = 0;
+  int64_t rows = 0, tokens = 0, target_tokens = 0, digest = 0;
   Progress::State progress;
   BestModel::State best;
   std::vector<double> eval_losses;
@@ -38,6 +38,8 @@ struct RunState {
   void SetData(const DataStats& stats);
   // Throws TrainerError (DATA) when the rows are others than those of `stats`.
   void RequireSameData(const DataStats& stats, const std::string& checkpoint) const;
+  // Throws TrainerError (CONFIG) when the run was beyond its last step already.
+  void RequireNotPast(int64_t last_step, const std::string& checkpoint) const;
 };
 
 inline constexpr char kRunStateFile[] = "trainer_state.json";

@@ -3,7 +3,6 @@
 
 #include <filesystem>
 
-#include "worker/trainer/error.h"
 #include "worker/trainer/loop/train_job.h"
 
 namespace liger::trainer {
@@ -13,13 +12,7 @@ namespace tv1 = liger::trainer::v1;
 void TrainJob::Resume(const ResumePoint& from) {
   const RunState& state = from.state;
   state.RequireSameData(dataset_.train_stats, from.dir);
-  if (state.step > max_steps_) {
-    throw ConfigError("training.max_steps: the checkpoint " + from.dir + " is at step " +
-                          std::to_string(state.step) + " already, and the job ends at " +
-                          std::to_string(max_steps_),
-                      "raise max_steps or num_train_epochs")
-        .Field("training.max_steps");
-  }
+  state.RequireNotPast(max_steps_, from.dir);
   RestoreTensors(from.dir, trainable_, *optimizer_, strategy_->rank().rank);
   if (CausalLM* moving = objective_->MovingReference()) {
     RestoreReference(from.dir, trainable_, *moving);

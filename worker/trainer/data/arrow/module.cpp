@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -126,6 +127,10 @@ std::unique_ptr<const Parts> OpenParts(const std::string& path) {
 class Table : public ArrowTable {
  public:
   explicit Table(const std::string& path) : parts_(OpenParts(path)), begins_({0}) {
+    std::vector<std::string> names = parts_->schema()->field_names();
+    std::sort(names.begin(), names.end());
+    const auto twice = std::adjacent_find(names.begin(), names.end());
+    if (twice != names.end()) throw std::runtime_error("names column \"" + *twice + "\" twice");
     for (const int64_t rows : parts_->Rows()) {
       if (rows < 0) throw std::runtime_error("a part has a negative number of rows");
       begins_.push_back(begins_.back() + rows);

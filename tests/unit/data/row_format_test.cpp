@@ -1,0 +1,104 @@
+// What format a file's columns show where its first row leaves some of them empty.
+#include "worker/trainer/data/row_format.h"
+
+#include "tests/unit/data/test_util.h"
+#include "worker/trainer/data/row_reader.h"
+
+namespace liger::trainer {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+liger::v1::DatasetFormat FormatOf(const std::string& content, const std::string& name,
+                                  RowKind kind) {
+  const TempFile file(content, name);
+  const auto rows = OpenRows(file.path(), 0);
+  return RowReader(*rows, {.kind = kind, .vocab_size = 100}).format();
+}
+
+// Opens the file and reads row `index`.
+liger::v1::Failure FailureAt(int64_t index, const std::string& content, const std::string& name,
+                             RowKind kind) {
+  const TempFile file(content, name);
+  const auto rows = OpenRows(file.path(), 0);
+  return FailureOf([&] { RowReader(*rows, {.kind = kind, .vocab_size = 100}).Read(index); });
+}
+
+struct EmptyField {
+  const char* content;
+  const char* name;
+  RowKind kind;
+  int64_t row;
+  const char* message;
+};
+
+class EmptyFields : public testing::TestWithParam<EmptyField> {};
+
+TEST_P(EmptyFields, AreToldByRowAndColumn) {
+  const auto& [content, name, kind, row, message] = GetParam();
+  const auto failure = FailureAt(row - 1, content, name, kind);
+  EXPECT_EQ(failure.row(), row);
+  EXPECT_THAT(failure.message(),
+              AllOf(HasSubstr(std::string(name) + ": row "), HasSubstr(message)));
+  EXPECT_THAT(failure.action(), HasSubstr("fill it in, or remove the row"));
+}
+
+constexpr RowKind kS = RowKind::kSequence, kP = RowKind::kPair, kL = RowKind::kLabelled;
+INSTANTIATE_TEST_SUITE_P(
+    All, EmptyFields,
+    testing::Values(
+        // In the first row, with and without other rows that fill the column.
+        EmptyField{"prompt,completion\na,\nb,c\n", "r.csv", kS, 1, "column completion: is empty"},
+        EmptyField{"prompt,completion\na,\n", "r.csv", kS, 1, "column completion: is empty"},
+        EmptyField{"prompt,completion\n,\nb,c\n", "r.csv", kS, 1,
+                   "column prompt: is empty; the row has: none"},
+        EmptyField{"prompt,chosen,rejected\na,,c\nb,c,d\n", "r.csv", kP, 1,
+                   "column chosen: is empty"},
+        EmptyField{"prompt,chosen,rejected\na,b,\n", "r.csv", kP, 1, "column rejected: is empty"},
+        EmptyField{"prompt,completion,label\na,b,\nb,c,true\n", "r.csv", kL, 1,
+                   "column label: is empty"},
+        EmptyField{"prompt,completion,kto_tag\na,b,\n", "r.csv", kL, 1, "column kto_tag: is empty"},
+        EmptyField{"{\"text\": null}\n{\"text\": \"a\"}\n", "r.jsonl", kS, 1,
+                   "column text: is null"},
+        EmptyField{"{\"messages\": null}\n", "r.jsonl", kS, 1, "column messages: is null"},
+        EmptyField{"{\"instruction\": null, \"output\": \"b\", \"text\": \"t\"}\n"
+                   "{\"instruction\": \"a\", \"output\": \"b\", \"text\": \"t\"}\n",
+                   "r.jsonl", kS, 1, "column instruction: is null"},
+        // In a later row.
+        EmptyField{"prompt,completion\na,b\nc,\n", "r.csv", kS, 2, "column completion: is empty"},
+        EmptyField{"{\"text\": \"a\"}\n{\"text\": null}\n", "r.jsonl", kS, 2,
+                   "column text: is null"},
+        // A prompt that is not there is not taken from the answers where the file gives prompts.
+        EmptyField{"prompt,chosen,rejected\na,b c,b d\n,b c,b d\n", "r.csv", kP, 2,
+                   "column prompt: is empty"}));
+
+TEST(RowFormat, ColumnsThatNoRowFillsAreOfAnotherFormat) {
+  const auto messages = liger::v1::DATASET_FORMAT_MESSAGES;
+  const std::string joined =
+      "{\"conversations\": null, \"instruction\": null, \"chosen\": null, \"rejected\": null, "
+      "\"messages\": [{\"role\": \"user\", \"content\": \"q\"}]}\n";
+  EXPECT_EQ(FormatOf(joined, "r.jsonl", kS), messages);
+  // 63 rows without it are followed by one that has it.
+  std::string rows;
+  for (int i = 0; i < 63; ++i) rows += joined;
+  EXPECT_EQ(FormatOf(rows + "{\"instruction\": \"i\", \"output\": \"o\"}\n", "r.jsonl", kS),
+            liger::v1::DATASET_FORMAT_ALPACA);
+  // Pairs whose prompts are all empty have them in their answers.
+  const std::string pairs = "prompt,chosen,rejected\n,the sky,the sea\n";
+  EXPECT_EQ(FormatOf(pairs, "r.csv", kP), liger::v1::DATASET_FORMAT_PREFERENCE);
+  const TempFile file(pairs, "r.csv");
+  const auto csv = OpenRows(file.path(), 0);
+  const Row row = RowReader(*csv, {.kind = kP}).Read(0);
+  EXPECT_EQ(std::get<std::string>(std::get<PreferenceRow>(row.content).prompt), "the s");
+}
+
+TEST(RowFormat, SftIsTrainedOnJoinedRowsWhosePairsAreEmpty) {
+  EXPECT_EQ(FormatOf("{\"conversations\": [{\"from\": \"human\", \"value\": \"q\"}], "
+                     "\"chosen\": null, \"rejected\": null}\n",
+                     "r.jsonl", kS),
+            liger::v1::DATASET_FORMAT_SHAREGPT);
+}
+
+}  // namespace
+}  // namespace liger::trainer

@@ -1,0 +1,32 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_ROW_FORMAT_H_
+#define LIGER_WORKER_TRAINER_DATA_ROW_FORMAT_H_
+
+#include <set>
+#include <string>
+
+#include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/data/example.h"
+#include "worker/trainer/data/row_columns.h"
+#include "worker/trainer/data/row_file.h"
+
+namespace liger::trainer {
+
+using ColumnNames = std::set<std::string>;
+
+// The columns of the file's first row, but for those that none of its first 64 rows
+// fills: a file that joins rows of several formats has the columns of all of them.
+ColumnNames FilledColumns(const RowFile& rows, const RowColumns& first, const RowNames& names);
+
+// Whether they hold two answers to compare, as text, messages or tokens.
+bool HoldsPairs(const ColumnNames& columns);
+
+// The format that the columns show; the more specific ones are looked at first. Columns
+// that the first row has, but no row fills, decide where the filled ones show none, so
+// that the error is about the empty field. Throws TrainerError (DATA) when they are
+// those of no format.
+liger::v1::DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled,
+                                      RowKind kind);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_ROW_FORMAT_H_
