@@ -102,6 +102,12 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
   return true;
 }
 
+// What each device is predicted to hold: the coordinator, which knows the devices, judges it.
+void CheckMemory(Checks& checks, const Request& request, tv1::CheckResult& result) {
+  if (!result.violations().empty()) return checks.Skip("memory");
+  checks.Run("memory", "parallel", [&] { NeedsOf(request).AddTo(result.mutable_stats()); });
+}
+
 void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResult& result) {
   auto& out = *result.mutable_stats();
   out[prefix + "rows"] = stats.rows;
@@ -140,7 +146,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
 
   InputPaths paths;
   if (!checks.Run("paths", "model", [&] { paths = InputPaths::Resolve(request); })) {
-    for (const char* name : {"model config", "weights", "tokenizer", "generation config",
+    for (const char* name : {"model config", "weights", "memory", "tokenizer", "generation config",
                              "sample prompts", "data"}) {
       checks.Skip(name);
     }
@@ -157,6 +163,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   ModelConfig config;
   TextInputs text;
   const bool has_config = CheckModel(checks, request, paths, config, result);
+  CheckMemory(checks, request, result);
   const bool has_text = checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths); });
   if (has_config && has_text) {
     checks.Run("generation config", "model",
