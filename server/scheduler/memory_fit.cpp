@@ -61,9 +61,11 @@ std::string Describe(const Largest& largest) {
                       "worker ", largest.worker->worker_id, ")");
 }
 
-std::string DevicesOf(const RankMemoryNeed& need, liger::v1::DeviceKind kind) {
-  return absl::StrCat(StrategyName(need.strategy), " on ",
-                      Plural(need.world_size, KindName(kind)));
+// "with DDP on 2 GPUs each holds at least 25.28 GB"
+std::string DescribeLeast(const RankMemoryNeed& need, liger::v1::DeviceKind kind) {
+  return absl::StrCat("with ", StrategyName(need.strategy), " on ",
+                      Plural(need.world_size, KindName(kind)), need.world_size > 1 ? " each" : " it",
+                      " holds at least ", Bytes(need.need.least));
 }
 
 }  // namespace
@@ -94,8 +96,7 @@ std::optional<Shortage> WhyTooSmall(const std::vector<const WorkerRow*>& workers
   const auto need = needs.Of(resolved, count, largest.bytes());
   if (large == all || large >= count || !need || largest.device == nullptr) return std::nullopt;
   std::string message = absl::StrCat(
-      "with ", DevicesOf(*need, kind), " each holds at least ", Bytes(need->need.least),
-      " of parameters, gradients and optimizer states, whatever the batch; ");
+      DescribeLeast(*need, kind), " of parameters, gradients and optimizer states, whatever the batch; ");
   if (large == 0) {
     absl::StrAppend(&message, "the largest there has ", Describe(largest));
   } else {
@@ -127,8 +128,7 @@ std::string MemoryNotice(const std::vector<WorkerRow>& rows, const JobSpec& reso
   if (gpu && largest.bytes() > 0 && need->need.peak > largest.bytes()) {
     return absl::StrCat("warning: ", PeakAdvice(resolved, need->need.peak, largest.bytes()));
   }
-  std::string notice = absl::StrCat("note: with ", DevicesOf(*need, kind),
-                                    " each holds at least ", Bytes(need->need.least));
+  std::string notice = absl::StrCat("note: ", DescribeLeast(*need, kind));
   if (need->need.peak > 0) {
     absl::StrAppend(&notice, ", and ", Bytes(need->need.peak), " are predicted with rows of ",
                     resolved.training().max_length(), " tokens (max_length)");

@@ -150,7 +150,7 @@ TEST_F(JobServiceTest, AJobThatFitsOnNoDeviceIsRefused) {
   ASSERT_THAT(results, SizeIs(1));
   EXPECT_EQ(results[0].status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(results[0].status().message(),
-              testing::AllOf(HasSubstr("parallel.strategy: with SINGLE on 1 GPU each holds at "
+              testing::AllOf(HasSubstr("parallel.strategy: with SINGLE on 1 GPU it holds at "
                                        "least 30.00 GB"),
                              HasSubstr("the largest there has 24.00 GB"),
                              HasSubstr("set parallel.strategy FSDP and resources.count 4 (10.00 "
