@@ -155,7 +155,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   std::optional<ResumePoint> resume;
   if (!request.spec().training().resume_from_checkpoint().empty()) {
     checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
-      std::vector<std::string> warnings;
+      std::vector<liger::v1::Warning> warnings;
       resume = FindResumePoint(request, &warnings);
     });
   }
