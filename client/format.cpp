@@ -160,11 +160,18 @@ std::string Cause(const liger::v1::JobStatus& status) {
   return of_output ? "" : Printable(status.message());
 }
 
-std::string PeakMemory(const liger::v1::Progress& progress) {
+std::string PeakMemory(const liger::v1::Progress& progress, bool with_prediction) {
   const auto& peaks = progress.peak_memory_bytes();
+  const auto& predicted = progress.predicted_memory_bytes();
   for (const char* kind : {"allocated", "rss"}) {
     if (auto it = peaks.find(kind); it != peaks.end()) {
-      return absl::StrCat(Bytes(it->second), " ", kind);
+      std::string text = absl::StrCat(Bytes(it->second), " ", kind);
+      const auto prediction = predicted.find(kind);
+      if (with_prediction && prediction != predicted.end()) {
+        absl::StrAppend(&text, " (predicted ", Bytes(prediction->second),
+                        " with rows of max_length)");
+      }
+      return text;
     }
   }
   return "";

@@ -58,8 +58,9 @@ std::string Sparkline(const std::vector<double>& values, size_t width);
 // is told apart.
 std::string Cause(const liger::v1::JobStatus& status);
 
-// The largest of a job's memory peaks with its kind: "2.50 GB rss".
-std::string PeakMemory(const liger::v1::Progress& progress);
+// The largest of a job's memory peaks with its kind: "2.50 GB rss"; of one that was predicted,
+// where that is wanted: "2.50 GB allocated (predicted 2.55 GB with rows of max_length)".
+std::string PeakMemory(const liger::v1::Progress& progress, bool with_prediction = false);
 
 // Metrics as people look for them: the loss first, the rest by name.
 struct MetricBefore {

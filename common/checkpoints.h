@@ -25,6 +25,10 @@ inline bool IsCheckpointKind(std::string_view kind) {
   return kind == kCheckpointKind || kind == kBestCheckpointKind;
 }
 
+// Code of the warning that an attempt does not go on from a checkpoint. Its `file` is where
+// one that was found damaged lies now, and empty for others.
+inline constexpr char kNotResumedCode[] = "NotResumed";
+
 // Code of the warning that a pause came to nothing: the checkpoint could not be saved.
 inline constexpr char kNotPausedCode[] = "NotPaused";
 

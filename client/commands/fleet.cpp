@@ -144,11 +144,14 @@ ExitCode Artifacts(const std::string& job, Session& session) {
   request.set_job(job);
   const auto response = session.connection().Call(&Stub::ListArtifacts, request);
   return Show(
-      response, session, {"KIND", "STEP", "SIZE", "WORKER", "URI"},
+      response, session, {"KIND", "STEP", "SIZE", "WORKER", "URI", "STATE"},
       [](const auto& shown, Table* table) {
         for (const auto& artifact : shown.artifacts()) {
           table->Add({artifact.kind(), absl::StrCat(artifact.step()), Bytes(artifact.bytes()),
-                      artifact.worker_id(), artifact.uri()});
+                      artifact.worker_id(), artifact.uri(),
+                      artifact.state() == liger::v1::Artifact::QUARANTINED
+                          ? absl::StrCat("QUARANTINED: ", Printable(artifact.reason()))
+                          : "ok"});
         }
       },
       [](const auto& shown) {

@@ -45,7 +45,7 @@ void PrintProgress(const liger::v1::Progress& progress, const Lines& line) {
   if (progress.mean_tokens_per_second() > 0) {
     line("tokens/s", absl::StrFormat("%.0f (mean)", progress.mean_tokens_per_second()));
   }
-  line("peak memory", PeakMemory(progress));
+  line("peak memory", PeakMemory(progress, /*with_prediction=*/true));
   for (const auto& rank : progress.ranks()) {
     liger::v1::Progress own;
     *own.mutable_peak_memory_bytes() = rank.peak_memory_bytes();

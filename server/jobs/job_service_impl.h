@@ -26,7 +26,7 @@ namespace liger::server {
 inline constexpr int64_t kSecondUs = 1000000;
 
 // Held by every callback under way, so that none outlives it. What users ask is
-// in job_requests.cpp, what workers say in worker_reports.cpp.
+// in job_requests.cpp and dry_run_requests.cpp, what workers say in worker_reports.cpp.
 class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
  public:
   Impl(Store* store, const Catalog* catalog, JobServiceOptions options)

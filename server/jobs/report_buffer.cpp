@@ -38,6 +38,9 @@ void AddStep(const TaskEvent& event, double* train_seconds, liger::v1::Progress*
   for (const auto& [kind, bytes] : event.progress().peak_memory_bytes()) {
     (*progress->mutable_peak_memory_bytes())[kind] = bytes;
   }
+  for (const auto& [kind, bytes] : event.progress().predicted_memory_bytes()) {
+    (*progress->mutable_predicted_memory_bytes())[kind] = bytes;
+  }
   *progress->mutable_update_time() = event.time();
 }
 

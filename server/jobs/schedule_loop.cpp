@@ -29,6 +29,12 @@ bool IsAbsent(const WaitDecision& wait) {
   return wait.reason == "ModelAbsent" || wait.reason == "DatasetAbsent";
 }
 
+// What of the spec cannot be had.
+const char* FieldOf(const WaitDecision& wait) {
+  if (wait.reason == "ModelAbsent") return "model.name";
+  return wait.reason == "DatasetAbsent" ? "dataset.name" : "parallel.strategy";
+}
+
 }  // namespace
 
 std::set<std::string> Unavailable(const std::vector<WorkerRow>& workers, FleetGate* gate) {
@@ -126,7 +132,9 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
     }
     job.resolved_spec = specs_.at(job.uid);
     for (const TaskRow& task : view.Tasks(job.uid)) {
-      if (task.state == TaskState::kDone) snapshot.checked.insert({job.uid, task.worker_id});
+      if (task.state != TaskState::kDone) continue;
+      snapshot.checked.insert({job.uid, task.worker_id});
+      snapshot.memory[job.uid] = MemoryNeeds::FromStats(task.result.stats());
     }
     const std::string checkpoint = NewestCheckpoint(view, job);
     if (!checkpoint.empty()) snapshot.checkpoints[job.uid] = checkpoint;
@@ -219,12 +227,12 @@ void ScheduleLoop::Explain(std::shared_ptr<void> pass, const ScheduleSnapshot& s
     if (found == jobs.end()) continue;
     const JobRow& job = *found->second;
     if (IsAbsent(wait)) absent.insert(wait.job_uid);
-    if (AbsentTooLong(job, wait)) {
+    if (wait.refused || AbsentTooLong(job, wait)) {
       FailJob fail{.job_uid = wait.job_uid, .reason = wait.reason};
       fail.failure.set_class_(liger::v1::FAILURE_CLASS_CONFIG);
       fail.failure.set_message(wait.message);
       fail.failure.set_action(absl::StrCat(wait.action, ", then submit again"));
-      fail.failure.set_field(wait.reason == "ModelAbsent" ? "model.name" : "dataset.name");
+      fail.failure.set_field(FieldOf(wait));
       Apply<FailJob>(pass, std::move(fail), nullptr);
     } else if (job.reason != wait.reason || job.status.message() != wait.message ||
                job.status.action() != wait.action) {

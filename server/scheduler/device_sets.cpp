@@ -119,6 +119,18 @@ std::optional<std::vector<WorkerDevices>> FewestWorkers(std::vector<WorkerDevice
   }
 }
 
+std::vector<const WorkerRow*> WorkersOf(const std::vector<DeviceSet>& sets) {
+  std::vector<const WorkerRow*> workers;
+  for (const DeviceSet& set : sets) {
+    for (const WorkerDevices& part : set.parts) {
+      if (std::find(workers.begin(), workers.end(), part.worker) == workers.end()) {
+        workers.push_back(part.worker);
+      }
+    }
+  }
+  return workers;
+}
+
 int DevicesOfKind(const WorkerRow& worker, liger::v1::DeviceKind kind) {
   const auto& devices = worker.hello.devices();
   return static_cast<int>(std::count_if(devices.begin(), devices.end(), [kind](const auto& d) {

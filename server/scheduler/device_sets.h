@@ -39,6 +39,9 @@ using BetterWorker = std::function<bool(const WorkerDevices& a, const WorkerDevi
 std::optional<std::vector<WorkerDevices>> FewestWorkers(std::vector<WorkerDevices> parts,
                                                         int count, const BetterWorker& better);
 
+// Their workers, each once.
+std::vector<const WorkerRow*> WorkersOf(const std::vector<DeviceSet>& sets);
+
 int DevicesOfKind(const WorkerRow& worker, liger::v1::DeviceKind kind);
 
 // "GPU", "CPU slot".

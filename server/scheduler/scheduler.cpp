@@ -5,12 +5,11 @@
 #include <optional>
 #include <tuple>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "common/spec/elastic.h"
 #include "server/scheduler/device_sets.h"
+#include "server/scheduler/memory_fit.h"
 
 namespace liger::server {
 namespace {
@@ -128,13 +127,7 @@ class Pass {
          absl::StrCat("no worker", !model && IsCatalogued(need.model_uri) ? " with the model" : "",
                       " has ", model ? "the model " : "the dataset ", name,
                       refusal.empty() ? "" : "; ", refusal),
-         absl::StrCat("put ", what, " at ", JoinRoot(root, uri), " on a worker"), true);
-  }
-
-  static std::string JoinRoot(const std::string& root, const std::string& uri) {
-    const absl::string_view path = absl::StripPrefix(uri, "file://");
-    if (root.empty() || absl::StartsWith(path, "/")) return std::string(path);
-    return absl::StrCat(absl::StripSuffix(root, "/"), "/", path);
+         absl::StrCat("put ", what, " at ", PathBelow(root, uri), " on a worker"), true);
   }
 
   template <typename Predicate>
@@ -172,25 +165,21 @@ class Pass {
     return pinned.empty() ? workers : pinned;
   }
 
-  // Sets that have as many devices as the job needs, were they all free.
-  static std::vector<DeviceSet> SetsThatFit(const Need& need,
-                                            const std::vector<const WorkerRow*>& workers) {
-    std::vector<DeviceSet> sets = DeviceSets(workers, need.kind, need.mixed);
-    std::erase_if(sets, [&need](const DeviceSet& set) { return set.size() < need.count; });
-    return sets;
+  const MemoryNeeds& MemoryOf(const Need& need) const {
+    static const MemoryNeeds kUnknown;
+    const auto found = snapshot_.memory.find(need.job->uid);
+    return found == snapshot_.memory.end() ? kUnknown : found->second;
   }
 
-  // Their workers, each once.
-  static std::vector<const WorkerRow*> WorkersOf(const std::vector<DeviceSet>& sets) {
-    std::vector<const WorkerRow*> workers;
-    for (const DeviceSet& set : sets) {
-      for (const WorkerDevices& part : set.parts) {
-        if (std::find(workers.begin(), workers.end(), part.worker) == workers.end()) {
-          workers.push_back(part.worker);
-        }
-      }
+  // Sets that have as many devices as the job needs, large enough for it, were they all free.
+  std::vector<DeviceSet> SetsThatFit(const Need& need,
+                                     const std::vector<const WorkerRow*>& workers) const {
+    std::vector<DeviceSet> sets = DeviceSets(workers, need.kind, need.mixed);
+    for (DeviceSet& set : sets) {
+      KeepThoseThatHold(need.job->resolved_spec, MemoryOf(need), need.count, &set);
     }
-    return workers;
+    std::erase_if(sets, [&need](const DeviceSet& set) { return set.size() < need.count; });
+    return sets;
   }
 
   // What of a set this job may take now.
@@ -299,6 +288,7 @@ class Pass {
       if (!large.empty()) break;
     }
     if (large.empty()) {
+      if (WaitForMemory(need, able)) return;
       const Shortage shortage = WhyTooFew(able, need.kind, asked);
       return Wait(need, shortage.reason, shortage.message, shortage.action, /*can_never=*/true);
     }
@@ -319,6 +309,17 @@ class Pass {
       }
       placement.members.push_back({part.worker->worker_id, std::move(part.uuids)});
     }
+  }
+
+  // False: it is not their memory that is wanting.
+  bool WaitForMemory(const Need& need, const std::vector<const WorkerRow*>& able) {
+    const liger::v1::JobSpec& resolved = need.job->resolved_spec;
+    const std::optional<Shortage> here = WhyTooSmall(able, resolved, MemoryOf(need));
+    if (!here) return false;
+    const bool nowhere = AllTooSmall(snapshot_.workers, resolved, MemoryOf(need)).has_value();
+    Wait(need, here->reason, here->message, here->action, /*can_never=*/true);
+    decisions_.waits.back().refused = nowhere && need.job->epoch == 0;
+    return true;
   }
 
   // Devices that a job could take, and how good that would be: lower is better.

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/spec/memory_needs.h"
 #include "server/store/records.h"
 #include "server/store/worker_files.h"
 
@@ -32,6 +33,8 @@ struct ScheduleSnapshot {
   std::set<std::string> unavailable;
   // Workers that passed a job's CHECK: they can read its files.
   std::set<std::pair<std::string, std::string>> checked;  // {job_uid, worker_id}
+  // What their CHECKs predicted, by job_uid: GPUs that do not hold that are not taken.
+  std::map<std::string, MemoryNeeds> memory;
   // Placements not to be tried again yet: the worker did not start the job, and
   // what was said then.
   std::map<std::pair<std::string, std::string>, std::string> excluded;  // {job_uid, worker_id}
@@ -72,14 +75,17 @@ struct PlacementDecision {
 // Why a job stays where it is.
 struct WaitDecision {
   std::string job_uid;
-  // NoWorker, ModelAbsent, DatasetAbsent, NoSuchDevice, TooFewDevices, MixedDevices,
-  // MixedBuilds: nothing but a change of the fleet helps ("can never"). DevicesBusy,
+  // NoWorker, ModelAbsent, DatasetAbsent, NoSuchDevice, TooFewDevices, DeviceMemory,
+  // MixedDevices, MixedBuilds: nothing but a change of the fleet helps ("can never"). DevicesBusy,
   // BehindOtherJobs, CheckSlotsBusy, WorkerRefused, WorkerAway: passes by itself
   // ("cannot now").
   std::string reason;
   std::string message;
   std::string action;  // empty: just wait
   bool can_never = false;
+  // DeviceMemory of a job that never ran, where no worker that was ever seen has a device that
+  // is large enough: it is the job that has to change.
+  bool refused = false;
 };
 
 struct ScheduleDecisions {

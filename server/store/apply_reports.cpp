@@ -55,6 +55,9 @@ void MergeProgress(const liger::v1::Progress& report, liger::v1::Progress* known
     if (known->peak_memory_bytes().empty()) {
       *known->mutable_peak_memory_bytes() = before.peak_memory_bytes();
     }
+    if (known->predicted_memory_bytes().empty()) {
+      *known->mutable_predicted_memory_bytes() = before.predicted_memory_bytes();
+    }
     *known->mutable_ranks() = before.ranks();
   }
   MergeRanks(report, known);
@@ -209,6 +212,9 @@ absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* att
   for (int i = known_warnings; i < job->status.warnings_size(); ++i) {
     const liger::v1::Warning warning = job->status.warnings(i);
     txn.AddEvent(job, "Warning", {warning.code(), warning.message(), ""});
+    if (warning.code() == kNotResumedCode && !warning.file().empty()) {
+      QuarantineCheckpoint(txn.tables(), *job, warning.file(), warning.message());
+    }
   }
   if (report.publish.has_value()) result->publish = Publish(report, true, job, txn);
   txn.SaveJob(job);

@@ -154,11 +154,28 @@ void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) 
   }
 }
 
+void QuarantineCheckpoint(Tables& tables, const JobRow& job, const std::string& path,
+                          const std::string& reason) {
+  const std::string now = OutputPath(path);
+  const std::string before(absl::StripSuffix(now, kDamagedSuffix));
+  for (ArtifactRow& artifact : tables.Artifacts(job.tenant, job.uid)) {
+    if (!IsCheckpointKind(artifact.kind)) continue;
+    const std::string known = OutputPath(artifact.uri);
+    if (known == before) {
+      artifact.damage = reason;
+      artifact.uri = absl::StrCat("file://", now);
+      tables.PutArtifact(artifact);
+    } else if (known == now) {
+      tables.DropArtifact(artifact.id);  // an earlier one, which this one replaced
+    }
+  }
+}
+
 std::string NewestCheckpoint(const ReadView& view, const JobRow& job) {
   const ArtifactRow* newest = nullptr;
   const std::vector<ArtifactRow> artifacts = view.Artifacts(job.tenant, job.uid);
   for (const ArtifactRow& artifact : artifacts) {
-    if (!IsCheckpointKind(artifact.kind)) continue;
+    if (!IsCheckpointKind(artifact.kind) || !artifact.damage.empty()) continue;
     if (newest == nullptr || artifact.step > newest->step) newest = &artifact;
   }
   return newest == nullptr ? "" : OutputPath(newest->uri);
@@ -169,6 +186,7 @@ void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step) {
   std::vector<CheckpointMark> marks;
   for (ArtifactRow& artifact : tables.Artifacts(job.tenant, job.uid)) {
     if (!IsCheckpointKind(artifact.kind) || artifact.step == step) continue;
+    if (!artifact.damage.empty()) continue;
     marks.push_back({artifact.step, artifact.kind == kBestCheckpointKind});
     checkpoints.push_back(std::move(artifact));
   }

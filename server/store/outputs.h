@@ -31,12 +31,16 @@ void PrepareOutput(Tables& tables, const ArtifactRow& artifact);
 // The artifact is there: what lay there before is gone.
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);
 
-// Path of the job's newest checkpoint, of any attempt; empty: it has none.
+// A trainer found the job's checkpoint that lies at `path` now (kDamagedSuffix) damaged.
+void QuarantineCheckpoint(Tables& tables, const JobRow& job, const std::string& path,
+                          const std::string& reason);
+
+// Path of the job's newest good checkpoint, of any attempt; empty: it has none.
 std::string NewestCheckpoint(const ReadView& view, const JobRow& job);
 
 // Takes what training.save_total_limit leaves no room for off the job's list, and
 // leaves its removal to its worker (Reclaims). The one of `step` is not counted: it
-// may not be there yet. 0: all count.
+// may not be there yet. 0: all count. Nor are damaged ones, which stay.
 void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step);
 
 }  // namespace liger::server

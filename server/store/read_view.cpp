@@ -116,6 +116,9 @@ liger::v1::Artifact ToProto(const ArtifactRow& row) {
   artifact.set_bytes(row.bytes);
   artifact.set_step(row.step);
   artifact.set_worker_id(row.worker_id);
+  artifact.set_state(row.damage.empty() ? liger::v1::Artifact::AVAILABLE
+                                        : liger::v1::Artifact::QUARANTINED);
+  artifact.set_reason(row.damage);
   *artifact.mutable_create_time() = ToTimestamp(row.created_us);
   return artifact;
 }

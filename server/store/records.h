@@ -148,6 +148,7 @@ struct ArtifactRow {
   int64_t bytes = 0;
   std::string worker_id;
   int64_t created_us = 0;
+  std::string damage;  // why a checkpoint is quarantined; empty: it is not
 };
 
 // An output that a worker is to remove, until it says that it has.

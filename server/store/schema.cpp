@@ -155,6 +155,10 @@ CREATE INDEX jobs_by_output ON jobs(tenant, output) WHERE output != '';
 CREATE INDEX jobs_by_end ON jobs(ended) WHERE ended != 0;
 CREATE INDEX jobs_alive_by_state ON jobs(state) WHERE deleted = 0;
 )sql",
+    // Why a checkpoint is quarantined; empty: it is not.
+    R"sql(
+ALTER TABLE artifacts ADD COLUMN damage TEXT NOT NULL DEFAULT '';
+)sql",
 };
 
 }  // namespace

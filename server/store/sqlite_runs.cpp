@@ -21,7 +21,7 @@ namespace {
 #define ARTIFACT_COLUMNS                                                               \
   "artifacts.id, artifacts.job_uid, artifacts.epoch, artifacts.publication_id, "       \
   "artifacts.kind, artifacts.step, artifacts.uri, artifacts.digest, artifacts.bytes, " \
-  "artifacts.worker_id, artifacts.created"
+  "artifacts.worker_id, artifacts.created, artifacts.damage"
 
 // Lists are stored one item a line.
 template <typename Container>
@@ -98,6 +98,7 @@ void Read(SqliteQuery& query, ArtifactRow* row) {
   row->bytes = query.Int();
   row->worker_id = query.Text();
   row->created_us = query.Int();
+  row->damage = query.Text();
 }
 
 void Read(SqliteQuery& query, MetricChunkRow* row) {
@@ -234,9 +235,10 @@ std::vector<ArtifactRow> SqliteTables::Artifacts(const std::string& tenant,
 }
 
 void SqliteTables::PutArtifact(const ArtifactRow& row) {
-  db_->Run("INSERT OR REPLACE INTO artifacts VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+  db_->Run("INSERT OR REPLACE INTO artifacts VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
+           "?12)",
            row.id, row.job_uid, row.epoch, row.publication_id, row.kind, row.step, row.uri,
-           row.digest, row.bytes, row.worker_id, row.created_us);
+           row.digest, row.bytes, row.worker_id, row.created_us, row.damage);
 }
 
 void SqliteTables::DropArtifact(const std::string& id) {

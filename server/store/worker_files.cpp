@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/model_shapes/model_shapes.h"
@@ -41,6 +42,12 @@ std::string Refusal(const WorkerRow& worker, const InventoryItem* item) {
 }
 
 }  // namespace
+
+std::string PathBelow(const std::string& root, const std::string& uri) {
+  const absl::string_view path = absl::StripPrefix(uri, "file://");
+  if (root.empty() || absl::StartsWith(path, "/")) return std::string(path);
+  return absl::StrCat(absl::StripSuffix(root, "/"), "/", path);
+}
 
 bool SameUri(const std::string& a, const std::string& b, const std::string& root) {
   const std::string prefix = root.empty() ? "" : absl::StrCat(absl::StripSuffix(root, "/"), "/");

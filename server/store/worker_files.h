@@ -13,6 +13,9 @@ namespace liger::server {
 // `root`: "file://" and the root itself do not count.
 bool SameUri(const std::string& a, const std::string& b, const std::string& root);
 
+// Where a worker with this root has a spec's URI.
+std::string PathBelow(const std::string& root, const std::string& uri);
+
 // The worker's inventory lists the model (or dataset) `uri`, for jobs to use.
 bool HasModel(const WorkerRow& worker, const std::string& uri);
 bool HasDataset(const WorkerRow& worker, const std::string& uri);

@@ -117,16 +117,17 @@ void Cluster::StartCoordinator() {
 
 void Cluster::StartWorker(int index) {
   WorkerSlot& slot = *workers_[index];
+  // Small jobs side by side: one thread each.
+  std::map<std::string, std::string> environment = {
+      {kMark, mark_}, {"TMPDIR", temporary()}, {"OMP_NUM_THREADS", "1"}};
+  environment.insert(options_.worker_environment.begin(), options_.worker_environment.end());
   slot.process = std::make_unique<ChildProcess>(
       std::vector<std::string>{Program("liger-worker"), "--coordinator", worker_address_,
                                "--data-dir", slot.data_dir, "--model-root", models(),
                                "--dataset-root", datasets(), "--output-root", dir_ + "/outputs",
                                "--cpu-slots", absl::StrCat(options_.cpu_slots),
                                "--inventory-interval", "0.5", "--metrics-listen", "127.0.0.1:0"},
-      slot.data_dir + ".log",
-      // Small jobs side by side: one thread each.
-      std::map<std::string, std::string>{
-          {kMark, mark_}, {"TMPDIR", temporary()}, {"OMP_NUM_THREADS", "1"}});
+      slot.data_dir + ".log", environment);
 }
 
 int Cluster::WorkerIndex(const std::string& worker_id) const {

@@ -1,6 +1,7 @@
 #ifndef LIGER_TESTS_E2E_CLUSTER_H_
 #define LIGER_TESTS_E2E_CLUSTER_H_
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -21,6 +22,7 @@ struct ClusterOptions {
   double fence = 3;
   double reassign = 5;
   std::vector<std::string> coordinator_flags;
+  std::map<std::string, std::string> worker_environment;
 };
 
 // A coordinator and workers as processes of their own, on free ports of

@@ -62,6 +62,15 @@ grpc::Status ClusterClient::TryCreate(const v1::JobSpec& spec, v1::Job* job,
   return status;
 }
 
+grpc::Status ClusterClient::TryValidate(const v1::JobSpec& spec) {
+  v1::CreateJobRequest request;
+  *request.mutable_spec() = spec;
+  request.set_validate_only(true);
+  v1::CreateJobResponse response;
+  grpc::ClientContext context;
+  return stub_->CreateJob(&context, request, &response);
+}
+
 v1::Job ClusterClient::Create(const v1::JobSpec& spec) {
   v1::CreateJobRequest request;
   *request.mutable_spec() = spec;

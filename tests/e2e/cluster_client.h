@@ -20,6 +20,8 @@ class ClusterClient {
 
   grpc::Status TryCreate(const v1::JobSpec& spec, v1::Job* job, const std::string& request_id = "");
   v1::Job Create(const v1::JobSpec& spec);
+  // A dry run.
+  grpc::Status TryValidate(const v1::JobSpec& spec);
   v1::Job Get(const std::string& job);
   v1::Job Cancel(const std::string& job);
   v1::Job Pause(const std::string& job);

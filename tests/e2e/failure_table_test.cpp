@@ -256,6 +256,29 @@ TEST(FailureTableTest, BadConfig) {
   cluster.ExpectIdle();
 }
 
+// The worker's GPU is a stand-in for a driver's; nothing is ever run on it.
+TEST(FailureTableTest, AStrategyThatFitsOnNoGpu) {
+  Cluster cluster({.worker_environment = {{"LD_LIBRARY_PATH", LIGER_FAKE_NVML}}});
+  ASSERT_TRUE(
+      WriteFileAtomically(cluster.datasets() + "/ids.jsonl", R"({"input_ids": [1, 2, 3]})").ok());
+  JobSpec spec = cluster.TinyJob("job", 10);
+  spec.mutable_model()->clear_uri();
+  spec.mutable_model()->set_name("llama3-8b");
+  spec.mutable_dataset()->set_uri("ids.jsonl");
+  spec.mutable_resources()->set_device_kind(v1::DEVICE_KIND_CUDA);
+  const auto needs = testing::AllOf(HasSubstr("with SINGLE on 1 GPU it holds at least 144.54 GB"),
+                                    HasSubstr("the largest there has 8.59 GB (Fake GPU, worker "));
+  const grpc::Status dry_run = cluster.client().TryValidate(spec);
+  EXPECT_EQ(dry_run.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(dry_run.error_message(), testing::AllOf(HasSubstr("parallel.strategy: "), needs));
+  const std::string name = cluster.client().Create(spec).name();
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectFailed(job, v1::FAILURE_CLASS_CONFIG);
+  EXPECT_THAT(job.status().failure().message(), needs);
+  EXPECT_EQ(job.status().attempts_size(), 0);
+  cluster.ExpectIdle();
+}
+
 TEST(FailureTableTest, OutputThatExistsAlready) {
   Cluster cluster({});
   ASSERT_TRUE(MakeFolders(cluster.output("job") + "/mine").ok());

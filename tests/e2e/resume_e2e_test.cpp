@@ -81,6 +81,45 @@ TEST(ResumeE2eTest, TrainerKilled) {
   cluster.ExpectIdle();
 }
 
+// A byte of the newest one is another one when the job is to go on from it.
+TEST(ResumeE2eTest, ADamagedCheckpointIsQuarantinedAndTheOneBeforeTaken) {
+  Cluster cluster({});
+  const std::string name = cluster.client().Create(Saving(cluster, "job")).name();
+  const int64_t step = WaitForCheckpoint(cluster, name, 2 * kSaveSteps);
+  const std::vector<pid_t> trainers = cluster.Trainers();
+  ASSERT_EQ(trainers.size(), 1u);
+  kill(trainers[0], SIGSTOP);
+  const int64_t newest = NewestCheckpoint(cluster, name);
+  const fs::path folder =
+      cluster.output(name) + ".checkpoints/" + CheckpointName(newest);
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  while (!fs::exists(folder) && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+  std::string optimizer = ReadFile(folder / "optimizer.safetensors").value();
+  optimizer[optimizer.size() / 2] ^= 1;
+  ASSERT_TRUE(WriteFileAtomically(folder / "optimizer.safetensors", optimizer).ok());
+  kill(trainers[0], SIGKILL);
+
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectSucceeded(cluster, job, kLongRun);
+  EXPECT_EQ(job.status().epoch(), 2);
+  const auto points = cluster.client().Metrics(name);
+  ASSERT_FALSE(points.empty());
+  EXPECT_EQ(points.front().step(), newest - kSaveSteps + 1) << "of the last attempt, " << step;
+  int quarantined = 0;
+  for (const v1::Artifact& artifact : cluster.client().Artifacts(name)) {
+    if (artifact.state() != v1::Artifact::QUARANTINED) continue;
+    ++quarantined;
+    EXPECT_EQ(artifact.step(), newest);
+    EXPECT_EQ(artifact.uri(), "file://" + folder.string() + ".damaged");
+    EXPECT_TRUE(fs::exists(folder.string() + ".damaged"));
+    EXPECT_THAT(artifact.reason(), testing::HasSubstr("optimizer.safetensors"));
+  }
+  EXPECT_EQ(quarantined, 1);
+  ASSERT_FALSE(job.status().warnings().empty());
+  EXPECT_EQ(job.status().warnings(0).code(), kNotResumedCode);
+  cluster.ExpectIdle();
+}
+
 // Workers of one output root read each other's checkpoints.
 TEST(ResumeE2eTest, AgentKilledAndAnotherWorkerGoesOn) {
   Cluster cluster({.workers = 2});

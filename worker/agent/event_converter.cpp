@@ -95,8 +95,10 @@ std::optional<ConvertedEvent> EventConverter::DueProgress(absl::Time now, bool f
   if (!pending_step_) pending_step_.emplace().source_rank = leading_rank_;
   FillRanks(pending_step_->event.mutable_progress());
   ranks_changed_ = false;
-  auto& peaks = *pending_step_->event.mutable_progress()->mutable_peak_memory_bytes();
-  for (const auto& [kind, bytes] : peak_bytes_) peaks[kind] = bytes;
+  auto* report = pending_step_->event.mutable_progress();
+  report->mutable_peak_memory_bytes()->insert(peak_bytes_.begin(), peak_bytes_.end());
+  report->mutable_predicted_memory_bytes()->insert(predicted_bytes_.begin(),
+                                                   predicted_bytes_.end());
   return std::exchange(pending_step_, std::nullopt);
 }
 
@@ -126,6 +128,9 @@ void EventConverter::Observe(const Event& event, absl::Time now) {
       SetStep(event.step().step(), now);
       break;
     case Event::kMemory: {
+      if (event.memory().predicted_bytes() > 0) {
+        predicted_bytes_[event.memory().kind()] = event.memory().predicted_bytes();
+      }
       int64_t& peak = peak_bytes_[event.memory().kind()];
       peak = std::max(peak, event.memory().peak_bytes());
       (*NoteRank(event.rank()).mutable_peak_memory_bytes())[event.memory().kind()] =

@@ -53,7 +53,7 @@ class EventConverter {
   bool ranks_changed_ = false;  // since they were told
   std::optional<ConvertedEvent> pending_step_;
   absl::Time last_step_sent_ = absl::InfinitePast();
-  std::map<std::string, int64_t> peak_bytes_;
+  std::map<std::string, int64_t> peak_bytes_, predicted_bytes_;  // by kind
   trainer::v1::Phase phase_ = trainer::v1::PHASE_UNSPECIFIED;
   int64_t step_ = 0;
   int64_t progress_ = 0;  // as Alive of the leading rank counts it

@@ -94,6 +94,24 @@ TEST_F(EventConverterTest, ReportsPhaseStepPeakAndAge) {
   EXPECT_EQ(converter_.DueProgress(At(5))->event.progress().peak_memory_bytes().at("rss"), 500);
 }
 
+TEST_F(EventConverterTest, TellsWhatWasPredictedBesideThePeaks) {
+  for (const int64_t peak : {100, 500}) {
+    Event memory = Make();
+    memory.mutable_memory()->set_kind("allocated");
+    memory.mutable_memory()->set_peak_bytes(peak);
+    memory.mutable_memory()->set_predicted_bytes(600);
+    converter_.Convert(memory, At(1));
+    memory.mutable_memory()->set_kind("reserved");
+    memory.mutable_memory()->clear_predicted_bytes();
+    converter_.Convert(memory, At(1));
+  }
+  converter_.Convert(Step(1), At(1));
+  const auto progress = converter_.DueProgress(At(1))->event.progress();
+  EXPECT_EQ(progress.peak_memory_bytes().at("allocated"), 500);
+  EXPECT_EQ(progress.predicted_memory_bytes().at("allocated"), 600);
+  EXPECT_FALSE(progress.predicted_memory_bytes().contains("reserved"));
+}
+
 TEST_F(EventConverterTest, BoundsTheViolationsOfACheck) {
   Event event = Make();
   for (int i = 0; i < 1000; ++i) event.mutable_check_result()->add_violations()->set_line(i);

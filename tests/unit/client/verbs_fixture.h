@@ -52,6 +52,9 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     *response = MakeJob(end_state);
     response->mutable_status()->set_message("the loss is NaN at step 3");
     response->mutable_status()->set_action("lower the learning rate");
+    auto* progress = response->mutable_status()->mutable_progress();
+    (*progress->mutable_peak_memory_bytes())["allocated"] = 25'000'000'000;
+    (*progress->mutable_predicted_memory_bytes())["allocated"] = 25'280'000'000;
     auto* attempt = response->mutable_status()->add_attempts();
     attempt->set_epoch(1);
     attempt->set_state("FAILED");
@@ -82,8 +85,18 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     model->add_present_on(kWorkerId);
     return grpc::Status::OK;
   }
-  grpc::Status ListArtifacts(grpc::ServerContext*, const liger::v1::ListArtifactsRequest*,
-                             liger::v1::ListArtifactsResponse*) override {
+  // Of j1 a checkpoint that is good and one that is not.
+  grpc::Status ListArtifacts(grpc::ServerContext*, const liger::v1::ListArtifactsRequest* request,
+                             liger::v1::ListArtifactsResponse* response) override {
+    if (request->job() != "j1") return grpc::Status::OK;
+    for (const bool good : {true, false}) {
+      auto* artifact = response->add_artifacts();
+      artifact->set_kind("checkpoint");
+      artifact->set_uri(good ? "file:///out/checkpoint-20" : "file:///out/checkpoint-40.damaged");
+      artifact->set_state(good ? liger::v1::Artifact::AVAILABLE
+                               : liger::v1::Artifact::QUARANTINED);
+      artifact->set_reason(good ? "" : "its digest differs");
+    }
     return grpc::Status::OK;
   }
   grpc::Status CancelJob(grpc::ServerContext*, const liger::v1::CancelJobRequest*,

@@ -97,6 +97,18 @@ TEST_F(VerbsTest, EveryVerbHonoursItsOutputOrRefusesIt) {
   }
 }
 
+TEST_F(VerbsTest, ThePredictedPeakStandsBesideTheMeasured) {
+  EXPECT_THAT(Run("get j1").text,
+              HasSubstr("25.00 GB allocated (predicted 25.28 GB with rows of max_length)\n"));
+}
+
+TEST_F(VerbsTest, AQuarantinedCheckpointIsListedWithItsReason) {
+  const std::string text = Run("artifacts j1").text;
+  EXPECT_THAT(text, HasSubstr("file:///out/checkpoint-20          ok\n"));
+  EXPECT_THAT(text, HasSubstr("checkpoint-40.damaged  QUARANTINED: its digest differs\n"));
+  EXPECT_THAT(Run("artifacts j1 -o json").text, HasSubstr("\"state\": \"QUARANTINED\""));
+}
+
 TEST_F(VerbsTest, EmptyListsAreListsForPrograms) {
   EXPECT_EQ(Run("list --filter state=FAILED -o json").text, "{\n \"jobs\": []\n}\n");
   EXPECT_EQ(Run("list --filter state=FAILED -o yaml").text, "jobs: []\n");

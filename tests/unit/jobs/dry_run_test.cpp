@@ -128,6 +128,46 @@ TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
   EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("evaluation rows are cut"))));
 }
 
+// Predicted by the CHECK, which takes no device.
+TEST_F(JobServiceTest, AJobThatFitsOnNoDeviceIsRefused) {
+  constexpr int64_t kGB = 1000000000;
+  Hello("w", true, 24 * kGB);
+  const auto check = [&](int64_t least, int64_t peak) {
+    auto checked = Event(1);
+    auto& stats = *checked.mutable_check_result()->mutable_stats();
+    stats["single_1_least_bytes"] = least;
+    stats["single_1_peak_bytes"] = peak;
+    stats["shared_4_least_bytes"] = least / 3;
+    return checked;
+  };
+  std::vector<absl::StatusOr<JobService::SubmitResult>> results;
+  const auto dry_run = [&](int64_t least, int64_t peak) {
+    service->Validate({.tenant = "default", .actor = "user", .spec = Spec()},
+                      [&](auto result) { results.push_back(std::move(result)); });
+    Send(check(least, peak));
+  };
+  dry_run(30 * kGB, 40 * kGB);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_EQ(results[0].status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(results[0].status().message(),
+              testing::AllOf(HasSubstr("parallel.strategy: with SINGLE on 1 GPU it holds at "
+                                       "least 30.00 GB"),
+                             HasSubstr("the largest there has 24.00 GB"),
+                             HasSubstr("set parallel.strategy FSDP and resources.count 4 (10.00 "
+                                       "GB on each)")));
+  dry_run(20 * kGB, 40 * kGB);
+  ASSERT_TRUE(results.at(1).ok());
+  EXPECT_THAT(results[1]->notices, Contains(HasSubstr("predicted to take 40.00 GB")));
+
+  const std::string uid = Submit(Spec())->job.uid();
+  Send(check(30 * kGB, 0));
+  EXPECT_EQ(Job(uid).status().state(), liger::v1::JobStatus::FAILED);
+  EXPECT_EQ(Job(uid).status().failure().class_(), liger::v1::FAILURE_CLASS_CONFIG);
+  EXPECT_EQ(Job(uid).status().failure().field(), "parallel.strategy");
+  EXPECT_THAT(Job(uid).status().failure().message(), HasSubstr("at least 30.00 GB"));
+  EXPECT_EQ(fleet.starts.back().kind, liger::trainer::v1::TASK_KIND_CHECK) << "no device taken";
+}
+
 TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {
   for (int i = 0; i < 3; ++i) Validate();
   EXPECT_THAT(fleet.starts, SizeIs(2));

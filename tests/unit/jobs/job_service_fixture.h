@@ -72,7 +72,8 @@ class JobServiceTest : public ::testing::Test {
     ASSERT_TRUE(service->Start(&fleet).ok());
   }
 
-  void Hello(const std::string& id, bool with_files = true) {
+  // gpu_bytes: of its only device, a GPU; 0: it has a CPU slot.
+  void Hello(const std::string& id, bool with_files = true, int64_t gpu_bytes = 0) {
     liger::worker::v1::Hello hello;
     hello.set_worker_id(id);
     hello.set_incarnation(1);
@@ -81,7 +82,8 @@ class JobServiceTest : public ::testing::Test {
     hello.set_output_root("/out");
     auto* device = hello.add_devices();
     device->set_uuid("cpu-0");
-    device->set_kind(liger::v1::DEVICE_KIND_CPU);
+    device->set_kind(gpu_bytes == 0 ? liger::v1::DEVICE_KIND_CPU : liger::v1::DEVICE_KIND_CUDA);
+    device->set_memory_bytes(gpu_bytes);
     const auto add = [&hello](const char* kind, const char* uri) {
       auto* item = hello.add_inventory();
       item->set_kind(kind);

@@ -82,6 +82,40 @@ TEST(CheckTest, RandomWeightsOfAKnownShapeNeedNoFolder) {
   EXPECT_EQ(result.stats().at("tokens"), 7);
 }
 
+// For devices that the check does not have: those of the coordinator's workers.
+TEST(CheckTest, WhatEachDeviceWillHoldIsAmongTheStats) {
+  const TinyJob job;
+  Request request = ShapeJob(job, "{\"input_ids\": [1, 2, 49151, 5]}\n");
+  auto* spec = request.launch.mutable_resolved_spec();
+  auto result = Check(request);
+  const int64_t fp32 = 4 * 4 * result.stats().at("parameters");  // weights, gradients, two states
+  EXPECT_EQ(result.stats().at("single_1_least_bytes"), fp32);
+  EXPECT_FALSE(result.stats().contains("single_1_peak_bytes")) << "not predicted on CPUs";
+  EXPECT_FALSE(result.stats().contains("shared_2_least_bytes"));
+
+  spec->mutable_resources()->set_device_kind(liger::v1::DEVICE_KIND_CUDA);
+  spec->mutable_resources()->set_count(4);
+  result = Check(request);
+  EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+  EXPECT_EQ(result.stats().at("ddp_4_least_bytes"), fp32);
+  EXPECT_GT(result.stats().at("ddp_4_peak_bytes"), fp32);
+  EXPECT_LT(result.stats().at("fsdp_4_least_bytes"), fp32);
+  EXPECT_EQ(result.stats().at("fsdp_4_least_bytes"), result.stats().at("shared_4_least_bytes"));
+  EXPECT_GT(result.stats().at("shared_2_least_bytes"), result.stats().at("shared_4_least_bytes"));
+
+  spec->mutable_parallel()->set_strategy(liger::v1::PARALLEL_STRATEGY_FSDP);
+  spec->mutable_parallel()->set_elastic(true);
+  result = Check(request);
+  EXPECT_FALSE(result.stats().contains("ddp_4_least_bytes"));
+  for (const char* ranks : {"1", "2", "4"}) {
+    EXPECT_TRUE(result.stats().contains(std::string("fsdp_") + ranks + "_least_bytes")) << ranks;
+  }
+
+  spec->mutable_model()->set_name("no-such-shape");
+  result = Check(request);
+  EXPECT_THAT(result.checks_skipped(), Contains("memory"));
+}
+
 TEST(CheckTest, AShapeHasNoTokenizerForText) {
   const TinyJob job;
   const auto result = Check(ShapeJob(job, "{\"text\": \"some text\"}\n"));

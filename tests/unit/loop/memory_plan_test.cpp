@@ -153,7 +153,8 @@ TEST(MemoryPlanTest, WhatCannotFitSaysWhatIsNeededThereAndToChange) {
   spec.mutable_training()->set_precision(liger::v1::PRECISION_BF16_MIXED);
   EXPECT_THAT(refusal(Plan(*model, spec), spec, h100),
               AllOf(HasSubstr("parallel.strategy"), HasSubstr("84.83 GB"),
-                    HasSubstr("FSDP over several")));
+                    HasSubstr("FSDP over several devices (resources.count), "
+                                                        "use training.precision BF16_STOCHASTIC")));
   spec.mutable_parallel()->set_strategy(liger::v1::PARALLEL_STRATEGY_FSDP);
   EXPECT_EQ(refusal(Plan(*model, spec, 2), spec, h100), "");
   const RankMemory l4 = {.device = int64_t{22} << 30, .host = int64_t{100} << 30,

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "common/checkpoints.h"
+#include "server/store/outputs.h"
 #include "tests/unit/store/contract.h"
 
 namespace liger::server::testing {
@@ -178,6 +181,76 @@ TEST_P(StoreOutputs, ALateExitLeavesANewerModelListed) {
   driver->Exit("u2", "w1", epoch, 3, Succeeded());
   EXPECT_EQ(listed("u1"), 0u);
   EXPECT_EQ(listed("u2"), 1u);
+}
+
+// One that its trainer found damaged is no place to go on from, and is not counted or removed.
+TEST_P(StoreOutputs, ADamagedCheckpointIsListedWhereItWasSetAside) {
+  AddWorker("w1", 1);
+  CreateJob command = NewJob("u1", "job-u1");
+  command.job.resolved_spec.mutable_training()->set_save_total_limit(2);
+  driver->Do(command);
+  driver->PassCheck("u1", "w1");
+  int64_t seq = 1;
+  int64_t epoch = driver->Place("u1", "w1");
+  driver->Begin("u1", "w1", epoch);
+  const auto save = [&](int64_t step) {
+    ReportTask saved = Report("w1", "u1", epoch, "train", ++seq);
+    saved.publish = SavedModel(CheckpointName(step));
+    saved.publish->set_kind("checkpoint");
+    saved.publish->set_step(step);
+    EXPECT_TRUE(driver->Do(saved).publish->granted);
+  };
+  const auto listed = [&] {
+    return driver->Read<std::vector<std::string>>([](const ReadView& view) {
+      std::vector<std::string> lines;
+      for (const ArtifactRow& row : view.Artifacts("default", "u1")) {
+        const liger::v1::Artifact artifact = ToProto(row);
+        lines.push_back(absl::StrCat(
+            artifact.uri(), artifact.state() == liger::v1::Artifact::QUARANTINED ? " bad" : " ok",
+            artifact.reason().empty() ? "" : ": ", artifact.reason()));
+      }
+      std::sort(lines.begin(), lines.end());
+      return lines;
+    });
+  };
+  const auto newest = [&] {
+    return driver->Read<std::string>(
+        [](const ReadView& view) { return NewestCheckpoint(view, *view.Job("u1")); });
+  };
+  const std::string place = "/out/job-u1.checkpoints/checkpoint-";
+  save(20);
+  save(40);
+  EXPECT_EQ(newest(), place + "40");
+  driver->Exit("u1", "w1", epoch, ++seq, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
+  const auto find_damaged = [&] {
+    epoch = driver->Place("u1", "w1");
+    driver->Begin("u1", "w1", epoch);
+    seq = 1;
+    ReportTask warned = Report("w1", "u1", epoch, "train", ++seq);
+    liger::v1::Warning& other = warned.warnings.emplace_back();
+    other.set_code(kNotResumedCode);
+    other.set_message("checkpoint-60 is not there");
+    liger::v1::Warning& warning = warned.warnings.emplace_back();
+    warning.set_code(kNotResumedCode);
+    warning.set_message("its digest differs");
+    warning.set_file(place + "40.damaged");
+    driver->Do(warned);
+  };
+  find_damaged();
+  EXPECT_EQ(newest(), place + "20");
+  const std::string bad = "file://" + place + "40.damaged bad: its digest differs";
+  EXPECT_EQ(listed(), (std::vector<std::string>{"file://" + place + "20 ok", bad}));
+  // The next of this step is another folder, and the limit is of good ones.
+  save(40);
+  save(60);
+  EXPECT_EQ(newest(), place + "60");
+  EXPECT_EQ(listed(), (std::vector<std::string>{"file://" + place + "20 ok",
+                                                "file://" + place + "40 ok", bad,
+                                                "file://" + place + "60 ok"}));
+  driver->Exit("u1", "w1", epoch, ++seq, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
+  // Set aside in the first one's place.
+  find_damaged();
+  EXPECT_EQ(std::count(listed().begin(), listed().end(), bad), 1);
 }
 
 TEST_P(StoreOutputs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {

@@ -102,6 +102,12 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
   return true;
 }
 
+// What each device is predicted to hold: the coordinator, which knows the devices, judges it.
+void CheckMemory(Checks& checks, const Request& request, tv1::CheckResult& result) {
+  if (!result.violations().empty()) return checks.Skip("memory");
+  checks.Run("memory", "parallel", [&] { NeedsOf(request).AddTo(result.mutable_stats()); });
+}
+
 void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResult& result) {
   auto& out = *result.mutable_stats();
   out[prefix + "rows"] = stats.rows;
@@ -142,7 +148,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
 
   InputPaths paths;
   if (!checks.Run("paths", "model", [&] { paths = InputPaths::Resolve(request); })) {
-    for (const char* name : {"model config", "weights", "tokenizer", "generation config",
+    for (const char* name : {"model config", "weights", "memory", "tokenizer", "generation config",
                              "sample prompts", "data"}) {
       checks.Skip(name);
     }
@@ -151,7 +157,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   std::optional<ResumePoint> resume;
   if (!request.spec().training().resume_from_checkpoint().empty()) {
     checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
-      std::vector<std::string> warnings;
+      std::vector<liger::v1::Warning> warnings;
       resume = FindResumePoint(request, &warnings);
       const int64_t max_steps = request.spec().training().max_steps();
       if (max_steps > 0) resume->state.RequireNotPast(max_steps, resume->dir);
@@ -161,6 +167,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   ModelConfig config;
   TextInputs text;
   const bool has_config = CheckModel(checks, request, paths, config, result);
+  CheckMemory(checks, request, result);
   const bool has_text = checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths); });
   if (has_config && has_text) {
     checks.Run("generation config", "model",

@@ -229,31 +229,41 @@ bool IsDamaged(const std::string& dir) {
   return false;
 }
 
-// Puts a damaged checkpoint of this job where nothing takes it for one. Returns a sentence.
-std::string SetAside(const std::string& dir) {
+// Puts a damaged checkpoint of this job where nothing takes it for one, and says where that is.
+void SetAside(const std::string& dir, liger::v1::Warning* warning) {
   const std::string aside = dir + kDamagedSuffix;
   std::error_code error;
   fs::remove_all(aside, error);
   fs::rename(dir, aside, error);
-  return error ? "it cannot be set aside: " + error.message() : "it is now " + aside;
+  warning->set_file(error ? dir : aside);
+  warning->mutable_message()->append(error ? "; it cannot be set aside: " + error.message()
+                                           : "; it is now " + aside);
+}
+
+liger::v1::Warning NotResumed(const std::string& message) {
+  liger::v1::Warning warning;
+  warning.set_code(kNotResumedCode);
+  warning.set_message(message);
+  return warning;
 }
 
 }  // namespace
 
 std::optional<ResumePoint> FindResumePoint(const Request& request,
-                                           std::vector<std::string>* warnings) {
+                                           std::vector<liger::v1::Warning>* warnings) {
   const std::string& known = request.launch.resume_from();
   if (!known.empty()) {
     for (const std::string& dir : WithOlderOnes(known)) {
       try {
         return OpenCheckpoint(dir, request.spec());
       } catch (const TrainerError& error) {
-        std::string why = std::string("cannot go on from a checkpoint: ") + error.what();
-        if (fs::exists(dir) && IsDamaged(dir)) why += "; " + SetAside(dir);
-        warnings->push_back(std::move(why));
+        warnings->push_back(
+            NotResumed(std::string("cannot go on from a checkpoint: ") + error.what()));
+        if (fs::exists(dir) && IsDamaged(dir)) SetAside(dir, &warnings->back());
       }
     }
-    warnings->push_back("no checkpoint of the attempt before can be read here; it starts again");
+    warnings->push_back(
+        NotResumed("no checkpoint of the attempt before can be read here; it starts again"));
   }
   const std::string& named = request.spec().training().resume_from_checkpoint();
   if (named.empty()) return std::nullopt;

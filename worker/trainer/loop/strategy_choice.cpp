@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "common/bytes.h"
 #include "common/host_resources.h"
+#include "common/spec/elastic.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/device.h"
 #include "worker/trainer/loop/inputs.h"
@@ -61,27 +62,55 @@ liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInf
   const int64_t total = DeviceBytes(spec, rank);
   const int64_t whole = WholeModelBytes(*ShapeOf(request), spec,
                                         ResolvePrecision(spec.training(), /*on_gpu=*/true));
-  const bool fits = static_cast<double>(whole) <= kWholeModelShare * static_cast<double>(total);
-  *why = std::string("parallel.strategy: ") + (fits ? "DDP" : "FSDP") +
+  const auto chosen = ChosenStrategy(whole, total);
+  *why = "parallel.strategy: " + StrategyName(chosen) +
          ", since parameters, gradients and optimizer states of the whole model take " +
          Bytes(whole) + ", and a device has " + Bytes(total);
-  return fits ? liger::v1::PARALLEL_STRATEGY_DDP : liger::v1::PARALLEL_STRATEGY_FSDP;
+  return chosen;
+}
+
+MemoryNeeds NeedsOf(const Request& request) {
+  const PrecisionPlan precision =
+      ResolvePrecision(request.spec().training(), OnGpu(request.spec()));
+  const std::shared_ptr<CausalLM> model = ShapeOf(request);
+  const auto need_of = [&](JobSpec spec, liger::v1::ParallelStrategy strategy, int ranks) {
+    spec.mutable_parallel()->set_strategy(strategy);
+    const MemoryPlan plan = PlanMemory(*model, spec, precision, ranks);
+    return MemoryNeed{.least = plan.resting + plan.gradients,
+                      .peak = plan.peak.value_or(0),
+                      .host = plan.host};
+  };
+  MemoryNeeds needs;
+  for (const int size : WorldSizes(request.spec(), /*again=*/true)) {
+    const JobSpec spec = OnDevices(request.spec(), size);
+    std::vector<liger::v1::ParallelStrategy> strategies = {spec.parallel().strategy()};
+    if (strategies[0] == liger::v1::PARALLEL_STRATEGY_UNSPECIFIED) {
+      if (size == 1) {
+        strategies = {liger::v1::PARALLEL_STRATEGY_SINGLE};
+      } else {
+        strategies = {liger::v1::PARALLEL_STRATEGY_DDP};
+        if (OnGpu(spec)) strategies.push_back(liger::v1::PARALLEL_STRATEGY_FSDP);
+      }
+    }
+    for (const auto strategy : strategies) needs.Set(strategy, size, need_of(spec, strategy, size));
+  }
+  if (OnGpu(request.spec())) {
+    JobSpec shared = request.spec();
+    shared.clear_parallel();
+    for (const int size : kFullySharedSizes) {
+      needs.SetFullyShared(size, need_of(shared, liger::v1::PARALLEL_STRATEGY_FSDP, size));
+    }
+  }
+  return needs;
 }
 
 void RequireFits(const MemoryPlan& plan, const JobSpec& spec, const RankMemory& there) {
-  const bool fsdp = spec.parallel().strategy() == liger::v1::PARALLEL_STRATEGY_FSDP;
   const int64_t least = plan.resting + plan.gradients;
   if (there.device && least > *there.device) {
-    throw ConfigError(
-        "parallel.strategy: a rank holds " + Bytes(least) +
-            " of parameters, gradients and optimizer states, before any activation, and its "
-            "device has " + Bytes(*there.device),
-        !fsdp ? "use parallel.strategy FSDP over several devices (resources.count), lora, or a "
-                "device with more memory"
-        : spec.parallel().cpu_offload()
-            ? "raise resources.count, or use lora"
-            : "raise resources.count, set parallel.cpu_offload, use training.precision "
-              "BF16_STOCHASTIC, or lora")
+    throw ConfigError("parallel.strategy: a rank holds " + Bytes(least) +
+                          " of parameters, gradients and optimizer states, before any activation, "
+                          "and its device has " + Bytes(*there.device),
+                      LeastMemoryRemedy(spec, spec.parallel().strategy(), std::nullopt))
         .Field("parallel.strategy");
   }
   const int64_t on_host = plan.host * there.ranks_on_host;
@@ -97,16 +126,10 @@ void RequireFits(const MemoryPlan& plan, const JobSpec& spec, const RankMemory& 
 std::optional<liger::v1::Warning> PeakWarning(const MemoryPlan& plan, const JobSpec& spec,
                                               const RankMemory& there) {
   if (!plan.peak || !there.device || *plan.peak <= *there.device) return std::nullopt;
-  const auto& training = spec.training();
-  std::string change = "lower per_device_train_batch_size or max_length";
-  if (!training.gradient_checkpointing()) change += ", or set gradient_checkpointing";
   liger::v1::Warning warning;
   warning.set_code("DeviceMemory");
   warning.set_field("training.per_device_train_batch_size");
-  warning.set_message(absl::StrCat(
-      training.per_device_train_batch_size(), " rows of ", training.max_length(),
-      " tokens (max_length) are predicted to take ", Bytes(*plan.peak), " of a device that has ",
-      Bytes(*there.device), "; unless rows are shorter, ", change));
+  warning.set_message(PeakAdvice(spec, *plan.peak, *there.device));
   return warning;
 }
 

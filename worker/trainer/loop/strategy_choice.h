@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "common/spec/memory_needs.h"
 #include "worker/trainer/loop/memory_plan.h"
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/models/causal_lm.h"
@@ -19,12 +20,15 @@ namespace liger::trainer {
 int64_t WholeModelBytes(const CausalLM& model, const liger::v1::JobSpec& spec,
                         const PrecisionPlan& precision);
 
-// parallel.strategy of a job of several ranks: what it says, and where it says nothing, DDP if
-// WholeModelBytes are at most kWholeModelShare of the device, else FSDP; DDP on CPUs, whose memory
-// is one. `why` gets a line for the user.
-inline constexpr double kWholeModelShare = 0.8;
+// parallel.strategy of a job of several ranks: what it says, and where it says nothing,
+// ChosenStrategy by WholeModelBytes; DDP on CPUs, whose memory is one. `why` gets a line for the
+// user.
 liger::v1::ParallelStrategy ChooseStrategy(const Request& request, const RankInfo& rank,
                                            std::string* why);
+
+// What a rank holds with each strategy and on each number of devices that the job may run on, and
+// with FSDP on others, for the coordinator, which knows devices. Needs no device.
+MemoryNeeds NeedsOf(const Request& request);
 
 // The memory that a rank meets; nullopt: not to be looked at, or not known.
 struct RankMemory {

@@ -107,9 +107,9 @@ void TrainJob::RunToEnd() {
 std::optional<ResumePoint> TrainJob::FindStart() {
   std::optional<ResumePoint> from;
   if (strategy_->leads()) {
-    std::vector<std::string> warnings;
+    std::vector<liger::v1::Warning> warnings;
     from = FindResumePoint(request_, &warnings);
-    for (const std::string& warning : warnings) reporter_.Warn("NotResumed", "", warning);
+    for (const liger::v1::Warning& warning : warnings) reporter_.Warn(warning);
   }
   if (strategy_->alone()) return from;
   const std::string dir =

@@ -30,7 +30,7 @@ void TrainJob::Resume(const ResumePoint& from) {
   // Beside the checkpoint, under its own step.
   best_dir_ = (std::filesystem::path(from.dir).parent_path() / CheckpointName(state.best.step));
   if (std::filesystem::exists(best_dir_)) return;
-  reporter_.Warn("NotResumed", "training.load_best_model_at_end",
+  reporter_.Warn(kNotResumedCode, "training.load_best_model_at_end",
                  best_dir_ + " is not there; the best model is looked for anew");
   best_.Restore({});
 }
