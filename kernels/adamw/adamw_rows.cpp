@@ -4,34 +4,10 @@
 #include <cmath>
 #include <type_traits>
 
-// Loops are cloned for AVX-512, AVX2 and the baseline; the loader picks one.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define LIGER_CPU_CLONES \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define LIGER_CPU_CLONES
-#endif
+#include "kernels/common/vector.h"
 
 namespace liger::kernels {
 namespace {
-
-// bf16 as its bits.
-struct Bf16 {
-  uint16_t bits;
-};
-
-inline float Load(const float* p, int64_t i) { return p[i]; }
-inline float Load(const Bf16* p, int64_t i) {
-  return std::bit_cast<float>(uint32_t{p[i].bits} << 16);
-}
-
-inline void StoreNearest(float* p, int64_t i, float value) { p[i] = value; }
-inline void StoreNearest(Bf16* p, int64_t i, float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  p[i].bits = static_cast<uint16_t>(value != value ? 0x7fc0u : rounded);
-}
 
 // Adds 16 random bits below the last kept one and cuts: rounds up with the
 // probability of the part cut off.
@@ -80,15 +56,15 @@ template <typename P, typename G, typename S, typename C>
                                                int64_t begin, int64_t end) {
 #pragma GCC ivdep
   for (int64_t i = begin; i < end; ++i) {
-    const Updated u =
-        Update(Load(x.param, i), Load(x.grad, i), Load(x.exp_avg, i), Load(x.exp_avg_sq, i), s);
-    StoreNearest(x.param, i, u.param);
-    StoreNearest(x.exp_avg, i, u.exp_avg);
-    StoreNearest(x.exp_avg_sq, i, u.exp_avg_sq);
+    const Updated u = Update(ToFloat(x.param[i]), ToFloat(x.grad[i]), ToFloat(x.exp_avg[i]),
+                             ToFloat(x.exp_avg_sq[i]), s);
+    x.param[i] = FromFloat<P>(u.param);
+    x.exp_avg[i] = FromFloat<S>(u.exp_avg);
+    x.exp_avg_sq[i] = FromFloat<S>(u.exp_avg_sq);
   }
   if (x.compute == nullptr) return;
 #pragma GCC ivdep
-  for (int64_t i = begin; i < end; ++i) StoreNearest(x.compute, i, Load(x.param, i));
+  for (int64_t i = begin; i < end; ++i) x.compute[i] = FromFloat<C>(ToFloat(x.param[i]));
 }
 
 template <typename P, typename G, typename S, typename C>
@@ -96,8 +72,8 @@ template <typename P, typename G, typename S, typename C>
                                                   uint64_t stream, int64_t begin, int64_t end) {
 #pragma GCC ivdep
   for (int64_t i = begin; i < end; ++i) {
-    const Updated u =
-        Update(Load(x.param, i), Load(x.grad, i), Load(x.exp_avg, i), Load(x.exp_avg_sq, i), s);
+    const Updated u = Update(ToFloat(x.param[i]), ToFloat(x.grad[i]), ToFloat(x.exp_avg[i]),
+                             ToFloat(x.exp_avg_sq[i]), s);
     const uint64_t random = Mix(stream + uint64_t(i) * 0x9e3779b97f4a7c15ull);
     StoreStochastic(x.param, i, u.param, uint32_t(random));
     StoreStochastic(x.exp_avg, i, u.exp_avg, uint32_t(random >> 16));
@@ -105,20 +81,20 @@ template <typename P, typename G, typename S, typename C>
   }
   if (x.compute == nullptr) return;
 #pragma GCC ivdep
-  for (int64_t i = begin; i < end; ++i) StoreNearest(x.compute, i, Load(x.param, i));
+  for (int64_t i = begin; i < end; ++i) x.compute[i] = FromFloat<C>(ToFloat(x.param[i]));
 }
 
 // The common case, fp32 throughout, cloned by name: templates cannot be.
-LIGER_CPU_CLONES void Fp32Loop(const Span<float, float, float, float>& x, const Scalars& s,
-                               int64_t begin, int64_t end) {
+LIGER_VECTOR_CLONES void Fp32Loop(const Span<float, float, float, float>& x, const Scalars& s,
+                                  int64_t begin, int64_t end) {
   NearestLoop(x, s, begin, end);
 }
-LIGER_CPU_CLONES void MixedLoop(const Span<float, float, float, Bf16>& x, const Scalars& s,
-                                int64_t begin, int64_t end) {
+LIGER_VECTOR_CLONES void MixedLoop(const Span<float, float, float, Bf16>& x, const Scalars& s,
+                                   int64_t begin, int64_t end) {
   NearestLoop(x, s, begin, end);
 }
-LIGER_CPU_CLONES void Bf16Loop(const Span<Bf16, Bf16, Bf16, Bf16>& x, const Scalars& s,
-                               uint64_t stream, int64_t begin, int64_t end) {
+LIGER_VECTOR_CLONES void Bf16Loop(const Span<Bf16, Bf16, Bf16, Bf16>& x, const Scalars& s,
+                                  uint64_t stream, int64_t begin, int64_t end) {
   StochasticLoop(x, s, stream, begin, end);
 }
 
