@@ -1,6 +1,7 @@
 #include <iostream>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
 #include "client/job_builder.h"
@@ -46,7 +47,9 @@ ExitCode Submit(const Options& options, Session& session) {
   request.set_request_id(options.request_id.empty() ? NewUuid() : options.request_id);
   auto response = session.connection().Call(&liger::v1::FineTuning::StubInterface::CreateJob,
                                             request, options.dry_run ? 150 : 30);
-  for (const std::string& notice : response.notices()) std::cerr << "note: " << notice << "\n";
+  for (const std::string& notice : response.notices()) {
+    std::cerr << (absl::StartsWith(notice, "warning: ") ? "" : "note: ") << notice << "\n";
+  }
 
   const std::string name = response.job().name();
   const bool wait = options.wait && !options.dry_run;

@@ -46,7 +46,7 @@ std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check
       const bool share = prefix.empty() && spec.dataset().eval_fraction() > 0;
       const int64_t read = count("rows") + (share ? eval_rows : 0);
       notices.push_back(absl::StrCat(
-          "note: the check had time for the first ", read, " of about ", read + count("unread_rows"),
+          "the check had time for the first ", read, " of about ", read + count("unread_rows"),
           prefix.empty() ? " training" : " evaluation",
           " rows; the job itself begins with a check of all"));
     }

@@ -128,7 +128,7 @@ std::string MemoryNotice(const std::vector<WorkerRow>& rows, const JobSpec& reso
   if (gpu && largest.bytes() > 0 && need->need.peak > largest.bytes()) {
     return absl::StrCat("warning: ", PeakAdvice(resolved, need->need.peak, largest.bytes()));
   }
-  std::string notice = absl::StrCat("note: ", DescribeLeast(*need, kind));
+  std::string notice = DescribeLeast(*need, kind);
   if (need->need.peak > 0) {
     absl::StrAppend(&notice, ", and ", Bytes(need->need.peak), " are predicted with rows of ",
                     resolved.training().max_length(), " tokens (max_length)");

@@ -69,6 +69,7 @@ std::shared_ptr<CausalLM> Model(const Case& c, uint64_t seed) {
     AdapterConfig lora;
     lora.r = 4;
     lora.target_modules = {kAllLinear};
+    if (c.saves_head) lora.modules_to_save = {"lm_head"};
     const LoraTargets targets = LoraTargets::Find(*model, lora);
     AttachAdapters(*model, targets, at::kFloat);
     InitializeAdapters(targets, seed);
@@ -138,7 +139,7 @@ Outcome RunSingle(const Case& c) {
   const auto model = Model(c);
   if (objective->NeedsReference()) {
     Case base = c;
-    base.lora = false;
+    base.lora = c.saves_head;
     const auto reference = Model(base);
     reference->eval();
     objective->SetReference(reference);
@@ -200,9 +201,12 @@ class Rank {
     parameters_ = std::make_unique<ShardedParameters>(*sharded_);
     optimizer_ = OptimizerOf(c, *parameters_);
     if (!objective_->NeedsReference()) return;
-    const auto reference = BuildModel(DeepConfig(c), Kernels(c));
+    Case base = c;
+    base.lora = c.saves_head;
+    base.checkpoint = false;
+    const auto reference = Model(base, /*seed=*/4);  // of other values
     for (auto& parameter : reference->parameters()) parameter.requires_grad_(false);
-    if (c.lora) {
+    if (c.lora && !c.saves_head) {
       sharded_->ReadBy(*reference);
     } else {
       sharded_reference_ = ShardedModel::FrozenCopy(*sharded_, *reference);

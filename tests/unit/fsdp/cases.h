@@ -26,6 +26,9 @@ struct Case {
   const char* spec = R"({"sft": {}})";
   RowKind kind = RowKind::kSequence;
   bool lora = false, checkpoint = false;
+  // With lora: the head is trained whole, and the reference is the model with the adapter that it
+  // begins with.
+  bool saves_head = false;
   const char* kernels = "LIGER";
   bool shards_parameters = true, reshard = true;
   at::ScalarType reduce = at::kFloat;

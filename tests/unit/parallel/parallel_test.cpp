@@ -71,10 +71,11 @@ class ParallelTest : public testing::Test {
       }
     }
   }
-  void ExpectSameRun(const std::string& actual, const std::string& expected) const {
+  void ExpectSameRun(const std::string& actual, const std::string& expected,
+                     const std::string& file = "/model.safetensors") const {
     ExpectSameMetrics(actual, expected);
-    const auto of = SafetensorsFile::Open(job_.Path(expected + "/model.safetensors"));
-    const auto is = SafetensorsFile::Open(job_.Path(actual + "/model.safetensors"));
+    const auto of = SafetensorsFile::Open(job_.Path(expected + file));
+    const auto is = SafetensorsFile::Open(job_.Path(actual + file));
     for (const auto& [name, info] : of->tensors()) {
       EXPECT_TRUE(at::allclose(is->View(name), of->View(name), 1e-4, 1e-5)) << name;
     }
@@ -379,6 +380,30 @@ TEST_F(ParallelTest, FsdpMovesTheReferenceAndKeepsItInCheckpoints) {
   ExpectSameRun("back", "whole");
   Run(2, Arguments("dpo", "pairs.jsonl", 2, "to_two", from("whole")) + moves + kFsdp);
   ExpectSameRun("to_two", "whole");
+}
+
+// The reference has its own copies of what is trained: of modules saved whole, and of an adapter
+// that came from a folder, as they were when the job began, also after a checkpoint.
+TEST_F(ParallelTest, FsdpComparesWithWhatAnAdaptedModelWas) {
+  constexpr char kAdapter[] = "/adapter_model.safetensors";
+  const std::string save = ", max_steps: 6, save_steps: 3";
+  const std::string lora = " --set lora.r=4 --set lora.modules_to_save=[lm_head]";
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "one", save) + lora);
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "many", save) + lora + kFsdp);
+  ExpectSameRun("many", "one", kAdapter);
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "on",
+                   ", max_steps: 6, resume_from_checkpoint: " +
+                       job_.Path("many.checkpoints/checkpoint-3")) +
+             lora + kFsdp);
+  ExpectSameRun("on", "one", kAdapter);
+
+  const std::string adapter = " --set lora.adapter_uri=" + job_.Path("one");
+  Run(1, Arguments("dpo", "pairs.jsonl", 1, "next", save) + adapter);
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "next_two", save) + adapter + kFsdp);
+  ExpectSameRun("next_two", "next", kAdapter);
+  Run(2, Arguments("dpo", "pairs.jsonl", 2, "before", save) + adapter + kFsdp +
+             " --set dpo.precompute_ref_log_probs=true");
+  ExpectSameRun("before", "next", kAdapter);
 }
 
 // Thirteen rows: ranks without rows, and epochs of which they know some answers already.

@@ -175,7 +175,7 @@ TEST_F(MemoryFitTest, WhatIsNotKnownRefusesNothing) {
     device.set_kind(liger::v1::DEVICE_KIND_CPU);
   }
   EXPECT_EQ(PlacedOn(), "w1") << "a CPU's memory is its host's";
-  EXPECT_THAT(Notice(), AllOf(HasSubstr("note: with DDP on 2 CPU slots each holds at least 100"),
+  EXPECT_THAT(Notice(), AllOf(HasSubstr("with DDP on 2 CPU slots each holds at least 100"),
                               Not(HasSubstr("largest"))));
   snapshot.workers.clear();
   resolved->mutable_resources()->set_device_kind(liger::v1::DEVICE_KIND_CUDA);
@@ -211,7 +211,7 @@ TEST_F(MemoryFitTest, APeakAboveTheDeviceIsAWarning) {
                               HasSubstr("70.00 GB of a device that has 65.00 GB")));
   AddWorker("w2", 2, 80);
   EXPECT_EQ(Notice(),
-            "note: with FSDP on 2 GPUs each holds at least 60.00 GB, and 70.00 GB are predicted "
+            "with FSDP on 2 GPUs each holds at least 60.00 GB, and 70.00 GB are predicted "
             "with rows of 2048 tokens (max_length); the largest there has 80.00 GB (GPU, worker "
             "w2)");
 }

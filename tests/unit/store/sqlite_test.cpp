@@ -153,6 +153,7 @@ void MakeSchemaOne(const std::string& folder) {
              "ALTER TABLE members DROP COLUMN exit_free;"
              "ALTER TABLE members DROP COLUMN exit_failure;"
              "ALTER TABLE members DROP COLUMN exit_time;"
+             "ALTER TABLE artifacts DROP COLUMN damage;"
              "UPDATE meta SET value = '1' WHERE key = 'schema_version'");
 }
 

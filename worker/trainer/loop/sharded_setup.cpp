@@ -89,7 +89,17 @@ std::shared_ptr<CausalLM> MakeShardedReference(const liger::v1::JobSpec& spec,
   reference->source = trainable.sharding;
   reference->model =
       BuildModel(trainable.model->config(), spec.kernels(), at::TensorOptions(at::kFloat));
-  if (!trainable.lora) {
+  const bool adapts = trainable.lora.has_value();
+  const bool copies = !adapts || !trainable.lora->targets.saved.empty() ||
+                      !trainable.lora->adapter_dir.empty();
+  if (copies) {
+    // Beside modules saved whole a new adapter comes along, which has no effect yet: the copy's
+    // shards are laid out like the model's.
+    if (adapts) {
+      const LoraSetup same =
+          LoraSetup::Find(spec.lora(), trainable.lora->adapter_dir, *reference->model);
+      AttachAdapters(*reference->model, same.targets, at::kFloat);
+    }
     // One that is asked once an epoch waits on the host meanwhile, and is gathered from there.
     const bool once = MakeObjective(spec)->PrecomputesReference();
     reference->shards =
@@ -97,14 +107,6 @@ std::shared_ptr<CausalLM> MakeShardedReference(const liger::v1::JobSpec& spec,
     trainable.sharding->reference = reference->shards;
     if (spec.dpo().sync_ref_model()) trainable.sharding->assembly.SaveToo(reference->shards);
   } else {
-    const LoraTargets& targets = trainable.lora->targets;
-    if (!targets.saved.empty() || !trainable.lora->adapter_dir.empty()) {
-      throw ConfigError(
-          "lora." + std::string(targets.saved.empty() ? "adapter_uri" : "modules_to_save") +
-              ": a reference beside such an adapter is not available under FSDP in this version",
-          "use parallel.strategy DDP, or precompute_ref_log_probs on one device")
-          .Field("parallel.strategy");
-    }
     trainable.sharding->model.ReadBy(*reference->model);
   }
   reference->model->eval();

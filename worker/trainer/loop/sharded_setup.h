@@ -11,8 +11,7 @@ namespace liger::trainer {
 // training.gradient_checkpointing.
 void ApplyCheckpointing(const liger::v1::TrainingSpec& training, CausalLM& model);
 
-// MakeReference of a sharded model. Throws TrainerError (CONFIG) where the adapter trains whole
-// modules, of which the reference would need copies.
+// MakeReference of a sharded model.
 std::shared_ptr<CausalLM> MakeShardedReference(const liger::v1::JobSpec& spec,
                                                const TrainableModel& trainable);
 

@@ -36,6 +36,8 @@ class FlatParameter {
 
   // Copies this rank's part of the leaf into the shard.
   void CopyValues(size_t item);
+  // The shard is `other`'s, of the same layout, dtype and home; this one's memory goes.
+  void ShareShard(const FlatParameter& other) { shard_ = other.shard_; }
   // Makes `leaf` a view of what is gathered for the item; its own memory goes.
   void Bind(size_t item, at::Tensor leaf) const;
   void BindLeaf(size_t item) const { Bind(item, leaves_[item]); }

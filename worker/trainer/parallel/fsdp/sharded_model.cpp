@@ -119,8 +119,12 @@ std::unique_ptr<ShardedModel> ShardedModel::FrozenCopy(const ShardedModel& sourc
       const at::ScalarType dtype = part->gathered_dtype();
       auto frozen = std::make_unique<FlatParameter>(
           std::move(leaves), dtype, dtype, source.options_.shards->getRank(),
-          source.options_.shards->getSize(), copy->home());
-      at::Tensor(frozen->shard()).copy_(part->shard());
+          source.options_.shards->getSize(), part->trained() ? copy->home() : part->home());
+      if (part->trained()) {
+        at::Tensor(frozen->shard()).copy_(part->shard());
+      } else {
+        frozen->ShareShard(*part);
+      }
       for (size_t item = 0; item < frozen->leaves().size(); ++item) frozen->BindLeaf(item);
       copy->AddPart(unit, std::move(frozen));
     }
@@ -134,6 +138,7 @@ void ShardedModel::MoveToward(const ShardedModel& source, double alpha) {
   for (size_t u = 0; u < units_.size(); ++u) {
     for (size_t p = 0; p < units_[u]->parts.size(); ++p) {
       at::Tensor target = units_[u]->parts[p]->shard();
+      if (target.is_same(source.units_[u]->parts[p]->shard())) continue;  // nothing trains it
       const at::Tensor from = source.units_[u]->parts[p]->shard().to(target.scalar_type());
       target.copy_(at::lerp(target.to(at::kFloat), from.to(at::kFloat), alpha));
     }

@@ -68,9 +68,10 @@ class ShardedModel {
   ShardedModel(const ShardedModel&) = delete;
   ShardedModel& operator=(const ShardedModel&) = delete;
 
-  // A frozen copy of `source` as it is now, for `model` of the same shape without adapters, in
-  // the dtype that source computes in. Takes turns on source's buffers; `source` must outlive it.
-  // `on_host`: its shards rest in the host's memory, whatever source's do.
+  // A frozen copy of `source` as it is now, for `model` of the same shape and with the same
+  // adapters, in the dtype that source computes in. Shards of what source does not train are
+  // source's own. Takes turns on source's buffers; `source` must outlive it. `on_host`: its own
+  // shards rest in the host's memory, whatever source's do.
   static std::unique_ptr<ShardedModel> FrozenCopy(const ShardedModel& source, CausalLM& model,
                                                   bool on_host = false);
   // Of a FrozenCopy of `source`: moves it, by the factor `alpha`, toward what source computes with
