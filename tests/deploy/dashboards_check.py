@@ -132,8 +132,10 @@ def setUpModule():
 def run_experiment(work, name, *flags):
     (work / f"{name}.yaml").write_text(GRID % name)
     SERVICE.cli("experiment", "submit", "--wait", *flags, "-f", work / f"{name}.yaml")
-    counts = json.loads(SERVICE.cli("experiment", "get", name, "-o", "json"))["counts"]
-    assert counts.get("cached", 0) == (2 if name == TOOK else 0), counts
+    now = json.loads(SERVICE.cli("experiment", "get", name, "-o", "json"))
+    assert now["counts"].get("cached", 0) == (2 if name == TOOK else 0), now["counts"]
+    ended = f'liger_job:state:info{{state="SUCCEEDED",experiment_uid="{now["uid"]}"}}'
+    wait_for(lambda: PROMETHEUS.value(f"count({ended})") == len(KERNELS), f"both ends of {name}")
 
 
 def steps_that_take(seconds):
