@@ -30,9 +30,8 @@ namespace {
 // A rank that waits for a connection, or for an answer, hears of a peer's end by its
 // watch within seconds; these only bound what NCCL does by itself.
 constexpr std::pair<const char*, const char*> kNccl[] = {
-    // An error of the network ends the rank instead of leaving it in a kernel.
-    {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"},
-    {"TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC", "120"},
+    // The rank's watch ends it and names the peer that is lost; c10d's would abort it before.
+    {"TORCH_NCCL_ASYNC_ERROR_HANDLING", "0"},
     {"NCCL_DEBUG", "WARN"},
 };
 

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <thread>
 
@@ -39,8 +41,9 @@ class SavedTensorsTest : public testing::Test {
     });
     folder.Write(kShardsFile, ShardsJson(3, {{"m", {{3, 4}, {5, 0, 7}}}},
                                          {{"step", {{}, {1, 0, 0}}}}, /*reference=*/{}));
-    folder.Await(ShardFile(1, 3));
-    folder.Await(ShardFile(2, 3));
+    const std::atomic<bool> given_up{false};
+    folder.Await(ShardFile(1, 3), given_up);
+    folder.Await(ShardFile(2, 3), given_up);
     for (std::thread& other : others) other.join();
     return folder.Commit().dir;
   }
@@ -82,13 +85,25 @@ TEST_F(SavedTensorsTest, WhatAnotherProcessFailsOfIsSaid) {
   };
   EXPECT_THROW(WriteForOther(folder.staging(), "b", fails), TrainerError);
   try {
-    folder.Await("b");
+    folder.Await("b", /*given_up=*/std::atomic<bool>(false));
     FAIL();
   } catch (const TrainerError& error) {
     EXPECT_EQ(std::string(error.what()), "its disk is full");
     EXPECT_EQ(error.failure().class_(), liger::v1::FAILURE_CLASS_STORAGE);
     EXPECT_EQ(error.failure().action(), "free space");
   }
+}
+
+// A rank that was to write it is gone.
+TEST_F(SavedTensorsTest, TheWaitForAnotherProcessIsGivenUp) {
+  OutputFolder folder(dir_ / "checkpoint", /*overwrite=*/true, 0);
+  std::atomic<bool> given_up{false};
+  std::thread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    given_up = true;
+  });
+  EXPECT_THROW(folder.Await("b", given_up), TrainerError);
+  other.join();
 }
 
 }  // namespace

@@ -73,6 +73,33 @@ constexpr Measured kMeasured[] = {
     {"8b FSDP checkpointed", "llama3-8b", 4, 4096, true, 2, 34.86 * 1.073741824},
 };
 
+TEST(MemoryPlanTest, SgdHasStatesWithMomentumAlone) {
+  const auto model = Shape("llama3.2-1b");
+  auto spec = Spec(1, 128, true);
+  const int64_t adamw = Plan(*model, spec).resting;
+  spec.mutable_training()->set_optim("sgd");
+  const int64_t none = Plan(*model, spec).resting;
+  spec.mutable_training()->set_sgd_momentum(0.9);
+  const int64_t momentum = Plan(*model, spec).resting;
+  EXPECT_GT(none, 0);
+  EXPECT_EQ(momentum, 2 * none);  // bf16 parameters and bf16 momenta
+  EXPECT_EQ(adamw, 3 * none);
+}
+
+// It is on the host once there are states.
+TEST(MemoryPlanTest, APrecomputedReferenceIsNotThereBesideTheStates) {
+  const auto model = Shape("llama3.2-1b");
+  auto spec = Spec(1, 128, true);
+  const int64_t sft = Plan(*model, spec).resting;
+  spec.mutable_dpo();
+  const int64_t live = Plan(*model, spec).resting;
+  spec.mutable_dpo()->set_precompute_ref_log_probs(true);
+  EXPECT_EQ(Plan(*model, spec).resting, sft);
+  EXPECT_EQ(3 * live, 4 * sft);
+  spec.mutable_training()->set_optim("sgd");  // smaller than the reference is
+  EXPECT_EQ(3 * Plan(*model, spec).resting, 2 * sft);
+}
+
 TEST(MemoryPlanTest, PeaksAreThoseMeasured) {
   for (const Measured& m : kMeasured) {
     auto spec = Spec(m.rows, m.length, m.checkpointing, m.ranks > 1);

@@ -176,12 +176,13 @@ void OutputFolder::Copy(const std::string& name, const std::string& source,
   Finish(name, file.get());
 }
 
-void OutputFolder::Await(const std::string& name) {
+void OutputFolder::Await(const std::string& name, const std::atomic<bool>& given_up) {
   const fs::path path = fs::path(staging_) / name, word = path.string() + kWordSuffix;
   auto changed = std::chrono::steady_clock::now();
   std::error_code error;
   for (uintmax_t size = 0; !fs::exists(word, error);) {
     Tick();  // the other one waits for a disk, or says so
+    if (given_up.load()) throw StorageError("nobody waits any more for", path, ECANCELED, 0);
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
     const uintmax_t now = fs::file_size(path, error);
     if (!error && now != size) {

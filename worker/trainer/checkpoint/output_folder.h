@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_CHECKPOINT_OUTPUT_FOLDER_H_
 #define LIGER_WORKER_TRAINER_CHECKPOINT_OUTPUT_FOLDER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -45,8 +46,9 @@ class OutputFolder {
   // For another process, which writes into it with WriteForOther.
   const std::string& staging() const { return staging_; }
   // Waits for a file that another process writes there, and takes it in. Throws STORAGE with what
-  // that failed of, or when the file does not grow for 10 minutes.
-  void Await(const std::string& name);
+  // that failed of, when the file does not grow for 10 minutes, or once `given_up` (which another
+  // thread may set) is true.
+  void Await(const std::string& name, const std::atomic<bool>& given_up);
 
   // Adds manifest.json:
   //   {"version": 1, "files": {"config.json": {"bytes": 700, "sha256": "<hex>"}, ...}}

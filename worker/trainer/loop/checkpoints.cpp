@@ -228,7 +228,9 @@ Checkpoints::Draft Checkpoints::BeginShards(const Content& content, const std::s
       WriteSafetensors(*whole, ShardFile(0, ranks), own);
       WriteBesideWeights(*whole, save);
       whole->Write(kShardsFile, list);
-      for (int64_t other = 1; other < ranks; ++other) whole->Await(ShardFile(other, ranks));
+      for (int64_t other = 1; other < ranks; ++other) {
+        whole->Await(ShardFile(other, ranks), given_up_);
+      }
       return Finished(whole->Commit(), step, best);
     };
     return draft;

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_CHECKPOINTS_H_
 #define LIGER_WORKER_TRAINER_LOOP_CHECKPOINTS_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -91,6 +92,10 @@ class Checkpoints {
   // Content::parameters has no part in it.
   Draft BeginShards(const Content& content, const std::string& folder);
 
+  // The ranks part, some before their shards are written: a draft that waits for them throws. From
+  // any thread.
+  void GiveUp() { given_up_.store(true); }
+
   // To be called before parameters or the optimizer's states change.
   void BeforeUpdate() { copies_.BeforeChange(); }
   // HostCopies::TakeHeldUpSeconds.
@@ -127,6 +132,7 @@ class Checkpoints {
   const std::string model_dir_;
   const CausalLM* const moving_reference_;
   std::vector<CheckpointMark> kept_;  // not while a draft is written
+  std::atomic<bool> given_up_{false};
   HostCopies copies_;
   std::shared_ptr<OutputFolder> folder_;  // between OpenFolder and BeginShards
 };

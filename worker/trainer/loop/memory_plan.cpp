@@ -23,11 +23,13 @@ constexpr double kLogitsBytes = double{900 << 20};
 double SizeOf(at::ScalarType dtype) { return static_cast<double>(c10::elementSize(dtype)); }
 
 // Of a trained element.
-double StateBytes(const std::string& optimizer, const PrecisionPlan& precision) {
+double StateBytes(const liger::v1::TrainingSpec& training, const PrecisionPlan& precision) {
+  const std::string& optimizer = training.optim();
   const double state = SizeOf(precision.optimizer);
   if (optimizer == "adamw_8bit") return 2 + 8.0 / 256;
   if (optimizer == "adafactor") return 0;  // a row and a column of a matrix
-  return optimizer == "lion" || optimizer == "sgd" ? state : 2 * state;
+  if (optimizer == "sgd") return training.sgd_momentum() > 0 ? state : 0;
+  return optimizer == "lion" ? state : 2 * state;
 }
 
 struct Elements {
@@ -123,7 +125,7 @@ class Planner {
         compute_(SizeOf(precision.compute)),
         gradient_(SizeOf(precision.gradient)),
         reduce_(SizeOf(ReduceDtype(spec.parallel(), precision))),
-        state_(StateBytes(spec.training().optim(), precision)),
+        state_(StateBytes(spec.training(), precision)),
         copy_(precision.has_compute_copy() ? compute_ : 0) {}
 
   MemoryPlan Plan() {
@@ -146,8 +148,11 @@ class Planner {
 
   double RestingOfWhole() const {
     const Elements& all = shapes_.whole;
-    return all.trained * (storage_ + copy_ + state_) + all.frozen * compute_ +
-           (HasReference() ? all.all() * compute_ : 0);
+    const double model = all.trained * (storage_ + copy_) + all.frozen * compute_;
+    const double states = all.trained * state_;
+    const double reference = HasReference() ? all.all() * compute_ : 0;
+    // One that is asked before the first update is on the host when there are states.
+    return model + (HasLiveReference() ? states + reference : std::max(states, reference));
   }
   double RestingOfShards() {
     const Elements& all = shapes_.whole;

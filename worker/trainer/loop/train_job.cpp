@@ -60,14 +60,20 @@ std::optional<int64_t> TrainJob::Run() {
   try {
     RunOrExplain();
   } catch (const StopRequested& stopped) {
-    strategy_->Leave(Farewell::Stopped(stopped.what()));
+    LeaveEarly(Farewell::Stopped(stopped.what()));
     throw;
   } catch (...) {
-    strategy_->Leave(Farewell::Failed(FailureFromException(std::current_exception())));
+    LeaveEarly(Farewell::Failed(FailureFromException(std::current_exception())));
     throw;
   }
   strategy_->Leave(Farewell::Done());
   return paused_after_;
+}
+
+void TrainJob::LeaveEarly(const Farewell& farewell) {
+  // Its shards may never come, and from here on nobody watches who is there.
+  if (checkpoints_) checkpoints_->GiveUp();
+  strategy_->Leave(farewell);
 }
 
 void TrainJob::RunOrExplain() {

@@ -52,6 +52,7 @@ class TrainJob {
   };
 
   void RunOrExplain();
+  void LeaveEarly(const Farewell& farewell);
   void RunToEnd();
   // Where rank 0 says that the run goes on, if it does not begin.
   std::optional<ResumePoint> FindStart();

@@ -29,7 +29,11 @@ void TrainJob::Resume(const ResumePoint& from) {
   if (!best_.load_best() || !state.best.metric) return;
   // Beside the checkpoint, under its own step.
   best_dir_ = (std::filesystem::path(from.dir).parent_path() / CheckpointName(state.best.step));
-  if (std::filesystem::exists(best_dir_)) return;
+  std::string is_there = std::filesystem::exists(best_dir_) ? "yes" : "";
+  if (!strategy_->alone()) {  // all look for it anew, or none
+    is_there = strategy_->Gather(is_there, "the best model's checkpoint").front();
+  }
+  if (!is_there.empty()) return;
   reporter_.Warn(kNotResumedCode, "training.load_best_model_at_end",
                  best_dir_ + " is not there; the best model is looked for anew");
   best_.Restore({});

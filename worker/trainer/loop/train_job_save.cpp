@@ -183,12 +183,14 @@ void TrainJob::TakeParts() {
 void TrainJob::TakeBest() {
   const bool kept = !best_dir_.empty() || !best_parts_.empty();
   if (!best_.load_best() || !kept || best_.state().step == last_step_) return;
-  if (best_parts_.empty()) {
-    RestoreParameters(best_dir_, trainable_);
-  } else {
-    TakeParts();
-  }
   saved_step_ = best_.state().step;
+  if (!best_parts_.empty()) {
+    TakeParts();
+  } else if (trainable_.sharding || strategy_->leads()) {
+    // Without shards the others have nothing to do any more, and theirs may be a folder of the run
+    // before, which is gone.
+    RestoreParameters(best_dir_, trainable_);
+  }
 }
 
 std::vector<std::pair<std::string, double>> TrainJob::Results() const {
