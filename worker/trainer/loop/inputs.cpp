@@ -150,9 +150,10 @@ void RequireOtherAnswers(const liger::v1::JobSpec& spec, const Dataset& dataset)
   const bool estimates_kl = spec.has_kto() && spec.kto().loss_type() != "apo_zero_unpaired";
   if (!estimates_kl || !all_read || dataset.eval.num_rows() != 1) return;
   const bool share = spec.dataset().eval_uri().empty();
-  throw DataError("the evaluation set has one row, and kto no other row's answer to estimate its KL "
-                  "term with",
-                  share ? "Raise dataset.eval_fraction." : "Give an evaluation set of two at least.")
+  throw DataError(
+             "the evaluation set has one row, and kto no other row's answer to estimate its KL "
+             "term with",
+             share ? "Raise dataset.eval_fraction." : "Give an evaluation set of two at least.")
       .Field(share ? "dataset.eval_fraction" : "dataset.eval_uri");
 }
 
