@@ -28,8 +28,8 @@ bool LooksLikePath(std::string_view name);
 // yet (refused by name). Empty: valid.
 std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec);
 
-// What a valid spec asks for that will have no effect, as warnings with code and
-// field. The same before and after FillDefaults.
+// What a valid spec asks for that will have no effect, or hardly the one that was meant,
+// as warnings with code and field. The same before and after FillDefaults.
 std::vector<liger::v1::Warning> SpecWarnings(const liger::v1::JobSpec& spec);
 
 // Fills every default of job_spec.proto in place, once; idempotent. Left to the

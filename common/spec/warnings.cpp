@@ -12,17 +12,16 @@ using liger::v1::KernelSpec;
 using liger::v1::TrainingSpec;
 using liger::v1::Warning;
 
-// `what` has no effect: of a field, or of one of its values.
-void Warn(const std::string& field, const std::string& what, const std::string& message,
-          std::vector<Warning>* warnings) {
+void Say(const char* code, const std::string& field, const std::string& message,
+         std::vector<Warning>* warnings) {
   Warning& warning = warnings->emplace_back();
-  warning.set_code("NoEffect");
+  warning.set_code(code);
   warning.set_field(field);
-  warning.set_message(what + " has no effect: " + message);
+  warning.set_message(message);
 }
 
 void Warn(const std::string& field, const std::string& message, std::vector<Warning>* warnings) {
-  Warn(field, field, message, warnings);
+  Say("NoEffect", field, field + " has no effect: " + message, warnings);
 }
 
 void WarnOfEvaluation(const JobSpec& spec, std::vector<Warning>* warnings) {
@@ -38,6 +37,25 @@ void WarnOfTraining(const JobSpec& spec, std::vector<Warning>* warnings) {
   if (spec.training().gradient_checkpointing_every() > 1 &&
       !spec.training().gradient_checkpointing()) {
     Warn("training.gradient_checkpointing_every", "gradient_checkpointing is off", warnings);
+  }
+}
+
+// Where the job says itself how many steps it has. The schedules are transformers', which
+// take such numbers, too.
+void WarnOfShortSchedule(const TrainingSpec& training, std::vector<Warning>* warnings) {
+  if (training.max_steps() <= 0) return;
+  const double steps = static_cast<double>(training.max_steps());
+  if (training.warmup_steps() >= std::max(1.0, steps)) {
+    Say("NeverReached", "training.warmup_steps",
+        absl::StrCat("training.learning_rate is never reached: the warm-up has ",
+                     training.warmup_steps(), " steps and the job ", training.max_steps()),
+        warnings);
+  } else if (training.lr_scheduler_kwargs().num_decay_steps() + training.warmup_steps() > steps) {
+    Say("NeverReached", "training.lr_scheduler_kwargs.num_decay_steps",
+        absl::StrCat("training.learning_rate is never reached: with its warm-up the decay of ",
+                     training.lr_scheduler_kwargs().num_decay_steps(),
+                     " steps has more than the job's ", training.max_steps()),
+        warnings);
   }
 }
 
@@ -77,10 +95,11 @@ void WarnOfNothingToSort(const JobSpec& spec, std::vector<Warning>* warnings) {
   }
   for (const std::string& type : spec.dpo().loss_type()) {
     if (type != "aot" && type != "aot_unpaired") continue;
-    Warn("dpo.loss_type", absl::StrCat("sorting, by dpo.loss_type ", type, ","),
-         "training.per_device_train_batch_size 1 leaves it one pair at a time, whose loss is that "
-         "of sigmoid; raise it",
-         warnings);
+    Say("NothingToSort", "dpo.loss_type",
+        absl::StrCat("dpo.loss_type ", type, " sorts the pairs of a micro-batch, and ",
+                     "training.per_device_train_batch_size 1 leaves it one, whose loss is that of "
+                     "sigmoid; raise it"),
+        warnings);
   }
 }
 
@@ -173,6 +192,7 @@ std::vector<Warning> SpecWarnings(const JobSpec& spec) {
   std::vector<Warning> warnings;
   WarnOfEvaluation(spec, &warnings);
   WarnOfTraining(spec, &warnings);
+  WarnOfShortSchedule(spec.training(), &warnings);
   WarnOfMethods(spec, &warnings);
   WarnOfData(spec, &warnings);
   WarnOfOptimizer(spec.training(), &warnings);

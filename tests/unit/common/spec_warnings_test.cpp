@@ -48,8 +48,23 @@ TEST(SpecTest, WarnsOfSortingASinglePair) {
   }
   EXPECT_THAT(Warned(spec("hinge", 1)), IsEmpty());
   EXPECT_THAT(SpecWarnings(Parse(spec("aot", 1)))[0].message(),
-              testing::HasSubstr("sorting, by dpo.loss_type aot, has no effect: "
-                                 "training.per_device_train_batch_size 1"));
+              testing::HasSubstr("dpo.loss_type aot sorts the pairs of a micro-batch"));
+}
+
+TEST(SpecTest, WarnsOfASchedulesPeakThatNoStepReaches) {
+  const auto warned = [](const std::string& training) {
+    return Warned("{model: m, sft: , training: {" + training + "}}");
+  };
+  EXPECT_THAT(warned("max_steps: 10, warmup_steps: 10"), ElementsAre("training.warmup_steps"));
+  EXPECT_THAT(warned("max_steps: 10, warmup_steps: 500"), ElementsAre("training.warmup_steps"));
+  EXPECT_THAT(warned("max_steps: 10, warmup_steps: 9"), IsEmpty());
+  EXPECT_THAT(warned("max_steps: 1, warmup_steps: 0.5"), IsEmpty());
+  EXPECT_THAT(warned("warmup_steps: 500"), IsEmpty());
+  const std::string wsd =
+      "max_steps: 10, lr_scheduler_type: warmup_stable_decay, warmup_steps: 3, "
+      "lr_scheduler_kwargs: {num_decay_steps: ";
+  EXPECT_THAT(warned(wsd + "7}"), IsEmpty());
+  EXPECT_THAT(warned(wsd + "8}"), ElementsAre("training.lr_scheduler_kwargs.num_decay_steps"));
 }
 
 TEST(SpecTest, WarnsOfEvaluationSettingsWithoutASet) {

@@ -78,8 +78,9 @@ TEST(ArrowRows, AColumnOfTheWrongTypeIsNamedWithIt) {
 }
 
 TEST(ArrowRows, TwoColumnsOfOneNameAreRefused) {
-  EXPECT_THAT(FailureOf([] { OpenRows(kFolder + "twice.parquet", 0); }).message(),
-              HasSubstr("twice.parquet: names column \"text\" twice"));
+  const auto failure = FailureOf([] { OpenRows(kFolder + "twice.parquet", 0); });
+  EXPECT_THAT(failure.message(), HasSubstr("twice.parquet: names column \"text\" twice"));
+  EXPECT_THAT(failure.action(), HasSubstr("other names of columns"));
 }
 
 // bad_ids.*: 25 rows, five columns with each of five ids; the other columns of a row are good.

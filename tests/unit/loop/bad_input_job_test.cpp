@@ -95,6 +95,19 @@ TEST_F(BadInputJobTest, KtoBatchOfOne) {
   EXPECT_THAT(refusal.message(), HasSubstr("at least 2"));
 }
 
+TEST_F(BadInputJobTest, KtoEvaluationSetOfOne) {
+  job_.WriteFile("one.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\", \"label\": true}\n");
+  const std::string eval = "dataset: {eval_uri: " + job_.Path("one.jsonl") + "}";
+  auto refusal = Refusal("{kto: {}, " + eval + "}", "labelled.jsonl");
+  EXPECT_EQ(refusal.field(), "dataset.eval_uri");
+  EXPECT_THAT(refusal.message(), HasSubstr("no other row's answer to estimate its KL term"));
+  refusal = Refusal("{kto: {}, dataset: {eval_fraction: 0.01}}", "labelled.jsonl");
+  EXPECT_EQ(refusal.field(), "dataset.eval_fraction");
+  Request request = Job("{kto: {loss_type: apo_zero_unpaired}, " + eval + "}", "labelled.jsonl");
+  FillDefaults(request.launch.mutable_resolved_spec());
+  EXPECT_EQ(CheckJob(request, StopFlag()).violations_size(), 0);
+}
+
 // No error, as in TRL, but counted in the dry run and told by the job.
 TEST_F(BadInputJobTest, EqualAnswersAreCountedAndWarnedAbout) {
   job_.WriteFile("equal.jsonl",

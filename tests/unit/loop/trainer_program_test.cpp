@@ -187,6 +187,7 @@ TEST_F(TrainerProgramTest, InspectCommand) {
                               " --trainer sft --set training.max_length=16";
   ASSERT_EQ(Execute(inspect), kExitOk) << output();
   EXPECT_THAT(output(), HasSubstr("training: 3 rows, 1 dropped, 1 cut to max_length"));
+  EXPECT_THAT(output(), HasSubstr("row 1 of those to train on, trained"));
   EXPECT_THAT(output(), HasSubstr("ab«cde"));
   EXPECT_THAT(output(), testing::Not(HasSubstr("\x1b")));
   ASSERT_EQ(Execute(inspect + " --row 2 --color"), kExitOk);

@@ -28,7 +28,8 @@ class ArrowTable {
 };
 
 // The module's one function: opens a Parquet file, or Arrow's IPC file or
-// stream. Throws std::runtime_error.
+// stream. Throws std::runtime_error, or std::invalid_argument when two columns have
+// one name.
 using OpenArrowTableFunction = ArrowTable* (*)(const std::string& path);
 inline constexpr char kOpenArrowTable[] = "LigerOpenArrowTable";
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <stdexcept>
 #include <system_error>
 
 #include "worker/trainer/data/data_text.h"
@@ -51,6 +52,8 @@ ArrowRows::ArrowRows(const std::string& path, RowLimit limit)
   static const OpenArrowTableFunction open = LoadModule(path);
   try {
     table_.reset(open(path));
+  } catch (const std::invalid_argument& e) {
+    throw DataError(path + ": " + e.what(), "Write it with other names of columns.").File(path);
   } catch (const std::runtime_error& e) {
     throw DataError(path + ": " + e.what(),
                     "Give a Parquet file, or one of Arrow's IPC files or streams; copy it again "

@@ -144,6 +144,19 @@ std::optional<TokenCache> MakeCache(const Request& request, const InputPaths& pa
   });
 }
 
+// KTO's KL term is estimated with the answers of other rows; what to train on has two at least.
+void RequireOtherAnswers(const liger::v1::JobSpec& spec, const Dataset& dataset) {
+  const bool all_read = dataset.unread_rows + dataset.unread_eval_rows == 0;
+  const bool estimates_kl = spec.has_kto() && spec.kto().loss_type() != "apo_zero_unpaired";
+  if (!estimates_kl || !all_read || dataset.eval.num_rows() != 1) return;
+  const bool share = spec.dataset().eval_uri().empty();
+  throw DataError(
+             "the evaluation set has one row, and kto no other row's answer to estimate its KL "
+             "term with",
+             share ? "Raise dataset.eval_fraction." : "Give an evaluation set of two at least.")
+      .Field(share ? "dataset.eval_fraction" : "dataset.eval_uri");
+}
+
 }  // namespace
 
 InputPaths InputPaths::Resolve(const Request& request) {
@@ -207,6 +220,7 @@ Dataset LoadData(const Request& request, const InputPaths& paths, const ModelCon
     RequireIdsBelow(config.vocab_size, dataset.train, "the training rows");
     RequireIdsBelow(config.vocab_size, dataset.eval, "the evaluation rows");
   }
+  RequireOtherAnswers(request.spec(), dataset);
   return dataset;
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/inputs.h"
@@ -160,8 +161,8 @@ void PrintEpoch(const Json& parts, bool packed, std::ostream& out) {
   }
 }
 
-void PrintSample(int64_t row, const Json& sequences, bool color, std::ostream& out) {
-  out << "\nrow " << row << ", trained tokens "
+void PrintSample(const std::string& row, const Json& sequences, bool color, std::ostream& out) {
+  out << "\n" << row << ", trained tokens "
       << (color ? absl::StrFormat("%sin green%s", kTrained, kPlain) : "between « and »") << ":\n";
   for (const Json& sequence : sequences) {
     out << "-- " << sequence["tokens"] << " tokens";
@@ -213,7 +214,10 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   if (report.contains("epoch")) PrintEpoch(report["epoch"], dataset.train.packed(), out);
   if (report.contains("eval")) PrintSplit("evaluation", report["eval"], out);
   for (const std::string& warning : dataset.warnings) out << "warning: " << Shown(warning) << "\n";
-  PrintSample(options.row, report["sample"], options.color, out);
+  const bool fewer = dataset.train_stats.dropped_rows + dataset.eval_stats.rows > 0;
+  const std::string row = absl::StrCat(dataset.train.packed() ? "pack " : "row ", options.row,
+                                       fewer ? " of those to train on" : "");
+  PrintSample(row, report["sample"], options.color, out);
 }
 
 }  // namespace liger::trainer

@@ -130,7 +130,7 @@ class Table : public ArrowTable {
     std::vector<std::string> names = parts_->schema()->field_names();
     std::sort(names.begin(), names.end());
     const auto twice = std::adjacent_find(names.begin(), names.end());
-    if (twice != names.end()) throw std::runtime_error("names column \"" + *twice + "\" twice");
+    if (twice != names.end()) throw std::invalid_argument("names column \"" + *twice + "\" twice");
     for (const int64_t rows : parts_->Rows()) {
       if (rows < 0) throw std::runtime_error("a part has a negative number of rows");
       begins_.push_back(begins_.back() + rows);
