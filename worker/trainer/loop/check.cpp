@@ -8,6 +8,7 @@
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
+#include "worker/trainer/loop/model_identity.h"
 #include "worker/trainer/loop/resume.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/loop/strategy_choice.h"
@@ -124,7 +125,9 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
                const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
   checks.Run("data", "dataset", [&] {
     const Dataset dataset = LoadData(request, paths, config, text);
-    if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) resume->state.RequireSameData(dataset.train_stats, resume->dir);
+    if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
+      resume->state.RequireSameData(dataset.train_stats, resume->dir);
+    }
     AddStats("", dataset.train_stats, result);
     if (dataset.one_label_rows > 0) {
       (*result.mutable_stats())["one_label_rows"] = dataset.one_label_rows;
@@ -163,6 +166,12 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   ModelConfig config;
   TextInputs text;
   const bool has_config = CheckModel(checks, request, paths, config, result);
+  if (has_config && resume) {
+    checks.Run("checkpoint's model", "training.resume_from_checkpoint", [&] {
+      const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
+      resume->state.RequireSameShapes(ShapesDigest(*model), resume->dir);
+    });
+  }
   CheckMemory(checks, request, result);
   const bool has_text = checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths); });
   if (has_config && has_text) {

@@ -52,6 +52,10 @@ RunState Read(const json& object) {
   object.at("data").at("rows").get_to(state.rows);
   object.at("data").at("tokens").get_to(state.tokens);
   object.at("data").at("target_tokens").get_to(state.target_tokens);
+  if (const auto it = object.find("model"); it != object.end()) {  // older ones have none
+    it->at("shapes").get_to(state.model.shapes);
+    it->at("weights").get_to(state.model.weights);
+  }
   state.progress =
       ReadProgress(object.at("progress"), object.at("num_input_tokens_seen").get<int64_t>());
   if (!object.at("best_metric").is_null())
@@ -82,6 +86,7 @@ std::string RunState::ToJson() const {
       {"num_input_tokens_seen", progress.tokens_total},
       {"data_position", {{"epoch", position.epoch}, {"row", position.row}}},
       {"data", {{"rows", rows}, {"tokens", tokens}, {"target_tokens", target_tokens}}},
+      {"model", {{"shapes", model.shapes}, {"weights", model.weights}}},
       {"best_metric", best.metric ? ordered_json(*best.metric) : ordered_json()},
       {"best_global_step", best.step},
       {"early_stopping_patience_used", best.patience_used},
@@ -114,6 +119,27 @@ void RunState::SetData(const DataStats& stats) {
   rows = stats.rows;
   tokens = stats.tokens;
   target_tokens = stats.target_tokens;
+}
+
+void RunState::RequireSameShapes(const std::string& shapes, const std::string& checkpoint) const {
+  if (model.shapes.empty() || model.shapes == shapes) return;
+  throw ConfigError("checkpoint " + checkpoint +
+                        " is of another model: its parameters have other names or shapes",
+                    "resume with the model that the run was started with, or start a new run from "
+                    "the model in the checkpoint (model.uri)")
+      .Field("training.resume_from_checkpoint")
+      .File(checkpoint);
+}
+
+void RunState::RequireSameWeights(const std::string& weights,
+                                  const std::string& checkpoint) const {
+  if (model.shapes.empty() || model.weights == weights) return;
+  throw ConfigError("checkpoint " + checkpoint +
+                        " is of another model: what it builds on had other weights when the run "
+                        "began",
+                    "put back the weights that the run was started with, or start a new run")
+      .Field("training.resume_from_checkpoint")
+      .File(checkpoint);
 }
 
 void RunState::RequireSameData(const DataStats& stats, const std::string& checkpoint) const {

@@ -12,6 +12,8 @@ namespace tv1 = liger::trainer::v1;
 
 void TrainJob::Resume(const ResumePoint& from) {
   const RunState& state = from.state;
+  state.RequireSameShapes(model_identity_.shapes, from.dir);
+  state.RequireSameWeights(model_identity_.weights, from.dir);
   state.RequireSameData(dataset_.train_stats, from.dir);
   if (state.step > max_steps_) {
     throw ConfigError("training.max_steps: the checkpoint " + from.dir + " is at step " +
