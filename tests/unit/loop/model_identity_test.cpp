@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "common/spec/spec.h"
 #include "tests/unit/loop/resumed_runs.h"
 #include "worker/trainer/loop/check.h"
 #include "worker/trainer/loop/exit_code.h"
@@ -53,6 +54,26 @@ TEST_F(OtherModelTest, AFullRunDoesNotHangOnWhatItBeganWith) {
   ASSERT_EQ(RunRecorded(In(request, job_.Path("first"))).exit_code, kExitOk);
   PutOtherWeights();
   EXPECT_EQ(GoOn(request).exit_code, kExitOk);
+}
+
+TEST_F(OtherModelTest, AnAdapterAndAReferenceDo) {
+  Request lora = OnBase(job_.Sft());
+  lora.launch.mutable_resolved_spec()->mutable_lora()->set_r(4);
+  FillDefaults(lora.launch.mutable_resolved_spec());
+  for (const Request& request : {lora, OnBase(job_.Dpo())}) {
+    fs::remove_all(job_.Path("base"));
+    fs::copy(job_.Path("weights1"), job_.Path("base"));
+    for (const char* folder : {"first", "rest"}) fs::remove_all(job_.Path(folder));
+    ASSERT_EQ(RunRecorded(In(request, job_.Path("first"))).exit_code, kExitOk);
+    const TaskOutcome same = GoOn(request);
+    ASSERT_EQ(same.exit_code, kExitOk) << Failure(same);
+    fs::remove_all(job_.Path("rest"));
+    PutOtherWeights();
+    const auto failed = GoOn(request).sink.Last(Event::kFailed).failed();
+    EXPECT_EQ(failed.class_(), liger::v1::FAILURE_CLASS_CONFIG);
+    EXPECT_EQ(failed.field(), "training.resume_from_checkpoint");
+    EXPECT_THAT(failed.message(), HasSubstr("of another model: what it builds on had other"));
+  }
 }
 
 // In the CHECK already.
