@@ -250,7 +250,8 @@ TEST_P(StoreOutputs, ADamagedCheckpointIsListedWhereItWasSetAside) {
   driver->Exit("u1", "w1", epoch, ++seq, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
   // Set aside in the first one's place.
   find_damaged();
-  EXPECT_EQ(std::count(listed().begin(), listed().end(), bad), 1);
+  const std::vector<std::string> lines = listed();
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), bad), 1);
 }
 
 TEST_P(StoreOutputs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {
