@@ -29,6 +29,14 @@ void CheckStrategy(Checks& checks) {
                absl::StrCat("SINGLE trains on one device, resources.count is ", count,
                             "; use DDP or FSDP, or set resources.count to 1"));
   }
+  const auto& resources = checks.spec().resources();
+  if (parallel.strategy() == liger::v1::PARALLEL_STRATEGY_UNSPECIFIED && count > 1 &&
+      resources.allow_mixed_devices() &&
+      resources.device_kind() == liger::v1::DEVICE_KIND_CUDA) {
+    checks.Add("parallel.strategy",
+               "is chosen by a device's memory, of which a gang of mixed GPUs has several sizes "
+               "(resources.allow_mixed_devices); set DDP or FSDP");
+  }
   if (parallel.strategy() == liger::v1::PARALLEL_STRATEGY_FSDP) return;
   std::vector<const FieldDescriptor*> given;
   parallel.GetReflection()->ListFields(parallel, &given);

@@ -40,7 +40,7 @@ std::vector<std::string> Entries(const std::string& dir) {
 // What tests and jobs leave on purpose; relative to the cluster's folder.
 bool MayAppear(const std::string& file) {
   const std::string top = file.substr(0, file.find('/'));
-  if (top == "models" || top == "datasets" || top == "outputs") return true;
+  if (absl::StartsWith(top, "models") || top == "datasets" || top == "outputs") return true;
   if (absl::StartsWith(file, "coordinator/logs")) return true;
   // Tokenised rows are kept for other jobs.
   if (absl::EndsWith(file, "/cache") || absl::EndsWith(file, "/cache/tokenized")) return true;
@@ -64,6 +64,7 @@ Cluster::Cluster(const ClusterOptions& options) : options_(options), mark_(NewUu
   for (int i = 0; i < options_.workers; ++i) {
     workers_.push_back(std::make_unique<WorkerSlot>());
     workers_.back()->data_dir = absl::StrCat(dir_, "/worker-", i);
+    if (options_.own_models) fs::copy(models(), models(i), fs::copy_options::recursive);
     StartWorker(i);
   }
   client_->WaitForReadyWorkers(options_.workers);
@@ -115,6 +116,10 @@ void Cluster::StartCoordinator() {
   metrics_address_ = ports["metrics"];
 }
 
+std::string Cluster::models(int worker) const {
+  return options_.own_models ? absl::StrCat(models(), "-", worker) : models();
+}
+
 void Cluster::StartWorker(int index) {
   WorkerSlot& slot = *workers_[index];
   // Small jobs side by side: one thread each.
@@ -123,7 +128,7 @@ void Cluster::StartWorker(int index) {
   environment.insert(options_.worker_environment.begin(), options_.worker_environment.end());
   slot.process = std::make_unique<ChildProcess>(
       std::vector<std::string>{Program("liger-worker"), "--coordinator", worker_address_,
-                               "--data-dir", slot.data_dir, "--model-root", models(),
+                               "--data-dir", slot.data_dir, "--model-root", models(index),
                                "--dataset-root", datasets(), "--output-root", dir_ + "/outputs",
                                "--cpu-slots", absl::StrCat(options_.cpu_slots),
                                "--inventory-interval", "0.5", "--metrics-listen", "127.0.0.1:0"},

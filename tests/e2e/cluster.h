@@ -23,6 +23,8 @@ struct ClusterOptions {
   double reassign = 5;
   std::vector<std::string> coordinator_flags;
   std::map<std::string, std::string> worker_environment;
+  // Each worker has models of its own, below models-<index>/; else all have those of models/.
+  bool own_models = false;
 };
 
 // A coordinator and workers as processes of their own, on free ports of
@@ -40,6 +42,7 @@ class Cluster {
   ChildProcess& worker(int index) { return *workers_[index]->process; }
   const std::string& dir() const { return dir_; }
   std::string models() const { return dir_ + "/models"; }
+  std::string models(int worker) const;
   std::string datasets() const { return dir_ + "/datasets"; }
   const std::string& api_address() const { return api_address_; }
   const std::string& worker_address() const { return worker_address_; }

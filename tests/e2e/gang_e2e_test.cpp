@@ -154,6 +154,33 @@ TEST(GangE2eTest, ARankThatTheOtherWaitsForIsAnEventWithItsFigures) {
   cluster.ExpectIdle();
 }
 
+// Hosts without shared storage, one of which has other weights of that name.
+TEST(GangE2eTest, WorkersWithDifferentWeightsAreRefused) {
+  Cluster cluster({.workers = 2, .own_models = true});
+  cluster.client().Create(Steps(cluster, "weights", 1, 2));
+  ExpectSucceeded(cluster, cluster.client().WaitForEnd("weights"), 2);
+  for (const int worker : {0, 1}) {
+    fs::copy(cluster.output("weights"), cluster.models(worker) + "/trained",
+             fs::copy_options::recursive);
+  }
+  const std::string file = cluster.models(1) + "/trained/model.safetensors";
+  std::string weights = ReadFile(file).value();
+  weights[weights.size() - 6] ^= 1;
+  ASSERT_TRUE(WriteFileAtomically(file, weights).ok());
+  for (const auto& [name, strategy] : {std::pair("ddp", v1::PARALLEL_STRATEGY_DDP),
+                                       std::pair("fsdp", v1::PARALLEL_STRATEGY_FSDP)}) {
+    v1::JobSpec spec = Steps(cluster, name, 2, 10);
+    spec.mutable_model()->set_uri("trained");
+    spec.mutable_model()->set_random_init(false);
+    spec.mutable_parallel()->set_strategy(strategy);
+    const Job job = cluster.client().WaitForEnd(cluster.client().Create(spec).name());
+    ExpectFailed(job, v1::FAILURE_CLASS_CONFIG);
+    EXPECT_THAT(job.status().failure().message(),
+                HasSubstr("rank 1 differs from rank 0 in the checksum of the weights"));
+  }
+  cluster.ExpectIdle();
+}
+
 TEST(GangE2eTest, ARankIsKilled) {
   Cluster cluster({.workers = 2});
   const std::string name = cluster.client().Create(Gang(cluster, "job")).name();

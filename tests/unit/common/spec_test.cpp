@@ -40,6 +40,11 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   }
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 2}, parallel: {strategy: SINGLE}}"),
               ElementsAre("parallel.strategy"));
+  const std::string mixed = "{device_kind: CUDA, count: 2, allow_mixed_devices: true}";
+  EXPECT_THAT(Fields("{model: m, sft: , resources: " + mixed + "}"),
+              ElementsAre("parallel.strategy"));
+  EXPECT_THAT(Fields("{model: m, sft: , resources: " + mixed + ", parallel: {strategy: FSDP}}"),
+              IsEmpty());
   EXPECT_THAT(Fields("{model: m, sft: , resources: {count: 4}, parallel: "
                      "{sequence_parallel_size: 2}}"),
               IsEmpty());

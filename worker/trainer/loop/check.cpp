@@ -8,6 +8,7 @@
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
+#include "worker/trainer/loop/model_identity.h"
 #include "worker/trainer/loop/resume.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/loop/strategy_choice.h"
@@ -167,6 +168,12 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   ModelConfig config;
   TextInputs text;
   const bool has_config = CheckModel(checks, request, paths, config, result);
+  if (has_config && resume) {
+    checks.Run("checkpoint's model", "training.resume_from_checkpoint", [&] {
+      const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
+      resume->state.RequireSameShapes(ShapesDigest(*model), resume->dir);
+    });
+  }
   CheckMemory(checks, request, result);
   const bool has_text = checks.Run("tokenizer", "model", [&] { text = TextInputs::Load(paths); });
   if (has_config && has_text) {

@@ -44,6 +44,7 @@ TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::str
     result.lora->Attach(*result.model, precision.storage,
                         static_cast<uint64_t>(spec.training().seed()));
   }
+  result.loaded = BitSumsOf(*result.model);
   result.model->train();
   result.parameters =
       std::make_unique<TrainableParameters>(NamedLeaves(*result.model), precision, IsMagnitude);

@@ -11,6 +11,7 @@
 
 #include "worker/trainer/loop/device.h"
 #include "worker/trainer/loop/lora_setup.h"
+#include "worker/trainer/loop/model_identity.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/models/weights.h"
 #include "worker/trainer/objectives/objective.h"
@@ -42,6 +43,8 @@ struct TrainableModel {
   std::shared_ptr<Sharding> sharding;
   std::unique_ptr<TrainableParameters> parameters;
   std::optional<LoraSetup> lora;
+  // Of the whole of each parameter as it was loaded or drawn, in the dtype in which it is kept.
+  BitSums loaded;
 };
 
 // `adapter_dir`: where spec.lora.adapter_uri lies.

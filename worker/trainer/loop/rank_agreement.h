@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/parallel/strategy.h"
 
 namespace liger::trainer {
@@ -15,9 +14,6 @@ namespace liger::trainer {
 // and values) as rank 0.
 void RequireAgreement(Strategy& strategy,
                       const std::vector<std::pair<std::string, std::string>>& facts);
-
-// Of all parameters' bits: equal weights have equal ones, on any device.
-std::string WeightsChecksum(const CausalLM& model);
 
 }  // namespace liger::trainer
 

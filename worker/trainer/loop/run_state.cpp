@@ -53,6 +53,10 @@ RunState Read(const json& object) {
   object.at("data").at("tokens").get_to(state.tokens);
   object.at("data").at("target_tokens").get_to(state.target_tokens);
   state.digest = object.at("data").value("digest", int64_t{0});
+  if (const auto it = object.find("model"); it != object.end()) {  // older ones have none
+    it->at("shapes").get_to(state.model.shapes);
+    it->at("weights").get_to(state.model.weights);
+  }
   state.progress =
       ReadProgress(object.at("progress"), object.at("num_input_tokens_seen").get<int64_t>());
   if (!object.at("best_metric").is_null())
@@ -84,6 +88,7 @@ std::string RunState::ToJson() const {
       {"data_position", {{"epoch", position.epoch}, {"row", position.row}}},
       {"data",
        {{"rows", rows}, {"tokens", tokens}, {"target_tokens", target_tokens}, {"digest", digest}}},
+      {"model", {{"shapes", model.shapes}, {"weights", model.weights}}},
       {"best_metric", best.metric ? ordered_json(*best.metric) : ordered_json()},
       {"best_global_step", best.step},
       {"early_stopping_patience_used", best.patience_used},
@@ -117,6 +122,27 @@ void RunState::SetData(const DataStats& stats) {
   tokens = stats.tokens;
   target_tokens = stats.target_tokens;
   digest = stats.digest;
+}
+
+void RunState::RequireSameShapes(const std::string& shapes, const std::string& checkpoint) const {
+  if (model.shapes.empty() || model.shapes == shapes) return;
+  throw ConfigError("checkpoint " + checkpoint +
+                        " is of another model: its parameters have other names or shapes",
+                    "resume with the model that the run was started with, or start a new run from "
+                    "the model in the checkpoint (model.uri)")
+      .Field("training.resume_from_checkpoint")
+      .File(checkpoint);
+}
+
+void RunState::RequireSameWeights(const std::string& weights,
+                                  const std::string& checkpoint) const {
+  if (model.shapes.empty() || model.weights == weights) return;
+  throw ConfigError("checkpoint " + checkpoint +
+                        " is of another model: what it builds on had other weights when the run "
+                        "began",
+                    "put back the weights that the run was started with, or start a new run")
+      .Field("training.resume_from_checkpoint")
+      .File(checkpoint);
 }
 
 void RunState::RequireSameData(const DataStats& stats, const std::string& checkpoint) const {

@@ -22,6 +22,13 @@ struct RunState {
   DataPosition position;
   // Of the training rows, to tell whether a later run has the same ones.
   int64_t rows = 0, tokens = 0, target_tokens = 0, digest = 0;
+  // Of the model that the run began with, to tell whether a later one has it, too.
+  struct Model {
+    std::string shapes;   // ShapesDigest; "": of a checkpoint that does not say
+    std::string weights;  // Checksum of what checkpoints do not hold or a reference keeps; ""
+                          // where that is nothing
+  };
+  Model model;
   Progress::State progress;
   BestModel::State best;
   std::vector<double> eval_losses;
@@ -36,6 +43,9 @@ struct RunState {
   static RunState FromFile(const std::string& path);
 
   void SetData(const DataStats& stats);
+  // Throws TrainerError (CONFIG, training.resume_from_checkpoint) when it is of another model.
+  void RequireSameShapes(const std::string& shapes, const std::string& checkpoint) const;
+  void RequireSameWeights(const std::string& weights, const std::string& checkpoint) const;
   // Throws TrainerError (DATA) when the rows are others than those of `stats`.
   void RequireSameData(const DataStats& stats, const std::string& checkpoint) const;
   // Throws TrainerError (CONFIG) when the run was beyond its last step already.

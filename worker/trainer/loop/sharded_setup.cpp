@@ -73,6 +73,12 @@ TrainableModel MakeShardedModel(const liger::v1::JobSpec& spec, const std::strin
     if (adapter_dir.empty()) InitializeAdapters(result.lora->targets, seed);
     fill = WithAdapter(*result.lora, std::move(fill));
   }
+  // Each rank sees the whole of each parameter once, before it keeps its part.
+  fill = [fill = std::move(fill), &loaded = result.loaded](const std::string& name,
+                                                           at::Tensor parameter) {
+    fill(name, parameter);
+    loaded[name] = SumOfBits(parameter);
+  };
   result.model->train();
   ApplyCheckpointing(spec.training(), *result.model);
   result.sharding = std::make_shared<Sharding>(

@@ -18,7 +18,6 @@
 #include "worker/trainer/loop/input_watch.h"
 #include "worker/trainer/loop/publish.h"
 #include "worker/trainer/loop/random_state.h"
-#include "worker/trainer/loop/rank_agreement.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/loop/step_profile.h"
 #include "worker/trainer/loop/strategy_choice.h"
@@ -124,25 +123,6 @@ std::optional<ResumePoint> TrainJob::FindStart() {
   return from;
 }
 
-void TrainJob::RequireSameRun() const {
-  RequireAgreement(*strategy_, {{"the trainer's version", LIGER_VERSION},
-                                {"the strategy", strategy_->Describe()},
-                                {"the job's spec", liger::SpecHash(request_.spec())}});
-}
-
-void TrainJob::RequireSameInputs() const {
-  if (strategy_->alone()) return;
-  const DataStats& data = dataset_.train_stats;
-  RequireAgreement(*strategy_,
-                   {{"the training rows, tokens and targets",
-                     absl::StrCat(data.rows, ", ", data.tokens, ", ", data.target_tokens)},
-                    {"the evaluation rows", absl::StrCat(dataset_.eval_stats.rows)},
-                    {"the first step", absl::StrCat(first_step_)},
-                    {"the checksum of the weights", trainable_.sharding
-                                                        ? "of shards"
-                                                        : WeightsChecksum(*trainable_.model)}});
-}
-
 void TrainJob::Load() {
   reporter_.EnterPhase(tv1::PHASE_LOADING);
   if (training().deterministic()) UseDeterministicAlgorithms();
@@ -207,6 +187,7 @@ void TrainJob::PrepareTraining() {
     reference->set_sequence_group(strategy_->sequence_group());
     objective_->SetReference(reference, MixerOf(trainable_));
   }
+  model_identity_ = Identity();
   optimizer_ = MakeOptimizer(training(), *trainable_.parameters, precision_);
   strategy_->Attach(*trainable_.parameters, FinishedBeforeBackward(parts()));
   checkpoints_ = std::make_unique<Checkpoints>(request_, trainable_, *optimizer_, precision_,

@@ -62,6 +62,7 @@ class TrainJob {
   // computes.
   void Load();
   void PrepareTraining();
+  RunState::Model Identity() const;
   // Where the objective compares with a reference.
   void SetUpReference();
   // Brings everything to where the run of the checkpoint was.
@@ -161,6 +162,7 @@ class TrainJob {
   // Where the parameters of the best evaluation are: a folder, or this rank's parts of them.
   std::string best_dir_;
   std::vector<at::Tensor> best_parts_;
+  RunState::Model model_identity_;
   int64_t first_step_ = 1;
   int64_t max_steps_ = 0;
   // The step after which training ended, and of which the saved model is.

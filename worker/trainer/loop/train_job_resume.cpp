@@ -11,6 +11,8 @@ namespace tv1 = liger::trainer::v1;
 
 void TrainJob::Resume(const ResumePoint& from) {
   const RunState& state = from.state;
+  state.RequireSameShapes(model_identity_.shapes, from.dir);
+  state.RequireSameWeights(model_identity_.weights, from.dir);
   state.RequireSameData(dataset_.train_stats, from.dir);
   state.RequireNotPast(max_steps_, from.dir);
   RestoreTensors(from.dir, trainable_, *optimizer_, strategy_->rank().rank);

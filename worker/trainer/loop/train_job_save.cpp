@@ -40,6 +40,7 @@ RunState TrainJob::State(int64_t step) const {
   state.epoch = batches_->epoch_progress();
   state.position = batches_->position();
   state.SetData(dataset_.train_stats);
+  state.model = model_identity_;
   state.progress = progress_.state();
   state.best = best_.state();
   state.eval_losses = eval_losses_;

@@ -53,7 +53,7 @@ struct SeenRank {
 };
 
 struct WatchLimits {
-  double silence_s = 20;
+  double silence_s = 15;
   // While a collective has failed somewhere, so that something is known to be wrong.
   double trouble_silence_s = 3;
   double hang_s = 90;

@@ -1,0 +1,54 @@
+// What the ranks of a TrainJob, and its checkpoints, must have in common.
+#include "absl/strings/str_cat.h"
+#include "common/file.h"
+#include "common/spec/spec.h"
+#include "worker/trainer/loop/rank_agreement.h"
+#include "worker/trainer/loop/train_job.h"
+#include "worker/trainer/models/lora.h"
+
+namespace liger::trainer {
+namespace {
+
+// Two builds of one version differ.
+std::string OwnProgram() { return Sha256File("/proc/self/exe").value_or("not readable"); }
+
+}  // namespace
+
+void TrainJob::RequireSameRun() const {
+  RequireAgreement(*strategy_, {{"the trainer's version", LIGER_VERSION},
+                                {"the trainer's program", OwnProgram()},
+                                {"the strategy", strategy_->Describe()},
+                                {"the job's spec", liger::SpecHash(request_.spec())}});
+}
+
+void TrainJob::RequireSameInputs() const {
+  if (strategy_->alone()) return;
+  const DataStats& data = dataset_.train_stats;
+  RequireAgreement(*strategy_,
+                   {{"the training rows, tokens and targets",
+                     absl::StrCat(data.rows, ", ", data.tokens, ", ", data.target_tokens)},
+                    {"the evaluation rows", absl::StrCat(dataset_.eval_stats.rows)},
+                    {"the first step", absl::StrCat(first_step_)},
+                    // Of shards nobody has the whole later on.
+                    {"the checksum of the weights",
+                     Checksum(trainable_.sharding ? trainable_.loaded
+                                                  : BitSumsOf(*trainable_.model))}});
+}
+
+// A checkpoint has what is trained: the rest, and what a reference keeps of it, must be the same.
+RunState::Model TrainJob::Identity() const {
+  RunState::Model identity{.shapes = ShapesDigest(*trainable_.model)};
+  BitSums kept;
+  // A new adapter has no effect yet, and no reference has it.
+  const bool new_adapter = trainable_.lora && trainable_.lora->adapter_dir.empty();
+  for (const auto& item : trainable_.model->named_parameters()) {
+    const std::string& name = item.key();
+    const bool referred =
+        objective_->NeedsReference() && !(new_adapter && IsAdapterParameter(name));
+    if (!item.value().requires_grad() || referred) kept[name] = trainable_.loaded.at(name);
+  }
+  identity.weights = Checksum(kept);
+  return identity;
+}
+
+}  // namespace liger::trainer
