@@ -108,6 +108,32 @@ TEST_F(BadInputJobTest, KtoEvaluationSetOfOne) {
   EXPECT_EQ(CheckJob(request, StopFlag()).violations_size(), 0);
 }
 
+TEST_F(BadInputJobTest, KtoMetricThatNoEvaluationHas) {
+  const auto row = [](const char* label) {
+    return std::string("{\"prompt\": \"a\", \"completion\": \"b\", \"label\": ") + label + "}\n";
+  };
+  job_.WriteFile("sorted.jsonl", row("true") + row("true") + row("false") + row("false"));
+  job_.WriteFile("wanted.jsonl", row("true") + row("true"));
+  const auto spec = [&](const char* file, const char* metric, int batch) {
+    return "{kto: {}, dataset: {eval_uri: " + job_.Path(file) + "}, training: {eval_steps: 1, " +
+           "load_best_model_at_end: true, metric_for_best_model: " + metric +
+           ", per_device_eval_batch_size: " + std::to_string(batch) + "}}";
+  };
+  auto refusal = Refusal(spec("sorted.jsonl", "rewards/margins", 2), "labelled.jsonl");
+  EXPECT_EQ(refusal.field(), "training.metric_for_best_model");
+  EXPECT_THAT(refusal.message(), HasSubstr("no 2 evaluation rows behind each other"));
+  refusal = Refusal(spec("wanted.jsonl", "eval_rewards/rejected", 2), "labelled.jsonl");
+  EXPECT_THAT(refusal.message(), HasSubstr("no evaluation row's label is false"));
+  for (const std::string& works : {spec("sorted.jsonl", "rewards/margins", 3),
+                                   spec("sorted.jsonl", "rewards/rejected", 1),
+                                   spec("wanted.jsonl", "loss", 1)}) {
+    Request request = Job(works, "labelled.jsonl");
+    FillDefaults(request.launch.mutable_resolved_spec());
+    const auto result = CheckJob(request, StopFlag());
+    EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+  }
+}
+
 // No error, as in TRL, but counted in the dry run and told by the job.
 TEST_F(BadInputJobTest, EqualAnswersAreCountedAndWarnedAbout) {
   job_.WriteFile("equal.jsonl",

@@ -6,10 +6,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <span>
 
+#include "absl/strings/str_cat.h"
 #include "common/file.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/best_model.h"
 #include "worker/trainer/loop/cached_inputs.h"
 #include "worker/trainer/loop/paths.h"
 
@@ -157,6 +160,45 @@ void RequireOtherAnswers(const liger::v1::JobSpec& spec, const Dataset& dataset)
       .Field(share ? "dataset.eval_fraction" : "dataset.eval_uri");
 }
 
+// Whether some micro-batch of an evaluation has rows of both labels.
+bool AnyHasBoth(const std::vector<uint8_t>& desirable, int64_t rows_per_batch) {
+  const auto size = std::ssize(desirable);
+  for (int64_t begin = 0; begin < size; begin += rows_per_batch) {
+    const auto batch = std::span(desirable).subspan(begin, std::min(rows_per_batch, size - begin));
+    const auto wanted = std::ranges::count(batch, 1);
+    if (wanted > 0 && wanted < std::ssize(batch)) return true;
+  }
+  return false;
+}
+
+// KTO's metrics of one label are there only where it is, and its margins, as TRL has them, where a
+// micro-batch has both: one that decides which model is kept must not be found missing after hours.
+void RequireDecidingMetric(const liger::v1::JobSpec& spec, const Dataset& dataset) {
+  const liger::v1::TrainingSpec& training = spec.training();
+  if (!spec.has_kto() || !BestModel(training).tracks() || dataset.eval.num_rows() == 0 ||
+      dataset.unread_rows + dataset.unread_eval_rows > 0) {
+    return;
+  }
+  const std::vector<uint8_t>& desirable = dataset.eval.desirable;
+  const std::string& metric = training.metric_for_best_model();
+  std::string why;
+  if (metric.ends_with("/chosen") && std::ranges::count(desirable, 1) == 0) {
+    why = "no evaluation row's label is true";
+  } else if (metric.ends_with("/rejected") && std::ranges::count(desirable, 0) == 0) {
+    why = "no evaluation row's label is false";
+  } else if (metric.ends_with("rewards/margins") &&
+             !AnyHasBoth(desirable, training.per_device_eval_batch_size())) {
+    why = absl::StrCat("no ", training.per_device_eval_batch_size(),
+                       " evaluation rows behind each other (per_device_eval_batch_size) have both "
+                       "labels");
+  }
+  if (why.empty()) return;
+  throw ConfigError("evaluations will have no " + metric + ": " + why,
+                    "use another metric_for_best_model (eval_loss), a larger "
+                    "per_device_eval_batch_size, or an evaluation set that has both labels mixed")
+      .Field("training.metric_for_best_model");
+}
+
 }  // namespace
 
 InputPaths InputPaths::Resolve(const Request& request) {
@@ -221,6 +263,7 @@ Dataset LoadData(const Request& request, const InputPaths& paths, const ModelCon
     RequireIdsBelow(config.vocab_size, dataset.eval, "the evaluation rows");
   }
   RequireOtherAnswers(request.spec(), dataset);
+  RequireDecidingMetric(request.spec(), dataset);
   return dataset;
 }
 
