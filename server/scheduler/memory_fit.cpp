@@ -64,8 +64,8 @@ std::string Describe(const Largest& largest) {
 // "with DDP on 2 GPUs each holds at least 25.28 GB"
 std::string DescribeLeast(const RankMemoryNeed& need, liger::v1::DeviceKind kind) {
   return absl::StrCat("with ", StrategyName(need.strategy), " on ",
-                      Plural(need.world_size, KindName(kind)), need.world_size > 1 ? " each" : " it",
-                      " holds at least ", Bytes(need.need.least));
+                      Plural(need.world_size, KindName(kind)),
+                      need.world_size > 1 ? " each" : " it", " holds at least ", Bytes(need.need.least));
 }
 
 }  // namespace
@@ -96,15 +96,17 @@ std::optional<Shortage> WhyTooSmall(const std::vector<const WorkerRow*>& workers
   const auto need = needs.Of(resolved, count, largest.bytes());
   if (large == all || large >= count || !need || largest.device == nullptr) return std::nullopt;
   std::string message = absl::StrCat(
-      DescribeLeast(*need, kind), " of parameters, gradients and optimizer states, whatever the batch; ");
+      DescribeLeast(*need, kind),
+      " of parameters, gradients and optimizer states, whatever the batch; ");
   if (large == 0) {
     absl::StrAppend(&message, "the largest there has ", Describe(largest));
   } else {
     absl::StrAppend(&message, "only ", large, " of the ", Plural(all, KindName(kind)),
                     " there ", large == 1 ? "has" : "have", " as much");
   }
+  const auto shared = needs.FullySharedOn(largest.bytes());
   return Shortage{"DeviceMemory", std::move(message),
-                  LeastMemoryRemedy(resolved, need->strategy, needs.FullySharedOn(largest.bytes()))};
+                  LeastMemoryRemedy(resolved, need->strategy, shared)};
 }
 
 std::optional<Shortage> AllTooSmall(const std::vector<WorkerRow>& workers,

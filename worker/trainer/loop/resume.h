@@ -24,9 +24,10 @@ struct ResumePoint {
 // launch.resume_from is what the coordinator knows of: where it is not there, or
 // damaged, the newest older one beside it is taken, and then what the job names or
 // the beginning; `warnings` (kNotResumedCode) says why. A damaged one is set aside
-// (kDamagedSuffix). training.resume_from_checkpoint is the user's: it throws TrainerError, CONFIG naming the field when nothing is there or
-// it is of another method, model, dataset, seed, optimizer or precision, and
-// STORAGE naming the file that is damaged.
+// (kDamagedSuffix). training.resume_from_checkpoint is the user's: it throws
+// TrainerError, CONFIG naming the field when nothing is there or it is of another
+// method, model, dataset, seed, optimizer or precision, and STORAGE naming the file
+// that is damaged.
 std::optional<ResumePoint> FindResumePoint(const Request& request,
                                            std::vector<liger::v1::Warning>* warnings);
 
