@@ -275,8 +275,9 @@ TEST_F(ParallelTest, FsdpGoesOnFromOneDevicesCheckpointAndBack) {
 TEST_F(ParallelTest, FsdpOfGroupsWithPartsOfTheTokensGoesOnAnywhere) {
   const std::string more = ", max_steps: 6, gradient_checkpointing: true, sample_prompts: [ab]";
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "one", more));
-  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "four", more + ", save_steps: 3, save_total_limit: 2") +
-             kFsdp + Sequence(2, many_));
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "four",
+                       more + ", save_steps: 3, save_total_limit: 2") +
+                 kFsdp + Sequence(2, many_));
   ExpectSameRun("four", "one");
   const std::string from =
       more + ", resume_from_checkpoint: " + job_.Path("four.checkpoints/checkpoint-3");
