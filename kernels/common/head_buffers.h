@@ -2,6 +2,7 @@
 #define LIGER_KERNELS_COMMON_HEAD_BUFFERS_H_
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
 
@@ -11,6 +12,14 @@
 #include "kernels/common/cpu.h"
 
 namespace liger::kernels {
+
+// In the place of an output or a gradient that was not asked for: [0].
+inline at::Tensor None(const at::Tensor& like) { return at::empty({0}, like.options()); }
+
+// Of what a head's results are summed in.
+inline c10::TensorOptions ComputeOf(const at::Tensor& hidden) {
+  return hidden.options().dtype(ComputeDtype(hidden));
+}
 
 inline bool NeedsGrad(const std::optional<at::Tensor>& t) {
   return c10::GradMode::is_enabled() && t.has_value() && t->requires_grad();

@@ -8,6 +8,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/logits_options.h"
+#include "kernels/common/parse_reduction.h"
 #include "kernels/common/path_of.h"
 #include "kernels/common/unit_stride.h"
 #include "kernels/cross_entropy/cross_entropy.h"
@@ -25,11 +26,8 @@ using Public = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Te
 using ForwardResult =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-Reduction ParseReduction(c10::string_view name) {
-  for (const auto reduction : {Reduction::kNone, Reduction::kSum, Reduction::kMean}) {
-    if (name == ReductionName(reduction)) return reduction;
-  }
-  TORCH_CHECK_VALUE(false, kOp, ": reduction is '", name, "', expected 'none', 'sum' or 'mean'");
+Reduction Parse(c10::string_view reduction) {
+  return ParseReduction(kOp, reduction, {Reduction::kNone, Reduction::kSum, Reduction::kMean});
 }
 
 void Check(const at::Tensor& logits, const at::Tensor& target, const OptionalTensor& weight,
@@ -141,7 +139,7 @@ ForwardResult Forward(const at::Tensor& logits, const at::Tensor& target,
                       int64_t ignore_index, double label_smoothing, double softcap,
                       double lse_square_scale, bool token_stats) {
   Check(logits, target, weight, label_smoothing, softcap);
-  const Reduction kind = ParseReduction(reduction);
+  const Reduction kind = Parse(reduction);
   RecordPath(Op::kCrossEntropy, PathOf(logits));
   const Terms terms =
       MakeTerms(logits, target, weight, ignore_index, label_smoothing, softcap, lse_square_scale);
@@ -158,7 +156,7 @@ ForwardResult ForwardMeta(const at::Tensor& logits, const at::Tensor& target,
   };
   const auto compute = ComputeDtype(logits);
   const auto loss = [&] {
-    return ParseReduction(reduction) == Reduction::kNone ? per_token(compute)
+    return Parse(reduction) == Reduction::kNone ? per_token(compute)
                                                          : at::empty({}, options);
   };
   const auto stat = [&](at::ScalarType dtype) {
@@ -221,7 +219,7 @@ Public AndGradInPlace(at::Tensor& logits, const at::Tensor& target, const Option
                       bool token_stats) {
   Check(logits, target, weight, label_smoothing, softcap);
   CheckContiguous({kOp, "logits", logits});
-  const Reduction kind = ParseReduction(reduction);
+  const Reduction kind = Parse(reduction);
   RecordPath(Op::kCrossEntropy, PathOf(logits));
   const Terms terms =
       MakeTerms(logits, target, weight, ignore_index, label_smoothing, softcap, lse_square_scale);

@@ -6,6 +6,7 @@
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
+#include "kernels/common/parse_reduction.h"
 #include "kernels/common/path_of.h"
 #include "kernels/divergence/divergence_impl.h"
 
@@ -27,15 +28,6 @@ constexpr struct {
 
 const auto& NamesOf(Kind kind) { return kNames[static_cast<int>(kind)]; }
 
-Reduction ParseReduction(const char* op, c10::string_view name) {
-  for (const auto reduction :
-       {Reduction::kNone, Reduction::kSum, Reduction::kMean, Reduction::kBatchMean}) {
-    if (name == ReductionName(reduction)) return reduction;
-  }
-  TORCH_CHECK_VALUE(false, op, ": reduction is '", name,
-                    "', expected 'none', 'sum', 'mean' or 'batchmean'");
-}
-
 // The arguments of all three ops, as the dispatcher's internal op takes them.
 struct Call {
   Kind kind;
@@ -46,7 +38,10 @@ struct Call {
 Call Check(int64_t kind, double parameter, c10::string_view reduction, const at::Tensor& input,
            const at::Tensor& target, const OptionalTensor& label) {
   TORCH_CHECK(kind >= 0 && kind <= static_cast<int64_t>(Kind::kTvd), "divergence: kind is ", kind);
-  const Call call{static_cast<Kind>(kind), parameter, ParseReduction(kNames[kind].name, reduction)};
+  const Call call{
+      static_cast<Kind>(kind), parameter,
+      ParseReduction(kNames[kind].name, reduction,
+                     {Reduction::kNone, Reduction::kSum, Reduction::kMean, Reduction::kBatchMean})};
   const auto& names = NamesOf(call.kind);
   const Arg input_arg{names.name, names.input, input}, target_arg{names.name, names.target, target};
   CheckFloating(input_arg);

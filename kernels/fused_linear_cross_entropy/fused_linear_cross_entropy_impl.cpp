@@ -13,12 +13,6 @@ namespace {
 
 constexpr char kOp[] = "fused_linear_cross_entropy";
 
-at::Tensor None(const at::Tensor& like) { return at::empty({0}, like.options()); }
-
-c10::TensorOptions Compute(const at::Tensor& hidden) {
-  return hidden.options().dtype(ComputeDtype(hidden));
-}
-
 // Of a chunk of rows: the sum of their losses, float64, without `scale`; statistics if asked for.
 struct ChunkLoss {
   at::Tensor sum, entropy, is_top1;
@@ -69,7 +63,7 @@ AccumulateResult Run(const at::Tensor& hidden, const at::Tensor& weight, const a
   const LinearHead head(kOp, hidden, weight, target, bias, loss.ignore_index, loss.valid_rows_M);
   LinearHeadGradients gradients(head, need_hidden, grad_weight, grad_bias, loss.scale,
                                 hidden_dtype, new_weight);
-  const auto options = Compute(hidden);
+  const auto options = ComputeOf(hidden);
   const int64_t M = head.num_valid(), stats_rows = loss.token_stats ? M : 0;
   at::Tensor sum = at::zeros({}, options.dtype(at::kDouble));
   const at::Tensor entropy = at::empty({stats_rows}, options);
@@ -122,8 +116,8 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
                       bool need_weight, bool need_bias) {
   Check(hidden, weight, target, bias, options);
   OptionalTensor grad_weight, grad_bias;
-  if (need_weight) grad_weight = at::empty(weight.sizes(), Compute(hidden));
-  if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
+  if (need_weight) grad_weight = at::empty(weight.sizes(), ComputeOf(hidden));
+  if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), ComputeOf(hidden));
   auto [loss, entropy, is_top1, grad_hidden] =
       Run(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden,
           KeptGradientDtype(hidden), /*new_weight=*/true);
@@ -152,7 +146,7 @@ AccumulateResult AccumulateMeta(const at::Tensor& hidden, const at::Tensor& weig
                                 const LossOptions& loss, bool need_hidden, bool) {
   Check(hidden, weight, target, bias, loss);
   CheckBuffers(hidden, weight, grad_weight, grad_bias);
-  const auto options = Compute(hidden);
+  const auto options = ComputeOf(hidden);
   const auto per_token = [&] {
     return loss.token_stats ? at::empty_symint({hidden.sym_size(0)}, options)
                             : at::empty({0}, options);
@@ -173,8 +167,8 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
           need_hidden ? at::empty_symint(hidden.sym_sizes(),
                                          hidden.options().dtype(KeptGradientDtype(hidden)))
                       : grad_hidden,
-          need_weight ? at::empty_symint(weight.sym_sizes(), Compute(hidden)) : None(hidden),
-          need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), Compute(hidden))
+          need_weight ? at::empty_symint(weight.sym_sizes(), ComputeOf(hidden)) : None(hidden),
+          need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), ComputeOf(hidden))
                                         : None(hidden)};
 }
 

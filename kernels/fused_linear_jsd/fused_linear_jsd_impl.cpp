@@ -53,12 +53,6 @@ void Check(const Heads& heads, const LossOptions& options) {
   CheckHeadMap(kOp, {.temperature = options.temperature});
 }
 
-at::Tensor None(const at::Tensor& like) { return at::empty({0}, like.options()); }
-
-c10::TensorOptions Compute(const at::Tensor& hidden) {
-  return hidden.options().dtype(ComputeDtype(hidden));
-}
-
 void CheckBuffers(const Heads& heads, const OptionalTensor& grad_weight,
                   const OptionalTensor& grad_bias) {
   CheckHeadBuffer(kOp, "grad_weight", grad_weight, heads.student_hidden_TH,
@@ -105,8 +99,8 @@ ForwardResult Forward(const Heads& heads, const LossOptions& options, bool need_
   Check(heads, options);
   const at::Tensor& hidden = heads.student_hidden_TH;
   OptionalTensor grad_weight, grad_bias;
-  if (need_weight) grad_weight = at::empty(heads.student_weight_VH.sizes(), Compute(hidden));
-  if (need_bias) grad_bias = at::zeros(heads.student_bias_V->sizes(), Compute(hidden));
+  if (need_weight) grad_weight = at::empty(heads.student_weight_VH.sizes(), ComputeOf(hidden));
+  if (need_bias) grad_bias = at::zeros(heads.student_bias_V->sizes(), ComputeOf(hidden));
   const auto [loss, grad_hidden] =
       Run(heads, options, grad_weight, grad_bias, need_hidden, KeptGradientDtype(hidden),
           /*new_weight=*/true);
@@ -129,7 +123,7 @@ ForwardResult ForwardMeta(const Heads& heads, const LossOptions& options, bool n
   const auto make = [&](bool need, const OptionalTensor& like, at::ScalarType dtype) {
     return need ? at::empty_symint(like->sym_sizes(), hidden.options().dtype(dtype)) : None(hidden);
   };
-  return {at::empty({}, Compute(hidden)), make(need_hidden, hidden, KeptGradientDtype(hidden)),
+  return {at::empty({}, ComputeOf(hidden)), make(need_hidden, hidden, KeptGradientDtype(hidden)),
           make(need_weight, heads.student_weight_VH, ComputeDtype(hidden)),
           make(need_bias, heads.student_bias_V, ComputeDtype(hidden))};
 }
@@ -140,7 +134,7 @@ AccumulateResult AccumulateMeta(const Heads& heads, const LossOptions& options,
   Check(heads, options);
   CheckBuffers(heads, grad_weight, grad_bias);
   const at::Tensor& hidden = heads.student_hidden_TH;
-  return {at::empty({}, Compute(hidden)),
+  return {at::empty({}, ComputeOf(hidden)),
           need_hidden ? at::empty_symint(hidden.sym_sizes(), hidden.options()) : None(hidden)};
 }
 

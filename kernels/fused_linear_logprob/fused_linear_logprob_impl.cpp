@@ -13,12 +13,6 @@ namespace {
 
 constexpr char kOp[] = "fused_linear_logprob";
 
-at::Tensor None(const at::Tensor& like) { return at::empty({0}, like.options()); }
-
-c10::TensorOptions Compute(const at::Tensor& hidden) {
-  return hidden.options().dtype(ComputeDtype(hidden));
-}
-
 void CheckBackward(const at::Tensor& grad_logp, const at::Tensor& hidden, const at::Tensor& weight,
                    const at::Tensor& target, const OptionalTensor& bias,
                    const at::Tensor& logsumexp) {
@@ -72,7 +66,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
                         head_options.valid_rows_M);
   LinearHeadGradients unit_gradient(head, keep_unit_grad, std::nullopt, std::nullopt, /*scale=*/1,
                                     KeptGradientDtype(hidden));
-  const auto options = Compute(hidden);
+  const auto options = ComputeOf(hidden);
   const int64_t M = head.num_valid(), S = token_stats ? M : 0;
   const at::Tensor minus_one = at::full({M}, -1, options);
   const at::Tensor logp = at::empty({M}, options);
@@ -116,8 +110,8 @@ BackwardResult Backward(const at::Tensor& grad_logp, const at::Tensor& hidden,
   CheckBackward(grad_logp, hidden, weight, target, bias, logsumexp);
   CheckOptions(hidden, options);
   OptionalTensor grad_weight, grad_bias;
-  if (need_weight) grad_weight = at::empty(weight.sizes(), Compute(hidden));
-  if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), Compute(hidden));
+  if (need_weight) grad_weight = at::empty(weight.sizes(), ComputeOf(hidden));
+  if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), ComputeOf(hidden));
   const at::Tensor grad_hidden = RunBackward(grad_logp, hidden, weight, target, bias, logsumexp,
                                              grad_weight, grad_bias, options, need_hidden,
                                              /*new_weight=*/true);
@@ -145,7 +139,7 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
                           const HeadOptions& head_options, bool token_stats, bool keep_unit_grad) {
   CheckLinearHead(kOp, hidden, weight, target, bias);
   CheckOptions(hidden, head_options);
-  const auto options = Compute(hidden);
+  const auto options = ComputeOf(hidden);
   const auto per_token = [&](bool wanted, c10::ScalarType dtype) {
     return wanted ? at::empty_symint({hidden.sym_size(0)}, options.dtype(dtype))
                   : at::empty({0}, options.dtype(dtype));

@@ -8,6 +8,7 @@
 
 #include "gpu_test.h"
 #include "kernels/adamw/adamw.h"
+#include "kernels/attention/attention.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
@@ -90,6 +91,36 @@ TEST(KernelsGpuTest, HeadsInOneTensorAndInPlace) {
   EXPECT_TRUE(q.equal(q_out));
   EXPECT_TRUE(k.equal(k_out));
   EXPECT_TRUE(qkv.narrow(1, N + K, K).equal(values)) << "in place touches q and k only";
+}
+
+// Neighbours along a head that are not neighbours in memory, for each of the backends.
+TEST(KernelsGpuTest, AttentionOfHeadsWithGaps) {
+  torch::manual_seed(6);
+  for (const int64_t T : {300, 1500}) {
+    const AttentionSpans spans{{0, 100, T}, {0, 100, T}, {}, {}};
+    for (const double softcap : {0.0, 5.0}) {
+      std::vector<at::Tensor> packed, gapped;
+      for (const int64_t heads : {4, 2, 2}) {
+        const at::Tensor x = Randn({T, heads, 64}, at::kBFloat16);
+        packed.push_back(x.requires_grad_());
+        gapped.push_back(at::stack({x, at::full_like(x, 1e30)}, -1).select(-1, 0).detach());
+        gapped.back().requires_grad_();
+      }
+      const at::Tensor upstream = Randn({T, 4, 64}, at::kBFloat16);
+      const auto run = [&](const std::vector<at::Tensor>& in) {
+        const at::Tensor out = Attention(in[0], in[1], in[2], spans,
+                                         {.scale = 0.125, .softcap = softcap});
+        return std::pair(out.detach(), torch::autograd::grad({out}, in, {upstream}));
+      };
+      const auto [expected, expected_grads] = run(packed);
+      const auto [out, grads] = run(gapped);
+      EXPECT_TRUE(out.equal(expected)) << T << " " << softcap;
+      // The order of a backend's sums may differ between runs.
+      for (size_t i = 0; i < 3; ++i) {
+        EXPECT_LT(RelativeError(grads[i], expected_grads[i]), 1e-2) << T << " " << softcap;
+      }
+    }
+  }
 }
 
 // A target outside the vocabulary is never read; the loss says that something is wrong.

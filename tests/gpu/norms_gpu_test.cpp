@@ -234,14 +234,18 @@ TEST(NormsGpuTest, EmbeddingGradientOfSkewedIds) {
 
 // An id outside the table is never read: its row is NaN, and no gradient comes from it.
 TEST(NormsGpuTest, IdOutOfRange) {
-  const at::Tensor weight = Randn({10, 16}, at::kFloat).requires_grad_();
-  const at::Tensor ids = Ids({2, -1, 10, int64_t{1} << 40, (int64_t{1} << 32) + 5, 2});
-  const at::Tensor y = Embedding(ids, weight);
-  EXPECT_TRUE(y.narrow(0, 1, 4).isnan().all().item<bool>());
-  EXPECT_TRUE(y[0].equal(weight[2]));
-  const at::Tensor grad = torch::autograd::grad({y}, {weight}, {at::ones_like(y)})[0];
-  EXPECT_EQ(grad.sum().item<float>(), 32);
-  EXPECT_EQ(grad[2].sum().item<float>(), 32);
+  // Without kernels of ours: float64.
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    SCOPED_TRACE(dtype);
+    const at::Tensor weight = Randn({10, 16}, dtype).requires_grad_();
+    const at::Tensor ids = Ids({2, -1, 10, int64_t{1} << 40, (int64_t{1} << 32) + 5, 2});
+    const at::Tensor y = Embedding(ids, weight);
+    EXPECT_TRUE(y.narrow(0, 1, 4).isnan().all().item<bool>());
+    EXPECT_TRUE(y[0].equal(weight[2]));
+    const at::Tensor grad = torch::autograd::grad({y}, {weight}, {at::ones_like(y)})[0];
+    EXPECT_EQ(grad.sum().item<float>(), 32);
+    EXPECT_EQ(grad[2].sum().item<float>(), 32);
+  }
 }
 
 }  // namespace
