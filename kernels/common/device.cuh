@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -61,16 +62,12 @@ __device__ __forceinline__ P FromRaw(RawOf<P> raw) {
   return pack;
 }
 
+// Without a hint for the caches, also of what is read once: evict-first loads (ld.global.cs) are 3
+// to 5 % slower on an H200.
 template <int N, typename T>
 __device__ __forceinline__ Pack<T, N> Load(const T* p) {
   using P = Pack<T, N>;
   return FromRaw<P>(*reinterpret_cast<const RawOf<P>*>(p));
-}
-// Read once, so kept out of the way of what is read again.
-template <int N, typename T>
-__device__ __forceinline__ Pack<T, N> LoadOnce(const T* p) {
-  using P = Pack<T, N>;
-  return FromRaw<P>(__ldcs(reinterpret_cast<const RawOf<P>*>(p)));
 }
 template <int N, typename T>
 __device__ __forceinline__ void Store(T* p, const Pack<T, N>& pack) {
@@ -170,6 +167,11 @@ __device__ __forceinline__ V BlockSum(V v, V* scratch) {
   return WarpSum(lane < warps ? scratch[lane] : V(0));
 }
 
+// A grid of so many blocks. What does not fit is not cut off: the launch fails.
+inline unsigned GridOf(int64_t blocks) {
+  return static_cast<unsigned>(std::min<int64_t>(blocks, UINT32_MAX));
+}
+
 inline bool IsAligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 template <typename T>
@@ -191,9 +193,7 @@ auto DispatchDtype(Dtype dtype, F&& f) {
   return f(TypeTag<float>{});
 }
 
-inline cudaStream_t StreamOf(const Queue& queue) {
-  return static_cast<cudaStream_t>(queue.stream);
-}
+inline cudaStream_t StreamOf(const Queue& queue) { return static_cast<cudaStream_t>(queue.stream); }
 
 inline Error LaunchError() { return static_cast<Error>(cudaGetLastError()); }
 

@@ -43,8 +43,10 @@ __device__ __forceinline__ ValueAndSlope Activate(float z) {
     // stays finite; a NaN comes through z.
     const float e = expf(fminf(-2.0f * kGeluA * (z + kGeluB * z * z * z), 80.0f));
     const float s = 1.0f / (1.0f + e);
-    const float du = kGeluA * (1.0f + 3.0f * kGeluB * z * z);
-    return {z * s, s + 2.0f * z * du * s * (e * s)};
+    // Where the slope is 0 or 1, z * du would not be finite. NaN stays.
+    const float c = z < -30.0f ? -30.0f : z > 30.0f ? 30.0f : z;
+    const float du = kGeluA * (1.0f + 3.0f * kGeluB * c * c);
+    return {z * s, s + 2.0f * c * du * s * (e * s)};
   } else if constexpr (sizeof(T) == 2) {
     const auto [phi, bell] = NormalCdf(z);
     return {z * phi, phi + z * kInvSqrt2Pi * bell};
@@ -59,7 +61,7 @@ __global__ void __launch_bounds__(kThreads)
     ForwardKernel(const T* gate, const T* up, int64_t n, T* y) {
   const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * VEC;
   if (i >= n) return;
-  const Pack<T, VEC> g = LoadOnce<VEC>(gate + i), u = LoadOnce<VEC>(up + i);
+  const Pack<T, VEC> g = Load<VEC>(gate + i), u = Load<VEC>(up + i);
   float gates[VEC], ups[VEC], out[VEC];
   Unpack(g, gates);
   Unpack(u, ups);
@@ -74,8 +76,8 @@ __global__ void __launch_bounds__(kThreads)
     BackwardKernel(const T* dy, const T* gate, const T* up, int64_t n, T* dgate, T* dup, T* y) {
   const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * VEC;
   if (i >= n) return;
-  const Pack<T, VEC> d = LoadOnce<VEC>(dy + i);
-  const Pack<T, VEC> g = LoadOnce<VEC>(gate + i), u = LoadOnce<VEC>(up + i);
+  const Pack<T, VEC> d = Load<VEC>(dy + i);
+  const Pack<T, VEC> g = Load<VEC>(gate + i), u = Load<VEC>(up + i);
   float grads[VEC], gates[VEC], ups[VEC], out_gate[VEC], out_up[VEC], out_y[VEC];
   Unpack(d, grads);
   Unpack(g, gates);
@@ -120,7 +122,7 @@ void Dispatch(Dtype dtype, int64_t n, bool aligned, F&& f) {
 
 unsigned Blocks(int64_t n, int vec) {
   const int64_t elements = int64_t{kThreads} * vec;
-  return static_cast<unsigned>((n + elements - 1) / elements);
+  return GridOf((n + elements - 1) / elements);
 }
 
 }  // namespace

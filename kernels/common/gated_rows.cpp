@@ -12,8 +12,10 @@ LIGER_INLINE ValueAndSlope Activate(float z) {
     // s = sigmoid(2 u), and 1 - s as e s: a difference would lose the digits of a small one.
     const float e = Exp(-2.0f * kGeluA * (z + kGeluB * z * z * z));
     const float s = 1.0f / (1.0f + e);
-    const float du = kGeluA * (1.0f + 3.0f * kGeluB * z * z);
-    return {z * s, s + 2.0f * z * du * s * (e * s)};
+    // Where the slope is 0 or 1, z * du would not be finite. NaN stays.
+    const float c = z < -30.0f ? -30.0f : z > 30.0f ? 30.0f : z;
+    const float du = kGeluA * (1.0f + 3.0f * kGeluB * c * c);
+    return {z * s, s + 2.0f * c * du * s * (e * s)};
   } else {
     const float phi = NormalCdf(z);
     return {z * phi, phi + z * kInvSqrt2Pi * Exp(-0.5f * z * z)};

@@ -54,7 +54,7 @@ __device__ __forceinline__ void GradColumns(const T* logits, const LogitsShape& 
     float dz[VEC] = {};
     if (!ignored) {
       float z[VEC];
-      Unpack(LoadOnce<VEC>(row + v), z);
+      Unpack(Load<VEC>(row + v), z);
       // -1 where the target is not among them; a comparison of 64 bits each would cost more than
       // the exponential.
       const int hit = y >= v && y < v + VEC ? static_cast<int>(y - v) : -1;
@@ -102,7 +102,7 @@ Error ReduceLogits(const Queue& queue, const LogitsShape& shape, const void* log
     using T = typename decltype(t)::type;
     const auto run = [&](auto vec, auto stats) {
       ReduceKernel<T, vec(), stats()>
-          <<<static_cast<unsigned>(shape.C), kReduceThreads, 0, StreamOf(queue)>>>(
+          <<<GridOf(shape.C), kReduceThreads, 0, StreamOf(queue)>>>(
               static_cast<const T*>(logits), shape, target, results);
     };
     const auto with_stats = [&](auto vec) {
@@ -170,7 +170,7 @@ Error CrossEntropyGradUnlessOne(const Queue& queue, const LogitsShape& shape, co
       const int64_t parts = (shape.V + kGradColumns<vec()> - 1) / kGradColumns<vec()>;
       const int64_t blocks = std::min(shape.C * parts, int64_t{8} * queue.num_sms);
       GradUnlessOneKernel<T, vec()>
-          <<<static_cast<unsigned>(blocks), kGradThreads, 0, StreamOf(queue)>>>(
+          <<<GridOf(blocks), kGradThreads, 0, StreamOf(queue)>>>(
               static_cast<const T*>(logits), shape, logsumexp, target, upstream, scale, out_stride,
               static_cast<T*>(out));
     };

@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(kGradThreads)
     float dz[VEC] = {};
     if (!ignored) {
       float z[VEC];
-      Unpack(LoadOnce<VEC>(row + v), z);
+      Unpack(Load<VEC>(row + v), z);
       const int hit = y >= v && y < v + VEC ? static_cast<int>(y - v) : -1;
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
@@ -179,7 +179,7 @@ Error SumLogits(const Queue& queue, const LogitsShape& shape, const LogitsMap& m
     using T = typename decltype(t)::type;
     const auto run = [&](auto vec, auto stats) {
       SumKernel<T, vec(), stats()>
-          <<<static_cast<unsigned>(shape.C), kReduceThreads, 0, StreamOf(queue)>>>(
+          <<<GridOf(shape.C), kReduceThreads, 0, StreamOf(queue)>>>(
               static_cast<const T*>(logits), shape, map, target, out);
     };
     const auto with_stats = [&](auto vec) {

@@ -9,9 +9,7 @@
 // that start and end at different times than by a few that each fetch ahead.
 namespace liger::kernels::cuda {
 
-inline constexpr int kWarpRows = 4;   // rows of a block whose warps take one each
-inline constexpr int kWarpPacks = 8;  // packs of a lane, at most
-inline constexpr int kBlockPacks = 4;
+inline constexpr int kWarpRows = 4;  // rows of a block whose warps take one each
 
 // The threads that share a row, as packs of kWide<T> elements each of them holds.
 template <int PACKS, bool WARP>
@@ -19,6 +17,7 @@ struct RowHold {
   static constexpr int kPacks = PACKS;
   static constexpr bool kIsWarp = WARP;
   static constexpr int kMostThreads = WARP ? 32 * kWarpRows : kMaxThreads;
+  static constexpr int kMinBlocks = WARP ? 8 : 2;
 
   __device__ __forceinline__ static int64_t Row() {
     return WARP ? int64_t{blockIdx.x} * kWarpRows + threadIdx.x / 32 : int64_t{blockIdx.x};
@@ -43,21 +42,23 @@ template <typename F>
 bool DispatchRowHold(const RowsShape& shape, bool aligned, F&& f) {
   const int64_t wide = shape.dtype == Dtype::kFloat ? 4 : 8;
   const int64_t packs = shape.H / wide;
-  if (!aligned || shape.H % wide != 0 || packs > kBlockPacks * kMaxThreads) return false;
+  if (!aligned || shape.H % wide != 0 || packs > kMaxPacks * kMaxThreads) return false;
   const auto warps = [&](auto each) {
     f(RowHold<each(), true>{}, 32 * kWarpRows, (shape.rows + kWarpRows - 1) / kWarpRows);
+  };
+  const auto blocks = [&](auto each) {
+    constexpr int kRound = each() * 32;
+    const auto threads = static_cast<int>((packs + kRound - 1) / kRound * 32);
+    f(RowHold<each(), false>{}, threads, shape.rows);
   };
   if (packs <= 32) {
     warps(std::integral_constant<int, 1>{});
   } else if (packs <= 64) {
     warps(std::integral_constant<int, 2>{});
   } else if (packs <= 128) {
-    warps(std::integral_constant<int, 4>{});
-  } else if (packs <= 32 * kWarpPacks) {
-    warps(std::integral_constant<int, kWarpPacks>{});
+    blocks(std::integral_constant<int, 2>{});
   } else {
-    const auto threads = static_cast<int>((packs + kBlockPacks * 32 - 1) / (kBlockPacks * 32) * 32);
-    f(RowHold<kBlockPacks, false>{}, threads, shape.rows);
+    blocks(std::integral_constant<int, kMaxPacks>{});
   }
   return true;
 }

@@ -23,8 +23,8 @@ __global__ void __launch_bounds__(kThreads) RowKernel(DivergenceIn in, F term, D
     float losses[VEC] = {}, grads[VEC] = {};
     if (!ignored) {
       float x[VEC], y[VEC], partial = 0;
-      Unpack(LoadOnce<VEC>(input + v), x);
-      Unpack(LoadOnce<VEC>(target + v), y);
+      Unpack(Load<VEC>(input + v), x);
+      Unpack(Load<VEC>(target + v), y);
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
         const divergence::Term<float> t = term(x[j], y[j]);
@@ -54,7 +54,7 @@ Error Divergence(const Queue& queue, divergence::Kind kind, double parameter,
     divergence::DispatchKind(kind, parameter, [&](auto term) {
       const auto run = [&](auto vec) {
         RowKernel<T, vec()>
-            <<<static_cast<unsigned>(in.N), kThreads, 0, StreamOf(queue)>>>(in, term, out);
+            <<<GridOf(in.N), kThreads, 0, StreamOf(queue)>>>(in, term, out);
       };
       if (aligned && in.V % kWide<T> == 0) {
         run(std::integral_constant<int, kWide<T>>{});

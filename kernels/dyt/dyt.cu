@@ -10,9 +10,9 @@ namespace {
 // A thread has one pack of columns and walks down the rows; gamma and the columns' sums stay in
 // its registers. Threads that have no column of their own in a narrow row take other rows.
 constexpr int kThreads = 256;
-constexpr int kForwardBlocksPerSm = 8;
+constexpr int kForwardBlocksPerSm = 5;
 constexpr int kBackwardBlocksPerSm = 3;
-constexpr int kAhead = 2;  // rows of backward that a thread has on their way
+constexpr int kAhead = 2;  // rows that a thread has on their way
 
 struct TanhAndSlope {
   float t, slope;
@@ -41,28 +41,36 @@ __device__ __forceinline__ int64_t RowOf() {
   return int64_t{blockIdx.y} * blockDim.y + threadIdx.y;
 }
 
-template <typename W, int VEC>
-__device__ __forceinline__ void LoadWeights(const W* weights, int64_t column, float (&out)[VEC]) {
-#pragma unroll
-  for (int j = 0; j < VEC; ++j) out[j] = weights == nullptr ? 0.0f : ToFloat(weights[column + j]);
-}
-
 template <typename T, typename W, int VEC>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kForwardBlocksPerSm)
     ForwardKernel(const T* __restrict__ x, const W* __restrict__ alpha, const W* __restrict__ gamma,
                   const W* __restrict__ beta, int64_t rows, int64_t H, T* __restrict__ y) {
   const int64_t column = ColumnOf<VEC>(), step = int64_t{gridDim.y} * blockDim.y;
   if (column >= H) return;
-  const float a = ToFloat(*alpha);
-  float w[VEC], b[VEC];
-  LoadWeights(gamma, column, w);
-  LoadWeights(beta, column, b);
-  for (int64_t row = RowOf(); row < rows; row += step) {
-    float v[VEC];
-    Unpack(LoadOnce<VEC>(x + row * H + column), v);
+  for (int64_t row = RowOf(); row < rows; row += kAhead * step) {
+    // All loads before the first is waited for: no branches, the weights (from the cache) each
+    // time.
+    Pack<T, VEC> xs[kAhead];
 #pragma unroll
-    for (int j = 0; j < VEC; ++j) v[j] = w[j] * TanhOf<T>(a * v[j]).t + b[j];
-    Store<VEC>(y + row * H + column, Packed<T>(v));
+    for (int i = 0; i < kAhead; ++i) {
+      xs[i] = Load<VEC>(x + min(row + i * step, rows - 1) * H + column);
+    }
+    const Pack<W, VEC> gammas = Load<VEC>(gamma + column);
+    const Pack<W, VEC> betas = Load<VEC>((beta == nullptr ? gamma : beta) + column);
+    const float a = ToFloat(*alpha);
+    float w[VEC], b[VEC];
+    Unpack(gammas, w);
+    Unpack(betas, b);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (row + i * step >= rows) break;
+      float v[VEC];
+      Unpack(xs[i], v);
+#pragma unroll
+      for (int j = 0; j < VEC; ++j)
+        v[j] = w[j] * TanhOf<T>(a * v[j]).t + (beta == nullptr ? 0.0f : b[j]);
+      Store<VEC>(y + (row + i * step) * H + column, Packed<T>(v));
+    }
   }
 }
 
@@ -100,14 +108,14 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocksPerSm)
   float w[VEC], dgamma[VEC] = {}, dbeta[VEC] = {};
   double dalpha = 0;
   if (column < H) {
-    LoadWeights(gamma, column, w);
+    Unpack(Load<VEC>(gamma + column), w);
     for (int64_t row = RowOf(); row < rows; row += kAhead * step) {
       Pack<T, VEC> xs[kAhead], ds[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
         if (row + i * step >= rows) break;
-        xs[i] = LoadOnce<VEC>(x + (row + i * step) * H + column);
-        ds[i] = LoadOnce<VEC>(dy + (row + i * step) * H + column);
+        xs[i] = Load<VEC>(x + (row + i * step) * H + column);
+        ds[i] = Load<VEC>(dy + (row + i * step) * H + column);
       }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
@@ -147,20 +155,35 @@ struct Plan {
   dim3 blocks, threads;
 };
 
-Plan PlanFor(const Queue& queue, const RowsShape& shape, int vec, int blocks_per_sm) {
+// As many blocks as `most(blocks across)` allows, at least one.
+template <typename F>
+Plan PlanFor(const RowsShape& shape, int vec, F&& most) {
   const int64_t packs = (shape.H + vec - 1) / vec;
   unsigned x = 1;
   while (x < kThreads && x < packs) x *= 2;
   const unsigned y = kThreads / x;
   const int64_t across = (packs + x - 1) / x;
-  const int64_t most = std::max<int64_t>(1, int64_t{blocks_per_sm} * queue.num_sms / across);
-  const int64_t down =
-      std::clamp<int64_t>((shape.rows + y - 1) / y, 1, std::min<int64_t>(most, 65535));
-  return {dim3(static_cast<unsigned>(across), static_cast<unsigned>(down)), dim3(x, y)};
+  const int64_t down = std::clamp<int64_t>((shape.rows + y - 1) / y, 1,
+                                           std::clamp<int64_t>(most(across, y), 1, 65535));
+  return {dim3(GridOf(across), static_cast<unsigned>(down)), dim3(x, y)};
+}
+
+// All rows at once, as far as a grid goes: what a kernel moves in 50 us is done sooner by many
+// small blocks.
+Plan ForwardPlan(const RowsShape& shape, int vec) {
+  return PlanFor(shape, vec,
+                 [&](int64_t, int64_t y) { return (shape.rows + kAhead * y - 1) / (kAhead * y); });
+}
+
+// Each block leaves partial sums of its columns.
+Plan BackwardPlan(const Queue& queue, const RowsShape& shape, int vec) {
+  return PlanFor(shape, vec, [&](int64_t across, int64_t) {
+    return int64_t{kBackwardBlocksPerSm} * queue.num_sms / across;
+  });
 }
 
 int64_t BackwardScratch(const Queue& queue, const RowsShape& shape, int vec) {
-  const Plan plan = PlanFor(queue, shape, vec, kBackwardBlocksPerSm);
+  const Plan plan = BackwardPlan(queue, shape, vec);
   return int64_t{plan.blocks.y} * (2 * shape.H + plan.blocks.x);
 }
 
@@ -182,10 +205,11 @@ void Dispatch(const RowsShape& shape, bool aligned, F&& f) {
 Error DytForward(const Queue& queue, const RowsShape& shape, const void* x, const void* alpha,
                  const void* gamma, const void* beta, void* y) {
   if (shape.rows == 0) return 0;
-  Dispatch(shape, IsAligned(x) && IsAligned(y), [&](auto t, auto w, auto vec) {
+  const bool aligned = IsAligned(x) && IsAligned(gamma) && IsAligned(beta) && IsAligned(y);
+  Dispatch(shape, aligned, [&](auto t, auto w, auto vec) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
-    const Plan plan = PlanFor(queue, shape, vec(), kForwardBlocksPerSm);
+    const Plan plan = ForwardPlan(shape, vec());
     ForwardKernel<T, W, vec()><<<plan.blocks, plan.threads, 0, StreamOf(queue)>>>(
         static_cast<const T*>(x), static_cast<const W*>(alpha), static_cast<const W*>(gamma),
         static_cast<const W*>(beta), shape.rows, shape.H, static_cast<T*>(y));
@@ -200,12 +224,12 @@ int64_t DytBackwardScratch(const Queue& queue, const RowsShape& shape) {
 
 Error DytBackward(const Queue& queue, const RowsShape& shape, const void* dy, const void* x,
                   const void* alpha, const void* gamma, float* scratch, const DytGrads& out) {
-  const bool aligned = IsAligned(dy) && IsAligned(x) && IsAligned(out.dx);
+  const bool aligned = IsAligned(dy) && IsAligned(x) && IsAligned(gamma) && IsAligned(out.dx);
   Dispatch(shape, aligned, [&](auto t, auto w, auto vec) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
     // Without rows the sums are zero.
-    const Plan plan = PlanFor(queue, shape, vec(), kBackwardBlocksPerSm);
+    const Plan plan = BackwardPlan(queue, shape, vec());
     const int64_t down = plan.blocks.y;
     float *dgamma = scratch, *dbeta = dgamma + down * shape.H, *dalpha = dbeta + down * shape.H;
     BackwardKernel<T, W, vec()><<<plan.blocks, plan.threads, 0, StreamOf(queue)>>>(

@@ -8,8 +8,9 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kRowsPerBlock = 4;
-constexpr int kTableRows = 32;  // of dweight, a block
-constexpr int kInFlight = 8;    // rows of dy that a thread loads before it adds them
+constexpr int kTableRows = 16;          // of dweight, a block
+constexpr int kMostTableThreads = 512;  // that write them
+constexpr int kInFlight = 8;            // rows of dy that a thread loads before it adds them
 
 // A warp row of the block copies one row. NaN is every bit of the exponent and the mantissa.
 template <typename T, int VEC>
@@ -71,7 +72,7 @@ __device__ __forceinline__ void AddRows(const T* dy, int64_t H, const Index* ord
   for (; t + kInFlight <= end; t += kInFlight) {
     Pack<T, VEC> packs[kInFlight];
 #pragma unroll
-    for (int k = 0; k < kInFlight; ++k) packs[k] = LoadOnce<VEC>(dy + int64_t{order[t + k]} * H);
+    for (int k = 0; k < kInFlight; ++k) packs[k] = Load<VEC>(dy + int64_t{order[t + k]} * H);
     // Summed apart: the rounding of a long sum grows with its terms.
     float part[VEC] = {};
 #pragma unroll
@@ -79,13 +80,13 @@ __device__ __forceinline__ void AddRows(const T* dy, int64_t H, const Index* ord
 #pragma unroll
     for (int j = 0; j < VEC; ++j) sum[j] += part[j];
   }
-  for (; t < end; ++t) AddPack(LoadOnce<VEC>(dy + int64_t{order[t]} * H), sum);
+  for (; t < end; ++t) AddPack(Load<VEC>(dy + int64_t{order[t]} * H), sum);
 }
 
 // A block writes kTableRows rows of the table, one pack of columns a thread: most rows are zero,
 // and stores wait for nothing.
-template <typename T, int VEC>
-__global__ void __launch_bounds__(kThreads)
+template <typename T, int VEC, int THREADS>
+__global__ void __launch_bounds__(THREADS)
     BackwardKernel(const T* __restrict__ dy, const int64_t* __restrict__ order,
                    const int64_t* __restrict__ starts, int64_t V, int64_t H,
                    T* __restrict__ dweight) {
@@ -94,8 +95,8 @@ __global__ void __launch_bounds__(kThreads)
   const int rows = static_cast<int>(min(int64_t{kTableRows}, V - first));
   if (static_cast<int>(threadIdx.x) <= rows) bounds[threadIdx.x] = starts[first + threadIdx.x];
   __syncthreads();
-  const int64_t step = int64_t{gridDim.y} * kThreads * VEC;
-  for (int64_t h = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * VEC; h < H; h += step) {
+  const int64_t step = int64_t{gridDim.y} * THREADS * VEC;
+  for (int64_t h = (int64_t{blockIdx.y} * THREADS + threadIdx.x) * VEC; h < H; h += step) {
     for (int row = 0; row < rows; ++row) {
       float sum[VEC] = {};
       AddRows<T, VEC>(dy + h, H, order, bounds[row], bounds[row + 1], sum);
@@ -111,7 +112,7 @@ struct Occurrences {
   uint32_t* first;
 };
 
-// keys: the ids as int32, -1 where one counts for no row, up to a multiple of kScanIds.
+// keys: the ids as int32, -1 where one counts for no row, up to a multiple of kMostScanIds.
 __global__ void __launch_bounds__(kThreads)
     OccurrencesKernel(const int64_t* __restrict__ ids, int T, int64_t V, int64_t padding,
                       Occurrences of, int32_t* __restrict__ keys) {
@@ -125,20 +126,24 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 constexpr int kScanLoads = 2;
-constexpr int kScanIds = kThreads * 4 * kScanLoads;  // that a block looks through at once
-constexpr int kTogether = 4;                         // rows of the table
+// Ids that a block looks through at once.
+template <int THREADS>
+constexpr int kScanIds = THREADS * 4 * kScanLoads;
+constexpr int kMostScanIds = kScanIds<kMostTableThreads>;
+constexpr int kTogether = 4;  // rows of the table
 
-// The positions of `key` among kScanIds keys, which start at position `begin`, in ascending order
-// into `found`; returns how many. For all threads of a block; `found` is free again after a
-// barrier.
+// The positions of `key` among kScanIds<THREADS> keys, which start at position `begin`, in
+// ascending order into `found`; returns how many. For all threads of a block; `found` is free again
+// after a barrier.
+template <int THREADS>
 __device__ __forceinline__ int FindPositions(const int32_t* keys, int begin, int32_t key,
                                              int32_t* found) {
-  __shared__ int of_warp[kScanLoads][kThreads / 32];
+  __shared__ int of_warp[kScanLoads][THREADS / 32];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   int4 four[kScanLoads];
 #pragma unroll
   for (int i = 0; i < kScanLoads; ++i) {
-    four[i] = reinterpret_cast<const int4*>(keys + begin)[i * kThreads + thread];
+    four[i] = reinterpret_cast<const int4*>(keys + begin)[i * THREADS + thread];
   }
   unsigned hits[kScanLoads], any = 0;
 #pragma unroll
@@ -166,11 +171,11 @@ __device__ __forceinline__ int FindPositions(const int32_t* keys, int begin, int
 #pragma unroll
   for (int i = 0; i < kScanLoads; ++i) {
 #pragma unroll
-    for (int w = 0; w < kThreads / 32; ++w) {
+    for (int w = 0; w < THREADS / 32; ++w) {
       if (w == warp) before[i] += total;
       total += of_warp[i][w];
     }
-    const int position = begin + (i * kThreads + thread) * 4;
+    const int position = begin + (i * THREADS + thread) * 4;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       if (hits[i] >> j & 1u) found[before[i]++] = position + j;
@@ -182,11 +187,11 @@ __device__ __forceinline__ int FindPositions(const int32_t* keys, int begin, int
 
 // As BackwardKernel, without an order: rows whose id occurs once are copies, and the few others'
 // positions are looked for.
-template <typename T, int VEC>
-__global__ void __launch_bounds__(kThreads)
+template <typename T, int VEC, int THREADS>
+__global__ void __launch_bounds__(THREADS)
     ScanBackwardKernel(const T* __restrict__ dy, const int32_t* __restrict__ keys, Occurrences of,
                        int64_t V, int64_t H, T* __restrict__ dweight) {
-  __shared__ int32_t counts[kTableRows], firsts[kTableRows], found[kScanIds];
+  __shared__ int32_t counts[kTableRows], firsts[kTableRows], found[kScanIds<THREADS>];
   const int64_t first = int64_t{blockIdx.x} * kTableRows;
   const int rows = static_cast<int>(min(int64_t{kTableRows}, V - first));
   if (static_cast<int>(threadIdx.x) < kTableRows) {
@@ -195,8 +200,8 @@ __global__ void __launch_bounds__(kThreads)
     firsts[threadIdx.x] = inside ? static_cast<int32_t>(of.first[first + threadIdx.x]) : 0;
   }
   __syncthreads();
-  const int64_t step = int64_t{gridDim.y} * kThreads * VEC;
-  for (int64_t base = int64_t{blockIdx.y} * kThreads * VEC; base < H; base += step) {
+  const int64_t step = int64_t{gridDim.y} * THREADS * VEC;
+  for (int64_t base = int64_t{blockIdx.y} * THREADS * VEC; base < H; base += step) {
     const int64_t h = base + int64_t{threadIdx.x} * VEC;
     const bool inside = h < H;
     T* const out = dweight + first * H + h;
@@ -207,7 +212,7 @@ __global__ void __launch_bounds__(kThreads)
         float zero[VEC] = {};
         packs[k] = Packed<T>(zero);
         if (inside && counts[row + k] == 1) {
-          packs[k] = LoadOnce<VEC>(dy + int64_t{firsts[row + k]} * H + h);
+          packs[k] = Load<VEC>(dy + int64_t{firsts[row + k]} * H + h);
         }
       }
 #pragma unroll
@@ -220,8 +225,9 @@ __global__ void __launch_bounds__(kThreads)
         int left = counts[k];
         if (left <= 1) continue;
         float sum[VEC] = {};
-        for (int begin = firsts[k] / kScanIds * kScanIds; left > 0; begin += kScanIds) {
-          const int n = FindPositions(keys, begin, static_cast<int32_t>(first + k), found);
+        constexpr int kIds = kScanIds<THREADS>;
+        for (int begin = firsts[k] / kIds * kIds; left > 0; begin += kIds) {
+          const int n = FindPositions<THREADS>(keys, begin, static_cast<int32_t>(first + k), found);
           if (n == 0) continue;
           if (inside) AddRows<T, VEC>(dy + h, H, found, 0, n, sum);
           left -= n;
@@ -246,12 +252,21 @@ void Dispatch(Dtype dtype, int64_t H, bool aligned, F&& f) {
   });
 }
 
-unsigned Blocks(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }
+unsigned Blocks(int64_t n, int64_t each) { return GridOf((n + each - 1) / each); }
 
-// Blocks that write kTableRows rows and one pack of columns a thread.
-dim3 TableBlocks(int64_t V, int64_t H, int vec) {
-  constexpr unsigned kMaxGridY = 65535;
-  return {Blocks(V, kTableRows), std::min(Blocks(H, int64_t{kThreads} * vec), kMaxGridY)};
+// Calls f(THREADS, blocks) for blocks that write kTableRows rows, one pack of columns a thread:
+// whole rows of many columns, since what is written in one piece is written faster.
+template <typename F>
+void WithTableBlocks(int64_t V, int64_t H, int vec, F&& f) {
+  const auto run = [&](auto threads) {
+    constexpr unsigned kMaxGridY = 65535;
+    f(threads, dim3(Blocks(V, kTableRows), std::min(Blocks(H, threads() * vec), kMaxGridY)));
+  };
+  if (H > int64_t{kMostTableThreads} / 2 * vec) {
+    run(std::integral_constant<int, kMostTableThreads>{});
+  } else {
+    run(std::integral_constant<int, kMostTableThreads / 2>{});
+  }
 }
 
 }  // namespace
@@ -268,7 +283,9 @@ Error EmbeddingForward(const Queue& queue, Dtype dtype, int64_t T, int64_t V, in
   return LaunchError();
 }
 
-int64_t EmbeddingScanKeys(int64_t T) { return (T + kScanIds - 1) / kScanIds * kScanIds; }
+int64_t EmbeddingScanKeys(int64_t T) {
+  return (T + kMostScanIds - 1) / kMostScanIds * kMostScanIds;
+}
 
 Error EmbeddingScanBackward(const Queue& queue, Dtype dtype, int64_t T, int64_t V, int64_t H,
                             int64_t padding, const int64_t* ids, const void* dy, int32_t* keys,
@@ -284,9 +301,10 @@ Error EmbeddingScanBackward(const Queue& queue, Dtype dtype, int64_t T, int64_t 
   }
   Dispatch(dtype, H, IsAligned(dy) && IsAligned(dweight), [&](auto t, auto vec) {
     using Element = typename decltype(t)::type;
-    ScanBackwardKernel<Element, vec()>
-        <<<TableBlocks(V, H, vec()), kThreads, 0, StreamOf(queue)>>>(
-            static_cast<const Element*>(dy), keys, of, V, H, static_cast<Element*>(dweight));
+    WithTableBlocks(V, H, vec(), [&](auto threads, dim3 blocks) {
+      ScanBackwardKernel<Element, vec(), threads()><<<blocks, threads(), 0, StreamOf(queue)>>>(
+          static_cast<const Element*>(dy), keys, of, V, H, static_cast<Element*>(dweight));
+    });
   });
   return LaunchError();
 }
@@ -305,8 +323,10 @@ Error EmbeddingBackward(const Queue& queue, Dtype dtype, int64_t T, int64_t V, i
   StartsKernel<<<Blocks(V + 1, kThreads), kThreads, 0, StreamOf(queue)>>>(sorted, T, V, starts);
   Dispatch(dtype, H, IsAligned(dy) && IsAligned(dweight), [&](auto t, auto vec) {
     using Element = typename decltype(t)::type;
-    BackwardKernel<Element, vec()><<<TableBlocks(V, H, vec()), kThreads, 0, StreamOf(queue)>>>(
-        static_cast<const Element*>(dy), order, starts, V, H, static_cast<Element*>(dweight));
+    WithTableBlocks(V, H, vec(), [&](auto threads, dim3 blocks) {
+      BackwardKernel<Element, vec(), threads()><<<blocks, threads(), 0, StreamOf(queue)>>>(
+          static_cast<const Element*>(dy), order, starts, V, H, static_cast<Element*>(dweight));
+    });
   });
   return LaunchError();
 }

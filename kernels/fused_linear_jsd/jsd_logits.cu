@@ -37,8 +37,8 @@ class HeldPacks {
     for (int i = 0; i < PACKS; ++i) {
       const int64_t v = first_ + i * kStep;
       if (v >= end_) break;
-      student_[i] = LoadOnce<VEC>(student + v);
-      teacher_[i] = LoadOnce<VEC>(teacher + v);
+      student_[i] = Load<VEC>(student + v);
+      teacher_[i] = Load<VEC>(teacher + v);
     }
   }
 
@@ -263,7 +263,7 @@ Error JsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss)
     T* student = static_cast<T*>(logits.student);
     const T* teacher = static_cast<const T*>(logits.teacher);
     const auto stream = [&](auto vec) {
-      StreamedKernel<T, vec()><<<static_cast<unsigned>(logits.C), kThreads, 0, StreamOf(queue)>>>(
+      StreamedKernel<T, vec()><<<GridOf(logits.C), kThreads, 0, StreamOf(queue)>>>(
           student, teacher, params);
       error = LaunchError();
     };

@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kThreads)
       const float w = ToFloat(weight[channel]);
       const float b = bias == nullptr ? 0.0f : ToFloat(bias[channel]);
       float v[VEC];
-      Unpack(LoadOnce<VEC>(x + i), v);
+      Unpack(Load<VEC>(x + i), v);
 #pragma unroll
       for (int j = 0; j < VEC; ++j) v[j] = (v[j] - mean) * r * w + b;
       Store<VEC>(y + i, Packed<T>(v));
@@ -137,8 +137,8 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t end = begin + g.piece_length < g.L ? begin + g.piece_length : g.L;
       for (int64_t l = begin + lane * VEC; l < end; l += team * VEC) {
         float v[VEC], d[VEC];
-        Unpack(LoadOnce<VEC>(x + row * g.L + l), v);
-        Unpack(LoadOnce<VEC>(dy + row * g.L + l), d);
+        Unpack(Load<VEC>(x + row * g.L + l), v);
+        Unpack(Load<VEC>(dy + row * g.L + l), d);
 #pragma unroll
         for (int j = 0; j < VEC; ++j) sums += Pair{d[j], d[j] * ((v[j] - mean) * r)};
       }
@@ -191,8 +191,8 @@ __global__ void __launch_bounds__(kThreads)
     ForElements<VEC>(g, part, [&](int64_t i, int64_t channel) {
       const float w = ToFloat(weight[channel]);
       float v[VEC], d[VEC];
-      Unpack(LoadOnce<VEC>(x + i), v);
-      Unpack(LoadOnce<VEC>(dy + i), d);
+      Unpack(Load<VEC>(x + i), v);
+      Unpack(Load<VEC>(dy + i), d);
 #pragma unroll
       for (int j = 0; j < VEC; ++j) {
         const float xhat = (v[j] - mean) * r;

@@ -273,7 +273,7 @@ bool LaunchHeld(const Queue& queue, const HeldPlan& plan, Error* error, Argument
   const int64_t groups = plan.h.g.N * plan.h.g.G;
   if (plan.h.blocks == 1) {
     if (BlocksPerSm<kOne>(plan.threads, plan.shared) == 0) return false;
-    kOne<<<static_cast<unsigned>(groups), plan.threads, plan.shared, StreamOf(queue)>>>(
+    kOne<<<GridOf(groups), plan.threads, plan.shared, StreamOf(queue)>>>(
         arguments...);
     *error = LaunchError();
     return true;

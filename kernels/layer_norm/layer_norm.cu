@@ -10,7 +10,7 @@ namespace liger::kernels::cuda {
 namespace {
 
 template <typename T, typename W, typename Hold>
-__global__ void __launch_bounds__(Hold::kMostThreads, Hold::kIsWarp ? 8 : 2)
+__global__ void __launch_bounds__(Hold::kMostThreads, Hold::kMinBlocks)
     ForwardKernel(const T* __restrict__ x, const W* __restrict__ weight, const W* __restrict__ bias,
                   int64_t rows, int H, float eps, T* __restrict__ y, float* __restrict__ mean_out,
                   float* __restrict__ rstd_out) {
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(Hold::kMostThreads, Hold::kIsWarp ? 8 : 2)
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
     if (Hold::Column(i) >= packs) break;
-    held[i] = LoadOnce<VEC>(x + first + Hold::Column(i) * VEC);
+    held[i] = Load<VEC>(x + first + Hold::Column(i) * VEC);
   }
   float sum = 0;
 #pragma unroll
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1 ? 3 : 1)
   for (int i = 0; i < NV; ++i) {
     if (in_x.Column(i) < H) w[i] = Load<VEC>(weight + in_x.Column(i));
   }
-  float dw[NV][VEC] = {}, db[NV][VEC] = {};
+  RowSums<T, NV, VEC> dw, db;
   const int64_t step = gridDim.x;
   const auto fetch = [&](int64_t row, int stage) {
     if (row < rows) {
@@ -131,10 +131,12 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1 ? 3 : 1)
         const float xhat = (ToFloat(px.v[j]) - mean) * r, d = ToFloat(pdy.v[j]);
         const float g = __fmul_rn(d, ToFloat(w[i].v[j]));
         sums += Pair{g, g * xhat};
-        dw[i][j] += d * xhat;
-        db[i][j] += d;
+        dw.sum[i][j] += d * xhat;
+        db.sum[i][j] += d;
       }
     }
+    dw.EndRow();
+    db.EndRow();
     if (dx != nullptr) {
       sums = PairSum(sums, scratch[stage]);
       const float mean_g = sums.a / static_cast<float>(H);
@@ -158,8 +160,10 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1 ? 3 : 1)
     ahead = ahead + 1 == kStages ? 0 : ahead + 1;
   }
   const auto column = [&](int i) { return in_x.Column(i); };
-  StorePartial(dw, H, column, partial_dw);
-  StorePartial(db, H, column, partial_db);
+  dw.Finish();
+  db.Finish();
+  StorePartial(dw.sum, H, column, partial_dw);
+  StorePartial(db.sum, H, column, partial_db);
 }
 
 // Rows that are not whole packs, not aligned or too long for the chip.
@@ -238,7 +242,7 @@ Error LayerNormForward(const Queue& queue, const RowsShape& shape, const void* x
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
     const auto run = [&](auto kernel, int threads, int64_t blocks, auto H) {
-      kernel<<<static_cast<unsigned>(blocks), threads, 0, StreamOf(queue)>>>(
+      kernel<<<GridOf(blocks), threads, 0, StreamOf(queue)>>>(
           static_cast<const T*>(x), static_cast<const W*>(weight), static_cast<const W*>(bias),
           shape.rows, H, static_cast<float>(eps), static_cast<T*>(y), mean, rstd);
     };

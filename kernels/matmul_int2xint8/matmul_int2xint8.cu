@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(kThreads) MatmulKernel(Problem p) {
 template <int TILES>
 void Launch(const Queue& queue, const Problem& p) {
   const int64_t down = (p.M + TILES * 16 - 1) / (TILES * 16);
-  const auto blocks = static_cast<unsigned>(down * ((p.N + kColumns - 1) / kColumns));
+  const auto blocks = GridOf(down * ((p.N + kColumns - 1) / kColumns));
   if (p.R % 16 == 0 && p.N % 16 == 0 && IsAligned(p.x) && IsAligned(p.packed) && IsAligned(p.y)) {
     MatmulKernel<TILES, true><<<blocks, kThreads, 0, StreamOf(queue)>>>(p);
   } else {

@@ -10,9 +10,7 @@ namespace {
 
 // ADD: what is normalised is x + residual rounded to T, which goes to `added`.
 template <bool ADD, typename T, typename W, typename Hold>
-__global__ void __launch_bounds__(Hold::kMostThreads, ADD && Hold::kPacks == kWarpPacks ? 4
-                                                      : Hold::kIsWarp               ? 8
-                                                                                    : 2)
+__global__ void __launch_bounds__(Hold::kMostThreads, Hold::kMinBlocks)
     ForwardKernel(const T* __restrict__ x, const T* __restrict__ residual,
                   const W* __restrict__ weight, int64_t rows, int H, float eps, float offset,
                   bool round_xhat, T* __restrict__ y, T* __restrict__ added,
@@ -27,8 +25,8 @@ __global__ void __launch_bounds__(Hold::kMostThreads, ADD && Hold::kPacks == kWa
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
     if (Hold::Column(i) >= packs) break;
-    held[i] = LoadOnce<VEC>(x + first + Hold::Column(i) * VEC);
-    if constexpr (ADD) other[i] = LoadOnce<VEC>(residual + first + Hold::Column(i) * VEC);
+    held[i] = Load<VEC>(x + first + Hold::Column(i) * VEC);
+    if constexpr (ADD) other[i] = Load<VEC>(residual + first + Hold::Column(i) * VEC);
   }
   float sum = 0;
 #pragma unroll
@@ -86,7 +84,7 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1   ? 4
   for (int i = 0; i < NV; ++i) {
     if (in_x.Column(i) < H) w[i] = Load<VEC>(weight + in_x.Column(i));
   }
-  float dw[NV][VEC] = {};
+  RowSums<T, NV, VEC> dw;
   const int64_t step = gridDim.x;
   const auto fetch = [&](int64_t row, int stage) {
     if (row < rows) {
@@ -113,9 +111,10 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1   ? 4
       for (int j = 0; j < VEC; ++j) {
         const float xhat = ToFloat(px.v[j]) * r, d = ToFloat(pdy.v[j]);
         dot += d * (ToFloat(w[i].v[j]) + offset) * xhat;
-        dw[i][j] += d * (round_xhat ? RoundTo<T>(xhat) : xhat);
+        dw.sum[i][j] += d * (round_xhat ? RoundTo<T>(xhat) : xhat);
       }
     }
+    dw.EndRow();
     if (dx != nullptr) {
       // On its way while the block waits for its sum.
       Pack<T, VEC> direct[ADD ? NV : 1];
@@ -123,7 +122,7 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1   ? 4
 #pragma unroll
         for (int i = 0; i < NV; ++i) {
           if (in_x.Column(i) >= H) break;
-          direct[i] = LoadOnce<VEC>(dadded + row * H + in_x.Column(i));
+          direct[i] = Load<VEC>(dadded + row * H + in_x.Column(i));
         }
       }
       const float mean = BlockSum(dot, scratch[stage]) / static_cast<float>(H);
@@ -147,13 +146,15 @@ __global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads, NV == 1   ? 4
     ahead = ahead + 1 == kStages ? 0 : ahead + 1;
   }
   if (partial == nullptr) return;
+  dw.Finish();
 #pragma unroll
   for (int i = 0; i < NV; ++i) {
     if (in_x.Column(i) >= H) break;
     float* out = partial + int64_t{blockIdx.x} * H + in_x.Column(i);
 #pragma unroll
     for (int j = 0; j < VEC; j += 4) {
-      Store<4>(out + j, Pack<float, 4>{dw[i][j], dw[i][j + 1], dw[i][j + 2], dw[i][j + 3]});
+      const float* sum = dw.sum[i] + j;
+      Store<4>(out + j, Pack<float, 4>{sum[0], sum[1], sum[2], sum[3]});
     }
   }
 }
@@ -240,13 +241,13 @@ Error RmsNormForward(const Queue& queue, const RmsNormShape& shape, const void* 
   const RowsShape rows = Rows(shape);
   const bool add = residual != nullptr;
   // A null pointer is aligned.
-  const bool aligned = IsAligned(x) && IsAligned(residual) && IsAligned(weight) && IsAligned(y) &&
-                       IsAligned(added);
+  const bool aligned =
+      IsAligned(x) && IsAligned(residual) && IsAligned(weight) && IsAligned(y) && IsAligned(added);
   DispatchTypes(rows, [&](auto t, auto w) {
     using T = typename decltype(t)::type;
     using W = typename decltype(w)::type;
     const auto run = [&](auto kernel, int threads, int64_t blocks, auto H) {
-      kernel<<<static_cast<unsigned>(blocks), threads, 0, StreamOf(queue)>>>(
+      kernel<<<GridOf(blocks), threads, 0, StreamOf(queue)>>>(
           static_cast<const T*>(x), static_cast<const T*>(residual), static_cast<const W*>(weight),
           shape.rows, H, static_cast<float>(eps), shape.offset, shape.round_xhat,
           static_cast<T*>(y), static_cast<T*>(added), rstd);

@@ -6,7 +6,7 @@
 namespace liger::kernels::cuda {
 namespace {
 
-constexpr int kMaxThreads = 512;
+constexpr int kMostThreads = 160;
 
 // N consecutive cosines or sines, in their own dtype until used: registers decide the speed. A
 // float32 table beside 16-bit heads takes two loads.
@@ -43,23 +43,26 @@ __device__ __forceinline__ Head<T> HeadOf(const RopeHeads& q, const RopeHeads& k
           static_cast<T*>(y) + t * y_token + head * y_head + d};
 }
 
-// A block takes a token; each thread VEC pairs of one head, so that many loads are under way.
-// What a token's heads share of the tables comes from the L1 cache.
+// `parts` small blocks take a token; each thread VEC pairs of one head. What a token's heads share
+// of the tables comes from the caches.
 template <typename T, typename C, int VEC>
-__global__ void __launch_bounds__(kMaxThreads)
-    RopeKernel(int D, RopeHeads q, RopeHeads k, RopeTables tables, bool backward, int lanes) {
+__global__ void __launch_bounds__(kMostThreads)
+    RopeKernel(int64_t tokens, int D, RopeHeads q, RopeHeads k, RopeTables tables, bool backward,
+               int lanes, int parts) {
   const int R = static_cast<int>(tables.R);
   const C* __restrict__ cos = static_cast<const C*>(tables.cos);
   const C* __restrict__ sin = static_cast<const C*>(tables.sin);
-  const int64_t t = blockIdx.x;
+  const unsigned token = blockIdx.x / parts, part = blockIdx.x % parts;
+  const int64_t t = token;
   const int half = R / 2;
-  const int64_t items = (q.heads + k.heads) * lanes;
-  for (int64_t item = threadIdx.x; item < items; item += blockDim.x) {
-    const int d = static_cast<int>(item % lanes) * VEC;
+  const int items = static_cast<int>(q.heads + k.heads) * lanes;
+  const int item = static_cast<int>(part * blockDim.x + threadIdx.x);
+  if (item < items) {
+    const int d = item % lanes * VEC;
     const auto [x, y] = HeadOf<T>(q, k, t, item / lanes, d);
-    const Pack<T, VEC> a = LoadOnce<VEC>(x), b = LoadOnce<VEC>(x + half);
+    const Pack<T, VEC> a = Load<VEC>(x), b = Load<VEC>(x + half);
     const int axis = (d >= tables.first_end) + (d >= tables.second_end);
-    const int64_t entry = (axis * int64_t{gridDim.x} + t) * R + d;
+    const int64_t entry = (axis * tokens + t) * R + d;
     const C* c = cos + entry;
     const C* s = sin + entry;
     const Entries<C, VEC> c0(c), c1(c + half), s0(s), s1(s + half);
@@ -74,7 +77,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     Store<VEC>(y, Packed<T>(first));
     Store<VEC>(y + half, Packed<T>(second));
   }
-  if (R == D) return;
+  if (R == D || part != 0) return;
   // Elements that are not rotated.
   for (int64_t n = 0; n < q.heads + k.heads; ++n) {
     const auto [x, y] = HeadOf<T>(q, k, t, n, 0);
@@ -105,10 +108,11 @@ Error Rope(const Queue& queue, Dtype dtype, int64_t T, int64_t D, const RopeHead
       using C = typename decltype(c)::type;
       const int lanes = static_cast<int>(R / 2 / vec());
       const int64_t items = (q.heads + k.heads) * lanes;
-      const auto threads =
-          static_cast<unsigned>(std::clamp<int64_t>((items + 31) / 32 * 32, 32, kMaxThreads));
-      RopeKernel<E, C, vec()><<<static_cast<unsigned>(T), threads, 0, StreamOf(queue)>>>(
-          static_cast<int>(D), q, k, tables, backward, lanes);
+      const int64_t parts = std::max<int64_t>(1, (items + kMostThreads - 1) / kMostThreads);
+      const int64_t each = (items + parts - 1) / parts;
+      const auto threads = static_cast<unsigned>(std::max<int64_t>(32, (each + 31) / 32 * 32));
+      RopeKernel<E, C, vec()><<<GridOf(T * parts), threads, 0, StreamOf(queue)>>>(
+          T, static_cast<int>(D), q, k, tables, backward, lanes, static_cast<int>(parts));
     };
     const auto with_table = [&](auto c) {
       if (vectors) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/common/row_held.cuh"
 #include "kernels/common/row_pipeline.cuh"
 #include "kernels/softmax/softmax_launch.h"
 
@@ -28,54 +29,46 @@ __device__ __forceinline__ float BlockMax(float v, float* scratch) {
   return WarpMax(lane < warps ? scratch[lane] : -INFINITY);
 }
 
-template <typename T, int NV>
-__global__ void __launch_bounds__(NV == 1 ? 256 : kMaxThreads)
+template <typename T, typename Hold>
+__global__ void __launch_bounds__(Hold::kMostThreads, Hold::kMinBlocks)
     ForwardKernel(const T* __restrict__ x, int64_t rows, int H, T* __restrict__ y) {
-  constexpr int VEC = kWide<T>;
-  extern __shared__ uint4 shared[];
-  // A stage each, and two reductions a row: a block may be a row ahead of its slowest warp.
-  __shared__ float scratch[kStages][2][32];
-  Stages<T, NV> in(shared, H);
-  const int64_t step = gridDim.x;
-  const auto fetch = [&](int64_t row, int stage) {
-    if (row < rows) in.Fetch(x + row * H, stage);
-    __pipeline_commit();
-  };
+  constexpr int VEC = kWide<T>, NV = Hold::kPacks;
+  __shared__ float scratch[2][32];
+  const int64_t row = Hold::Row();
+  if (row >= rows) return;
+  const int packs = H / VEC;
+  const int64_t first = row * H;
+  Pack<T, VEC> in[NV];
 #pragma unroll
-  for (int s = 0; s < kStages - 1; ++s) fetch(blockIdx.x + s * step, s);
-  int stage = 0, ahead = kStages - 1;
-  for (int64_t row = blockIdx.x; row < rows; row += step) {
-    fetch(row + (kStages - 1) * step, ahead);
-    __pipeline_wait_prior(kStages - 1);
-    float held[NV][VEC];
-    float max = -INFINITY, sum = 0;
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) < packs) in[i] = Load<VEC>(x + first + Hold::Column(i) * VEC);
+  }
+  float held[NV][VEC];
+  float max = -INFINITY, sum = 0;
 #pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
-      Unpack(in.At(i, stage), held[i]);
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
+    Unpack(in[i], held[i]);
 #pragma unroll
-      for (int j = 0; j < VEC; ++j) max = Larger(max, held[i][j]);
+    for (int j = 0; j < VEC; ++j) max = Larger(max, held[i][j]);
+  }
+  max = Hold::kIsWarp ? WarpMax(max) : BlockMax(max, scratch[0]);
+#pragma unroll
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
+#pragma unroll
+    for (int j = 0; j < VEC; ++j) {
+      held[i][j] = expf(held[i][j] - max);
+      sum += held[i][j];
     }
-    max = BlockMax(max, scratch[stage][0]);
+  }
+  const float scale = 1.0f / Hold::Sum(sum, scratch[1]);
 #pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
+  for (int i = 0; i < NV; ++i) {
+    if (Hold::Column(i) >= packs) break;
 #pragma unroll
-      for (int j = 0; j < VEC; ++j) {
-        held[i][j] = expf(held[i][j] - max);
-        sum += held[i][j];
-      }
-    }
-    const float scale = 1.0f / BlockSum(sum, scratch[stage][1]);
-#pragma unroll
-    for (int i = 0; i < NV; ++i) {
-      if (in.Column(i) >= H) break;
-#pragma unroll
-      for (int j = 0; j < VEC; ++j) held[i][j] *= scale;
-      Store<VEC>(y + row * H + in.Column(i), Packed<T>(held[i]));
-    }
-    stage = stage + 1 == kStages ? 0 : stage + 1;
-    ahead = ahead + 1 == kStages ? 0 : ahead + 1;
+    for (int j = 0; j < VEC; ++j) held[i][j] *= scale;
+    Store<VEC>(y + first + Hold::Column(i) * VEC, Packed<T>(held[i]));
   }
 }
 
@@ -169,23 +162,18 @@ unsigned BlockCount(const Queue& queue, const RowsShape& shape, int per_sm) {
 
 Error SoftmaxForward(const Queue& queue, const RowsShape& shape, const void* x, void* y) {
   if (shape.rows == 0 || shape.H == 0) return 0;
-  const RowPlan plan = PlanRow(shape, IsAligned(x) && IsAligned(y));
+  const bool aligned = IsAligned(x) && IsAligned(y);
   DispatchDtype(shape.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
-    const auto run = [&](auto kernel, int per_sm, int threads, size_t shared, auto H) {
-      kernel<<<BlockCount(queue, shape, per_sm), threads, shared, StreamOf(queue)>>>(
-          static_cast<const T*>(x), shape.rows, H, static_cast<T*>(y));
+    const auto run = [&](auto kernel, int threads, int64_t blocks, auto H) {
+      kernel<<<GridOf(blocks), threads, 0, StreamOf(queue)>>>(static_cast<const T*>(x), shape.rows,
+                                                              H, static_cast<T*>(y));
     };
-    int per_sm = 0;
-    if (plan.fits()) {
-      DispatchPacks(plan, [&](auto packs) {
-        constexpr auto kKernel = &ForwardKernel<T, packs()>;
-        const size_t shared = StageBytes(shape, 1);
-        per_sm = BlocksPerSm<kKernel>(plan.threads, shared);
-        if (per_sm > 0) run(kKernel, per_sm, plan.threads, shared, static_cast<int>(shape.H));
-      });
-    }
-    if (per_sm == 0) run(LongRowForwardKernel<T>, kLongBlocksPerSm, kMaxThreads, 0, shape.H);
+    const bool held = DispatchRowHold(shape, aligned, [&](auto hold, int threads, int64_t blocks) {
+      run(ForwardKernel<T, decltype(hold)>, threads, blocks, static_cast<int>(shape.H));
+    });
+    if (held) return;
+    run(LongRowForwardKernel<T>, kMaxThreads, BlockCount(queue, shape, kLongBlocksPerSm), shape.H);
   });
   return LaunchError();
 }
