@@ -43,10 +43,10 @@ __device__ __forceinline__ ValueAndSlope Activate(float z) {
     // stays finite; a NaN comes through z.
     const float e = expf(fminf(-2.0f * kGeluA * (z + kGeluB * z * z * z), 80.0f));
     const float s = 1.0f / (1.0f + e);
-    // Where the slope is 0 or 1, z * du would not be finite. NaN stays.
-    const float c = z < -30.0f ? -30.0f : z > 30.0f ? 30.0f : z;
+    // Far below, s is as small as e allows, not 0; far above, z * du may be infinite. NaN stays.
+    const float low = z < -30.0f ? -30.0f : z, c = low > 30.0f ? 30.0f : low;
     const float du = kGeluA * (1.0f + 3.0f * kGeluB * c * c);
-    return {z * s, s + 2.0f * c * du * s * (e * s)};
+    return {low * s, s + 2.0f * c * du * s * (e * s)};
   } else if constexpr (sizeof(T) == 2) {
     const auto [phi, bell] = NormalCdf(z);
     return {z * phi, phi + z * kInvSqrt2Pi * bell};

@@ -7,15 +7,17 @@ template <Activation A>
 LIGER_INLINE ValueAndSlope Activate(float z) {
   if constexpr (A == Activation::kSilu) {
     const float s = Sigmoid(z);
-    return {z * s, s * (1.0f + z * (1.0f - s))};
+    // Far below, s is the least that Exp allows, not 0. NaN stays.
+    const float c = z < -100.0f ? -100.0f : z;
+    return {c * s, s * (1.0f + c * (1.0f - s))};
   } else if constexpr (A == Activation::kGeluTanh) {
     // s = sigmoid(2 u), and 1 - s as e s: a difference would lose the digits of a small one.
     const float e = Exp(-2.0f * kGeluA * (z + kGeluB * z * z * z));
     const float s = 1.0f / (1.0f + e);
-    // Where the slope is 0 or 1, z * du would not be finite. NaN stays.
-    const float c = z < -30.0f ? -30.0f : z > 30.0f ? 30.0f : z;
+    // Far below, s is as small as e allows, not 0; far above, z * du may be infinite. NaN stays.
+    const float low = z < -30.0f ? -30.0f : z, c = low > 30.0f ? 30.0f : low;
     const float du = kGeluA * (1.0f + 3.0f * kGeluB * c * c);
-    return {z * s, s + 2.0f * c * du * s * (e * s)};
+    return {low * s, s + 2.0f * c * du * s * (e * s)};
   } else {
     const float phi = NormalCdf(z);
     return {z * phi, phi + z * kInvSqrt2Pi * Exp(-0.5f * z * z)};
