@@ -12,11 +12,11 @@ template <int N>
 __device__ __forceinline__ uint4 LoadAll(const void* p, Dtype dtype, int64_t i) {
   static_assert(N == 4 || N == 8);
   if (N == 4 && dtype == Dtype::kFloat) {
-    return *reinterpret_cast<const uint4*>(static_cast<const float*>(p) + i);
+    return __ldcs(reinterpret_cast<const uint4*>(static_cast<const float*>(p) + i));
   }
   const uint16_t* const at = static_cast<const uint16_t*>(p) + i;
-  if constexpr (N == 8) return *reinterpret_cast<const uint4*>(at);
-  const uint2 raw = *reinterpret_cast<const uint2*>(at);
+  if constexpr (N == 8) return __ldcs(reinterpret_cast<const uint4*>(at));
+  const uint2 raw = __ldcs(reinterpret_cast<const uint2*>(at));
   return {raw.x, raw.y, 0, 0};
 }
 
