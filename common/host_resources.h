@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace liger {
 
+// As the system calls itself; empty where it does not say.
+std::string HostName();
 // Processors this process may use: its affinity, bounded by the cgroup's quota.
 int AvailableCpus();
 // The host's memory, bounded by the cgroup's limit.

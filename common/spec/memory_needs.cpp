@@ -29,6 +29,16 @@ constexpr Part kParts[] = {{"least_bytes", &MemoryNeed::least},
                            {"peak_bytes", &MemoryNeed::peak},
                            {"host_bytes", &MemoryNeed::host}};
 
+template <typename Map>
+void RaiseEach(const Map& other, Map* needs) {
+  for (const auto& [key, need] : other) {
+    MemoryNeed& own = (*needs)[key];
+    for (const Part& part : kParts) {
+      own.*part.bytes = std::max(own.*part.bytes, need.*part.bytes);
+    }
+  }
+}
+
 void AddNeed(const std::string& strategy, int world_size, const MemoryNeed& need,
              MemoryNeeds::Stats* stats) {
   for (const Part& part : kParts) {
@@ -65,6 +75,11 @@ void MemoryNeeds::AddTo(Stats* stats) const {
   for (const auto& [world_size, need] : fully_shared_) {
     AddNeed(kFullyShared, world_size, need, stats);
   }
+}
+
+void MemoryNeeds::RaiseTo(const MemoryNeeds& other) {
+  RaiseEach(other.needs_, &needs_);
+  RaiseEach(other.fully_shared_, &fully_shared_);
 }
 
 void MemoryNeeds::Set(ParallelStrategy strategy, int world_size, const MemoryNeed& need) {

@@ -39,6 +39,8 @@ class MemoryNeeds {
 
   static MemoryNeeds FromStats(const Stats& stats);
   void AddTo(Stats* stats) const;
+  // Of each number the greater: of several predictions for one job.
+  void RaiseTo(const MemoryNeeds& other);
 
   void Set(liger::v1::ParallelStrategy strategy, int world_size, const MemoryNeed& need);
   // With parallel.shard FULL over all ranks, for those who look for a remedy.

@@ -39,8 +39,9 @@ struct JobServiceOptions {
   double gang_settle_seconds = 25;
   // A placement that a worker refused is not tried again for this long.
   double refusal_backoff_seconds = 2;
-  // A job whose model or dataset is on none of the connected workers fails
-  // after this long. (It is refused at once when their inventories are known.)
+  // A job whose model or dataset is on none of the connected workers, or whose ranks no GPU of a
+  // worker ever seen is large enough for, fails after this long. (Files are refused at once when
+  // inventories are known.)
   double absent_grace_seconds = 30;
   // A dry run without an answer ends after this long.
   double validate_timeout_seconds = 60;

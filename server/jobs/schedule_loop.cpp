@@ -29,6 +29,11 @@ bool IsAbsent(const WaitDecision& wait) {
   return wait.reason == "ModelAbsent" || wait.reason == "DatasetAbsent";
 }
 
+// No worker that is there can ever take the job: it ends, unless others come in time.
+bool EndsJob(const JobRow& job, const WaitDecision& wait) {
+  return wait.refused || (job.state == liger::v1::JobStatus::VALIDATING && IsAbsent(wait));
+}
+
 // What of the spec cannot be had.
 const char* FieldOf(const WaitDecision& wait) {
   if (wait.reason == "ModelAbsent") return "model.name";
@@ -134,7 +139,7 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
     for (const TaskRow& task : view.Tasks(job.uid)) {
       if (task.state != TaskState::kDone) continue;
       snapshot.checked.insert({job.uid, task.worker_id});
-      snapshot.memory[job.uid] = MemoryNeeds::FromStats(task.result.stats());
+      snapshot.memory[job.uid].RaiseTo(MemoryNeeds::FromStats(task.result.stats()));
     }
     const std::string checkpoint = NewestCheckpoint(view, job);
     if (!checkpoint.empty()) snapshot.checkpoints[job.uid] = checkpoint;
@@ -220,14 +225,15 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
 void ScheduleLoop::Explain(std::shared_ptr<void> pass, const ScheduleSnapshot& snapshot,
                            const ScheduleDecisions& decisions) {
   SetWaitReasons command;
-  std::set<std::string> absent;
+  std::set<std::string> ending;
   const std::map<std::string, const JobRow*> jobs = ByUid(snapshot);
   for (const WaitDecision& wait : decisions.waits) {
     const auto found = jobs.find(wait.job_uid);
     if (found == jobs.end()) continue;
     const JobRow& job = *found->second;
-    if (IsAbsent(wait)) absent.insert(wait.job_uid);
-    if (wait.refused || AbsentTooLong(job, wait)) {
+    const bool may_end = EndsJob(job, wait);
+    if (may_end) ending.insert(wait.job_uid);
+    if (may_end && GraceIsOver(job.uid)) {
       FailJob fail{.job_uid = wait.job_uid, .reason = wait.reason};
       fail.failure.set_class_(liger::v1::FAILURE_CLASS_CONFIG);
       fail.failure.set_message(wait.message);
@@ -242,15 +248,14 @@ void ScheduleLoop::Explain(std::shared_ptr<void> pass, const ScheduleSnapshot& s
   if (!command.reasons.empty()) Apply<SetWaitReasons>(pass, std::move(command), nullptr);
 
   absl::MutexLock lock(&mutex_);
-  std::erase_if(absent_since_us_,
-                [&absent](const auto& entry) { return !absent.contains(entry.first); });
+  std::erase_if(ending_since_us_,
+                [&ending](const auto& entry) { return !ending.contains(entry.first); });
 }
 
-bool ScheduleLoop::AbsentTooLong(const JobRow& job, const WaitDecision& wait) {
-  if (job.state != liger::v1::JobStatus::VALIDATING || !IsAbsent(wait)) return false;
+bool ScheduleLoop::GraceIsOver(const std::string& job_uid) {
   const int64_t now = NowUs();
   absl::MutexLock lock(&mutex_);
-  const int64_t since = absent_since_us_.try_emplace(job.uid, now).first->second;
+  const int64_t since = ending_since_us_.try_emplace(job_uid, now).first->second;
   return now - since > static_cast<int64_t>(state_->options.absent_grace_seconds * kSecond);
 }
 

@@ -61,8 +61,9 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
              std::function<void(const typename C::Result&)> then);
   void Explain(std::shared_ptr<void> pass, const ScheduleSnapshot& snapshot,
                const ScheduleDecisions& decisions);
-  // A job in VALIDATING whose files are on no worker fails after a while.
-  bool AbsentTooLong(const JobRow& job, const WaitDecision& wait);
+  // Of a job that no worker can take: whether that has been so for long enough to fail it. Workers
+  // may still be starting, or have not come back yet to a coordinator that started.
+  bool GraceIsOver(const std::string& job_uid);
 
   Store& store_;
   const Catalog& catalog_;
@@ -77,7 +78,7 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
   int64_t last_pass_us_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<TaskRow> running_checks_ ABSL_GUARDED_BY(mutex_);
   std::map<Placement, Exclusion> exclusions_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, int64_t> absent_since_us_ ABSL_GUARDED_BY(mutex_);  // by job
+  std::map<std::string, int64_t> ending_since_us_ ABSL_GUARDED_BY(mutex_);  // by job
 };
 
 }  // namespace liger::server

@@ -40,7 +40,8 @@ std::vector<std::string> Entries(const std::string& dir) {
 // What tests and jobs leave on purpose; relative to the cluster's folder.
 bool MayAppear(const std::string& file) {
   const std::string top = file.substr(0, file.find('/'));
-  if (absl::StartsWith(top, "models") || top == "datasets" || top == "outputs") return true;
+  if (absl::StartsWith(top, "models") || absl::StartsWith(top, "outputs")) return true;
+  if (top == "datasets") return true;
   if (absl::StartsWith(file, "coordinator/logs")) return true;
   // Tokenised rows are kept for other jobs.
   if (absl::EndsWith(file, "/cache") || absl::EndsWith(file, "/cache/tokenized")) return true;
@@ -116,6 +117,18 @@ void Cluster::StartCoordinator() {
   metrics_address_ = ports["metrics"];
 }
 
+std::string Cluster::outputs(int worker) const {
+  return dir_ + (options_.own_outputs ? absl::StrCat("/outputs-", worker) : "/outputs");
+}
+
+std::string Cluster::output(const std::string& job_name) const {
+  for (int worker = 1; options_.own_outputs && worker < options_.workers; ++worker) {
+    const std::string path = absl::StrCat(outputs(worker), "/", job_name);
+    if (fs::exists(path)) return path;
+  }
+  return absl::StrCat(outputs(0), "/", job_name);
+}
+
 std::string Cluster::models(int worker) const {
   return options_.own_models ? absl::StrCat(models(), "-", worker) : models();
 }
@@ -129,7 +142,7 @@ void Cluster::StartWorker(int index) {
   slot.process = std::make_unique<ChildProcess>(
       std::vector<std::string>{Program("liger-worker"), "--coordinator", worker_address_,
                                "--data-dir", slot.data_dir, "--model-root", models(index),
-                               "--dataset-root", datasets(), "--output-root", dir_ + "/outputs",
+                               "--dataset-root", datasets(), "--output-root", outputs(index),
                                "--cpu-slots", absl::StrCat(options_.cpu_slots),
                                "--inventory-interval", "0.5", "--metrics-listen", "127.0.0.1:0"},
       slot.data_dir + ".log", environment);

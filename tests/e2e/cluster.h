@@ -25,6 +25,8 @@ struct ClusterOptions {
   std::map<std::string, std::string> worker_environment;
   // Each worker has models of its own, below models-<index>/; else all have those of models/.
   bool own_models = false;
+  // Likewise outputs-<index>/.
+  bool own_outputs = false;
 };
 
 // A coordinator and workers as processes of their own, on free ports of
@@ -46,7 +48,8 @@ class Cluster {
   std::string datasets() const { return dir_ + "/datasets"; }
   const std::string& api_address() const { return api_address_; }
   const std::string& worker_address() const { return worker_address_; }
-  std::string output(const std::string& job_name) const { return dir_ + "/outputs/" + job_name; }
+  // Of the worker that has it.
+  std::string output(const std::string& job_name) const;
 
   // On the same ports and data folder as before.
   void StartCoordinator();
@@ -76,6 +79,7 @@ class Cluster {
     std::unique_ptr<ChildProcess> process;
   };
   void Stop();
+  std::string outputs(int worker) const;
   // TMPDIR of every process: what appears there and stays is a leak.
   std::string temporary() const { return dir_ + "/tmp"; }
   void NotePorts();

@@ -202,6 +202,30 @@ TEST(GangE2eTest, ARankIsKilled) {
   cluster.ExpectIdle();
 }
 
+// Hosts without shared storage: one rank's worker does not have the other's checkpoints.
+TEST(GangE2eTest, WithoutASharedOutputRootAGangBeginsAgainAndSaysWhy) {
+  Cluster cluster({.workers = 2, .own_outputs = true});
+  const std::string name = cluster.client().Create(Gang(cluster, "job")).name();
+  WaitForCheckpoint(cluster, name, kSaveSteps);
+  const pid_t victim = TrainerOfRank(cluster, 1);
+  ASSERT_GT(victim, 0);
+  kill(victim, SIGKILL);
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectSucceeded(cluster, job, kSteps);
+  EXPECT_EQ(job.status().epoch(), 2);
+  EXPECT_EQ(job.status().restarts(), 1);
+  std::vector<std::string> told;
+  for (const v1::JobEvent& event : cluster.client().Events(name)) {
+    if (event.reason() == "NotResumed") told.push_back(event.message());
+  }
+  EXPECT_THAT(told, testing::ElementsAre(
+                        testing::AllOf(HasSubstr(" on host "), HasSubstr(" does not see "),
+                                       HasSubstr("must have one folder as their --output-root")),
+                        HasSubstr("it starts again")));
+  EXPECT_EQ(ModelDigest(cluster, name), Undisturbed().model_digest);
+  cluster.ExpectIdle();
+}
+
 TEST(GangE2eTest, AWorkerIsKilledWithHalfOfTheGang) {
   Cluster cluster({.workers = 3});
   const std::string name = cluster.client().Create(Gang(cluster, "job")).name();

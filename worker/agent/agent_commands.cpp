@@ -1,11 +1,9 @@
 // What the coordinator says, and what the agent does about it.
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/host_resources.h"
 #include "common/tls.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/log.h"
@@ -17,15 +15,6 @@ namespace liger::agent {
 
 using worker::v1::CoordinatorMessage;
 using worker::v1::WorkerMessage;
-
-namespace {
-
-std::string HostName() {
-  std::array<char, 256> name = {};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
-}
-
-}  // namespace
 
 void Agent::OnStreamOpened(int64_t stream_id) {
   stream_id_ = stream_id;

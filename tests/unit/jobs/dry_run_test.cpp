@@ -161,11 +161,54 @@ TEST_F(JobServiceTest, AJobThatFitsOnNoDeviceIsRefused) {
 
   const std::string uid = Submit(Spec())->job.uid();
   Send(check(30 * kGB, 0));
+  EXPECT_EQ(Job(uid).status().state(), liger::v1::JobStatus::QUEUED);
+  EXPECT_EQ(Job(uid).status().reason(), "DeviceMemory") << "another worker may be starting";
+  const auto passes = [&](double seconds) {
+    clock.Advance(absl::Seconds(seconds));
+    service->Tick();
+  };
+  passes(options.absent_grace_seconds - 5);
+  EXPECT_EQ(Job(uid).status().state(), liger::v1::JobStatus::QUEUED);
+  passes(6);
   EXPECT_EQ(Job(uid).status().state(), liger::v1::JobStatus::FAILED);
   EXPECT_EQ(Job(uid).status().failure().class_(), liger::v1::FAILURE_CLASS_CONFIG);
   EXPECT_EQ(Job(uid).status().failure().field(), "parallel.strategy");
   EXPECT_THAT(Job(uid).status().failure().message(), HasSubstr("at least 30.00 GB"));
   EXPECT_EQ(fleet.starts.back().kind, liger::trainer::v1::TASK_KIND_CHECK) << "no device taken";
+
+  // One that a worker can take that comes in time is not refused, and the next one waits anew.
+  const std::string waits = Submit(Spec())->job.uid();
+  Send(check(30 * kGB, 0));
+  passes(options.absent_grace_seconds - 5);
+  Hello("larger", true, 40 * kGB);
+  EXPECT_EQ(Job(waits).status().state(), liger::v1::JobStatus::STARTING);
+  EXPECT_EQ(fleet.starts.back().worker_id, "larger");
+}
+
+// The scheduler knows a GPU's whole memory, the trainer what the driver leaves of it: a job between
+// the two is started once.
+TEST_F(JobServiceTest, AJobThatTheTrainerRefusesForMemoryIsNotTriedAgain) {
+  constexpr int64_t kGB = 1000000000;
+  Hello("w", true, 24 * kGB);
+  const std::string uid = Submit(Spec())->job.uid();
+  auto checked = Event(1);
+  (*checked.mutable_check_result()->mutable_stats())["single_1_least_bytes"] = 24 * kGB - 1000;
+  Send(checked);
+  ASSERT_EQ(Job(uid).status().state(), liger::v1::JobStatus::STARTING);
+  const size_t starts = fleet.starts.size();
+  auto exited = Event(1);
+  auto* failure = exited.mutable_exited()->mutable_failure();
+  failure->set_class_(liger::v1::FAILURE_CLASS_CONFIG);
+  failure->set_message("a rank holds 24.00 GB, and its device has 23.50 GB for programs");
+  exited.mutable_exited()->add_local_ranks()->set_exit_code(3);
+  Send(exited);
+  clock.Advance(absl::Minutes(5));
+  service->Tick();
+  const liger::v1::Job job = Job(uid);
+  EXPECT_EQ(job.status().state(), liger::v1::JobStatus::FAILED);
+  EXPECT_EQ(job.status().failure().message(), failure->message());
+  EXPECT_EQ(job.status().restarts(), 0);
+  EXPECT_EQ(fleet.starts.size(), starts);
 }
 
 TEST_F(DryRunTest, TheyAreBoundedOnAWorkerAndTakeTheSlotsOfChecks) {

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -49,6 +51,21 @@ int ManyRanks() {
     if (!std::filesystem::exists(absl::StrCat("/dev/nvidia", devices))) break;
   }
   return std::max(devices, 2);  // with one, the second rank says what it lacks
+}
+
+FilesInMemory::FilesInMemory() {
+  if (std::filesystem::exists("/dev/shm")) setenv("TMPDIR", "/dev/shm", 1);
+}
+
+std::vector<std::string> Losses(const std::string& out) {
+  std::ifstream in(out + "/metrics.jsonl");
+  std::vector<std::string> losses;
+  for (std::string line; std::getline(in, line);) {
+    const auto object = nlohmann::json::parse(line);
+    if (!object.contains("loss")) continue;
+    losses.push_back(object["step"].dump() + " " + object["loss"].dump());
+  }
+  return losses;
 }
 
 RankProcesses::RankProcesses(int world_size, const std::string& arguments,

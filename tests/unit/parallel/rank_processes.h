@@ -18,6 +18,19 @@ std::string Resources(int count);
 int ManyRanks();
 bool OnGpus();
 
+// In which a gang ends after one of its ranks was lost (docs/parallelism.md: 15 s, or what
+// LIGER_PEER_TIMEOUT says, and 5 s after it).
+inline constexpr absl::Duration kGangEndsIn = absl::Seconds(30);
+
+// Where files are synced at once, however busy the disk: a kill is no loss of power. Before a
+// TinyJob.
+struct FilesInMemory {
+  FilesInMemory();
+};
+
+// "<step> <loss>" of each logged step of a job whose output is there.
+std::vector<std::string> Losses(const std::string& out);
+
 // Ranks of one job as processes of liger-trainer with torchrun's environment. Killed at the end
 // where they still run.
 class RankProcesses {

@@ -7,9 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <set>
 #include <vector>
@@ -25,16 +23,10 @@ namespace liger::trainer {
 namespace {
 
 using testing::Each;
+using testing::HasSubstr;
 namespace fs = std::filesystem;
 
 constexpr absl::Duration kLimit = absl::Minutes(4);  // of a busy machine
-
-// Where files are synced at once, however busy the disk: a kill is no loss of power.
-struct InMemory {
-  InMemory() {
-    if (fs::exists("/dev/shm")) setenv("TMPDIR", "/dev/shm", 1);
-  }
-};
 
 int Kills(int usual) {
   const char* text = std::getenv("LIGER_SAVE_KILLS");
@@ -48,7 +40,7 @@ class SaveKillTest : public testing::Test {
     job_.WriteFile(out + ".yaml",
                    "model: {name: " + job_.Path("model") + ", random_init: true}\n" +
                        "dataset: {uri: " + job_.Path("sft.jsonl") + "}\nsft: {}\n" +
-                       Resources(ranks) + (ranks > 1 ? "parallel: {strategy: FSDP}\n" : "") +
+                       Resources(ranks) + "parallel: {strategy: " + strategy_ + "}\n" +
                        "training: {max_length: 64, logging_steps: 1, deterministic: true, " +
                        "per_device_train_batch_size: 1, max_steps: " + std::to_string(steps) +
                        more + "}\n");
@@ -88,19 +80,9 @@ class SaveKillTest : public testing::Test {
     }
     return static_cast<int>(steps.size());
   }
-  std::vector<std::string> Losses(const std::string& out) const {
-    std::ifstream in(job_.Path(out + "/metrics.jsonl"));
-    std::vector<std::string> losses;
-    for (std::string line; std::getline(in, line);) {
-      const auto object = nlohmann::json::parse(line);
-      if (object.contains("loss"))
-        losses.push_back(object["step"].dump() + " " + object["loss"].dump());
-    }
-    return losses;
-  }
-
   // Of `ranks` ranks, one of which is killed so many times.
-  void KillAndCompare(int ranks, int kills) {
+  void KillAndCompare(const std::string& strategy, int ranks, int kills) {
+    strategy_ = strategy;
     const int steps = 40 * kills + 40;  // so that it does not end before it is killed
     RankProcesses undisturbed(ranks, Arguments(ranks, steps, "whole", ""), job_.Path("whole.log"));
     ASSERT_THAT(undisturbed.Wait(kLimit), Each(kExitOk)) << undisturbed.Output(0);
@@ -126,8 +108,15 @@ class SaveKillTest : public testing::Test {
       } else {
         absl::SleepFor(absl::Microseconds(draw(5000)));
       }
-      run.Signal(draw(ranks - 1), SIGKILL);
-      run.Wait(kLimit);
+      const int killed = draw(ranks - 1);
+      run.Signal(killed, SIGKILL);
+      std::vector<int> codes(ranks, kExitFailed);
+      codes[killed] = -SIGKILL;
+      EXPECT_EQ(run.Wait(kGangEndsIn), codes);
+      for (int rank = 0; rank < ranks; ++rank) {
+        if (rank == killed) continue;
+        EXPECT_THAT(run.Output(rank), HasSubstr("rank " + std::to_string(killed) + " is lost"));
+      }
       in_the_middle += !BeingWritten().empty();
       if (RequireWholeCheckpoints() > 0) {
         from = ", resume_from_checkpoint: " + job_.Path("out.checkpoints");
@@ -137,20 +126,22 @@ class SaveKillTest : public testing::Test {
     std::cout << in_the_middle << " of " << kills << " kills left a checkpoint half written\n";
     RankProcesses last(ranks, Arguments(ranks, steps, "out", saves + from), job_.Path("log"));
     ASSERT_THAT(last.Wait(kLimit), Each(kExitOk)) << last.Output(0);
-    EXPECT_EQ(Losses("out").size(), static_cast<size_t>(steps));
-    EXPECT_EQ(Losses("out"), Losses("whole"));
+    EXPECT_EQ(Losses(job_.Path("out")).size(), static_cast<size_t>(steps));
+    EXPECT_EQ(Losses(job_.Path("out")), Losses(job_.Path("whole")));
     EXPECT_TRUE(ReadAll(job_.Path("out/model.safetensors")) ==
                 ReadAll(job_.Path("whole/model.safetensors")));
     EXPECT_THAT(BeingWritten(), testing::IsEmpty()) << "what was half written";
     EXPECT_EQ(RequireWholeCheckpoints(), 3);
   }
 
-  const InMemory in_memory_;
+  const FilesInMemory in_memory_;
   const TinyJob job_;
+  std::string strategy_;
 };
 
-TEST_F(SaveKillTest, OneDevice) { KillAndCompare(1, Kills(4)); }
-TEST_F(SaveKillTest, ARankOfTwoThatSaveTheirShards) { KillAndCompare(2, Kills(2)); }
+TEST_F(SaveKillTest, OneDevice) { KillAndCompare("SINGLE", 1, Kills(4)); }
+TEST_F(SaveKillTest, ARankOfTwoOfWhichOneSaves) { KillAndCompare("DDP", 2, Kills(2)); }
+TEST_F(SaveKillTest, ARankOfTwoThatSaveTheirShards) { KillAndCompare("FSDP", 2, Kills(2)); }
 
 }  // namespace
 }  // namespace liger::trainer

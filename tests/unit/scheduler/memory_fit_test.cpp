@@ -1,6 +1,9 @@
 // Jobs whose ranks do not fit on some or all of the GPUs there are.
 #include "server/scheduler/memory_fit.h"
 
+#include <map>
+#include <string>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/scheduler/scheduler.h"
@@ -85,6 +88,25 @@ TEST_F(MemoryFitTest, NeedsTravelAsStats) {
   stats.clear();
   stats["rows"] = 10;
   EXPECT_TRUE(MemoryNeeds::FromStats(stats).empty());
+}
+
+// Of two workers' CHECKs each may know what the other does not.
+TEST_F(MemoryFitTest, OfSeveralPredictionsTheGreaterCounts) {
+  MemoryNeeds needs, other;
+  needs.Set(liger::v1::PARALLEL_STRATEGY_DDP, 2, {.least = 5, .peak = 9});
+  other.Set(liger::v1::PARALLEL_STRATEGY_DDP, 2, {.least = 6, .peak = 8, .host = 1});
+  other.Set(liger::v1::PARALLEL_STRATEGY_SINGLE, 1, {.least = 7});
+  other.SetFullyShared(4, {.least = 3});
+  needs.RaiseTo(other);
+  needs.RaiseTo({});
+  MemoryNeeds::Stats stats;
+  needs.AddTo(&stats);
+  const std::map<std::string, int64_t> read(stats.begin(), stats.end());
+  EXPECT_EQ(read, (std::map<std::string, int64_t>{{"ddp_2_least_bytes", 6},
+                                                  {"ddp_2_peak_bytes", 9},
+                                                  {"ddp_2_host_bytes", 1},
+                                                  {"single_1_least_bytes", 7},
+                                                  {"shared_4_least_bytes", 3}}));
 }
 
 TEST_F(MemoryFitTest, TheRuleTakesDdpUpToAShareOfTheDevice) {

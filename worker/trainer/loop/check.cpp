@@ -9,7 +9,7 @@
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
 #include "worker/trainer/loop/model_identity.h"
-#include "worker/trainer/loop/resume.h"
+#include "worker/trainer/loop/resume_point.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/models/registry.h"
@@ -159,7 +159,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   if (!request.spec().training().resume_from_checkpoint().empty()) {
     checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
       std::vector<liger::v1::Warning> warnings;
-      resume = FindResumePoint(request, &warnings);
+      resume = FindResumePoint(request, *MakeSingle(), &warnings);
       const int64_t max_steps = request.spec().training().max_steps();
       if (max_steps > 0) resume->state.RequireNotPast(max_steps, resume->dir);
     });

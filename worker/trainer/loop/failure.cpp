@@ -9,6 +9,7 @@
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/stop_requested.h"
 
 namespace liger::trainer {
 namespace {
@@ -74,6 +75,16 @@ liger::v1::Failure FailureFromException(std::exception_ptr exception) {
   } catch (...) {
     return MakeFailure(liger::v1::FAILURE_CLASS_UNSPECIFIED, "internal error of unknown type",
                        "report this with the job's spec and log");
+  }
+}
+
+Farewell FarewellOf(const std::exception_ptr& exception) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const StopRequested& stopped) {
+    return Farewell::Stopped(stopped.what());
+  } catch (...) {
+    return Farewell::Failed(FailureFromException(exception));
   }
 }
 

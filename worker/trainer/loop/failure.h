@@ -4,6 +4,7 @@
 #include <exception>
 
 #include "liger/v1/job.pb.h"
+#include "worker/trainer/parallel/rank_status.h"
 
 namespace liger::trainer {
 
@@ -12,6 +13,9 @@ namespace liger::trainer {
 // do; anything else with its message and no class (an internal error, which is
 // not worth a retry).
 liger::v1::Failure FailureFromException(std::exception_ptr exception);
+
+// What a rank that ends with it tells the others: StopRequested is no failure.
+Farewell FarewellOf(const std::exception_ptr& exception);
 
 // Exit code for a failure: kExitInvalidInput for CONFIG and DATA, kExitError
 // for internal errors, else kExitFailed.

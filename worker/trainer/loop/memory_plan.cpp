@@ -74,7 +74,7 @@ struct BlockActivations {
 //              of gate and of up
 // Of `places` that divide tokens among them, each attends with its share of the heads, of keys and
 // values as many as they share out (GroupAttention), and has attention's output twice: as it was
-// made, of all tokens, and of its own.
+// made, of all tokens, and of its own. What is exchanged is gone when `transient` is there.
 std::optional<BlockActivations> ActivationsOf(const ModelConfig& config, const KernelChoice& kernels,
                                               double c, int64_t places) {
   constexpr std::array kDense = {"llama", "mistral", "qwen2", "qwen3", "phi3"};

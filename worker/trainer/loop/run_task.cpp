@@ -13,6 +13,7 @@
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/loop/train_job.h"
+#include "worker/trainer/parallel/exit_deadline.h"
 
 namespace liger::trainer {
 namespace {
@@ -35,6 +36,9 @@ int RunCheck(const Request& request, Reporter& reporter, const StopFlag& stop,
   if (!stored) return kExitError;
   return result.violations().empty() ? kExitOk : kExitInvalidInput;
 }
+
+// In which a rank that leaves its gang early lets go of its collectives.
+constexpr absl::Duration kLetsGo = absl::Seconds(10);
 
 int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
              CheckpointRequests& checkpoints) {
@@ -65,8 +69,18 @@ int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
   if (memory) {
     if (const auto tight = PeakWarning(memory->plan, spec, memory->there)) reporter.Warn(*tight);
   }
-  const std::optional<int64_t> paused_after =
-      TrainJob(request, std::move(strategy), reporter, stop, checkpoints).Run();
+  const bool alone = strategy->alone();
+  std::optional<ExitDeadline> deadline;  // of what the job lets go of
+  const auto paused_after = [&] {
+    TrainJob job(request, std::move(strategy), reporter, stop, checkpoints);
+    try {
+      return job.Run();
+    } catch (...) {
+      const Farewell farewell = FarewellOf(std::current_exception());
+      if (!alone) deadline.emplace(kLetsGo, [=] { end_with_gang(farewell); });
+      throw;
+    }
+  }();
   AnswerTheRest(checkpoints, reporter);
   if (paused_after) return reporter.Paused(*paused_after) ? kExitPaused : kExitError;
   return reporter.Done() ? kExitOk : kExitError;

@@ -109,7 +109,7 @@ void RequireFits(const MemoryPlan& plan, const JobSpec& spec, const RankMemory& 
   if (there.device && least > *there.device) {
     throw ConfigError("parallel.strategy: a rank holds " + Bytes(least) +
                           " of parameters, gradients and optimizer states, before any activation, "
-                          "and its device has " + Bytes(*there.device),
+                          "and its device has " + Bytes(*there.device) + " for programs",
                       LeastMemoryRemedy(spec, spec.parallel().strategy(), std::nullopt))
         .Field("parallel.strategy");
   }

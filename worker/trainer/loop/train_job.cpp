@@ -58,11 +58,8 @@ std::optional<int64_t> TrainJob::Run() {
   };
   try {
     RunOrExplain();
-  } catch (const StopRequested& stopped) {
-    LeaveEarly(Farewell::Stopped(stopped.what()));
-    throw;
   } catch (...) {
-    LeaveEarly(Farewell::Failed(FailureFromException(std::current_exception())));
+    LeaveEarly(FarewellOf(std::current_exception()));
     throw;
   }
   strategy_->Leave(Farewell::Done());
@@ -110,16 +107,11 @@ void TrainJob::RunToEnd() {
 }
 
 std::optional<ResumePoint> TrainJob::FindStart() {
-  std::optional<ResumePoint> from;
+  std::vector<liger::v1::Warning> warnings;
+  std::optional<ResumePoint> from = FindResumePoint(request_, *strategy_, &warnings);
   if (strategy_->leads()) {
-    std::vector<liger::v1::Warning> warnings;
-    from = FindResumePoint(request_, &warnings);
     for (const liger::v1::Warning& warning : warnings) reporter_.Warn(warning);
   }
-  if (strategy_->alone()) return from;
-  const std::string dir =
-      strategy_->Gather(from ? from->dir : "", "the checkpoint to go on from").front();
-  if (!strategy_->leads() && !dir.empty()) from = ResumePointOf(dir);
   return from;
 }
 

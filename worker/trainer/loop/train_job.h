@@ -23,6 +23,7 @@
 #include "worker/trainer/loop/reporter.h"
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/loop/resume.h"
+#include "worker/trainer/loop/resume_point.h"
 #include "worker/trainer/loop/save_stall.h"
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/loop/step_flops.h"
@@ -54,7 +55,7 @@ class TrainJob {
   void RunOrExplain();
   void LeaveEarly(const Farewell& farewell);
   void RunToEnd();
-  // Where rank 0 says that the run goes on, if it does not begin.
+  // Where all ranks go on, if the run does not begin.
   std::optional<ResumePoint> FindStart();
   void RequireSameRun() const;
   void RequireSameInputs() const;

@@ -15,10 +15,14 @@ std::string OwnProgram() { return Sha256File("/proc/self/exe").value_or("not rea
 }  // namespace
 
 void TrainJob::RequireSameRun() const {
+  liger::v1::JobSpec spec = request_.spec();
+  // Each worker names it by a path of its own; FindResumePoint compares what is there.
+  std::string* from = spec.mutable_training()->mutable_resume_from_checkpoint();
+  if (!from->empty()) *from = "a checkpoint";
   RequireAgreement(*strategy_, {{"the trainer's version", LIGER_VERSION},
                                 {"the trainer's program", OwnProgram()},
                                 {"the strategy", strategy_->Describe()},
-                                {"the job's spec", liger::SpecHash(request_.spec())}});
+                                {"the job's spec", liger::SpecHash(spec)}});
 }
 
 void TrainJob::RequireSameInputs() const {

@@ -31,14 +31,16 @@ void TrainJob::Resume(const ResumePoint& from) {
   if (!best_.load_best() || !state.best.metric) return;
   // Beside the checkpoint, under its own step.
   best_dir_ = (std::filesystem::path(from.dir).parent_path() / CheckpointName(state.best.step));
-  std::string is_there = std::filesystem::exists(best_dir_) ? "yes" : "";
-  if (!strategy_->alone()) {  // all look for it anew, or none
-    is_there = strategy_->Gather(is_there, "the best model's checkpoint").front();
+  if (best_dir_ == from.dir) return;
+  std::vector<liger::v1::Warning> warnings;
+  if (IsWholeForItsReaders(best_dir_, *strategy_, &warnings)) return;
+  for (liger::v1::Warning& warning : warnings) {
+    warning.set_field("training.load_best_model_at_end");
+    warning.mutable_message()->append("; the best model is looked for anew");
+    if (strategy_->leads()) reporter_.Warn(warning);
   }
-  if (!is_there.empty()) return;
-  reporter_.Warn(kNotResumedCode, "training.load_best_model_at_end",
-                 best_dir_ + " is not there; the best model is looked for anew");
   best_.Restore({});
+  best_dir_.clear();
 }
 
 }  // namespace liger::trainer

@@ -1,0 +1,45 @@
+#ifndef LIGER_WORKER_TRAINER_LOOP_RESUME_POINT_H_
+#define LIGER_WORKER_TRAINER_LOOP_RESUME_POINT_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "worker/trainer/loop/request.h"
+#include "worker/trainer/loop/run_state.h"
+#include "worker/trainer/parallel/strategy.h"
+
+namespace liger::trainer {
+
+// A checkpoint to go on from, where this rank sees it.
+struct ResumePoint {
+  std::string dir;
+  RunState state;
+};
+
+// What the task is to go on from, the same checkpoint on all ranks; nullopt: from the beginning.
+// All ranks call it. Looked up before anything is loaded: the folder agrees with its manifest,
+// which the first rank of each host reads all of, and fits the job.
+//
+// launch.resume_from is what the coordinator knows of, as this rank's worker names it: the newest
+// of it and the older ones beside it that every rank sees, with the same manifest, and that is
+// whole for all; where there is none, what the job names or the beginning. `warnings`
+// (kNotResumedCode) says why it is not the newest one. One that is damaged where rank 0 sees it is
+// set aside (kDamagedSuffix).
+//
+// training.resume_from_checkpoint is the user's: throws TrainerError on all ranks, naming rank and
+// host where another rank than 0 is the first that fails: CONFIG naming the field when nothing is
+// there, when it is of another method, model, dataset, seed, optimizer or precision, or when ranks
+// see different ones, and STORAGE naming the file that is damaged.
+std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& strategy,
+                                           std::vector<liger::v1::Warning>* warnings);
+
+// Whether `dir`, a checkpoint beside the one that the run goes on from, is whole for all ranks that
+// will read it: all of them where they share the model, else rank 0. All ranks call it. What it
+// lacks is added to `warnings`, and a damaged one set aside, as above.
+bool IsWholeForItsReaders(const std::string& dir, Strategy& strategy,
+                          std::vector<liger::v1::Warning>* warnings);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_LOOP_RESUME_POINT_H_
