@@ -104,8 +104,8 @@ std::string JobTemplate(const std::string& trainer) {
         kTemplate, {{"@DATASET@", "kto-en-demo"},
                     {"@TRUNCATION@", kKeepEnd},
                     {"@METHOD@",
-                     "# Kahneman-Tversky optimisation, on answers labelled good or bad; keeps a\n"
-                     "# frozen copy of the model.\n"
+                     "# Kahneman-Tversky optimisation, on answers labelled good or bad, or pairs;\n"
+                     "# keeps a frozen copy of the model.\n"
                      "kto:\n"
                      "  beta: 0.1                     # pull towards the copy (default 0.1)\n"
                      "  # desirable_weight: 1.0       # raise for the rarer label\n"},

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/spec/dropped_rows.h"
+#include "common/spec/kto_weights.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "server/errors/errors.h"
@@ -22,18 +23,19 @@ constexpr int64_t kDryRunPatienceUs = 5 * kSecondUs;
 std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check,
                                     const liger::v1::JobSpec& spec) {
   std::vector<std::string> notices;
-  const auto eval = check.stats().find("eval_rows");
-  const int64_t eval_rows = eval == check.stats().end() ? 0 : eval->second;
+  const auto stat = [&](const std::string& name) -> int64_t {
+    const auto it = check.stats().find(name);
+    return it == check.stats().end() ? 0 : it->second;
+  };
+  const int64_t eval_rows = stat("eval_rows") - stat("eval_pairs");
   for (const std::string prefix : {"", "eval_"}) {
-    const auto count = [&](const char* name) -> int64_t {
-      const auto it = check.stats().find(prefix + name);
-      return it == check.stats().end() ? 0 : it->second;
-    };
-    const std::string rows =
-        absl::StrCat(" of ", count("rows"), prefix.empty() ? " training" : " evaluation", " rows ");
+    const auto count = [&](const char* name) { return stat(prefix + name); };
+    const char* const split = prefix.empty() ? " training" : " evaluation";
+    const std::string rows = absl::StrCat(" of ", count("rows"), split, " rows ");
     if (count("equal_pairs") > 0) {
-      notices.push_back(absl::StrCat("warning: in ", count("equal_pairs"), rows,
-                                     "chosen and rejected are the same tokens"));
+      const int64_t pairs = count("pairs") > 0 ? count("pairs") : count("rows");
+      notices.push_back(absl::StrCat("warning: in ", count("equal_pairs"), " of ", pairs, split,
+                                     " rows chosen and rejected are the same tokens"));
     }
     if (count("dropped_rows") > 0) {
       notices.push_back(absl::StrCat(
@@ -44,17 +46,19 @@ std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check
     if (count("unread_rows") > 0) {
       // Of the training files' rows some may be for evaluation.
       const bool share = prefix.empty() && spec.dataset().eval_fraction() > 0;
-      const int64_t read = count("rows") + (share ? eval_rows : 0);
+      const int64_t read = count("rows") - count("pairs") + (share ? eval_rows : 0);
       notices.push_back(absl::StrCat(
           "the check had time for the first ", read, " of about ", read + count("unread_rows"),
-          prefix.empty() ? " training" : " evaluation",
-          " rows; the job itself begins with a check of all"));
+          split, " rows; the job itself begins with a check of all"));
     }
     if (count("truncated_rows") > 0) {
       notices.push_back(absl::StrCat("warning: ", count("truncated_rows"), rows,
                                      "are cut to training.max_length (",
                                      spec.training().max_length(), ")"));
     }
+    const std::string advice =
+        KtoWeightAdvice(spec.kto(), count("desirable_rows"), count("undesirable_rows"));
+    if (!advice.empty()) notices.push_back("warning: " + advice);
     if (count("one_label_rows") > 0) {
       notices.push_back(absl::StrCat("warning: all of the first ", count("one_label_rows"),
                                      " rows have one label; kto needs rows of both"));

@@ -1,4 +1,5 @@
 // Each method's own options, and an adapter's.
+#include "common/spec/kto_weights.h"
 #include "tests/unit/common/spec_testing.h"
 
 namespace liger {
@@ -51,6 +52,27 @@ TEST(SpecTest, DpoAndKtoAreFilledAndChecked) {
   EXPECT_THAT(Fields("{model: m, kto: {loss_type: apo_zero_unpaired}, "
                      "training: {per_device_train_batch_size: 1}}"),
               IsEmpty());
+}
+
+// The bounds are those of TRL 1.16's warning for the same numbers, which rounds 4/3 to 1.33.
+TEST(KtoWeights, ThatDoNotMakeUpForTheNumbersAreToldWithBetterOnes) {
+  const auto advice = [](const char* kto, int64_t wanted, int64_t unwanted) {
+    return KtoWeightAdvice(Parse(std::string("{model: m, kto: ") + kto + "}").kto(), wanted,
+                           unwanted);
+  };
+  EXPECT_THAT(advice("{}", 300, 100),
+              testing::AllOf(testing::HasSubstr("300 are wanted and 100 are not"),
+                             testing::HasSubstr("desirable_weight to 0.333 to 0.444, or "),
+                             testing::HasSubstr("undesirable_weight to 2.25 to 3")));
+  EXPECT_THAT(advice("{}", 100, 300), testing::HasSubstr("desirable_weight to 3 to 4"));
+  EXPECT_EQ(advice("{desirable_weight: 0.4}", 300, 100), "");
+  EXPECT_EQ(advice("{desirable_weight: 0.333}", 300, 100), "");
+  EXPECT_EQ(advice("{undesirable_weight: 2.5}", 300, 100), "");
+  EXPECT_NE(advice("{undesirable_weight: 2}", 300, 100), "");
+  EXPECT_EQ(advice("{}", 4, 3), "");
+  EXPECT_NE(advice("{}", 3, 4), "");
+  // As many: whoever weighs one more knows why.
+  EXPECT_EQ(advice("{desirable_weight: 2}", 100, 100), "");
 }
 
 TEST(SpecTest, CpoIsFilledAndChecked) {

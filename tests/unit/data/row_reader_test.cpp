@@ -48,8 +48,11 @@ TEST(RowReader, AlpacaBecomesAConversation) {
   const auto& content = std::get<PromptCompletionRow>(row.content);
   EXPECT_EQ(Dump(content.prompt),
             R"([{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"},)"
-            R"({"role":"assistant","content":"Hello"},{"role":"user","content":"Add.\n\n1 1"}])");
+            R"({"role":"assistant","content":"Hello"},{"role":"user","content":"Add.\n1 1"}])");
   EXPECT_EQ(Dump(content.completion), R"([{"role":"assistant","content":"2"}])");
+  const Row input = ReadOne(R"({"instruction": "", "input": "1 1", "output": "2"})", kSft);
+  EXPECT_EQ(Dump(std::get<PromptCompletionRow>(input.content).prompt),
+            R"([{"role":"user","content":"1 1"}])");
 }
 
 TEST(RowReader, AlpacaWithoutAChatTemplateTakesStanfordsPrompt) {

@@ -128,6 +128,27 @@ TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
   EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("evaluation rows are cut"))));
 }
 
+// Pairs that kto makes two rows of each are counted as pairs where the file is meant.
+TEST_F(DryRunTest, PairsOfKtoAreCountedAsTheFilesRows) {
+  Validate();
+  auto checked = Event(1);
+  auto& stats = *checked.mutable_check_result()->mutable_stats();
+  stats["rows"] = 10;
+  stats["pairs"] = 5;
+  stats["equal_pairs"] = 2;
+  stats["truncated_rows"] = 3;
+  stats["unread_rows"] = 90;
+  stats["desirable_rows"] = 6;
+  stats["undesirable_rows"] = 4;
+  Send(checked);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->notices,
+              testing::IsSupersetOf({HasSubstr("in 2 of 5 training rows chosen and rejected"),
+                                     HasSubstr("3 of 10 training rows are cut"),
+                                     HasSubstr("6 are wanted and 4 are not"),
+                                     HasSubstr("the first 5 of about 95 training rows")}));
+}
+
 // Predicted by the CHECK, which takes no device.
 TEST_F(JobServiceTest, AJobThatFitsOnNoDeviceIsRefused) {
   constexpr int64_t kGB = 1000000000;

@@ -7,6 +7,9 @@
 namespace liger::trainer {
 namespace {
 
+// How far back in the set another prompt is looked for.
+constexpr int64_t kRowsLookedAt = 1024;
+
 // The sequences of `rows` in batch order: all first ones, then all second ones;
 // those of a packed row one after the other.
 std::vector<const Example*> InBatchOrder(const ExampleSet& set, std::span<const int64_t> rows) {
@@ -77,6 +80,21 @@ Answer AnswerOf(const ExampleSet& set, int64_t row) {
   return answer;
 }
 
+std::span<const int32_t> PromptOf(const ExampleSet& set, int64_t row) {
+  const Example& example = set.sequences.at(row);
+  return std::span(example.input_ids).first(AnswerStart(example));
+}
+
+bool HaveOnePrompt(const ExampleSet& set, int64_t a, int64_t b) {
+  std::span<const int32_t> one = PromptOf(set, a), other = PromptOf(set, b);
+  if (set.keep_end) {  // what is left of them
+    const size_t length = std::min(one.size(), other.size());
+    one = one.last(length);
+    other = other.last(length);
+  }
+  return std::ranges::equal(one, other);
+}
+
 // The prompt of `own` before another row's answer, cut as the set's rows.
 Example Mismatched(const ExampleSet& set, const Example& own, const Answer& answer) {
   const int64_t prompt = AnswerStart(own);
@@ -97,6 +115,32 @@ Example Mismatched(const ExampleSet& set, const Example& own, const Answer& answ
 
 }  // namespace
 
+std::vector<int64_t> MismatchedRows(const ExampleSet& set, std::span<const int64_t> rows) {
+  const int64_t n = std::ssize(rows), all = set.num_rows();
+  const auto before = [&](int64_t i, int64_t k) { return rows[(i + n - k) % n]; };
+  int64_t best = 1, fewest = n + 1;
+  for (int64_t k = 1; k < n && fewest > 0; ++k) {
+    int64_t own = 0;
+    for (int64_t i = 0; i < n && own < fewest; ++i) {
+      own += HaveOnePrompt(set, rows[i], before(i, k));
+    }
+    if (own < fewest) best = k;
+    fewest = std::min(own, fewest);
+  }
+  std::vector<int64_t> others;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t row = rows[i];
+    const auto in_set = [&](int64_t k) { return (row + all - k) % all; };
+    int64_t other = n > 1 ? before(i, best) : in_set(1);
+    for (int64_t k = 1; k <= std::min(all - 1, kRowsLookedAt); ++k) {
+      if (!HaveOnePrompt(set, row, other)) break;
+      if (!HaveOnePrompt(set, row, in_set(k))) other = in_set(k);
+    }
+    others.push_back(other);
+  }
+  return others;
+}
+
 Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows) {
   return MakeShare(set, rows, 0, std::ssize(rows));
 }
@@ -116,14 +160,11 @@ Batch MakeShare(const ExampleSet& set, std::span<const int64_t> all_rows, int64_
   batch.desirable_R = at::empty({batch.num_rows}, at::kBool);
   bool* desirable = batch.desirable_R.data_ptr<bool>();
   for (const int64_t row : rows) *desirable++ = set.desirable.at(row) != 0;
-  const int64_t n = std::ssize(all_rows);
+  const std::vector<int64_t> others = MismatchedRows(set, all_rows);
   std::vector<Example> mismatched;
   for (int64_t i = begin; i < end; ++i) {
-    // A micro-batch of one has no row before it, the data set has.
-    const int64_t other = n == 1 ? (all_rows[0] + set.num_rows() - 1) % set.num_rows()
-                                 : all_rows[(i + n - 1) % n];
-    mismatched.push_back(Mismatched(set, *sequences[i - begin], AnswerOf(set, other)));
-    batch.answers.push_back({all_rows[i], other});
+    mismatched.push_back(Mismatched(set, *sequences[i - begin], AnswerOf(set, others[i])));
+    batch.answers.push_back({all_rows[i], others[i]});
   }
   std::vector<const Example*> pointers;
   for (const Example& example : mismatched) pointers.push_back(&example);

@@ -40,9 +40,9 @@ struct Batch {
 
   // Rows of RowKind::kLabelled only.
   at::Tensor desirable_R;  // bool, one a row
-  // Each row's prompt with the answer of the row before it (of the last row for
-  // the first), what KTO estimates its KL term with; the whole answer, the sequence
-  // cut like the rows (TRL 1.16 cuts after it has mismatched, too).
+  // Each row's prompt with the answer of another row, what KTO estimates its KL term with; the
+  // whole answer, the sequence cut like the rows (TRL 1.16 cuts after it has mismatched, too).
+  // Whose, MismatchedRows says.
   std::shared_ptr<const Batch> mismatched;
 
   // Rows of kPair and kLabelled: what a reference is asked about, in the order of
@@ -53,6 +53,14 @@ struct Batch {
   // undefined: they are to be computed.
   at::Tensor reference_logp_A;
 };
+
+// For each row of a micro-batch of labelled rows, the row whose answer is put behind its prompt:
+// the one `k` places before it (the first follow the last), with the least k that gives the fewest
+// rows an answer to their own prompt, which is 1, as in TRL 1.16, where that gives none. Such rows
+// that remain (of a batch of one, or with one prompt more than half of the time) take the answer of
+// the nearest of the 1024 rows before them in the set that has another prompt. Where none has, they
+// keep what they have, and a batch of one takes the row before it in the set.
+std::vector<int64_t> MismatchedRows(const ExampleSet& set, std::span<const int64_t> rows);
 
 // Concatenates the given rows of `set` in the given order. An empty list gives
 // an empty batch (cu_seqlens = [0]), which a rank without rows needs.

@@ -145,8 +145,9 @@ void RequireBothLabels(const ExampleSet& set, const std::string& path, Dataset* 
 void Add(const DataStats& more, DataStats* stats) {
   for (const auto field :
        {&DataStats::rows, &DataStats::dropped_rows, &DataStats::truncated_rows, &DataStats::tokens,
-        &DataStats::target_tokens, &DataStats::boundary_merges, &DataStats::equal_pairs,
-        &DataStats::packs, &DataStats::dropped_packs, &DataStats::without_response_template}) {
+        &DataStats::target_tokens, &DataStats::boundary_merges, &DataStats::pairs,
+        &DataStats::equal_pairs, &DataStats::packs, &DataStats::dropped_packs,
+        &DataStats::without_response_template}) {
     stats->*field += more.*field;
   }
   stats->digest = static_cast<int64_t>(AddToDigest(stats->digest, more.digest));
@@ -306,16 +307,16 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
     eval = loader.Load("evaluation", FirstRows(loader.num_rows(), spec.max_eval_samples()),
                        &dataset.warnings);
     dataset.unread_eval_rows =
-        MostOf(loader.AboutInAll(), spec.max_eval_samples()) - eval.stats.rows;
+        MostOf(loader.AboutInAll(), spec.max_eval_samples()) - eval.stats.file_rows();
   } else if (spec.eval_fraction() > 0) {
     eval = train.LoadEvalRows(spec, options.data_seed, &dataset.warnings);
-    dataset.unread_rows = -eval.stats.rows;
+    dataset.unread_rows = -eval.stats.file_rows();
   }
   if (eval.stats.rows > 0 && eval.examples.sequences.empty()) {
     dataset.warnings.push_back("no evaluation rows are left, so the job reports no eval_loss");
   }
   Split training = train.LoadRows(&dataset.warnings);
-  dataset.unread_rows += train.AboutInAll() - training.stats.rows;
+  dataset.unread_rows += train.AboutInAll() - training.stats.file_rows();
   RequireBothLabels(training.examples, train.name(), &dataset);
 
   dataset.train = std::move(training.examples);

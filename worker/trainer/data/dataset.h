@@ -69,6 +69,9 @@ struct DataStats {
   // What the kept rows were packed into, and packs without anything to train.
   int64_t packs = 0;
   int64_t dropped_packs = 0;
+  // Rows of two answers that are two labelled rows each (unpaired_rows.h): the files' rows are
+  // `rows` - `pairs`.
+  int64_t pairs = 0;
   // Kept pairs whose two answers are the same tokens: nothing tells them apart.
   int64_t equal_pairs = 0;
   // Dropped rows that sft.response_template is not in.
@@ -78,9 +81,11 @@ struct DataStats {
   int64_t digest = 0;
   // Tokens of each row read (of a pair's longer sequence) before anything was cut.
   std::vector<int32_t> row_lengths;
-  // 1-based rows dropped, the first few, for messages; counted through all files
-  // of the first source that dropped any.
+  // 1-based rows of the files that were dropped, or an answer of theirs, the first few, for
+  // messages; counted through all files of the first source that dropped any.
   std::vector<int64_t> first_dropped;
+
+  int64_t file_rows() const { return rows - pairs; }
 };
 
 struct Dataset {
@@ -92,7 +97,7 @@ struct Dataset {
   liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
   // Labelled rows where those that were read all have one label; else 0.
   int64_t one_label_rows = 0;
-  // About how many rows of the training files (with an evaluation share of theirs), and of
+  // About how many of the rows of the training files (with an evaluation share of theirs), and of
   // the evaluation files, LoadOptions let out of account; 0: it read all.
   int64_t unread_rows = 0;
   int64_t unread_eval_rows = 0;
@@ -106,8 +111,8 @@ struct Dataset {
 // their sources: tokenize_row.h). chat_template may be null: then
 // conversations are refused and Alpaca rows use the Stanford Alpaca prompt.
 //
-// Rows keep the files' order, source after source; shuffling and mixing by
-// weight are the Sampler's. An evaluation share (eval_fraction) is drawn from the
+// Rows keep the files' order, source after source (KTO's of pairs: unpaired_rows.h); shuffling
+// and mixing by weight are the Sampler's. An evaluation share (eval_fraction) is drawn from the
 // rows of all sources by data_seed alone. Each source's rows are packed apart.
 //
 // Throws TrainerError (DATA) naming file, 1-based row, and column, line or byte.

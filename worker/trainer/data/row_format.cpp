@@ -1,6 +1,7 @@
 #include "worker/trainer/data/row_format.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 
 namespace liger::trainer {
@@ -44,6 +45,13 @@ ColumnNames FilledColumns(const RowFile& rows, const RowColumns& first, const Ro
 bool HoldsPairs(const ColumnNames& columns) {
   return (columns.contains("chosen") && columns.contains("rejected")) ||
          columns.contains("chosen_ids");
+}
+
+bool HoldsAnswers(const ColumnNames& columns) {
+  if (columns.contains("conversations") && !HoldsPairs(columns)) return true;
+  return std::ranges::any_of(
+      std::array{"completion", "output", "messages", "input_ids"},
+      [&](const char* column) { return columns.contains(column); });
 }
 
 DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, RowKind kind) {

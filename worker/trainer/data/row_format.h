@@ -19,6 +19,8 @@ ColumnNames FilledColumns(const RowFile& rows, const RowColumns& first, const Ro
 
 // Whether they hold two answers to compare, as text, messages or tokens.
 bool HoldsPairs(const ColumnNames& columns);
+// Whether they hold an answer by itself.
+bool HoldsAnswers(const ColumnNames& columns);
 
 // The format that the columns show; the more specific ones are looked at first. Columns
 // that the first row has, but no row fills, decide where the filled ones show none, so

@@ -55,6 +55,11 @@ void AppendHistory(const RowColumns& row, ordered_json* messages) {
   }
 }
 
+// LLaMA-Factory's user turn: what there is of the two, a line break between them.
+std::string AlpacaTurn(const std::string& instruction, const std::string& input) {
+  return instruction + (instruction.empty() || input.empty() ? "" : "\n") + input;
+}
+
 Passage AlpacaPrompt(const RowColumns& row, bool has_chat_template) {
   const std::string instruction = row.String("instruction");
   const std::string input = row.OptionalString("input");
@@ -68,7 +73,7 @@ Passage AlpacaPrompt(const RowColumns& row, bool has_chat_template) {
     }
     return StanfordPrompt(instruction, input);
   }
-  messages.push_back(Turn("user", input.empty() ? instruction : instruction + "\n\n" + input));
+  messages.push_back(Turn("user", AlpacaTurn(instruction, input)));
   PrependSystem(row, &messages);
   return messages;
 }
@@ -224,6 +229,12 @@ std::string LabelColumn(const RowColumns& row) {
   return tag || row.Has("kto_tag") ? "kto_tag" : "label";
 }
 
+// Whether labelled rows are to be made of pairs: where no label judges an answer of the row's own.
+bool AreUnpaired(const RowColumns& first, const ColumnNames& filled) {
+  const bool judged = filled.contains(LabelColumn(first)) && HoldsAnswers(filled);
+  return HoldsPairs(filled) && !judged;
+}
+
 // Where a format can only serve the other kind of method. `filled`: the file's columns.
 void CheckKind(const RowColumns& row, const ColumnNames& filled, const RowReaderOptions& options) {
   if (options.kind == RowKind::kPair && !HoldsPairs(row.Columns())) {
@@ -243,8 +254,8 @@ void CheckKind(const RowColumns& row, const ColumnNames& filled, const RowReader
   }
   if (options.kind == RowKind::kLabelled && !row.Contains(LabelColumn(row))) {
     throw row.Fail("label", "kto needs a label in each row; it has: " + row.Names(),
-                   "Give prompt, completion (or messages) and label: true or false, or train on "
-                   "pairs with dpo, orpo or cpo.");
+                   "Give prompt, completion (or messages) and label: true or false; or prompt, "
+                   "chosen and rejected, which are two such rows.");
   }
 }
 
@@ -335,6 +346,9 @@ RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
   const RowColumns first(rows, 0, options_.names);
   first.RequireMappedColumns();
   filled_ = FilledColumns(rows, first, options_.names);
+  if (options_.kind == RowKind::kLabelled && AreUnpaired(first, filled_)) {
+    options_.kind = RowKind::kPair;
+  }
   if (options_.format == liger::v1::DATASET_FORMAT_AUTO)
     options_.format = DetectFormat(first, filled_, options.kind);
   CheckKind(first, filled_, options_);

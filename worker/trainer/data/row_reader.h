@@ -18,8 +18,8 @@ struct RowReaderOptions {
   RowKind kind = RowKind::kSequence;
   // SFT; see LoadOptions.
   std::optional<bool> completion_only_loss;
-  // Alpaca rows become conversations when the model has a chat template, and
-  // the Stanford Alpaca prompt when it has none.
+  // Alpaca rows become conversations when the model has a chat template (as LLaMA-Factory's
+  // AlpacaDatasetConverter makes them), and the Stanford Alpaca prompt when it has none.
   bool has_chat_template = false;
   // Token ids of tokenised rows must be below this.
   int64_t vocab_size = 0;
@@ -43,6 +43,9 @@ struct RowReaderOptions {
 //   TOKENIZED          input_ids, [labels]                                  tokens
 //                      prompt_ids, chosen_ids, rejected_ids                 pair of tokens
 //
+// For RowKind::kLabelled, a file of pairs gives preference rows, which are two labelled rows each
+// (unpaired_rows.h): one that has chosen and rejected, and no label of an answer beside them.
+//
 // Preference rows without a prompt, or with a plain-text prompt beside whole
 // conversations, have it extracted: what chosen and rejected begin with alike
 // (TRL's extract_prompt); beside texts a prompt that is null where other rows have
@@ -62,7 +65,7 @@ class RowReader {
 
  private:
   const RowFile& rows_;
-  RowReaderOptions options_;
+  RowReaderOptions options_;  // kind: kPair where a labelled row is made of a pair
   ColumnNames filled_;
 };
 

@@ -11,6 +11,7 @@
 #include "worker/trainer/data/random.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/data/token_spill.h"
+#include "worker/trainer/data/unpaired_rows.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -74,6 +75,14 @@ std::string SettingsText(const RowReaderOptions& reader, const RowTokenizer::Opt
 int64_t CountTargets(const Example& sequence) {
   return std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
                        [](int32_t label) { return label != kIgnoredLabel; });
+}
+
+// Whether what was made of a row are two answers of the same tokens, to be told apart.
+bool AreEqualAnswers(const std::vector<TokenizedRow>& rows) {
+  const std::vector<Example>& first = rows.front().sequences;
+  const Example& second = rows.size() == 2 ? rows.back().sequences.front() : first.back();
+  return rows.size() + first.size() == 3 && !rows.front().nothing_to_train &&
+         !rows.back().nothing_to_train && first.front().input_ids == second.input_ids;
 }
 
 uint64_t DigestOf(const TokenizedRow& row) {
@@ -154,18 +163,26 @@ Split SourceLoader::Tokenize(std::vector<int64_t> rows) const {
   split.examples.max_length = options_.max_length;
   split.examples.keep_end = options_.keep_end;
   TokenSpill spill(name_, options_.scratch_dir, options_.most_token_bytes);
+  UnpairedOrder order;
+  const auto append = [&](auto numbered) {
+    for (auto& [row, tokenized] : numbered) Append(row, &tokenized, &split);
+  };
   // A piece at a time, so that memory holds no more than a piece beside the bound.
   const int64_t at_a_time = options_.read_until ? kRowsBetweenLooks : kRowsAtATime;
   for (int64_t begin = 0; begin < std::ssize(rows); begin += at_a_time) {
     KeepFirstRows(begin, &rows);
-    std::vector<TokenizedRow> tokenized(std::min(at_a_time, std::ssize(rows) - begin));
+    std::vector<std::vector<TokenizedRow>> tokenized(
+        std::min(at_a_time, std::ssize(rows) - begin));
     ForEachRow(std::ssize(tokenized), options_.num_threads,
                [&](int64_t i) { tokenized[i] = TokenizeRow(rows[begin + i]); });
     for (int64_t i = 0; i < std::ssize(tokenized); ++i) {
-      Append(rows[begin + i], &tokenized[i], &split);
+      split.stats.pairs += tokenized[i].size() == 2;
+      split.stats.equal_pairs += AreEqualAnswers(tokenized[i]);
+      append(order.Next(rows[begin + i], std::move(tokenized[i])));
     }
     spill.Bound(&split.examples);
   }
+  append(order.Rest());
   if (options_.packing != PackingStrategy::kNone) Pack(&split);
   return split;
 }
@@ -183,10 +200,23 @@ const SourceLoader::File& SourceLoader::FileOf(int64_t row) const {
   return *std::prev(next);
 }
 
-TokenizedRow SourceLoader::TokenizeRow(int64_t row) const {
+std::vector<TokenizedRow> SourceLoader::TokenizeRow(int64_t row) const {
   const File& file = FileOf(row);
   const int64_t index = row - file.begin;
-  const Row content = file.reader->Read(index);
+  Row content = file.reader->Read(index);
+  std::vector<TokenizedRow> tokenized;
+  if (Kind(options_.method) != RowKind::kLabelled) {
+    tokenized.push_back(TokenizeContent(content, file, index));
+    return tokenized;
+  }
+  for (const Row& labelled : Unpaired(std::move(content))) {
+    tokenized.push_back(TokenizeContent(labelled, file, index));
+  }
+  return tokenized;
+}
+
+TokenizedRow SourceLoader::TokenizeContent(const Row& content, const File& file,
+                                           int64_t index) const {
   TokenizedRow tokenized;
   try {
     tokenized = tokenizer_.Tokenize(content);
@@ -210,7 +240,9 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   stats.row_lengths.push_back(static_cast<int32_t>(tokenized->full_length));
   if (tokenized->nothing_to_train) {
     ++stats.dropped_rows;
-    if (stats.first_dropped.size() < kNamedRows) stats.first_dropped.push_back(row + 1);
+    auto& named = stats.first_dropped;
+    const bool is_new = std::ranges::find(named, row + 1) == named.end();
+    if (is_new && named.size() < kNamedRows) named.push_back(row + 1);
     return;
   }
   if (split->examples.kind == RowKind::kLabelled) {
@@ -220,8 +252,6 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   stats.digest = static_cast<int64_t>(AddToDigest(stats.digest, tokenized->digest));
   stats.truncated_rows += tokenized->truncated;
   stats.boundary_merges += tokenized->boundary_merge;
-  stats.equal_pairs += tokenized->sequences.size() == 2 &&
-                       tokenized->sequences[0].input_ids == tokenized->sequences[1].input_ids;
   for (Example& sequence : tokenized->sequences) {
     stats.tokens += std::ssize(sequence.input_ids);
     stats.target_tokens += CountTargets(sequence);
@@ -255,7 +285,9 @@ std::string SourceLoader::DroppedRows(const DataStats& stats) const {
     }
     list += std::to_string(row - file.begin);
   }
-  return stats.dropped_rows > std::ssize(stats.first_dropped) ? list + ", ..." : list;
+  // Both answers of a pair may be dropped.
+  const bool all = stats.first_dropped.size() < kNamedRows || stats.dropped_rows == kNamedRows;
+  return all ? list : list + ", ...";
 }
 
 void SourceLoader::Warn(const std::string& split, const DataStats& stats,
@@ -263,8 +295,9 @@ void SourceLoader::Warn(const std::string& split, const DataStats& stats,
   const std::string of_rows = " of " + std::to_string(stats.rows) + " " + split + " rows ";
   if (stats.dropped_rows > 0) {
     warnings->push_back(name_ + ": " + std::to_string(stats.dropped_rows) + of_rows +
-                        (stats.dropped_rows == 1 ? "was dropped (row " : "were dropped (rows ") +
-                        DroppedRows(stats) + "): " + Cause() + ". " + kKeepDroppedRows);
+                        (stats.dropped_rows == 1 ? "was" : "were") + " dropped (" +
+                        (stats.first_dropped.size() == 1 ? "row " : "rows ") + DroppedRows(stats) +
+                        "): " + Cause() + ". " + kKeepDroppedRows);
   }
   if (stats.dropped_packs > 0) {
     warnings->push_back(name_ + ": " + std::to_string(stats.dropped_packs) + " " + split +
@@ -279,8 +312,10 @@ void SourceLoader::Warn(const std::string& split, const DataStats& stats,
                         "try it with the line break before it, or without");
   }
   if (stats.equal_pairs > 0) {
-    warnings->push_back(name_ + ": in " + std::to_string(stats.equal_pairs) + of_rows +
-                        "chosen and rejected are the same tokens, so they teach nothing; "
+    const int64_t pairs = stats.pairs > 0 ? stats.pairs : stats.rows;
+    warnings->push_back(name_ + ": in " + std::to_string(stats.equal_pairs) + " of " +
+                        std::to_string(pairs) + " " + split +
+                        " rows chosen and rejected are the same tokens, so they teach nothing; "
                         "remove them, or raise training.max_length if they differ further on");
   }
   if (stats.boundary_merges > 0) {

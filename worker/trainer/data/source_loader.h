@@ -62,7 +62,9 @@ class SourceLoader {
   std::string CacheKey(const std::vector<int64_t>& rows) const;
   // The file that a row lies in.
   const File& FileOf(int64_t row) const;
-  TokenizedRow TokenizeRow(int64_t row) const;
+  // One, or those of a pair's two answers (unpaired_rows.h).
+  std::vector<TokenizedRow> TokenizeRow(int64_t row) const;
+  TokenizedRow TokenizeContent(const Row& content, const File& file, int64_t index) const;
   void Append(int64_t row, TokenizedRow* tokenized, Split* split) const;
   void Pack(Split* split) const;
   void Warn(const std::string& split, const DataStats& stats,

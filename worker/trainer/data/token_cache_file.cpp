@@ -37,6 +37,7 @@ constexpr std::pair<const char*, int64_t DataStats::*> kCounts[] = {
     {"boundary_merges", &DataStats::boundary_merges},
     {"packs", &DataStats::packs},
     {"dropped_packs", &DataStats::dropped_packs},
+    {"pairs", &DataStats::pairs},
     {"equal_pairs", &DataStats::equal_pairs},
     {"without_response_template", &DataStats::without_response_template},
     {"digest", &DataStats::digest},
