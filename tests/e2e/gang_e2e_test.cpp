@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -38,8 +39,10 @@ v1::JobSpec Steps(const Cluster& cluster, const std::string& name, int ranks, in
   return spec;
 }
 
-v1::JobSpec Gang(const Cluster& cluster, const std::string& name) {
+v1::JobSpec Gang(const Cluster& cluster, const std::string& name,
+                 v1::ParallelStrategy strategy = v1::PARALLEL_STRATEGY_DDP) {
   v1::JobSpec spec = Steps(cluster, name, 2, kSteps);
+  spec.mutable_parallel()->set_strategy(strategy);
   spec.mutable_training()->set_save_steps(kSaveSteps);
   return spec;
 }
@@ -48,21 +51,21 @@ std::string ModelDigest(const Cluster& cluster, const std::string& name) {
   return Sha256File(cluster.output(name) + "/model.safetensors").value_or(name + " has no model");
 }
 
-// What an undisturbed run gives, which is made once.
+// What an undisturbed run gives, which is made once for each strategy.
 struct Reference {
   std::string model_digest;
   std::vector<v1::MetricPoint> points;
 };
-const Reference& Undisturbed() {
-  static const Reference reference = [] {
-    Cluster cluster({.workers = 2});
-    const std::string name = cluster.client().Create(Gang(cluster, "gang")).name();
-    ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), kSteps);
-    ExpectEveryStepOnce(cluster, name, kSteps);
-    cluster.ExpectIdle();
-    return Reference{ModelDigest(cluster, name), cluster.client().Metrics(name)};
-  }();
-  return reference;
+const Reference& Undisturbed(v1::ParallelStrategy strategy) {
+  static std::map<v1::ParallelStrategy, Reference> references;
+  Reference& reference = references[strategy];
+  if (!reference.points.empty()) return reference;
+  Cluster cluster({.workers = 2});
+  const std::string name = cluster.client().Create(Gang(cluster, "gang", strategy)).name();
+  ExpectSucceeded(cluster, cluster.client().WaitForEnd(name), kSteps);
+  ExpectEveryStepOnce(cluster, name, kSteps);
+  cluster.ExpectIdle();
+  return reference = {ModelDigest(cluster, name), cluster.client().Metrics(name)};
 }
 
 void ExpectSameLoss(const v1::MetricPoint& actual, const v1::MetricPoint& expected) {
@@ -104,7 +107,8 @@ void ExpectUndisturbed(Cluster& cluster, const Job& job) {
   for (const auto& warning : job.status().warnings()) {
     EXPECT_NE(warning.code(), "NotResumed") << warning.message();
   }
-  EXPECT_EQ(ModelDigest(cluster, job.name()), Undisturbed().model_digest);
+  EXPECT_EQ(ModelDigest(cluster, job.name()),
+            Undisturbed(job.resolved_spec().parallel().strategy()).model_digest);
   ExpectGaplessEvents(cluster, job.name());
 }
 
@@ -181,9 +185,11 @@ TEST(GangE2eTest, WorkersWithDifferentWeightsAreRefused) {
   cluster.ExpectIdle();
 }
 
-TEST(GangE2eTest, ARankIsKilled) {
+class GangStrategyTest : public testing::TestWithParam<v1::ParallelStrategy> {};
+
+TEST_P(GangStrategyTest, ARankIsKilled) {
   Cluster cluster({.workers = 2});
-  const std::string name = cluster.client().Create(Gang(cluster, "job")).name();
+  const std::string name = cluster.client().Create(Gang(cluster, "job", GetParam())).name();
   WaitForCheckpoint(cluster, name, kSaveSteps);
   const pid_t victim = TrainerOfRank(cluster, 1);
   ASSERT_GT(victim, 0);
@@ -203,9 +209,9 @@ TEST(GangE2eTest, ARankIsKilled) {
 }
 
 // Hosts without shared storage: one rank's worker does not have the other's checkpoints.
-TEST(GangE2eTest, WithoutASharedOutputRootAGangBeginsAgainAndSaysWhy) {
+TEST_P(GangStrategyTest, WithoutASharedOutputRootItBeginsAgainAndSaysWhy) {
   Cluster cluster({.workers = 2, .own_outputs = true});
-  const std::string name = cluster.client().Create(Gang(cluster, "job")).name();
+  const std::string name = cluster.client().Create(Gang(cluster, "job", GetParam())).name();
   WaitForCheckpoint(cluster, name, kSaveSteps);
   const pid_t victim = TrainerOfRank(cluster, 1);
   ASSERT_GT(victim, 0);
@@ -222,9 +228,15 @@ TEST(GangE2eTest, WithoutASharedOutputRootAGangBeginsAgainAndSaysWhy) {
                         testing::AllOf(HasSubstr(" on host "), HasSubstr(" does not see "),
                                        HasSubstr("must have one folder as their --output-root")),
                         HasSubstr("it starts again")));
-  EXPECT_EQ(ModelDigest(cluster, name), Undisturbed().model_digest);
+  EXPECT_EQ(ModelDigest(cluster, name), Undisturbed(GetParam()).model_digest);
   cluster.ExpectIdle();
 }
+
+INSTANTIATE_TEST_SUITE_P(, GangStrategyTest,
+                         testing::Values(v1::PARALLEL_STRATEGY_DDP, v1::PARALLEL_STRATEGY_FSDP),
+                         [](const auto& info) {
+                           return v1::ParallelStrategy_Name(info.param).substr(18);
+                         });
 
 TEST(GangE2eTest, AWorkerIsKilledWithHalfOfTheGang) {
   Cluster cluster({.workers = 3});
@@ -268,7 +280,7 @@ TEST(GangE2eTest, AnElasticJobGoesOnOnTheWorkerThatIsLeft) {
   const int64_t first = points.front().step();
   EXPECT_GT(first, kSaveSteps) << "from the newest checkpoint";
   for (int64_t i = 0; i < 10; ++i) {
-    ExpectSameLoss(points[i], Undisturbed().points.at(first - 1 + i));
+    ExpectSameLoss(points[i], Undisturbed(v1::PARALLEL_STRATEGY_DDP).points.at(first - 1 + i));
   }
   cluster.StartWorker(index);
   cluster.client().WaitForReadyWorkers(2);
