@@ -1,7 +1,10 @@
 #include "tests/e2e/expectations.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 
+#include <array>
+#include <cstdio>
 #include <filesystem>
 #include <vector>
 
@@ -14,6 +17,19 @@ namespace liger::e2e {
 namespace fs = std::filesystem;
 using v1::Job;
 using v1::JobStatus;
+
+CliResult RunCli(const Cluster& cluster, const std::string& words) {
+  const std::string command = absl::StrCat(LIGER_BIN_DIR, "/liger-cli --address ",
+                                           cluster.api_address(), " ", words, " 2>&1");
+  CliResult result;
+  FILE* pipe = popen(command.c_str(), "r");
+  std::array<char, 4096> piece;
+  while (const size_t n = fread(piece.data(), 1, piece.size(), pipe)) {
+    result.out.append(piece.data(), n);
+  }
+  result.code = WEXITSTATUS(pclose(pipe));
+  return result;
+}
 
 pid_t CatchInMidRun(Cluster& cluster, const std::string& name) {
   cluster.client().WaitForStep(name, 2);

@@ -15,6 +15,14 @@ inline constexpr int64_t kLongRun = 2500;
 // Ends only when it is told to.
 inline constexpr int64_t kEndlessRun = 1'000'000;
 
+struct CliResult {
+  int code = -1;
+  std::string out;  // and what went to standard error
+};
+
+// liger-cli against the cluster, with the words of a shell's command line.
+CliResult RunCli(const Cluster& cluster, const std::string& words);
+
 // Waits until the job trains, and makes sure that it still does. Returns its
 // trainer; a failed test and 0 when there is none.
 pid_t CatchInMidRun(Cluster& cluster, const std::string& job);

@@ -33,29 +33,13 @@ job:
   resources: {device_kind: CPU}
 )";
 
-struct Result {
-  int code = -1;
-  std::string out;  // and what went to standard error
-};
-
 class ExperimentE2e : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     fs::remove_all(LIGER_REPORT_DIR);
     fs::create_directories(LIGER_REPORT_DIR);
   }
-  Result Cli(const std::string& words) const {
-    const std::string command = absl::StrCat(LIGER_BIN_DIR, "/liger-cli --address ",
-                                             cluster_.api_address(), " ", words, " 2>&1");
-    Result result;
-    FILE* pipe = popen(command.c_str(), "r");
-    std::array<char, 4096> piece;
-    while (const size_t n = fread(piece.data(), 1, piece.size(), pipe)) {
-      result.out.append(piece.data(), n);
-    }
-    result.code = WEXITSTATUS(pclose(pipe));
-    return result;
-  }
+  CliResult Cli(const std::string& words) const { return RunCli(cluster_, words); }
   std::string GridFile(const std::string& name, int runs, int steps) const {
     const std::string path = absl::StrCat(LIGER_REPORT_DIR, "/", name, ".yaml");
     std::array<char, 1024> text;
@@ -102,7 +86,7 @@ class ExperimentE2e : public testing::Test {
 
 TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
   const std::string file = GridFile("small", 2, 6);
-  const Result dry = Cli(absl::StrCat("experiment submit --dry-run -f ", file));
+  const CliResult dry = Cli(absl::StrCat("experiment submit --dry-run -f ", file));
   EXPECT_EQ(dry.code, 0) << dry.out;
   EXPECT_THAT(dry.out, HasSubstr("2 points, 8 jobs, in this order"));
   EXPECT_THAT(dry.out, HasSubstr("checked: model"));
@@ -112,7 +96,7 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
   WaitForDone("small", 2);
   cluster_.coordinator().Kill();
   cluster_.StartCoordinator();
-  const Result watched = Cli("experiment watch small --timeout 240");
+  const CliResult watched = Cli("experiment watch small --timeout 240");
   ASSERT_EQ(watched.code, 0) << watched.out;
   const json experiment = Get("small");
   EXPECT_EQ(experiment["state"], "SUCCEEDED");
@@ -134,7 +118,7 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
   for (const auto& [place, used] : devices) EXPECT_EQ(used.size(), 1u);
 
   const std::string folder = LIGER_REPORT_DIR;
-  const Result report = Cli(absl::StrCat("experiment report small --out ", folder, "/small"));
+  const CliResult report = Cli(absl::StrCat("experiment report small --out ", folder, "/small"));
   ASSERT_EQ(report.code, 0) << report.out;
   EXPECT_THAT(report.out, HasSubstr("RATIO (95 %)"));
   const json data = json::parse(*ReadFile(folder + "/small/report.json"));
@@ -172,7 +156,7 @@ TEST_F(ExperimentE2e, RunsReportsAndDoesNotRunAgain) {
   EXPECT_EQ(Count("anew", "cached"), 0);
   ASSERT_EQ(Cli(absl::StrCat("experiment report again --out ", folder, "/again")).code, 0);
 
-  const Result compared =
+  const CliResult compared =
       Cli(absl::StrCat("compare ", *uids.begin(), " ", *uids.rbegin(), " --out ", folder, "/pair"));
   EXPECT_EQ(compared.code, 0) << compared.out;
   EXPECT_THAT(Cli(absl::StrCat("compare ", *uids.begin(), " ", *uids.begin())).out,
@@ -189,15 +173,15 @@ TEST_F(ExperimentE2e, DeletedWhileItRuns) {
   cluster_.client().WaitForStep(job, 2);
   // Its devices are asked for by nobody else's pair: one job at a time.
   EXPECT_EQ(Count("long", "active"), 1);
-  const Result report =
+  const CliResult report =
       Cli(absl::StrCat("experiment report long --out ", LIGER_REPORT_DIR, "/unfinished"));
   EXPECT_EQ(report.code, 0) << report.out;
   EXPECT_THAT(report.out, HasSubstr("is not over"));
-  const Result deleted = Cli("experiment delete long");
+  const CliResult deleted = Cli("experiment delete long");
   EXPECT_EQ(deleted.code, 0);
   EXPECT_THAT(deleted.out, HasSubstr("being cancelled"));
   EXPECT_EQ(cluster_.client().WaitForEnd(job).status().state(), v1::JobStatus::CANCELLED);
-  const Result gone = Cli("experiment get long");
+  const CliResult gone = Cli("experiment get long");
   EXPECT_EQ(gone.code, 3);
   EXPECT_THAT(gone.out, HasSubstr("no experiment 'long'"));
   cluster_.ExpectIdle();
@@ -206,7 +190,7 @@ TEST_F(ExperimentE2e, DeletedWhileItRuns) {
 TEST_F(ExperimentE2e, BadGridsAreRefusedByName) {
   const std::string file = GridFile("bad", 1, 2);
   const auto refused = [&](const std::string& flags, const std::string& what) {
-    const Result result = Cli(absl::StrCat("experiment submit --dry-run -f ", file, " ", flags));
+    const CliResult result = Cli(absl::StrCat("experiment submit --dry-run -f ", file, " ", flags));
     EXPECT_EQ(result.code, 3) << result.out;
     EXPECT_THAT(result.out, HasSubstr(what));
   };

@@ -52,6 +52,7 @@ void ExpectSameStats(const DataStats& actual, const DataStats& expected) {
   EXPECT_EQ(actual.boundary_merges, expected.boundary_merges);
   EXPECT_EQ(actual.packs, expected.packs);
   EXPECT_EQ(actual.dropped_packs, expected.dropped_packs);
+  EXPECT_EQ(actual.pairs, expected.pairs);
   EXPECT_EQ(actual.equal_pairs, expected.equal_pairs);
   EXPECT_EQ(actual.without_response_template, expected.without_response_template);
   EXPECT_EQ(actual.row_lengths, expected.row_lengths);
@@ -147,7 +148,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"wrapped", "c4_demo.jsonl", JobSpec::kSft, PackingStrategy::kWrapped},
                     Case{"dpo", "dpo_en_demo.json", JobSpec::kDpo},
                     Case{"orpo", "dpo_en_demo.json", JobSpec::kOrpo},
-                    Case{"kto", "kto_en_demo.json", JobSpec::kKto}),
+                    Case{"kto", "kto_en_demo.json", JobSpec::kKto},
+                    Case{"kto_pairs", "dpo_en_demo.json", JobSpec::kKto}),
     [](const auto& info) { return info.param.name; });
 
 // Every setting and input that rows depend on.

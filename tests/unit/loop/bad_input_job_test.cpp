@@ -139,7 +139,7 @@ TEST_F(BadInputJobTest, EqualAnswersAreCountedAndWarnedAbout) {
   job_.WriteFile("equal.jsonl",
                  "{\"prompt\": \"a\", \"chosen\": \"yes\", \"rejected\": \"yes\"}\n"
                  "{\"prompt\": \"b\", \"chosen\": \"yes\", \"rejected\": \"no\"}\n");
-  for (const char* method : {"dpo", "orpo", "cpo"}) {
+  for (const char* method : {"dpo", "orpo", "cpo", "kto"}) {
     Request request =
         Job("{" + std::string(method) + ": {}, training: {max_steps: 1}}", "equal.jsonl");
     FillDefaults(request.launch.mutable_resolved_spec());
@@ -189,6 +189,23 @@ TEST_F(BadInputJobTest, TargetModulesThatMatchNothing) {
   const auto refusal = Refusal("{sft: {}, lora: {target_modules: [query]}}", "sft.jsonl");
   EXPECT_EQ(refusal.field(), "lora.target_modules");
   EXPECT_THAT(refusal.message(), AllOf(HasSubstr("'query'"), HasSubstr("q_proj")));
+}
+
+TEST_F(BadInputJobTest, CheckpointingOfFewerThanOneBlock) {
+  const auto job = [](int every) {
+    return "{sft: {}, training: {gradient_checkpointing: true, gradient_checkpointing_every: " +
+           std::to_string(every) + ", max_steps: 1}}";
+  };
+  const auto refusal = Refusal(job(3), "sft.jsonl");
+  EXPECT_EQ(refusal.field(), "training.gradient_checkpointing_every");
+  EXPECT_THAT(refusal.message(), HasSubstr("3 is more than the model's 2 blocks"));
+  // A trainer by itself is not checked before.
+  Request request = Job(job(3), "sft.jsonl");
+  FillDefaults(request.launch.mutable_resolved_spec());
+  EXPECT_EQ(RunRecorded(request).exit_code, kExitInvalidInput);
+  request = Job(job(2), "sft.jsonl");
+  FillDefaults(request.launch.mutable_resolved_spec());
+  EXPECT_EQ(CheckJob(request, StopFlag()).violations_size(), 0);
 }
 
 TEST_F(BadInputJobTest, AParquetColumnOfTheWrongType) {

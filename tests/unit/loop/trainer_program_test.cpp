@@ -145,6 +145,18 @@ TEST_F(TrainerProgramTest, CheckPrintsViolationsAndExitsWithThree) {
   EXPECT_TRUE(Leftovers().empty());
 }
 
+// Those of the spec, the model and the rows, which a coordinator would tell.
+TEST_F(TrainerProgramTest, CheckPrintsWarnings) {
+  job_.WriteFile("sft.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"" +
+                                  std::string(80, 'p') + "\", \"completion\": \"b\"}\n" +
+                                  "{\"prompt\": \"c\", \"completion\": \"d\"}\n");
+  std::string arguments = WriteJob("gradient_checkpointing_every: 2") + " --check";
+  EXPECT_EQ(Execute(arguments), kExitOk) << output();
+  EXPECT_THAT(output(), AllOf(HasSubstr("warning: training.gradient_checkpointing_every has no "
+                                        "effect: gradient_checkpointing is off"),
+                              HasSubstr("dropped (row 2)")));
+}
+
 TEST_F(TrainerProgramTest, NanExitsWithFiveAndLeavesNothing) {
   EXPECT_EQ(Execute(WriteJob("max_steps: 8, learning_rate: 1e30, max_grad_norm: 0")), kExitFailed);
   EXPECT_THAT(output(), HasSubstr("learning_rate"));

@@ -104,6 +104,10 @@ PreferenceRow ExtractFromMessages(const RowColumns& row, const ordered_json& cho
   size_t length = 0;
   while (length < shorter && chosen[length] == rejected[length]) ++length;
   if (length == shorter) --length;
+  if (length == 0 && row.Has("prompt")) {
+    throw row.Fail("prompt", "is text, and chosen and rejected are messages without it",
+                   "Give the prompt as messages: [{role: user, content: ...}].");
+  }
   if (length == 0) {
     throw row.Fail("chosen", "shares no first message with rejected, and the row has no prompt",
                    "Add a prompt column, or begin both conversations with the same messages.");

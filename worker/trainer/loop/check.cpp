@@ -1,16 +1,20 @@
 #include "worker/trainer/loop/check.h"
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
+#include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/input_warnings.h"
 #include "worker/trainer/loop/inputs.h"
 #include "worker/trainer/loop/lora_setup.h"
 #include "worker/trainer/loop/model_identity.h"
 #include "worker/trainer/loop/resume_point.h"
 #include "worker/trainer/loop/sample.h"
+#include "worker/trainer/loop/sharded_setup.h"
 #include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
@@ -25,7 +29,8 @@ namespace tv1 = liger::trainer::v1;
 // Runs checks by name and keeps what they find.
 class Checks {
  public:
-  Checks(tv1::CheckResult& result, const StopFlag& stop) : result_(result), stop_(stop) {}
+  Checks(tv1::CheckResult& result, const StopFlag& stop, std::vector<liger::v1::Warning>* warnings)
+      : result_(result), stop_(stop), warnings_(warnings) {}
 
   // True when it passed. `field` is blamed when the error names none.
   bool Run(const std::string& name, const std::string& field, const std::function<void()>& check) {
@@ -42,15 +47,24 @@ class Checks {
     }
   }
   void Skip(const std::string& name) { result_.add_checks_skipped(name); }
+  void Warn(const std::vector<liger::v1::Warning>& warnings) {
+    if (warnings_ == nullptr) return;
+    warnings_->insert(warnings_->end(), warnings.begin(), warnings.end());
+  }
 
  private:
   tv1::CheckResult& result_;
   const StopFlag& stop_;
+  std::vector<liger::v1::Warning>* const warnings_;
 };
 
 void CheckSettings(Checks& checks, const liger::v1::JobSpec& spec) {
   const bool on_gpu = spec.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
-  checks.Run("precision", "training.precision", [&] { ResolvePrecision(spec.training(), on_gpu); });
+  checks.Warn(SpecWarnings(spec));
+  checks.Run("precision", "training.precision", [&] {
+    const auto warning = PrecisionWarning(ResolvePrecision(spec.training(), on_gpu));
+    if (warning) checks.Warn({*warning});
+  });
   checks.Run("method", "method", [&] { MakeObjective(spec); });
 }
 
@@ -86,6 +100,7 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
     if (lora) checks.Skip("lora");
     return false;
   }
+  checks.Warn(ModelWarnings(config, request.spec().training()));
   CheckBestMetric(checks, request.spec().training(), config);
   const auto& parallel = request.spec().parallel();
   if (parallel.sequence_parallel_size() > 1) {
@@ -95,6 +110,7 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
   if (lora) CheckLora(checks, request, paths.adapter_dir, config, result);
   checks.Run("weights", "model", [&] {
     const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
+    ApplyCheckpointing(request.spec().training(), *model);
     int64_t parameters = 0;
     for (const auto& parameter : model->parameters()) parameters += parameter.numel();
     (*result.mutable_stats())["parameters"] = parameters;
@@ -117,6 +133,7 @@ void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResul
   out[prefix + "tokens"] = stats.tokens;
   out[prefix + "target_tokens"] = stats.target_tokens;
   if (stats.packs > 0) out[prefix + "packs"] = stats.packs;
+  if (stats.pairs > 0) out[prefix + "pairs"] = stats.pairs;
   if (stats.equal_pairs > 0) out[prefix + "equal_pairs"] = stats.equal_pairs;
 }
 
@@ -125,10 +142,16 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
                const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
   checks.Run("data", "dataset", [&] {
     const Dataset dataset = LoadData(request, paths, config, text);
+    checks.Warn(DataWarnings(dataset));
     if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
       resume->state.RequireSameData(dataset.train_stats, resume->dir);
     }
     AddStats("", dataset.train_stats, result);
+    if (dataset.train.kind == RowKind::kLabelled && dataset.unread_rows == 0) {
+      auto& counts = *result.mutable_stats();
+      counts["desirable_rows"] = std::ranges::count(dataset.train.desirable, 1);
+      counts["undesirable_rows"] = std::ranges::count(dataset.train.desirable, 0);
+    }
     if (dataset.one_label_rows > 0) {
       (*result.mutable_stats())["one_label_rows"] = dataset.one_label_rows;
     }
@@ -141,9 +164,10 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
 
 }  // namespace
 
-tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
+tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop,
+                          std::vector<liger::v1::Warning>* warnings) {
   tv1::CheckResult result;
-  Checks checks(result, stop);
+  Checks checks(result, stop, warnings);
   result.add_checks_run("spec");  // valid, or there would be no request
   CheckSettings(checks, request.spec());
 
@@ -158,8 +182,9 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   std::optional<ResumePoint> resume;
   if (!request.spec().training().resume_from_checkpoint().empty()) {
     checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
-      std::vector<liger::v1::Warning> warnings;
-      resume = FindResumePoint(request, *MakeSingle(), &warnings);
+      std::vector<liger::v1::Warning> of_checkpoints;
+      resume = FindResumePoint(request, *MakeSingle(), &of_checkpoints);
+      checks.Warn(of_checkpoints);
       const int64_t max_steps = request.spec().training().max_steps();
       if (max_steps > 0) resume->state.RequireNotPast(max_steps, resume->dir);
     });

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
+#include "common/spec/kto_weights.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/best_model.h"
@@ -264,6 +265,12 @@ Dataset LoadData(const Request& request, const InputPaths& paths, const ModelCon
   }
   RequireOtherAnswers(request.spec(), dataset);
   RequireDecidingMetric(request.spec(), dataset);
+  if (dataset.unread_rows == 0) {
+    const auto& desirable = dataset.train.desirable;
+    const std::string advice = KtoWeightAdvice(
+        request.spec().kto(), std::ranges::count(desirable, 1), std::ranges::count(desirable, 0));
+    if (!advice.empty()) dataset.warnings.push_back(advice);
+  }
   return dataset;
 }
 

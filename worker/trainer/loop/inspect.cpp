@@ -59,6 +59,7 @@ Json SplitReport(const DataStats& stats) {
                 {"tokens", stats.tokens},
                 {"trained_tokens", stats.target_tokens}};
   if (stats.packs > 0) split["packs"] = stats.packs;
+  if (stats.pairs > 0) split["pairs"] = stats.pairs;
   if (stats.equal_pairs > 0) split["equal_pairs"] = stats.equal_pairs;
   split["lengths"] = Lengths(stats.row_lengths);
   split["histogram"] = Histogram(stats.row_lengths);
@@ -129,8 +130,11 @@ std::string Shown(const std::string& text) {
 }
 
 void PrintSplit(const std::string& name, const Json& split, std::ostream& out) {
-  out << absl::StrFormat("%s: %d rows, %d dropped, %d cut to max_length", name,
-                         split["rows"].get<int64_t>(), split["dropped_rows"].get<int64_t>(),
+  const int64_t pairs = split.value("pairs", int64_t{0});
+  out << absl::StrFormat("%s: %d rows%s, %d dropped, %d cut to max_length", name,
+                         split["rows"].get<int64_t>(),
+                         pairs > 0 ? absl::StrCat(" (two of each of ", pairs, " pairs)") : "",
+                         split["dropped_rows"].get<int64_t>(),
                          split["truncated_rows"].get<int64_t>());
   if (split.contains("packs")) out << ", in " << split["packs"] << " packs";
   if (split.contains("equal_pairs")) out << ", " << split["equal_pairs"] << " pairs of equal answers";
@@ -214,9 +218,10 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   if (report.contains("epoch")) PrintEpoch(report["epoch"], dataset.train.packed(), out);
   if (report.contains("eval")) PrintSplit("evaluation", report["eval"], out);
   for (const std::string& warning : dataset.warnings) out << "warning: " << Shown(warning) << "\n";
-  const bool fewer = dataset.train_stats.dropped_rows + dataset.eval_stats.rows > 0;
+  const DataStats& train = dataset.train_stats;
+  const bool others = train.dropped_rows + train.pairs + dataset.eval_stats.rows > 0;
   const std::string row = absl::StrCat(dataset.train.packed() ? "pack " : "row ", options.row,
-                                       fewer ? " of those to train on" : "");
+                                       others ? " of those to train on" : "");
   PrintSample(row, report["sample"], options.color, out);
 }
 

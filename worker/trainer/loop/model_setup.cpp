@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <map>
+#include <string>
 
+#include "worker/trainer/error.h"
 #include "worker/trainer/loop/sharded_setup.h"
 #include "worker/trainer/models/activation_checkpoint.h"
 #include "worker/trainer/models/registry.h"
@@ -19,7 +21,16 @@ std::vector<std::pair<std::string, at::Tensor>> NamedLeaves(const CausalLM& mode
 void ApplyCheckpointing(const liger::v1::TrainingSpec& training, CausalLM& model) {
   if (!training.gradient_checkpointing()) return;
   // Specs stored by an older coordinator do not have the field.
-  ApplyActivationCheckpointing(model, std::max(1, training.gradient_checkpointing_every()));
+  const int64_t every = std::max(1, training.gradient_checkpointing_every());
+  const int64_t blocks = model.config().num_hidden_layers;
+  if (every > blocks) {
+    throw ConfigError("training.gradient_checkpointing_every: " + std::to_string(every) +
+                          " is more than the model's " + std::to_string(blocks) +
+                          " blocks, so that all but the first would keep their activations",
+                      "Use 1 for every block, or turn training.gradient_checkpointing off.")
+        .Field("training.gradient_checkpointing_every");
+  }
+  ApplyActivationCheckpointing(model, every);
 }
 
 TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iostream>
 #include <optional>
+#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "worker/trainer/error.h"
@@ -30,7 +31,12 @@ void AnswerTheRest(CheckpointRequests& checkpoints, Reporter& reporter) {
 
 int RunCheck(const Request& request, Reporter& reporter, const StopFlag& stop,
              CheckpointRequests& checkpoints) {
-  const liger::trainer::v1::CheckResult result = CheckJob(request, stop);
+  std::vector<liger::v1::Warning> warnings;
+  const liger::trainer::v1::CheckResult result = CheckJob(request, stop, &warnings);
+  // A coordinator says them itself, of the spec and of the counts.
+  if (!request.launch.has_ref()) {
+    for (const auto& warning : warnings) reporter.Warn(warning);
+  }
   AnswerTheRest(checkpoints, reporter);
   const bool stored = reporter.CheckResult(result) && reporter.Done();
   if (!stored) return kExitError;

@@ -15,6 +15,7 @@
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/evaluate.h"
 #include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/input_warnings.h"
 #include "worker/trainer/loop/input_watch.h"
 #include "worker/trainer/loop/publish.h"
 #include "worker/trainer/loop/random_state.h"
@@ -155,21 +156,8 @@ void TrainJob::WarnAboutInputs() {
   for (const auto& warning : SpecWarnings(request_.spec())) reporter_.Warn(warning);
   if (const auto warning = PrecisionWarning(precision_)) reporter_.Warn(*warning);
   for (const std::string& line : dataset_.notes) std::cout << line << std::endl;
-  for (const std::string& sentence : dataset_.warnings) {
-    reporter_.Warn("Data", "dataset", sentence);
-  }
-  if (config_.has_own_head) {
-    reporter_.Warn("UntiedHead", "model",
-                   "config.json ties lm_head.weight to the embedding, but the weights hold both, "
-                   "and they differ: the head is trained and saved as its own, as transformers "
-                   "does; set tie_word_embeddings: false in config.json");
-  }
-  const int64_t positions = config_.max_position_embeddings;
-  if (positions > 0 && training().max_length() > positions) {
-    reporter_.Warn("MaxLength", "training.max_length",
-                   "max_length " + std::to_string(training().max_length()) + " is more than the " +
-                       std::to_string(positions) + " positions that the model was trained for");
-  }
+  for (const auto& warning : DataWarnings(dataset_)) reporter_.Warn(warning);
+  for (const auto& warning : ModelWarnings(config_, training())) reporter_.Warn(warning);
 }
 
 void TrainJob::PrepareTraining() {
