@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -237,16 +238,22 @@ TEST(GroupAttentionTest, HoldsWhatIsExchangedAndAttentionsOutputs) {
       for (const int64_t heads : {h.query, h.key, h.key}) {
         inputs.push_back(at::randn({kTokens, heads, kHead}).requires_grad_());
       }
-      const auto bytes = std::make_shared<CountedBytes>();
-      const c10::DebugInfoGuard counts(c10::DebugInfoKind::PROFILER_STATE, bytes);
-      const at::Tensor out = CausalAttention(inputs[0], inputs[1], inputs[2], sequences, {});
+      // What a thread of the process group frees is not counted: the least of some passes.
+      int64_t most = std::numeric_limits<int64_t>::max(), left = most;
+      for (int pass = 0; pass < 8; ++pass) {
+        const auto bytes = std::make_shared<CountedBytes>();
+        const c10::DebugInfoGuard counts(c10::DebugInfoKind::PROFILER_STATE, bytes);
+        const at::Tensor out = CausalAttention(inputs[0], inputs[1], inputs[2], sequences, {});
+        most = std::min(most, bytes->TakeMost());
+        left = std::min(left, bytes->live());
+      }
       const auto heads_of = [](int64_t b) { return double(b) / (4 * kTokens * kHead); };
       const int64_t exchanged = h.query + 2 * h.key_of_group;
       const bool repeats = h.key_of_group > h.key;
       const int64_t forward = std::max(2 * exchanged + (repeats ? 2 * h.key_of_group : 0),
                                        exchanged + 3 * h.query + (repeats ? h.key_of_group : 0));
-      EXPECT_NEAR(heads_of(bytes->TakeMost()), forward, 0.03 * forward) << h.query << h.key;
-      EXPECT_NEAR(heads_of(bytes->live()), exchanged + 2 * h.query, 0.01 * forward);
+      EXPECT_NEAR(heads_of(most), forward, 0.03 * forward) << h.query << h.key;
+      EXPECT_NEAR(heads_of(left), exchanged + 2 * h.query, 0.01 * forward);
     });
   }
 }
