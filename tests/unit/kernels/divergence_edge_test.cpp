@@ -1,6 +1,6 @@
-// Jensen-Shannon divergences of probabilities about the smallest that an exponential gives: a
-// class's share that is 0 must not meet the logarithm of a mixture that is. The measure is PyTorch's
-// kl_div against the mixture's logarithm in float64. tests/gpu runs it on a GPU.
+// Jensen-Shannon divergences of probabilities about the smallest that an exponential gives: a share
+// that is 0 must not meet the logarithm of a mixture that is. The measure is PyTorch's kl_div
+// against the mixture's logarithm in float64. tests/gpu runs it on a GPU.
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
