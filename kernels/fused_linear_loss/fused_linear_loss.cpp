@@ -180,7 +180,7 @@ variable_list Run(const at::Tensor& hidden, const at::Tensor& weight, const at::
     grad_weight = buffer ? *options.grad_weight_VH : at::empty(weight.sizes(), compute);
   }
   LinearHeadGradients gradients(head, needs.hidden, grad_weight, std::nullopt, /*scale=*/1,
-                                buffer ? hidden.scalar_type() : KeptGradientDtype(hidden),
+                                buffer ? hidden.scalar_type() : ComputeDtype(hidden),
                                 /*new_weight=*/!buffer || options.grad_weight_is_new);
   const Kept kept(head.num_valid(), compute, options.token_stats);
   Pass pass(head, gradients, {options.softcap, options.temperature}, options.token_stats, kept);
