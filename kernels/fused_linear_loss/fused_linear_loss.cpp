@@ -260,7 +260,7 @@ FusedLinearLossOutput FusedLinearLoss(const at::Tensor& hidden, const at::Tensor
     out = Function::apply(hidden, weight, target, groups, loss_fn, options, needs);
   } else {
     const at::NoGradGuard no_grad;
-    out = Run(hidden, weight, target, groups, loss_fn, options, {false, false});
+    out = Run(hidden, weight, target, groups, loss_fn, options, needs);
   }
   const auto stat = [&](size_t i) { return options.token_stats ? out[i] : at::Tensor(); };
   return {out[0], out[1], stat(2), stat(3), stat(4), stat(5)};
