@@ -19,8 +19,8 @@ LIGER_INLINE ValueAndSlope Activate(float z) {
     const float du = kGeluA * (1.0f + 3.0f * kGeluB * c * c);
     return {low * s, s + 2.0f * c * du * s * (e * s)};
   } else {
-    const float phi = NormalCdf(z);
-    return {z * phi, phi + z * kInvSqrt2Pi * Exp(-0.5f * z * z)};
+    const CdfAndBell normal = NormalCdf(z);
+    return {z * normal.cdf, normal.cdf + z * kInvSqrt2Pi * normal.bell};
   }
 }
 

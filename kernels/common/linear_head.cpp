@@ -25,10 +25,6 @@ constexpr int64_t kGpuRowMultiple = 256;
 
 }  // namespace
 
-at::ScalarType KeptGradientDtype(const at::Tensor& hidden) {
-  return hidden.is_cuda() ? ComputeDtype(hidden) : hidden.scalar_type();
-}
-
 void HeadLogits(const at::Tensor& hidden, const at::Tensor& weight,
                 const std::optional<at::Tensor>& bias, at::Tensor& logits) {
   if (bias.has_value() && (logits.is_cuda() || logits.scalar_type() != ComputeDtype(logits))) {
@@ -245,8 +241,9 @@ void LinearHeadGradients::AddWideProducts(int64_t begin, const at::Tensor& dz, a
   }
   if (grad_bias_V_.has_value()) grad_bias_V_->add_(dz.sum(0));
   if (!grad_hidden_MH_.defined()) return;
-  logits.copy_(dz);
   at::Tensor out = grad_hidden_MH_.narrow(0, begin, dz.size(0));
+  if (out.scalar_type() == dz.scalar_type()) return gemm::GWOut(dz, head_.weight_VH_, out);
+  logits.copy_(dz);
   gemm::GWOut(logits, head_.weight_VH_, out);
 }
 

@@ -16,10 +16,6 @@ namespace liger::kernels {
 // might mean.
 inline constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
 
-// Of the hidden's gradient that backward still has to multiply with the upstream one: on a GPU a
-// 16-bit one would be rounded twice.
-at::ScalarType KeptGradientDtype(const at::Tensor& hidden);
-
 // logits_CV = hidden_CH weight_VH^T + bias_V; all contiguous.
 void HeadLogits(const at::Tensor& hidden_CH, const at::Tensor& weight_VH,
                 const std::optional<at::Tensor>& bias_V, at::Tensor& logits_CV);
@@ -91,7 +87,8 @@ class LinearHeadGradients {
   // grad_weight holds does not count, as that of at::empty. All are multiplied
   // by `scale`: on a GPU in the products' accumulators, because 16-bit gradients of logits times
   // one over the tokens of a step would lose digits (float16 would lose all of them).
-  // hidden_dtype: of the hidden's gradient, left out: hidden's; float32 on a GPU only.
+  // hidden_dtype: of the hidden's gradient, left out: hidden's. The compute dtype where backward
+  // still has to multiply it with the upstream gradient: a 16-bit one would be rounded twice.
   LinearHeadGradients(const LinearHead& head, bool need_hidden,
                       std::optional<at::Tensor> grad_weight_VH,
                       std::optional<at::Tensor> grad_bias_V, double scale = 1,

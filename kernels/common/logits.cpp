@@ -46,8 +46,8 @@ void ReduceRows(const at::Tensor& logits, const at::Tensor& target, int64_t igno
       const T* row = z + c * stride;
       const LogitsRow r = stats ? ReduceLogitsWithStats(row, V) : ReduceLogits(row, V);
       const float at_target = ToFloat(row[y[c]]);
-      lse[c] = r.logsumexp;
-      logp[c] = at_target - r.logsumexp;
+      lse[c] = r.logsumexp();
+      logp[c] = (double{at_target} - double{r.base}) - r.log_total;
       if (!stats) continue;
       entropy[c] = static_cast<float>(r.entropy);
       log_sum_sq[c] = static_cast<float>(r.log_sum_sq);
@@ -62,11 +62,12 @@ LogitsStats ReduceAten(const at::Tensor& logits, const at::Tensor& target, int64
   const at::Tensor z = logits.to(ComputeDtype(logits));
   const at::Tensor ignored = target == ignore_index;
   const auto masked = [&](const at::Tensor& t) { return t.masked_fill(ignored, 0); };
-  const at::Tensor lse = aten::LogSumExp(z);
+  const aten::RowLogSumExp lse = aten::LogSumExp(z);
   const at::Tensor at_target = aten::AtTarget(z, target);
-  LogitsStats out{.logsumexp = masked(lse), .logp = masked(at_target.to(at::kDouble) - lse)};
+  LogitsStats out{.logsumexp = masked(lse.base + lse.log_total),
+                  .logp = masked(at_target.to(at::kDouble) - lse.base - lse.log_total)};
   if (stats) {
-    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1);
+    const at::Tensor logp = at::log_softmax(z, 1);
     out.entropy = masked(aten::Entropy(logp));
     out.log_sum_sq = masked((2 * logp).exp_().sum(1).log_());
     out.mean_logit = masked(z.mean(1));
@@ -97,11 +98,10 @@ void GradRows(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
   });
 }
 
-void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
-              const at::Tensor& factor, int64_t ignore_index, const at::Tensor& out) {
-  const auto compute = ComputeDtype(logits);
+void GradAten(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& factor,
+              int64_t ignore_index, const at::Tensor& out) {
   const at::Tensor ignored = target == ignore_index;
-  at::Tensor p = (logits.to(compute) - logsumexp.to(compute).unsqueeze(1)).exp_();
+  at::Tensor p = at::softmax(logits.to(ComputeDtype(logits)), 1);
   aten::SubtractAtTarget(p, target, at::ones({target.size(0)}, p.options()));
   p.mul_(factor.masked_fill(ignored, 0).unsqueeze(1));
   // 0 * inf or NaN of an ignored row stays out of the result.
@@ -215,7 +215,7 @@ void CrossEntropyGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
     }
   }
   if (!HasCpuLoops(logits)) {
-    GradAten(logits, logsumexp, target, factor, ignore_index, out);
+    GradAten(logits, target, factor, ignore_index, out);
   } else if (logits.scalar_type() == at::kFloat) {
     GradRows<float, float>(logits, logsumexp, target, factor, ignore_index, out);
   } else if (out.scalar_type() == at::kFloat) {

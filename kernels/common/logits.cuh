@@ -191,7 +191,7 @@ __device__ inline void WriteResults(const Totals& t, float at_target, int64_t c,
                              const LogitsResults& out) {
   const double log_e = log(t.e), lse = t.max + log_e;
   out.logsumexp[c] = lse;
-  out.logp[c] = double{at_target} - lse;
+  out.logp[c] = (double{at_target} - t.max) - log_e;
   if constexpr (kStats) {
     // -sum p log p with log p = z - m - log e.
     out.entropy[c] = static_cast<float>(log_e - t.weighted / t.e);

@@ -20,9 +20,11 @@ at::Tensor Indices(const at::Tensor& target, int64_t V) {
 
 }  // namespace
 
-at::Tensor LogSumExp(const at::Tensor& z) {
-  const at::Tensor lse = at::logsumexp(z, {1}).to(at::kDouble);
-  return lse.masked_fill(at::isposinf(lse), kNan);
+RowLogSumExp LogSumExp(const at::Tensor& z) {
+  at::Tensor base = z.amax(1, /*keepdim=*/true);
+  base.masked_fill_(at::isneginf(base), 0);
+  const at::Tensor total = (z - base).exp_().sum(1, /*keepdim=*/false, at::kDouble);
+  return {base.squeeze(1).to(at::kDouble), total.log()};
 }
 
 at::Tensor AtTarget(const at::Tensor& z, const at::Tensor& target) {

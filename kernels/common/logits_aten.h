@@ -7,8 +7,13 @@
 // of ours, whose numbers they give in rows with infinities, NaN or a target out of range.
 namespace liger::kernels::aten {
 
-// logsumexp of rows z_CV, float64 [C]. NaN for a row with +inf, whose softmax is none.
-at::Tensor LogSumExp(const at::Tensor& z_CV);
+// The logsumexp of rows z_CV, float64 [C], in two parts: base + log_total. A row with +inf, whose
+// softmax is none, has a NaN.
+struct RowLogSumExp {
+  at::Tensor base;       // the highest logit; 0 of a row of -inf alone
+  at::Tensor log_total;  // log of the sum of exp(z - base)
+};
+RowLogSumExp LogSumExp(const at::Tensor& z_CV);
 
 // z[c, target[c]], [C]. A target outside [0, V) is never read: NaN.
 at::Tensor AtTarget(const at::Tensor& z_CV, const at::Tensor& target_C);

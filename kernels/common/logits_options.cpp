@@ -61,8 +61,10 @@ void SumRows(const at::Tensor& logits, const at::Tensor& target, const LogitsOpt
       const bool ignored = y[c] == options.ignore_index;
       const RowSums r = ignored ? RowSums{} : SumRow(row, row_options, V);
       const float at_target = ignored ? 0 : ToFloat(row[y[c]]);
-      lse[c] = r.logsumexp;
-      logp[c] = ignored ? 0 : MappedLogit(at_target, row_options) - r.logsumexp;
+      lse[c] = r.logsumexp();
+      logp[c] = ignored ? 0
+                        : (double{MappedLogit(at_target, row_options)} - double{r.base}) -
+                              r.log_total;
       if (options.weighted_sum) weighted_sum[c] = r.weighted_sum;
       if (!options.token_stats) continue;
       argmax[c] = r.argmax;
@@ -86,15 +88,16 @@ LogitsSums SumAten(const at::Tensor& logits, const at::Tensor& target,
   const at::Tensor z = MappedAten(logits, options);
   const at::Tensor ignored = target == options.ignore_index;
   const auto masked = [&](const at::Tensor& t) { return t.masked_fill(ignored, 0); };
-  const at::Tensor lse = aten::LogSumExp(z);
+  const aten::RowLogSumExp lse = aten::LogSumExp(z);
   const at::Tensor at_target = aten::AtTarget(z, target).to(at::kDouble);
-  LogitsSums out{.logsumexp = masked(lse), .logp = masked(at_target - lse)};
+  LogitsSums out{.logsumexp = masked(lse.base + lse.log_total),
+                 .logp = masked(at_target - lse.base - lse.log_total)};
   const at::Tensor& w = options.class_weight_V;
   out.weighted_sum = options.weighted_sum
                          ? masked((w.defined() ? z * w : z).sum(1, false, at::kDouble))
-                         : at::zeros_like(lse);
+                         : at::zeros_like(lse.base);
   if (options.token_stats) {
-    const at::Tensor logp = z - lse.to(z.scalar_type()).unsqueeze(1);
+    const at::Tensor logp = at::log_softmax(z, 1);
     out.entropy = masked(aten::Entropy(logp));
     out.log_sum_sq = masked((2 * logp).exp_().sum(1).log_());
     out.mean_logit = masked(z.mean(1));
@@ -132,11 +135,11 @@ void GradRows(const at::Tensor& logits, const at::Tensor& logsumexp, const at::T
   });
 }
 
-void GradAten(const at::Tensor& logits, const at::Tensor& logsumexp, const at::Tensor& target,
-              const LogitsCoefficients& k, const LogitsOptions& options, const at::Tensor& out) {
+void GradAten(const at::Tensor& logits, const at::Tensor& target, const LogitsCoefficients& k,
+              const LogitsOptions& options, const at::Tensor& out) {
   const at::Tensor z = MappedAten(logits, options);
   const at::Tensor ignored = target == options.ignore_index;
-  at::Tensor dz = (z - logsumexp.to(z.scalar_type()).unsqueeze(1)).exp_();
+  at::Tensor dz = at::softmax(z, 1);
   dz.mul_(k.softmax.unsqueeze(1));
   aten::SubtractAtTarget(dz, target, k.onehot);
   const at::Tensor smooth = k.smooth.unsqueeze(1);
@@ -216,7 +219,7 @@ void MixedLogitsGrad(const at::Tensor& logits, const at::Tensor& logsumexp,
     }
   }
   if (!HasCpuLoops(logits)) {
-    return GradAten(logits, logsumexp, target, coefficients, options, out);
+    return GradAten(logits, target, coefficients, options, out);
   }
   if (logits.scalar_type() == at::kFloat) {
     GradRows<float, float>(logits, logsumexp, target, coefficients, options, out);

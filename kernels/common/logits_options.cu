@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kReduceThreads)
   const double log_e = log(t.e), lse = t.max + log_e;
   const float at_target = y >= 0 && y < shape.V ? ToFloat(row[y]) : NAN;
   out.logsumexp[c] = lse;
-  out.logp[c] = double{mapped(at_target)} - lse;
+  out.logp[c] = (double{mapped(at_target)} - t.max) - log_e;
   if (weighs) out.weighted_sum[c] = weighted_sum;
   if constexpr (kStats) WriteStats(t, log_e, best, at_target, c, shape.V, out);
 }

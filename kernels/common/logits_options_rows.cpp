@@ -59,7 +59,8 @@ LIGER_INLINE RowSums Sum(const T* z, const RowOptions& options, int64_t V) {
     total_wz += sum_wz;
   }
   const double log_total = std::log(total);
-  return {.logsumexp = base + log_total,
+  return {.base = base,
+          .log_total = log_total,
           .weighted_sum = kWeight ? total_wz : total_z,
           .entropy = log_total - total_ez / total,
           .log_sum_sq = std::log(total_ee) - 2 * log_total,
@@ -89,8 +90,9 @@ LIGER_INLINE float GradAt(float z, const RowOptions& options, float head, float 
 template <bool kCap, bool kWeight, typename T, typename D>
 LIGER_INLINE void Grad(const T* z, const RowOptions& options, double logsumexp, int64_t target,
                        const RowCoefficients& k, int64_t V, D* dz) {
-  const float head = static_cast<float>(logsumexp);
-  const float tail = static_cast<float>(logsumexp - head);
+  const SplitLogsumexp lse =
+      Split(logsumexp, [&] { return Sum<kCap, /*kWeight=*/false>(z, options, V); });
+  const float head = lse.head, tail = lse.tail;
   const float* w = options.weight;
   const float smooth = k.smooth * (kWeight ? w[target] : 1.0f);
   const float at_target =

@@ -16,12 +16,16 @@ struct RowOptions {
 };
 
 struct RowSums {
-  double logsumexp;
+  // The logsumexp's two parts, as LogitsRow has them.
+  float base;
+  double log_total;
   double weighted_sum;  // sum weight z'
   double entropy;
   double log_sum_sq;  // log sum p^2
   double mean_logit;  // of z'
   int64_t argmax;     // the lowest v of the highest z
+
+  double logsumexp() const { return double{base} + log_total; }
 };
 
 // Sums run in float32 over blocks of 1024 and in float64 over blocks.

@@ -33,7 +33,8 @@ LIGER_INLINE LogitsRow Reduce(const T* z, int64_t V) {
   }
   LogitsRow row{};
   row.max_logit = max;
-  row.logsumexp = base + std::log(total);
+  row.base = base;
+  row.log_total = std::log(total);
   return row;
 }
 
@@ -63,7 +64,8 @@ LIGER_INLINE LogitsRow ReduceWithStats(const T* z, int64_t V) {
     total_z += sum_z;
   }
   const double log_total = std::log(total);
-  return {.logsumexp = base + log_total,
+  return {.base = base,
+          .log_total = log_total,
           .entropy = log_total - total_ez / total,
           .log_sum_sq = std::log(total_sq) - 2 * log_total,
           .mean_logit = total_z / static_cast<double>(V),
@@ -74,8 +76,8 @@ LIGER_INLINE LogitsRow ReduceWithStats(const T* z, int64_t V) {
 template <typename T, typename D>
 LIGER_INLINE void GradRow(const T* z, double logsumexp, int64_t target, float factor, int64_t V,
                           D* dz) {
-  const float head = static_cast<float>(logsumexp);
-  const float tail = static_cast<float>(logsumexp - head);
+  const SplitLogsumexp lse = Split(logsumexp, [&] { return Reduce(z, V); });
+  const float head = lse.head, tail = lse.tail;
   const float at_target = Exp(ToFloat(z[target]) - head - tail) - 1.0f;
 #pragma omp simd
   for (int64_t v = 0; v < V; ++v) {

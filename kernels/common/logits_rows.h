@@ -16,14 +16,37 @@ LIGER_INLINE float BaseOf(float max) {
 
 // What one row of logits z[0..V) and its softmax p amount to.
 struct LogitsRow {
-  double logsumexp;
+  // The logsumexp's two parts: what the exponentials are relative to, and their sum's logarithm,
+  // which the whole no longer holds where the logits are huge.
+  float base;
+  double log_total;
   double entropy;     // -sum p log p
   double log_sum_sq;  // log sum p^2
   double mean_logit;
   float max_logit;
+
+  double logsumexp() const { return double{base} + log_total; }
 };
 
-// logsumexp and max_logit only. Sums run in float32 over blocks of 1024 and in float64
+// A logsumexp as gradients subtract it from a logit, one float after the other.
+struct SplitLogsumexp {
+  float head, tail;
+};
+
+// From its float64; of a row so far out that float64 holds too little of the logarithm, from
+// reduce(), which has both parts again.
+template <typename F>
+LIGER_INLINE SplitLogsumexp Split(double logsumexp, F reduce) {
+  constexpr double kFarOut = 1 << 30;
+  if (logsumexp > kFarOut || logsumexp < -kFarOut) {
+    const auto row = reduce();
+    return {row.base, static_cast<float>(row.log_total)};
+  }
+  const float head = static_cast<float>(logsumexp);
+  return {head, static_cast<float>(logsumexp - double{head})};
+}
+
+// The logsumexp's parts and max_logit only. Sums run in float32 over blocks of 1024 and in float64
 // over blocks, so the error does not grow with V.
 LogitsRow ReduceLogits(const float* z, int64_t V);
 LogitsRow ReduceLogits(const Bf16* z, int64_t V);

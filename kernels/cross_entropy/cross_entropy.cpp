@@ -40,6 +40,11 @@ void CheckBackward(const at::Tensor& grad, const at::Tensor& logits, const at::T
   CheckSameDevice({kOp, "grad", grad}, logits_arg);
 }
 
+// From 0: an empty sum times -scale would be -0.
+at::Tensor Loss(const LogitsStats& stats, double scale, at::ScalarType dtype) {
+  return at::rsub(stats.logp.sum() * scale, 0).to(dtype);
+}
+
 LossAndLogsumexp Forward(const at::Tensor& logits, const at::Tensor& target, double scale,
                          int64_t ignore_index) {
   Check(logits, target);
@@ -47,7 +52,7 @@ LossAndLogsumexp Forward(const at::Tensor& logits, const at::Tensor& target, dou
   RecordPath(Op::kCrossEntropy, PathOf(logits));
   const at::Tensor rows = WithUnitStride(logits);
   const LogitsStats stats = ReduceLogits(rows, target.contiguous(), ignore_index, false);
-  return {(stats.logp.sum() * -scale).to(ComputeDtype(logits)), stats.logsumexp};
+  return {Loss(stats, scale, ComputeDtype(logits)), stats.logsumexp};
 }
 
 LossAndLogsumexp ForwardMeta(const at::Tensor& logits, const at::Tensor& target, double, int64_t) {
@@ -70,7 +75,7 @@ LossAndGrad ForwardAndGrad(const at::Tensor& logits, const at::Tensor& target, d
   const at::Tensor dlogits = at::empty(logits.sizes(), logits.options());
   const LogitsStats stats = CrossEntropyAndGrad(rows, target.contiguous(), Factor(logits, scale),
                                                 ignore_index, /*stats=*/false, dlogits);
-  return {(stats.logp.sum() * -scale).to(ComputeDtype(logits)), stats.logsumexp, dlogits};
+  return {Loss(stats, scale, ComputeDtype(logits)), stats.logsumexp, dlogits};
 }
 
 LossAndGrad ForwardAndGradMeta(const at::Tensor& logits, const at::Tensor& target, double scale,
@@ -150,7 +155,7 @@ at::Tensor AndGradInPlace(at::Tensor& logits, const at::Tensor& target, double s
   RecordPath(Op::kCrossEntropy, PathOf(logits));
   const LogitsStats stats = CrossEntropyAndGrad(logits, target.contiguous(), Factor(logits, scale),
                                                 ignore_index, /*stats=*/false, logits);
-  return (stats.logp.sum() * -scale).to(ComputeDtype(logits));
+  return Loss(stats, scale, ComputeDtype(logits));
 }
 
 at::Tensor AndGradInPlaceMeta(at::Tensor& logits, const at::Tensor& target, double, int64_t) {

@@ -31,7 +31,7 @@ Reduction Parse(c10::string_view reduction) {
 }
 
 void Check(const at::Tensor& logits, const at::Tensor& target, const OptionalTensor& weight,
-           double label_smoothing, double softcap) {
+           double label_smoothing, double softcap, double lse_square_scale) {
   const Arg logits_arg{kOp, "logits", logits}, target_arg{kOp, "target", target};
   CheckFloating(logits_arg);
   CheckDim(logits_arg, 2);
@@ -49,6 +49,8 @@ void Check(const at::Tensor& logits, const at::Tensor& target, const OptionalTen
                     label_smoothing, ", expected a value in [0, 1]");
   TORCH_CHECK_VALUE(softcap >= 0 && std::isfinite(softcap), kOp, ": softcap is ", softcap,
                     ", expected a positive number, or 0 for none");
+  TORCH_CHECK_VALUE(lse_square_scale >= 0, kOp, ": lse_square_scale is ", lse_square_scale,
+                    ", expected a value >= 0");
 }
 
 // What forward and backward share, from their flat arguments.
@@ -138,7 +140,7 @@ ForwardResult Forward(const at::Tensor& logits, const at::Tensor& target,
                       const OptionalTensor& weight, c10::string_view reduction, double scale,
                       int64_t ignore_index, double label_smoothing, double softcap,
                       double lse_square_scale, bool token_stats) {
-  Check(logits, target, weight, label_smoothing, softcap);
+  Check(logits, target, weight, label_smoothing, softcap, lse_square_scale);
   const Reduction kind = Parse(reduction);
   RecordPath(Op::kCrossEntropy, PathOf(logits));
   const Terms terms =
@@ -148,8 +150,9 @@ ForwardResult Forward(const at::Tensor& logits, const at::Tensor& target,
 
 ForwardResult ForwardMeta(const at::Tensor& logits, const at::Tensor& target,
                           const OptionalTensor& weight, c10::string_view reduction, double, int64_t,
-                          double label_smoothing, double softcap, double, bool token_stats) {
-  Check(logits, target, weight, label_smoothing, softcap);
+                          double label_smoothing, double softcap, double lse_square_scale,
+                          bool token_stats) {
+  Check(logits, target, weight, label_smoothing, softcap, lse_square_scale);
   const auto options = logits.options().dtype(ComputeDtype(logits));
   const auto per_token = [&](at::ScalarType dtype) {
     return at::empty_symint({logits.sym_size(0)}, options.dtype(dtype));
@@ -189,7 +192,7 @@ at::Tensor Backward(const at::Tensor& grad, const at::Tensor& logits, const at::
                     const OptionalTensor& weight, const at::Tensor& logsumexp,
                     const at::Tensor& norm, int64_t ignore_index, double label_smoothing,
                     double softcap, double lse_square_scale) {
-  Check(logits, target, weight, label_smoothing, softcap);
+  Check(logits, target, weight, label_smoothing, softcap, lse_square_scale);
   CheckBackward(grad, logits, logsumexp, norm);
   const Terms terms =
       MakeTerms(logits, target, weight, ignore_index, label_smoothing, softcap, lse_square_scale);
@@ -203,8 +206,8 @@ at::Tensor Backward(const at::Tensor& grad, const at::Tensor& logits, const at::
 at::Tensor BackwardMeta(const at::Tensor& grad, const at::Tensor& logits, const at::Tensor& target,
                         const OptionalTensor& weight, const at::Tensor& logsumexp,
                         const at::Tensor& norm, int64_t, double label_smoothing, double softcap,
-                        double) {
-  Check(logits, target, weight, label_smoothing, softcap);
+                        double lse_square_scale) {
+  Check(logits, target, weight, label_smoothing, softcap, lse_square_scale);
   CheckBackward(grad, logits, logsumexp, norm);
   return at::empty_symint(logits.sym_sizes(), logits.options());
 }
@@ -217,7 +220,7 @@ Public AndGradInPlace(at::Tensor& logits, const at::Tensor& target, const Option
                       c10::string_view reduction, double scale, int64_t ignore_index,
                       double label_smoothing, double softcap, double lse_square_scale,
                       bool token_stats) {
-  Check(logits, target, weight, label_smoothing, softcap);
+  Check(logits, target, weight, label_smoothing, softcap, lse_square_scale);
   CheckContiguous({kOp, "logits", logits});
   const Reduction kind = Parse(reduction);
   RecordPath(Op::kCrossEntropy, PathOf(logits));

@@ -65,9 +65,10 @@ Tensors TermsAten(Kind kind, double parameter, const at::Tensor& x, const at::Te
   const at::Tensor p = y.exp(), q = x.exp();
   if (reverse) return {where_any(q, q * (x - y)), where_any(q, q * (x - y + 1))};
   if (kind == Kind::kKlLog || parameter == 0) return {where_any(p, p * (y - x)), -p};
-  const at::Tensor log_m = (parameter * p + (1 - parameter) * q).log();
-  const at::Tensor of_p = where_any(p, parameter * p * (y - log_m));
-  const at::Tensor of_q = where_any(q, (1 - parameter) * q * (x - log_m));
+  const at::Tensor weighted_p = parameter * p, weighted_q = (1 - parameter) * q;
+  const at::Tensor log_m = (weighted_p + weighted_q).log();
+  const at::Tensor of_p = where_any(weighted_p, weighted_p * (y - log_m));
+  const at::Tensor of_q = where_any(weighted_q, weighted_q * (x - log_m));
   return {of_p + of_q, of_q};
 }
 

@@ -52,9 +52,11 @@ struct JsdTerm {
     if (parameter == 1) return q == 0 ? Term<F>{0, 0} : Term<F>{q * (x - y), q * (x - y + 1)};
     const F p = exp(y);
     const F beta = static_cast<F>(parameter), rest = static_cast<F>(1 - parameter);
-    const F log_m = log(beta * p + rest * q);
-    const F of_p = p == 0 ? F(0) : beta * p * (y - log_m);
-    const F of_q = q == 0 ? F(0) : rest * q * (x - log_m);
+    // A share that underflows counts nothing; one that does not keeps the mixture from it.
+    const F weighted_p = beta * p, weighted_q = rest * q;
+    const F log_m = log(weighted_p + weighted_q);
+    const F of_p = weighted_p == 0 ? F(0) : weighted_p * (y - log_m);
+    const F of_q = weighted_q == 0 ? F(0) : weighted_q * (x - log_m);
     return {of_p + of_q, of_q};
   }
 };

@@ -120,7 +120,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   if (need_bias && bias.has_value()) grad_bias = at::zeros(bias->sizes(), ComputeOf(hidden));
   auto [loss, entropy, is_top1, grad_hidden] =
       Run(hidden, weight, target, bias, grad_weight, grad_bias, options, need_hidden,
-          KeptGradientDtype(hidden), /*new_weight=*/true);
+          ComputeDtype(hidden), /*new_weight=*/true);
   return {loss,
           entropy,
           is_top1,
@@ -165,7 +165,7 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
           entropy,
           is_top1,
           need_hidden ? at::empty_symint(hidden.sym_sizes(),
-                                         hidden.options().dtype(KeptGradientDtype(hidden)))
+                                         hidden.options().dtype(ComputeDtype(hidden)))
                       : grad_hidden,
           need_weight ? at::empty_symint(weight.sym_sizes(), ComputeOf(hidden)) : None(hidden),
           need_bias && bias.has_value() ? at::empty_symint(bias->sym_sizes(), ComputeOf(hidden))

@@ -102,7 +102,7 @@ ForwardResult Forward(const Heads& heads, const LossOptions& options, bool need_
   if (need_weight) grad_weight = at::empty(heads.student_weight_VH.sizes(), ComputeOf(hidden));
   if (need_bias) grad_bias = at::zeros(heads.student_bias_V->sizes(), ComputeOf(hidden));
   const auto [loss, grad_hidden] =
-      Run(heads, options, grad_weight, grad_bias, need_hidden, KeptGradientDtype(hidden),
+      Run(heads, options, grad_weight, grad_bias, need_hidden, ComputeDtype(hidden),
           /*new_weight=*/true);
   return {loss, grad_hidden, grad_weight.value_or(None(hidden)), grad_bias.value_or(None(hidden))};
 }
@@ -123,7 +123,7 @@ ForwardResult ForwardMeta(const Heads& heads, const LossOptions& options, bool n
   const auto make = [&](bool need, const OptionalTensor& like, at::ScalarType dtype) {
     return need ? at::empty_symint(like->sym_sizes(), hidden.options().dtype(dtype)) : None(hidden);
   };
-  return {at::empty({}, ComputeOf(hidden)), make(need_hidden, hidden, KeptGradientDtype(hidden)),
+  return {at::empty({}, ComputeOf(hidden)), make(need_hidden, hidden, ComputeDtype(hidden)),
           make(need_weight, heads.student_weight_VH, ComputeDtype(hidden)),
           make(need_bias, heads.student_bias_V, ComputeDtype(hidden))};
 }

@@ -65,7 +65,7 @@ ForwardResult Forward(const at::Tensor& hidden, const at::Tensor& weight, const 
   const LinearHead head(kOp, hidden, weight, target, bias, head_options.ignore_index,
                         head_options.valid_rows_M);
   LinearHeadGradients unit_gradient(head, keep_unit_grad, std::nullopt, std::nullopt, /*scale=*/1,
-                                    KeptGradientDtype(hidden));
+                                    ComputeDtype(hidden));
   const auto options = ComputeOf(hidden);
   const int64_t M = head.num_valid(), S = token_stats ? M : 0;
   const at::Tensor minus_one = at::full({M}, -1, options);
@@ -152,7 +152,7 @@ ForwardResult ForwardMeta(const at::Tensor& hidden, const at::Tensor& weight,
           per_token(token_stats, compute),
           per_token(true, at::kDouble),
           keep_unit_grad ? at::empty_symint(hidden.sym_sizes(),
-                                            hidden.options().dtype(KeptGradientDtype(hidden)))
+                                            hidden.options().dtype(ComputeDtype(hidden)))
                          : None(hidden)};
 }
 

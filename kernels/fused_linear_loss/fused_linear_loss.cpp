@@ -180,7 +180,7 @@ variable_list Run(const at::Tensor& hidden, const at::Tensor& weight, const at::
     grad_weight = buffer ? *options.grad_weight_VH : at::empty(weight.sizes(), compute);
   }
   LinearHeadGradients gradients(head, needs.hidden, grad_weight, std::nullopt, /*scale=*/1,
-                                buffer ? hidden.scalar_type() : KeptGradientDtype(hidden),
+                                buffer ? hidden.scalar_type() : ComputeDtype(hidden),
                                 /*new_weight=*/!buffer || options.grad_weight_is_new);
   const Kept kept(head.num_valid(), compute, options.token_stats);
   Pass pass(head, gradients, {options.softcap, options.temperature}, options.token_stats, kept);
@@ -260,7 +260,7 @@ FusedLinearLossOutput FusedLinearLoss(const at::Tensor& hidden, const at::Tensor
     out = Function::apply(hidden, weight, target, groups, loss_fn, options, needs);
   } else {
     const at::NoGradGuard no_grad;
-    out = Run(hidden, weight, target, groups, loss_fn, options, {false, false});
+    out = Run(hidden, weight, target, groups, loss_fn, options, needs);
   }
   const auto stat = [&](size_t i) { return options.token_stats ? out[i] : at::Tensor(); };
   return {out[0], out[1], stat(2), stat(3), stat(4), stat(5)};

@@ -10,7 +10,7 @@
 namespace liger::kernels::gemm {
 namespace {
 
-// Rows of the weight whose gradient is made at once when it needs a temporary.
+// Rows of the weight that are taken at once when a product needs a temporary of them.
 constexpr int64_t kBlock = 8192;
 
 bool Uses(GemmLibrary library, const at::Tensor& a, const at::Tensor& b, GemmKind kind) {
@@ -75,7 +75,15 @@ at::Tensor GW(const at::Tensor& g, const at::Tensor& w) {
 }
 
 void GWOut(const at::Tensor& g, const at::Tensor& w, at::Tensor& dx, double alpha) {
-  if (dx.scalar_type() != g.scalar_type()) {
+  if (g.is_cpu() && dx.scalar_type() != w.scalar_type()) {
+    // The weight in float32, some rows at a time.
+    for (int64_t begin = 0; begin < w.size(0); begin += kBlock) {
+      const int64_t rows = std::min(kBlock, w.size(0) - begin);
+      at::addmm_out(dx, dx, g.narrow(1, begin, rows).to(dx.scalar_type()),
+                    w.narrow(0, begin, rows).to(dx.scalar_type()), /*beta=*/begin == 0 ? 0 : 1,
+                    alpha);
+    }
+  } else if (dx.scalar_type() != g.scalar_type()) {
     at::addmm_out(dx, dx, g, w, dx.scalar_type(), /*beta=*/0, alpha);
   } else if (alpha != 1) {
     at::addmm_out(dx, dx, g, w, /*beta=*/0, alpha);

@@ -65,7 +65,7 @@ at::Tensor XWt(const at::Tensor& x_TK, const at::Tensor& w_NK);
 void XWtOut(const at::Tensor& x_TK, const at::Tensor& w_NK, at::Tensor& y_TN);
 // g_TN w_NK: the input's gradient.
 at::Tensor GW(const at::Tensor& g_TN, const at::Tensor& w_NK);
-// alpha g_TN w_NK into dx_TK, which may be float32 on a GPU.
+// alpha g_TN w_NK into dx_TK, which may be float32 where they are not, and then g, too, on a CPU.
 void GWOut(const at::Tensor& g_TN, const at::Tensor& w_NK, at::Tensor& dx_TK, double alpha = 1);
 // g_TN^T x_TK: the weight's gradient.
 at::Tensor GtX(const at::Tensor& g_TN, const at::Tensor& x_TK);

@@ -56,9 +56,10 @@ Result Jsd(const at::Tensor& log_q, const at::Tensor& log_p, const at::Tensor& l
     const double q = std::exp(x), p = std::exp(y);
     if (beta == 0) return std::pair(TimesLog(p, y - x), -p);
     if (beta == 1) return std::pair(TimesLog(q, x - y), q * (x - y) + q);
-    const double log_m = std::log(beta * p + (1 - beta) * q);
-    const double of_q = (1 - beta) * TimesLog(q, x - log_m);
-    return std::pair(beta * TimesLog(p, y - log_m) + of_q, of_q);
+    const double weighted_p = beta * p, weighted_q = (1 - beta) * q;
+    const double log_m = std::log(weighted_p + weighted_q);
+    const double of_q = TimesLog(weighted_q, x - log_m);
+    return std::pair(TimesLog(weighted_p, y - log_m) + of_q, of_q);
   });
 }
 

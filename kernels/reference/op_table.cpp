@@ -45,6 +45,7 @@ const std::vector<OpShape>& NormShapes() {
     std::vector<OpShape> all = RowShapes();
     all.push_back({"wide", 7, 4096, 1});
     all.push_back({"very_wide", 3, 20008, 1});
+    all.push_back({"longest", 3, 65536, 1});
     all.push_back({"many_rows", 4000, 24, 1});
     return all;
   }();

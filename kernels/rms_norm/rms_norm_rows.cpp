@@ -2,16 +2,23 @@
 
 #include <cmath>
 
+#include "kernels/common/row_stats.h"
+
 namespace liger::kernels {
 namespace {
 
 template <typename T>
 LIGER_INLINE float Forward(const T* x, const float* w, int64_t H, double eps, bool round_xhat,
                            T* y) {
-  float sum = 0;
+  double squares = 0;
+  for (int64_t first = 0; first < H; first += kSumChunk) {
+    const int64_t last = first + kSumChunk < H ? first + kSumChunk : H;
+    float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t h = 0; h < H; ++h) sum += ToFloat(x[h]) * ToFloat(x[h]);
-  const float rstd = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(H) + eps));
+    for (int64_t h = first; h < last; ++h) sum += ToFloat(x[h]) * ToFloat(x[h]);
+    squares += static_cast<double>(sum);
+  }
+  const float rstd = static_cast<float>(1.0 / std::sqrt(squares / static_cast<double>(H) + eps));
   if (round_xhat) {
 #pragma omp simd
     for (int64_t h = 0; h < H; ++h) y[h] = FromFloat<T>(RoundTo<T>(ToFloat(x[h]) * rstd) * w[h]);
@@ -26,11 +33,16 @@ template <typename T>
 LIGER_INLINE void Backward(const T* dy, const T* x, const float* w, float rstd, int64_t H,
                            bool round_xhat, const T* dsum, T* dx, float* dw) {
   if (dx != nullptr) {
-    float dot = 0;
-#pragma omp simd reduction(+ : dot)
-    for (int64_t h = 0; h < H; ++h) dot += ToFloat(dy[h]) * w[h] * ToFloat(x[h]);
+    double dot = 0;
+    for (int64_t first = 0; first < H; first += kSumChunk) {
+      const int64_t last = first + kSumChunk < H ? first + kSumChunk : H;
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t h = first; h < last; ++h) sum += ToFloat(dy[h]) * w[h] * ToFloat(x[h]);
+      dot += static_cast<double>(sum);
+    }
     // dot * rstd / H is the mean of dy w xhat.
-    const float c = static_cast<float>(static_cast<double>(dot) * rstd * rstd / H);
+    const float c = static_cast<float>(dot * rstd * rstd / static_cast<double>(H));
     if (dsum != nullptr) {
 #pragma omp simd
       for (int64_t h = 0; h < H; ++h) {

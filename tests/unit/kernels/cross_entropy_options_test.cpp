@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -102,6 +104,49 @@ TEST(CrossEntropyOptionsTest, LogitsNeedNotBeContiguous) {
   }
 }
 
+// Rows of equal logits so far out that a logsumexp in one number is the logit itself: log V is
+// the loss nevertheless, and 1 / V each class's probability.
+TEST(CrossEntropyOptionsTest, EqualLogitsOfAnySizeHaveTheLossLogV) {
+  constexpr int64_t kV = 130;
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
+    const double largest = dtype == at::kHalf ? 65504 : dtype == at::kBFloat16 ? 3.38e38 : 3.4e38;
+    for (const double z : {-largest, -1e3, 1e3, 2e9, 1e17, largest}) {
+      if (std::abs(z) > largest) continue;
+      SCOPED_TRACE(c10::str(dtype, " ", z));
+      const at::Tensor logits = at::full({2, kV}, z, at::kDouble).to(dtype);
+      const at::Tensor target = at::tensor({0, 7}, at::kLong);
+      at::Tensor expected = at::full({2, kV}, 1.0 / kV, at::kDouble);
+      expected.scatter_add_(1, target.unsqueeze(1), at::full({2, 1}, -1, at::kDouble));
+      const auto expect = [&](const at::Tensor& loss, const at::Tensor& grad) {
+        EXPECT_NEAR(loss.item<double>(), 2 * std::log(kV), 1e-5);
+        const double relative = dtype == at::kBFloat16 ? 4e-3 : 1e-3;
+        EXPECT_TRUE(at::allclose(grad.to(at::kDouble), expected, relative, 1e-7)) << grad;
+      };
+      const at::Tensor leaf = logits.clone().requires_grad_();
+      const at::Tensor plain = CrossEntropy(leaf, target);
+      expect(plain, torch::autograd::grad({plain}, {leaf})[0]);
+      // Neither smoothing nor z-loss, which are sums of such logits: the options' own loops.
+      const at::Tensor with =
+          CrossEntropyWithOptions(leaf, target, {.reduction = Reduction::kSum}).loss;
+      expect(with, torch::autograd::grad({with}, {leaf})[0]);
+      at::Tensor place = logits.clone();
+      const at::Tensor loss = CrossEntropyAndGradInPlace(place, target);
+      expect(loss, place);
+    }
+  }
+}
+
+TEST(CrossEntropyOptionsTest, NoRowsHaveALossOfPlusZero) {
+  const at::Tensor target = at::empty({0}, at::kLong);
+  at::Tensor logits = at::empty({0, 5});
+  for (const at::Tensor& loss :
+       {CrossEntropy(logits, target), CrossEntropyAndGradInPlace(logits, target),
+        CrossEntropyWithOptions(logits, target, {.reduction = Reduction::kSum}).loss}) {
+    EXPECT_EQ(loss.item<float>(), 0);
+    EXPECT_FALSE(std::signbit(loss.item<float>()));
+  }
+}
+
 TEST(CrossEntropyOptionsTest, BadInput) {
   const Inputs in = MakeInputs();
   const auto message = [&](const at::Tensor& logits, const at::Tensor& target,
@@ -123,6 +168,10 @@ TEST(CrossEntropyOptionsTest, BadInput) {
   EXPECT_THAT(message(in.logits, in.target, {.label_smoothing = 1.5}),
               HasSubstr("label_smoothing is 1.5"));
   EXPECT_THAT(message(in.logits, in.target, {.softcap = -1}), HasSubstr("softcap is -1"));
+  EXPECT_THAT(message(in.logits, in.target, {.lse_square_scale = -1}),
+              HasSubstr("lse_square_scale is -1"));
+  EXPECT_THAT(message(in.logits, in.target, {.lse_square_scale = std::nan("")}),
+              HasSubstr("lse_square_scale is nan"));
   at::Tensor leaf = in.logits.clone().requires_grad_();
   EXPECT_THROW(CrossEntropyWithOptionsAndGradInPlace(leaf, in.target, {}), c10::Error);
 }

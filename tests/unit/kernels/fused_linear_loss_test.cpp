@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 
 #ifndef LIGER_TEST_DEVICE
@@ -147,6 +149,28 @@ TEST(FusedLinearLossTest, AddsTheHeadsGradientToTheBuffer) {
                                            /*create_graph=*/false, /*allow_unused=*/true);
   ExpectClose(grads[0], expected.grad_hidden);
   EXPECT_FALSE(grads[1].defined());
+}
+
+// Also while both are frozen, as FusedLinearCrossEntropy does: gradients are on.
+TEST(FusedLinearLossTest, AddsToTheBufferOfAFrozenHeadAndBody) {
+  Case c = MakeCase(29, 24, 211, {3, 7, 1, 9});
+  const Expected expected = ByLogprobs(c);
+  c.hidden = c.hidden.detach();
+  c.weight = c.weight.detach();
+  for (const bool is_new : {false, true}) {
+    at::Tensor buffer = at::ones({211, 24}, c.weight.options());
+    if (is_new) buffer.fill_(std::nan(""));
+    const auto out = FusedLinearLoss(c.hidden, c.weight, c.target, c.groups, SumOfGroups(c.groups),
+                                     {.grad_weight_VH = buffer, .grad_weight_is_new = is_new});
+    ExpectClose(out.loss, expected.loss);
+    EXPECT_FALSE(out.loss.requires_grad());
+    ExpectClose(is_new ? buffer : buffer - 1, expected.grad_weight);
+  }
+  at::Tensor untouched = at::ones({211, 24}, c.weight.options());
+  const at::NoGradGuard no_grad;
+  FusedLinearLoss(c.hidden, c.weight, c.target, c.groups, SumOfGroups(c.groups),
+                  {.grad_weight_VH = untouched});
+  EXPECT_TRUE(untouched.eq(1).all().item<bool>());
 }
 
 // What does not depend on the log-probabilities has no gradient.
