@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/row_format.h"
 #include "worker/trainer/data/text_prefix.h"
 
@@ -384,6 +385,7 @@ Row RowReader::Read(int64_t index) const {
   const bool wrap_tools = options_.format == liger::v1::DATASET_FORMAT_SHAREGPT ||
                           options_.format == liger::v1::DATASET_FORMAT_ALPACA;
   row.template_variables = columns.TemplateVariables(wrap_tools);
+  if (options_.joins_parts) JoinContentParts(&row);
   return row;
 }
 

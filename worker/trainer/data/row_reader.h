@@ -21,6 +21,8 @@ struct RowReaderOptions {
   // Alpaca rows become conversations when the model has a chat template (as LLaMA-Factory's
   // AlpacaDatasetConverter makes them), and the Stanford Alpaca prompt when it has none.
   bool has_chat_template = false;
+  // Contents that are lists of parts become strings (content_parts.h).
+  bool joins_parts = false;
   // Token ids of tokenised rows must be below this.
   int64_t vocab_size = 0;
   RowNames names;
