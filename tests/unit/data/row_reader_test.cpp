@@ -148,8 +148,9 @@ TEST(RowReader, PromptsAreExtractedAsTrlDoes) {
   const char* conversations =
       R"("chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
          "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}])";
-  for (const std::string& prompt : {std::string(), std::string(R"("prompt": "q",)")}) {
-    row = ReadOne("{" + prompt + conversations + "}", kPair);
+  for (const char* prompt :
+       {"", R"("prompt": "q",)", R"("prompt": [{"role": "user", "content": "q"}],)"}) {
+    row = ReadOne(std::string("{") + prompt + conversations + "}", kPair);
     content = std::get<PreferenceRow>(row.content);
     EXPECT_EQ(Dump(content.prompt), R"([{"role":"user","content":"q"}])");
     EXPECT_EQ(Dump(content.rejected), R"([{"role":"assistant","content":"b"}])");

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/row_format.h"
 #include "worker/trainer/data/text_prefix.h"
 
@@ -129,6 +130,18 @@ void RequireAnswer(const RowColumns& row, const std::string& column, const Passa
                  "Correct the row; dataset.roles says what roles of other names are.");
 }
 
+// Where both answers repeat the whole prompt before they go on, what they go on with.
+void TakeOffPrompt(const ordered_json& prompt, ordered_json* chosen, ordered_json* rejected) {
+  const auto repeats = [&](const ordered_json& answer) {
+    return answer.size() > prompt.size() &&
+           std::equal(prompt.begin(), prompt.end(), answer.begin());
+  };
+  if (!repeats(*chosen) || !repeats(*rejected)) return;
+  for (ordered_json* answer : {chosen, rejected}) {
+    answer->erase(answer->begin(), answer->begin() + static_cast<int64_t>(prompt.size()));
+  }
+}
+
 // `prompts`: the file gives prompts.
 PreferenceRow ReadPreference(const RowColumns& row, bool prompts) {
   Passage chosen = row.TextOrMessages("chosen");
@@ -142,6 +155,10 @@ PreferenceRow ReadPreference(const RowColumns& row, bool prompts) {
   if (row.Has("prompt") || forgotten) {
     Passage prompt = row.TextOrMessages("prompt");
     if (IsConversation(prompt) == conversation) {
+      if (conversation) {
+        TakeOffPrompt(std::get<ordered_json>(prompt), &std::get<ordered_json>(chosen),
+                      &std::get<ordered_json>(rejected));
+      }
       return {std::move(prompt), std::move(chosen), std::move(rejected)};
     }
     if (!conversation) {
@@ -368,6 +385,7 @@ Row RowReader::Read(int64_t index) const {
   const bool wrap_tools = options_.format == liger::v1::DATASET_FORMAT_SHAREGPT ||
                           options_.format == liger::v1::DATASET_FORMAT_ALPACA;
   row.template_variables = columns.TemplateVariables(wrap_tools);
+  if (options_.joins_parts) JoinContentParts(&row);
   return row;
 }
 

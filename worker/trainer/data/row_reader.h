@@ -21,6 +21,8 @@ struct RowReaderOptions {
   // Alpaca rows become conversations when the model has a chat template (as LLaMA-Factory's
   // AlpacaDatasetConverter makes them), and the Stanford Alpaca prompt when it has none.
   bool has_chat_template = false;
+  // Contents that are lists of parts become strings (content_parts.h).
+  bool joins_parts = false;
   // Token ids of tokenised rows must be below this.
   int64_t vocab_size = 0;
   RowNames names;
@@ -48,7 +50,8 @@ struct RowReaderOptions {
 //
 // Preference rows without a prompt, or with a plain-text prompt beside whole
 // conversations, have it extracted: what chosen and rejected begin with alike
-// (TRL's extract_prompt); beside texts a prompt that is null where other rows have
+// (TRL's extract_prompt). Messages of a prompt that both answers repeat are taken off these, where
+// TRL has them twice. Beside texts a prompt that is null where other rows have
 // one is an error. ShareGPT's speakers human, gpt, observation and function become user, assistant
 // and tool; TRL leaves the names as they are and so renders roles that no chat template knows.
 class RowReader {

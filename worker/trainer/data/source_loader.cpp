@@ -7,6 +7,7 @@
 
 #include "common/file.h"
 #include "common/spec/dropped_rows.h"
+#include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/parallel_rows.h"
 #include "worker/trainer/data/random.h"
 #include "worker/trainer/data/token_cache.h"
@@ -32,6 +33,7 @@ RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& opti
       .kind = SourceLoader::Kind(options.method),
       .completion_only_loss = options.completion_only_loss,
       .has_chat_template = chat_template != nullptr,
+      .joins_parts = chat_template != nullptr && !ReadsContentParts(*chat_template),
       .vocab_size = options.vocab_size > 0 ? options.vocab_size : int64_t{tokenizer.max_id()} + 1,
       .names = source.names};
 }
@@ -54,6 +56,7 @@ std::string SettingsText(const RowReaderOptions& reader, const RowTokenizer::Opt
       {"format", reader.format},
       {"kind", static_cast<int>(reader.kind)},
       {"has_chat_template", reader.has_chat_template},
+      {"joins_parts", reader.joins_parts},
       {"vocab_size", reader.vocab_size},
       {"columns", reader.names.columns},
       {"roles", reader.names.roles},
