@@ -88,7 +88,7 @@ liger::v1::Warning NotResumed(const std::string& message) {
 struct RankView {
   std::string host;
   std::string folder;  // in which they lie; "": it knows of none
-  std::string newest;  // the name of the one that the coordinator knows of
+  std::string newest;  // the name of the one that the coordinator knows of, or the job names
   std::map<std::string, std::string> digests;  // of manifests, by name
 
   std::string Where(const std::string& name) const { return (fs::path(folder) / name).string(); }
@@ -233,7 +233,8 @@ class Unseen {
   void Tell(const Views& views, std::vector<liger::v1::Warning>* warnings) const {
     if (count_ == 0) return;
     std::string message = absl::StrCat(kCannot, ": ", first_.second);
-    if (count_ > 1) absl::StrAppend(&message, "; nor from ", count_ - 1, " older ones");
+    if (count_ == 2) absl::StrAppend(&message, "; nor from an older one");
+    if (count_ > 2) absl::StrAppend(&message, "; nor from ", count_ - 1, " older ones");
     const auto sees = [this](const RankView& view) { return !view.DigestOf(first_.first).empty(); };
     if (std::any_of(views.begin(), views.end(), sees)) absl::StrAppend(&message, "; ", kSeenByAll);
     warnings->push_back(NotResumed(message));
@@ -281,14 +282,15 @@ ResumePoint OpenNamed(const std::string& named, const JobSpec& spec, Strategy& s
     ThrowFarewell(told);
   }
   const fs::path dir = found->dir;
-  RankView own{.host = HostName(), .folder = dir.parent_path().string()};
-  own.Look(dir.filename().string());
+  RankView own{.host = HostName(),
+               .folder = dir.parent_path().string(),
+               .newest = dir.filename().string()};
+  own.Look(own.newest);
   const Views views = Gather(strategy, own);
+  const auto where = [](const RankView& view) { return view.Where(view.newest); };
+  const auto digest = [](const RankView& view) { return view.DigestOf(view.newest); };
   for (size_t rank = 1; rank < views.size(); ++rank) {
-    if (views[rank].digests == views[0].digests) continue;
-    const auto where = [](const RankView& view) {
-      return view.digests.empty() ? view.folder : view.Where(view.digests.begin()->first);
-    };
+    if (digest(views[rank]) == digest(views[0])) continue;
     throw ConfigError(absl::StrCat(kField, ": ", RankOnHost(rank, views[rank]), " sees another ",
                                    "checkpoint, ", where(views[rank]), ", than rank 0, ",
                                    where(views[0])),
@@ -314,8 +316,8 @@ std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& str
   return OpenNamed(named, request.spec(), strategy);
 }
 
-bool IsWholeForItsReaders(const std::string& dir, Strategy& strategy,
-                          std::vector<liger::v1::Warning>* warnings) {
+bool IsBestModelWhole(const std::string& dir, Strategy& strategy,
+                      std::vector<liger::v1::Warning>* warnings) {
   const fs::path path = dir;
   const std::string name = path.filename();
   RankView own{.host = HostName(), .folder = path.parent_path().string()};
@@ -331,7 +333,7 @@ bool IsWholeForItsReaders(const std::string& dir, Strategy& strategy,
   const auto look = [&] {
     if (reads) VerifyManifest(dir);
   };
-  return IsGood(dir, strategy, look, "a checkpoint is damaged", warnings);
+  return IsGood(dir, strategy, look, "the best model's checkpoint", warnings);
 }
 
 }  // namespace liger::trainer

@@ -34,11 +34,11 @@ struct ResumePoint {
 std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& strategy,
                                            std::vector<liger::v1::Warning>* warnings);
 
-// Whether `dir`, a checkpoint beside the one that the run goes on from, is whole for all ranks that
-// will read it: all of them where they share the model, else rank 0. All ranks call it. What it
-// lacks is added to `warnings`, and a damaged one set aside, as above.
-bool IsWholeForItsReaders(const std::string& dir, Strategy& strategy,
-                          std::vector<liger::v1::Warning>* warnings);
+// Whether the best model's checkpoint, beside the one that the run goes on from, is whole for all
+// ranks that will read it: all of them where they share the model, else rank 0. All ranks call it.
+// What it lacks is added to `warnings`, and a damaged one set aside, as above.
+bool IsBestModelWhole(const std::string& dir, Strategy& strategy,
+                      std::vector<liger::v1::Warning>* warnings);
 
 }  // namespace liger::trainer
 
