@@ -78,9 +78,10 @@ struct CdfAndBell {
   float cdf, bell;
 };
 
-// Within 5e-7 and 2e-7 of themselves, also where 1 + erf would have no digit left: beyond 1, Phi(-|x|)
-// is the bell times Mills' ratio, a rational function of |x| within 4e-8 of it up to 14, where both
-// are 0. Below 1, half and an odd polynomial. (Both by iteratively reweighted least squares.)
+// Within 5e-7 and 2e-7 of themselves, also where 1 + erf would have no digit left: beyond 1,
+// Phi(-|x|) is the bell times Mills' ratio, a rational function of |x| within 4e-8 of it up to 14,
+// where both are 0. Below 1, half and an odd polynomial. (Both by iteratively reweighted least
+// squares.)
 LIGER_INLINE CdfAndBell NormalCdf(float x) {
   const float magnitude = x < 0.0f ? -x : x;
   const float a = magnitude > 14.0f ? 14.0f : magnitude;

@@ -52,9 +52,9 @@ TEST(DivergenceEdgeTest, JsdOfProbabilitiesThatUnderflow) {
         const at::Tensor x64 = InDouble(log_q).requires_grad_();
         const at::Tensor loss = Jsd(x, OnDevice(log_p), std::nullopt, {.beta = beta});
         const at::Tensor loss64 = baseline::Jsd(x64, InDouble(log_p), std::nullopt, {.beta = beta});
-        EXPECT_TRUE(IsClose(loss, loss64, 1e-5, 1e-12));
+        EXPECT_TRUE(IsClose(loss, loss64, 1e-5, 1e-7));
         EXPECT_TRUE(IsClose(torch::autograd::grad({loss}, {x})[0],
-                            torch::autograd::grad({loss64}, {x64})[0], 1e-2, 1e-12));
+                            torch::autograd::grad({loss64}, {x64})[0], 1e-2, 1e-7));
       }
     }
   }

@@ -105,7 +105,11 @@ TEST(FusedLinearJsdTest, AddsTheHeadsGradientInForward) {
     EXPECT_TRUE(
         at::allclose(*options.grad_bias_V - 1, expected[2].to(at::kFloat), tolerance, 1e-6));
     loss.backward();
-    EXPECT_TRUE(h.hidden.grad().equal(expected[0]));
+    // Autograd's is kept in float32 until its upstream gradient is in: with 16-bit states it comes
+    // of gradients of the logits that are not rounded to them.
+    const at::Tensor wide = expected[0].to(at::kDouble), apart = h.hidden.grad() - wide;
+    EXPECT_LE(apart.norm().item<double>(),
+              (dtype == at::kFloat ? 0 : 4e-3) * wide.norm().item<double>());
     EXPECT_FALSE(h.weight.grad().defined());
     EXPECT_FALSE(bias.grad().defined());
   }
