@@ -1,24 +1,14 @@
-// Sequence parallelism on ranks that are threads: ranks that have a part of the tokens of their
-// rows each make of a step what one device makes of it. Rows are concatenated, so that borders of
-// rows lie within a rank's part, and parts end within rows; the tokens are seldom a multiple of
-// the ranks.
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
+// Sequence parallelism on ranks that are threads: ranks that have a part of the tokens of their rows
+// each make of a step what one device makes of it. Rows are concatenated, so that borders of rows
+// lie within a rank's part, and parts end within rows; the tokens are seldom a multiple of the
+// ranks.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <limits>
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "tests/unit/models/golden.h"
 #include "tests/unit/parallel/step_of_ranks.h"
-#include "worker/trainer/models/activation_checkpoint.h"
 #include "worker/trainer/models/attention.h"
-#include "worker/trainer/models/registry.h"
-#include "worker/trainer/models/weights.h"
 #include "worker/trainer/parallel/sequence_ranks.h"
 
 namespace liger::trainer {
@@ -196,108 +186,6 @@ TEST(GroupAttentionTest, IsThatOfOneDeviceForEveryNumberOfHeads) {
       for (const Attended& rank : parts) whole.push_back(rank.*part);
       EXPECT_LT((at::cat(whole).narrow(0, 0, 17) - one.*part).abs().max().item<double>(), 1e-12)
           << query << " and " << key << " heads on " << ranks;
-    }
-  }
-}
-
-// Of this thread, while it lives: bytes of tensors in host memory.
-class CountedBytes : public c10::MemoryReportingInfoBase {
- public:
-  void reportMemoryUsage(void*, int64_t bytes, size_t, size_t, c10::Device) override {
-    live_ += bytes;
-    most_ = std::max(most_, live_);
-  }
-  bool memoryProfilingEnabled() const override { return true; }
-
-  int64_t live() const { return live_; }
-  // Since the last call.
-  int64_t TakeMost() { return std::exchange(most_, live_); }
-
- private:
-  int64_t live_ = 0, most_ = 0;
-};
-
-// Tokens are many, so that what is there for each head or sequence is little.
-constexpr int64_t kTokens = 512, kHead = 32;  // of a rank
-
-// Of a place of a group, in heads a token of its own, at most in attention's forward pass beside
-// queries, keys and values, and what stays for the backward pass; docs/parallelism.md, Memory.
-TEST(GroupAttentionTest, HoldsWhatIsExchangedAndAttentionsOutputs) {
-  struct Heads {
-    int64_t query, key;
-    int ranks;
-    int64_t key_of_group;
-  };
-  for (const Heads& h :
-       {Heads{8, 8, 2, 8}, {8, 2, 2, 2}, {8, 2, 4, 4}, {12, 3, 2, 6}, {8, 8, 4, 8}}) {
-    RunGang(h.ranks, [&](std::unique_ptr<Gang> gang) {
-      const auto sequences = SequenceLayout::FromCuSeqlens(
-          at::tensor({int64_t{0}, kTokens * h.ranks}, at::kInt), at::kCPU,
-          MakeSequenceGroup(*gang, h.ranks));
-      std::vector<at::Tensor> inputs;
-      for (const int64_t heads : {h.query, h.key, h.key}) {
-        inputs.push_back(at::randn({kTokens, heads, kHead}).requires_grad_());
-      }
-      // What a thread of the process group frees is not counted: the least of some passes.
-      int64_t most = std::numeric_limits<int64_t>::max(), left = most;
-      for (int pass = 0; pass < 8; ++pass) {
-        const auto bytes = std::make_shared<CountedBytes>();
-        const c10::DebugInfoGuard counts(c10::DebugInfoKind::PROFILER_STATE, bytes);
-        const at::Tensor out = CausalAttention(inputs[0], inputs[1], inputs[2], sequences, {});
-        most = std::min(most, bytes->TakeMost());
-        left = std::min(left, bytes->live());
-      }
-      const auto heads_of = [](int64_t b) { return double(b) / (4 * kTokens * kHead); };
-      const int64_t exchanged = h.query + 2 * h.key_of_group;
-      const bool repeats = h.key_of_group > h.key;
-      const int64_t forward = std::max(2 * exchanged + (repeats ? 2 * h.key_of_group : 0),
-                                       exchanged + 3 * h.query + (repeats ? h.key_of_group : 0));
-      EXPECT_NEAR(heads_of(most), forward, 0.03 * forward) << h.query << h.key;
-      EXPECT_NEAR(heads_of(left), exchanged + 2 * h.query, 0.01 * forward);
-    });
-  }
-}
-
-// Bytes at most in a forward and backward pass of two layers over kTokens of a rank.
-int64_t MostBytes(const ModelConfig& config, std::shared_ptr<const SequenceGroup> group,
-                  bool checkpointing) {
-  const auto model = BuildModel(config, {});
-  InitializeWeights(*model, 1);
-  model->train();
-  if (checkpointing) ApplyActivationCheckpointing(*model);
-  for (auto& parameter : model->parameters()) parameter.mutable_grad() = at::zeros_like(parameter);
-  ModelInput input;
-  // Short ones, since attention on a CPU takes memory for each one's scores.
-  input.sequences = SequenceLayout::FromCuSeqlens(
-      at::arange(0, kTokens * (group ? group->size() : 1) + 1, 32, at::kInt), at::kCPU, group);
-  input.input_ids_U = at::randint(config.vocab_size, {kTokens}, at::kLong);
-  input.positions_U = at::arange(kTokens) + input.sequences.own_begin();
-  input.num_positions = input.sequences.num_tokens();
-  model->Hidden(input).sum().backward();  // ways to compute are tried out once
-  const auto bytes = std::make_shared<CountedBytes>();
-  const c10::DebugInfoGuard counts(c10::DebugInfoKind::PROFILER_STATE, bytes);
-  model->Hidden(input).sum().backward();
-  return bytes->TakeMost();
-}
-
-// What is exchanged is gone when a block takes most, in the backward pass of its feed-forward part: a
-// group adds to the peak attention's output once more, and key and value heads that it repeats, as
-// memory_plan.cpp has it. Shapes are as Llama 3's.
-TEST(GroupAttentionTest, WhatIsExchangedIsNotInThePeak) {
-  ModelConfig config = ModelConfig::FromFolder(golden::Folder("tiny/gqa_tied_v5"));
-  ASSERT_EQ(config.num_attention_heads * config.head_dim, config.hidden_size);
-  config.intermediate_size = 7 * config.hidden_size / 2;
-  for (const int ranks : {2, 4}) {
-    const int64_t repeated = std::max<int64_t>(0, ranks - config.num_key_value_heads);
-    const int64_t kept = (config.num_attention_heads + 2 * repeated) * config.head_dim;
-    for (const bool checkpointing : {false, true}) {
-      const int64_t layers = checkpointing ? 1 : config.num_hidden_layers;
-      const int64_t alone = MostBytes(config, nullptr, checkpointing);
-      RunGang(ranks, [&](std::unique_ptr<Gang> gang) {
-        const int64_t of_group =
-            MostBytes(config, MakeSequenceGroup(*gang, ranks), checkpointing);
-        EXPECT_EQ(of_group - alone, layers * kept * kTokens * 4) << ranks << checkpointing;
-      });
     }
   }
 }
