@@ -24,7 +24,9 @@ void ForEachWritten(const c10::OperatorHandle& op, const torch::jit::Stack& stac
     if (value.isTensor()) {
       f(arguments[i].name(), value.toTensor());
     } else if (value.isTensorList()) {
-      for (const c10::IValue& element : value.toListRef()) f(arguments[i].name(), element.toTensor());
+      for (const c10::IValue& element : value.toListRef()) {
+        f(arguments[i].name(), element.toTensor());
+      }
     }
   }
 }
