@@ -44,7 +44,8 @@ AdamWScalars ScalarsOf(const AdamWStepOptions& options);
 // `stochastic`: bfloat16 parameters and states are rounded up or down with the probability that
 // makes the mean exact. Equal streams give equal bits, on a CPU with any number of threads. Copies
 // a table of 88 bytes a parameter to a GPU, and does not wait for its work.
-// Dispatcher op `liger::adamw_`, which has no gradient: params, grads, exp_avgs, exp_avg_sqs and
+// Dispatcher op `liger::adamw_`, which refuses params that need a gradient while gradients are on:
+// params, grads, exp_avgs, exp_avg_sqs and
 // weight_decays of one length; computes (an empty tensor: none) and streams too, or of none.
 // Throws c10::Error that names a tensor which is not as above.
 void AdamWStep(const std::vector<AdamWParameter>& parameters, const AdamWStepOptions& options);

@@ -277,9 +277,6 @@ at::Tensor CrossEntropy(const at::Tensor& logits, const at::Tensor& target, doub
 
 at::Tensor CrossEntropyAndGradInPlace(at::Tensor& logits, const at::Tensor& target, double scale,
                                       int64_t ignore_index) {
-  TORCH_CHECK(!c10::GradMode::is_enabled() || !logits.requires_grad(), kOp,
-              ": the in-place form has no autograd, and logits of shape ", logits.sizes(),
-              " need a gradient");
   static const auto op = FindOp<decltype(AndGradInPlace)>("liger::cross_entropy_and_grad_");
   return op.call(logits, target, scale, ignore_index);
 }

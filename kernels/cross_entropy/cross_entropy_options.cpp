@@ -356,9 +356,6 @@ CrossEntropyOutput CrossEntropyWithOptions(const at::Tensor& logits, const at::T
 CrossEntropyOutput CrossEntropyWithOptionsAndGradInPlace(at::Tensor& logits,
                                                          const at::Tensor& target,
                                                          const CrossEntropyOptions& o) {
-  TORCH_CHECK(!c10::GradMode::is_enabled() || !logits.requires_grad(), kOp,
-              ": the in-place form has no autograd, and logits of shape ", logits.sizes(),
-              " need a gradient");
   static const auto op =
       FindOp<decltype(AndGradInPlace)>("liger::cross_entropy_with_options_and_grad_");
   return Output(

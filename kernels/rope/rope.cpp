@@ -188,9 +188,6 @@ std::pair<at::Tensor, at::Tensor> Rope(const at::Tensor& q, const at::Tensor& k,
 
 void RopeInPlace(at::Tensor& q, at::Tensor& k, const at::Tensor& cos, const at::Tensor& sin,
                  at::IntArrayRef mrope_section) {
-  TORCH_CHECK(!c10::GradMode::is_enabled() || !(q.requires_grad() || k.requires_grad()), kOp,
-              ": the in-place form has no gradient, and q of shape ", q.sizes(), " or k of shape ",
-              k.sizes(), " needs one");
   static const auto op = FindOp<decltype(InPlace)>("liger::rope_");
   op.call(q, k, cos, sin, mrope_section);
 }

@@ -8,11 +8,23 @@ Needs the torch that the library was built against. Exit code 1 when a check fai
 """
 
 import argparse
+import contextlib
+import re
 import sys
 
 import torch
 
 IGNORE = -100
+
+
+@contextlib.contextmanager
+def raises(pattern):
+    try:
+        yield
+    except RuntimeError as error:
+        assert re.search(pattern, str(error)), f"{error!s:.300} has no '{pattern}'"
+        return
+    raise AssertionError(f"no error with '{pattern}'")
 
 
 def cases(device, dtype):
@@ -144,6 +156,48 @@ def check_adamw(device, dtype, tolerance):
         assert error <= tolerance, f"relative L2 {error:.2e} > {tolerance:.0e}"
 
 
+def check_in_place(device):
+    """In-place ops refuse what needs a gradient, and autograd sees what they wrote."""
+    g = torch.Generator().manual_seed(1)
+    ops = torch.ops.liger
+
+    def randn(*shape):
+        return torch.randn(*shape, generator=g).to(device)
+
+    target, (k, cos, sin) = torch.tensor([0, 2, 1]).to(device), (randn(3, 1, 8) for _ in range(3))
+    calls = {
+        "rope_: .* q ": lambda x: ops.rope_(x, k, cos[:, 0], sin[:, 0]),
+        "rope_: .* k ": lambda x: ops.rope_(k, x, cos[:, 0], sin[:, 0]),
+        "cross_entropy_and_grad_: .* logits ":
+            lambda x: ops.cross_entropy_and_grad_(x.view(3, -1), target),
+        "cross_entropy_with_options_and_grad_: .* logits ":
+            lambda x: ops.cross_entropy_with_options_and_grad_(x.view(3, -1), target),
+        "adamw_: .* params ":
+            lambda x: ops.adamw_([randn(2), x], [randn(2), randn(3, 2, 8)], [randn(2), randn(3, 2, 8)],
+                                 [randn(2).abs(), randn(3, 2, 8).abs()], [], [0.0, 0.0], 1),
+    }
+    for message, call in calls.items():
+        leaf = randn(3, 2, 8).requires_grad_()
+        x = leaf * 1
+        y = x.sin()
+        for needs_grad in (leaf, x):
+            before = needs_grad.detach().clone()
+            with raises(message):
+                call(needs_grad)
+            assert torch.equal(needs_grad, before), message
+        with torch.no_grad():
+            call(x)
+        with raises("modified by an inplace operation"):
+            y.sum().backward()
+    for name in torch._C._dispatch_get_all_op_names():
+        written = name.startswith("liger::") and any(
+            a.alias_info and a.alias_info.is_write
+            for a in torch._C._get_schema(name, "").arguments)
+        for key in ("Autograd", "ADInplaceOrView"):
+            assert not written or torch._C._dispatch_has_kernel_for_dispatch_key(name, key), (
+                f"{name} is not in kInPlaceOps of kernels/common/in_place.cpp")
+
+
 def check_no_sync():
     """With the rows that have a target at hand, the fused heads never make the host wait; adamw_ never does."""
     g = torch.Generator().manual_seed(1)
@@ -203,6 +257,7 @@ def main():
         for op, args in cases(options.device, dtype):
             failed += attempt(f"{op} {options.device} {dtype}", check_op, op, args, dtype, tolerance)
         failed += attempt(f"liger.adamw_ {options.device} {dtype}", check_adamw, options.device, dtype, tolerance)
+    failed += attempt("in-place ops and autograd", check_in_place, options.device)
     if options.device.startswith("cuda"):
         failed += attempt("fused heads and adamw_ without waiting", check_no_sync)
     print(f"{failed} failed")
