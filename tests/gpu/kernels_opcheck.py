@@ -269,6 +269,14 @@ def check_no_sync():
     hidden.requires_grad_()
     weight.requires_grad_()
     adamw, scale = adamw_arguments("cuda", torch.float32), torch.tensor(0.5, device="cuda")
+    # A table of more than 64 KB, which the host copies while the GPU is busy.
+    many = [[torch.ones(8, device="cuda") for _ in range(1000)] for _ in range(4)]
+    for _ in range(2):  # the first one may wait for memory
+        torch.cuda.synchronize()
+        torch.cuda._sleep(10**9)
+        torch.ops.liger.adamw_(*many, [], [0.0] * 1000, 1)
+        is_busy = not torch.cuda.current_stream().query()
+    assert is_busy, "adamw_ waited for the GPU"
     torch.cuda.set_sync_debug_mode("error")
     try:
         torch.ops.liger.adamw_(*adamw, [], [0.1, 0.0], 3, grad_scale=scale)
