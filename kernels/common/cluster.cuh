@@ -40,8 +40,8 @@ int CountActiveClusters(unsigned blocks, unsigned threads, size_t shared) {
   thread_local Known known;
   int device = 0, most = 0;
   cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess || known.device != device || known.blocks != blocks || known.threads != threads ||
-      known.shared != shared) {
+  if (error != cudaSuccess || known.device != device || known.blocks != blocks ||
+      known.threads != threads || known.shared != shared) {
     cudaFuncAttributes attributes;
     if (error == cudaSuccess) {
       error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);

@@ -21,7 +21,8 @@
 // beside the sums (as Hsu et al. 2024, arXiv:2410.10989, sec. 3.2, do for cross entropy): memory
 // of one more [N, V]. Backward hands that out where the upstream gradient is 1, as of a loss on
 // its own, and computes it again where it is not, so that it is rounded once (for kNone it
-// multiplies). Throws c10::Error that names the argument and its shape.
+// multiplies). Arguments that are not contiguous are copied. Throws c10::Error that names the
+// argument and its shape.
 namespace liger::kernels {
 
 struct KlDivOptions {

@@ -16,6 +16,7 @@ namespace liger::kernels {
 // Returns [..., H] in weight's dtype, contiguous. Saves ids.
 // Backward on a GPU writes each row of dweight once. Up to 32768 ids it takes 4 bytes an id and 8 a
 // row of the table as scratch, beyond that V + 1 offsets and a stable sort of the ids (PyTorch's).
+// Arguments that are not contiguous are copied, their gradients too.
 // Throws c10::Error that names the argument and its shape: ids not int64, weight not [V, H], mixed
 // devices, padding_idx outside [0, V). An id outside [0, V) throws on the CPU; on a GPU its row of
 // y is NaN, nothing is read for it, and it adds to no gradient.

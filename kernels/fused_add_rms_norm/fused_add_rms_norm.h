@@ -17,7 +17,7 @@ namespace liger::kernels {
 //   weight_H          [H]; the same dtype as x, or float32
 // Returns {y, sum}, both [..., H] in x's dtype. Gradients: with g the gradient of sum that comes
 // through the norm, dx = dresidual = g + dsum, added in float32 and rounded once.
-// Saves sum, weight and rstd (one float32 a row) for backward.
+// Saves sum, weight and rstd (one float32 a row) for backward. Scratch and copies as rms_norm.h.
 // Throws c10::Error that names the argument and its shape: residual or weight of another shape,
 // mixed devices, unsupported dtype, eps not positive, x without dimensions or with H = 0.
 std::pair<at::Tensor, at::Tensor> FusedAddRmsNorm(const at::Tensor& x_xH,

@@ -16,6 +16,7 @@ enum class GeluApproximate { kNone, kTanh };
 //   gate_xI, up_xI: the same shape and dtype (float32, bfloat16, float16, float64)
 // Returns a contiguous tensor of that shape and dtype; computed in float32, rounded once.
 // Saves its two inputs; gelu(gate) is computed again in backward.
+// Arguments that are not contiguous are copied, their gradients too.
 // Throws c10::Error that names the argument and its shape.
 at::Tensor Geglu(const at::Tensor& gate_xI, const at::Tensor& up_xI,
                  GeluApproximate approximate = GeluApproximate::kNone);

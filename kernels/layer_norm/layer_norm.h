@@ -17,7 +17,9 @@ namespace liger::kernels {
 // The variance is that of the centred values (two passes over a row on chip), so that a mean far
 // from zero costs no digits. Returns [..., H] in x's dtype, contiguous.
 // Saves x, weight, mean and rstd (two float32 a row) for backward. Gradients are summed in a
-// fixed order: equal runs give equal bits.
+// fixed order: equal runs give equal bits. Backward on a GPU takes float32 [blocks, H] as scratch
+// for each of dweight and dbias, some blocks a processor.
+// Arguments that are not contiguous are copied, their gradients too.
 // Throws c10::Error that names the argument and its shape: weight or bias not [H], mixed devices,
 // unsupported dtype, eps not positive, x without dimensions or with H = 0.
 at::Tensor LayerNorm(const at::Tensor& x_xH, const at::Tensor& weight_H,

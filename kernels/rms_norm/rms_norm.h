@@ -25,6 +25,8 @@ enum class RmsNormCasting {
 // Returns [..., H] in x's dtype (as transformers does for equal dtypes). A float32 weight
 // with x of lower precision multiplies in float32 before the only other rounding.
 // Saves x, weight and rstd (one float32 a row) for backward.
+// Backward on a GPU takes float32 [blocks, H] as scratch for dweight, some blocks a processor.
+// Arguments that are not contiguous are copied, their gradients too.
 // Throws c10::Error that names the argument and its shape: weight not [H], mixed devices,
 // unsupported dtype, eps not positive, x without dimensions or with H = 0.
 at::Tensor RmsNorm(const at::Tensor& x_xH, const at::Tensor& weight_H, double eps,

@@ -12,6 +12,7 @@ namespace liger::kernels {
 // Returns [..., H] in x's dtype, contiguous; computed in float32, rounded once. A row that is -inf
 // throughout is NaN, as PyTorch has it. Saves y. Equal runs give equal bits. Second derivatives
 // are not defined and throw.
+// Arguments that are not contiguous are copied, their gradients too.
 // Throws c10::Error that names the argument and its shape: x without dimensions, unsupported dtype.
 at::Tensor Softmax(const at::Tensor& x_xH);
 

@@ -11,6 +11,7 @@ namespace liger::kernels {
 //   gate_xI, up_xI: the same shape and dtype (float32, bfloat16, float16, float64)
 // Returns a contiguous tensor of that shape and dtype; computed in float32, rounded once.
 // Saves its two inputs; silu(gate) is computed again in backward.
+// Arguments that are not contiguous are copied, their gradients too.
 // Throws c10::Error that names the argument and its shape.
 at::Tensor Swiglu(const at::Tensor& gate_xI, const at::Tensor& up_xI);
 
