@@ -103,7 +103,7 @@ TEST(KernelsGpuTest, AttentionOfUnalignedHeads) {
     for (const auto& offsets :
          std::vector<std::vector<int64_t>>{{0, 100, 1000, T}, {0, T}, {0, 100, T}}) {
       const AttentionSpans spans{offsets, offsets, {}, {}};
-      for (const auto [first, wide] : {std::pair<int64_t, int64_t>{1, 66}, {8, 72 + 1}, {1, 72}}) {
+      for (const auto& [first, wide] : {std::pair<int64_t, int64_t>{1, 66}, {8, 72 + 1}, {1, 72}}) {
         std::vector<at::Tensor> packed, views;
         for (const int64_t heads : {4, 2, 2}) {
           const at::Tensor big = Randn({T, heads, wide}, dtype);
