@@ -156,8 +156,11 @@ cuda::AdamWTensor Describe(const Call& call, size_t i, int64_t first_chunk) {
 
 void RunCuda(const Call& call, const AdamWScalars& scalars) {
   const cuda::Scope scope(call.params[0]);
+  // Pinned: a large copy from other memory would wait for the stream's work. PyTorch's allocator
+  // gives the memory to nobody else before the copy is done.
   at::Tensor table =
-      at::empty({static_cast<int64_t>(call.params.size() * sizeof(cuda::AdamWTensor))}, at::kByte);
+      at::empty({static_cast<int64_t>(call.params.size() * sizeof(cuda::AdamWTensor))},
+                at::TensorOptions(at::kByte).pinned_memory(true));
   auto* entries = static_cast<cuda::AdamWTensor*>(table.mutable_data_ptr());
   int64_t chunks = 0;
   for (size_t i = 0; i < call.params.size(); ++i) {

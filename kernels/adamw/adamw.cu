@@ -102,6 +102,18 @@ __device__ __forceinline__ bool IsAligned16(const void* p) {
   return reinterpret_cast<uint64_t>(p) % 16 == 0;
 }
 
+// What the memory of a tensor will hold.
+template <int N>
+__device__ __forceinline__ Values<N> Rounded(Values<N> in, Dtype dtype) {
+  if (dtype == Dtype::kFloat) return in;
+#pragma unroll
+  for (int j = 0; j < N; ++j) {
+    in.v[j] = dtype == Dtype::kHalf ? ToFloat(FromFloat<__half>(in.v[j]))
+                                    : ToFloat(FromFloat<__nv_bfloat16>(in.v[j]));
+  }
+  return in;
+}
+
 // Elements [begin, end) of a tensor, N a thread at once: 8 where all are of 16 bits, else 4.
 template <int N>
 __device__ __forceinline__ void Update(const AdamWTensor& t, int64_t begin, int64_t end,
@@ -134,7 +146,6 @@ __device__ __forceinline__ void Update(const AdamWTensor& t, int64_t begin, int6
       const float denominator = sqrtf(v.v[j]) * c.inv_sqrt_bias2 + c.epsilon;
       p.v[j] = p.v[j] * t.decay - c.step_size * m.v[j] / denominator;
     }
-    if (t.compute != nullptr) Write<N>(t.compute, t.compute_dtype, p, i, t.n, whole);
     if (random_param || random_state) {
 #pragma unroll
       for (int j = 0; j < N; ++j) {
@@ -149,6 +160,9 @@ __device__ __forceinline__ void Update(const AdamWTensor& t, int64_t begin, int6
     Write<N>(t.exp_avg, t.state_dtype, m, i, t.n, whole);
     Write<N>(t.exp_avg_sq, t.state_dtype, v, i, t.n, whole);
     Write<N>(t.param, t.param_dtype, p, i, t.n, whole);
+    if (t.compute != nullptr) {
+      Write<N>(t.compute, t.compute_dtype, Rounded(p, t.param_dtype), i, t.n, whole);
+    }
   }
 }
 

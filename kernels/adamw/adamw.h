@@ -13,7 +13,7 @@ namespace liger::kernels {
 // One parameter of AdamWStep. All tensors are contiguous, of one size and on one device.
 struct AdamWParameter {
   at::Tensor param;    // float32, bfloat16 or (on a GPU) float16, as all here
-  at::Tensor compute;  // a copy in another dtype, written too; may be undefined
+  at::Tensor compute;  // gets a copy of the rounded param in another dtype; may be undefined
   at::Tensor grad;
   at::Tensor exp_avg, exp_avg_sq;  // of one dtype
   double weight_decay = 0;
@@ -43,7 +43,7 @@ AdamWScalars ScalarsOf(const AdamWStepOptions& options);
 //   p = p (1 - lr weight_decay) - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon)
 // `stochastic`: bfloat16 parameters and states are rounded up or down with the probability that
 // makes the mean exact. Equal streams give equal bits, on a CPU with any number of threads. Copies
-// a table of 88 bytes a parameter to a GPU, and does not wait for its work.
+// a table of 88 bytes a parameter to a GPU, from pinned memory, and does not wait for its work.
 // Dispatcher op `liger::adamw_`: params, grads, exp_avgs, exp_avg_sqs and weight_decays of one
 // length; computes (an empty tensor: none) and streams too, or of none. Throws c10::Error that
 // names a tensor which is not as above, or one to write that needs a gradient while gradients are

@@ -35,7 +35,7 @@ struct Backend {
   AttentionBackend id;
   std::string_view name;
   bool (*takes)(const AttentionCall&);
-  at::Tensor (*run)(const AttentionCall&);
+  at::Tensor (*run)(const AttentionCall&);  // undefined: not this case after all
 };
 
 bool TakesAll(const AttentionCall&) { return true; }
@@ -49,15 +49,15 @@ constexpr std::array<Backend, 4> kBackends = {{
 }};
 constexpr std::string_view kAutoName = "auto";
 
-const Backend& Choose(const AttentionCall& call, std::string_view name) {
+at::Tensor RunOn(const AttentionCall& call, std::string_view name) {
   for (const Backend& backend : kBackends) {
-    if (name == kAutoName ? backend.takes(call) : backend.name == name) {
-      TORCH_CHECK(backend.takes(call), kOp, ": backend '", backend.name, "' does not take ",
-                  call.query_QNH.scalar_type(), " on ", call.query_QNH.device(), " with head size ",
-                  call.query_QNH.size(2), ", window ", call.options.window, ", softcap ",
-                  call.options.softcap, " and these sequences; use 'auto'");
-      return backend;
-    }
+    if (name != kAutoName && name != backend.name) continue;
+    const at::Tensor out_QNH = backend.takes(call) ? backend.run(call) : at::Tensor();
+    if (out_QNH.defined()) return out_QNH;
+    TORCH_CHECK(name == kAutoName, kOp, ": backend '", backend.name, "' does not take ",
+                call.query_QNH.scalar_type(), " on ", call.query_QNH.device(), " with head size ",
+                call.query_QNH.size(2), ", window ", call.options.window, ", softcap ",
+                call.options.softcap, " and these sequences; use 'auto'");
   }
   TORCH_CHECK_VALUE(false, kOp, ": backend is '", name,
                     "', expected auto, cudnn, flash, cpu_flash or plain");
@@ -133,10 +133,10 @@ at::Tensor Run(const at::Tensor& query_in, const at::Tensor& key_in, const at::T
   if (options.window >= spans.max_keys()) options.window = 0;
   RecordPath(Op::kAttention, Path::kAten);
   if (query.size(0) == 0) return (query + 0 * (key.sum() + value.sum())).contiguous();
-  return Choose(call, std::string_view(backend.data(), backend.size())).run(call);
+  return RunOn(call, std::string_view(backend.data(), backend.size()));
 }
 
-// A composition: every backend has a gradient of its own, and shapes follow from PyTorch's.
+// A composition: every backend has a gradient of its own, and shapes follow from its ops.
 TORCH_LIBRARY_FRAGMENT(liger, m) {
   m.def(
       "attention(Tensor query, Tensor key, Tensor value, int[] query_offsets, int[] key_offsets, "

@@ -58,7 +58,8 @@ enum class AttentionBackend {
 // 2023, arXiv:2305.13245).
 //
 // query_QNH [Q, N, H], key_TKH and value_TKH [T, K, H], one floating dtype; one whose last
-// dimension is not contiguous is copied. Q and T are the last offsets. Returns [Q, N, H],
+// dimension is not contiguous is copied, and for kCudnn and kFlash one whose heads do not begin at
+// 16 byte boundaries. Q and T are the last offsets. Returns [Q, N, H],
 // contiguous. The scores of a sequence never exist as a whole: beyond the output, float32 [N, Q] is
 // kept for the backward pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
 //

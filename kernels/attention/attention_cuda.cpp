@@ -1,7 +1,11 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
+#include <torch/library.h>
+
+#include <cstdint>
 
 #include "kernels/attention/backends.h"
+#include "kernels/common/autograd.h"
 
 namespace liger::kernels {
 namespace {
@@ -10,12 +14,59 @@ bool IsHalf(const at::Tensor& t) {
   return t.scalar_type() == at::kBFloat16 || t.scalar_type() == at::kHalf;
 }
 
+at::Tensor MakeCuSeqlens(const at::Tensor& like, at::IntArrayRef offsets) {
+  return at::tensor(offsets, at::kInt).to(like.device(), /*non_blocking=*/true);
+}
+
+at::Tensor MakeCuSeqlensMeta(const at::Tensor& like, at::IntArrayRef offsets) {
+  return at::empty({static_cast<int64_t>(offsets.size())}, like.options().dtype(at::kInt));
+}
+
+// Numbers from the host: no op of PyTorch's that also takes fake tensors makes them.
+TORCH_LIBRARY_FRAGMENT(liger, m) {
+  m.def("attention_cu_seqlens(Tensor like, int[] offsets) -> Tensor");
+}
+TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) {
+  m.impl("attention_cu_seqlens", MakeCuSeqlens);
+}
+TORCH_LIBRARY_IMPL(liger, Meta, m) { m.impl("attention_cu_seqlens", MakeCuSeqlensMeta); }
+
+constexpr int64_t kBoundary = 16;  // bytes
+
+// A fake tensor has no address; the storage of any that PyTorch makes begins at a boundary.
+bool BeginsAtBoundary(const at::Tensor& x) {
+  constexpr c10::DispatchKeySet kFake({c10::DispatchKey::Python, c10::DispatchKey::Functionalize});
+  if (x.is_meta() || x.key_set().has_any(kFake)) {
+    return x.storage_offset() * x.element_size() % kBoundary == 0;
+  }
+  return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kBoundary == 0;
+}
+
 }  // namespace
+
+at::Tensor WithAlignedHeads(const at::Tensor& x_TNH) {
+  const auto is_aligned = [&](int64_t stride) {
+    return stride * x_TNH.element_size() % kBoundary == 0;
+  };
+  const bool fits = x_TNH.stride(2) == 1 && is_aligned(x_TNH.stride(0)) &&
+                    is_aligned(x_TNH.stride(1)) && BeginsAtBoundary(x_TNH);
+  return fits ? x_TNH : x_TNH.clone(at::MemoryFormat::Contiguous);
+}
+
+at::Tensor WithAlignedGradient(at::Tensor out_QNH) {
+  if (out_QNH.requires_grad()) {
+    out_QNH.register_hook([](const at::Tensor& grad_QNH) {
+      return grad_QNH.defined() ? WithAlignedHeads(grad_QNH) : grad_QNH;
+    });
+  }
+  return out_QNH;
+}
 
 at::Tensor CuSeqlens(const at::Tensor& given, const std::vector<int64_t>& offsets,
                      const at::Tensor& like) {
   if (given.defined()) return given;
-  return at::tensor(offsets, at::kInt).to(like.device(), /*non_blocking=*/true);
+  static const auto op = FindOp<decltype(MakeCuSeqlens)>("liger::attention_cu_seqlens");
+  return op.call(like, offsets);
 }
 
 bool FlashTakes(const AttentionCall& call) {
@@ -30,12 +81,13 @@ at::Tensor FlashAttention(const AttentionCall& call) {
   const auto before = window > 0 ? std::optional<c10::SymInt>(window - 1) : std::nullopt;
   const auto after = window > 0 ? std::optional<c10::SymInt>(0) : std::nullopt;
   const AttentionSpans& spans = call.spans;
-  return std::get<0>(at::_flash_attention_forward_symint(
-      call.query_QNH, call.key_TKH, call.value_TKH,
+  return WithAlignedGradient(std::get<0>(at::_flash_attention_forward_symint(
+      WithAlignedHeads(call.query_QNH), WithAlignedHeads(call.key_TKH),
+      WithAlignedHeads(call.value_TKH),
       CuSeqlens(spans.query_cu_seqlens, spans.query_offsets, call.query_QNH),
       CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, call.query_QNH), spans.max_queries(),
       spans.max_keys(), /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
-      call.options.scale, before, after));
+      call.options.scale, before, after)));
 }
 
 }  // namespace liger::kernels

@@ -3,7 +3,8 @@
 
 #include "kernels/attention/attention.h"
 
-// The implementations behind Attention, a file each. All are differentiable.
+// The implementations behind Attention, a file each. All are differentiable, and made of
+// dispatcher ops with shape functions, so that fake tensors pass through.
 namespace liger::kernels {
 
 inline constexpr char kAttention[] = "attention";  // in messages
@@ -18,7 +19,14 @@ struct AttentionCall {
 at::Tensor CuSeqlens(const at::Tensor& given, const std::vector<int64_t>& offsets,
                      const at::Tensor& like);
 
+// 16-bit numbers as the GPU's kernels read them, 16 bytes at once: the tensor, or a contiguous copy
+// where a head's numbers have gaps or do not begin at such a boundary.
+at::Tensor WithAlignedHeads(const at::Tensor& x_TNH);
+// The result of a kernel of PyTorch's, whose backward pass reads the gradient like that, too.
+at::Tensor WithAlignedGradient(at::Tensor out_QNH);
+
 bool CudnnTakes(const AttentionCall& call);
+// Undefined where cuDNN turns out to have no plan.
 at::Tensor CudnnAttention(const AttentionCall& call);
 
 bool FlashTakes(const AttentionCall& call);

@@ -166,13 +166,20 @@ bool Available(int device) {
          major >= 9 && LoadCudnn();
 }
 
-std::shared_ptr<const Plan> PlanFor(const PlanKey& key) {
+const PlanOrError& PlanFor(const PlanKey& key) {
   static std::mutex& mutex = *new std::mutex;
-  static auto& plans = *new std::map<PlanKey, std::shared_ptr<const Plan>>;
+  static auto& plans = *new std::map<PlanKey, PlanOrError>;
   const std::lock_guard<std::mutex> lock(mutex);
-  std::shared_ptr<const Plan>& plan = plans[key];
-  if (plan == nullptr) plan = std::make_shared<GraphPlan>(key);
-  return plan;
+  const auto [entry, is_new] = plans.try_emplace(key);
+  PlanOrError& known = entry->second;
+  if (!is_new) return known;
+  try {
+    if (!Available(key.device)) throw std::runtime_error("cuDNN's attention: not on this device");
+    known.plan = std::make_shared<GraphPlan>(key);
+  } catch (const std::runtime_error& error) {
+    known.error = error.what();
+  }
+  return known;
 }
 
 }  // namespace liger::kernels::cudnn

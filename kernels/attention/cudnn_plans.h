@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <unordered_map>
 
 // cuDNN's attention over ragged batches, behind an interface without torch's and cuDNN's headers.
@@ -51,7 +52,8 @@ class Plan {
  public:
   virtual ~Plan() = default;
   virtual int64_t workspace_bytes() const = 0;
-  // On `stream` of the plan's device, which is current. `workspace` is aligned to 16 bytes.
+  // On `stream` of the plan's device, which is current. `workspace` is aligned to 16 bytes. Throws
+  // std::runtime_error with cuDNN's words.
   virtual void Run(Pointers pointers, void* workspace, void* stream) const = 0;
 };
 
@@ -59,9 +61,12 @@ class Plan {
 // without cuDNN's frontend says no.
 bool Available(int device);
 
-// The plan, built at the first call; thread-safe. Throws std::runtime_error with cuDNN's words
-// where it has none.
-std::shared_ptr<const Plan> PlanFor(const PlanKey& key);
+struct PlanOrError {
+  std::shared_ptr<const Plan> plan;  // null: cuDNN has none
+  std::string error;                 // its words then
+};
+// Asked of cuDNN at the first call with a key, then remembered; thread-safe. Tests see it, too.
+[[gnu::visibility("default")]] const PlanOrError& PlanFor(const PlanKey& key);
 
 }  // namespace liger::kernels::cudnn
 

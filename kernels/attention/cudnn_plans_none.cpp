@@ -1,14 +1,13 @@
 // For builds without cuDNN's frontend.
-#include <stdexcept>
-
 #include "kernels/attention/cudnn_plans.h"
 
 namespace liger::kernels::cudnn {
 
 bool Available(int) { return false; }
 
-std::shared_ptr<const Plan> PlanFor(const PlanKey&) {
-  throw std::runtime_error("this build has no cuDNN attention");
+const PlanOrError& PlanFor(const PlanKey&) {
+  static const PlanOrError none{nullptr, "this build has no cuDNN attention"};
+  return none;
 }
 
 }  // namespace liger::kernels::cudnn

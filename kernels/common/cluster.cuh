@@ -26,10 +26,11 @@ inline cudaLaunchAttribute ClusterOf(unsigned blocks) {
   return cluster;
 }
 
-// How many clusters of the kernel run at once on this device. The kernel may then use all shared
-// memory that there is: a limit for each call would be a race between threads.
+// How many clusters of the kernel run at once on this device; 0 where none fits, as on a slice of a
+// GPU with few SMs, and where CUDA does not say. The kernel may then use all shared memory that
+// there is: a limit for each call would be a race between threads.
 template <auto kKernel>
-Error CountActiveClusters(unsigned blocks, unsigned threads, size_t shared, int* clusters) {
+int CountActiveClusters(unsigned blocks, unsigned threads, size_t shared) {
   struct Known {
     int device = -1;
     unsigned blocks = 0, threads = 0;
@@ -39,11 +40,12 @@ Error CountActiveClusters(unsigned blocks, unsigned threads, size_t shared, int*
   thread_local Known known;
   int device = 0, most = 0;
   cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return static_cast<Error>(error);
-  if (known.device != device || known.blocks != blocks || known.threads != threads ||
-      known.shared != shared) {
+  if (error != cudaSuccess || known.device != device || known.blocks != blocks ||
+      known.threads != threads || known.shared != shared) {
     cudaFuncAttributes attributes;
-    error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error == cudaSuccess) {
+      error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    }
     if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, kKernel);
     if (error == cudaSuccess) {
       error = cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -58,15 +60,13 @@ Error CountActiveClusters(unsigned blocks, unsigned threads, size_t shared, int*
     config.numAttrs = 1;
     int count = 0;
     if (error == cudaSuccess) error = cudaOccupancyMaxActiveClusters(&count, kKernel, &config);
-    if (error == cudaSuccess && count == 0) error = cudaErrorInvalidConfiguration;
     if (error != cudaSuccess) {
       cudaGetLastError();
-      return static_cast<Error>(error);
+      return 0;
     }
     known = {device, blocks, threads, shared, count};
   }
-  *clusters = known.clusters;
-  return 0;
+  return known.clusters;
 }
 
 // Launches `clusters` clusters of `blocks` blocks each.

@@ -139,13 +139,14 @@ LogitsStats ReduceCuda(const at::Tensor& logits, const at::Tensor& target, int64
   return out;
 }
 
-// Nothing where a row is too long for one pass, or the GPU too old.
+// Nothing where a row is too long for one pass, or the GPU too old or too small.
 std::optional<LogitsStats> SinglePassCuda(const at::Tensor& logits, const at::Tensor& target,
                                           const at::Tensor& factor, int64_t ignore_index,
                                           bool stats, const at::Tensor& out) {
   const cuda::Scope scope(logits);
   const cuda::LogitsShape shape = ShapeOf(logits, ignore_index);
-  if (!cuda::HasSinglePass(shape, logits.const_data_ptr(), out.stride(0), out.const_data_ptr())) {
+  if (!cuda::HasSinglePass(shape, stats, logits.const_data_ptr(), out.stride(0),
+                           out.const_data_ptr())) {
     return std::nullopt;
   }
   LogitsStats results = EmptyStats(logits, stats);

@@ -39,10 +39,11 @@ Error CrossEntropyGradUnlessOne(const Queue& queue, const LogitsShape& shape, co
                                 const float* upstream, float scale, int64_t out_stride, void* out);
 
 // Both at once: a row is spread over the shared memory of a cluster of blocks, read once and
-// written once. Needs compute capability 9.0, 16 byte aligned rows, and V up to 262144 (16-bit)
-// or 131072 (float32). `out` has rows of out_stride elements of the logits' dtype and may be the
-// logits.
-bool HasSinglePass(const LogitsShape& shape, const void* logits, int64_t out_stride,
+// written once. Needs compute capability 9.0, room for such a cluster (a slice of a GPU may have
+// none), 16 byte aligned rows, and V up to 262144 (16-bit) or 131072 (float32). `out` has rows of
+// out_stride elements of the logits' dtype and may be the logits. `stats`: LogitsResults has its
+// last four.
+bool HasSinglePass(const LogitsShape& shape, bool stats, const void* logits, int64_t out_stride,
                    const void* out);
 Error CrossEntropyAndGrad(const Queue& queue, const LogitsShape& shape, const void* logits,
                           const int64_t* target, const float* factor,

@@ -173,44 +173,30 @@ int64_t ElementBytes(Dtype dtype) { return dtype == Dtype::kFloat ? 4 : 2; }
 
 bool HasClusters() { return CompiledForClusters(SinglePassKernel<float, 4, false>); }
 
-}  // namespace
+// How a row is spread over a cluster.
+struct Spread {
+  bool large;  // 8 packs a thread, not 4
+  unsigned blocks;
+  size_t shared;
+};
 
-bool HasSinglePass(const LogitsShape& shape, const void* logits, int64_t out_stride,
-                   const void* out) {
-  const int64_t wide = 16 / ElementBytes(shape.dtype);
-  return IsAligned(logits) && IsAligned(out) && shape.V % wide == 0 && shape.stride % wide == 0 &&
-         out_stride % wide == 0 &&
-         shape.V * ElementBytes(shape.dtype) <= 2 * kHeldBytes * kMaxCluster && HasClusters();
-}
-
-Error CrossEntropyAndGrad(const Queue& queue, const LogitsShape& shape, const void* logits,
-                          const int64_t* target, const float* factor,
-                          const LogitsResults& results, int64_t out_stride, void* out) {
-  if (shape.C == 0 || shape.V == 0) return 0;
+Spread SpreadOf(const LogitsShape& shape) {
   const int64_t row_bytes = shape.V * ElementBytes(shape.dtype);
   const bool large = row_bytes > kHeldBytes * kMaxCluster;
   const int64_t held = large ? 2 * kHeldBytes : kHeldBytes;
-  const auto blocks = static_cast<unsigned>((row_bytes + held - 1) / held);
-  const auto shared = static_cast<size_t>(kRows * held);
-  Error error = 0;
-  DispatchDtype(shape.dtype, [&](auto t) {
-    using T = typename decltype(t)::type;
-    const auto span = static_cast<int>((shape.V / kWide<T> + blocks - 1) / blocks);
-    const auto run = [&](auto packs, auto stats) {
-      constexpr auto kKernel = &SinglePassKernel<T, packs(), stats()>;
-      int most = 0;
-      error = CountActiveClusters<kKernel>(blocks, kReduceThreads, shared, &most);
-      if (error != 0) return;
-      error = LaunchClusters(queue, kKernel, std::min<int64_t>(shape.C, most), blocks,
-                             kReduceThreads, shared, static_cast<const T*>(logits),
-                             static_cast<T*>(out), shape, out_stride, span, target, factor,
-                             results);
-    };
+  return {large, static_cast<unsigned>((row_bytes + held - 1) / held),
+          static_cast<size_t>(kRows * held)};
+}
+
+// Calls f(TypeTag<T>, packs, stats) for the kernel of these rows.
+template <typename F>
+void Dispatch(Dtype dtype, bool large, bool stats, const F& f) {
+  DispatchDtype(dtype, [&](auto t) {
     const auto with_stats = [&](auto packs) {
-      if (results.entropy != nullptr) {
-        run(packs, std::true_type{});
+      if (stats) {
+        f(t, packs, std::true_type{});
       } else {
-        run(packs, std::false_type{});
+        f(t, packs, std::false_type{});
       }
     };
     if (large) {
@@ -218,6 +204,45 @@ Error CrossEntropyAndGrad(const Queue& queue, const LogitsShape& shape, const vo
     } else {
       with_stats(std::integral_constant<int, 4>{});
     }
+  });
+}
+
+bool ClustersFit(const LogitsShape& shape, bool stats) {
+  const Spread spread = SpreadOf(shape);
+  int most = 0;
+  Dispatch(shape.dtype, spread.large, stats, [&](auto t, auto packs, auto with_stats) {
+    constexpr auto kKernel = &SinglePassKernel<typename decltype(t)::type, packs(), with_stats()>;
+    most = CountActiveClusters<kKernel>(spread.blocks, kReduceThreads, spread.shared);
+  });
+  return most > 0;
+}
+
+}  // namespace
+
+bool HasSinglePass(const LogitsShape& shape, bool stats, const void* logits, int64_t out_stride,
+                   const void* out) {
+  const int64_t wide = 16 / ElementBytes(shape.dtype);
+  return IsAligned(logits) && IsAligned(out) && shape.V > 0 && shape.V % wide == 0 &&
+         shape.stride % wide == 0 && out_stride % wide == 0 &&
+         shape.V * ElementBytes(shape.dtype) <= 2 * kHeldBytes * kMaxCluster && HasClusters() &&
+         ClustersFit(shape, stats);
+}
+
+Error CrossEntropyAndGrad(const Queue& queue, const LogitsShape& shape, const void* logits,
+                          const int64_t* target, const float* factor,
+                          const LogitsResults& results, int64_t out_stride, void* out) {
+  if (shape.C == 0 || shape.V == 0) return 0;
+  const Spread spread = SpreadOf(shape);
+  Error error = 0;
+  const bool stats = results.entropy != nullptr;
+  Dispatch(shape.dtype, spread.large, stats, [&](auto t, auto packs, auto with_stats) {
+    using T = typename decltype(t)::type;
+    constexpr auto kKernel = &SinglePassKernel<T, packs(), with_stats()>;
+    const auto span = static_cast<int>((shape.V / kWide<T> + spread.blocks - 1) / spread.blocks);
+    const int most = CountActiveClusters<kKernel>(spread.blocks, kReduceThreads, spread.shared);
+    error = LaunchClusters(queue, kKernel, std::min<int64_t>(shape.C, most), spread.blocks,
+                           kReduceThreads, spread.shared, static_cast<const T*>(logits),
+                           static_cast<T*>(out), shape, out_stride, span, target, factor, results);
   });
   return error;
 }

@@ -275,7 +275,11 @@ Error JsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss)
         const int64_t wide = logits.V / kVec, held = int64_t{kThreads} * packs();
         const int64_t blocks = (wide + held - 1) / held;
         const int64_t span = (wide + blocks - 1) / blocks * kVec;
-        error = LaunchClusters(queue, SinglePassKernel<packs()>, logits.C,
+        constexpr auto kKernel = &SinglePassKernel<packs()>;
+        if (CountActiveClusters<kKernel>(static_cast<unsigned>(blocks), kThreads, 0) == 0) {
+          return stream(std::integral_constant<int, kVec>{});
+        }
+        error = LaunchClusters(queue, kKernel, logits.C,
                                static_cast<unsigned>(blocks), kThreads, 0, student, teacher, span,
                                params);
       };

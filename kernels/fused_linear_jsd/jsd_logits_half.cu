@@ -221,41 +221,55 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
 // A row of one operand in a block, 64 or 128 bytes a thread.
 constexpr int64_t kHeldBytes = int64_t{kThreads} * 64;
 
-template <typename T, int PACKS, Form FORM>
-Error Launch(const Queue& queue, const JsdLogits& logits, double* row_loss) {
-  constexpr auto kKernel = &HalfKernel<T, PACKS, FORM>;
-  const int64_t wide = logits.V / kWide<T>, held = int64_t{kThreads} * PACKS;
-  const auto blocks = static_cast<unsigned>((wide + held - 1) / held);
-  const auto span = static_cast<int>((wide + blocks - 1) / blocks);
-  const auto shared = static_cast<size_t>(2 * held * 16);
-  int most = 0;
-  const Error error = CountActiveClusters<kKernel>(blocks, kThreads, shared, &most);
-  if (error != 0) return error;
-  const HalfParams params{.C = logits.C,
-                          .V = logits.V,
-                          .span = span,
-                          .log2_beta = static_cast<float>(std::log2(logits.beta)),
-                          .log2_rest = static_cast<float>(std::log2(1 - logits.beta)),
-                          .rest = static_cast<float>(1 - logits.beta),
-                          .inv_temperature = static_cast<float>(1 / logits.temperature),
-                          .write_grad = logits.write_grad,
-                          .row_loss = row_loss};
-  return LaunchClusters(queue, kKernel, std::min<int64_t>(logits.C, most), blocks, kThreads, shared,
-                        static_cast<T*>(logits.student), static_cast<const T*>(logits.teacher),
-                        params);
+// How a row is spread over a cluster.
+struct Spread {
+  unsigned blocks;
+  int span;  // packs of a block
+  size_t shared;
+};
+
+Spread SpreadOf(int64_t V, int64_t wide, int packs) {
+  const int64_t all = V / wide, held = int64_t{kThreads} * packs;
+  const auto blocks = static_cast<unsigned>((all + held - 1) / held);
+  return {blocks, static_cast<int>((all + blocks - 1) / blocks),
+          static_cast<size_t>(2 * held * 16)};
 }
 
-template <typename T>
-Error LaunchForm(const Queue& queue, const JsdLogits& logits, double* row_loss) {
-  const auto run = [&](auto packs) {
-    if (logits.beta == 0) return Launch<T, packs(), Form::kForward>(queue, logits, row_loss);
-    if (logits.beta == 1) return Launch<T, packs(), Form::kReverse>(queue, logits, row_loss);
-    return Launch<T, packs(), Form::kMixed>(queue, logits, row_loss);
+// Calls f(TypeTag<T>, packs, form) for the kernel of these rows.
+template <typename F>
+void Dispatch(const JsdLogits& logits, const F& f) {
+  const auto with_form = [&](auto t, auto packs) {
+    if (logits.beta == 0) {
+      f(t, packs, std::integral_constant<Form, Form::kForward>{});
+    } else if (logits.beta == 1) {
+      f(t, packs, std::integral_constant<Form, Form::kReverse>{});
+    } else {
+      f(t, packs, std::integral_constant<Form, Form::kMixed>{});
+    }
   };
-  if (logits.V * static_cast<int64_t>(sizeof(T)) <= kHeldBytes * kMaxCluster) {
-    return run(std::integral_constant<int, 4>{});
+  const auto with_packs = [&](auto t) {
+    if (logits.V * 2 <= kHeldBytes * kMaxCluster) {
+      with_form(t, std::integral_constant<int, 4>{});
+    } else {
+      with_form(t, std::integral_constant<int, 8>{});
+    }
+  };
+  if (logits.dtype == Dtype::kHalf) {
+    with_packs(TypeTag<__half>{});
+  } else {
+    with_packs(TypeTag<__nv_bfloat16>{});
   }
-  return run(std::integral_constant<int, 8>{});
+}
+
+bool ClustersFit(const JsdLogits& logits) {
+  int most = 0;
+  Dispatch(logits, [&](auto t, auto packs, auto form) {
+    using T = typename decltype(t)::type;
+    const Spread spread = SpreadOf(logits.V, kWide<T>, packs());
+    most = CountActiveClusters<&HalfKernel<T, packs(), form()>>(spread.blocks, kThreads,
+                                                                spread.shared);
+  });
+  return most > 0;
 }
 
 }  // namespace
@@ -263,14 +277,32 @@ Error LaunchForm(const Queue& queue, const JsdLogits& logits, double* row_loss) 
 bool HasHalfJsd(const JsdLogits& logits) {
   constexpr int64_t kVec = 8;
   return logits.dtype != Dtype::kFloat && IsAligned(logits.student) && IsAligned(logits.teacher) &&
-         logits.V % kVec == 0 && logits.V * 2 <= 2 * kHeldBytes * kMaxCluster &&
-         CompiledForClusters(HalfKernel<__half, 4, Form::kMixed>);
+         logits.V > 0 && logits.V % kVec == 0 && logits.V * 2 <= 2 * kHeldBytes * kMaxCluster &&
+         CompiledForClusters(HalfKernel<__half, 4, Form::kMixed>) && ClustersFit(logits);
 }
 
 Error HalfJsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss) {
   if (logits.C == 0 || logits.V == 0) return 0;
-  if (logits.dtype == Dtype::kHalf) return LaunchForm<__half>(queue, logits, row_loss);
-  return LaunchForm<__nv_bfloat16>(queue, logits, row_loss);
+  Error error = 0;
+  Dispatch(logits, [&](auto t, auto packs, auto form) {
+    using T = typename decltype(t)::type;
+    constexpr auto kKernel = &HalfKernel<T, packs(), form()>;
+    const Spread spread = SpreadOf(logits.V, kWide<T>, packs());
+    const HalfParams params{.C = logits.C,
+                            .V = logits.V,
+                            .span = spread.span,
+                            .log2_beta = static_cast<float>(std::log2(logits.beta)),
+                            .log2_rest = static_cast<float>(std::log2(1 - logits.beta)),
+                            .rest = static_cast<float>(1 - logits.beta),
+                            .inv_temperature = static_cast<float>(1 / logits.temperature),
+                            .write_grad = logits.write_grad,
+                            .row_loss = row_loss};
+    const int most = CountActiveClusters<kKernel>(spread.blocks, kThreads, spread.shared);
+    error = LaunchClusters(queue, kKernel, std::min<int64_t>(logits.C, most), spread.blocks,
+                           kThreads, spread.shared, static_cast<T*>(logits.student),
+                           static_cast<const T*>(logits.teacher), params);
+  });
+  return error;
 }
 
 }  // namespace liger::kernels::cuda

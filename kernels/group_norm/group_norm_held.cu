@@ -267,7 +267,7 @@ HeldPlan PlanHeld(const GroupNormShape& shape, int operands, bool aligned) {
 }
 
 // Launches the kernel of one block a group, or that of clusters. False where the GPU has none, or
-// too little shared memory.
+// no room for one, or too little shared memory.
 template <auto kOne, auto kMany, typename... Arguments>
 bool LaunchHeld(const Queue& queue, const HeldPlan& plan, Error* error, Arguments... arguments) {
   const int64_t groups = plan.h.g.N * plan.h.g.G;
@@ -278,11 +278,13 @@ bool LaunchHeld(const Queue& queue, const HeldPlan& plan, Error* error, Argument
     *error = LaunchError();
     return true;
   }
-  if (!CompiledForClusters(kMany) || BlocksPerSm<kMany>(plan.threads, plan.shared) == 0) {
+  const auto blocks = static_cast<unsigned>(plan.h.blocks);
+  const auto threads = static_cast<unsigned>(plan.threads);
+  if (!CompiledForClusters(kMany) ||
+      CountActiveClusters<kMany>(blocks, threads, plan.shared) == 0) {
     return false;
   }
-  *error = LaunchClusters(queue, kMany, groups, static_cast<unsigned>(plan.h.blocks),
-                          static_cast<unsigned>(plan.threads), plan.shared, arguments...);
+  *error = LaunchClusters(queue, kMany, groups, blocks, threads, plan.shared, arguments...);
   return true;
 }
 

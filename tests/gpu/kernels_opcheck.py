@@ -1,6 +1,6 @@
 """Checks libliger_kernels.so from Python: torch.library.opcheck of every public op (schema,
-autograd registration, fake tensors, AOT dispatch with dynamic shapes), and values and
-gradients against a float64 run on the CPU.
+autograd registration, fake tensors, AOT dispatch with dynamic shapes), values and gradients
+against a float64 run on the CPU, shapes on fake CUDA tensors, and what in-place ops tell autograd.
 
     python tests/gpu/kernels_opcheck.py build/lib/libliger_kernels.so [--device cuda]
 
@@ -13,6 +13,8 @@ import re
 import sys
 
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 IGNORE = -100
 
@@ -198,6 +200,65 @@ def check_in_place(device):
                 f"{name} is not in kInPlaceOps of kernels/common/in_place.cpp")
 
 
+def as_fake(mode, x, device):
+    if not isinstance(x, torch.Tensor):
+        return x
+    with mode:
+        return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device,
+                                   requires_grad=x.requires_grad)
+
+
+def check_fake_cuda(op, args):
+    """On fake CUDA tensors, which need no GPU, an op gives what it gives on a CPU, without data."""
+    real = op(*args)
+    mode = FakeTensorMode()
+    fake_args = [as_fake(mode, a, "cuda") for a in args]
+    with mode:
+        fake = op(*fake_args)
+    is_tensor = isinstance(real, torch.Tensor)
+    for r, f in zip((real,) if is_tensor else real, (fake,) if is_tensor else fake, strict=True):
+        assert f.device.type == "cuda" and (f.shape, f.dtype) == (r.shape, r.dtype), (r.shape, f)
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the tensor arguments of each op that comes by."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[str(func)] = [a for a in args if isinstance(a, torch.Tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+def check_fake_attention():
+    """Attention on fake CUDA tensors: offsets from the host, aligned heads, cuDNN's shapes."""
+    def q(tokens, heads, first=0, wide=64):
+        return torch.empty(tokens, heads, wide, device="cuda", dtype=dtype)[..., first:first + 64]
+
+    for dtype in (torch.bfloat16, torch.float16):
+        with FakeTensorMode():
+            # A head that begins at odd elements, and heads that are a whole 16 bytes apart.
+            for shape, copies in (((0, 64), False), ((1, 72), True), ((0, 65), True), ((8, 72), False)):
+                with Recorder() as seen:
+                    inputs = [q(9, heads, *shape) for heads in (4, 2, 2)]
+                    out = torch.ops.liger.attention(*inputs, [0, 9], [0, 9], 0.1)
+                assert out.shape == (9, 4, 64), out.shape
+                flash = seen.calls["aten._flash_attention_forward.default"][:3]
+                for given, taken in zip(inputs, flash, strict=True):
+                    assert taken.storage_offset() % 8 == 0 and taken.stride(0) % 8 == 0, shape
+                    assert (taken.stride() != given.stride()) == copies, shape
+            starts = torch.empty(3, device="cuda", dtype=torch.int32)
+            forward = q(9, 4), q(9, 2), q(9, 2)
+            index = starts, starts[1:], starts, starts[1:]
+            ops = torch.ops.liger
+            out, stats = ops.attention_cudnn_forward(*forward, *index, 9, False, 0, 0.1)
+            assert (out.shape, stats.shape, stats.dtype) == ((9, 4, 64), (9, 4), torch.float32)
+            grads = ops.attention_cudnn_backward(out, *forward, out, stats, *index, 9, False, 0, 0.1)
+            assert [g.shape for g in grads] == [x.shape for x in forward]
+
+
 def check_no_sync():
     """With the rows that have a target at hand, the fused heads never make the host wait; adamw_ never does."""
     g = torch.Generator().manual_seed(1)
@@ -208,6 +269,14 @@ def check_no_sync():
     hidden.requires_grad_()
     weight.requires_grad_()
     adamw, scale = adamw_arguments("cuda", torch.float32), torch.tensor(0.5, device="cuda")
+    # A table of more than 64 KB, which the host copies while the GPU is busy.
+    many = [[torch.ones(8, device="cuda") for _ in range(1000)] for _ in range(4)]
+    for _ in range(2):  # the first one may wait for memory
+        torch.cuda.synchronize()
+        torch.cuda._sleep(10**9)
+        torch.ops.liger.adamw_(*many, [], [0.0] * 1000, 1)
+        is_busy = not torch.cuda.current_stream().query()
+    assert is_busy, "adamw_ waited for the GPU"
     torch.cuda.set_sync_debug_mode("error")
     try:
         torch.ops.liger.adamw_(*adamw, [], [0.1, 0.0], 3, grad_scale=scale)
@@ -229,10 +298,13 @@ def check_values(op, args, tolerance):
         assert error <= tolerance, f"result {i}: relative L2 {error:.2e} > {tolerance:.0e}"
 
 
-def check_op(op, args, dtype, tolerance):
-    if dtype == torch.float32:
+def check_op(op, args, device, dtype, tolerance):
+    # Attention has another backend for each dtype; the other ops have the same code.
+    if dtype == torch.float32 or op is torch.ops.liger.attention:
         torch.library.opcheck(op.default, args)
     check_values(op, args, tolerance)
+    if device == "cpu":
+        check_fake_cuda(op, args)
 
 
 def attempt(name, check, *args):
@@ -253,10 +325,15 @@ def main():
     options = parser.parse_args()
     torch.ops.load_library(options.library)
     failed = 0
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 3e-2)):
+    tolerances = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+    for dtype, tolerance in tolerances.items():
         for op, args in cases(options.device, dtype):
-            failed += attempt(f"{op} {options.device} {dtype}", check_op, op, args, dtype, tolerance)
+            failed += attempt(f"{op} {options.device} {dtype}", check_op, op, args, options.device,
+                              dtype, tolerance)
+        if dtype == torch.float16 and options.device == "cpu":
+            continue  # adamw_ has no float16 there
         failed += attempt(f"liger.adamw_ {options.device} {dtype}", check_adamw, options.device, dtype, tolerance)
+    failed += attempt("attention of fake CUDA tensors", check_fake_attention)
     failed += attempt("in-place ops and autograd", check_in_place, options.device)
     if options.device.startswith("cuda"):
         failed += attempt("fused heads and adamw_ without waiting", check_no_sync)

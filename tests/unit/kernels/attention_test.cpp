@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include "bad_input.h"
+#include "kernels/attention/cudnn_plans.h"
 
 namespace liger::kernels {
 namespace {
@@ -110,6 +111,17 @@ TEST(AttentionTest, StridesAreFree) {
         EXPECT_TRUE(results[j].equal(expected[j])) << "input " << i << ", result " << j;
       }
     }
+  }
+}
+
+// A plan that cuDNN does not have is an answer, so that another backend can take the call. (No
+// head has 4097 numbers, on a GPU either.)
+TEST(AttentionTest, NoPlanIsNoException) {
+  for (int i = 0; i < 2; ++i) {
+    const auto& [plan, error] = cudnn::PlanFor(
+        {.heads = 2, .key_heads = 2, .head_dim = 4097, .batch = 1, .length = 512, .total = 4096});
+    EXPECT_EQ(plan, nullptr);
+    EXPECT_NE(error, "");
   }
 }
 
