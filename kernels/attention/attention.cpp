@@ -27,6 +27,24 @@ int64_t AttentionSpans::Longest(const std::vector<int64_t>& offsets) {
   return longest;
 }
 
+void CheckHeads(const at::Tensor& query_QNH, const at::Tensor& key_TKH,
+                const at::Tensor& value_TKH) {
+  const Arg query{kAttention, "query", query_QNH}, key{kAttention, "key", key_TKH},
+      value{kAttention, "value", value_TKH};
+  CheckFloating(query);
+  for (const Arg& arg : {query, key, value}) {
+    CheckDim(arg, 3);
+    CheckSameDtype(arg, query);
+    CheckSameDevice(arg, query);
+  }
+  CheckShape(value, key_TKH.sym_sizes(), "key's shape");
+  const int64_t heads = query_QNH.size(1), key_heads = key_TKH.size(1);
+  TORCH_CHECK(key_TKH.size(2) == query_QNH.size(2), kAttention, ": key has shape ", key_TKH.sizes(),
+              ", query ", query_QNH.sizes(), "; the last dimensions differ");
+  TORCH_CHECK(key_heads > 0 && heads % key_heads == 0, kAttention, ": query has ", heads,
+              " heads, which is no multiple of key's ", key_heads);
+}
+
 namespace {
 
 constexpr const char* kOp = kAttention;
@@ -41,9 +59,10 @@ struct Backend {
 bool TakesAll(const AttentionCall&) { return true; }
 
 // Fastest first.
-constexpr std::array<Backend, 4> kBackends = {{
+constexpr std::array<Backend, 5> kBackends = {{
     {AttentionBackend::kCudnn, "cudnn", CudnnTakes, CudnnAttention},
     {AttentionBackend::kFlash, "flash", FlashTakes, FlashAttention},
+    {AttentionBackend::kTiled, "tiled", TiledTakes, TiledAttention},
     {AttentionBackend::kCpuFlash, "cpu_flash", CpuFlashTakes, CpuFlashAttention},
     {AttentionBackend::kPlain, "plain", TakesAll, PlainAttention},
 }};
@@ -60,7 +79,7 @@ at::Tensor RunOn(const AttentionCall& call, std::string_view name) {
                 call.options.softcap, " and these sequences; use 'auto'");
   }
   TORCH_CHECK_VALUE(false, kOp, ": backend is '", name,
-                    "', expected auto, cudnn, flash, cpu_flash or plain");
+                    "', expected auto, cudnn, flash, tiled, cpu_flash or plain");
 }
 
 void CheckOffsets(const char* name, const std::vector<int64_t>& offsets, const Arg& tokens) {
@@ -92,21 +111,7 @@ void CheckCuSeqlens(const char* name, const at::Tensor& cu_seqlens, const Attent
 }
 
 void Check(const AttentionCall& call) {
-  const Arg query{kOp, "query", call.query_QNH}, key{kOp, "key", call.key_TKH},
-      value{kOp, "value", call.value_TKH};
-  CheckFloating(query);
-  for (const Arg& arg : {query, key, value}) {
-    CheckDim(arg, 3);
-    CheckSameDtype(arg, query);
-    CheckSameDevice(arg, query);
-  }
-  CheckShape(value, call.key_TKH.sym_sizes(), "key's shape");
-  const int64_t heads = call.query_QNH.size(1), key_heads = call.key_TKH.size(1);
-  TORCH_CHECK(call.key_TKH.size(2) == call.query_QNH.size(2), kOp, ": key has shape ",
-              call.key_TKH.sizes(), ", query ", call.query_QNH.sizes(),
-              "; the last dimensions differ");
-  TORCH_CHECK(key_heads > 0 && heads % key_heads == 0, kOp, ": query has ", heads,
-              " heads, which is no multiple of key's ", key_heads);
+  CheckHeads(call.query_QNH, call.key_TKH, call.value_TKH);
   CheckSpans(call);
   CheckCuSeqlens("query_cu_seqlens", call.spans.query_cu_seqlens, call);
   CheckCuSeqlens("key_cu_seqlens", call.spans.key_cu_seqlens, call);

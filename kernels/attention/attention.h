@@ -46,10 +46,13 @@ enum class AttentionBackend {
   // FlashAttention-2 with cu_seqlens (Dao 2023, arXiv:2307.08691): bfloat16 and float16 on a
   // GPU, H a multiple of 8 up to 256, windows, no softcap.
   kFlash,
+  // Our kernels in that manner, a little at a time in shared memory, for what those two do not
+  // take: softcaps and float32 on a GPU, H whole 16 bytes up to 256 (above 128: on GPUs whose
+  // blocks have 163 KiB), windows. Its gradients are deterministic.
+  kTiled,
   // PyTorch's flash kernel for CPUs, a call a sequence: no softcap.
   kCpuFlash,
   // Plain operations over 256 queries at a time, computed again in the backward pass: anything.
-  // float32 on a GPU too, where PyTorch's memory-efficient kernel is several times less exact.
   kPlain,
 };
 
@@ -58,10 +61,10 @@ enum class AttentionBackend {
 // 2023, arXiv:2305.13245).
 //
 // query_QNH [Q, N, H], key_TKH and value_TKH [T, K, H], one floating dtype; one whose last
-// dimension is not contiguous is copied, and for kCudnn and kFlash one whose heads do not begin at
-// 16 byte boundaries. Q and T are the last offsets. Returns [Q, N, H],
-// contiguous. The scores of a sequence never exist as a whole: beyond the output, float32 [N, Q] is
-// kept for the backward pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
+// dimension is not contiguous is copied, and for kCudnn, kFlash and kTiled one whose heads do not
+// begin at 16 byte boundaries. Q and T are the last offsets. Returns [Q, N, H], contiguous. The
+// scores of a sequence never exist as a whole: beyond the output, float32 [N, Q] is kept for the
+// backward pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
 //
 // torch.use_deterministic_algorithms is obeyed. Throws c10::Error naming the argument for
 // wrong shapes, offsets or options, and for a backend that does not take the case.

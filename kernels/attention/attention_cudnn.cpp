@@ -112,14 +112,11 @@ void Run(const cudnn::PlanKey& key, const Index& queries, const Index& keys,
 // Of the ops, which others than Function may call.
 void Check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
            const Index& queries, const Index& keys) {
-  const Arg query_arg{kAttention, "query", query}, key_arg{kAttention, "key", key};
-  for (const Arg& arg : {query_arg, key_arg, Arg{kAttention, "value", value}}) {
-    CheckDim(arg, 3);
-    CheckSameDtype(arg, query_arg);
-    CheckSameDevice(arg, query_arg);
+  CheckHeads(query, key, value);
+  const Arg query_arg{kAttention, "query", query};
+  for (const Arg& arg : {query_arg, Arg{kAttention, "key", key}, Arg{kAttention, "value", value}}) {
     CheckContiguous(arg);
   }
-  CheckShape({kAttention, "value", value}, key.sym_sizes(), "key's shape");
   const auto batch = queries.lengths.sym_size(0);
   const auto check_index = [&](const char* name, const at::Tensor& index, const c10::SymInt& size) {
     const Arg arg{kAttention, name, index};

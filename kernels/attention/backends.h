@@ -19,9 +19,13 @@ struct AttentionCall {
 at::Tensor CuSeqlens(const at::Tensor& given, const std::vector<int64_t>& offsets,
                      const at::Tensor& like);
 
-// 16-bit numbers as the GPU's kernels read them, 16 bytes at once: the tensor, or a contiguous copy
+// Heads as the GPU's kernels read them, 16 bytes at once: the tensor, or a contiguous copy
 // where a head's numbers have gaps or do not begin at such a boundary.
 at::Tensor WithAlignedHeads(const at::Tensor& x_TNH);
+// Refuses what is not [Q, N, H], [T, K, H] and [T, K, H] of one dtype and device, for the ops
+// behind the backends, which others may call.
+void CheckHeads(const at::Tensor& query_QNH, const at::Tensor& key_TKH,
+                const at::Tensor& value_TKH);
 // The result of a kernel of PyTorch's, whose backward pass reads the gradient like that, too.
 at::Tensor WithAlignedGradient(at::Tensor out_QNH);
 
@@ -31,6 +35,9 @@ at::Tensor CudnnAttention(const AttentionCall& call);
 
 bool FlashTakes(const AttentionCall& call);
 at::Tensor FlashAttention(const AttentionCall& call);
+
+bool TiledTakes(const AttentionCall& call);
+at::Tensor TiledAttention(const AttentionCall& call);
 
 bool CpuFlashTakes(const AttentionCall& call);
 at::Tensor CpuFlashAttention(const AttentionCall& call);

@@ -8,7 +8,6 @@
 
 #include "gpu_test.h"
 #include "kernels/adamw/adamw.h"
-#include "kernels/attention/attention.h"
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
@@ -91,70 +90,6 @@ TEST(KernelsGpuTest, HeadsInOneTensorAndInPlace) {
   EXPECT_TRUE(q.equal(q_out));
   EXPECT_TRUE(k.equal(k_out));
   EXPECT_TRUE(qkv.narrow(1, N + K, K).equal(values)) << "in place touches q and k only";
-}
-
-// Heads that do not begin at 16 bytes, and heads that have gaps of 2 bytes between them: kernels
-// that read 16 bytes at once must not be given them. The upstream gradient is such a view, too.
-TEST(KernelsGpuTest, AttentionOfUnalignedHeads) {
-  torch::manual_seed(6);
-  const int64_t T = 1536, H = 64;
-  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
-    // FlashAttention-2; cuDNN of one length and of several.
-    for (const auto& offsets :
-         std::vector<std::vector<int64_t>>{{0, 100, 1000, T}, {0, T}, {0, 100, T}}) {
-      const AttentionSpans spans{offsets, offsets, {}, {}};
-      for (const auto& [first, wide] : {std::pair<int64_t, int64_t>{1, 66}, {8, 72 + 1}, {1, 72}}) {
-        std::vector<at::Tensor> packed, views;
-        for (const int64_t heads : {4, 2, 2}) {
-          const at::Tensor big = Randn({T, heads, wide}, dtype);
-          views.push_back(big.narrow(2, first, H).detach().requires_grad_());
-          packed.push_back(views.back().detach().clone(at::MemoryFormat::Contiguous));
-          packed.back().requires_grad_();
-        }
-        const at::Tensor upstream = Randn({T * 4 * H + 1}, dtype).narrow(0, 1, T * 4 * H);
-        const auto run = [&](const std::vector<at::Tensor>& in, const at::Tensor& grad) {
-          const at::Tensor out = Attention(in[0], in[1], in[2], spans, {.scale = 0.125});
-          return std::pair(out.detach(), torch::autograd::grad({out}, in, {grad}));
-        };
-        const auto [expected, expected_grads] = run(packed, upstream.clone().view({T, 4, H}));
-        const auto [out, grads] = run(views, upstream.view({T, 4, H}));
-        EXPECT_TRUE(out.equal(expected)) << dtype << " " << offsets << " " << first << " " << wide;
-        for (size_t i = 0; i < 3; ++i) {
-          EXPECT_LT(RelativeError(grads[i], expected_grads[i]), 1e-2) << dtype << " " << offsets;
-        }
-      }
-    }
-  }
-}
-
-// Neighbours along a head that are not neighbours in memory, for each of the backends.
-TEST(KernelsGpuTest, AttentionOfHeadsWithGaps) {
-  torch::manual_seed(6);
-  for (const int64_t T : {300, 1500}) {
-    const AttentionSpans spans{{0, 100, T}, {0, 100, T}, {}, {}};
-    for (const double softcap : {0.0, 5.0}) {
-      std::vector<at::Tensor> packed, gapped;
-      for (const int64_t heads : {4, 2, 2}) {
-        const at::Tensor x = Randn({T, heads, 64}, at::kBFloat16);
-        packed.push_back(x.requires_grad_());
-        gapped.push_back(at::stack({x, at::full_like(x, 1e30)}, -1).select(-1, 0).detach());
-        gapped.back().requires_grad_();
-      }
-      const at::Tensor upstream = Randn({T, 4, 64}, at::kBFloat16);
-      const auto run = [&](const std::vector<at::Tensor>& in) {
-        const at::Tensor out = Attention(in[0], in[1], in[2], spans,
-                                         {.scale = 0.125, .softcap = softcap});
-        return std::pair(out.detach(), torch::autograd::grad({out}, in, {upstream}));
-      };
-      const auto [expected, expected_grads] = run(packed);
-      const auto [out, grads] = run(gapped);
-      EXPECT_TRUE(out.equal(expected)) << T << " " << softcap;
-      // The order of a backend's sums may differ between runs.
-      for (size_t i = 0; i < 3; ++i) {
-        EXPECT_LT(RelativeError(grads[i], expected_grads[i]), 1e-2) << T << " " << softcap;
-      }
-    }
-  }
 }
 
 // A target outside the vocabulary is never read; the loss says that something is wrong.

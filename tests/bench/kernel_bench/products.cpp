@@ -34,8 +34,10 @@ namespace {
 
 // Sequences of these lengths, 32 query heads on 8 key heads of H.
 struct AttentionCase {
-  AttentionCase(const std::vector<int64_t>& lengths, int64_t H)
-      : spans{{0}, {}, {}, {}}, options{.scale = 1 / std::sqrt(static_cast<double>(H))} {
+  AttentionCase(const std::vector<int64_t>& lengths, int64_t H, double softcap = 0,
+                at::ScalarType dtype = at::kBFloat16)
+      : spans{{0}, {}, {}, {}},
+        options{.scale = 1 / std::sqrt(static_cast<double>(H)), .softcap = softcap} {
     for (const int64_t length : lengths) {
       spans.query_offsets.push_back(spans.query_offsets.back() + length);
       flops += 2.0 * 32 * static_cast<double>(length * length * H);
@@ -44,10 +46,10 @@ struct AttentionCase {
     spans.query_cu_seqlens = at::tensor(spans.query_offsets, at::kInt).to(kGpu);
     spans.key_cu_seqlens = spans.query_cu_seqlens;
     const int64_t T = spans.query_offsets.back();
-    q = Leaf(Randn({T, 32, H}));
-    k = Leaf(Randn({T, 8, H}));
-    v = Leaf(Randn({T, 8, H}));
-    grad = Randn({T, 32, H});
+    q = Leaf(Randn({T, 32, H}).to(dtype));
+    k = Leaf(Randn({T, 8, H}).to(dtype));
+    v = Leaf(Randn({T, 8, H}).to(dtype));
+    grad = Randn({T, 32, H}).to(dtype);
   }
 
   at::Tensor Run(AttentionBackend backend) const {
@@ -94,11 +96,25 @@ std::vector<Bench::Part> DenseParts(const std::vector<int64_t>& lengths, int64_t
   return parts;
 }
 
+using Label = std::pair<std::string, AttentionBackend>;
+
+void Rows(Bench& bench, const AttentionCase& all, const std::string& shape,
+          const std::vector<Label>& labels) {
+  for (const auto& [label, backend] : labels) {
+    if (bench.Wants(label + " fwd " + shape)) {
+      bench.Flops(label + " fwd " + shape, all.flops, all.Forward(backend));
+    }
+    if (bench.Wants(label + " bwd " + shape)) {
+      bench.Flops(label + " bwd " + shape, 2.5 * all.flops, all.Backward(backend));
+    }
+  }
+}
+
 }  // namespace
 
 // 16384 tokens in sequences of one length and of many, by what Attention takes and by
-// FlashAttention-2. Rows "over dense" compare ragged batches with what their sequences would take
-// at the dense speed of their lengths.
+// FlashAttention-2 and our own kernels. Rows "over dense" compare ragged batches with what their
+// sequences would take at the dense speed of their lengths.
 void Attentions(Bench& bench) {
   const std::vector<std::pair<std::string, std::vector<int64_t>>> batches = {
       {"4x4096", {4096, 4096, 4096, 4096}},
@@ -111,16 +127,10 @@ void Attentions(Bench& bench) {
     for (const int64_t H : {64, 128}) {
       const AttentionCase all(lengths, H);
       const std::string shape = batch + ", head " + std::to_string(H);
-      for (const auto& [label, backend] : {std::pair<std::string, AttentionBackend>(
-                                               "attention", AttentionBackend::kAuto),
-                                           {"attention flash", AttentionBackend::kFlash}}) {
-        if (bench.Wants(label + " fwd " + shape)) {
-          bench.Flops(label + " fwd " + shape, all.flops, all.Forward(backend));
-        }
-        if (bench.Wants(label + " bwd " + shape)) {
-          bench.Flops(label + " bwd " + shape, 2.5 * all.flops, all.Backward(backend));
-        }
-      }
+      Rows(bench, all, shape,
+           {{"attention", AttentionBackend::kAuto},
+            {"attention flash", AttentionBackend::kFlash},
+            {"attention tiled", AttentionBackend::kTiled}});
       if (lengths.front() == lengths.back()) continue;
       for (const bool backward : {false, true}) {
         std::string name = "attention over dense ";
@@ -132,6 +142,19 @@ void Attentions(Bench& bench) {
       }
     }
   }
+  // What neither cuDNN nor FlashAttention-2 takes, against plain operations; and wide heads.
+  const std::vector<int64_t> lengths = batches[0].second;
+  const std::vector<Label> labels = {{"", AttentionBackend::kAuto},
+                                     {" plain", AttentionBackend::kPlain}};
+  for (const int64_t H : {128, 256}) {
+    const std::string shape = batches[0].first + ", head " + std::to_string(H);
+    for (const auto& [label, backend] : labels) {
+      Rows(bench, {lengths, H, 50}, shape, {{"attention softcap" + label, backend}});
+      Rows(bench, {lengths, H, 0, at::kFloat}, shape, {{"attention float32" + label, backend}});
+    }
+  }
+  Rows(bench, {lengths, 256}, batches[0].first + ", head 256",
+       {{"attention", AttentionBackend::kAuto}, {"attention tiled", AttentionBackend::kTiled}});
 }
 
 }  // namespace liger::kernels::bench

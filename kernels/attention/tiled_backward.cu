@@ -1,0 +1,227 @@
+// The gradients of tiled_forward.cu. Two kernels, one that walks over keys for each tile of queries
+// and one that walks over queries for each tile of keys, compute the scores again: so every sum has
+// one order, and nothing is added up in global memory.
+#include "kernels/attention/tiled.cuh"
+#include "kernels/common/row_pipeline.cuh"
+
+namespace liger::kernels::cuda {
+namespace {
+
+// delta = sum over H of grad out: what each row's softmax takes off its shares' gradients.
+template <typename T>
+__global__ void DeltaKernel(const T* __restrict__ grad, const T* __restrict__ out, int64_t queries,
+                            int heads, int H, float* __restrict__ delta) {
+  const int64_t row = int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32;
+  if (row >= queries * heads) return;
+  constexpr int VEC = kWide<T>;
+  float sum = 0;
+  for (int h = static_cast<int>(threadIdx.x) % 32 * VEC; h < H; h += 32 * VEC) {
+    const auto x = Load<VEC>(grad + row * H + h), y = Load<VEC>(out + row * H + h);
+#pragma unroll
+    for (int i = 0; i < VEC; ++i) sum += ToFloat(x.v[i]) * ToFloat(y.v[i]);
+  }
+  sum = WarpSum(sum);
+  if (threadIdx.x % 32 == 0) delta[row % heads * queries + row / heads] = sum;
+}
+
+// What the backward pass reads beside the inputs; [queries, heads, H] and [heads, queries].
+template <typename T>
+struct Saved {
+  const T* grad;
+  const float *lse, *delta;
+};
+
+template <typename T, int HD>
+__global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
+    QueryKernel(TiledAttention a, Saved<T> saved, T* __restrict__ grad_query) {
+  constexpr int WARPS = Sizes<T, HD>::kQueryWarps, ROWS = 16 * WARPS, THREADS = 32 * WARPS;
+  constexpr int KEYS = Sizes<T, HD>::kQueryKeys;
+  constexpr int LD = kTileStride<T, HD>, LDP = kTileStride<T, KEYS>;
+  extern __shared__ uint4 shared[];
+  T* query = reinterpret_cast<T*>(shared);
+  T* grad = query + ROWS * LD;
+  T* key = grad + ROWS * LD;
+  T* value = key + KEYS * LD;
+  T* slopes = value + KEYS * LD;
+
+  const int64_t tiles = (a.max_queries + ROWS - 1) / ROWS;
+  const Sequence s = SequenceOf(a, blockIdx.x / tiles);
+  const int first = static_cast<int>(tiles - 1 - blockIdx.x % tiles) * ROWS;
+  if (first >= s.queries) return;
+  const int head = static_cast<int>(blockIdx.y), key_head = head / (a.heads / a.key_heads);
+  const int warp = static_cast<int>(threadIdx.x) / 32, row = first + warp * 16;
+  const int64_t token_stride = int64_t{a.heads} * a.head_dim;
+  const int seen = a.window > 0 ? max(0, s.prefix + first - a.window + 1) : 0;
+  const int begin = seen / KEYS * KEYS, end = min(s.keys, s.prefix + first + ROWS);
+  const auto fetch = [&](T* tile, const HeadsView& x, int start) {
+    FetchTile<KEYS, HD, THREADS>(tile, RowOf<T>(x, s.key_begin + start, key_head), x.token_stride,
+                                 s.keys - start, a.head_dim);
+  };
+
+  FetchTile<ROWS, HD, THREADS>(query, RowOf<T>(a.query, s.query_begin + first, head),
+                               a.query.token_stride, s.queries - first, a.head_dim);
+  FetchTile<ROWS, HD, THREADS>(
+      grad, saved.grad + OffsetOf(s.query_begin + first, head, a.heads, a.head_dim), token_stride,
+      s.queries - first, a.head_dim);
+  fetch(key, a.key, begin);
+  fetch(value, a.value, begin);
+  __pipeline_commit();
+  float lse[2], delta[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int r = row + FragmentRow() + 8 * half;
+    const int64_t at = head * a.queries + s.query_begin + r;
+    lse[half] = r < s.queries ? saved.lse[at] : INFINITY;
+    delta[half] = r < s.queries ? saved.delta[at] : 0;
+  }
+  Fragment<HD / 8> result = {};
+  for (int start = begin; start < end; start += KEYS) {
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    Fragment<KEYS / 8> scores = {}, gains = {};
+    AddProductOfRows<HD, LD, LD>(scores, query + warp * 16 * LD, key);
+    AddProductOfRows<HD, LD, LD>(gains, grad + warp * 16 * LD, value);
+    __syncthreads();
+    const bool is_last = start + KEYS >= end;
+    if (!is_last) fetch(value, a.value, start + KEYS);
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int position = s.prefix + row + FragmentRow() + i / 2 * 8;
+        const bool sees = Sees(position, start + j * 8 + FragmentColumn() + i % 2, a.window);
+        const Score score = ScoreOf<T>(scores[j][i], a.scale, a.softcap);
+        const float share = sees ? ExpFor<T>(score.value - lse[i / 2]) : 0;
+        scores[j][i] = share * (gains[j][i] - delta[i / 2]) * score.slope;
+      }
+    }
+    StoreFragment(slopes + warp * 16 * LDP, LDP, scores);
+    __syncwarp();
+    AddProduct<KEYS, LDP, LD>(result, slopes + warp * 16 * LDP, key);
+    __syncthreads();
+    if (!is_last) fetch(key, a.key, start + KEYS);
+    __pipeline_commit();
+  }
+  StoreFragment(grad_query + OffsetOf(s.query_begin + row, head, a.heads, a.head_dim), token_stride,
+                result, a.scale, s.queries - row, a.head_dim);
+}
+
+template <typename T, int HD>
+__global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::kKeySplit)
+    KeyKernel(TiledAttention a, Saved<T> saved, T* __restrict__ grad_key,
+              T* __restrict__ grad_value) {
+  constexpr int WARPS = Sizes<T, HD>::kKeyWarps, SPLIT = Sizes<T, HD>::kKeySplit;
+  constexpr int KEYS = 16 * WARPS, THREADS = 32 * WARPS * SPLIT;
+  constexpr int QUERIES = Sizes<T, HD>::kKeyQueries;
+  constexpr int LD = kTileStride<T, HD>, LDQ = kTileStride<T, QUERIES>;
+  extern __shared__ uint4 shared[];
+  T* key = reinterpret_cast<T*>(shared);
+  T* value = key + KEYS * LD;
+  T* query = value + KEYS * LD;
+  T* grad = query + QUERIES * LD;
+  T* shares = grad + QUERIES * LD;
+  T* slopes = shares + KEYS * LDQ;
+  float* lse = reinterpret_cast<float*>(slopes + KEYS * LDQ);
+  float* delta = lse + QUERIES;
+
+  // The first keys are seen by the most queries, and begin first.
+  const int64_t tiles = (a.max_keys + KEYS - 1) / KEYS;
+  const Sequence s = SequenceOf(a, blockIdx.x / tiles);
+  const int first = static_cast<int>(blockIdx.x % tiles) * KEYS;
+  if (first >= s.keys) return;
+  const int key_head = static_cast<int>(blockIdx.y), group = a.heads / a.key_heads;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int row = warp % WARPS * 16;                    // of the keys
+  const int column = warp / WARPS * (QUERIES / SPLIT);  // of the queries
+  const int wide = warp / WARPS * (HD / SPLIT);         // of the results
+  const int begin = max(0, first - s.prefix) / QUERIES * QUERIES;
+  const int end = a.window > 0 ? min(s.queries, first + KEYS - 1 + a.window - s.prefix) : s.queries;
+  const auto fetch = [&](T* tile, const HeadsView& x) {
+    FetchTile<KEYS, HD, THREADS>(tile, RowOf<T>(x, s.key_begin + first, key_head), x.token_stride,
+                                 s.keys - first, a.head_dim);
+  };
+  fetch(key, a.key);
+  fetch(value, a.value);
+
+  Fragment<HD / 8 / SPLIT> key_sum = {}, value_sum = {};
+  for (int head = key_head * group; head < (key_head + 1) * group; ++head) {
+    for (int start = begin; start < end; start += QUERIES) {
+      const int token = s.query_begin + start, valid = s.queries - start;
+      FetchTile<QUERIES, HD, THREADS>(query, RowOf<T>(a.query, token, head), a.query.token_stride,
+                                      valid, a.head_dim);
+      __pipeline_commit();
+      FetchTile<QUERIES, HD, THREADS>(grad, saved.grad + OffsetOf(token, head, a.heads, a.head_dim),
+                                      int64_t{a.heads} * a.head_dim, valid, a.head_dim);
+      __pipeline_commit();
+      if (threadIdx.x < QUERIES) {
+        const int i = static_cast<int>(threadIdx.x);
+        const int64_t at = head * a.queries + token + i;
+        lse[i] = i < valid ? saved.lse[at] : INFINITY;
+        delta[i] = i < valid ? saved.delta[at] : 0;
+      }
+      __pipeline_wait_prior(1);
+      __syncthreads();
+      Fragment<QUERIES / 8 / SPLIT> scores = {}, gains = {};
+      AddProductOfRows<HD, LD, LD>(scores, key + row * LD, query + column * LD);
+      __pipeline_wait_prior(0);
+      __syncthreads();
+      AddProductOfRows<HD, LD, LD>(gains, value + row * LD, grad + column * LD);
+#pragma unroll
+      for (int j = 0; j < QUERIES / 8 / SPLIT; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int k = first + row + FragmentRow() + i / 2 * 8;
+          const int q = column + j * 8 + FragmentColumn() + i % 2;
+          const Score score = ScoreOf<T>(scores[j][i], a.scale, a.softcap);
+          const bool sees = Sees(s.prefix + start + q, k, a.window);
+          const float share = sees ? ExpFor<T>(score.value - lse[q]) : 0;
+          scores[j][i] = share;
+          gains[j][i] = share * (gains[j][i] - delta[q]) * score.slope;
+        }
+      }
+      StoreFragment(shares + row * LDQ + column, LDQ, scores);
+      StoreFragment(slopes + row * LDQ + column, LDQ, gains);
+      __syncthreads();
+      AddProduct<QUERIES, LDQ, LD>(value_sum, shares + row * LDQ, grad + wide);
+      AddProduct<QUERIES, LDQ, LD>(key_sum, slopes + row * LDQ, query + wide);
+      __syncthreads();
+    }
+  }
+  const int64_t at = OffsetOf(s.key_begin + first + row, key_head, a.key_heads, a.head_dim) + wide;
+  const int64_t ld = int64_t{a.key_heads} * a.head_dim;
+  StoreFragment(grad_key + at, ld, key_sum, a.scale, s.keys - first - row, a.head_dim - wide);
+  StoreFragment(grad_value + at, ld, value_sum, 1, s.keys - first - row, a.head_dim - wide);
+}
+
+}  // namespace
+
+Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const void* grad,
+                             const void* out, const float* lse, float* delta, void* grad_query,
+                             void* grad_key, void* grad_value) {
+  return DispatchHeads(a.dtype, a.head_dim, [&](auto t, auto size) -> Error {
+    using T = typename decltype(t)::type;
+    using S = Sizes<T, size()>;
+    constexpr auto kQueries = &QueryKernel<T, size()>;
+    constexpr auto kKeys = &KeyKernel<T, size()>;
+    constexpr int kQueryThreads = 32 * S::kQueryWarps;
+    constexpr int kKeyThreads = 32 * S::kKeyWarps * S::kKeySplit;
+    if (BlocksPerSm<kQueries>(kQueryThreads, S::kQueryBytes) == 0 ||
+        BlocksPerSm<kKeys>(kKeyThreads, S::kKeyBytes) == 0) {
+      return cudaErrorInvalidConfiguration;
+    }
+    const Saved<T> saved{static_cast<const T*>(grad), lse, delta};
+    constexpr int kWarps = 8;
+    if (a.queries > 0) {
+      const int64_t blocks = (a.queries * a.heads + kWarps - 1) / kWarps;
+      DeltaKernel<T><<<GridOf(blocks), 32 * kWarps, 0, StreamOf(queue)>>>(
+          saved.grad, static_cast<const T*>(out), a.queries, a.heads, a.head_dim, delta);
+      kQueries<<<GridOfTiles(a, a.max_queries, 16 * S::kQueryWarps, a.heads), kQueryThreads,
+                 S::kQueryBytes, StreamOf(queue)>>>(a, saved, static_cast<T*>(grad_query));
+    }
+    kKeys<<<GridOfTiles(a, a.max_keys, 16 * S::kKeyWarps, a.key_heads), kKeyThreads, S::kKeyBytes,
+            StreamOf(queue)>>>(a, saved, static_cast<T*>(grad_key), static_cast<T*>(grad_value));
+    return LaunchError();
+  });
+}
+
+}  // namespace liger::kernels::cuda

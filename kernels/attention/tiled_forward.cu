@@ -1,0 +1,170 @@
+// Attention whose scores stay on the chip (FlashAttention-2, Dao 2023, arXiv:2307.08691), for what
+// the libraries' kernels do not take: softcaps and float32.
+#include <algorithm>
+
+#include "kernels/attention/tiled.cuh"
+#include "kernels/common/row_pipeline.cuh"
+
+namespace liger::kernels::cuda {
+namespace {
+
+// Of the four lanes that hold a row.
+__device__ __forceinline__ float RowMax(float v) {
+  v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 1));
+  return fmaxf(v, __shfl_xor_sync(0xffffffffu, v, 2));
+}
+__device__ __forceinline__ float RowSum(float v) {
+  v += __shfl_xor_sync(0xffffffffu, v, 1);
+  return v + __shfl_xor_sync(0xffffffffu, v, 2);
+}
+
+// The softmax of a lane's two rows over the tiles so far.
+struct RunningSoftmax {
+  float max[2] = {-INFINITY, -INFINITY};
+  float sum[2] = {0, 0};  // of this lane's columns
+
+  // Scores become exponentials; `out` is scaled down to the new maximum.
+  template <typename T, int TILES, int OUT>
+  __device__ __forceinline__ void Add(Fragment<TILES>& scores, Fragment<OUT>& out) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float top = -INFINITY;
+#pragma unroll
+      for (int j = 0; j < TILES; ++j) {
+        top = fmaxf(top, fmaxf(scores[j][2 * half], scores[j][2 * half + 1]));
+      }
+      top = fmaxf(max[half], RowMax(top));
+      // Rows that have seen nothing yet.
+      const float base = top == -INFINITY ? 0 : top;
+      const float shrink = ExpFor<T>(max[half] - base);
+      max[half] = top;
+      sum[half] *= shrink;
+#pragma unroll
+      for (int j = 0; j < TILES; ++j) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& score = scores[j][2 * half + e];
+          score = ExpFor<T>(score - base);
+          sum[half] += score;
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < OUT; ++j) {
+        out[j][2 * half] *= shrink;
+        out[j][2 * half + 1] *= shrink;
+      }
+    }
+  }
+};
+
+template <typename T, int HD>
+__global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
+    ForwardKernel(TiledAttention a, T* __restrict__ out, float* __restrict__ lse) {
+  constexpr int WARPS = Sizes<T, HD>::kForwardWarps, ROWS = 16 * WARPS, THREADS = 32 * WARPS;
+  constexpr int KEYS = Sizes<T, HD>::kForwardKeys;
+  constexpr int LD = kTileStride<T, HD>, LDP = kTileStride<T, KEYS>;
+  extern __shared__ uint4 shared[];
+  T* query = reinterpret_cast<T*>(shared);
+  T* key = query + ROWS * LD;
+  T* value = key + KEYS * LD;
+  T* shares = value + KEYS * LD;
+
+  // The last queries see the most keys, and begin first.
+  const int64_t tiles = (a.max_queries + ROWS - 1) / ROWS;
+  const Sequence s = SequenceOf(a, blockIdx.x / tiles);
+  const int first = static_cast<int>(tiles - 1 - blockIdx.x % tiles) * ROWS;
+  if (first >= s.queries) return;
+  const int head = static_cast<int>(blockIdx.y), key_head = head / (a.heads / a.key_heads);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int seen = a.window > 0 ? max(0, s.prefix + first - a.window + 1) : 0;
+  const int begin = seen / KEYS * KEYS, end = min(s.keys, s.prefix + first + ROWS);
+  const auto fetch = [&](T* tile, const HeadsView& x, int start) {
+    FetchTile<KEYS, HD, THREADS>(tile, RowOf<T>(x, s.key_begin + start, key_head), x.token_stride,
+                                 s.keys - start, a.head_dim);
+  };
+
+  FetchTile<ROWS, HD, THREADS>(query, RowOf<T>(a.query, s.query_begin + first, head),
+                               a.query.token_stride, s.queries - first, a.head_dim);
+  fetch(key, a.key, begin);
+  __pipeline_commit();
+  Fragment<HD / 8> result = {};
+  RunningSoftmax softmax;
+  for (int start = begin; start < end; start += KEYS) {
+    fetch(value, a.value, start);
+    __pipeline_commit();
+    __pipeline_wait_prior(1);
+    __syncthreads();
+    Fragment<KEYS / 8> scores = {};
+    AddProductOfRows<HD, LD, LD>(scores, query + warp * 16 * LD, key);
+    __syncthreads();
+    if (start + KEYS < end) fetch(key, a.key, start + KEYS);
+    __pipeline_commit();
+#pragma unroll
+    for (int j = 0; j < KEYS / 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int position = s.prefix + first + warp * 16 + FragmentRow() + i / 2 * 8;
+        const bool sees = Sees(position, start + j * 8 + FragmentColumn() + i % 2, a.window);
+        scores[j][i] = sees ? ScoreOf<T>(scores[j][i], a.scale, a.softcap).value : -INFINITY;
+      }
+    }
+    softmax.Add<T>(scores, result);
+    StoreFragment(shares + warp * 16 * LDP, LDP, scores);
+    __syncwarp();
+    __pipeline_wait_prior(1);
+    __syncthreads();
+    AddProduct<KEYS, LDP, LD>(result, shares + warp * 16 * LDP, value);
+    __syncthreads();
+  }
+
+  const int row = first + warp * 16;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const float sum = RowSum(softmax.sum[half]);
+#pragma unroll
+    for (int j = 0; j < HD / 8; ++j) {
+      result[j][2 * half] /= sum;
+      result[j][2 * half + 1] /= sum;
+    }
+    const int r = row + FragmentRow() + 8 * half;
+    if (FragmentColumn() == 0 && r < s.queries) {
+      lse[head * a.queries + s.query_begin + r] = softmax.max[half] + logf(sum);
+    }
+  }
+  StoreFragment(out + OffsetOf(s.query_begin + row, head, a.heads, a.head_dim),
+                int64_t{a.heads} * a.head_dim, result, 1, s.queries - row, a.head_dim);
+}
+
+}  // namespace
+
+bool HasTiledAttention(Dtype dtype, int64_t head_dim) {
+  const int64_t bytes = head_dim * (dtype == Dtype::kFloat ? 4 : 2);
+  if (head_dim == 0 || head_dim > 256 || bytes % 16 != 0) return false;
+  int device = 0, most = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+          cudaSuccess) {
+    cudaGetLastError();
+    return false;
+  }
+  return DispatchHeads(dtype, head_dim, [&](auto t, auto size) {
+    using S = Sizes<typename decltype(t)::type, size()>;
+    return std::max({S::kForwardBytes, S::kQueryBytes, S::kKeyBytes}) <= static_cast<size_t>(most);
+  });
+}
+
+Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* out, float* lse) {
+  if (a.queries == 0) return 0;
+  return DispatchHeads(a.dtype, a.head_dim, [&](auto t, auto size) -> Error {
+    using T = typename decltype(t)::type;
+    using S = Sizes<T, size()>;
+    constexpr auto kKernel = &ForwardKernel<T, size()>;
+    constexpr int kThreads = 32 * S::kForwardWarps;
+    if (BlocksPerSm<kKernel>(kThreads, S::kForwardBytes) == 0) return cudaErrorInvalidConfiguration;
+    kKernel<<<GridOfTiles(a, a.max_queries, 16 * S::kForwardWarps, a.heads), kThreads,
+              S::kForwardBytes, StreamOf(queue)>>>(a, static_cast<T*>(out), lse);
+    return LaunchError();
+  });
+}
+
+}  // namespace liger::kernels::cuda
