@@ -63,8 +63,8 @@ enum class AttentionBackend {
 // query_QNH [Q, N, H], key_TKH and value_TKH [T, K, H], one floating dtype; one whose last
 // dimension is not contiguous is copied, and for kCudnn, kFlash and kTiled one whose heads do not
 // begin at 16 byte boundaries. Q and T are the last offsets. Returns [Q, N, H], contiguous. The
-// scores of a sequence never exist as a whole: beyond the output, float32 [N, Q] is kept for the
-// backward pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
+// scores of a sequence never exist as a whole: beyond the output, float32 [N, Q] (kTiled [N, Q, 2])
+// is kept for the backward pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
 //
 // torch.use_deterministic_algorithms is obeyed. Throws c10::Error naming the argument for
 // wrong shapes, offsets or options, and for a backend that does not take the case.

@@ -48,8 +48,9 @@ void Check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& val
 }
 
 at::Tensor EmptyLike(const at::Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); }
-at::Tensor EmptyRows(const at::Tensor& query_QNH) {
-  return at::empty_symint({query_QNH.sym_size(1), query_QNH.sym_size(0)},
+// Two numbers a row of scores, see TiledAttentionForward.
+at::Tensor EmptyStats(const at::Tensor& query_QNH) {
+  return at::empty_symint({query_QNH.sym_size(1), query_QNH.sym_size(0), 2},
                           query_QNH.options().dtype(at::kFloat));
 }
 
@@ -97,7 +98,7 @@ Pair ForwardMeta(const at::Tensor& query, const at::Tensor& key, const at::Tenso
                  const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t, int64_t,
                  double, int64_t, double) {
   Check(query, key, value, query_starts, key_starts);
-  return {EmptyLike(query), EmptyRows(query)};
+  return {EmptyLike(query), EmptyStats(query)};
 }
 
 Pair Forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
@@ -105,50 +106,50 @@ Pair Forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& v
              int64_t max_keys, double scale, int64_t window, double softcap) {
   Check(query, key, value, query_starts, key_starts);
   CheckKernels(query);
-  at::Tensor out_QNH = EmptyLike(query), lse_NQ = EmptyRows(query);
+  at::Tensor out_QNH = EmptyLike(query), stats_NQ2 = EmptyStats(query);
   if constexpr (kHasCuda) {
     const cuda::Scope scope(query);
     const Operands operands(query, key, value);
-    cuda::CheckLaunch(
-        kAttention,
-        cuda::TiledAttentionForward(scope.queue(),
-                                    operands.Call(query_starts, key_starts,
-                                                  {max_queries, max_keys, scale, window, softcap}),
-                                    out_QNH.mutable_data_ptr(), lse_NQ.mutable_data_ptr<float>()));
+    cuda::CheckLaunch(kAttention,
+                      cuda::TiledAttentionForward(
+                          scope.queue(),
+                          operands.Call(query_starts, key_starts,
+                                        {max_queries, max_keys, scale, window, softcap}),
+                          out_QNH.mutable_data_ptr(), stats_NQ2.mutable_data_ptr<float>()));
   }
-  return {out_QNH, lse_NQ};
+  return {out_QNH, stats_NQ2};
 }
 
 void CheckBackward(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& out,
-                   const at::Tensor& lse) {
-  const Arg query_arg{kAttention, "query", query}, lse_arg{kAttention, "lse", lse};
+                   const at::Tensor& stats) {
+  const Arg query_arg{kAttention, "query", query}, stats_arg{kAttention, "stats", stats};
   for (const Arg& arg : {Arg{kAttention, "grad", grad}, Arg{kAttention, "out", out}}) {
     CheckShape(arg, query.sym_sizes(), "query's shape");
     CheckSameDtype(arg, query_arg);
     CheckSameDevice(arg, query_arg);
     CheckContiguous(arg);
   }
-  CheckDtype(lse_arg, at::kFloat);
-  CheckShape(lse_arg, {query.sym_size(1), query.sym_size(0)}, "[N, Q]");
-  CheckSameDevice(lse_arg, query_arg);
-  CheckContiguous(lse_arg);
+  CheckDtype(stats_arg, at::kFloat);
+  CheckShape(stats_arg, {query.sym_size(1), query.sym_size(0), 2}, "[N, Q, 2]");
+  CheckSameDevice(stats_arg, query_arg);
+  CheckContiguous(stats_arg);
 }
 
 Triple BackwardMeta(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
-                    const at::Tensor& value, const at::Tensor& out, const at::Tensor& lse,
+                    const at::Tensor& value, const at::Tensor& out, const at::Tensor& stats,
                     const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t, int64_t,
                     double, int64_t, double) {
   Check(query, key, value, query_starts, key_starts);
-  CheckBackward(grad, query, out, lse);
+  CheckBackward(grad, query, out, stats);
   return {EmptyLike(query), EmptyLike(key), EmptyLike(value)};
 }
 
 Triple Backward(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
-                const at::Tensor& value, const at::Tensor& out, const at::Tensor& lse,
+                const at::Tensor& value, const at::Tensor& out, const at::Tensor& stats,
                 const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t max_queries,
                 int64_t max_keys, double scale, int64_t window, double softcap) {
   Check(query, key, value, query_starts, key_starts);
-  CheckBackward(grad, query, out, lse);
+  CheckBackward(grad, query, out, stats);
   CheckKernels(query);
   at::Tensor grad_query = EmptyLike(query), grad_key = EmptyLike(key);
   at::Tensor grad_value = EmptyLike(value);
@@ -156,14 +157,15 @@ Triple Backward(const at::Tensor& grad, const at::Tensor& query, const at::Tenso
     const cuda::Scope scope(query);
     const Operands operands(query, key, value);
     const at::Tensor grad_QNH = WithAlignedHeads(grad), out_QNH = WithAlignedHeads(out);
-    const at::Tensor delta_NQ = EmptyRows(query);
+    const at::Tensor delta_NQ =
+        at::empty({query.size(1), query.size(0)}, query.options().dtype(at::kFloat));
     cuda::CheckLaunch(
         kAttention,
         cuda::TiledAttentionBackward(
             scope.queue(),
             operands.Call(query_starts, key_starts,
                           {max_queries, max_keys, scale, window, softcap}),
-            grad_QNH.const_data_ptr(), out_QNH.const_data_ptr(), lse.const_data_ptr<float>(),
+            grad_QNH.const_data_ptr(), out_QNH.const_data_ptr(), stats.const_data_ptr<float>(),
             delta_NQ.mutable_data_ptr<float>(), grad_query.mutable_data_ptr(),
             grad_key.mutable_data_ptr(), grad_value.mutable_data_ptr()));
   }
@@ -174,10 +176,10 @@ TORCH_LIBRARY_FRAGMENT(liger, m) {
   m.def(
       "attention_tiled_forward(Tensor query, Tensor key, Tensor value, Tensor query_starts, "
       "Tensor key_starts, int max_queries, int max_keys, float scale, int window, float softcap) "
-      "-> (Tensor out, Tensor lse)");
+      "-> (Tensor out, Tensor stats)");
   m.def(
       "attention_tiled_backward(Tensor grad, Tensor query, Tensor key, Tensor value, Tensor out, "
-      "Tensor lse, Tensor query_starts, Tensor key_starts, int max_queries, int max_keys, "
+      "Tensor stats, Tensor query_starts, Tensor key_starts, int max_queries, int max_keys, "
       "float scale, int window, float softcap) -> (Tensor, Tensor, Tensor)");
 }
 TORCH_LIBRARY_IMPL(liger, CompositeExplicitAutograd, m) {
@@ -202,11 +204,11 @@ class Function : public torch::autograd::Function<Function> {
             ? query_starts
             : CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, query_QNH);
     static const auto op = FindOp<decltype(Forward)>("liger::attention_tiled_forward");
-    const auto [out_QNH, lse_NQ] =
+    const auto [out_QNH, stats_NQ2] =
         op.call(query_QNH, key_TKH, value_TKH, query_starts, key_starts, spans.max_queries(),
                 spans.max_keys(), options.scale, options.window, options.softcap);
     ctx->save_for_backward(
-        {query_QNH, key_TKH, value_TKH, out_QNH, lse_NQ, query_starts, key_starts});
+        {query_QNH, key_TKH, value_TKH, out_QNH, stats_NQ2, query_starts, key_starts});
     ctx->saved_data["max_queries"] = spans.max_queries();
     ctx->saved_data["max_keys"] = spans.max_keys();
     ctx->saved_data["scale"] = options.scale;

@@ -30,10 +30,10 @@ __device__ __forceinline__ void FetchTile(T* tile, const T* rows, int64_t stride
   }
 }
 
-// A warp's piece of a product: 16 rows and 8 TILES columns. Of each tile a lane holds
+// A warp's piece of a product: 16 M rows and 8 TILES columns. Of each 16 x 8 a lane holds
 // [row, column], [row, column + 1] and the same 8 rows below.
-template <int TILES>
-using Fragment = float[TILES][4];
+template <int M, int TILES>
+using Fragment = float[M][TILES][4];
 __device__ __forceinline__ int FragmentRow() { return static_cast<int>(threadIdx.x) % 32 / 4; }
 __device__ __forceinline__ int FragmentColumn() { return static_cast<int>(threadIdx.x) % 4 * 2; }
 
@@ -66,12 +66,13 @@ __device__ __forceinline__ void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4
   }
 }
 
-// c += a b^T of a's 16 rows and b's 8 TILES rows, both of DEPTH numbers; LDA and LDB lie between
+// c += a b^T of a's 16 M rows and b's 8 TILES rows, both of DEPTH numbers; LDA and LDB lie between
 // rows. float32 takes its own arithmetic: a tensor core would round to TF32.
-template <int DEPTH, int LDA, int LDB, int TILES, typename T>
-__device__ __forceinline__ void AddProductOfRows(Fragment<TILES>& c, const T* a, const T* b) {
+template <int DEPTH, int LDA, int LDB, int M, int TILES, typename T>
+__device__ __forceinline__ void AddProductOfRows(Fragment<M, TILES>& c, const T* a, const T* b) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if constexpr (std::is_same_v<T, float>) {
+    static_assert(M == 1);
     const float* a_row = a + FragmentRow() * LDA;
     const float* b_row = b + FragmentColumn() * LDB;
 #pragma unroll 2
@@ -79,14 +80,14 @@ __device__ __forceinline__ void AddProductOfRows(Fragment<TILES>& c, const T* a,
       const auto a0 = Load<4>(a_row + k), a1 = Load<4>(a_row + 8 * LDA + k);
 #pragma unroll
       for (int j = 0; j < TILES; ++j) {
-        const auto b0 = Load<4>(b_row + j * 8 * LDB + k),
-                   b1 = Load<4>(b_row + (j * 8 + 1) * LDB + k);
+        const float* b_tile = b_row + j * 8 * LDB + k;
+        const auto b0 = Load<4>(b_tile), b1 = Load<4>(b_tile + LDB);
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          c[j][0] = fmaf(a0.v[e], b0.v[e], c[j][0]);
-          c[j][1] = fmaf(a0.v[e], b1.v[e], c[j][1]);
-          c[j][2] = fmaf(a1.v[e], b0.v[e], c[j][2]);
-          c[j][3] = fmaf(a1.v[e], b1.v[e], c[j][3]);
+          c[0][j][0] = fmaf(a0.v[e], b0.v[e], c[0][j][0]);
+          c[0][j][1] = fmaf(a0.v[e], b1.v[e], c[0][j][1]);
+          c[0][j][2] = fmaf(a1.v[e], b0.v[e], c[0][j][2]);
+          c[0][j][3] = fmaf(a1.v[e], b1.v[e], c[0][j][3]);
         }
       }
     }
@@ -94,27 +95,49 @@ __device__ __forceinline__ void AddProductOfRows(Fragment<TILES>& c, const T* a,
     static_assert(TILES % 2 == 0 && DEPTH % 16 == 0);
     const T* a_row = a + lane % 16 * LDA + lane / 16 * 8;
     const T* b_row = b + (lane % 8 + lane / 16 * 8) * LDB + lane / 8 % 2 * 8;
-#pragma unroll 4
+#pragma unroll 2
     for (int k = 0; k < DEPTH; k += 16) {
-      uint32_t left[4];
-      LoadMatrices(left, a_row + k);
+      uint32_t left[M][4];
+#pragma unroll
+      for (int m = 0; m < M; ++m) LoadMatrices(left[m], a_row + m * 16 * LDA + k);
 #pragma unroll
       for (int j = 0; j < TILES; j += 2) {
         uint32_t right[4];
         LoadMatrices(right, b_row + j * 8 * LDB + k);
-        MultiplyAdd<T>(c[j], left, right[0], right[1]);
-        MultiplyAdd<T>(c[j + 1], left, right[2], right[3]);
+#pragma unroll
+        for (int m = 0; m < M; ++m) {
+          MultiplyAdd<T>(c[m][j], left[m], right[0], right[1]);
+          MultiplyAdd<T>(c[m][j + 1], left[m], right[2], right[3]);
+        }
       }
     }
   }
 }
 
-// c += a b of a's 16 rows of DEPTH numbers and b's DEPTH rows, of which the first 8 TILES columns
-// count.
-template <int DEPTH, int LDA, int LDB, int TILES, typename T>
-__device__ __forceinline__ void AddProduct(Fragment<TILES>& c, const T* a, const T* b) {
+// c += a b for 16 numbers of each of a's rows, in registers, and as many rows of b in 16 bits.
+template <int LDB, int M, int TILES, typename T>
+__device__ __forceinline__ void AddProductStep(Fragment<M, TILES>& c, const uint32_t (&left)[M][4],
+                                               const T* b) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  const T* b_row = b + lane % 16 * LDB + lane / 16 * 8;
+#pragma unroll
+  for (int j = 0; j < TILES; j += 2) {
+    uint32_t right[4];
+    LoadTransposed(right, b_row + j * 8);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      MultiplyAdd<T>(c[m][j], left[m], right[0], right[1]);
+      MultiplyAdd<T>(c[m][j + 1], left[m], right[2], right[3]);
+    }
+  }
+}
+
+// c += a b of a's 16 M rows of DEPTH numbers and b's DEPTH rows, of which the first 8 TILES columns
+// count.
+template <int DEPTH, int LDA, int LDB, int M, int TILES, typename T>
+__device__ __forceinline__ void AddProduct(Fragment<M, TILES>& c, const T* a, const T* b) {
   if constexpr (std::is_same_v<T, float>) {
+    static_assert(M == 1);
     const float* a_row = a + FragmentRow() * LDA;
     const float* b_column = b + FragmentColumn();
 #pragma unroll 1
@@ -125,47 +148,79 @@ __device__ __forceinline__ void AddProduct(Fragment<TILES>& c, const T* a, const
 #pragma unroll
         for (int j = 0; j < TILES; ++j) {
           const auto pair = Load<2>(b_column + (k + e) * LDB + j * 8);
-          c[j][0] = fmaf(a0.v[e], pair.v[0], c[j][0]);
-          c[j][1] = fmaf(a0.v[e], pair.v[1], c[j][1]);
-          c[j][2] = fmaf(a1.v[e], pair.v[0], c[j][2]);
-          c[j][3] = fmaf(a1.v[e], pair.v[1], c[j][3]);
+          c[0][j][0] = fmaf(a0.v[e], pair.v[0], c[0][j][0]);
+          c[0][j][1] = fmaf(a0.v[e], pair.v[1], c[0][j][1]);
+          c[0][j][2] = fmaf(a1.v[e], pair.v[0], c[0][j][2]);
+          c[0][j][3] = fmaf(a1.v[e], pair.v[1], c[0][j][3]);
         }
       }
     }
   } else {
     static_assert(TILES % 2 == 0 && DEPTH % 16 == 0);
+    const int lane = static_cast<int>(threadIdx.x) % 32;
     const T* a_row = a + lane % 16 * LDA + lane / 16 * 8;
-    const T* b_row = b + lane % 16 * LDB + lane / 16 * 8;
 #pragma unroll
     for (int k = 0; k < DEPTH; k += 16) {
-      uint32_t left[4];
-      LoadMatrices(left, a_row + k);
+      uint32_t left[M][4];
 #pragma unroll
-      for (int j = 0; j < TILES; j += 2) {
-        uint32_t right[4];
-        LoadTransposed(right, b_row + k * LDB + j * 8);
-        MultiplyAdd<T>(c[j], left, right[0], right[1]);
-        MultiplyAdd<T>(c[j + 1], left, right[2], right[3]);
-      }
+      for (int m = 0; m < M; ++m) LoadMatrices(left[m], a_row + m * 16 * LDA + k);
+      AddProductStep<LDB>(c, left, b + k * LDB);
     }
   }
 }
 
-// Rows of LD numbers, in shared or global memory; `row` is the first of the warp's 16.
-template <int TILES, typename T>
-__device__ __forceinline__ void StoreFragment(T* row, int64_t ld, const Fragment<TILES>& c,
-                                              float scale = 1, int rows = 16,
+// Rows of LD numbers, in shared or global memory; `row` is the first of the warp's.
+template <int M, int TILES, typename T>
+__device__ __forceinline__ void StoreFragment(T* row, int64_t ld, const Fragment<M, TILES>& c,
+                                              float scale = 1, int rows = 16 * M,
                                               int cols = 8 * TILES) {
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int r = FragmentRow() + 8 * half;
+  for (int m = 0; m < 2 * M; ++m) {
+    const int r = FragmentRow() + 8 * m, half = m % 2;
     if (r >= rows) break;
 #pragma unroll
     for (int j = 0; j < TILES; ++j) {
       const int column = j * 8 + FragmentColumn();
       if (column >= cols) break;
-      const float pair[2] = {c[j][2 * half] * scale, c[j][2 * half + 1] * scale};
+      const float pair[2] = {c[m / 2][j][2 * half] * scale, c[m / 2][j][2 * half + 1] * scale};
       Store<2>(row + r * ld + column, Packed<T>(pair));
+    }
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ uint32_t PackedPair(float a, float b) {
+  const float pair[2] = {a, b};
+  const Pack<T, 2> packed = Packed<T>(pair);
+  uint32_t bits;
+  memcpy(&bits, &packed, sizeof(bits));
+  return bits;
+}
+
+// c += a b for a's of a product before, rounded to T: 16-bit numbers lie in the lanes where the
+// next product wants them, float32 goes through the warp's own rows of `scratch`.
+template <int LDA, int LDB, int M, int DEPTH_TILES, int TILES, typename T>
+__device__ __forceinline__ void AddProductOf(Fragment<M, TILES>& c,
+                                             const Fragment<M, DEPTH_TILES>& a, const T* b,
+                                             T* scratch) {
+  if constexpr (std::is_same_v<T, float>) {
+    StoreFragment(scratch, LDA, a);
+    __syncwarp();
+    AddProduct<8 * DEPTH_TILES, LDA, LDB>(c, scratch, b);
+    __syncwarp();
+  } else {
+#pragma unroll
+    for (int j = 0; j < DEPTH_TILES; j += 2) {
+      uint32_t left[M][4];
+#pragma unroll
+      for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float* pair = &a[m][j + i / 2][i % 2 * 2];
+          left[m][i] = PackedPair<T>(pair[0], pair[1]);
+        }
+      }
+      AddProductStep<LDB>(c, left, b + j * 8 * LDB);
     }
   }
 }
@@ -194,31 +249,61 @@ __device__ __forceinline__ int64_t OffsetOf(int64_t token, int head, int heads, 
   return (token * heads + head) * H;
 }
 
-__device__ __forceinline__ bool Sees(int position, int key, int window) {
-  return key <= position && (window == 0 || key > position - window);
-}
+// Which of the keys [first_key, last_key] the queries at [first, last] see.
+struct Mask {
+  int window;
+  bool sees_all;
 
-// 16-bit results have no use for the last digits of float32's functions.
-template <typename T>
-__device__ __forceinline__ float ExpFor(float x) {
-  return std::is_same_v<T, float> ? expf(x) : __expf(x);
-}
-template <typename T>
-__device__ __forceinline__ float TanhFor(float x) {
-  if constexpr (std::is_same_v<T, float>) return tanhf(x);
-  return 1.0f - __fdividef(2.0f, 1.0f + __expf(2.0f * x));
-}
-
-struct Score {
-  float value, slope;  // of the product q k: what enters the softmax, and its derivative / scale
+  __device__ Mask(int window, int first, int last, int first_key, int last_key)
+      : window(window), sees_all(last_key <= first && (window == 0 || first_key > last - window)) {}
+  __device__ __forceinline__ bool Sees(int position, int key) const {
+    return sees_all || (key <= position && (window == 0 || key > position - window));
+  }
 };
+
+// What a product q k becomes. 16-bit results have no use for the last digits of float32's
+// functions; there a score is in units of log 2.
 template <typename T>
-__device__ __forceinline__ Score ScoreOf(float product, float scale, float softcap) {
-  const float x = product * scale;
-  if (softcap == 0) return {x, 1};
-  const float tanh = TanhFor<T>(x / softcap);
-  return {softcap * tanh, 1 - tanh * tanh};
-}
+class Scorer {
+ public:
+  __device__ Scorer(float scale, float softcap)
+      : capped_(softcap != 0),
+        scale_(capped_ ? scale / softcap * (kIsFloat ? 1.0f : 2 * kLog2e)
+                       : scale * (kIsFloat ? 1.0f : kLog2e)),
+        cap_(softcap * (kIsFloat ? 1.0f : kLog2e)) {}
+
+  // What enters the softmax, and its derivative in the product / scale.
+  __device__ __forceinline__ float Value(float product) const {
+    return capped_ ? cap_ * Tanh(product * scale_) : product * scale_;
+  }
+  __device__ __forceinline__ float ValueAndSlope(float product, float& slope) const {
+    if (!capped_) {
+      slope = 1;
+      return product * scale_;
+    }
+    const float tanh = Tanh(product * scale_);
+    slope = 1 - tanh * tanh;
+    return cap_ * tanh;
+  }
+  // Of a difference of scores.
+  __device__ __forceinline__ static float Exp(float x) {
+    if constexpr (kIsFloat) return expf(x);
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+  }
+
+ private:
+  static constexpr bool kIsFloat = std::is_same_v<T, float>;
+  static constexpr float kLog2e = 1.44269504088896341f;
+  __device__ __forceinline__ static float Tanh(float x) {
+    if constexpr (kIsFloat) return tanhf(x);
+    return 1.0f - __fdividef(2.0f, 1.0f + Exp(x));
+  }
+
+  bool capped_;
+  float scale_, cap_;
+};
 
 // Tile sizes, by dtype and head size (64, 128 or 256): what fits into 163 KiB of shared memory
 // (compute capability 8.0), 16-bit heads up to 128 into 99.
@@ -226,11 +311,15 @@ template <typename T, int HD>
 struct Sizes {
   static constexpr bool kIsFloat = std::is_same_v<T, float>;
   static constexpr bool kIsWide = HD > 128;
-  // Forward, and the gradient of queries: 16 queries a warp against tiles of keys.
+  // Forward, and the gradient of queries: 16 or 32 queries a warp against tiles of keys.
   static constexpr int kForwardWarps = 4;
-  static constexpr int kForwardKeys = kIsFloat ? 32 : 64;
+  static constexpr int kForwardM = kIsFloat || kIsWide ? 1 : 2;
+  static constexpr int kForwardRows = 16 * kForwardM * kForwardWarps;
+  static constexpr int kForwardKeys = kIsFloat || HD == 128 ? 32 : 64;
   static constexpr int kQueryWarps = kIsFloat && kIsWide ? 2 : 4;
-  static constexpr int kQueryKeys = kIsFloat || kIsWide ? 32 : 64;
+  static constexpr int kQueryM = kIsFloat || kIsWide ? 1 : 2;
+  static constexpr int kQueryRows = 16 * kQueryM * kQueryWarps;
+  static constexpr int kQueryKeys = kIsFloat || HD > 64 ? 32 : 64;
   // The gradients of keys and values: 16 keys a warp against tiles of queries, whose columns, and
   // those of the results, are split between kKeySplit warps.
   static constexpr int kKeyWarps = kIsFloat && kIsWide ? 2 : 4;
@@ -238,11 +327,11 @@ struct Sizes {
   static constexpr int kKeyQueries = kIsFloat || kIsWide ? 32 : 64;
 
   static constexpr size_t kForwardBytes =
-      sizeof(T) * (kTileSize<T, 16 * kForwardWarps, HD> + 2 * kTileSize<T, kForwardKeys, HD> +
-                   kTileSize<T, 16 * kForwardWarps, kForwardKeys>);
+      sizeof(T) * (kTileSize<T, kForwardRows, HD> + 2 * kTileSize<T, kForwardKeys, HD> +
+                   (kIsFloat ? kTileSize<T, kForwardRows, kForwardKeys> : 0));
   static constexpr size_t kQueryBytes =
-      sizeof(T) * (2 * kTileSize<T, 16 * kQueryWarps, HD> + 2 * kTileSize<T, kQueryKeys, HD> +
-                   kTileSize<T, 16 * kQueryWarps, kQueryKeys>);
+      sizeof(T) * (2 * kTileSize<T, kQueryRows, HD> + 2 * kTileSize<T, kQueryKeys, HD> +
+                   (kIsFloat ? kTileSize<T, kQueryRows, kQueryKeys> : 0));
   static constexpr size_t kKeyBytes =
       sizeof(T) *
       (2 * kTileSize<T, 16 * kKeyWarps, HD> + 2 * kTileSize<T, kKeyQueries, HD> +

@@ -7,49 +7,53 @@
 namespace liger::kernels::cuda {
 namespace {
 
-// delta = sum over H of grad out: what each row's softmax takes off its shares' gradients.
+// delta = sum over H of grad out: what each row's softmax takes off its shares' gradients. In
+// float32 one lane adds up a row, in the order in which AddProductOfRows does: where a query sees a
+// single key, they cancel.
 template <typename T>
 __global__ void DeltaKernel(const T* __restrict__ grad, const T* __restrict__ out, int64_t queries,
                             int heads, int H, float* __restrict__ delta) {
-  const int64_t row = int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32;
+  constexpr int VEC = kWide<T>, LANES = std::is_same_v<T, float> ? 1 : 32;
+  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / LANES;
   if (row >= queries * heads) return;
-  constexpr int VEC = kWide<T>;
+  const int lane = static_cast<int>(threadIdx.x) % LANES;
   float sum = 0;
-  for (int h = static_cast<int>(threadIdx.x) % 32 * VEC; h < H; h += 32 * VEC) {
+  for (int h = lane * VEC; h < H; h += LANES * VEC) {
     const auto x = Load<VEC>(grad + row * H + h), y = Load<VEC>(out + row * H + h);
 #pragma unroll
-    for (int i = 0; i < VEC; ++i) sum += ToFloat(x.v[i]) * ToFloat(y.v[i]);
+    for (int i = 0; i < VEC; ++i) sum = fmaf(ToFloat(x.v[i]), ToFloat(y.v[i]), sum);
   }
-  sum = WarpSum(sum);
-  if (threadIdx.x % 32 == 0) delta[row % heads * queries + row / heads] = sum;
+  if constexpr (LANES > 1) sum = WarpSum(sum);
+  if (lane == 0) delta[row % heads * queries + row / heads] = sum;
 }
 
-// What the backward pass reads beside the inputs; [queries, heads, H] and [heads, queries].
+// What the backward pass reads beside the inputs: [queries, heads, H] and twice [heads, queries].
 template <typename T>
 struct Saved {
   const T* grad;
-  const float *lse, *delta;
+  const float2* stats;
+  const float* delta;
 };
 
 template <typename T, int HD>
 __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
     QueryKernel(TiledAttention a, Saved<T> saved, T* __restrict__ grad_query) {
-  constexpr int WARPS = Sizes<T, HD>::kQueryWarps, ROWS = 16 * WARPS, THREADS = 32 * WARPS;
-  constexpr int KEYS = Sizes<T, HD>::kQueryKeys;
+  constexpr int M = Sizes<T, HD>::kQueryM, ROWS = Sizes<T, HD>::kQueryRows;
+  constexpr int THREADS = 32 * Sizes<T, HD>::kQueryWarps, KEYS = Sizes<T, HD>::kQueryKeys;
   constexpr int LD = kTileStride<T, HD>, LDP = kTileStride<T, KEYS>;
   extern __shared__ uint4 shared[];
   T* query = reinterpret_cast<T*>(shared);
   T* grad = query + ROWS * LD;
   T* key = grad + ROWS * LD;
   T* value = key + KEYS * LD;
-  T* slopes = value + KEYS * LD;
+  T* scratch = value + KEYS * LD;
 
   const int64_t tiles = (a.max_queries + ROWS - 1) / ROWS;
   const Sequence s = SequenceOf(a, blockIdx.x / tiles);
   const int first = static_cast<int>(tiles - 1 - blockIdx.x % tiles) * ROWS;
   if (first >= s.queries) return;
   const int head = static_cast<int>(blockIdx.y), key_head = head / (a.heads / a.key_heads);
-  const int warp = static_cast<int>(threadIdx.x) / 32, row = first + warp * 16;
+  const int in_block = static_cast<int>(threadIdx.x) / 32 * 16 * M, row = first + in_block;
   const int64_t token_stride = int64_t{a.heads} * a.head_dim;
   const int seen = a.window > 0 ? max(0, s.prefix + first - a.window + 1) : 0;
   const int begin = seen / KEYS * KEYS, end = min(s.keys, s.prefix + first + ROWS);
@@ -66,38 +70,45 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
   fetch(key, a.key, begin);
   fetch(value, a.value, begin);
   __pipeline_commit();
-  float lse[2], delta[2];
+  float2 stats[2 * M];
+  float delta[2 * M];
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int r = row + FragmentRow() + 8 * half;
+  for (int m = 0; m < 2 * M; ++m) {
+    const int r = row + FragmentRow() + 8 * m;
     const int64_t at = head * a.queries + s.query_begin + r;
-    lse[half] = r < s.queries ? saved.lse[at] : INFINITY;
-    delta[half] = r < s.queries ? saved.delta[at] : 0;
+    stats[m] = r < s.queries ? saved.stats[at] : float2{0, 0};
+    delta[m] = r < s.queries ? saved.delta[at] : 0;
   }
-  Fragment<HD / 8> result = {};
+  const Scorer<T> scorer(a.scale, a.softcap);
+  Fragment<M, HD / 8> result = {};
   for (int start = begin; start < end; start += KEYS) {
     __pipeline_wait_prior(0);
     __syncthreads();
-    Fragment<KEYS / 8> scores = {}, gains = {};
-    AddProductOfRows<HD, LD, LD>(scores, query + warp * 16 * LD, key);
-    AddProductOfRows<HD, LD, LD>(gains, grad + warp * 16 * LD, value);
+    Fragment<M, KEYS / 8> scores = {}, gains = {};
+    AddProductOfRows<HD, LD, LD>(scores, query + in_block * LD, key);
+    AddProductOfRows<HD, LD, LD>(gains, grad + in_block * LD, value);
     __syncthreads();
     const bool is_last = start + KEYS >= end;
     if (!is_last) fetch(value, a.value, start + KEYS);
+    const int position = s.prefix + row;
+    const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
 #pragma unroll
-    for (int j = 0; j < KEYS / 8; ++j) {
+    for (int m = 0; m < M; ++m) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int position = s.prefix + row + FragmentRow() + i / 2 * 8;
-        const bool sees = Sees(position, start + j * 8 + FragmentColumn() + i % 2, a.window);
-        const Score score = ScoreOf<T>(scores[j][i], a.scale, a.softcap);
-        const float share = sees ? ExpFor<T>(score.value - lse[i / 2]) : 0;
-        scores[j][i] = share * (gains[j][i] - delta[i / 2]) * score.slope;
+      for (int j = 0; j < KEYS / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int r = 2 * m + i / 2;
+          const bool sees =
+              mask.Sees(position + FragmentRow() + 8 * r, start + j * 8 + FragmentColumn() + i % 2);
+          float slope;
+          const float value_of = scorer.ValueAndSlope(scores[m][j][i], slope);
+          const float share = sees ? Scorer<T>::Exp(value_of - stats[r].x) * stats[r].y : 0;
+          scores[m][j][i] = share * (gains[m][j][i] - delta[r]) * slope;
+        }
       }
     }
-    StoreFragment(slopes + warp * 16 * LDP, LDP, scores);
-    __syncwarp();
-    AddProduct<KEYS, LDP, LD>(result, slopes + warp * 16 * LDP, key);
+    AddProductOf<LDP, LD>(result, scores, key, scratch + in_block * LDP);
     __syncthreads();
     if (!is_last) fetch(key, a.key, start + KEYS);
     __pipeline_commit();
@@ -121,8 +132,8 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
   T* grad = query + QUERIES * LD;
   T* shares = grad + QUERIES * LD;
   T* slopes = shares + KEYS * LDQ;
-  float* lse = reinterpret_cast<float*>(slopes + KEYS * LDQ);
-  float* delta = lse + QUERIES;
+  float2* stats = reinterpret_cast<float2*>(slopes + KEYS * LDQ);
+  float* delta = reinterpret_cast<float*>(stats + QUERIES);
 
   // The first keys are seen by the most queries, and begin first.
   const int64_t tiles = (a.max_keys + KEYS - 1) / KEYS;
@@ -143,7 +154,8 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
   fetch(key, a.key);
   fetch(value, a.value);
 
-  Fragment<HD / 8 / SPLIT> key_sum = {}, value_sum = {};
+  const Scorer<T> scorer(a.scale, a.softcap);
+  Fragment<1, HD / 8 / SPLIT> key_sum = {}, value_sum = {};
   for (int head = key_head * group; head < (key_head + 1) * group; ++head) {
     for (int start = begin; start < end; start += QUERIES) {
       const int token = s.query_begin + start, valid = s.queries - start;
@@ -156,27 +168,30 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
       if (threadIdx.x < QUERIES) {
         const int i = static_cast<int>(threadIdx.x);
         const int64_t at = head * a.queries + token + i;
-        lse[i] = i < valid ? saved.lse[at] : INFINITY;
+        stats[i] = i < valid ? saved.stats[at] : float2{0, 0};
         delta[i] = i < valid ? saved.delta[at] : 0;
       }
       __pipeline_wait_prior(1);
       __syncthreads();
-      Fragment<QUERIES / 8 / SPLIT> scores = {}, gains = {};
+      Fragment<1, QUERIES / 8 / SPLIT> scores = {}, gains = {};
       AddProductOfRows<HD, LD, LD>(scores, key + row * LD, query + column * LD);
       __pipeline_wait_prior(0);
       __syncthreads();
       AddProductOfRows<HD, LD, LD>(gains, value + row * LD, grad + column * LD);
+      const int position = s.prefix + start;
+      const Mask mask(a.window, position + column, position + column + QUERIES / SPLIT - 1,
+                      first + row, first + row + 15);
 #pragma unroll
       for (int j = 0; j < QUERIES / 8 / SPLIT; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int k = first + row + FragmentRow() + i / 2 * 8;
           const int q = column + j * 8 + FragmentColumn() + i % 2;
-          const Score score = ScoreOf<T>(scores[j][i], a.scale, a.softcap);
-          const bool sees = Sees(s.prefix + start + q, k, a.window);
-          const float share = sees ? ExpFor<T>(score.value - lse[q]) : 0;
-          scores[j][i] = share;
-          gains[j][i] = share * (gains[j][i] - delta[q]) * score.slope;
+          const bool sees = mask.Sees(position + q, first + row + FragmentRow() + i / 2 * 8);
+          float slope;
+          const float value_of = scorer.ValueAndSlope(scores[0][j][i], slope);
+          const float share = sees ? Scorer<T>::Exp(value_of - stats[q].x) * stats[q].y : 0;
+          scores[0][j][i] = share;
+          gains[0][j][i] = share * (gains[0][j][i] - delta[q]) * slope;
         }
       }
       StoreFragment(shares + row * LDQ + column, LDQ, scores);
@@ -196,7 +211,7 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
 }  // namespace
 
 Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const void* grad,
-                             const void* out, const float* lse, float* delta, void* grad_query,
+                             const void* out, const float* stats, float* delta, void* grad_query,
                              void* grad_key, void* grad_value) {
   return DispatchHeads(a.dtype, a.head_dim, [&](auto t, auto size) -> Error {
     using T = typename decltype(t)::type;
@@ -209,13 +224,14 @@ Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const 
         BlocksPerSm<kKeys>(kKeyThreads, S::kKeyBytes) == 0) {
       return cudaErrorInvalidConfiguration;
     }
-    const Saved<T> saved{static_cast<const T*>(grad), lse, delta};
-    constexpr int kWarps = 8;
+    const Saved<T> saved{static_cast<const T*>(grad), reinterpret_cast<const float2*>(stats),
+                         delta};
     if (a.queries > 0) {
-      const int64_t blocks = (a.queries * a.heads + kWarps - 1) / kWarps;
-      DeltaKernel<T><<<GridOf(blocks), 32 * kWarps, 0, StreamOf(queue)>>>(
+      constexpr int kThreads = 256, kRows = std::is_same_v<T, float> ? kThreads : kThreads / 32;
+      const int64_t blocks = (a.queries * a.heads + kRows - 1) / kRows;
+      DeltaKernel<T><<<GridOf(blocks), kThreads, 0, StreamOf(queue)>>>(
           saved.grad, static_cast<const T*>(out), a.queries, a.heads, a.head_dim, delta);
-      kQueries<<<GridOfTiles(a, a.max_queries, 16 * S::kQueryWarps, a.heads), kQueryThreads,
+      kQueries<<<GridOfTiles(a, a.max_queries, S::kQueryRows, a.heads), kQueryThreads,
                  S::kQueryBytes, StreamOf(queue)>>>(a, saved, static_cast<T*>(grad_query));
     }
     kKeys<<<GridOfTiles(a, a.max_keys, 16 * S::kKeyWarps, a.key_heads), kKeyThreads, S::kKeyBytes,

@@ -18,40 +18,49 @@ __device__ __forceinline__ float RowSum(float v) {
   return v + __shfl_xor_sync(0xffffffffu, v, 2);
 }
 
-// The softmax of a lane's two rows over the tiles so far.
+// The softmax of a lane's rows over the tiles so far.
+template <typename T, int M>
 struct RunningSoftmax {
-  float max[2] = {-INFINITY, -INFINITY};
-  float sum[2] = {0, 0};  // of this lane's columns
+  float max[2 * M], sum[2 * M];  // the sums of this lane's columns
+
+  __device__ RunningSoftmax() {
+#pragma unroll
+    for (int m = 0; m < 2 * M; ++m) {
+      max[m] = -INFINITY;
+      sum[m] = 0;
+    }
+  }
 
   // Scores become exponentials; `out` is scaled down to the new maximum.
-  template <typename T, int TILES, int OUT>
-  __device__ __forceinline__ void Add(Fragment<TILES>& scores, Fragment<OUT>& out) {
+  template <int TILES, int OUT>
+  __device__ __forceinline__ void Add(Fragment<M, TILES>& scores, Fragment<M, OUT>& out) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int m = 0; m < 2 * M; ++m) {
       float top = -INFINITY;
 #pragma unroll
       for (int j = 0; j < TILES; ++j) {
-        top = fmaxf(top, fmaxf(scores[j][2 * half], scores[j][2 * half + 1]));
+        const float* pair = &scores[m / 2][j][m % 2 * 2];
+        top = fmaxf(top, fmaxf(pair[0], pair[1]));
       }
-      top = fmaxf(max[half], RowMax(top));
+      top = fmaxf(max[m], RowMax(top));
       // Rows that have seen nothing yet.
       const float base = top == -INFINITY ? 0 : top;
-      const float shrink = ExpFor<T>(max[half] - base);
-      max[half] = top;
-      sum[half] *= shrink;
+      const float shrink = Scorer<T>::Exp(max[m] - base);
+      max[m] = top;
+      sum[m] *= shrink;
 #pragma unroll
       for (int j = 0; j < TILES; ++j) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          float& score = scores[j][2 * half + e];
-          score = ExpFor<T>(score - base);
-          sum[half] += score;
+          float& score = scores[m / 2][j][m % 2 * 2 + e];
+          score = Scorer<T>::Exp(score - base);
+          sum[m] += score;
         }
       }
 #pragma unroll
       for (int j = 0; j < OUT; ++j) {
-        out[j][2 * half] *= shrink;
-        out[j][2 * half + 1] *= shrink;
+        out[m / 2][j][m % 2 * 2] *= shrink;
+        out[m / 2][j][m % 2 * 2 + 1] *= shrink;
       }
     }
   }
@@ -59,15 +68,15 @@ struct RunningSoftmax {
 
 template <typename T, int HD>
 __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
-    ForwardKernel(TiledAttention a, T* __restrict__ out, float* __restrict__ lse) {
-  constexpr int WARPS = Sizes<T, HD>::kForwardWarps, ROWS = 16 * WARPS, THREADS = 32 * WARPS;
-  constexpr int KEYS = Sizes<T, HD>::kForwardKeys;
+    ForwardKernel(TiledAttention a, T* __restrict__ out, float2* __restrict__ stats) {
+  constexpr int M = Sizes<T, HD>::kForwardM, ROWS = Sizes<T, HD>::kForwardRows;
+  constexpr int THREADS = 32 * Sizes<T, HD>::kForwardWarps, KEYS = Sizes<T, HD>::kForwardKeys;
   constexpr int LD = kTileStride<T, HD>, LDP = kTileStride<T, KEYS>;
   extern __shared__ uint4 shared[];
   T* query = reinterpret_cast<T*>(shared);
   T* key = query + ROWS * LD;
   T* value = key + KEYS * LD;
-  T* shares = value + KEYS * LD;
+  T* scratch = value + KEYS * LD;
 
   // The last queries see the most keys, and begin first.
   const int64_t tiles = (a.max_queries + ROWS - 1) / ROWS;
@@ -75,7 +84,7 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
   const int first = static_cast<int>(tiles - 1 - blockIdx.x % tiles) * ROWS;
   if (first >= s.queries) return;
   const int head = static_cast<int>(blockIdx.y), key_head = head / (a.heads / a.key_heads);
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int in_block = static_cast<int>(threadIdx.x) / 32 * 16 * M, row = first + in_block;
   const int seen = a.window > 0 ? max(0, s.prefix + first - a.window + 1) : 0;
   const int begin = seen / KEYS * KEYS, end = min(s.keys, s.prefix + first + ROWS);
   const auto fetch = [&](T* tile, const HeadsView& x, int start) {
@@ -87,48 +96,51 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
                                a.query.token_stride, s.queries - first, a.head_dim);
   fetch(key, a.key, begin);
   __pipeline_commit();
-  Fragment<HD / 8> result = {};
-  RunningSoftmax softmax;
+  const Scorer<T> scorer(a.scale, a.softcap);
+  Fragment<M, HD / 8> result = {};
+  RunningSoftmax<T, M> softmax;
   for (int start = begin; start < end; start += KEYS) {
     fetch(value, a.value, start);
     __pipeline_commit();
     __pipeline_wait_prior(1);
     __syncthreads();
-    Fragment<KEYS / 8> scores = {};
-    AddProductOfRows<HD, LD, LD>(scores, query + warp * 16 * LD, key);
+    Fragment<M, KEYS / 8> scores = {};
+    AddProductOfRows<HD, LD, LD>(scores, query + in_block * LD, key);
     __syncthreads();
     if (start + KEYS < end) fetch(key, a.key, start + KEYS);
     __pipeline_commit();
+    const int position = s.prefix + row;
+    const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
 #pragma unroll
-    for (int j = 0; j < KEYS / 8; ++j) {
+    for (int m = 0; m < M; ++m) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int position = s.prefix + first + warp * 16 + FragmentRow() + i / 2 * 8;
-        const bool sees = Sees(position, start + j * 8 + FragmentColumn() + i % 2, a.window);
-        scores[j][i] = sees ? ScoreOf<T>(scores[j][i], a.scale, a.softcap).value : -INFINITY;
+      for (int j = 0; j < KEYS / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const bool sees = mask.Sees(position + m * 16 + FragmentRow() + i / 2 * 8,
+                                      start + j * 8 + FragmentColumn() + i % 2);
+          scores[m][j][i] = sees ? scorer.Value(scores[m][j][i]) : -INFINITY;
+        }
       }
     }
-    softmax.Add<T>(scores, result);
-    StoreFragment(shares + warp * 16 * LDP, LDP, scores);
-    __syncwarp();
+    softmax.Add(scores, result);
     __pipeline_wait_prior(1);
     __syncthreads();
-    AddProduct<KEYS, LDP, LD>(result, shares + warp * 16 * LDP, value);
+    AddProductOf<LDP, LD>(result, scores, value, scratch + in_block * LDP);
     __syncthreads();
   }
 
-  const int row = first + warp * 16;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float sum = RowSum(softmax.sum[half]);
+  for (int m = 0; m < 2 * M; ++m) {
+    const float sum = RowSum(softmax.sum[m]);
 #pragma unroll
     for (int j = 0; j < HD / 8; ++j) {
-      result[j][2 * half] /= sum;
-      result[j][2 * half + 1] /= sum;
+      result[m / 2][j][m % 2 * 2] /= sum;
+      result[m / 2][j][m % 2 * 2 + 1] /= sum;
     }
-    const int r = row + FragmentRow() + 8 * half;
+    const int r = row + FragmentRow() + 8 * m;
     if (FragmentColumn() == 0 && r < s.queries) {
-      lse[head * a.queries + s.query_begin + r] = softmax.max[half] + logf(sum);
+      stats[head * a.queries + s.query_begin + r] = {softmax.max[m], 1 / sum};
     }
   }
   StoreFragment(out + OffsetOf(s.query_begin + row, head, a.heads, a.head_dim),
@@ -153,7 +165,7 @@ bool HasTiledAttention(Dtype dtype, int64_t head_dim) {
   });
 }
 
-Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* out, float* lse) {
+Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* out, float* stats) {
   if (a.queries == 0) return 0;
   return DispatchHeads(a.dtype, a.head_dim, [&](auto t, auto size) -> Error {
     using T = typename decltype(t)::type;
@@ -161,8 +173,8 @@ Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* o
     constexpr auto kKernel = &ForwardKernel<T, size()>;
     constexpr int kThreads = 32 * S::kForwardWarps;
     if (BlocksPerSm<kKernel>(kThreads, S::kForwardBytes) == 0) return cudaErrorInvalidConfiguration;
-    kKernel<<<GridOfTiles(a, a.max_queries, 16 * S::kForwardWarps, a.heads), kThreads,
-              S::kForwardBytes, StreamOf(queue)>>>(a, static_cast<T*>(out), lse);
+    kKernel<<<GridOfTiles(a, a.max_queries, S::kForwardRows, a.heads), kThreads, S::kForwardBytes,
+              StreamOf(queue)>>>(a, static_cast<T*>(out), reinterpret_cast<float2*>(stats));
     return LaunchError();
   });
 }

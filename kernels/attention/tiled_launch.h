@@ -26,13 +26,14 @@ struct TiledAttention {
 // 256 numbers.
 bool HasTiledAttention(Dtype dtype, int64_t head_dim);
 
-// out [queries, heads, H]; lse [heads, queries], the logarithm of the sum of a row's exponentials.
-Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* out, float* lse);
+// out [queries, heads, H]; stats [heads, queries, 2], of each row of scores the largest (in 16 bits
+// in units of log 2) and 1 / the sum of the exponentials of what the others are below it.
+Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* out, float* stats);
 
 // grad, out, grad_query like out above, grad_key and grad_value [keys, key_heads, H]; delta
 // [heads, queries] is scratch. Equal inputs give equal bits.
 Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const void* grad,
-                             const void* out, const float* lse, float* delta, void* grad_query,
+                             const void* out, const float* stats, float* delta, void* grad_query,
                              void* grad_key, void* grad_value);
 
 }  // namespace liger::kernels::cuda
