@@ -332,11 +332,10 @@ struct Sizes {
   static constexpr size_t kQueryBytes =
       sizeof(T) * (2 * kTileSize<T, kQueryRows, HD> + 2 * kTileSize<T, kQueryKeys, HD> +
                    (kIsFloat ? kTileSize<T, kQueryRows, kQueryKeys> : 0));
-  static constexpr size_t kKeyBytes =
-      sizeof(T) *
-      (2 * kTileSize<T, 16 * kKeyWarps, HD> + 2 * kTileSize<T, kKeyQueries, HD> +
-       2 * kTileSize<T, 16 * kKeyWarps, kKeyQueries>)+2 *
-      sizeof(float) * kKeyQueries;
+  static constexpr size_t kKeyTileBytes =
+      sizeof(T) * (2 * kTileSize<T, 16 * kKeyWarps, HD> + 2 * kTileSize<T, kKeyQueries, HD> +
+                   2 * kTileSize<T, 16 * kKeyWarps, kKeyQueries>);
+  static constexpr size_t kKeyBytes = kKeyTileBytes + 3 * sizeof(float) * kKeyQueries;
 };
 
 // Calls f(TypeTag<T>{}, std::integral_constant<int, HD>{}) with the next larger head size.
