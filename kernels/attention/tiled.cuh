@@ -257,9 +257,21 @@ struct Mask {
   __device__ Mask(int window, int first, int last, int first_key, int last_key)
       : window(window), sees_all(last_key <= first && (window == 0 || first_key > last - window)) {}
   __device__ __forceinline__ bool Sees(int position, int key) const {
-    return sees_all || (key <= position && (window == 0 || key > position - window));
+    return key <= position && (window == 0 || key > position - window);
   }
 };
+
+// Calls f(is_capped, sees_all) with constants, so that a loop over scores asks neither.
+template <typename F>
+__device__ __forceinline__ void DispatchScores(bool is_capped, bool sees_all, const F& f) {
+  using Yes = std::true_type;
+  using No = std::false_type;
+  if (is_capped) {
+    sees_all ? f(Yes{}, Yes{}) : f(Yes{}, No{});
+  } else {
+    sees_all ? f(No{}, Yes{}) : f(No{}, No{});
+  }
+}
 
 // What a product q k becomes. 16-bit results have no use for the last digits of float32's
 // functions; there a score is in units of log 2.
@@ -272,18 +284,23 @@ class Scorer {
                        : scale * (kIsFloat ? 1.0f : kLog2e)),
         cap_(softcap * (kIsFloat ? 1.0f : kLog2e)) {}
 
+  __device__ __forceinline__ bool is_capped() const { return capped_; }
+
   // What enters the softmax, and its derivative in the product / scale.
+  template <bool IS_CAPPED>
   __device__ __forceinline__ float Value(float product) const {
-    return capped_ ? cap_ * Tanh(product * scale_) : product * scale_;
+    if constexpr (IS_CAPPED) return cap_ * Tanh(product * scale_);
+    return product * scale_;
   }
+  template <bool IS_CAPPED>
   __device__ __forceinline__ float ValueAndSlope(float product, float& slope) const {
-    if (!capped_) {
-      slope = 1;
-      return product * scale_;
+    if constexpr (IS_CAPPED) {
+      const float tanh = Tanh(product * scale_);
+      slope = 1 - tanh * tanh;
+      return cap_ * tanh;
     }
-    const float tanh = Tanh(product * scale_);
-    slope = 1 - tanh * tanh;
-    return cap_ * tanh;
+    slope = 1;
+    return product * scale_;
   }
   // Of a difference of scores.
   __device__ __forceinline__ static float Exp(float x) {

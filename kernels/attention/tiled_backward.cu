@@ -92,22 +92,24 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
     if (!is_last) fetch(value, a.value, start + KEYS);
     const int position = s.prefix + row;
     const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
+    DispatchScores(scorer.is_capped(), mask.sees_all, [&](auto is_capped, auto sees_all) {
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
+      for (int m = 0; m < M; ++m) {
 #pragma unroll
-      for (int j = 0; j < KEYS / 8; ++j) {
+        for (int j = 0; j < KEYS / 8; ++j) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int r = 2 * m + i / 2;
-          const bool sees =
-              mask.Sees(position + FragmentRow() + 8 * r, start + j * 8 + FragmentColumn() + i % 2);
-          float slope;
-          const float value_of = scorer.ValueAndSlope(scores[m][j][i], slope);
-          const float share = sees ? Scorer<T>::Exp(value_of - stats[r].x) * stats[r].y : 0;
-          scores[m][j][i] = share * (gains[m][j][i] - delta[r]) * slope;
+          for (int i = 0; i < 4; ++i) {
+            const int r = 2 * m + i / 2;
+            const bool sees = sees_all() || mask.Sees(position + FragmentRow() + 8 * r,
+                                                      start + j * 8 + FragmentColumn() + i % 2);
+            float slope, &score = scores[m][j][i];
+            score = scorer.template ValueAndSlope<is_capped()>(score, slope);
+            const float share = sees ? Scorer<T>::Exp(score - stats[r].x) * stats[r].y : 0;
+            score = share * (gains[m][j][i] - delta[r]) * slope;
+          }
         }
       }
-    }
+    });
     AddProductOf<LDP, LD>(result, scores, key, scratch + in_block * LDP);
     __syncthreads();
     if (!is_last) fetch(key, a.key, start + KEYS);
@@ -181,19 +183,21 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
       const int position = s.prefix + start;
       const Mask mask(a.window, position + column, position + column + QUERIES / SPLIT - 1,
                       first + row, first + row + 15);
+      DispatchScores(scorer.is_capped(), mask.sees_all, [&](auto is_capped, auto sees_all) {
 #pragma unroll
-      for (int j = 0; j < QUERIES / 8 / SPLIT; ++j) {
+        for (int j = 0; j < QUERIES / 8 / SPLIT; ++j) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int q = column + j * 8 + FragmentColumn() + i % 2;
-          const bool sees = mask.Sees(position + q, first + row + FragmentRow() + i / 2 * 8);
-          float slope;
-          const float value_of = scorer.ValueAndSlope(scores[0][j][i], slope);
-          const float share = sees ? Scorer<T>::Exp(value_of - stats[q].x) * stats[q].y : 0;
-          scores[0][j][i] = share;
-          gains[0][j][i] = share * (gains[0][j][i] - delta[q]) * slope;
+          for (int i = 0; i < 4; ++i) {
+            const int q = column + j * 8 + FragmentColumn() + i % 2;
+            const bool sees =
+                sees_all() || mask.Sees(position + q, first + row + FragmentRow() + i / 2 * 8);
+            float slope, &score = scores[0][j][i], &gain = gains[0][j][i];
+            score = scorer.template ValueAndSlope<is_capped()>(score, slope);
+            score = sees ? Scorer<T>::Exp(score - stats[q].x) * stats[q].y : 0;
+            gain = score * (gain - delta[q]) * slope;
+          }
         }
-      }
+      });
       StoreFragment(shares + row * LDQ + column, LDQ, scores);
       StoreFragment(slopes + row * LDQ + column, LDQ, gains);
       __syncthreads();

@@ -111,18 +111,21 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
     __pipeline_commit();
     const int position = s.prefix + row;
     const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
+    DispatchScores(scorer.is_capped(), mask.sees_all, [&](auto is_capped, auto sees_all) {
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
+      for (int m = 0; m < M; ++m) {
 #pragma unroll
-      for (int j = 0; j < KEYS / 8; ++j) {
+        for (int j = 0; j < KEYS / 8; ++j) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const bool sees = mask.Sees(position + m * 16 + FragmentRow() + i / 2 * 8,
-                                      start + j * 8 + FragmentColumn() + i % 2);
-          scores[m][j][i] = sees ? scorer.Value(scores[m][j][i]) : -INFINITY;
+          for (int i = 0; i < 4; ++i) {
+            const bool sees = sees_all() || mask.Sees(position + m * 16 + FragmentRow() + i / 2 * 8,
+                                                      start + j * 8 + FragmentColumn() + i % 2);
+            float& score = scores[m][j][i];
+            score = sees ? scorer.template Value<is_capped()>(score) : -INFINITY;
+          }
         }
       }
-    }
+    });
     softmax.Add(scores, result);
     __pipeline_wait_prior(1);
     __syncthreads();
