@@ -37,7 +37,7 @@ constexpr int64_t kBoundary = 16;  // bytes
 bool BeginsAtBoundary(const at::Tensor& x) {
   constexpr c10::DispatchKeySet kFake({c10::DispatchKey::Python, c10::DispatchKey::Functionalize});
   if (x.is_meta() || x.key_set().has_any(kFake)) {
-    return x.storage_offset() * x.element_size() % kBoundary == 0;
+    return x.sym_storage_offset() * x.element_size() % kBoundary == 0;
   }
   return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % kBoundary == 0;
 }
@@ -45,11 +45,11 @@ bool BeginsAtBoundary(const at::Tensor& x) {
 }  // namespace
 
 at::Tensor WithAlignedHeads(const at::Tensor& x_TNH) {
-  const auto is_aligned = [&](int64_t stride) {
+  const auto is_aligned = [&](const c10::SymInt& stride) {
     return stride * x_TNH.element_size() % kBoundary == 0;
   };
-  const bool fits = x_TNH.stride(2) == 1 && is_aligned(x_TNH.stride(0)) &&
-                    is_aligned(x_TNH.stride(1)) && BeginsAtBoundary(x_TNH);
+  const bool fits = x_TNH.sym_stride(2) == 1 && is_aligned(x_TNH.sym_stride(0)) &&
+                    is_aligned(x_TNH.sym_stride(1)) && BeginsAtBoundary(x_TNH);
   return fits ? x_TNH : x_TNH.clone(at::MemoryFormat::Contiguous);
 }
 

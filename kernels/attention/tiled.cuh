@@ -169,6 +169,12 @@ __device__ __forceinline__ void AddProduct(Fragment<M, TILES>& c, const T* a, co
   }
 }
 
+// Over the four lanes that hold a row.
+__device__ __forceinline__ float RowSum(float v) {
+  v += __shfl_xor_sync(0xffffffffu, v, 1);
+  return v + __shfl_xor_sync(0xffffffffu, v, 2);
+}
+
 // Rows of LD numbers, in shared or global memory; `row` is the first of the warp's.
 template <int M, int TILES, typename T>
 __device__ __forceinline__ void StoreFragment(T* row, int64_t ld, const Fragment<M, TILES>& c,
@@ -333,10 +339,10 @@ struct Sizes {
   static constexpr int kForwardM = kIsFloat || kIsWide ? 1 : 2;
   static constexpr int kForwardRows = 16 * kForwardM * kForwardWarps;
   static constexpr int kForwardKeys = kIsFloat || HD == 128 ? 32 : 64;
-  static constexpr int kQueryWarps = kIsFloat && kIsWide ? 2 : 4;
+  static constexpr int kQueryWarps = 4;
   static constexpr int kQueryM = kIsFloat || kIsWide ? 1 : 2;
   static constexpr int kQueryRows = 16 * kQueryM * kQueryWarps;
-  static constexpr int kQueryKeys = kIsFloat || HD > 64 ? 32 : 64;
+  static constexpr int kQueryKeys = kIsFloat && kIsWide ? 8 : kIsFloat || HD > 64 ? 32 : 64;
   // The gradients of keys and values: 16 keys a warp against tiles of queries, whose columns, and
   // those of the results, are split between kKeySplit warps.
   static constexpr int kKeyWarps = kIsFloat && kIsWide ? 2 : 4;

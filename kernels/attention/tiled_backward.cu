@@ -7,23 +7,22 @@
 namespace liger::kernels::cuda {
 namespace {
 
-// delta = sum over H of grad out: what each row's softmax takes off its shares' gradients. In
-// float32 one lane adds up a row, in the order in which AddProductOfRows does: where a query sees a
-// single key, they cancel.
+// delta, what each row's softmax takes off its shares' gradients: the sum over keys of share x
+// gradient. For 16-bit results from sum over H of grad out, which is the same but for roundings.
 template <typename T>
 __global__ void DeltaKernel(const T* __restrict__ grad, const T* __restrict__ out, int64_t queries,
                             int heads, int H, float* __restrict__ delta) {
-  constexpr int VEC = kWide<T>, LANES = std::is_same_v<T, float> ? 1 : 32;
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / LANES;
+  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32;
   if (row >= queries * heads) return;
-  const int lane = static_cast<int>(threadIdx.x) % LANES;
+  constexpr int VEC = kWide<T>;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   float sum = 0;
-  for (int h = lane * VEC; h < H; h += LANES * VEC) {
+  for (int h = lane * VEC; h < H; h += 32 * VEC) {
     const auto x = Load<VEC>(grad + row * H + h), y = Load<VEC>(out + row * H + h);
 #pragma unroll
-    for (int i = 0; i < VEC; ++i) sum = fmaf(ToFloat(x.v[i]), ToFloat(y.v[i]), sum);
+    for (int i = 0; i < VEC; ++i) sum += ToFloat(x.v[i]) * ToFloat(y.v[i]);
   }
-  if constexpr (LANES > 1) sum = WarpSum(sum);
+  sum = WarpSum(sum);
   if (lane == 0) delta[row % heads * queries + row / heads] = sum;
 }
 
@@ -32,7 +31,7 @@ template <typename T>
 struct Saved {
   const T* grad;
   const float2* stats;
-  const float* delta;
+  float* delta;
 };
 
 template <typename T, int HD>
@@ -67,53 +66,70 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
   FetchTile<ROWS, HD, THREADS>(
       grad, saved.grad + OffsetOf(s.query_begin + first, head, a.heads, a.head_dim), token_stride,
       s.queries - first, a.head_dim);
-  fetch(key, a.key, begin);
-  fetch(value, a.value, begin);
-  __pipeline_commit();
+  // In float32 a first pass over the keys makes delta of the very numbers that it is subtracted
+  // from: of those that cancel, no rounding is left.
+  constexpr bool MAKES_DELTA = std::is_same_v<T, float>;
   float2 stats[2 * M];
   float delta[2 * M];
+  const auto index = [&](int m) {
+    return head * a.queries + s.query_begin + row + FragmentRow() + 8 * m;
+  };
+  const auto is_there = [&](int m) { return row + FragmentRow() + 8 * m < s.queries; };
 #pragma unroll
   for (int m = 0; m < 2 * M; ++m) {
-    const int r = row + FragmentRow() + 8 * m;
-    const int64_t at = head * a.queries + s.query_begin + r;
-    stats[m] = r < s.queries ? saved.stats[at] : float2{0, 0};
-    delta[m] = r < s.queries ? saved.delta[at] : 0;
+    stats[m] = is_there(m) ? saved.stats[index(m)] : float2{0, 0};
+    delta[m] = !MAKES_DELTA && is_there(m) ? saved.delta[index(m)] : 0;
   }
   const Scorer<T> scorer(a.scale, a.softcap);
   Fragment<M, HD / 8> result = {};
-  for (int start = begin; start < end; start += KEYS) {
-    __pipeline_wait_prior(0);
-    __syncthreads();
-    Fragment<M, KEYS / 8> scores = {}, gains = {};
-    AddProductOfRows<HD, LD, LD>(scores, query + in_block * LD, key);
-    AddProductOfRows<HD, LD, LD>(gains, grad + in_block * LD, value);
-    __syncthreads();
-    const bool is_last = start + KEYS >= end;
-    if (!is_last) fetch(value, a.value, start + KEYS);
-    const int position = s.prefix + row;
-    const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
-    DispatchScores(scorer.is_capped(), mask.sees_all, [&](auto is_capped, auto sees_all) {
+#pragma unroll 1
+  for (int pass = MAKES_DELTA ? 0 : 1; pass < 2; ++pass) {
+    fetch(key, a.key, begin);
+    fetch(value, a.value, begin);
+    __pipeline_commit();
+    float sum[2 * M] = {};
+    for (int start = begin; start < end; start += KEYS) {
+      __pipeline_wait_prior(0);
+      __syncthreads();
+      Fragment<M, KEYS / 8> scores = {}, gains = {};
+      AddProductOfRows<HD, LD, LD>(scores, query + in_block * LD, key);
+      AddProductOfRows<HD, LD, LD>(gains, grad + in_block * LD, value);
+      __syncthreads();
+      const bool is_last = start + KEYS >= end;
+      if (!is_last) fetch(value, a.value, start + KEYS);
+      const int position = s.prefix + row;
+      const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
+      DispatchScores(scorer.is_capped(), mask.sees_all, [&](auto is_capped, auto sees_all) {
 #pragma unroll
-      for (int m = 0; m < M; ++m) {
+        for (int m = 0; m < M; ++m) {
 #pragma unroll
-        for (int j = 0; j < KEYS / 8; ++j) {
+          for (int j = 0; j < KEYS / 8; ++j) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const int r = 2 * m + i / 2;
-            const bool sees = sees_all() || mask.Sees(position + FragmentRow() + 8 * r,
-                                                      start + j * 8 + FragmentColumn() + i % 2);
-            float slope, &score = scores[m][j][i];
-            score = scorer.template ValueAndSlope<is_capped()>(score, slope);
-            const float share = sees ? Scorer<T>::Exp(score - stats[r].x) * stats[r].y : 0;
-            score = share * (gains[m][j][i] - delta[r]) * slope;
+            for (int i = 0; i < 4; ++i) {
+              const int r = 2 * m + i / 2;
+              const bool sees = sees_all() || mask.Sees(position + FragmentRow() + 8 * r,
+                                                        start + j * 8 + FragmentColumn() + i % 2);
+              float slope, &score = scores[m][j][i];
+              const float gain = gains[m][j][i];
+              score = scorer.template ValueAndSlope<is_capped()>(score, slope);
+              const float share = sees ? Scorer<T>::Exp(score - stats[r].x) * stats[r].y : 0;
+              if constexpr (MAKES_DELTA) sum[r] += share * gain;
+              score = share * (gain - delta[r]) * slope;
+            }
           }
         }
-      }
-    });
-    AddProductOf<LDP, LD>(result, scores, key, scratch + in_block * LDP);
-    __syncthreads();
-    if (!is_last) fetch(key, a.key, start + KEYS);
-    __pipeline_commit();
+      });
+      if (pass == 1) AddProductOf<LDP, LD>(result, scores, key, scratch + in_block * LDP);
+      __syncthreads();
+      if (!is_last) fetch(key, a.key, start + KEYS);
+      __pipeline_commit();
+    }
+    if (pass == 1) break;
+#pragma unroll
+    for (int m = 0; m < 2 * M; ++m) {
+      delta[m] = RowSum(sum[m]);
+      if (FragmentColumn() == 0 && is_there(m)) saved.delta[index(m)] = delta[m];
+    }
   }
   StoreFragment(grad_query + OffsetOf(s.query_begin + row, head, a.heads, a.head_dim), token_stride,
                 result, a.scale, s.queries - row, a.head_dim);
@@ -231,10 +247,12 @@ Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const 
     const Saved<T> saved{static_cast<const T*>(grad), reinterpret_cast<const float2*>(stats),
                          delta};
     if (a.queries > 0) {
-      constexpr int kThreads = 256, kRows = std::is_same_v<T, float> ? kThreads : kThreads / 32;
-      const int64_t blocks = (a.queries * a.heads + kRows - 1) / kRows;
-      DeltaKernel<T><<<GridOf(blocks), kThreads, 0, StreamOf(queue)>>>(
-          saved.grad, static_cast<const T*>(out), a.queries, a.heads, a.head_dim, delta);
+      if constexpr (!std::is_same_v<T, float>) {
+        constexpr int kThreads = 256;
+        const int64_t blocks = (a.queries * a.heads + kThreads / 32 - 1) / (kThreads / 32);
+        DeltaKernel<T><<<GridOf(blocks), kThreads, 0, StreamOf(queue)>>>(
+            saved.grad, static_cast<const T*>(out), a.queries, a.heads, a.head_dim, delta);
+      }
       kQueries<<<GridOfTiles(a, a.max_queries, S::kQueryRows, a.heads), kQueryThreads,
                  S::kQueryBytes, StreamOf(queue)>>>(a, saved, static_cast<T*>(grad_query));
     }

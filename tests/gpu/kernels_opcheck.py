@@ -233,7 +233,7 @@ class Recorder(TorchDispatchMode):
 
 
 def check_fake_attention():
-    """Attention on fake CUDA tensors: offsets from the host, aligned heads, cuDNN's shapes."""
+    """Attention on fake CUDA tensors: offsets from the host, aligned heads, shapes."""
     def q(tokens, heads, first=0, wide=64):
         return torch.empty(tokens, heads, wide, device="cuda", dtype=dtype)[..., first:first + 64]
 
@@ -256,6 +256,11 @@ def check_fake_attention():
             out, stats = ops.attention_cudnn_forward(*forward, *index, 9, False, 0, 0.1)
             assert (out.shape, stats.shape, stats.dtype) == ((9, 4, 64), (9, 4), torch.float32)
             grads = ops.attention_cudnn_backward(out, *forward, out, stats, *index, 9, False, 0, 0.1)
+            assert [g.shape for g in grads] == [x.shape for x in forward]
+            index, options = (starts, starts), (9, 9, 0.1, 4, 2.0)
+            out, stats = ops.attention_tiled_forward(*forward, *index, *options)
+            assert (out.shape, stats.shape, stats.dtype) == ((9, 4, 64), (4, 9, 2), torch.float32)
+            grads = ops.attention_tiled_backward(out, *forward, out, stats, *index, *options)
             assert [g.shape for g in grads] == [x.shape for x in forward]
 
 
