@@ -40,6 +40,8 @@ TEST(BadInputTest, Attention) {
       {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .softcap = -2}), {"softcap is -2"}},
       {call({5, 4, 8}, {5, 2, 8}, five, options, AttentionBackend::kFlash),
        {"backend 'flash' does not take", "Float", "cpu"}},
+      {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .softcap = 2}, AttentionBackend::kTiled),
+       {"backend 'tiled' does not take", "Float", "cpu", "softcap 2"}},
       {[=] {
          Attention(Zeros({5, 4, 8}), Zeros({5, 2, 8}, at::kBFloat16), Zeros({5, 2, 8}), five,
                    options);
