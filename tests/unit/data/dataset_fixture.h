@@ -16,7 +16,8 @@ namespace liger::trainer {
 // Loads rows with the tokenizer and the chat template of tests/golden/data/chat.
 class DatasetTest : public testing::Test {
  protected:
-  Dataset Load(const std::string& content, const liger::v1::DatasetSpec& spec, LoadOptions options) {
+  Dataset Load(const std::string& content, const liger::v1::DatasetSpec& spec,
+               LoadOptions options) {
     const TempFile file(content);
     options.train_files = {{file.path()}};
     return LoadDataset(spec, options, *tokenizer_, &*chat_template_);

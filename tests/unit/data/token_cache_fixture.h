@@ -92,8 +92,8 @@ class TokenCacheTest : public testing::Test {
   }
 
   const TempFile folder_{"", "empty"};
-  TokenCacheOptions cache_options_{.dir =
-                                       std::filesystem::path(folder_.path()).parent_path() / "a" / "tokenized"};
+  TokenCacheOptions cache_options_{.dir = std::filesystem::path(folder_.path()).parent_path() /
+                                          "a" / "tokenized"};
   std::string inputs_ = "tokenizer and template";
   LoadOptions options_;
   std::vector<std::string> notes_, warnings_;

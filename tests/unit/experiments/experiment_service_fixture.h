@@ -90,8 +90,9 @@ class ExperimentServiceTest : public JobServiceTest {
   }
   int Cached(const std::string& uid) {
     const liger::v1::Experiment experiment = Row(uid).experiment;
-    return static_cast<int>(std::count_if(experiment.jobs().begin(), experiment.jobs().end(),
-                                          [](const liger::v1::ExperimentJob& job) { return job.cached(); }));
+    return static_cast<int>(
+        std::count_if(experiment.jobs().begin(), experiment.jobs().end(),
+                      [](const liger::v1::ExperimentJob& job) { return job.cached(); }));
   }
   // Plays it to its end; what it takes from earlier ones it does not run.
   int CachedOfAll(const std::string& name) {
