@@ -230,7 +230,8 @@ Action DeclareExperiment(CLI::App* app) {
     verb->add_option("experiment", options->name, "Name or uid")->required();
   };
   const auto takes_timeout = [&](CLI::App* verb) {
-    verb->add_option("--timeout", options->timeout_seconds, "Give up after this long (default: never)")
+    verb->add_option("--timeout", options->timeout_seconds,
+                     "Give up after this long (default: never)")
         ->type_name("SECONDS")
         ->check(Positive());
   };

@@ -24,7 +24,8 @@ class Lines {
 
   void operator()(const std::string& key, const std::string& value) const {
     if (value.empty()) return;
-    const std::string line = absl::StrFormat("%-*s %s", static_cast<int>(kValueColumn) - 1, key, Printable(value));
+    const std::string line =
+        absl::StrFormat("%-*s %s", static_cast<int>(kValueColumn) - 1, key, Printable(value));
     std::cout << Wrap(line, columns_, kValueColumn) << "\n";
   }
 

@@ -360,9 +360,9 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
     walked = Join(walked, names[i]);
     if (field == nullptr) {
       const std::vector<std::string> above(names.begin(), names.begin() + static_cast<int64_t>(i));
-      return absl::InvalidArgumentError(
-          absl::StrCat(walked, ": is not a field",
-                       MeantField(*message, absl::StrJoin(above, "."), names[i], /*whole_path=*/true)));
+      return absl::InvalidArgumentError(absl::StrCat(
+          walked, ": is not a field",
+          MeantField(*message, absl::StrJoin(above, "."), names[i], /*whole_path=*/true)));
     }
     if (const std::string conflict = OneofConflict(*message, field); !conflict.empty()) {
       return absl::InvalidArgumentError(absl::StrCat(walked, ": ", conflict));

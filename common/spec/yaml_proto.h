@@ -33,8 +33,8 @@ absl::Status LoadYaml(const std::string& path, google::protobuf::Message* messag
 
 // Sets one field from text: SetField(&spec, "training.learning_rate", "1e-5").
 // The value is YAML, so lists and messages work too; that of a text may be the text as it is, where
-// YAML would take it for a comment or a map ("### Response:"), and quotes are YAML's. A path through a member of
-// a oneof whose other member is set is refused.
+// YAML would take it for a comment or a map ("### Response:"), and quotes are YAML's. A path
+// through a member of a oneof whose other member is set is refused.
 absl::Status SetField(google::protobuf::Message* message, std::string_view path,
                       std::string_view value);
 

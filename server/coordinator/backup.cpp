@@ -120,8 +120,8 @@ absl::Status RestoreDataFolder(const std::string& from, const std::string& data_
   if (absl::Status s = set_aside ? SetAside(data_dir) : absl::OkStatus(); !s.ok()) return s;
   std::error_code error;
   if (fs::exists(data_dir, error) && !fs::is_empty(data_dir, error)) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(data_dir, " is not empty: move it away, a restore never overwrites (--set-aside does it)"));
+    return absl::AlreadyExistsError(absl::StrCat(
+        data_dir, " is not empty: move it away, a restore never overwrites (--set-aside does it)"));
   }
   const absl::StatusOr<std::unique_ptr<DataLock>> lock = DataLock::Acquire(data_dir);
   if (!lock.ok()) return lock.status();

@@ -47,7 +47,9 @@ int Restore(int argc, char** argv) {
   std::string data_dir, from;
   CLI::App app("Makes a data folder of a backup", "liger-coordinator restore");
   app.add_option("--from", from, "A folder that `backup` made")->required();
-  app.add_option("--data-dir", data_dir, "Folder to make; must not exist or be empty, see --set-aside")->required();
+  app.add_option("--data-dir", data_dir,
+                 "Folder to make; must not exist or be empty, see --set-aside")
+      ->required();
   bool set_aside = false;
   app.add_flag("--set-aside", set_aside,
                "Rename a data folder that is there, unless a coordinator uses it");

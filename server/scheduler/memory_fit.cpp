@@ -63,9 +63,9 @@ std::string Describe(const Largest& largest) {
 
 // "with DDP on 2 GPUs each holds at least 25.28 GB"
 std::string DescribeLeast(const RankMemoryNeed& need, liger::v1::DeviceKind kind) {
-  return absl::StrCat("with ", StrategyName(need.strategy), " on ",
-                      Plural(need.world_size, KindName(kind)),
-                      need.world_size > 1 ? " each" : " it", " holds at least ", Bytes(need.need.least));
+  return absl::StrCat(
+      "with ", StrategyName(need.strategy), " on ", Plural(need.world_size, KindName(kind)),
+      need.world_size > 1 ? " each" : " it", " holds at least ", Bytes(need.need.least));
 }
 
 }  // namespace

@@ -5,7 +5,6 @@ sum of its outputs times the upstream gradients. `plain` is the op's formula (co
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
 
 import torch
@@ -14,7 +13,6 @@ import torch.nn.functional as F
 import bench_env
 import compare_attention
 from compare_formulas import (
-    BETA,
     EPS,
     plain_add_rms_norm,
     plain_cross_entropy,
@@ -28,6 +26,7 @@ from compare_formulas import (
     plain_rope,
     preference,
 )
+from compare_libraries import liger_embedding, liger_functions, liger_logprob, liger_preference, our_logprob, trl_head
 
 OURS, LIGER, LIGER_FP32, TRL, TORCH, COMPILE = "ours", "liger", "liger32", "trl", "torch", "compile"
 COLUMNS = (OURS, LIGER, LIGER_FP32, TRL, TORCH, COMPILE, *compare_attention.OTHERS)
@@ -51,72 +50,6 @@ class Op:
 
 def randn(*shape, device, dtype=torch.bfloat16, scale=1.0):
     return (torch.randn(*shape, device=device, dtype=torch.float32) * scale).to(dtype)
-
-
-# ---- Implementations ----------------------------------------------------------------
-
-
-def liger_preference(kind):
-    """Liger's class, built once: it compiles its inner function at the first call."""
-    from liger_kernel.chunked_loss import LigerFusedLinearDPOLoss, LigerFusedLinearKTOLoss, LigerFusedLinearORPOLoss
-
-    if kind == "orpo":
-        loss = LigerFusedLinearORPOLoss(beta=BETA)
-        return lambda hidden, weight, target, **_: loss(weight, hidden, target)[0]
-    if kind == "dpo":
-        loss = LigerFusedLinearDPOLoss(beta=BETA, use_ref_model=True)
-
-        def dpo(hidden, weight, target, ref_hidden, ref_weight, **_):
-            return loss(weight, hidden, target, ref_input=ref_hidden, ref_weight=ref_weight)[0]
-
-        return dpo
-    loss = LigerFusedLinearKTOLoss(beta=BETA, use_ref_model=True)
-
-    def kto(hidden, weight, target, ref_hidden, ref_weight, desirable, kl, **_):
-        return loss(hidden, weight, target, preference_labels=desirable, ref_input=ref_hidden,
-                    ref_weight=ref_weight, kl=kl)[0]  # fmt: skip
-
-    return kto
-
-
-def liger_functions():
-    """Liger's functional API, or None with the reason."""
-    reason = bench_env.require_version("liger-kernel", bench_env.LIGER_KERNEL_VERSION)
-    if reason:
-        return None, reason
-    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
-        return None, "its kernels are Triton's and need a GPU"
-    try:
-        from liger_kernel.transformers import functional
-
-        return functional, None
-    except Exception as error:  # Triton without a driver and the like
-        return None, f"liger-kernel does not load: {error}"
-
-
-def our_logprob(hidden, weight, target, **_):
-    return torch.ops.liger.fused_linear_logprob(hidden, weight, target)[0]
-
-
-def trl_head(function):
-    """TRL's op with the chunk size of its trainers, without the outputs that only its logging asks for."""
-
-    def logprob(hidden, weight, target, **_):
-        return function.apply(hidden, weight, None, target, 1.0, 8192, None, 1.0, ())[0]
-
-    return logprob
-
-
-def liger_logprob(hidden, weight, target, **_):
-    from liger_kernel.ops import LigerFusedLinearScaledCrossEntropyFunction
-
-    return -LigerFusedLinearScaledCrossEntropyFunction.apply(hidden, weight, target)
-
-
-def liger_embedding(ids, weight, **_):
-    from liger_kernel.ops import LigerEmbeddingFunction
-
-    return LigerEmbeddingFunction.apply(weight, ids)
 
 
 class Table:

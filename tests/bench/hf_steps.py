@@ -166,7 +166,7 @@ def liger_losses(objective, model, reference):
             return loss(model.lm_head.weight, hidden, target, ref_input=ref, ref_weight=reference.lm_head.weight)[0]
     else:
         loss = LigerFusedLinearKTOLoss(beta=BETA, use_ref_model=True)
-        from compare_ops import liger_logprob
+        from compare_libraries import liger_logprob
 
         def run(batch):
             kl = kl_estimate(model, reference, batch, liger_logprob)

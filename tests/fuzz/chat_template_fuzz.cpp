@@ -14,7 +14,8 @@ const ordered_json& Messages() {
     {"role": "system", "content": " Be brief.\n"},
     {"role": "user", "content": "2 + 2?"},
     {"role": "assistant", "content": "", "tool_calls": [
-      {"type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": [2, null, 1.5]}}}]},
+      {"type": "function", "function":
+        {"name": "add", "arguments": {"a": 2, "b": [2, null, 1.5]}}}]},
     {"role": "tool", "name": "add", "content": "4"},
     {"role": "assistant", "content": "<think>easy</think>4 \u2014 \ud83d\ude00"}])");
   return messages;

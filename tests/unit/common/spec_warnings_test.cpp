@@ -20,7 +20,9 @@ std::vector<std::string> Warned(const std::string& text) {
 }
 
 TEST(SpecTest, WarnsOfDpoOptionsThatNoLossTypeHas) {
-  const auto warned = [](const std::string& dpo) { return Warned("{model: m, dpo: {" + dpo + "}}"); };
+  const auto warned = [](const std::string& dpo) {
+    return Warned("{model: m, dpo: {" + dpo + "}}");
+  };
   EXPECT_THAT(warned("label_smoothing: 0.1, loss_type: [hinge, ipo]"),
               ElementsAre("dpo.label_smoothing"));
   for (const char* type : {"sigmoid", "sigmoid_norm", "robust", "aot", "[exo_pair, hinge]"}) {

@@ -120,9 +120,10 @@ TEST(YamlProtoTest, SetFieldTakesTextsThatYamlWouldTakeForSomethingElse) {
     ASSERT_TRUE(SetField(&spec, "sft.response_template", text).ok()) << text;
     EXPECT_EQ(spec.sft().response_template(), text);
   }
-  for (const auto& [yaml, text] : {std::pair<std::string, std::string>(R"("\n### R:\n")", "\n### R:\n"),
-                                   {"'# it''s'", "# it's"},
-                                   {" plain ", "plain"}}) {
+  for (const auto& [yaml, text] :
+       {std::pair<std::string, std::string>(R"("\n### R:\n")", "\n### R:\n"),
+        {"'# it''s'", "# it's"},
+        {" plain ", "plain"}}) {
     ASSERT_TRUE(SetField(&spec, "sft.response_template", yaml).ok()) << yaml;
     EXPECT_EQ(spec.sft().response_template(), text);
   }

@@ -72,7 +72,8 @@ TEST(ArrowRows, AColumnOfTheWrongTypeIsNamedWithIt) {
               HasSubstr("column count (read as text) (of type int64): must be a string, not an "
                         "integer"));
   const auto bytes = TypeFailure("text", "bytes");
-  EXPECT_THAT(bytes.message(), HasSubstr("(of type binary): must be a string, not a value of that"));
+  EXPECT_THAT(bytes.message(),
+              HasSubstr("(of type binary): must be a string, not a value of that"));
   EXPECT_THAT(bytes.action(), HasSubstr("cast(pa.string())"));
   EXPECT_THAT(TypeFailure("text", "nothing").message(), HasSubstr("column nothing"));
 }

@@ -95,7 +95,7 @@ TEST(RowReader, ShareGptFunctionCallsAreToolCallsOfTheAssistant) {
            {"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}"},
            {"from": "observation", "value": "7"},
            {"from": "function_call", "value":
-            "[{\"name\": \"g\", \"arguments\": {}}, {\"name\": \"h\", \"arguments\": {\"y\": [2]}}]"},
+          "[{\"name\": \"g\", \"arguments\": {}}, {\"name\": \"h\", \"arguments\": {\"y\": [2]}}]"},
            {"from": "observation", "value": "8"}, {"from": "gpt", "value": "a"}],
           "tools": "[{\"name\": \"f\", \"parameters\": {}}]"})",
       kSft);
@@ -110,12 +110,13 @@ TEST(RowReader, ShareGptFunctionCallsAreToolCallsOfTheAssistant) {
       chat.Render(std::get<ordered_json>(std::get<TextRow>(row.content).text), false,
                   row.template_variables);
   EXPECT_THAT(text, HasSubstr(R"({"type": "function", "function": {"name": "f", )"));
-  EXPECT_THAT(text, HasSubstr("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<tool_call>\n"
-                              "{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call><|im_end|>\n"
-                              "<|im_start|>user\n<tool_response>\n7\n</tool_response><|im_end|>\n"
-                              "<|im_start|>assistant\n<tool_call>\n{\"name\": \"g\", "
-                              "\"arguments\": {}}\n</tool_call>\n<tool_call>\n{\"name\": \"h\", "
-                              "\"arguments\": {\"y\": [2]}}\n</tool_call><|im_end|>\n"));
+  EXPECT_THAT(text,
+              HasSubstr("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n<tool_call>\n"
+                        "{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n</tool_call><|im_end|>\n"
+                        "<|im_start|>user\n<tool_response>\n7\n</tool_response><|im_end|>\n"
+                        "<|im_start|>assistant\n<tool_call>\n{\"name\": \"g\", "
+                        "\"arguments\": {}}\n</tool_call>\n<tool_call>\n{\"name\": \"h\", "
+                        "\"arguments\": {\"y\": [2]}}\n</tool_call><|im_end|>\n"));
 }
 
 TEST(RowReader, SpeakersAreKnownInAnyCaseOfLetters) {
@@ -270,7 +271,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadRow{R"({"prompt": "a", "chosen": "b", "rejected": "c"})", kS, "chosen",
                "sft cannot train on preference rows"},
         BadRow{R"({"conversations": [{"from": "human", "value": "a"}],
-                "chosen": {"from": "gpt", "value": "b"}, "rejected": {"from": "gpt", "value": "c"}})",
+                "chosen": {"from": "gpt", "value": "b"},
+                "rejected": {"from": "gpt", "value": "c"}})",
                kS, "chosen", "sft cannot train on preference rows"},
         BadRow{R"({"instruction": "i", "output": "o"})", kP, "chosen",
                "it has: instruction, output"},

@@ -23,7 +23,8 @@ const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/
 
 class SourcesTest : public testing::Test {
  protected:
-  SourcesTest() : anchor_("", "anchor"), dir_(anchor_.path().substr(0, anchor_.path().size() - 6)) {}
+  SourcesTest()
+      : anchor_("", "anchor"), dir_(anchor_.path().substr(0, anchor_.path().size() - 6)) {}
 
   // A file of tokenised rows [0, id].
   std::string Write(const std::string& name, std::vector<int> ids) {

@@ -110,8 +110,9 @@ TEST_F(TokenMemoryTest, WhatIsAddedLaterIsKeptLater) {
 TEST_F(TokenMemoryTest, AFolderWithoutRoomIsNamed) {
   ExampleSet set = SomeRows();
   const auto failure = FailureOf([&] { TokenSpill("rows.jsonl", "/nowhere", 1).Bound(&set); });
-  EXPECT_THAT(failure.message(), testing::AllOf(testing::HasSubstr("rows.jsonl"),
-                                                testing::HasSubstr("tokenised to a file in /nowhere")));
+  EXPECT_THAT(failure.message(),
+              testing::AllOf(testing::HasSubstr("rows.jsonl"),
+                             testing::HasSubstr("tokenised to a file in /nowhere")));
 }
 
 TEST_F(TokenMemoryTest, RowsOfTheCacheAreViewsOfItsFile) {

@@ -87,9 +87,10 @@ TEST_P(TrlTest, GivesTheSameIdsAndLabels) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, TrlTest, testing::ValuesIn(Cases("trl.json")), [](const auto& info) {
-  return info.param["name"].template get<std::string>();
-});
+INSTANTIATE_TEST_SUITE_P(Cases, TrlTest, testing::ValuesIn(Cases("trl.json")),
+                         [](const auto& info) {
+                           return info.param["name"].template get<std::string>();
+                         });
 
 // Sequence s of a batch as the fixtures have it.
 json Sequence(const Batch& batch, int64_t s) {

@@ -19,8 +19,8 @@ using namespace testing_fsdp;
 using testing_ranks::Groups;
 using testing_ranks::RunRanks;
 
-// Of equal gradients, adafactor on parts is adafactor on whole parameters: a dense model's, experts'
-// of three dimensions, adapters' of few columns; ranks' parts begin and end within rows.
+// Of equal gradients, adafactor on parts is adafactor on whole parameters: a dense model's,
+// experts' of three dimensions, adapters' of few columns; ranks' parts begin and end within rows.
 class AdafactorTest : public testing::TestWithParam<Case> {};
 
 // Of every parameter at a step.

@@ -40,8 +40,8 @@ class TinyJob {
   TinyJob(const TinyJob&) = delete;
 
   // A resolved SFT job of 8 steps over a text that the model can learn,
-  // with an evaluation share and one sample prompt. Jobs are for the CPU, or what LIGER_TEST_DEVICE_KIND
-  // names (tests/gpu/run_all: DEVICE_KIND_CUDA), there deterministic.
+  // with an evaluation share and one sample prompt. Jobs are for the CPU, or what
+  // LIGER_TEST_DEVICE_KIND names (tests/gpu/run_all: DEVICE_KIND_CUDA), there deterministic.
   Request Sft() const;
   Request Orpo() const;
   Request Dpo() const;

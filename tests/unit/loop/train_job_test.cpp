@@ -8,17 +8,13 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "absl/synchronization/mutex.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/exit_code.h"
-#include "worker/trainer/loop/reporter.h"
-#include "worker/trainer/loop/run_task.h"
 
 namespace liger::trainer {
 namespace {
 
 using testing::ElementsAre;
-using testing::HasSubstr;
 using Event = liger::trainer::v1::Event;
 namespace fs = std::filesystem;
 
@@ -28,39 +24,6 @@ std::vector<double> StepValues(const RecordingSink& sink, const std::string& nam
     values.push_back(event.step().values().at(name));
   return values;
 }
-
-// Asks for an Alive when the kernels of the first step are told, and keeps its step.
-struct AliveSink : EventSink {
-  bool Emit(Event event) override {
-    if (event.has_ready() && event.ready().kernels_ran_size() > 0) reporter->Alive();
-    if (event.has_alive()) step_at_ready = event.alive().step();
-    return true;
-  }
-  Reporter* reporter = nullptr;
-  int64_t step_at_ready = -1;
-};
-
-// Holds the training thread up in its step 2, as a deadlock would, and keeps
-// what Alive counts before, during and after it.
-struct StuckSink : EventSink {
-  bool Emit(Event event) override {
-    if (event.has_alive()) {
-      absl::MutexLock lock(&mutex);
-      (stuck ? while_stuck : while_running).push_back(event.alive().progress());
-      return true;
-    }
-    if (!event.has_step() || event.step().step() != 2) return true;
-    absl::MutexLock lock(&mutex);
-    stuck = true;
-    mutex.Await(absl::Condition(
-        +[](std::vector<int64_t>* counts) { return counts->size() >= 5; }, &while_stuck));
-    stuck = false;
-    return true;
-  }
-  absl::Mutex mutex;
-  bool stuck = false;
-  std::vector<int64_t> while_running, while_stuck;
-};
 
 TEST(TotalStepsTest, MaxStepsOrEpochsRoundedUp) {
   liger::v1::TrainingSpec training;
@@ -275,63 +238,6 @@ TEST(TrainJobTest, DpoAndKtoMoveAwayFromTheirReference) {
   }
 }
 
-TEST(TrainJobTest, LossThatIsNotFiniteFailsTheJobWithItsStep) {
-  const TinyJob job;
-  Request request = job.Sft();
-  auto* training = request.launch.mutable_resolved_spec()->mutable_training();
-  training->set_learning_rate(1e30);
-  training->set_max_grad_norm(0);
-  const TaskOutcome outcome = RunRecorded(request);
-  EXPECT_EQ(outcome.exit_code, kExitFailed);
-  const auto failure = outcome.sink.Last(Event::kFailed).failed();
-  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_NAN);
-  EXPECT_GE(failure.step(), 2);
-  EXPECT_THAT(failure.message(), HasSubstr("at step " + std::to_string(failure.step())));
-  EXPECT_THAT(failure.action(), HasSubstr("learning_rate"));
-  EXPECT_FALSE(fs::exists(job.Path("attempt/model")));
-  EXPECT_TRUE(outcome.sink.All(Event::kSaved).empty());
-  EXPECT_TRUE(outcome.sink.All(Event::kDone).empty());
-}
-
-// Nothing is computed with the parameters of the last update, if there is no
-// evaluation, before they are saved.
-TEST(TrainJobTest, ParametersThatAreNotFiniteAreNotSaved) {
-  for (const double learning_rate : {1e30, 1e39}) {
-    const TinyJob job;
-    Request request = job.Sft();
-    auto* spec = request.launch.mutable_resolved_spec();
-    spec->mutable_dataset()->set_eval_fraction(0);
-    spec->mutable_training()->set_eval_on_start(false);
-    spec->mutable_training()->set_max_steps(1);
-    spec->mutable_training()->set_learning_rate(learning_rate);
-    const TaskOutcome outcome = RunRecorded(request);
-    EXPECT_EQ(outcome.exit_code, kExitFailed) << learning_rate;
-    const auto failure = outcome.sink.Last(Event::kFailed).failed();
-    EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_NAN);
-    EXPECT_EQ(failure.step(), 1);
-    EXPECT_THAT(failure.message(), HasSubstr("model.embed_tokens.weight"));
-    EXPECT_THAT(failure.action(), HasSubstr("learning_rate"));
-    EXPECT_FALSE(fs::exists(job.Path("attempt/model")));
-    EXPECT_TRUE(outcome.sink.All(Event::kSaved).empty());
-  }
-}
-
-TEST(TrainJobTest, EvaluationLossThatIsNotFiniteFailsTheJob) {
-  const TinyJob job;
-  std::string config = ReadAll(job.Path("model/config.json"));
-  const std::string range = "\"initializer_range\":0.05";
-  ASSERT_NE(config.find(range), std::string::npos);
-  config.replace(config.find(range), range.size(), "\"initializer_range\":1e38");
-  job.WriteFile("model/config.json", config);
-  const TaskOutcome outcome = RunRecorded(job.Sft());
-  EXPECT_EQ(outcome.exit_code, kExitFailed);
-  const auto failure = outcome.sink.Last(Event::kFailed).failed();
-  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_NAN);
-  EXPECT_THAT(failure.message(), HasSubstr("eval_loss"));
-  EXPECT_THAT(failure.action(), HasSubstr("model's weights"));
-  EXPECT_TRUE(outcome.sink.All(Event::kEval).empty());
-}
-
 TEST(TrainJobTest, SettingsWithoutEffectWarn) {
   const TinyJob job;
   Request request = job.Orpo();
@@ -344,71 +250,6 @@ TEST(TrainJobTest, SettingsWithoutEffectWarn) {
   std::vector<std::string> fields;
   for (const Event& e : outcome.sink.All(Event::kWarning)) fields.push_back(e.warning().field());
   EXPECT_THAT(fields, ElementsAre("training.eval_steps", "kernels.cross_entropy"));
-}
-
-// The heartbeat tells of steps that are not logged too.
-TEST(TrainJobTest, AliveFollowsEveryStep) {
-  const TinyJob job;
-  Request request = job.Sft();
-  auto* training = request.launch.mutable_resolved_spec()->mutable_training();
-  training->set_logging_steps(1000);
-  training->set_max_steps(3);
-  AliveSink sink;
-  Reporter reporter({&sink});
-  sink.reporter = &reporter;
-  StopFlag stop;
-  ASSERT_EQ(RunTask(request, reporter, stop), kExitOk);
-  EXPECT_EQ(sink.step_at_ready, 1);
-}
-
-TEST(TrainJobTest, AliveCountsTheWorkAndNotItself) {
-  const TinyJob job;
-  Request request = job.Sft();
-  request.launch.mutable_resolved_spec()->mutable_training()->set_logging_steps(1);
-  StuckSink sink;
-  Reporter reporter({&sink});
-  StopFlag stop;
-  {
-    Heartbeat heartbeat(reporter, absl::Milliseconds(5));
-    ASSERT_EQ(RunTask(request, reporter, stop), kExitOk);
-  }
-  reporter.Alive();
-  ASSERT_GE(sink.while_stuck.size(), 5u);
-  EXPECT_EQ(sink.while_stuck.front(), sink.while_stuck.back()) << "the thread lives, the work not";
-  ASSERT_GE(sink.while_running.size(), 2u);
-  EXPECT_LT(sink.while_running.front(), sink.while_stuck.front());
-  EXPECT_LT(sink.while_stuck.back(), sink.while_running.back());
-}
-
-TEST(TrainJobTest, BadRowFailsWithItsNumber) {
-  const TinyJob job;
-  std::string rows = ReadAll(job.Path("sft.jsonl"));
-  job.WriteFile("sft.jsonl", rows + "{\"prompt\": \"x\", \"completion\": \n");
-  const TaskOutcome outcome = RunRecorded(job.Sft());
-  EXPECT_EQ(outcome.exit_code, kExitInvalidInput);
-  const auto failure = outcome.sink.Last(Event::kFailed).failed();
-  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
-  EXPECT_EQ(failure.row(), 25);
-}
-
-TEST(TrainJobTest, StopEndsWithoutOutput) {
-  const TinyJob job;
-  RecordingSink sink;
-  Reporter reporter({&sink});
-  StopFlag stop;
-  stop.Request("cancelled by test");
-  EXPECT_EQ(RunTask(job.Sft(), reporter, stop), kExitStopped);
-  EXPECT_TRUE(sink.All(Event::kFailed).empty());
-  EXPECT_FALSE(fs::exists(job.Path("attempt/model")));
-}
-
-TEST(TrainJobTest, MoreThanOneRankIsRefusedByName) {
-  const TinyJob job;
-  setenv("WORLD_SIZE", "2", 1);
-  const TaskOutcome outcome = RunRecorded(job.Sft());
-  unsetenv("WORLD_SIZE");
-  EXPECT_EQ(outcome.exit_code, kExitInvalidInput);
-  EXPECT_EQ(outcome.sink.Last(Event::kFailed).failed().field(), "resources.count");
 }
 
 TEST(TrainJobTest, ActivationCheckpointingChangesNoLoss) {

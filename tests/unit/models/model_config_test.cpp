@@ -117,8 +117,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refused{R"({"rope_scaling": {"rope_type": "yarn"}})", "rope_scaling.factor"},
         Refused{R"({"rope_parameters": {"rope_type": "dynamic"}})", "rope_parameters.factor"},
         Refused{
-            R"({"rope_parameters": {"rope_type": "longrope", "long_factor": [1, 1, 1, 1, 1, 1, 1, 1],
-                    "short_factor": [1, 1]}})",
+            R"({"rope_parameters": {"rope_type": "longrope",
+                    "long_factor": [1, 1, 1, 1, 1, 1, 1, 1], "short_factor": [1, 1]}})",
             "rope_parameters.short_factor"},
         Refused{
             R"({"model_type": "mixtral", "num_key_value_heads": 2, "router_aux_loss_coef": -0.1})",
@@ -136,7 +136,8 @@ INSTANTIATE_TEST_SUITE_P(
                 "intermediate_size"},
         Refused{R"({"model_type": "gemma2", "layer_types": ["full_attention"]})", "layer_types"},
         Refused{
-            R"({"model_type": "gemma", "num_key_value_heads": 2, "use_bidirectional_attention": true})",
+            R"({"model_type": "gemma", "num_key_value_heads": 2,
+                "use_bidirectional_attention": true})",
             "use_bidirectional_attention"},
         Refused{R"({"rope_parameters": {"rope_type": "default", "mrope_section": [1]}})",
                 "rope_parameters.mrope_section"},

@@ -61,8 +61,9 @@ TEST(JudgeTest, NamesARankThatIsSilent) {
   ASSERT_TRUE(verdict);
   EXPECT_EQ(verdict->failure.class_(), liger::v1::FAILURE_CLASS_INFRA);
   EXPECT_EQ(verdict->failure.first_failed_rank(), 1);
-  EXPECT_THAT(verdict->failure.message(),
-              AllOf(HasSubstr("rank 1 is lost"), HasSubstr("while rank 0 waited for the gradients")));
+  EXPECT_THAT(
+      verdict->failure.message(),
+      AllOf(HasSubstr("rank 1 is lost"), HasSubstr("while rank 0 waited for the gradients")));
 }
 
 TEST(JudgeTest, WithAnErrorSilenceIsJudgedSooner) {

@@ -1,6 +1,6 @@
-// Sequence parallelism on ranks that are threads: ranks that have a part of the tokens of their rows
-// each make of a step what one device makes of it. Rows are concatenated, so that borders of rows
-// lie within a rank's part, and parts end within rows; the tokens are seldom a multiple of the
+// Sequence parallelism on ranks that are threads: ranks that have a part of the tokens of their
+// rows each make of a step what one device makes of it. Rows are concatenated, so that borders of
+// rows lie within a rank's part, and parts end within rows; the tokens are seldom a multiple of the
 // ranks.
 #include <gtest/gtest.h>
 

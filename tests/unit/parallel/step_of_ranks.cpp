@@ -166,7 +166,7 @@ void ExpectSameMeans(const std::map<std::string, double>& actual,
                      const std::map<std::string, double>& expected) {
   for (const auto& [name, mean] : expected) {
     if (name.ends_with("margins") || name.ends_with("runtime")) continue;
-    // Of rewards that are zero but for roundings (the reference is the model itself) it counts signs.
+    // Where rewards are zero but for roundings (the reference is the model itself), of their signs.
     const auto chosen = expected.find("eval_rewards/chosen");
     const bool no_rewards = chosen != expected.end() && std::abs(chosen->second) < kTolerance;
     if (name.ends_with("accuracies") && no_rewards) continue;

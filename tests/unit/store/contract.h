@@ -35,6 +35,16 @@ class StoreContract : public ::testing::TestWithParam<std::string> {
   std::unique_ptr<Driver> driver;
 };
 
+// w1 with two devices and w2 with one, for jobs to run on.
+class StoreWithWorkers : public StoreContract {
+ protected:
+  void SetUp() override {
+    StoreContract::SetUp();
+    AddWorker("w1", 2);
+    AddWorker("w2", 1);
+  }
+};
+
 #define LIGER_STORE_CONTRACT(Suite)                                              \
   INSTANTIATE_TEST_SUITE_P(Stores, Suite, ::testing::Values("memory", "sqlite"), \
                            [](const auto& info) { return info.param; })

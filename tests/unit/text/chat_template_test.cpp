@@ -76,8 +76,9 @@ TEST(ClockUseTest, KnowsWhatAnotherDayWouldChange) {
 
 // json.loads and json.dumps of Python, which lie under a template there, keep every digit.
 TEST(ChatTemplate, IntegersOfAnyLengthStayExact) {
-  const auto chat = ChatTemplate::FromString(
-      "{{ messages[0].id }} {{ messages[0].list | tojson }} {{ tools }}", "template", Json::object());
+  const auto chat =
+      ChatTemplate::FromString("{{ messages[0].id }} {{ messages[0].list | tojson }} {{ tools }}",
+                               "template", Json::object());
   const std::string list =
       R"([9223372036854775807, 9223372036854775808, 18446744073709551615, 18446744073709551616, )"
       R"(-9223372036854775808, -9223372036854775809, 123456789012345678901234567890, 1e+20])";

@@ -209,7 +209,8 @@ void WriteForOther(const std::string& staging, const std::string& name,
   const auto say = [&](const json& word) {
     const absl::Status status = WriteFileAtomically(path + kWordSuffix, word.dump());
     if (!status.ok()) {
-      throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, std::string(status.message())).File(path);
+      throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, std::string(status.message()))
+          .File(path);
     }
   };
   try {

@@ -78,7 +78,8 @@ class DamagedFolder : public TrainerError {
 
 // Recomputes the digests of a folder that OutputFolder wrote and compares them
 // with its manifest.json. Throws DamagedFolder (STORAGE) naming the file that
-// differs, is missing or is not listed, and StorageError for one that cannot be read. Returns the manifest's digest.
+// differs, is missing or is not listed, and StorageError for one that cannot be read. Returns the
+// manifest's digest.
 std::string VerifyManifest(const std::string& dir);
 
 }  // namespace liger::trainer

@@ -65,7 +65,7 @@ std::vector<int64_t> MismatchedRows(const ExampleSet& set, std::span<const int64
 // Concatenates the given rows of `set` in the given order. An empty list gives
 // an empty batch (cu_seqlens = [0]), which a rank without rows needs.
 Batch MakeBatch(const ExampleSet& set, std::span<const int64_t> rows);
-// The share [begin, end) of a micro-batch of several ranks, whose rows are `rows`: Batch::mismatched
+// The share [begin, end) of a micro-batch of several ranks, which is `rows`: Batch::mismatched
 // pairs rows of all of them, as one rank that had them all would.
 Batch MakeShare(const ExampleSet& set, std::span<const int64_t> rows, int64_t begin, int64_t end);
 

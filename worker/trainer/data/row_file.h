@@ -69,7 +69,8 @@ class TextRows : public RowFile {
 };
 
 // A .csv file by its name (also .csv.gz and .csv.zst), Parquet and Arrow's IPC
-// files and streams by their content, else JSON by its content. Large packed text is unpacked to a file in `scratch_dir` (unpacked_text.h).
+// files and streams by their content, else JSON by its content. Large packed text is unpacked to a
+// file in `scratch_dir` (unpacked_text.h).
 // Memory taken: 8 bytes a row of text; of Parquet and Arrow what ArrowTable keeps.
 // Throws TrainerError (DATA): the file cannot be read, is none of these, holds no rows,
 // or is broken between two rows.

@@ -38,7 +38,8 @@ void TokenSpill::Bound(ExampleSet* set) {
     add(&sequences[spilled_sequences_].labels);
   }
   for (; spilled_answers_ < answers_; ++spilled_answers_) add(&answers[spilled_answers_]);
-  const auto file = std::make_shared<UnpackedText>(name_, folder_, "tokenised", /*most_in_memory=*/0);
+  const auto file =
+      std::make_shared<UnpackedText>(name_, folder_, "tokenised", /*most_in_memory=*/0);
   for (const TokenIds* ids : own) file->Append(BytesOf(*ids));
   const auto* at = reinterpret_cast<const int32_t*>(file->Finish().data());
   for (TokenIds* ids : own) {

@@ -137,7 +137,8 @@ void PrintSplit(const std::string& name, const Json& split, std::ostream& out) {
                          split["dropped_rows"].get<int64_t>(),
                          split["truncated_rows"].get<int64_t>());
   if (split.contains("packs")) out << ", in " << split["packs"] << " packs";
-  if (split.contains("equal_pairs")) out << ", " << split["equal_pairs"] << " pairs of equal answers";
+  if (split.contains("equal_pairs"))
+    out << ", " << split["equal_pairs"] << " pairs of equal answers";
   out << absl::StrFormat("; %d tokens, %d of them trained on\n", split["tokens"].get<int64_t>(),
                          split["trained_tokens"].get<int64_t>());
   if (split["lengths"].is_null()) return;

@@ -75,8 +75,9 @@ struct BlockActivations {
 // Of `places` that divide tokens among them, each attends with its share of the heads, of keys and
 // values as many as they share out (GroupAttention), and has attention's output twice: as it was
 // made, of all tokens, and of its own. What is exchanged is gone when `transient` is there.
-std::optional<BlockActivations> ActivationsOf(const ModelConfig& config, const KernelChoice& kernels,
-                                              double c, int64_t places) {
+std::optional<BlockActivations> ActivationsOf(const ModelConfig& config,
+                                              const KernelChoice& kernels, double c,
+                                              int64_t places) {
   constexpr std::array kDense = {"llama", "mistral", "qwen2", "qwen3", "phi3"};
   const bool dense = std::ranges::find(kDense, config.model_type) != kDense.end();
   if (!dense || !kernels.swiglu || !kernels.rms_norm || !kernels.rope) return std::nullopt;

@@ -38,8 +38,8 @@ struct RankMemory {
 // Throws TrainerError (CONFIG) where the plan's least, whatever the batch, is more than that: what
 // is needed, what is there and what to change.
 void RequireFits(const MemoryPlan& plan, const liger::v1::JobSpec& spec, const RankMemory& there);
-// Where the plan's peak is more than the device has, what is needed, there, and to change: rows that
-// are shorter than training.max_length may fit all the same.
+// Where the plan's peak is more than the device has, what is needed, there, and to change: rows
+// that are shorter than training.max_length may fit all the same.
 std::optional<liger::v1::Warning> PeakWarning(const MemoryPlan& plan,
                                               const liger::v1::JobSpec& spec,
                                               const RankMemory& there);

@@ -80,7 +80,7 @@ RowLossOutput FusedRowLoss(CausalLM& model, const at::Tensor& hidden_TD, const R
                                          out.log_sum_sq_T, out.is_top1_T})};
 }
 
-// At a place of a group that has no targets. Attached, since the backward pass is one of all places.
+// At a place of a group that has no targets. Attached, since the backward pass is of all places.
 TokenLogprobs NothingToPredict(const at::Tensor& hidden_TD) {
   const at::Tensor logp_T = (hidden_TD.select(1, 0) * 0).to(at::kFloat);
   const at::Tensor zeros_T = logp_T.detach();

@@ -70,8 +70,8 @@ class AtenOptimizer : public Optimizer {
 
  private:
   void AllocateStates();
-  void StepMany(const std::vector<at::Tensor>& grads, size_t begin, size_t end, double learning_rate,
-                double scale);
+  void StepMany(const std::vector<at::Tensor>& grads, size_t begin, size_t end,
+                double learning_rate, double scale);
 
   TrainableParameters& parameters_;
   at::ScalarType state_dtype_;

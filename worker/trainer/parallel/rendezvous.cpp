@@ -135,9 +135,10 @@ c10::intrusive_ptr<c10d::Store> MeetAtStore(const RankInfo& rank, absl::Duration
       throw Infra("rank 0 cannot serve the gang's store at " + Place(rank) + ": " + why,
                   "free the port, or choose another one (MASTER_PORT)");
     }
-    throw Infra("rank " + std::to_string(rank.rank) + " cannot reach the gang's store at " +
-                    Place(rank) + ": " + why,
-                "look whether rank 0 was started there, and whether the port is open between hosts");
+    throw Infra(
+        "rank " + std::to_string(rank.rank) + " cannot reach the gang's store at " + Place(rank) +
+            ": " + why,
+        "look whether rank 0 was started there, and whether the port is open between hosts");
   }
   auto own = c10::make_intrusive<c10d::PrefixStore>("liger/" + rank.gang_name, store);
   AwaitAll(*own, rank, timeout);

@@ -18,7 +18,8 @@ double MedianOfOthers(std::vector<double> seconds, size_t rank) {
 
 std::string Stragglers::Found::Message() const {
   return absl::StrFormat(
-      "rank %d works %.3g s a step, the others %.3g s (median; it takes %.1f times as long, in each "
+      "rank %d works %.3g s a step, the others %.3g s (median; it takes %.1f times as long, in "
+      "each "
       "of %d steps), and all wait for it; look at its host and device (other processes, clocks, "
       "temperature), or at how long its rows are",
       rank, seconds, median, seconds / std::max(median, 1e-9), steps);

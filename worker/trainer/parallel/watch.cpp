@@ -59,8 +59,8 @@ Farewell Watch::Explain(const std::string& error) {
   if (mutex_.AwaitWithTimeout(absl::Condition(&decided), most)) return *verdict_;
   liger::v1::Failure failure =
       TrainerError(liger::v1::FAILURE_CLASS_INFRA,
-                   "rank " + std::to_string(rank_.rank) + " lost its connection to another rank in " +
-                       own_.what + ": " + error,
+                   "rank " + std::to_string(rank_.rank) +
+                       " lost its connection to another rank in " + own_.what + ": " + error,
                    "the attempt is run again")
           .failure();
   failure.set_first_failed_rank(rank_.rank);

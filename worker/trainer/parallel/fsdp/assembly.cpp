@@ -112,7 +112,9 @@ Assembly::Source Assembly::SourceOfState(const std::string& key, const at::Tenso
 Assembly::Shards Assembly::OwnShards(const std::map<std::string, at::Tensor>& states) const {
   Shards shards;
   shards.parameters = SourcesOf(model_, /*trained_only=*/true);
-  if (const auto copy = reference_.lock()) shards.reference = SourcesOf(*copy, /*trained_only=*/false);
+  if (const auto copy = reference_.lock()) {
+    shards.reference = SourcesOf(*copy, /*trained_only=*/false);
+  }
   for (Shard& shard : shards.reference) shard.name = kReferencePrefix + shard.name;
   for (const auto& [key, state] : states) {
     const auto [kind, name] = SplitKey(key);
@@ -240,9 +242,10 @@ std::map<std::string, at::Tensor> Assembly::PartsOf(const SavedTensors& saved) c
     const int64_t whole = layout.items()[place->item].numel;
     const bool fits = c10::multiply_integers(shape) == (by_block ? Blocks(whole) : whole);
     // Another shape is the optimizer's to refuse.
-    parts[key] = !fits      ? saved.Whole(key)
-                 : by_block ? saved.Range(key, slice.begin / FlatLayout::kAlign, Blocks(slice.count))
-                            : saved.Range(key, slice.begin, slice.count);
+    parts[key] = !fits ? saved.Whole(key)
+                 : by_block
+                     ? saved.Range(key, slice.begin / FlatLayout::kAlign, Blocks(slice.count))
+                     : saved.Range(key, slice.begin, slice.count);
   }
   return parts;
 }

@@ -15,8 +15,8 @@
 
 namespace liger::trainer {
 
-// Parameters and optimizer states for whoever saves them: each rank's shards, or, one at a time, the
-// whole ones on the host of the rank that writes them. No rank holds the whole model anywhere.
+// Parameters and optimizer states for whoever saves them: each rank's shards, or, one at a time,
+// the whole ones on the host of the rank that writes them. No rank holds the whole model anywhere.
 class Assembly {
  public:
   // `model` must outlive this. `leads`: this rank is the one that writes; it is the first of its
