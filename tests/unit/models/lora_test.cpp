@@ -307,8 +307,9 @@ TEST_F(AdapterFolderTest, AdaptersOfHeadAndEmbeddingAreRefusedByName) {
     renamed.insert(header_end, kName.size() - std::string_view(name).size(), ' ');
     renamed.replace(at, kName.size(), name);
     std::ofstream(path) << renamed;
-    EXPECT_THAT(ErrorWith("r", 4), testing::AllOf(testing::StartsWith("lora.adapter_uri|"),
-                                                  HasSubstr(module), HasSubstr("merge_and_unload")));
+    EXPECT_THAT(ErrorWith("r", 4),
+                testing::AllOf(testing::StartsWith("lora.adapter_uri|"), HasSubstr(module),
+                               HasSubstr("merge_and_unload")));
   }
 }
 
