@@ -142,8 +142,8 @@ void RefuseAdaptedEnds(const WeightReader& reader, const std::string& dir) {
     if (!reader.Has(kAdapterPrefix + module + suffix)) continue;
     throw ConfigError("the adapter in " + dir + " has low-rank weights of " + module +
                           ", which cannot carry an adapter here",
-                      "merge it into the model with PEFT (merge_and_unload) and train a new one, or "
-                      "use one with " +
+                      "merge it into the model with PEFT (merge_and_unload) and train a new one, "
+                      "or use one with " +
                           module + " in modules_to_save")
         .File(dir)
         .Field("lora.adapter_uri");
