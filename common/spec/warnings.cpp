@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -50,11 +51,26 @@ void WarnOfShortSchedule(const TrainingSpec& training, std::vector<Warning>* war
         absl::StrCat("training.learning_rate is never reached: the warm-up has ",
                      training.warmup_steps(), " steps and the job ", training.max_steps()),
         warnings);
-  } else if (training.lr_scheduler_kwargs().num_decay_steps() + training.warmup_steps() > steps) {
+    return;
+  }
+  const double share =
+      training.warmup_steps() > 0 ? training.warmup_steps() : training.warmup_ratio();
+  const double warmup = share < 1 ? std::ceil(share * steps) : share;
+  const auto& kwargs = training.lr_scheduler_kwargs();
+  if (kwargs.has_num_stable_steps()) {
+    const double end = warmup + static_cast<double>(kwargs.num_stable_steps()) +
+                       static_cast<double>(kwargs.num_decay_steps());
+    if (end <= steps) return;
+    Say("NeverReached", "training.lr_scheduler_kwargs.num_stable_steps",
+        absl::StrCat("the end of the learning rate's decay is never reached: with warm-up, ",
+                     "num_stable_steps and num_decay_steps it is at step ", end,
+                     ", and the job has ", training.max_steps()),
+        warnings);
+  } else if (static_cast<double>(kwargs.num_decay_steps()) + warmup > steps) {
     Say("NeverReached", "training.lr_scheduler_kwargs.num_decay_steps",
         absl::StrCat("training.learning_rate is never reached: with its warm-up the decay of ",
-                     training.lr_scheduler_kwargs().num_decay_steps(),
-                     " steps has more than the job's ", training.max_steps()),
+                     kwargs.num_decay_steps(), " steps has more than the job's ",
+                     training.max_steps()),
         warnings);
   }
 }
@@ -146,6 +162,10 @@ void WarnOfOptimizer(const TrainingSpec& training, std::vector<Warning>* warning
   }
   if (!moments && training.has_adam_beta2() && training.adam_beta2() != 0.999) {
     Warn("training.adam_beta2", has_none, warnings);
+  }
+  const bool has_epsilon = moments && !optim.starts_with("lion");
+  if (!has_epsilon && training.has_adam_epsilon() && training.adam_epsilon() != 1e-8) {
+    Warn("training.adam_epsilon", has_none, warnings);
   }
 }
 

@@ -67,6 +67,45 @@ TEST(SpecTest, WarnsOfASchedulesPeakThatNoStepReaches) {
       "lr_scheduler_kwargs: {num_decay_steps: ";
   EXPECT_THAT(warned(wsd + "7}"), IsEmpty());
   EXPECT_THAT(warned(wsd + "8}"), ElementsAre("training.lr_scheduler_kwargs.num_decay_steps"));
+  // A stable part of its own reaches the rate, but may leave no steps for the decay.
+  EXPECT_THAT(warned(wsd + "3, num_stable_steps: 4}"), IsEmpty());
+  EXPECT_THAT(warned(wsd + "8, num_stable_steps: 2}"),
+              ElementsAre("training.lr_scheduler_kwargs.num_stable_steps"));
+  EXPECT_THAT(warned(wsd + "3, num_stable_steps: 40}"),
+              ElementsAre("training.lr_scheduler_kwargs.num_stable_steps"));
+  // Shares of the steps are rounded up, as the schedule rounds them.
+  const std::string half =
+      "max_steps: 9, lr_scheduler_type: warmup_stable_decay, warmup_ratio: 0.5, "
+      "lr_scheduler_kwargs: {num_decay_steps: ";
+  EXPECT_THAT(warned(half + "4}"), IsEmpty());
+  EXPECT_THAT(warned(half + "5}"), ElementsAre("training.lr_scheduler_kwargs.num_decay_steps"));
+}
+
+TEST(SpecTest, WarnsOfOptimizerSettingsWithoutEffect) {
+  const auto warned = [](const std::string& training) {
+    return Warned("{model: m, sft: , training: {" + training + "}}");
+  };
+  const std::string adam = ", adam_beta1: 0.8, adam_beta2: 0.9, adam_epsilon: 1e-6";
+  const auto all =
+      ElementsAre("training.adam_beta1", "training.adam_beta2", "training.adam_epsilon");
+  EXPECT_THAT(warned("optim: sgd" + adam), all);
+  EXPECT_THAT(warned("optim: adafactor" + adam), all);
+  EXPECT_THAT(warned("optim: lion" + adam), ElementsAre("training.adam_epsilon"));
+  EXPECT_THAT(warned("optim: lion_32bit" + adam), ElementsAre("training.adam_epsilon"));
+  EXPECT_THAT(warned("optim: adamw_8bit" + adam), IsEmpty());
+  EXPECT_THAT(warned("optim: adamw_torch" + adam), IsEmpty());
+  EXPECT_THAT(warned("sgd_momentum: 0.9"), ElementsAre("training.sgd_momentum"));
+  EXPECT_THAT(warned("optim: sgd, sgd_momentum: 0.9, adam_epsilon: 1e-8"), IsEmpty());
+}
+
+TEST(SpecTest, WarnsOfSettingsOfTheBestModelWithoutEffect) {
+  const std::string begin =
+      "{model: m, sft: , dataset: {eval_fraction: 0.1}, training: {eval_steps: 5, ";
+  EXPECT_THAT(Warned(begin + "metric_for_best_model: entropy, early_stopping_threshold: 0.1}}"),
+              ElementsAre("training.metric_for_best_model", "training.early_stopping_threshold"));
+  EXPECT_THAT(Warned(begin + "metric_for_best_model: entropy, early_stopping_threshold: 0.1, "
+                             "early_stopping_patience: 2}}"),
+              IsEmpty());
 }
 
 TEST(SpecTest, WarnsOfEvaluationSettingsWithoutASet) {

@@ -96,7 +96,8 @@ TEST(LossMasksTest, ResponsesAreTrlsCollators) {
   EXPECT_EQ(without, 2);
 }
 
-// TRL's training templates mark what the plain ones' turns are found to be.
+// TRL's training templates mark what the plain ones' turns are found to be, and models' own with
+// blocks put into them (*_own).
 TEST(LossMasksTest, TurnsOfPlainTemplatesAreTrlsBlocks) {
   std::ifstream file(kGolden + "data/turn_masks.json");
   const auto fixture = nlohmann::ordered_json::parse(file);
@@ -123,11 +124,13 @@ TEST(LossMasksTest, TurnsOfPlainTemplatesAreTrlsBlocks) {
     }
     for (const auto& block : row.at("blocks")) {
       size_t begin = block[0];
-      // Its Qwen blocks hold what the plain templates' generation prompts write, too.
-      const std::string_view prompted =
-          name == "qwen2_5" ? "\n" : name == "qwen3" ? "<think>\n\n" : "";
-      const std::string_view text = found.text;
-      if (text.substr(begin).starts_with(prompted)) begin += prompted.size();
+      // The blocks of Qwen hold what the plain templates' generation prompts write, too.
+      const bool thinks = name.starts_with("qwen3");
+      for (const char* prompted : {name == "qwen2_5" ? "\n" : "", thinks ? "<think>\n" : "",
+                                   thinks ? "\n</think>" : ""}) {
+        const std::string_view rest = std::string_view(found.text).substr(begin);
+        if (rest.starts_with(prompted)) begin += std::string_view(prompted).find_last_of('\n') + 1;
+      }
       std::fill(theirs.begin() + begin, theirs.begin() + block[1].get<size_t>(), 'x');
     }
     EXPECT_EQ(mine, theirs) << found.text;

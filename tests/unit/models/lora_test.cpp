@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/file.h"
 #include "tests/unit/models/golden.h"
 #include "worker/trainer/checkpoint/adapter_folder.h"
 #include "worker/trainer/error.h"
@@ -292,6 +293,24 @@ TEST_F(AdapterFolderTest, WhatIsNotLoraIsRefusedByName) {
 TEST_F(AdapterFolderTest, RanksThatAreNotTheTensorsAreRefused) {
   EXPECT_THAT(ErrorWith("r", 8), HasSubstr("lora_A.weight is [4, 32] and the model's is [8, 32]"));
   EXPECT_THAT(ErrorWith("use_dora", true), HasSubstr("missing: "));
+}
+
+// PEFT's with lm_head or embed_tokens among the targets.
+TEST_F(AdapterFolderTest, AdaptersOfHeadAndEmbeddingAreRefusedByName) {
+  const std::string path = dir_ / "adapter_model.safetensors", whole = ReadFile(path).value();
+  for (const auto& [name, module] :
+       {std::pair("lm_head.lora_A.weight", "low-rank weights of lm_head,"),
+        {"model.embed_tokens.lora_embedding_A", "low-rank weights of model.embed_tokens,"}}) {
+    constexpr std::string_view kName = "model.layers.0.self_attn.q_proj.lora_A.weight";
+    std::string renamed = whole;
+    const size_t at = renamed.find(kName), header_end = renamed.find("}}") + 2;
+    renamed.insert(header_end, kName.size() - std::string_view(name).size(), ' ');
+    renamed.replace(at, kName.size(), name);
+    std::ofstream(path) << renamed;
+    EXPECT_THAT(ErrorWith("r", 4),
+                testing::AllOf(testing::StartsWith("lora.adapter_uri|"), HasSubstr(module),
+                               HasSubstr("merge_and_unload")));
+  }
 }
 
 TEST_F(AdapterFolderTest, MissingFilesAreNamed) {

@@ -14,10 +14,12 @@ namespace liger::trainer {
 // its end of turn and what stands behind that (a line break) included, as the blocks of TRL's
 // training templates have it.
 //
-// The renderings of the shorter conversations have to be prefixes of the whole one's, but for an
+// Where the renderings of the shorter conversations are no prefixes of the whole one's, but for an
 // `eos_token` at the end (Phi-3's templates write one behind the last turn) and for what a
-// generation prompt has more (<think>). Throws TrainerError (DATA) that names the message
-// where they are not (Qwen3's template drops the thoughts of earlier turns), and for a
+// generation prompt has more (<think>), turns are found by what they say: the whole has to hold
+// that, and behind it what ends the turn where it is the last one (Qwen3's template drops the
+// thoughts of earlier turns, Mistral's writes the system prompt before a question that ends the
+// conversation). Throws TrainerError (DATA) that names the message where it does not, and for a
 // conversation that begins with the assistant.
 RenderedChat RenderTurns(const ChatTemplate& chat_template, const nlohmann::ordered_json& messages,
                          const nlohmann::ordered_json& variables, const std::string& eos_token);

@@ -135,6 +135,21 @@ std::vector<ExpectedTensor> ExpectedTensors(const CausalLM& model, const LoraTar
   return expected;
 }
 
+// Losses take the head's weight as it is, and embeddings are looked up in theirs.
+void RefuseAdaptedEnds(const WeightReader& reader, const std::string& dir) {
+  for (const auto& [module, suffix] : {std::pair<std::string, const char*>(kHead, ".lora_A.weight"),
+                                       {kEmbedding, ".lora_embedding_A"}}) {
+    if (!reader.Has(kAdapterPrefix + module + suffix)) continue;
+    throw ConfigError("the adapter in " + dir + " has low-rank weights of " + module +
+                          ", which cannot carry an adapter here",
+                      "merge it into the model with PEFT (merge_and_unload) and train a new one, "
+                      "or use one with " +
+                          module + " in modules_to_save")
+        .File(dir)
+        .Field("lora.adapter_uri");
+  }
+}
+
 }  // namespace
 
 LoraTargets LoraTargets::Find(const CausalLM& model, const AdapterConfig& config) {
@@ -169,6 +184,7 @@ LoraTargets LoraTargets::Find(const CausalLM& model, const AdapterConfig& config
 LoraTargets LoraTargets::FindInFolder(const CausalLM& model, const AdapterConfig& config,
                                       const std::string& dir) {
   const WeightReader reader = WeightReader::OpenAdapter(dir);
+  RefuseAdaptedEnds(reader, dir);
   const Modules modules = NamedModules(model);
   LoraTargets targets;
   FindSaved(model, config, modules, targets);
