@@ -9,7 +9,7 @@ namespace liger::kernels::cuda {
 // One parameter of n contiguous elements.
 struct AdamWTensor {
   void* param;
-  void* compute;  // a copy in another dtype, written beside param; null: none
+  void* compute;  // the rounded param in another dtype; null: none
   const void* grad;
   void* exp_avg;
   void* exp_avg_sq;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "kernels/attention/backends.h"
 #include "kernels/common/autograd.h"
@@ -43,6 +44,32 @@ void CheckHeads(const at::Tensor& query_QNH, const at::Tensor& key_TKH,
               ", query ", query_QNH.sizes(), "; the last dimensions differ");
   TORCH_CHECK(key_heads > 0 && heads % key_heads == 0, kAttention, ": query has ", heads,
               " heads, which is no multiple of key's ", key_heads);
+}
+
+void CheckOptions(const AttentionOptions& options) {
+  TORCH_CHECK_VALUE(std::isfinite(options.scale), kAttention, ": scale is ", options.scale);
+  TORCH_CHECK_VALUE(options.window >= 0, kAttention, ": window is ", options.window);
+  // Kernels compute in float32, where a smaller one than that would be none.
+  constexpr double kLeast = std::numeric_limits<float>::min(),
+                   kMost = std::numeric_limits<float>::max();
+  TORCH_CHECK_VALUE(options.softcap == 0 || (options.softcap >= kLeast && options.softcap <= kMost),
+                    kAttention, ": softcap is ", options.softcap);
+}
+
+void CheckBackward(const at::Tensor& grad_QNH, const at::Tensor& query_QNH,
+                   const at::Tensor& out_QNH, const at::Tensor& stats,
+                   c10::SymIntArrayRef stats_shape, const char* meaning) {
+  const Arg query{kAttention, "query", query_QNH}, stats_arg{kAttention, "stats", stats};
+  for (const Arg& arg : {Arg{kAttention, "grad", grad_QNH}, Arg{kAttention, "out", out_QNH}}) {
+    CheckShape(arg, query_QNH.sym_sizes(), "query's shape");
+    CheckSameDtype(arg, query);
+    CheckSameDevice(arg, query);
+    CheckContiguous(arg);
+  }
+  CheckDtype(stats_arg, at::kFloat);
+  CheckShape(stats_arg, stats_shape, meaning);
+  CheckSameDevice(stats_arg, query);
+  CheckContiguous(stats_arg);
 }
 
 namespace {
@@ -115,10 +142,7 @@ void Check(const AttentionCall& call) {
   CheckSpans(call);
   CheckCuSeqlens("query_cu_seqlens", call.spans.query_cu_seqlens, call);
   CheckCuSeqlens("key_cu_seqlens", call.spans.key_cu_seqlens, call);
-  TORCH_CHECK_VALUE(std::isfinite(call.options.scale), kOp, ": scale is ", call.options.scale);
-  TORCH_CHECK_VALUE(call.options.window >= 0, kOp, ": window is ", call.options.window);
-  TORCH_CHECK_VALUE(call.options.softcap >= 0 && std::isfinite(call.options.softcap), kOp,
-                    ": softcap is ", call.options.softcap);
+  CheckOptions(call.options);
 }
 
 at::Tensor Run(const at::Tensor& query_in, const at::Tensor& key_in, const at::Tensor& value_in,

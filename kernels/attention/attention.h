@@ -47,8 +47,8 @@ enum class AttentionBackend {
   // GPU, H a multiple of 8 up to 256, windows, no softcap.
   kFlash,
   // Our kernels in that manner, a little at a time in shared memory, for what those two do not
-  // take: softcaps and float32 on a GPU, H whole 16 bytes up to 256 (above 128: on GPUs whose
-  // blocks have 163 KiB), windows. Its gradients are deterministic.
+  // take: softcaps and float32 on a GPU, H whole 16 bytes up to 256 (above 128, in float32
+  // above 64: on GPUs whose blocks have 163 KiB), windows. Its gradients are deterministic.
   kTiled,
   // PyTorch's flash kernel for CPUs, a call a sequence: no softcap.
   kCpuFlash,
@@ -64,7 +64,9 @@ enum class AttentionBackend {
 // dimension is not contiguous is copied, and for kCudnn, kFlash and kTiled one whose heads do not
 // begin at 16 byte boundaries. Q and T are the last offsets. Returns [Q, N, H], contiguous. The
 // scores of a sequence never exist as a whole: beyond the output, float32 [N, Q] (kTiled [N, Q, 2])
-// is kept for the backward pass, and kPlain needs N x 256 x (longest sequence) numbers for a moment.
+// is kept for the backward pass, which in kTiled takes float32 [N, Q] more; kPlain needs
+// N x 256 x (longest sequence) numbers for a moment. Copies of unaligned heads are made in each
+// pass.
 //
 // torch.use_deterministic_algorithms is obeyed. Throws c10::Error naming the argument for
 // wrong shapes, offsets or options, and for a backend that does not take the case.

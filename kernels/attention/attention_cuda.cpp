@@ -2,7 +2,9 @@
 #include <ATen/Context.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/attention/backends.h"
 #include "kernels/common/autograd.h"
@@ -15,7 +17,14 @@ bool IsHalf(const at::Tensor& t) {
 }
 
 at::Tensor MakeCuSeqlens(const at::Tensor& like, at::IntArrayRef offsets) {
-  return at::tensor(offsets, at::kInt).to(like.device(), /*non_blocking=*/true);
+  TORCH_CHECK(offsets.empty() || offsets.back() <= std::numeric_limits<int32_t>::max(), kAttention,
+              ": offsets end at ", offsets.back(), ", but a GPU's kernels count tokens in int32");
+  // From pinned memory: the host would wait for a copy of more than 64 KiB from any other.
+  at::Tensor cu = at::empty({static_cast<int64_t>(offsets.size())},
+                            at::TensorOptions(at::kInt).pinned_memory(like.is_cuda()));
+  std::ranges::transform(offsets, cu.mutable_data_ptr<int32_t>(),
+                         [](int64_t offset) { return static_cast<int32_t>(offset); });
+  return cu.to(like.device(), /*non_blocking=*/true);
 }
 
 at::Tensor MakeCuSeqlensMeta(const at::Tensor& like, at::IntArrayRef offsets) {

@@ -67,7 +67,7 @@ cudnn::PlanKey KeyOf(const at::Tensor& query_QNH, const at::Tensor& key_TKH, int
   key.head_dim = query_QNH.size(2);
   key.batch = batch;
   key.length = RoundUp(layout.longest, layout.longest <= 4096 ? 512 : 1024);
-  key.total = RoundUp(key_TKH.size(0), 4096);
+  key.total = RoundUp(std::max(query_QNH.size(0), key_TKH.size(0)), 4096);
   key.window = layout.window;
   key.scale = layout.scale;
   return key;
@@ -117,6 +117,13 @@ void Check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& val
   for (const Arg& arg : {query_arg, Arg{kAttention, "key", key}, Arg{kAttention, "value", value}}) {
     CheckContiguous(arg);
   }
+  TORCH_CHECK(query.scalar_type() == at::kBFloat16 || query.scalar_type() == at::kHalf, kAttention,
+              ": backend 'cudnn': query has dtype ", query.scalar_type(),
+              ", expected bfloat16 or float16");
+  constexpr auto kMost = std::numeric_limits<int32_t>::max();
+  TORCH_CHECK(query.sym_numel() <= kMost && key.sym_numel() <= kMost, kAttention,
+              ": backend 'cudnn': query has shape ", query.sym_sizes(), ", key ", key.sym_sizes(),
+              "; it counts elements in int32");
   const auto batch = queries.lengths.sym_size(0);
   const auto check_index = [&](const char* name, const at::Tensor& index, const c10::SymInt& size) {
     const Arg arg{kAttention, name, index};
@@ -144,13 +151,15 @@ Pair ForwardMeta(const at::Tensor& query, const at::Tensor& key, const at::Tenso
       at::empty_symint({query.sym_size(0), query.sym_size(1)}, query.options().dtype(at::kFloat))};
 }
 
-Pair Forward(const at::Tensor& query_QNH, const at::Tensor& key_TKH, const at::Tensor& value_TKH,
+Pair Forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
              const at::Tensor& query_starts, const at::Tensor& query_lengths,
              const at::Tensor& key_starts, const at::Tensor& key_lengths, int64_t longest,
              bool aligns_last, int64_t window, double scale) {
   const Index queries{query_starts, query_lengths}, keys{key_starts, key_lengths};
-  Check(query_QNH, key_TKH, value_TKH, queries, keys);
-  const c10::DeviceGuard guard(query_QNH.device());
+  Check(query, key, value, queries, keys);
+  const c10::DeviceGuard guard(query.device());
+  const at::Tensor query_QNH = WithAlignedHeads(query), key_TKH = WithAlignedHeads(key);
+  const at::Tensor value_TKH = WithAlignedHeads(value);
   const at::Tensor out_QNH = at::empty(query_QNH.sizes(), query_QNH.options());
   const at::Tensor stats_QN =
       at::empty({query_QNH.size(0), query_QNH.size(1)}, query_QNH.options().dtype(at::kFloat));
@@ -165,19 +174,9 @@ Pair Forward(const at::Tensor& query_QNH, const at::Tensor& key_TKH, const at::T
   return {out_QNH, stats_QN};
 }
 
-void CheckBackward(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& out,
-                   const at::Tensor& stats) {
-  const Arg query_arg{kAttention, "query", query}, stats_arg{kAttention, "stats", stats};
-  for (const Arg& arg : {Arg{kAttention, "grad", grad}, Arg{kAttention, "out", out}}) {
-    CheckShape(arg, query.sym_sizes(), "query's shape");
-    CheckSameDtype(arg, query_arg);
-    CheckSameDevice(arg, query_arg);
-    CheckContiguous(arg);
-  }
-  CheckDtype(stats_arg, at::kFloat);
-  CheckShape(stats_arg, {query.sym_size(0), query.sym_size(1)}, "[Q, N]");
-  CheckSameDevice(stats_arg, query_arg);
-  CheckContiguous(stats_arg);
+void CheckSaved(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& out,
+                const at::Tensor& stats) {
+  CheckBackward(grad, query, out, stats, {query.sym_size(0), query.sym_size(1)}, "[Q, N]");
 }
 
 Triple BackwardMeta(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
@@ -186,22 +185,25 @@ Triple BackwardMeta(const at::Tensor& grad, const at::Tensor& query, const at::T
                     const at::Tensor& key_starts, const at::Tensor& key_lengths, int64_t, bool,
                     int64_t, double) {
   Check(query, key, value, {query_starts, query_lengths}, {key_starts, key_lengths});
-  CheckBackward(grad, query, out, stats);
+  CheckSaved(grad, query, out, stats);
   const auto like = [](const at::Tensor& x) {
     return at::empty_symint(x.sym_sizes(), x.options());
   };
   return {like(query), like(key), like(value)};
 }
 
-Triple Backward(const at::Tensor& grad_QNH, const at::Tensor& query_QNH, const at::Tensor& key_TKH,
-                const at::Tensor& value_TKH, const at::Tensor& out_QNH, const at::Tensor& stats_QN,
+Triple Backward(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
+                const at::Tensor& value, const at::Tensor& out, const at::Tensor& stats_QN,
                 const at::Tensor& query_starts, const at::Tensor& query_lengths,
                 const at::Tensor& key_starts, const at::Tensor& key_lengths, int64_t longest,
                 bool aligns_last, int64_t window, double scale) {
   const Index queries{query_starts, query_lengths}, keys{key_starts, key_lengths};
-  Check(query_QNH, key_TKH, value_TKH, queries, keys);
-  CheckBackward(grad_QNH, query_QNH, out_QNH, stats_QN);
-  const c10::DeviceGuard guard(query_QNH.device());
+  Check(query, key, value, queries, keys);
+  CheckSaved(grad, query, out, stats_QN);
+  const c10::DeviceGuard guard(query.device());
+  const at::Tensor query_QNH = WithAlignedHeads(query), key_TKH = WithAlignedHeads(key);
+  const at::Tensor value_TKH = WithAlignedHeads(value), out_QNH = WithAlignedHeads(out);
+  const at::Tensor grad_QNH = WithAlignedHeads(grad);
   const at::Tensor grad_query = at::empty(query_QNH.sizes(), query_QNH.options());
   at::Tensor grad_key = at::empty(key_TKH.sizes(), key_TKH.options());
   at::Tensor grad_value = at::empty(value_TKH.sizes(), value_TKH.options());
@@ -276,9 +278,9 @@ class Function : public torch::autograd::Function<Function> {
     auto& data = ctx->saved_data;
     static const auto op = FindOp<decltype(Backward)>("liger::attention_cudnn_backward");
     const auto [grad_query, grad_key, grad_value] =
-        op.call(WithAlignedHeads(grads[0].contiguous()), saved[0], saved[1], saved[2], saved[3],
-                saved[4], saved[5], saved[6], saved[7], saved[8], data["longest"].toInt(),
-                data["aligns_last"].toBool(), data["window"].toInt(), data["scale"].toDouble());
+        op.call(grads[0].contiguous(), saved[0], saved[1], saved[2], saved[3], saved[4], saved[5],
+                saved[6], saved[7], saved[8], data["longest"].toInt(), data["aligns_last"].toBool(),
+                data["window"].toInt(), data["scale"].toDouble());
     return {grad_query, grad_key, grad_value, at::Tensor(), at::Tensor()};
   }
 };

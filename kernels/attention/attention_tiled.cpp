@@ -31,15 +31,20 @@ struct Layout {
 void CheckStarts(const char* name, const at::Tensor& starts, const Arg& query) {
   const Arg arg{kAttention, name, starts};
   CheckDim(arg, 1);
+  CheckNotEmpty(arg, 0);
   CheckDtype(arg, at::kInt);
   CheckSameDevice(arg, query);
   CheckContiguous(arg);
 }
 
-// Of the ops, which others than Function may call.
+// Of the ops, which others than Function may call: all but the values of the starts, which are on
+// the device.
 void Check(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-           const at::Tensor& query_starts, const at::Tensor& key_starts) {
+           const at::Tensor& query_starts, const at::Tensor& key_starts, const Layout& layout) {
   CheckHeads(query, key, value);
+  TORCH_CHECK_VALUE(layout.max_queries >= 0 && layout.max_keys >= 0, kAttention,
+                    ": max_queries is ", layout.max_queries, ", max_keys ", layout.max_keys);
+  CheckOptions({layout.scale, layout.window, layout.softcap});
   const Arg query_arg{kAttention, "query", query};
   CheckStarts("query_starts", query_starts, query_arg);
   CheckStarts("key_starts", key_starts, query_arg);
@@ -67,8 +72,8 @@ struct Operands {
         key_TKH(WithAlignedHeads(key)),
         value_TKH(WithAlignedHeads(value)) {}
 
-  cuda::TiledAttention Call(const at::Tensor& query_starts, const at::Tensor& key_starts,
-                            const Layout& layout) const {
+  cuda::TiledCall Call(const at::Tensor& query_starts, const at::Tensor& key_starts,
+                       const Layout& layout) const {
     return {.dtype = cuda::DtypeOf(query_QNH),
             .queries = query_QNH.size(0),
             .sequences = query_starts.size(0) - 1,
@@ -89,22 +94,33 @@ struct Operands {
   }
 };
 
+bool HasKernels(const at::Tensor& query) {
+  if constexpr (kHasCuda) {
+    if (!HasCudaKernels(query)) return false;
+    const cuda::Scope scope(query);
+    return cuda::HasTiledAttention(cuda::DtypeOf(query), query.size(2));
+  }
+  return false;
+}
+
 void CheckKernels(const at::Tensor& query) {
-  TORCH_CHECK(HasCudaKernels(query), kAttention, ": backend 'tiled' takes no query of ",
-              query.scalar_type(), " on ", query.device());
+  TORCH_CHECK(HasKernels(query), kAttention, ": backend 'tiled' takes no query of shape ",
+              query.sizes(), ", ", query.scalar_type(), " on ", query.device());
 }
 
 Pair ForwardMeta(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                 const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t, int64_t,
-                 double, int64_t, double) {
-  Check(query, key, value, query_starts, key_starts);
+                 const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t max_queries,
+                 int64_t max_keys, double scale, int64_t window, double softcap) {
+  Check(query, key, value, query_starts, key_starts,
+        {max_queries, max_keys, scale, window, softcap});
   return {EmptyLike(query), EmptyStats(query)};
 }
 
 Pair Forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
              const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t max_queries,
              int64_t max_keys, double scale, int64_t window, double softcap) {
-  Check(query, key, value, query_starts, key_starts);
+  const Layout layout{max_queries, max_keys, scale, window, softcap};
+  Check(query, key, value, query_starts, key_starts, layout);
   CheckKernels(query);
   at::Tensor out_QNH = EmptyLike(query), stats_NQ2 = EmptyStats(query);
   if constexpr (kHasCuda) {
@@ -112,35 +128,25 @@ Pair Forward(const at::Tensor& query, const at::Tensor& key, const at::Tensor& v
     const Operands operands(query, key, value);
     cuda::CheckLaunch(kAttention,
                       cuda::TiledAttentionForward(
-                          scope.queue(),
-                          operands.Call(query_starts, key_starts,
-                                        {max_queries, max_keys, scale, window, softcap}),
+                          scope.queue(), operands.Call(query_starts, key_starts, layout),
                           out_QNH.mutable_data_ptr(), stats_NQ2.mutable_data_ptr<float>()));
   }
   return {out_QNH, stats_NQ2};
 }
 
-void CheckBackward(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& out,
-                   const at::Tensor& stats) {
-  const Arg query_arg{kAttention, "query", query}, stats_arg{kAttention, "stats", stats};
-  for (const Arg& arg : {Arg{kAttention, "grad", grad}, Arg{kAttention, "out", out}}) {
-    CheckShape(arg, query.sym_sizes(), "query's shape");
-    CheckSameDtype(arg, query_arg);
-    CheckSameDevice(arg, query_arg);
-    CheckContiguous(arg);
-  }
-  CheckDtype(stats_arg, at::kFloat);
-  CheckShape(stats_arg, {query.sym_size(1), query.sym_size(0), 2}, "[N, Q, 2]");
-  CheckSameDevice(stats_arg, query_arg);
-  CheckContiguous(stats_arg);
+void CheckSaved(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& out,
+                const at::Tensor& stats) {
+  CheckBackward(grad, query, out, stats, {query.sym_size(1), query.sym_size(0), 2}, "[N, Q, 2]");
 }
 
 Triple BackwardMeta(const at::Tensor& grad, const at::Tensor& query, const at::Tensor& key,
                     const at::Tensor& value, const at::Tensor& out, const at::Tensor& stats,
-                    const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t, int64_t,
-                    double, int64_t, double) {
-  Check(query, key, value, query_starts, key_starts);
-  CheckBackward(grad, query, out, stats);
+                    const at::Tensor& query_starts, const at::Tensor& key_starts,
+                    int64_t max_queries, int64_t max_keys, double scale, int64_t window,
+                    double softcap) {
+  Check(query, key, value, query_starts, key_starts,
+        {max_queries, max_keys, scale, window, softcap});
+  CheckSaved(grad, query, out, stats);
   return {EmptyLike(query), EmptyLike(key), EmptyLike(value)};
 }
 
@@ -148,8 +154,9 @@ Triple Backward(const at::Tensor& grad, const at::Tensor& query, const at::Tenso
                 const at::Tensor& value, const at::Tensor& out, const at::Tensor& stats,
                 const at::Tensor& query_starts, const at::Tensor& key_starts, int64_t max_queries,
                 int64_t max_keys, double scale, int64_t window, double softcap) {
-  Check(query, key, value, query_starts, key_starts);
-  CheckBackward(grad, query, out, stats);
+  const Layout layout{max_queries, max_keys, scale, window, softcap};
+  Check(query, key, value, query_starts, key_starts, layout);
+  CheckSaved(grad, query, out, stats);
   CheckKernels(query);
   at::Tensor grad_query = EmptyLike(query), grad_key = EmptyLike(key);
   at::Tensor grad_value = EmptyLike(value);
@@ -162,9 +169,7 @@ Triple Backward(const at::Tensor& grad, const at::Tensor& query, const at::Tenso
     cuda::CheckLaunch(
         kAttention,
         cuda::TiledAttentionBackward(
-            scope.queue(),
-            operands.Call(query_starts, key_starts,
-                          {max_queries, max_keys, scale, window, softcap}),
+            scope.queue(), operands.Call(query_starts, key_starts, layout),
             grad_QNH.const_data_ptr(), out_QNH.const_data_ptr(), stats.const_data_ptr<float>(),
             delta_NQ.mutable_data_ptr<float>(), grad_query.mutable_data_ptr(),
             grad_key.mutable_data_ptr(), grad_value.mutable_data_ptr()));
@@ -172,6 +177,8 @@ Triple Backward(const at::Tensor& grad, const at::Tensor& query, const at::Tenso
   return {grad_query, grad_key, grad_value};
 }
 
+// Starts beyond the tokens are read as they are, and rows beyond max_queries and max_keys are not
+// written: nobody asks the device.
 TORCH_LIBRARY_FRAGMENT(liger, m) {
   m.def(
       "attention_tiled_forward(Tensor query, Tensor key, Tensor value, Tensor query_starts, "
@@ -232,15 +239,7 @@ class Function : public torch::autograd::Function<Function> {
 
 }  // namespace
 
-bool TiledTakes(const AttentionCall& call) {
-  if constexpr (kHasCuda) {
-    const at::Tensor& query_QNH = call.query_QNH;
-    if (!HasCudaKernels(query_QNH)) return false;
-    const cuda::Scope scope(query_QNH);
-    return cuda::HasTiledAttention(cuda::DtypeOf(query_QNH), query_QNH.size(2));
-  }
-  return false;
-}
+bool TiledTakes(const AttentionCall& call) { return HasKernels(call.query_QNH); }
 
 at::Tensor TiledAttention(const AttentionCall& call) {
   RecordPath(Op::kAttention, Path::kCuda);

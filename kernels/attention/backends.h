@@ -26,6 +26,12 @@ at::Tensor WithAlignedHeads(const at::Tensor& x_TNH);
 // behind the backends, which others may call.
 void CheckHeads(const at::Tensor& query_QNH, const at::Tensor& key_TKH,
                 const at::Tensor& value_TKH);
+// Refuses options that no backend takes.
+void CheckOptions(const AttentionOptions& options);
+// Refuses a gradient or output that is not like the query, and other than float32 stats.
+void CheckBackward(const at::Tensor& grad_QNH, const at::Tensor& query_QNH,
+                   const at::Tensor& out_QNH, const at::Tensor& stats,
+                   c10::SymIntArrayRef stats_shape, const char* meaning);
 // The result of a kernel of PyTorch's, whose backward pass reads the gradient like that, too.
 at::Tensor WithAlignedGradient(at::Tensor out_QNH);
 

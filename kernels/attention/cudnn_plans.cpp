@@ -162,8 +162,11 @@ class GraphPlan : public Plan {
 
 bool Available(int device) {
   int major = 0;
-  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-         major >= 9 && LoadCudnn();
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) != cudaSuccess) {
+    cudaGetLastError();  // nobody else's
+    return false;
+  }
+  return major >= 9 && LoadCudnn();
 }
 
 const PlanOrError& PlanFor(const PlanKey& key) {

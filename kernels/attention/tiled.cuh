@@ -235,7 +235,7 @@ __device__ __forceinline__ void AddProductOf(Fragment<M, TILES>& c,
 struct Sequence {
   int query_begin, queries, key_begin, keys, prefix;
 };
-__device__ __forceinline__ Sequence SequenceOf(const TiledAttention& a, int64_t s) {
+__device__ __forceinline__ Sequence SequenceOf(const TiledCall& a, int64_t s) {
   Sequence q;
   q.query_begin = a.query_starts[s];
   q.queries = a.query_starts[s + 1] - q.query_begin;
@@ -321,7 +321,11 @@ class Scorer {
   static constexpr float kLog2e = 1.44269504088896341f;
   __device__ __forceinline__ static float Tanh(float x) {
     if constexpr (kIsFloat) return tanhf(x);
-    return 1.0f - __fdividef(2.0f, 1.0f + Exp(x));
+    // x is in units of log 2 / 2. The difference has no digits left where x is small, as it is with
+    // a large softcap; the series is within 1e-6 of itself there.
+    const float u = x * (0.5f / kLog2e), u2 = u * u;
+    const float series = u * fmaf(u2, fmaf(u2, 2.0f / 15, -1.0f / 3), 1.0f);
+    return fabsf(x) < 0.5f ? series : 1.0f - __fdividef(2.0f, 1.0f + Exp(x));
   }
 
   bool capped_;
@@ -372,7 +376,7 @@ auto DispatchHeads(Dtype dtype, int64_t head_dim, F&& f) {
 }
 
 // A block for each head and each `rows` tokens of each sequence.
-inline dim3 GridOfTiles(const TiledAttention& a, int64_t longest, int rows, int heads) {
+inline dim3 GridOfTiles(const TiledCall& a, int64_t longest, int rows, int heads) {
   return {GridOf(a.sequences * ((longest + rows - 1) / rows)), static_cast<unsigned>(heads)};
 }
 

@@ -36,7 +36,7 @@ struct Saved {
 
 template <typename T, int HD>
 __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
-    QueryKernel(TiledAttention a, Saved<T> saved, T* __restrict__ grad_query) {
+    QueryKernel(TiledCall a, Saved<T> saved, T* __restrict__ grad_query) {
   constexpr int M = Sizes<T, HD>::kQueryM, ROWS = Sizes<T, HD>::kQueryRows;
   constexpr int THREADS = 32 * Sizes<T, HD>::kQueryWarps, KEYS = Sizes<T, HD>::kQueryKeys;
   constexpr int LD = kTileStride<T, HD>, LDP = kTileStride<T, KEYS>;
@@ -137,8 +137,7 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
 
 template <typename T, int HD>
 __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::kKeySplit)
-    KeyKernel(TiledAttention a, Saved<T> saved, T* __restrict__ grad_key,
-              T* __restrict__ grad_value) {
+    KeyKernel(TiledCall a, Saved<T> saved, T* __restrict__ grad_key, T* __restrict__ grad_value) {
   constexpr int WARPS = Sizes<T, HD>::kKeyWarps, SPLIT = Sizes<T, HD>::kKeySplit;
   constexpr int KEYS = 16 * WARPS, THREADS = 32 * WARPS * SPLIT;
   constexpr int QUERIES = Sizes<T, HD>::kKeyQueries;
@@ -149,8 +148,8 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
   T* query = value + KEYS * LD;
   T* grad = query + QUERIES * LD;
   T* shares = grad + QUERIES * LD;
-  T* slopes = shares + KEYS * LDQ;
-  float2* stats = reinterpret_cast<float2*>(slopes + KEYS * LDQ);
+  T* score_grads = shares + KEYS * LDQ;
+  float2* stats = reinterpret_cast<float2*>(score_grads + KEYS * LDQ);
   float* delta = reinterpret_cast<float*>(stats + QUERIES);
 
   // The first keys are seen by the most queries, and begin first.
@@ -169,8 +168,10 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
     FetchTile<KEYS, HD, THREADS>(tile, RowOf<T>(x, s.key_begin + first, key_head), x.token_stride,
                                  s.keys - first, a.head_dim);
   };
-  fetch(key, a.key);
-  fetch(value, a.value);
+  if (begin < end) {
+    fetch(key, a.key);
+    fetch(value, a.value);
+  }
 
   const Scorer<T> scorer(a.scale, a.softcap);
   Fragment<1, HD / 8 / SPLIT> key_sum = {}, value_sum = {};
@@ -215,10 +216,10 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
         }
       });
       StoreFragment(shares + row * LDQ + column, LDQ, scores);
-      StoreFragment(slopes + row * LDQ + column, LDQ, gains);
+      StoreFragment(score_grads + row * LDQ + column, LDQ, gains);
       __syncthreads();
       AddProduct<QUERIES, LDQ, LD>(value_sum, shares + row * LDQ, grad + wide);
-      AddProduct<QUERIES, LDQ, LD>(key_sum, slopes + row * LDQ, query + wide);
+      AddProduct<QUERIES, LDQ, LD>(key_sum, score_grads + row * LDQ, query + wide);
       __syncthreads();
     }
   }
@@ -230,7 +231,7 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kKeyWarps * Sizes<T, HD>::k
 
 }  // namespace
 
-Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const void* grad,
+Error TiledAttentionBackward(const Queue& queue, const TiledCall& a, const void* grad,
                              const void* out, const float* stats, float* delta, void* grad_query,
                              void* grad_key, void* grad_value) {
   return DispatchHeads(a.dtype, a.head_dim, [&](auto t, auto size) -> Error {
@@ -246,7 +247,7 @@ Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const 
     }
     const Saved<T> saved{static_cast<const T*>(grad), reinterpret_cast<const float2*>(stats),
                          delta};
-    if (a.queries > 0) {
+    if (a.queries > 0 && a.heads > 0) {
       if constexpr (!std::is_same_v<T, float>) {
         constexpr int kThreads = 256;
         const int64_t blocks = (a.queries * a.heads + kThreads / 32 - 1) / (kThreads / 32);
@@ -256,6 +257,7 @@ Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const 
       kQueries<<<GridOfTiles(a, a.max_queries, S::kQueryRows, a.heads), kQueryThreads,
                  S::kQueryBytes, StreamOf(queue)>>>(a, saved, static_cast<T*>(grad_query));
     }
+    if (a.sequences == 0 || a.max_keys == 0) return LaunchError();
     kKeys<<<GridOfTiles(a, a.max_keys, 16 * S::kKeyWarps, a.key_heads), kKeyThreads, S::kKeyBytes,
             StreamOf(queue)>>>(a, saved, static_cast<T*>(grad_key), static_cast<T*>(grad_value));
     return LaunchError();

@@ -64,7 +64,7 @@ struct RunningSoftmax {
 
 template <typename T, int HD>
 __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
-    ForwardKernel(TiledAttention a, T* __restrict__ out, float2* __restrict__ stats) {
+    ForwardKernel(TiledCall a, T* __restrict__ out, float2* __restrict__ stats) {
   constexpr int M = Sizes<T, HD>::kForwardM, ROWS = Sizes<T, HD>::kForwardRows;
   constexpr int THREADS = 32 * Sizes<T, HD>::kForwardWarps, KEYS = Sizes<T, HD>::kForwardKeys;
   constexpr int LD = kTileStride<T, HD>, LDP = kTileStride<T, KEYS>;
@@ -164,8 +164,8 @@ bool HasTiledAttention(Dtype dtype, int64_t head_dim) {
   });
 }
 
-Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* out, float* stats) {
-  if (a.queries == 0) return 0;
+Error TiledAttentionForward(const Queue& queue, const TiledCall& a, void* out, float* stats) {
+  if (a.queries == 0 || a.heads == 0) return 0;
   return DispatchHeads(a.dtype, a.head_dim, [&](auto t, auto size) -> Error {
     using T = typename decltype(t)::type;
     using S = Sizes<T, size()>;

@@ -11,7 +11,7 @@ struct HeadsView {
   int64_t token_stride, head_stride;  // in elements
 };
 
-struct TiledAttention {
+struct TiledCall {
   Dtype dtype;
   int64_t queries;  // of all sequences
   int64_t sequences, max_queries, max_keys;
@@ -27,12 +27,12 @@ struct TiledAttention {
 bool HasTiledAttention(Dtype dtype, int64_t head_dim);
 
 // out [queries, heads, H]; stats [heads, queries, 2], of each row of scores the largest (in 16 bits
-// in units of log 2) and 1 / the sum of the exponentials of what the others are below it.
-Error TiledAttentionForward(const Queue& queue, const TiledAttention& a, void* out, float* stats);
+// in units of log 2) and 1 / the sum of the exponentials of all less it.
+Error TiledAttentionForward(const Queue& queue, const TiledCall& a, void* out, float* stats);
 
 // grad, out, grad_query like out above, grad_key and grad_value [keys, key_heads, H]; delta
 // [heads, queries] is scratch. Equal inputs give equal bits.
-Error TiledAttentionBackward(const Queue& queue, const TiledAttention& a, const void* grad,
+Error TiledAttentionBackward(const Queue& queue, const TiledCall& a, const void* grad,
                              const void* out, const float* stats, float* delta, void* grad_query,
                              void* grad_key, void* grad_value);
 

@@ -18,8 +18,8 @@ struct JsdLogits {
 // See jsd_logits.h. row_loss [C].
 Error JsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss);
 
-// The same of 16-bit logits in one pass; needs compute capability 9.0, 16 byte aligned rows, and V
-// up to 262144.
+// The same of 16-bit logits in one pass; needs compute capability 9.0, room for a cluster of blocks,
+// 16 byte aligned rows, and V up to 262144.
 bool HasHalfJsd(const JsdLogits& logits);
 Error HalfJsdOfLogits(const Queue& queue, const JsdLogits& logits, double* row_loss);
 

@@ -1,10 +1,13 @@
 // Attention beyond the op table: views, and our own kernels against plain operations.
 #include <ATen/DeviceAccelerator.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <string>
 
 #include "gpu_test.h"
 #include "kernels/attention/attention.h"
@@ -18,12 +21,21 @@ namespace {
 TEST(AttentionGpuTest, AttentionOfUnalignedHeads) {
   torch::manual_seed(6);
   const int64_t T = 1536, H = 64;
-  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
-    // FlashAttention-2; cuDNN of one length and of several.
+  struct Case {
+    at::ScalarType dtype;
+    double softcap;
+  };
+  // The last two: our own kernels.
+  for (const Case& c :
+       {Case{at::kBFloat16, 0}, {at::kHalf, 0}, {at::kBFloat16, 5}, {at::kFloat, 0}}) {
+    const auto dtype = c.dtype;
+    const AttentionOptions options{.scale = 0.125, .softcap = c.softcap};
+    // Without a softcap: FlashAttention-2; cuDNN of one length and of several.
     for (const auto& offsets :
          std::vector<std::vector<int64_t>>{{0, 100, 1000, T}, {0, T}, {0, 100, T}}) {
       const AttentionSpans spans{offsets, offsets, {}, {}};
-      for (const auto& [first, wide] : {std::pair<int64_t, int64_t>{1, 66}, {8, 72 + 1}, {1, 72}}) {
+      for (const auto& [first, wide] :
+           {std::pair<int64_t, int64_t>{1, 66}, {8, 72 + 1}, {1, 72}, {0, 72}}) {
         std::vector<at::Tensor> packed, views;
         for (const int64_t heads : {4, 2, 2}) {
           const at::Tensor big = Randn({T, heads, wide}, dtype);
@@ -33,7 +45,7 @@ TEST(AttentionGpuTest, AttentionOfUnalignedHeads) {
         }
         const at::Tensor upstream = Randn({T * 4 * H + 1}, dtype).narrow(0, 1, T * 4 * H);
         const auto run = [&](const std::vector<at::Tensor>& in, const at::Tensor& grad) {
-          const at::Tensor out = Attention(in[0], in[1], in[2], spans, {.scale = 0.125});
+          const at::Tensor out = Attention(in[0], in[1], in[2], spans, options);
           return std::pair(out.detach(), torch::autograd::grad({out}, in, {grad}));
         };
         const auto [expected, expected_grads] = run(packed, upstream.clone().view({T, 4, H}));
@@ -117,7 +129,10 @@ TEST(AttentionGpuTest, TiledIsAsGoodAsPlain) {
         for (const AttentionOptions options : {AttentionOptions{},
                                                {.window = 33},
                                                {.softcap = 1.5},
+                                               {.softcap = 1e6},
                                                {.window = 100, .softcap = 50}}) {
+          // Plain operations round scores / softcap to the dtype, and float16 has none so small.
+          if (dtype == at::kHalf && options.softcap > 100) continue;
           SCOPED_TRACE(c10::str(dtype, " ", H, " ", s.query_offsets, " ", options.window, " ",
                                 options.softcap));
           AttentionOptions scaled = options;
@@ -139,6 +154,57 @@ TEST(AttentionGpuTest, TiledIsAsGoodAsPlain) {
       }
     }
   }
+}
+
+// What is not finite comes out where plain operations show it.
+TEST(AttentionGpuTest, NotFiniteStaysNotFinite) {
+  const AttentionSpans spans{{0, 70, 150}, {0, 70, 150}, {}, {}};
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    const auto in = Heads(150, 150, 64, dtype);
+    in[0][10][2].fill_(std::nan(""));   // a query
+    in[0][80][1].fill_(-infinity);      // scores of both infinities
+    in[1][100][0].fill_(infinity);      // a key of heads 0 and 1
+    in[2][120][2].fill_(std::nan(""));  // a value of heads 4 and 5
+    const AttentionOptions options{.scale = 0.1, .softcap = 5};
+    const at::Tensor ours =
+        Attention(in[0], in[1], in[2], spans, options, AttentionBackend::kTiled);
+    const at::Tensor plain =
+        Attention(in[0], in[1], in[2], spans, options, AttentionBackend::kPlain);
+    EXPECT_TRUE(ours.isnan().any().item<bool>());
+    EXPECT_TRUE(ours.slice(0, 0, 10).isfinite().all().item<bool>());
+    // From the first of 64 keys on, a NaN may reach queries that do not see it: 0 x NaN.
+    for (const auto& [first, last] : {std::pair{0, 70}, {70, 110}, {121, 150}}) {
+      EXPECT_TRUE(ours.slice(0, first, last).isnan().equal(plain.slice(0, first, last).isnan()))
+          << dtype << " " << first;
+    }
+  }
+}
+
+// The ops, which others than Attention may call.
+TEST(AttentionGpuTest, OpsRefuseWhatTheKernelsDoNotTake) {
+  const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("liger::attention_tiled_forward", "")
+          .typed<std::tuple<at::Tensor, at::Tensor>(
+              const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+              const at::Tensor&, int64_t, int64_t, double, int64_t, double)>();
+  const at::Tensor starts = at::tensor({0, 5}, at::kInt).to(kGpu);
+  const auto refusal = [&](int64_t H, const at::Tensor& at, int64_t longest, int64_t window) {
+    const at::Tensor q = Randn({5, 4, H}, at::kBFloat16), k = Randn({5, 2, H}, at::kBFloat16);
+    try {
+      op.call(q, k, k, at, at, longest, longest, 0.1, window, 0);
+    } catch (const c10::Error& error) {
+      return std::string(error.what_without_backtrace());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(refusal(64, starts, 5, 0), "");
+  EXPECT_NE(refusal(9, starts, 5, 0).find("takes no query of shape [5, 4, 9]"), std::string::npos);
+  EXPECT_NE(refusal(300, starts, 5, 0).find("[5, 4, 300]"), std::string::npos);
+  EXPECT_NE(refusal(64, starts, 5, -3).find("window is -3"), std::string::npos);
+  EXPECT_NE(refusal(64, starts, -5, 0).find("max_queries is -5"), std::string::npos);
+  EXPECT_NE(refusal(64, starts.slice(0, 0, 0), 5, 0).find("query_starts"), std::string::npos);
 }
 
 // Every kernel, in the smallest shapes with whole and partial tiles: also what a racecheck watches.

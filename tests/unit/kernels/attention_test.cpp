@@ -38,6 +38,7 @@ TEST(BadInputTest, Attention) {
        {"sequence 0 has 3 queries and only 2 keys"}},
       {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .window = -1}), {"window is -1"}},
       {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .softcap = -2}), {"softcap is -2"}},
+      {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .softcap = 1e-50}), {"softcap is 1e-50"}},
       {call({5, 4, 8}, {5, 2, 8}, five, options, AttentionBackend::kFlash),
        {"backend 'flash' does not take", "Float", "cpu"}},
       {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .softcap = 2}, AttentionBackend::kTiled),
