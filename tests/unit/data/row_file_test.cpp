@@ -178,6 +178,7 @@ TEST(DataText, UnpacksZstdWhateverTheName) {
   }
   // Several frames, one of them of the kind that is to be skipped.
   const std::string skippable("\x50\x2A\x4D\x18\x04\0\0\0skip", 12);
+  EXPECT_EQ(Rows(skippable + Zstd(exact), "pzstd.jsonl"), "{\"a\":1}");
   EXPECT_EQ(Rows(Zstd("a\n1\n") + skippable + Zstd("2\n"), "rows.csv.zst"),
             R"({"a":"1"}{"a":"2"})");
 }

@@ -9,6 +9,7 @@
 
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/epoch_order.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
 
@@ -132,6 +133,10 @@ TEST_F(MixTest, WeightsMakeShares) {
   EXPECT_EQ(set.mix[1].begin, 3);
   EXPECT_EQ(set.mix[1].end, 5);
   EXPECT_EQ(set.mix[1].take, 4);
+  // In the files' order: a row of the first source amid those of the second, another each epoch.
+  const auto rows = [&](int64_t epoch) { return EpochRows(set, /*shuffle=*/false, 0, epoch); };
+  EXPECT_THAT(rows(0), ElementsAre(3, 4, 0, 3, 4));
+  EXPECT_THAT(rows(1), ElementsAre(3, 4, 1, 3, 4));
 }
 
 TEST_F(MixTest, TheEvaluationShareIsDrawnFromAllSources) {

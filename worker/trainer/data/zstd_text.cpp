@@ -24,7 +24,11 @@ TrainerError Damaged(const MappedFile& file, size_t at, const std::string& what)
 
 }  // namespace
 
-bool IsZstd(std::string_view bytes) { return bytes.starts_with("\x28\xB5\x2F\xFD"); }
+bool IsZstd(std::string_view bytes) {
+  if (bytes.starts_with("\x28\xB5\x2F\xFD")) return true;
+  // A skippable frame (RFC 8878, 3.1.2), with which pzstd's files begin.
+  return bytes.size() > 4 && (bytes[0] & 0xF0) == 0x50 && bytes.substr(1, 3) == "\x2A\x4D\x18";
+}
 
 void UnpackZstd(const MappedFile& file, UnpackedText& text) {
   const std::unique_ptr<ZSTD_DCtx, size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(),

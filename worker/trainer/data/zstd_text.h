@@ -8,7 +8,7 @@
 
 namespace liger::trainer {
 
-// Begins as zstd's frames do (RFC 8878).
+// Begins as zstd's frames do (RFC 8878), skippable ones too.
 bool IsZstd(std::string_view bytes);
 
 // Appends what the file unpacks to, all of its frames one after the other. Throws
