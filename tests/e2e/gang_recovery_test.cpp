@@ -139,6 +139,26 @@ TEST_P(GangRecoveryTest, AJobThatWaitsForItsDevicesDoesNotTakeThem) {
   cluster.ExpectIdle();
 }
 
+// Its worker lives, and the other rank waits for it in a collective.
+TEST_P(GangRecoveryTest, AFrozenRankIsNamedWithinTwoMinutes) {
+  Cluster cluster({.workers = 2});
+  const std::string name = cluster.client().Create(Gang(cluster, "job", GetParam())).name();
+  WaitForCheckpoint(cluster, name, kSaveSteps);
+  const pid_t frozen = TrainerOfRank(cluster, 1);
+  ASSERT_GT(frozen, 0);
+  kill(frozen, SIGSTOP);
+  cluster.client().WaitUntil(
+      name, [](const Job& job) { return job.status().restarts() == 1; }, absl::Minutes(2),
+      "found to hang");
+  const Job job = cluster.client().WaitForEnd(name);
+  ExpectUndisturbed(cluster, job);
+  ASSERT_EQ(job.status().attempts_size(), 2);
+  const v1::Attempt& lost = job.status().attempts(1);
+  EXPECT_EQ(lost.first_failed_rank(), 1) << lost.DebugString();
+  EXPECT_THAT(lost.detail(), HasSubstr("rank 1"));
+  cluster.ExpectIdle();
+}
+
 // Its lease runs out, and its rank 0 goes on where the next attempt already trains.
 TEST_P(GangRecoveryTest, AFrozenWorkerThatComesBackDisturbsNothing) {
   Cluster cluster({.workers = 3});
