@@ -10,6 +10,7 @@
 #include "common/spec/elastic.h"
 #include "server/scheduler/device_sets.h"
 #include "server/scheduler/memory_fit.h"
+#include "server/store/job_history.h"
 
 namespace liger::server {
 namespace {
@@ -282,7 +283,7 @@ class Pass {
     if (able.empty()) return;
     const int asked = need.count;
     std::vector<const WorkerRow*> large;
-    for (const int size : WorldSizes(need.job->resolved_spec, need.job->epoch > 0)) {
+    for (const int size : WorldSizes(need.job->resolved_spec, HasRun(*need.job))) {
       need.count = size;
       large = LargeEnough(need, able);
       if (!large.empty()) break;
@@ -318,7 +319,7 @@ class Pass {
     if (!here) return false;
     const bool nowhere = AllTooSmall(snapshot_.workers, resolved, MemoryOf(need)).has_value();
     Wait(need, here->reason, here->message, here->action, /*can_never=*/true);
-    decisions_.waits.back().refused = nowhere && need.job->epoch == 0;
+    decisions_.waits.back().refused = nowhere && !HasRun(*need.job);
     return true;
   }
 

@@ -8,6 +8,7 @@
 #include "common/spec/elastic.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
+#include "server/store/job_history.h"
 
 namespace liger::server {
 namespace {
@@ -158,7 +159,7 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
                               .device_uuids = plan.device_uuids});
     ranks += plan.ranks.size();
   }
-  const std::vector<int> sizes = WorldSizes(job->resolved_spec, job->epoch > 0);
+  const std::vector<int> sizes = WorldSizes(job->resolved_spec, HasRun(*job));
   if (std::find(sizes.begin(), sizes.end(), static_cast<int>(ranks)) == sizes.end()) {
     return absl::InvalidArgumentError("a gang starts whole or not at all");
   }

@@ -63,8 +63,12 @@ void MergeProgress(const liger::v1::Progress& report, liger::v1::Progress* known
   MergeRanks(report, known);
 }
 
-// Replays overlap what is known, so each of these is recorded once.
-void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
+// Replays overlap what is known, so each of these is recorded once. Returns the warnings that are
+// to be told: of those before, that an attempt does not go on from a checkpoint is told of each
+// attempt; `replays`: the report overlaps what is known.
+std::vector<liger::v1::Warning> MergeStatus(const ReportTask& report, bool replays,
+                                            liger::v1::JobStatus* status) {
+  std::vector<liger::v1::Warning> told;
   if (report.progress.has_value()) MergeProgress(*report.progress, status->mutable_progress());
   if (!report.kernels_ran.empty()) {
     *status->mutable_kernels_ran() = {report.kernels_ran.begin(), report.kernels_ran.end()};
@@ -87,10 +91,12 @@ void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
       return google::protobuf::util::MessageDifferencer::Equals(other, warning);
     });
     if (!seen) *known->Add() = warning;
+    if (!seen || (warning.code() == kNotResumedCode && !replays)) told.push_back(warning);
   }
   TrimFront(status->mutable_evaluations(), kMaxEvaluations);
   TrimFront(status->mutable_samples(), kMaxSamples);
   TrimFront(status->mutable_warnings(), kMaxWarnings);
+  return told;
 }
 
 // The output as a file:// URI; relative ones lie below the worker's root.
@@ -198,8 +204,9 @@ void PutInputs(const ReportTask& report, Transaction& txn) {
   txn.tables().PutEnvironment(uid, report.ref.epoch(), environment);
 }
 
-// What a current attempt reported, in the order in which it can happen.
-absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* attempt,
+// What a current attempt reported, in the order in which it can happen. `replays`: as in
+// MergeStatus.
+absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, AttemptRow* attempt,
                           ReportTask::Result* result, Transaction& txn) {
   const bool lives = report.started || report.progress.has_value() || report.publish.has_value() ||
                      (report.exit.has_value() && report.exit->outcome == AttemptState::kSucceeded);
@@ -207,14 +214,12 @@ absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* att
     const absl::Status running = MarkRunning(txn, job, attempt);
     if (!running.ok()) return running;
   }
-  const auto known_warnings = job->status.warnings_size();
-  MergeStatus(report, &job->status);
-  for (int i = known_warnings; i < job->status.warnings_size(); ++i) {
-    const liger::v1::Warning warning = job->status.warnings(i);
+  for (const auto& warning : MergeStatus(report, replays, &job->status)) {
     txn.AddEvent(job, "Warning", {warning.code(), warning.message(), ""});
-    if (warning.code() == kNotResumedCode && !warning.file().empty()) {
-      QuarantineCheckpoint(txn.tables(), *job, warning.file(), warning.message());
-    }
+  }
+  for (const auto& warning : report.warnings) {
+    if (warning.code() != kNotResumedCode || warning.file().empty()) continue;
+    QuarantineCheckpoint(txn.tables(), *job, attempt->epoch, warning);
   }
   if (report.publish.has_value()) result->publish = Publish(report, true, job, txn);
   txn.SaveJob(job);
@@ -254,6 +259,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     return absl::OutOfRangeError(absl::StrCat("events ", member->acked_event_seq + 1, " to ",
                                               report.first_seq - 1, " are missing"));
   }
+  const bool replays = report.first_seq <= member->acked_event_seq;
   member->acked_event_seq = report.through_seq;
   if (report.exit.has_value()) {
     member->released_us = txn.now_us();
@@ -277,7 +283,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     PutEnvironment(report, *member, txn);
   }
   if (report.inputs.has_value() && member->node_rank == 0) PutInputs(report, txn);
-  const absl::Status applied = ApplyCurrent(report, &*job, &*attempt, &result, txn);
+  const absl::Status applied = ApplyCurrent(report, replays, &*job, &*attempt, &result, txn);
   if (!applied.ok()) return applied;
   return result;
 }

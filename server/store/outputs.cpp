@@ -154,21 +154,24 @@ void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) 
   }
 }
 
-void QuarantineCheckpoint(Tables& tables, const JobRow& job, const std::string& path,
-                          const std::string& reason) {
-  const std::string now = OutputPath(path);
+void QuarantineCheckpoint(Tables& tables, const JobRow& job, int64_t epoch,
+                          const liger::v1::Warning& warning) {
+  const std::string now = OutputPath(warning.file());
   const std::string before(absl::StripSuffix(now, kDamagedSuffix));
-  for (ArtifactRow& artifact : tables.Artifacts(job.tenant, job.uid)) {
-    if (!IsCheckpointKind(artifact.kind)) continue;
-    const std::string known = OutputPath(artifact.uri);
-    if (known == before) {
-      artifact.damage = reason;
-      artifact.uri = absl::StrCat("file://", now);
-      tables.PutArtifact(artifact);
-    } else if (known == now) {
-      tables.DropArtifact(artifact.id);  // an earlier one, which this one replaced
-    }
+  std::vector<ArtifactRow> artifacts = tables.Artifacts(job.tenant, job.uid);
+  // This attempt's own of that step came after it.
+  const auto found = std::find_if(artifacts.begin(), artifacts.end(), [&](const ArtifactRow& row) {
+    return IsCheckpointKind(row.kind) && row.epoch < epoch && row.damage.empty() &&
+           OutputPath(row.uri) == before;
+  });
+  if (found == artifacts.end()) return;
+  for (const ArtifactRow& earlier : artifacts) {
+    if (earlier.damage.empty() || OutputPath(earlier.uri) != now) continue;
+    tables.DropArtifact(earlier.id);  // this one replaced it
   }
+  found->damage = warning.message();
+  found->uri = absl::StrCat("file://", now);
+  tables.PutArtifact(*found);
 }
 
 std::string NewestCheckpoint(const ReadView& view, const JobRow& job) {

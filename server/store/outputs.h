@@ -31,9 +31,10 @@ void PrepareOutput(Tables& tables, const ArtifactRow& artifact);
 // The artifact is there: what lay there before is gone.
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);
 
-// A trainer found the job's checkpoint that lies at `path` now (kDamagedSuffix) damaged.
-void QuarantineCheckpoint(Tables& tables, const JobRow& job, const std::string& path,
-                          const std::string& reason);
+// The trainer of attempt `epoch` found a checkpoint of an attempt before it damaged, which lies at
+// warning.file now (kDamagedSuffix). Once, however often the attempt says so.
+void QuarantineCheckpoint(Tables& tables, const JobRow& job, int64_t epoch,
+                          const liger::v1::Warning& warning);
 
 // Path of the job's newest good checkpoint, of any attempt; empty: it has none.
 std::string NewestCheckpoint(const ReadView& view, const JobRow& job);

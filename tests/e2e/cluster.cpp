@@ -139,13 +139,13 @@ void Cluster::StartWorker(int index) {
   std::map<std::string, std::string> environment = {
       {kMark, mark_}, {"TMPDIR", temporary()}, {"OMP_NUM_THREADS", "1"}};
   environment.insert(options_.worker_environment.begin(), options_.worker_environment.end());
-  slot.process = std::make_unique<ChildProcess>(
-      std::vector<std::string>{Program("liger-worker"), "--coordinator", worker_address_,
-                               "--data-dir", slot.data_dir, "--model-root", models(index),
-                               "--dataset-root", datasets(), "--output-root", outputs(index),
-                               "--cpu-slots", absl::StrCat(options_.cpu_slots),
-                               "--inventory-interval", "0.5", "--metrics-listen", "127.0.0.1:0"},
-      slot.data_dir + ".log", environment);
+  std::vector<std::string> command = {
+      Program("liger-worker"), "--coordinator", worker_address_, "--data-dir", slot.data_dir,
+      "--model-root", models(index), "--dataset-root", datasets(), "--output-root", outputs(index),
+      "--cpu-slots", absl::StrCat(options_.cpu_slots), "--inventory-interval", "0.5",
+      "--metrics-listen", "127.0.0.1:0"};
+  command.insert(command.end(), options_.worker_flags.begin(), options_.worker_flags.end());
+  slot.process = std::make_unique<ChildProcess>(command, slot.data_dir + ".log", environment);
 }
 
 int Cluster::WorkerIndex(const std::string& worker_id) const {

@@ -21,7 +21,7 @@ struct ClusterOptions {
   double heartbeat = 0.25;
   double fence = 3;
   double reassign = 5;
-  std::vector<std::string> coordinator_flags;
+  std::vector<std::string> coordinator_flags, worker_flags;
   std::map<std::string, std::string> worker_environment;
   // Each worker has models of its own, below models-<index>/; else all have those of models/.
   bool own_models = false;

@@ -292,6 +292,34 @@ TEST(ResumeTest, MissingAndDamagedCheckpointsAreNamed) {
   EXPECT_EQ(again.sink.All(Event::kStep).front().step().step(), 2);
 }
 
+// A job may overwrite the output of an earlier one, whose checkpoints still lie there.
+TEST(ResumeTest, AnotherJobsCheckpointsAreNoneOfItsOwn) {
+  const TinyJob job;
+  const auto of = [](const std::string& uid, Request request) {
+    request.launch.mutable_ref()->set_job_uid(uid);
+    return request;
+  };
+  ASSERT_EQ(RunRecorded(of("earlier", In(WithCheckpoints(job.Sft()), job.Path("a")))).exit_code,
+            kExitOk);
+  ASSERT_EQ(RunRecorded(of("later", In(WithCheckpoints(job.Sft()), job.Path("b")))).exit_code,
+            kExitOk);
+  // Of step 3 the earlier job's, of step 6 the later one's.
+  const std::string newest = Checkpoint(job.Path("a"), 6);
+  fs::remove_all(newest);
+  fs::copy(Checkpoint(job.Path("b"), 6), newest);
+  const auto first_step = [&](const std::string& uid) {
+    const TaskOutcome next =
+        RunRecorded(of(uid, From(In(WithCheckpoints(job.Sft()), job.Path("next")), newest)));
+    EXPECT_EQ(next.exit_code, kExitOk) << Failure(next);
+    fs::remove_all(job.Path("next"));
+    return next.sink.All(Event::kStep).front().step().step();
+  };
+  EXPECT_EQ(first_step("later"), 8) << "of two that are logged together";
+  EXPECT_EQ(first_step("earlier"), 4);
+  fs::resize_file(newest + "/manifest.json", 100);
+  EXPECT_EQ(first_step("later"), 2);
+}
+
 TEST(ResumeTest, AFullDiskCostsTheCheckpointAndNotTheRun) {
   const TinyJob job;
   signal(SIGXFSZ, SIG_IGN);  // so that the write fails

@@ -193,6 +193,8 @@ TEST_F(GangScheduleTest, AnElasticJobThatHasRunTakesFewerWhereTheFleetHasNotAsMa
   AddJob("a", 4).resolved_spec.mutable_parallel()->set_elastic(true);
   EXPECT_EQ(Wait().reason, "TooFewDevices") << "the first attempt is whole";
   snapshot.jobs[0].epoch = 1;
+  EXPECT_EQ(Wait().reason, "TooFewDevices") << "a worker that refused it did not run it";
+  snapshot.jobs[0].started_us = 1;
   EXPECT_EQ(Placed(), "w1:2");
   Occupy("w1", {"w1-0"});
   EXPECT_THAT(Wait().message, HasSubstr("waits for 2 CPU slots")) << "not for whatever is free";
@@ -208,7 +210,7 @@ TEST_F(GangScheduleTest, AnElasticJobThatHasRunTakesFewerWhereTheFleetHasNotAsMa
 TEST_F(GangScheduleTest, AnElasticJobTakesAsManyAsKeepItsGlobalBatch) {
   AddWorker("w1", 3);
   JobRow& job = AddJob("a", 4);
-  job.epoch = 1;
+  job.started_us = 1;
   job.resolved_spec.mutable_parallel()->set_elastic(true);
   EXPECT_EQ(Placed(), "w1:2") << "three would change it";
   job.resolved_spec.mutable_training()->set_gradient_accumulation_steps(3);

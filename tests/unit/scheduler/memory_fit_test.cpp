@@ -143,7 +143,7 @@ TEST_F(MemoryFitTest, AJobThatFitsNowhereIsRefusedWithWhatToChange) {
 TEST_F(MemoryFitTest, AJobThatHasRunIsNotRefused) {
   AddWorker("w2", 2, 40);
   snapshot.jobs[0].state = liger::v1::JobStatus::RECOVERING;
-  snapshot.jobs[0].epoch = 1;
+  snapshot.jobs[0].started_us = 1;
   EXPECT_EQ(Wait().reason, "DeviceMemory");
   EXPECT_FALSE(Wait().refused);
 }
@@ -216,7 +216,7 @@ TEST_F(MemoryFitTest, AnElasticJobGoesOnWhereItStillFits) {
   resolved->mutable_resources()->set_count(4);
   resolved->mutable_training()->set_gradient_accumulation_steps(1);
   snapshot.jobs[0].state = liger::v1::JobStatus::RECOVERING;
-  snapshot.jobs[0].epoch = 1;
+  snapshot.jobs[0].started_us = 1;
   MemoryNeeds& needs = snapshot.memory["a"];
   needs.Set(liger::v1::PARALLEL_STRATEGY_FSDP, 4, {.least = 35 * kGB});
   needs.Set(liger::v1::PARALLEL_STRATEGY_FSDP, 1, {.least = 100 * kGB});

@@ -23,13 +23,15 @@ class StoreGangs : public StoreContract {
     driver->PassCheck(uid, "w1");
     return Start(uid);
   }
+  int64_t Place(const std::string& uid) {
+    return driver
+        ->Do(StartAttempt{uid,
+                          {{"w1", {0, 1}, {"w1-cpu-0", "w1-cpu-1"}},
+                           {"w2", {2, 3}, {"w2-cpu-0", "w2-cpu-1"}}}})
+        .epoch;
+  }
   int64_t Start(const std::string& uid) {
-    const int64_t epoch =
-        driver
-            ->Do(StartAttempt{uid,
-                              {{"w1", {0, 1}, {"w1-cpu-0", "w1-cpu-1"}},
-                               {"w2", {2, 3}, {"w2-cpu-0", "w2-cpu-1"}}}})
-            .epoch;
+    const int64_t epoch = Place(uid);
     driver->Begin(uid, "w1", epoch);
     driver->Begin(uid, "w2", epoch);
     return epoch;
@@ -261,6 +263,8 @@ TEST_P(StoreGangs, OnlyAnElasticJobRunsAgainOnFewerDevices) {
     driver->PassCheck(uid, "w1");
     const StartAttempt half{uid, {{"w1", {0, 1}, {"w1-cpu-0", "w1-cpu-1"}}}};
     EXPECT_FALSE(driver->Try(half).ok()) << "the first attempt is whole";
+    EXPECT_TRUE(driver->Do(AbandonAttempt{"w1", uid, Place(uid), "refused: no port"}).abandoned);
+    EXPECT_FALSE(driver->Try(half).ok()) << "so it is after one that did not start";
     const int64_t epoch = Start(uid);
     driver->Exit(uid, "w1", epoch, 2, LostPeer(2));
     driver->Exit(uid, "w2", epoch, 2,

@@ -223,7 +223,7 @@ TEST_P(StoreOutputs, ADamagedCheckpointIsListedWhereItWasSetAside) {
   EXPECT_EQ(newest(), place + "40");
   driver->Exit("u1", "w1", epoch, ++seq, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
   const auto find_damaged = [&] {
-    epoch = driver->Place("u1", "w1");
+    epoch = driver->Place("u1", "w1", 0, newest());
     driver->Begin("u1", "w1", epoch);
     seq = 1;
     ReportTask warned = Report("w1", "u1", epoch, "train", ++seq);
@@ -235,23 +235,67 @@ TEST_P(StoreOutputs, ADamagedCheckpointIsListedWhereItWasSetAside) {
     warning.set_message("its digest differs");
     warning.set_file(place + "40.damaged");
     driver->Do(warned);
+    return warned;
   };
-  find_damaged();
+  const auto told = [&] {
+    return driver->Read<int64_t>([](const ReadView& view) {
+      const auto events = view.Events("u1", 0, 0);
+      return std::count_if(events.begin(), events.end(), [](const liger::v1::JobEvent& event) {
+        return event.type() == "Warning" && event.message() == "its digest differs";
+      });
+    });
+  };
+  ReportTask warned = find_damaged();
   EXPECT_EQ(newest(), place + "20");
+  EXPECT_EQ(told(), 1);
   const std::string bad = "file://" + place + "40.damaged bad: its digest differs";
   EXPECT_EQ(listed(), (std::vector<std::string>{"file://" + place + "20 ok", bad}));
   // The next of this step is another folder, and the limit is of good ones.
   save(40);
+  // What was said of the one before it comes again, with more.
+  warned.through_seq = ++seq;
+  driver->Do(warned);
+  EXPECT_EQ(told(), 1);
   save(60);
   EXPECT_EQ(newest(), place + "60");
   EXPECT_EQ(listed(), (std::vector<std::string>{"file://" + place + "20 ok",
                                                 "file://" + place + "40 ok", bad,
                                                 "file://" + place + "60 ok"}));
   driver->Exit("u1", "w1", epoch, ++seq, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
-  // Set aside in the first one's place.
+  // It has become damaged, too, and is set aside in the first one's place.
   find_damaged();
-  const std::vector<std::string> lines = listed();
-  EXPECT_EQ(std::count(lines.begin(), lines.end(), bad), 1);
+  EXPECT_EQ(told(), 2) << "each attempt's is told";
+  EXPECT_EQ(listed(), (std::vector<std::string>{"file://" + place + "20 ok", bad,
+                                                "file://" + place + "60 ok"}));
+}
+
+// A job's status shows its last warnings alone; none is lost of what they lead to.
+TEST_P(StoreOutputs, AFloodOfWarningsHidesNoDamagedCheckpoint) {
+  AddWorker("w1", 1);
+  int64_t epoch = driver->RunJob("u1", "w1");
+  ReportTask saved = Report("w1", "u1", epoch, "train", 2);
+  saved.publish = SavedModel(CheckpointName(20));
+  saved.publish->set_kind("checkpoint");
+  saved.publish->set_step(20);
+  for (int i = 0; i < 150; ++i) {
+    saved.warnings.emplace_back().set_message(absl::StrCat("rank 1 works ", i, " s a step"));
+  }
+  EXPECT_TRUE(driver->Do(saved).publish->granted);
+  driver->Exit("u1", "w1", epoch, 3, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
+  const std::string place = "/out/job-u1.checkpoints/checkpoint-20";
+  epoch = driver->Place("u1", "w1", 0, place);
+  driver->Begin("u1", "w1", epoch);
+  ReportTask warned = Report("w1", "u1", epoch, "train", 2);
+  liger::v1::Warning& warning = warned.warnings.emplace_back();
+  warning.set_code(kNotResumedCode);
+  warning.set_message("its digest differs");
+  warning.set_file(place + ".damaged");
+  driver->Do(warned);
+  driver->Read<int>([](const ReadView& view) {
+    EXPECT_EQ(NewestCheckpoint(view, *view.Job("u1")), "");
+    EXPECT_EQ(view.Events("u1", 0, 0).back().message(), "its digest differs");
+    return 0;
+  });
 }
 
 TEST_P(StoreOutputs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {

@@ -156,8 +156,11 @@ class Driver {
     exit.exit = Succeeded();
     Do(std::move(exit));
   }
-  int64_t Place(const std::string& uid, const std::string& worker_id, int slot = 0) {
-    return Do(StartAttempt{uid, {{worker_id, {0}, {worker_id + "-cpu-" + std::to_string(slot)}}}})
+  int64_t Place(const std::string& uid, const std::string& worker_id, int slot = 0,
+                const std::string& resume_from = "") {
+    return Do(StartAttempt{uid,
+                           {{worker_id, {0}, {worker_id + "-cpu-" + std::to_string(slot)}}},
+                           resume_from})
         .epoch;
   }
   void Begin(const std::string& uid, const std::string& worker_id, int64_t epoch) {

@@ -84,6 +84,17 @@ liger::v1::Warning NotResumed(const std::string& message) {
   return warning;
 }
 
+// Whether the checkpoint says that it is of another job. What cannot be read is not known to be.
+bool IsOfAnotherJob(const std::string& dir, const std::string& job_uid) {
+  if (job_uid.empty()) return false;
+  try {
+    const std::string owner = RunState::FromFile((fs::path(dir) / kRunStateFile).string()).job_uid;
+    return !owner.empty() && owner != job_uid;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 // What a rank sees of the checkpoints that may be gone on from.
 struct RankView {
   std::string host;
@@ -96,9 +107,11 @@ struct RankView {
     const auto it = digests.find(name);
     return it == digests.end() ? "" : it->second;
   }
-  void Look(const std::string& name) {
+  // Where it is a checkpoint of that job; "": of any.
+  void Look(const std::string& name, const std::string& job_uid) {
     std::error_code error;  // of what may not be read it is not seen
     if (!fs::exists(fs::path(folder) / name / kRunStateFile, error)) return;
+    if (IsOfAnotherJob(Where(name), job_uid)) return;
     // Without a manifest it is damaged.
     digests[name] = Sha256File(Where(name) + "/" + kManifestName).value_or("none");
   }
@@ -125,16 +138,16 @@ Views Gather(Strategy& strategy, const RankView& own) {
 }
 
 // Of the one that the coordinator knows of, and those before it.
-RankView ViewOf(const fs::path& known) {
+RankView ViewOf(const fs::path& known, const std::string& job_uid) {
   RankView view{.host = HostName()};
   if (known.empty()) return view;
   view.folder = known.parent_path().string();
   view.newest = known.filename().string();
-  view.Look(view.newest);
+  view.Look(view.newest, job_uid);
   const auto newest = CheckpointStep(view.newest);
   for (const std::string& other : CheckpointsIn(view.folder)) {
     const std::string name = fs::path(other).filename();
-    if (newest && *CheckpointStep(name) < *newest) view.Look(name);
+    if (newest && *CheckpointStep(name) < *newest) view.Look(name, job_uid);
   }
   return view;
 }
@@ -285,7 +298,7 @@ ResumePoint OpenNamed(const std::string& named, const JobSpec& spec, Strategy& s
   RankView own{.host = HostName(),
                .folder = dir.parent_path().string(),
                .newest = dir.filename().string()};
-  own.Look(own.newest);
+  own.Look(own.newest, /*job_uid=*/"");
   const Views views = Gather(strategy, own);
   const auto where = [](const RankView& view) { return view.Where(view.newest); };
   const auto digest = [](const RankView& view) { return view.DigestOf(view.newest); };
@@ -305,7 +318,7 @@ ResumePoint OpenNamed(const std::string& named, const JobSpec& spec, Strategy& s
 
 std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& strategy,
                                            std::vector<liger::v1::Warning>* warnings) {
-  const RankView own = ViewOf(request.launch.resume_from());
+  const RankView own = ViewOf(request.launch.resume_from(), request.launch.ref().job_uid());
   const Views views = Gather(strategy, own);
   if (!NamesIn(views).empty()) {
     auto found = NewestForAll(own, views, request.spec(), strategy, warnings);
@@ -316,12 +329,12 @@ std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& str
   return OpenNamed(named, request.spec(), strategy);
 }
 
-bool IsBestModelWhole(const std::string& dir, Strategy& strategy,
+bool IsBestModelWhole(const std::string& dir, const std::string& job_uid, Strategy& strategy,
                       std::vector<liger::v1::Warning>* warnings) {
   const fs::path path = dir;
   const std::string name = path.filename();
   RankView own{.host = HostName(), .folder = path.parent_path().string()};
-  own.Look(name);
+  own.Look(name, job_uid);
   Views readers = Gather(strategy, own);
   if (!strategy.sharded()) readers.resize(1);
   const std::string why = WhyNotSeen(name, readers);

@@ -23,7 +23,8 @@ struct ResumePoint {
 //
 // launch.resume_from is what the coordinator knows of, as this rank's worker names it: the newest
 // of it and the older ones beside it that every rank sees, with the same manifest, and that is
-// whole for all; where there is none, what the job names or the beginning. `warnings`
+// whole for all; where there is none, what the job names or the beginning. Those of another job,
+// whose output this one overwrites, may lie there, too: they are none of them. `warnings`
 // (kNotResumedCode) says why it is not the newest one. One that is damaged where rank 0 sees it is
 // set aside (kDamagedSuffix).
 //
@@ -34,10 +35,10 @@ struct ResumePoint {
 std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& strategy,
                                            std::vector<liger::v1::Warning>* warnings);
 
-// Whether the best model's checkpoint, beside the one that the run goes on from, is whole for all
-// ranks that will read it: all of them where they share the model, else rank 0. All ranks call it.
+// Whether the best model's checkpoint, beside the one that the run goes on from and of the same job
+// `job_uid` (RunState), is whole for all ranks that will read it: all of them where they share the model, else rank 0. All ranks call it.
 // What it lacks is added to `warnings`, and a damaged one set aside, as above.
-bool IsBestModelWhole(const std::string& dir, Strategy& strategy,
+bool IsBestModelWhole(const std::string& dir, const std::string& job_uid, Strategy& strategy,
                       std::vector<liger::v1::Warning>* warnings);
 
 }  // namespace liger::trainer

@@ -44,6 +44,7 @@ Progress::State ReadProgress(const json& object, int64_t tokens_total) {
 
 RunState Read(const json& object) {
   RunState state;
+  state.job_uid = object.value("job_uid", "");
   object.at("global_step").get_to(state.step);
   object.at("max_steps").get_to(state.max_steps);
   object.at("epoch").get_to(state.epoch);
@@ -81,6 +82,7 @@ std::string RunState::ToJson() const {
   }
   const ordered_json object = {
       {"version", kVersion},
+      {"job_uid", job_uid},
       {"global_step", step},
       {"max_steps", max_steps},
       {"epoch", epoch},

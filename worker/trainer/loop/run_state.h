@@ -16,6 +16,7 @@ namespace liger::trainer {
 // trainer_state.json of a checkpoint: what a run must know to go on, beside
 // parameters, optimizer state and random state.
 struct RunState {
+  std::string job_uid;  // the coordinator's; "": of a run without one, or not said
   int64_t step = 0;
   int64_t max_steps = 0;
   double epoch = 0;

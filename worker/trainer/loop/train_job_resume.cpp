@@ -33,7 +33,7 @@ void TrainJob::Resume(const ResumePoint& from) {
   best_dir_ = (std::filesystem::path(from.dir).parent_path() / CheckpointName(state.best.step));
   if (best_dir_ == from.dir) return;
   std::vector<liger::v1::Warning> warnings;
-  if (IsBestModelWhole(best_dir_, *strategy_, &warnings)) return;
+  if (IsBestModelWhole(best_dir_, state.job_uid, *strategy_, &warnings)) return;
   for (liger::v1::Warning& warning : warnings) {
     warning.set_field("training.load_best_model_at_end");
     warning.mutable_message()->append("; the best model is looked for anew");

@@ -1,5 +1,5 @@
-// What a TrainJob saves: checkpoints, which are written while it goes on where they can be, its best
-// model, and the output.
+// What a TrainJob saves: checkpoints, which are written while it goes on where they can be, its
+// best model, and the output.
 #include <ATen/ATen.h>
 
 #include <chrono>
@@ -35,6 +35,7 @@ void TrainJob::RequireFiniteParameters(int64_t step) const {
 
 RunState TrainJob::State(int64_t step) const {
   RunState state;
+  state.job_uid = request_.launch.ref().job_uid();
   state.step = step;
   state.max_steps = max_steps_;
   state.epoch = batches_->epoch_progress();
