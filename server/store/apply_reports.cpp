@@ -81,16 +81,25 @@ void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
     });
     if (!seen) *known->Add() = sample;
   }
-  for (const auto& warning : report.warnings) {
-    auto* known = status->mutable_warnings();
+  TrimFront(status->mutable_evaluations(), kMaxEvaluations);
+  TrimFront(status->mutable_samples(), kMaxSamples);
+}
+
+// Those that the job does not have yet, each with its event.
+void AddWarnings(const auto& warnings, JobRow* job, Transaction& txn) {
+  auto* known = job->status.mutable_warnings();
+  for (const liger::v1::Warning& warning : warnings) {
     const bool seen = std::any_of(known->begin(), known->end(), [&](const auto& other) {
       return google::protobuf::util::MessageDifferencer::Equals(other, warning);
     });
-    if (!seen) *known->Add() = warning;
+    if (seen) continue;
+    *known->Add() = warning;
+    txn.AddEvent(job, "Warning", {warning.code(), warning.message(), ""});
+    if (warning.code() == kNotResumedCode && !warning.file().empty()) {
+      QuarantineCheckpoint(txn.tables(), *job, warning.file(), warning.message());
+    }
   }
-  TrimFront(status->mutable_evaluations(), kMaxEvaluations);
-  TrimFront(status->mutable_samples(), kMaxSamples);
-  TrimFront(status->mutable_warnings(), kMaxWarnings);
+  TrimFront(known, kMaxWarnings);
 }
 
 // The output as a file:// URI; relative ones lie below the worker's root.
@@ -207,15 +216,8 @@ absl::Status ApplyCurrent(const ReportTask& report, JobRow* job, AttemptRow* att
     const absl::Status running = MarkRunning(txn, job, attempt);
     if (!running.ok()) return running;
   }
-  const auto known_warnings = job->status.warnings_size();
   MergeStatus(report, &job->status);
-  for (int i = known_warnings; i < job->status.warnings_size(); ++i) {
-    const liger::v1::Warning warning = job->status.warnings(i);
-    txn.AddEvent(job, "Warning", {warning.code(), warning.message(), ""});
-    if (warning.code() == kNotResumedCode && !warning.file().empty()) {
-      QuarantineCheckpoint(txn.tables(), *job, warning.file(), warning.message());
-    }
-  }
+  AddWarnings(report.warnings, job, txn);
   if (report.publish.has_value()) result->publish = Publish(report, true, job, txn);
   txn.SaveJob(job);
   if (report.exit.has_value()) return ApplyExit(report, job, attempt, result, txn);
@@ -301,6 +303,7 @@ absl::Status CheckEnded(const ReportTask& report, JobRow* job, TaskRow* task, Tr
   task->state = TaskState::kDone;
   task->result = *report.check_result;
   txn.tables().PutTask(*task);
+  AddWarnings(task->result.warnings(), job, txn);
   if (report.check_failure.has_value()) {
     return FailWith(txn, job, FailureReason(report.check_failure->class_()), *report.check_failure);
   }
