@@ -1,9 +1,9 @@
 #include <iostream>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
+#include "client/format.h"
 #include "client/job_builder.h"
 #include "client/watch.h"
 #include "common/ids.h"
@@ -47,8 +47,9 @@ ExitCode Submit(const Options& options, Session& session) {
   request.set_request_id(options.request_id.empty() ? NewUuid() : options.request_id);
   auto response = session.connection().Call(&liger::v1::FineTuning::StubInterface::CreateJob,
                                             request, options.dry_run ? 150 : 30);
-  for (const std::string& notice : response.notices()) {
-    std::cerr << (absl::StartsWith(notice, "warning: ") ? "" : "note: ") << notice << "\n";
+  for (const std::string& notice : response.notices()) std::cerr << "note: " << notice << "\n";
+  for (const auto& warning : response.warnings()) {
+    std::cerr << "warning: " << Printable(warning.message()) << "\n";
   }
 
   const std::string name = response.job().name();

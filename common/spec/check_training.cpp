@@ -13,12 +13,15 @@ namespace {
 
 using google::protobuf::FieldDescriptor;
 
+// Far beyond any run, and sums and products of such numbers fit 64 bits.
+constexpr double kMostSteps = 1e15, kMostEpochs = 1e9;
+
 constexpr Checks::Range kRanges[] = {
     {"training.learning_rate", 0, true, Checks::kInfinity, true},
     {"training.warmup_ratio", 0, false, 1, true},
-    {"training.warmup_steps", 0, false, Checks::kInfinity, true},
-    {"training.max_steps", 0, false, Checks::kInfinity, true},
-    {"training.num_train_epochs", 0, true, Checks::kInfinity, true},
+    {"training.warmup_steps", 0, false, kMostSteps, false},
+    {"training.max_steps", 0, false, kMostSteps, false},
+    {"training.num_train_epochs", 0, true, kMostEpochs, false},
     {"training.per_device_train_batch_size", 1, false, Checks::kInfinity, true},
     {"training.per_device_eval_batch_size", 1, false, Checks::kInfinity, true},
     {"training.gradient_accumulation_steps", 1, false, Checks::kInfinity, true},
@@ -34,9 +37,9 @@ constexpr Checks::Range kRanges[] = {
     {"training.lr_scheduler_kwargs.num_cycles", 0, true, Checks::kInfinity, true},
     {"training.lr_scheduler_kwargs.lr_end", 0, false, Checks::kInfinity, true},
     {"training.lr_scheduler_kwargs.power", 0, true, Checks::kInfinity, true},
-    {"training.lr_scheduler_kwargs.timescale", 1, false, Checks::kInfinity, true},
-    {"training.lr_scheduler_kwargs.num_decay_steps", 0, false, Checks::kInfinity, true},
-    {"training.lr_scheduler_kwargs.num_stable_steps", 0, false, Checks::kInfinity, true},
+    {"training.lr_scheduler_kwargs.timescale", 1, false, kMostSteps, false},
+    {"training.lr_scheduler_kwargs.num_decay_steps", 0, false, kMostSteps, false},
+    {"training.lr_scheduler_kwargs.num_stable_steps", 0, false, kMostSteps, false},
     {"training.lr_scheduler_kwargs.min_lr_ratio", 0, false, 1, false},
     {"training.logging_steps", 1, false, Checks::kInfinity, true},
     {"training.eval_steps", 0, false, Checks::kInfinity, true},

@@ -17,6 +17,7 @@ liger::v1::CreateJobResponse ToResponse(JobService::SubmitResult result) {
   liger::v1::CreateJobResponse response;
   *response.mutable_job() = std::move(result.job);
   response.mutable_notices()->Assign(result.notices.begin(), result.notices.end());
+  response.mutable_warnings()->Assign(result.warnings.begin(), result.warnings.end());
   response.mutable_checks_run()->Assign(result.checks_run.begin(), result.checks_run.end());
   response.mutable_checks_skipped()->Assign(result.checks_skipped.begin(),
                                             result.checks_skipped.end());

@@ -1,5 +1,6 @@
 #include "server/experiments/experiment_service.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
@@ -130,9 +131,11 @@ absl::StatusOr<CreateExperimentResponse> ExperimentService::Prepare(
     }
     job.set_spec_hash(resolved->hash);
     duplicates.Check(*job_spec, job.point(), resolved->hash, &violations);
-    for (const std::string& notice : resolved->notices) {
+    const auto note = [&](const std::string& notice) {
       if (notices.insert(notice).second) response.add_notices(notice);
-    }
+    };
+    std::ranges::for_each(resolved->notices, note);
+    for (const auto& warning : resolved->warnings) note(warning.message());
     // One device kind for all, whatever workers come and go.
     experiment.mutable_spec()->mutable_job()->mutable_resources()->set_device_kind(
         resolved->spec.resources().device_kind());

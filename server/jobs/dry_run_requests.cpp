@@ -1,11 +1,7 @@
 // Jobs that users ask to be checked and not made.
 
-#include <algorithm>
-#include <iterator>
 #include <utility>
 
-#include "common/spec/dropped_rows.h"
-#include "common/spec/kto_weights.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "server/errors/errors.h"
@@ -19,52 +15,24 @@ namespace {
 // How long a dry run waits for other checks to end.
 constexpr int64_t kDryRunPatienceUs = 5 * kSecondUs;
 
-// What a check counted of the rows that the user should know of.
-std::vector<std::string> RowNotices(const liger::trainer::v1::CheckResult& check,
-                                    const liger::v1::JobSpec& spec) {
-  std::vector<std::string> notices;
+// How far a check came that had no time for all rows.
+void AddRowNotices(const liger::trainer::v1::CheckResult& check, const liger::v1::JobSpec& spec,
+                   std::vector<std::string>* notices) {
   const auto stat = [&](const std::string& name) -> int64_t {
     const auto it = check.stats().find(name);
     return it == check.stats().end() ? 0 : it->second;
   };
   const int64_t eval_rows = stat("eval_rows") - stat("eval_pairs");
   for (const std::string prefix : {"", "eval_"}) {
-    const auto count = [&](const char* name) { return stat(prefix + name); };
-    const char* const split = prefix.empty() ? " training" : " evaluation";
-    const std::string rows = absl::StrCat(" of ", count("rows"), split, " rows ");
-    if (count("equal_pairs") > 0) {
-      const int64_t pairs = count("pairs") > 0 ? count("pairs") : count("rows");
-      notices.push_back(absl::StrCat("warning: in ", count("equal_pairs"), " of ", pairs, split,
-                                     " rows chosen and rejected are the same tokens"));
-    }
-    if (count("dropped_rows") > 0) {
-      notices.push_back(absl::StrCat(
-          "warning: ", count("dropped_rows"), rows, "are dropped: ",
-          DroppedRowsCause(spec.training().max_length(), spec.sft().response_template()), ". ",
-          kKeepDroppedRows));
-    }
-    if (count("unread_rows") > 0) {
-      // Of the training files' rows some may be for evaluation.
-      const bool share = prefix.empty() && spec.dataset().eval_fraction() > 0;
-      const int64_t read = count("rows") - count("pairs") + (share ? eval_rows : 0);
-      notices.push_back(absl::StrCat(
-          "the check had time for the first ", read, " of about ", read + count("unread_rows"),
-          split, " rows; the job itself begins with a check of all"));
-    }
-    if (count("truncated_rows") > 0) {
-      notices.push_back(absl::StrCat("warning: ", count("truncated_rows"), rows,
-                                     "are cut to training.max_length (",
-                                     spec.training().max_length(), ")"));
-    }
-    const std::string advice =
-        KtoWeightAdvice(spec.kto(), count("desirable_rows"), count("undesirable_rows"));
-    if (!advice.empty()) notices.push_back("warning: " + advice);
-    if (count("one_label_rows") > 0) {
-      notices.push_back(absl::StrCat("warning: all of the first ", count("one_label_rows"),
-                                     " rows have one label; kto needs rows of both"));
-    }
+    const int64_t unread = stat(prefix + "unread_rows");
+    if (unread == 0) continue;
+    // Of the training files' rows some may be for evaluation.
+    const bool share = prefix.empty() && spec.dataset().eval_fraction() > 0;
+    const int64_t read = stat(prefix + "rows") - stat(prefix + "pairs") + (share ? eval_rows : 0);
+    notices->push_back(absl::StrCat("the check had time for the first ", read, " of about ",
+                                    read + unread, prefix.empty() ? " training" : " evaluation",
+                                    " rows; the job itself begins with a check of all"));
   }
-  return notices;
 }
 
 // INVALID_ARGUMENT where no device that was ever seen holds a rank of the job.
@@ -81,6 +49,7 @@ JobService::SubmitResult JobService::Impl::DryRunResult(const SubmitRequest& req
                                                         const ResolvedSpec& resolved) const {
   SubmitResult result;
   result.notices = resolved.notices;
+  result.warnings = resolved.warnings;
   result.checks_run = {"spec", "catalog"};
   result.job.set_tenant(request.tenant);
   result.job.set_name(resolved.spec.name());
@@ -205,10 +174,14 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
           if (ran != "spec") result.checks_run.push_back(ran);  // here as well
         }
         const liger::v1::JobSpec& resolved = result.job.resolved_spec();
-        std::vector<std::string> notices = RowNotices(*check, resolved);
-        notices.push_back(MemoryNotice(workers, resolved, needs));
-        std::copy_if(notices.begin(), notices.end(), std::back_inserter(result.notices),
-                     [](const std::string& notice) { return !notice.empty(); });
+        AddRowNotices(*check, resolved, &result.notices);
+        // The spec's are among them.
+        result.warnings = {check->warnings().begin(), check->warnings().end()};
+        if (auto memory = MemoryWarning(workers, resolved, needs)) {
+          result.warnings.push_back(*std::move(memory));
+        } else if (std::string takes = MemoryNotice(workers, resolved, needs); !takes.empty()) {
+          result.notices.push_back(std::move(takes));
+        }
         result.checks_skipped = {check->checks_skipped().begin(), check->checks_skipped().end()};
         done(std::move(result));
       });

@@ -106,11 +106,13 @@ void JobService::Impl::Create(SubmitRequest request, ResolvedSpec resolved, Subm
   command.request_expires_us = NowUs() + kRequestLifetimeUs;
   store_.Apply<CreateJob>(NowUs(), request.actor, std::move(command),
                           [self = shared_from_this(), notices = std::move(resolved.notices),
+                           warnings = std::move(resolved.warnings),
                            done = std::move(done)](absl::StatusOr<CreateJob::Result> created) {
                             if (!created.ok()) return done(created.status());
                             SubmitResult result;
                             result.job = std::move(created->job);
                             result.notices = notices;
+                            result.warnings = warnings;
                             done(std::move(result));
                             self->loop_->Request();
                           });

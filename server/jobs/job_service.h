@@ -93,6 +93,7 @@ class JobService {
   struct SubmitResult {
     liger::v1::Job job;
     std::vector<std::string> notices;
+    std::vector<liger::v1::Warning> warnings;
     std::vector<std::string> checks_run;      // Validate only
     std::vector<std::string> checks_skipped;  // Validate only
   };

@@ -71,9 +71,6 @@ absl::StatusOr<ResolvedSpec> ResolveSpec(const liger::v1::JobSpec& spec, const C
   std::move(names.violations.begin(), names.violations.end(), std::back_inserter(violations));
   if (!violations.empty()) return InvalidArgument(violations);
   resolved.notices = std::move(names.notices);
-  for (const auto& warning : SpecWarnings(resolved.spec)) {
-    resolved.notices.push_back(warning.message());
-  }
 
   if (resolved.spec.name().empty()) resolved.spec.set_name(DefaultName(resolved.spec, name_suffix));
   liger::v1::ResourceSpec* resources = resolved.spec.mutable_resources();
@@ -83,6 +80,7 @@ absl::StatusOr<ResolvedSpec> ResolveSpec(const liger::v1::JobSpec& spec, const C
     resolved.notices.push_back(cuda ? "device: GPU" : "device: CPU, no worker has a GPU");
   }
   FillDefaults(&resolved.spec);
+  resolved.warnings = SpecWarnings(resolved.spec);
   const std::string missing = DevicesMissing(workers, resolved.spec.resources());
   if (!missing.empty()) resolved.notices.push_back(missing);
   resolved.hash = SpecHash(resolved.spec);

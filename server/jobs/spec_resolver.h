@@ -15,6 +15,7 @@ struct ResolvedSpec {
   liger::v1::JobSpec spec;  // every default filled, every name pinned
   std::string hash;         // common/spec's SpecHash
   std::vector<std::string> notices;
+  std::vector<liger::v1::Warning> warnings;  // common/spec's SpecWarnings
 };
 
 // What a submitted spec means: names pinned by the catalog, the device kind by

@@ -116,20 +116,34 @@ std::optional<Shortage> AllTooSmall(const std::vector<WorkerRow>& workers,
   return WhyTooSmall(pointers, resolved, needs);
 }
 
-std::string MemoryNotice(const std::vector<WorkerRow>& rows, const JobSpec& resolved,
-                         const MemoryNeeds& needs) {
+std::optional<liger::v1::Warning> MemoryWarning(const std::vector<WorkerRow>& rows,
+                                                const JobSpec& resolved, const MemoryNeeds& needs) {
   const std::vector<const WorkerRow*> workers = Pointers(rows);
+  liger::v1::Warning warning;
+  warning.set_code("DeviceMemory");
   if (const auto shortage = WhyTooSmall(workers, resolved, needs)) {
-    return absl::StrCat("warning: ", shortage->message, "; ", shortage->action);
+    warning.set_field("parallel.strategy");
+    warning.set_message(absl::StrCat(shortage->message, "; ", shortage->action));
+    return warning;
   }
   const Largest largest = LargestDevice(workers, resolved);
+  const auto need = needs.Of(resolved, Count(resolved), largest.bytes());
+  const bool gpu = resolved.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
+  if (!need || !gpu || largest.bytes() == 0 || need->need.peak <= largest.bytes()) {
+    return std::nullopt;
+  }
+  warning.set_field("training.per_device_train_batch_size");
+  warning.set_message(PeakAdvice(resolved, need->need.peak, largest.bytes()));
+  return warning;
+}
+
+std::string MemoryNotice(const std::vector<WorkerRow>& rows, const JobSpec& resolved,
+                         const MemoryNeeds& needs) {
+  const Largest largest = LargestDevice(Pointers(rows), resolved);
   const auto need = needs.Of(resolved, Count(resolved), largest.bytes());
   if (!need) return "";
   const liger::v1::DeviceKind kind = resolved.resources().device_kind();
   const bool gpu = kind == liger::v1::DEVICE_KIND_CUDA;
-  if (gpu && largest.bytes() > 0 && need->need.peak > largest.bytes()) {
-    return absl::StrCat("warning: ", PeakAdvice(resolved, need->need.peak, largest.bytes()));
-  }
   std::string notice = DescribeLeast(*need, kind);
   if (need->need.peak > 0) {
     absl::StrAppend(&notice, ", and ", Bytes(need->need.peak), " are predicted with rows of ",

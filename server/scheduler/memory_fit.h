@@ -33,9 +33,13 @@ std::optional<Shortage> WhyTooSmall(const std::vector<const WorkerRow*>& workers
 std::optional<Shortage> AllTooSmall(const std::vector<WorkerRow>& workers,
                                     const liger::v1::JobSpec& resolved, const MemoryNeeds& needs);
 
-// What a dry run says of a job that some device there holds: what a rank takes, and a warning
-// where that is predicted to be more than the largest has, or where too few are large enough.
-// Empty: nothing is known.
+// What a dry run warns of where some device there holds a rank: it is predicted to take more than
+// the largest has, or too few are large enough.
+std::optional<liger::v1::Warning> MemoryWarning(const std::vector<WorkerRow>& workers,
+                                                const liger::v1::JobSpec& resolved,
+                                                const MemoryNeeds& needs);
+
+// What a rank takes. Empty: nothing is known.
 std::string MemoryNotice(const std::vector<WorkerRow>& workers,
                          const liger::v1::JobSpec& resolved, const MemoryNeeds& needs);
 

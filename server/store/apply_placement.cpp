@@ -82,12 +82,15 @@ int64_t NextEpoch(const JobRow& job, int64_t generation) {
 }
 
 // A new attempt starts from the beginning: what the last one reported is not
-// about it.
-void ClearReports(liger::v1::JobStatus* status) {
+// about it. What the check found is.
+void ClearReports(const std::vector<TaskRow>& checks, liger::v1::JobStatus* status) {
   status->clear_progress();
   status->clear_evaluations();
   status->clear_samples();
   status->clear_warnings();
+  for (const TaskRow& check : checks) {
+    if (check.state == TaskState::kDone) *status->mutable_warnings() = check.result.warnings();
+  }
   status->clear_kernels_ran();
 }
 
@@ -170,7 +173,7 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
   for (const MemberRow& member : result.members) tables.PutMember(member);
 
   job->epoch = result.epoch;
-  if (command.resume_from.empty()) ClearReports(&job->status);
+  if (command.resume_from.empty()) ClearReports(tables.Tasks(job->uid), &job->status);
   std::string where = Where(result.members, ranks);
   if (static_cast<int>(ranks) < sizes.front()) {
     absl::StrAppend(&where, ", fewer than the ", sizes.front(),

@@ -63,12 +63,8 @@ void MergeProgress(const liger::v1::Progress& report, liger::v1::Progress* known
   MergeRanks(report, known);
 }
 
-// Replays overlap what is known, so each of these is recorded once. Returns the warnings that are
-// to be told: of those before, that an attempt does not go on from a checkpoint is told of each
-// attempt; `replays`: the report overlaps what is known.
-std::vector<liger::v1::Warning> MergeStatus(const ReportTask& report, bool replays,
-                                            liger::v1::JobStatus* status) {
-  std::vector<liger::v1::Warning> told;
+// Replays overlap what is known, so each of these is recorded once.
+void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
   if (report.progress.has_value()) MergeProgress(*report.progress, status->mutable_progress());
   if (!report.kernels_ran.empty()) {
     *status->mutable_kernels_ran() = {report.kernels_ran.begin(), report.kernels_ran.end()};
@@ -85,18 +81,25 @@ std::vector<liger::v1::Warning> MergeStatus(const ReportTask& report, bool repla
     });
     if (!seen) *known->Add() = sample;
   }
-  for (const auto& warning : report.warnings) {
-    auto* known = status->mutable_warnings();
+  TrimFront(status->mutable_evaluations(), kMaxEvaluations);
+  TrimFront(status->mutable_samples(), kMaxSamples);
+}
+
+// Those that the job does not have yet, each with its event. Of those that it has, that an attempt
+// does not go on from a checkpoint is told of each attempt; `replays`: the report overlaps what is
+// known.
+void AddWarnings(const auto& warnings, bool replays, JobRow* job, Transaction& txn) {
+  auto* known = job->status.mutable_warnings();
+  for (const liger::v1::Warning& warning : warnings) {
     const bool seen = std::any_of(known->begin(), known->end(), [&](const auto& other) {
       return google::protobuf::util::MessageDifferencer::Equals(other, warning);
     });
     if (!seen) *known->Add() = warning;
-    if (!seen || (warning.code() == kNotResumedCode && !replays)) told.push_back(warning);
+    if (!seen || (warning.code() == kNotResumedCode && !replays)) {
+      txn.AddEvent(job, "Warning", {warning.code(), warning.message(), ""});
+    }
   }
-  TrimFront(status->mutable_evaluations(), kMaxEvaluations);
-  TrimFront(status->mutable_samples(), kMaxSamples);
-  TrimFront(status->mutable_warnings(), kMaxWarnings);
-  return told;
+  TrimFront(known, kMaxWarnings);
 }
 
 // The output as a file:// URI; relative ones lie below the worker's root.
@@ -205,7 +208,7 @@ void PutInputs(const ReportTask& report, Transaction& txn) {
 }
 
 // What a current attempt reported, in the order in which it can happen. `replays`: as in
-// MergeStatus.
+// AddWarnings.
 absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, AttemptRow* attempt,
                           ReportTask::Result* result, Transaction& txn) {
   const bool lives = report.started || report.progress.has_value() || report.publish.has_value() ||
@@ -214,9 +217,8 @@ absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, A
     const absl::Status running = MarkRunning(txn, job, attempt);
     if (!running.ok()) return running;
   }
-  for (const auto& warning : MergeStatus(report, replays, &job->status)) {
-    txn.AddEvent(job, "Warning", {warning.code(), warning.message(), ""});
-  }
+  MergeStatus(report, &job->status);
+  AddWarnings(report.warnings, replays, job, txn);
   for (const auto& warning : report.warnings) {
     if (warning.code() != kNotResumedCode || warning.file().empty()) continue;
     QuarantineCheckpoint(txn.tables(), *job, attempt->epoch, warning);
@@ -307,6 +309,7 @@ absl::Status CheckEnded(const ReportTask& report, JobRow* job, TaskRow* task, Tr
   task->state = TaskState::kDone;
   task->result = *report.check_result;
   txn.tables().PutTask(*task);
+  AddWarnings(task->result.warnings(), /*replays=*/false, job, txn);
   if (report.check_failure.has_value()) {
     return FailWith(txn, job, FailureReason(report.check_failure->class_()), *report.check_failure);
   }

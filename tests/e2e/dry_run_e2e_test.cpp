@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
@@ -15,6 +16,7 @@ namespace liger::e2e {
 namespace {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 using testing::HasSubstr;
 
 constexpr char kGolden[] = LIGER_SOURCE_DIR "/tests/golden/";
@@ -116,7 +118,7 @@ TEST_F(DryRunE2e, BadInputIsRefusedWithItsPlaceAndARemedy) {
 TEST_F(DryRunE2e, WhatIsNoErrorIsSaid) {
   const CliResult dropped = DryRun("long.jsonl", "sft: {}");
   EXPECT_EQ(dropped.code, 0) << dropped.out;
-  EXPECT_THAT(dropped.out, HasSubstr("1 of 2 training rows are dropped: the prompt fills"));
+  EXPECT_THAT(dropped.out, HasSubstr("1 of 2 training rows was dropped (row 2): the prompt fills"));
   for (const char* method : {"dpo: {}", "orpo: {}", "cpo: {}", "kto: {}"}) {
     const CliResult equal = DryRun("pairs.jsonl", method);
     EXPECT_EQ(equal.code, 0) << equal.out;
@@ -130,7 +132,73 @@ TEST_F(DryRunE2e, WhatIsNoErrorIsSaid) {
   EXPECT_THAT(sorted.out, HasSubstr("dpo.loss_type aot sorts the pairs of a micro-batch"));
   const CliResult smoothed = DryRun("pairs.jsonl", "dpo: {loss_type: [ipo], label_smoothing: 0.1}");
   EXPECT_EQ(smoothed.code, 0) << smoothed.out;
-  EXPECT_THAT(smoothed.out, HasSubstr("dpo.label_smoothing has no effect"));
+  EXPECT_THAT(smoothed.out, HasSubstr("warning: dpo.label_smoothing has no effect"));
+}
+
+// A model whose tokenizer merges "ab" and names no eos_token.
+void WriteMergingModel(const std::string& from, const std::string& to) {
+  fs::copy(from, to);
+  json tokenizer = json::parse(std::ifstream(to + "/tokenizer.json"));
+  json& model = tokenizer["model"];
+  model["vocab"]["ab"] = model["vocab"].at("~");
+  model["vocab"].erase("~");
+  model["merges"] = {"a b"};
+  std::ofstream(to + "/tokenizer.json") << tokenizer;
+  std::ofstream(to + "/tokenizer_config.json") << R"({"pad_token": "<|endoftext|>"})";
+}
+
+// What a trainer's own --check says is in the dry run's answer, and then in the job's status and
+// events.
+TEST_F(DryRunE2e, WhatTheTrainerWarnsOfReachesTheUser) {
+  WriteMergingModel(cluster_->models() + "/tiny", cluster_->models() + "/merging");
+  Write("merging.jsonl", R"({"prompt": "xa", "completion": "b"}
+{"prompt": "xy", "completion": ""}
+{"prompt": "xy", "completion": "yes"}
+)");
+  const std::string file = cluster_->datasets() + "/merging.yaml";
+  std::ofstream(file) << "model: {uri: merging, random_init: true}\n"
+                         "resources: {device_kind: CPU}\n"
+                         "dataset: {uri: merging.jsonl, max_eval_samples: 3}\n"
+                         "sft: {completion_only_loss: false}\n"
+                         "training: {precision: BF16_NEAREST, max_steps: 1, max_length: 1024}\n";
+  const std::vector<std::string> warnings = {
+      "dataset.max_eval_samples has no effect",
+      "bf16 parameters rounded to nearest",
+      "max_length 1024 is more than the 512 positions",
+      "the tokenizer names no eos_token",
+      "merging.jsonl: in 1 of 3 training rows an answer is empty",
+      "merging.jsonl: in 1 of 3 training rows tokens merge across the end of the prompt"};
+  const std::string submit = absl::StrCat("submit -f ", file, " --name merging");
+  const CliResult text = RunCli(*cluster_, submit + " --dry-run");
+  EXPECT_EQ(text.code, 0) << text.out;
+  for (const std::string& warning : warnings) EXPECT_THAT(text.out, HasSubstr(warning));
+
+  // The answer as `output` has it behind what a person is told.
+  const auto document = [](const CliResult& result) {
+    const json parsed = json::parse(result.out.substr(result.out.find("{\n")), nullptr, false);
+    EXPECT_TRUE(parsed.is_object()) << result.out;
+    return parsed;
+  };
+  const auto expect_all = [&](const json& said) {
+    ASSERT_EQ(said.size(), warnings.size()) << said.dump(1);
+    for (size_t i = 0; i < warnings.size(); ++i) {
+      EXPECT_THAT(said[i].at("message").get<std::string>(), HasSubstr(warnings[i]));
+      EXPECT_FALSE(said[i].at("code").get<std::string>().empty());
+    }
+  };
+  expect_all(document(RunCli(*cluster_, submit + " --dry-run -o json")).at("warnings"));
+
+  EXPECT_THAT(RunCli(*cluster_, submit).out,
+              testing::AllOf(HasSubstr("warning: " + warnings[0]), HasSubstr("submitted")));
+  cluster_->client().WaitForState("merging", v1::JobStatus::SUCCEEDED);
+  expect_all(document(RunCli(*cluster_, "get merging -o json")).at("status").at("warnings"));
+  std::vector<std::string> events;
+  const json told = document(RunCli(*cluster_, "events merging -o json"));
+  for (const json& event : told.at("events")) {
+    if (event.at("type") == "Warning") events.push_back(event.at("message"));
+  }
+  EXPECT_EQ(events.size(), warnings.size()) << "told once, by the check";
+  cluster_->ExpectIdle();
 }
 
 }  // namespace

@@ -12,13 +12,18 @@ namespace {
 
 constexpr absl::Duration kProgressInterval = absl::Seconds(1);
 // A message is at most 1 MiB; a check of a broken file can find far more.
-constexpr int kMaxViolations = 200;
+constexpr int kMaxViolations = 200, kMaxWarnings = 100;
 
 trainer::v1::CheckResult Bounded(trainer::v1::CheckResult result) {
   if (result.violations_size() > kMaxViolations) {
     const int more = result.violations_size() - kMaxViolations;
     result.mutable_violations()->DeleteSubrange(kMaxViolations, more);
     (*result.mutable_stats())["violations_not_shown"] = more;
+  }
+  if (result.warnings_size() > kMaxWarnings) {
+    const int more = result.warnings_size() - kMaxWarnings;
+    result.mutable_warnings()->DeleteSubrange(kMaxWarnings, more);
+    (*result.mutable_stats())["warnings_not_shown"] = more;
   }
   return result;
 }

@@ -112,13 +112,18 @@ TEST_F(EventConverterTest, TellsWhatWasPredictedBesideThePeaks) {
   EXPECT_FALSE(progress.predicted_memory_bytes().contains("reserved"));
 }
 
-TEST_F(EventConverterTest, BoundsTheViolationsOfACheck) {
+TEST_F(EventConverterTest, BoundsWhatACheckFound) {
   Event event = Make();
-  for (int i = 0; i < 1000; ++i) event.mutable_check_result()->add_violations()->set_line(i);
+  for (int i = 0; i < 1000; ++i) {
+    event.mutable_check_result()->add_violations()->set_line(i);
+    event.mutable_check_result()->add_warnings()->set_message("of a source");
+  }
   const auto events = converter_.Convert(event, At(0));
   ASSERT_THAT(events, SizeIs(1));
   EXPECT_EQ(events[0].event.check_result().violations_size(), 200);
   EXPECT_EQ(events[0].event.check_result().stats().at("violations_not_shown"), 800);
+  EXPECT_EQ(events[0].event.check_result().warnings_size(), 100);
+  EXPECT_EQ(events[0].event.check_result().stats().at("warnings_not_shown"), 900);
 }
 
 TEST_F(EventConverterTest, TellsOfEachRankOfAGang) {

@@ -43,6 +43,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     if (!create_status.ok()) return create_status;
     *response->mutable_job() = MakeJob(JobStatus::QUEUED);
     response->add_notices("using dataset pairs");
+    response->add_warnings()->set_message("an answer is empty");
     return grpc::Status::OK;
   }
   grpc::Status GetJob(grpc::ServerContext*, const liger::v1::GetJobRequest* request,

@@ -14,6 +14,7 @@ TEST_F(VerbsTest, SubmitSendsTheSpecAndSaysWhatWasChosen) {
   const Result result = Run("submit --model tiny --trainer orpo --set training.max_steps=3");
   EXPECT_EQ(result.code, 0);
   EXPECT_THAT(result.text, HasSubstr("note: using dataset pairs"));
+  EXPECT_THAT(result.text, HasSubstr("warning: an answer is empty"));
   EXPECT_THAT(result.text, HasSubstr("job j1 submitted"));
   absl::MutexLock lock(&service_.mutex);
   EXPECT_TRUE(service_.created.spec().has_orpo());

@@ -302,6 +302,24 @@ TEST(SpecTest, WarmupStepsAreStepsOrAShare) {
   EXPECT_THAT(TrainingFields("warmup_steps: 2.5"), ElementsAre("training.warmup_steps"));
 }
 
+// Numbers of steps that would overflow: no step at all, or a rate above the learning rate.
+TEST(SpecTest, NumbersOfStepsFitTheirSums) {
+  for (const std::string field : {"max_steps", "warmup_steps"}) {
+    EXPECT_THAT(TrainingFields(field + ": 1000000000000"), IsEmpty()) << field;
+    EXPECT_THAT(TrainingFields(field + ": 9223372036854775807"), ElementsAre("training." + field));
+  }
+  EXPECT_THAT(TrainingFields("num_train_epochs: 1e6"), IsEmpty());
+  EXPECT_THAT(TrainingFields("num_train_epochs: 1e300"), ElementsAre("training.num_train_epochs"));
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: warmup_stable_decay, lr_scheduler_kwargs: "
+                             "{num_decay_steps: 9223372036854775807, "
+                             "num_stable_steps: 9223372036854775807}"),
+              ElementsAre("training.lr_scheduler_kwargs.num_decay_steps",
+                          "training.lr_scheduler_kwargs.num_stable_steps"));
+  EXPECT_THAT(TrainingFields("lr_scheduler_type: inverse_sqrt, lr_scheduler_kwargs: "
+                             "{timescale: 9223372036854775807}"),
+              ElementsAre("training.lr_scheduler_kwargs.timescale"));
+}
+
 TEST(SpecTest, NamesOfColumnsAndRolesAreKnownOnes) {
   EXPECT_THAT(Fields("{model: m, sft: , dataset: {columns: {prompt: question}, "
                      "roles: {agent: assistant}}}"),

@@ -32,7 +32,8 @@ TEST_F(DatasetTest, DropsAndCountsRowsThatAreAllPrompt) {
   EXPECT_EQ(dataset.train_stats.dropped_rows, 1);
   EXPECT_EQ(dataset.train_stats.truncated_rows, 1);
   EXPECT_THAT(dataset.train_stats.first_dropped, ElementsAre(2));
-  ASSERT_THAT(dataset.warnings, SizeIs(1));
+  ASSERT_THAT(dataset.warnings, SizeIs(2));
+  EXPECT_THAT(dataset.warnings[1], HasSubstr("1 of 3 training rows is cut to training.max_length"));
   EXPECT_THAT(dataset.warnings[0],
               AllOf(HasSubstr("rows.json: 1 of 3 training rows was dropped (row 2): the prompt "
                               "fills training.max_length (16), or there is no answer"),
@@ -126,7 +127,8 @@ TEST_F(DatasetTest, PairsWithEqualAnswersAreCountedAndKept) {
   EXPECT_EQ(dataset.train.num_rows(), 3);
   EXPECT_EQ(dataset.train_stats.equal_pairs, 2);
   EXPECT_THAT(dataset.warnings,
-              ElementsAre(HasSubstr("in 2 of 3 training rows chosen and rejected are the same")));
+              ElementsAre(HasSubstr("1 of 3 training rows is cut to training.max_length (4)"),
+                          HasSubstr("in 2 of 3 training rows chosen and rejected are the same")));
 }
 
 TEST_F(DatasetTest, TheFirstBrokenRowIsToldWhateverTheThreads) {

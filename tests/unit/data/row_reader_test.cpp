@@ -170,6 +170,29 @@ TEST(RowReader, TokenisedRowsPassThrough) {
   EXPECT_EQ(pair.chosen.labels, (std::vector<int32_t>{-100, -100, 3}));
 }
 
+TEST(RowReader, ToolsThatArePythonsNoneAreNone) {
+  const Row row = ReadOne(
+      R"({"messages": [{"role": "user", "content": "q"}], "tools": "null"})", kSft);
+  EXPECT_TRUE(row.template_variables.empty());
+}
+
+// TRL refuses such files for models of text, too; to leave the pictures out would train on
+// questions about nothing.
+TEST(RowReader, RowsOfMoreThanTextAreRefused) {
+  const std::string chat =
+      R"({"messages": [{"role": "user", "content": "<image>Who?"},
+                       {"role": "assistant", "content": "Kane"}], )";
+  for (const std::string column : {"images", "image", "videos", "audios"}) {
+    const auto failure = ReadFailure(chat + '"' + column + R"(": ["1.jpg"]})", kSft);
+    EXPECT_EQ(failure.field(), column);
+    EXPECT_EQ(failure.row(), 1);
+    EXPECT_THAT(failure.message(), HasSubstr("the row is not text alone"));
+    for (const char* none : {"null", "[]", "\"\""}) {
+      ReadOne(chat + '"' + column + "\": " + none + "}", kSft);
+    }
+  }
+}
+
 TEST(RowReader, ToolsAndTemplateArgumentsReachTheTemplate) {
   const Row row = ReadOne(
       R"({"messages": [{"role": "user", "content": "q"}], "tools": "[{\"name\": \"f\"}]",
@@ -194,6 +217,11 @@ TEST(RowReader, DetectsFormatsByColumns) {
             liger::v1::DATASET_FORMAT_PREFERENCE);
   EXPECT_EQ(format(R"({"instruction": "i", "chosen": "c", "rejected": "r"})", kPair),
             liger::v1::DATASET_FORMAT_ALPACA);
+  EXPECT_EQ(format(R"({"prompt": )" + chat + R"(, "completion": )" + chat + R"(, "messages": )" +
+                       chat + "}",
+                   kSft),
+            liger::v1::DATASET_FORMAT_PROMPT_COMPLETION)
+      << "as TRL";
   // Columns of both kinds: the method decides.
   const std::string both = R"({"text": "t", "chosen": "c", "rejected": "r"})";
   EXPECT_EQ(format(both, kSft), liger::v1::DATASET_FORMAT_TEXT);

@@ -40,6 +40,8 @@ inline void ExpectSameStats(const DataStats& actual, const DataStats& expected) 
   EXPECT_EQ(actual.dropped_packs, expected.dropped_packs);
   EXPECT_EQ(actual.pairs, expected.pairs);
   EXPECT_EQ(actual.equal_pairs, expected.equal_pairs);
+  EXPECT_EQ(actual.empty_answers, expected.empty_answers);
+  EXPECT_EQ(actual.empty_prompts, expected.empty_prompts);
   EXPECT_EQ(actual.without_response_template, expected.without_response_template);
   EXPECT_EQ(actual.row_lengths, expected.row_lengths);
   EXPECT_EQ(actual.first_dropped, expected.first_dropped);

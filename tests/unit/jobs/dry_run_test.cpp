@@ -1,5 +1,4 @@
-#include <map>
-
+#include "common/spec/spec.h"
 #include "tests/unit/jobs/job_service_fixture.h"
 
 namespace liger::server {
@@ -9,7 +8,6 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::IsSupersetOf;
 using ::testing::Not;
 using ::testing::SizeIs;
 
@@ -101,52 +99,43 @@ TEST_F(DryRunTest, WhatTheUserCanMendIsAboutTheRequest) {
   EXPECT_EQ(results.at(1).status().code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(DryRunTest, WhatTheRowsLackIsSaid) {
-  Validate();
+TEST_F(DryRunTest, WhatTheCheckWarnsOfIsSaid) {
+  liger::v1::JobSpec spec = Spec();
+  spec.mutable_training()->set_eval_steps(5);
+  service->Validate(
+      {.tenant = "default", .actor = "user", .spec = spec},
+      [this](absl::StatusOr<JobService::SubmitResult> r) { results.push_back(std::move(r)); });
   auto checked = Event(1);
-  auto& stats = *checked.mutable_check_result()->mutable_stats();
-  for (const auto& [name, count] : std::map<std::string, int64_t>{{"rows", 10},
-                                                                  {"dropped_rows", 0},
-                                                                  {"truncated_rows", 3},
-                                                                  {"equal_pairs", 2},
-                                                                  {"one_label_rows", 10},
-                                                                  {"unread_rows", 90},
-                                                                  {"eval_rows", 4},
-                                                                  {"eval_dropped_rows", 1}}) {
-    stats[name] = count;
+  for (const auto& of_spec : SpecWarnings(fleet.starts.back().resolved_spec)) {
+    *checked.mutable_check_result()->add_warnings() = of_spec;  // as a trainer does
   }
+  liger::v1::Warning& of_rows = *checked.mutable_check_result()->add_warnings();
+  of_rows.set_code("Data");
+  of_rows.set_field("dataset");
+  of_rows.set_message("in 2 of 10 training rows tokens merge");
   Send(checked);
   ASSERT_THAT(results, SizeIs(1));
-  EXPECT_THAT(results[0]->notices,
-              testing::IsSupersetOf(
-                  {HasSubstr("in 2 of 10 training rows chosen and rejected are the same"),
-                   HasSubstr("3 of 10 training rows are cut to training.max_length (1024)"),
-                   HasSubstr("all of the first 10 rows have one label"),
-                   HasSubstr("1 of 4 evaluation rows are dropped: the prompt fills "
-                             "training.max_length (1024), or there is no answer. Ra")}));
-  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("training rows are dropped"))));
-  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("evaluation rows are cut"))));
+  std::vector<std::string> said;
+  for (const auto& warning : results[0]->warnings) {
+    said.push_back(warning.code() + " " + warning.field() + " " + warning.message());
+  }
+  EXPECT_THAT(said, ElementsAre(HasSubstr("NoEffect training.eval_steps"),
+                                "Data dataset in 2 of 10 training rows tokens merge"));
 }
 
 // Pairs that kto makes two rows of each are counted as pairs where the file is meant.
-TEST_F(DryRunTest, PairsOfKtoAreCountedAsTheFilesRows) {
+TEST_F(DryRunTest, HowFarTheCheckCameIsSaidInTheFilesRows) {
   Validate();
   auto checked = Event(1);
   auto& stats = *checked.mutable_check_result()->mutable_stats();
   stats["rows"] = 10;
   stats["pairs"] = 5;
-  stats["equal_pairs"] = 2;
-  stats["truncated_rows"] = 3;
   stats["unread_rows"] = 90;
-  stats["desirable_rows"] = 6;
-  stats["undesirable_rows"] = 4;
+  stats["eval_rows"] = 4;
   Send(checked);
   ASSERT_THAT(results, SizeIs(1));
-  EXPECT_THAT(results[0]->notices,
-              testing::IsSupersetOf({HasSubstr("in 2 of 5 training rows chosen and rejected"),
-                                     HasSubstr("3 of 10 training rows are cut"),
-                                     HasSubstr("6 are wanted and 4 are not"),
-                                     HasSubstr("the first 5 of about 95 training rows")}));
+  EXPECT_THAT(results[0]->notices, Contains(HasSubstr("the first 5 of about 95 training rows")));
+  EXPECT_THAT(results[0]->notices, Not(Contains(HasSubstr("evaluation rows"))));
 }
 
 // Predicted by the CHECK, which takes no device.
@@ -178,7 +167,9 @@ TEST_F(JobServiceTest, AJobThatFitsOnNoDeviceIsRefused) {
                                        "GB on each)")));
   dry_run(20 * kGB, 40 * kGB);
   ASSERT_TRUE(results.at(1).ok());
-  EXPECT_THAT(results[1]->notices, Contains(HasSubstr("predicted to take 40.00 GB")));
+  ASSERT_THAT(results[1]->warnings, SizeIs(1));
+  EXPECT_EQ(results[1]->warnings[0].code(), "DeviceMemory");
+  EXPECT_THAT(results[1]->warnings[0].message(), HasSubstr("predicted to take 40.00 GB"));
 
   const std::string uid = Submit(Spec())->job.uid();
   Send(check(30 * kGB, 0));

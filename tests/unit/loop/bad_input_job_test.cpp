@@ -155,6 +155,26 @@ TEST_F(BadInputJobTest, EqualAnswersAreCountedAndWarnedAbout) {
   }
 }
 
+// As TRL, which says nothing of them.
+TEST_F(BadInputJobTest, EmptyAnswersAreCountedAndWarnedAbout) {
+  job_.WriteFile("empty.jsonl",
+                 "{\"prompt\": \"a\", \"completion\": \"\"}\n"
+                 "{\"prompt\": \"\", \"completion\": \"b\"}\n");
+  Request request = Job("{sft: {}, training: {max_steps: 1}}", "empty.jsonl");
+  FillDefaults(request.launch.mutable_resolved_spec());
+  const auto result = CheckJob(request, StopFlag());
+  EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+  EXPECT_EQ(result.stats().at("rows"), 2);
+  EXPECT_EQ(result.stats().at("dropped_rows"), 0);
+  EXPECT_EQ(result.stats().at("empty_answers"), 1);
+  EXPECT_EQ(result.stats().at("empty_prompts"), 1);
+  ASSERT_EQ(result.warnings_size(), 2) << result.ShortDebugString();
+  EXPECT_EQ(result.warnings(0).field(), "dataset");
+  EXPECT_THAT(result.warnings(0).message(),
+              HasSubstr("empty.jsonl: in 1 of 2 training rows an answer is empty"));
+  EXPECT_THAT(result.warnings(1).message(), HasSubstr("the prompt is empty"));
+}
+
 TEST_F(BadInputJobTest, PromptsLongerThanMaxLength) {
   const std::string prompt(80, 'p');
   job_.WriteFile("long.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"" +

@@ -61,7 +61,10 @@ class MemoryFitTest : public ::testing::Test {
     return decisions.waits.at(0);
   }
   std::string Notice() {
-    return MemoryNotice(snapshot.workers, *resolved, snapshot.memory["a"]);
+    const MemoryNeeds& needs = snapshot.memory["a"];
+    const auto warning = MemoryWarning(snapshot.workers, *resolved, needs);
+    return warning ? "warning: " + warning->message()
+                   : MemoryNotice(snapshot.workers, *resolved, needs);
   }
 
   ScheduleSnapshot snapshot;

@@ -76,6 +76,53 @@ TEST_P(StoreRuns, ACheckThatFindsSomethingFailsTheJob) {
   EXPECT_EQ(driver->Do(report).acked_seq, 1) << "a replay changes nothing";
 }
 
+// What a check warns of is the job's, whatever attempt it is in, and is told once.
+TEST_P(StoreRuns, ACheckWarns) {
+  const auto warning = [](const std::string& message) {
+    liger::v1::Warning of_rows;
+    of_rows.set_code("Data");
+    of_rows.set_message(message);
+    return of_rows;
+  };
+  const auto warned = [&](const std::string& uid) {
+    std::vector<std::string> said;
+    const liger::v1::Job job = driver->Job(uid);
+    for (const auto& one : job.status().warnings()) said.push_back(one.message());
+    return said;
+  };
+  const auto check = [&](const std::string& uid, bool fails) {
+    driver->Submit(uid);
+    driver->Do(AssignCheck{uid, "check-" + uid, "w1"});
+    ReportTask report = Report("w1", uid, 0, "check-" + uid, 1);
+    *report.check_result.emplace().add_warnings() = warning("an answer is empty");
+    if (fails) report.check_failure.emplace().set_class_(liger::v1::FAILURE_CLASS_DATA);
+    driver->Do(report);
+  };
+  using Said = std::vector<std::string>;
+  check("refused", /*fails=*/true);
+  EXPECT_EQ(driver->State("refused"), JobStatus::FAILED);
+  EXPECT_EQ(warned("refused"), (Said{"an answer is empty"}));
+
+  check("u", /*fails=*/false);
+  EXPECT_EQ(warned("u"), (Said{"an answer is empty"}));
+  const int64_t epoch = driver->Place("u", "w1");
+  EXPECT_EQ(warned("u"), (Said{"an answer is empty"}));
+  driver->Begin("u", "w1", epoch);
+  ReportTask same = Report("w1", "u", epoch, "train", 2);
+  same.warnings = {warning("an answer is empty"), warning("a disk is full")};
+  driver->Do(same);
+  EXPECT_EQ(warned("u"), (Said{"an answer is empty", "a disk is full"}));
+  driver->Exit("u", "w1", epoch, 3, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
+  driver->Place("u", "w1");
+  EXPECT_EQ(warned("u"), (Said{"an answer is empty"})) << "a new attempt, from the beginning";
+  driver->Read<int>([](const ReadView& view) {
+    int events = 0;
+    for (const auto& event : view.Events("u", 0, 0)) events += event.type() == "Warning";
+    EXPECT_EQ(events, 2);
+    return 0;
+  });
+}
+
 TEST_P(StoreRuns, AKilledCheckIsRunAgainThenGivenUp) {
   driver->Submit("u");
   for (int i = 0; i < 3; ++i) {

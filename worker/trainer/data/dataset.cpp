@@ -133,7 +133,6 @@ void RequireBothLabels(const ExampleSet& set, const std::string& path, Dataset* 
   const std::string n = std::to_string(labels.size());
   const std::string label = labels.front() ? "true" : "false";
   if (dataset->unread_rows > 0) {
-    dataset->one_label_rows = std::ssize(labels);
     dataset->warnings.push_back(path + ": all of the first " + n + " rows have label: " + label +
                                 "; " + kRemedy);
     return;
@@ -146,8 +145,8 @@ void Add(const DataStats& more, DataStats* stats) {
   for (const auto field :
        {&DataStats::rows, &DataStats::dropped_rows, &DataStats::truncated_rows, &DataStats::tokens,
         &DataStats::target_tokens, &DataStats::boundary_merges, &DataStats::pairs,
-        &DataStats::equal_pairs, &DataStats::packs, &DataStats::dropped_packs,
-        &DataStats::without_response_template}) {
+        &DataStats::equal_pairs, &DataStats::empty_answers, &DataStats::empty_prompts,
+        &DataStats::packs, &DataStats::dropped_packs, &DataStats::without_response_template}) {
     stats->*field += more.*field;
   }
   stats->digest = static_cast<int64_t>(AddToDigest(stats->digest, more.digest));

@@ -74,6 +74,10 @@ struct DataStats {
   int64_t pairs = 0;
   // Kept pairs whose two answers are the same tokens: nothing tells them apart.
   int64_t equal_pairs = 0;
+  // Kept rows with an answer of no text but white space: at most its end is trained on.
+  int64_t empty_answers = 0;
+  // Kept rows whose prompt is a text, and an empty one.
+  int64_t empty_prompts = 0;
   // Dropped rows that sft.response_template is not in.
   int64_t without_response_template = 0;
   // Of the kept rows' tokens and labels in their order (AddToDigest), before packing; 0:
@@ -95,8 +99,6 @@ struct Dataset {
   DataStats eval_stats;
   // What AUTO found.
   liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
-  // Labelled rows where those that were read all have one label; else 0.
-  int64_t one_label_rows = 0;
   // About how many of the rows of the training files (with an evaluation share of theirs), and of
   // the evaluation files, LoadOptions let out of account; 0: it read all.
   int64_t unread_rows = 0;

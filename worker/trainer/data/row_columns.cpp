@@ -51,6 +51,15 @@ void RowColumns::RequireMappedColumns() const {
   }
 }
 
+void RowColumns::RequireTextAlone() const {
+  for (const char* column : {"image", "images", "videos", "audios"}) {
+    const auto it = row_.find(column);
+    if (it == row_.end() || it->empty() || *it == "") continue;
+    throw Fail(column, "the row is not text alone",
+               "Only text can be trained on; remove the column, or the rows that fill it.");
+  }
+}
+
 std::string RowColumns::InFile(const std::string& column) const {
   // Fields inside of a column are addressed as "messages[2].content".
   const std::string name = column.substr(0, column.find_first_of("[."));
@@ -255,6 +264,7 @@ ordered_json RowColumns::TemplateVariables(bool wrap_tools) const {
   if (!Has("tools")) return variables;
   ordered_json tools = At("tools");
   if (tools.is_string()) {
+    // "null" is what Python writes for a row without any.
     const std::string text = tools.get<std::string>();
     if (text.empty()) return variables;
     try {
@@ -263,6 +273,7 @@ ordered_json RowColumns::TemplateVariables(bool wrap_tools) const {
       throw Fail("tools", "is a string, but " + std::string(e.what()), "Correct the row.");
     }
   }
+  if (tools.is_null()) return variables;
   if (!tools.is_array()) {
     throw Fail("tools", "must be a list of tools, not " + TypeName(tools), "Correct the row.");
   }

@@ -28,6 +28,8 @@ class RowColumns {
 
   // Throws when the row lacks a column that names.columns maps to.
   void RequireMappedColumns() const;
+  // Throws when the row fills one of TRL's or LLaMA-Factory's columns of pictures, video and sound.
+  void RequireTextAlone() const;
 
   // Whether the row fills the column: one that is null does not.
   bool Has(const std::string& column) const;

@@ -19,8 +19,8 @@ DatasetFormat FormatOf(const ColumnNames& columns, RowKind kind) {
   if (has("conversations")) return liger::v1::DATASET_FORMAT_SHAREGPT;
   if (has("instruction")) return liger::v1::DATASET_FORMAT_ALPACA;
   if (preference && kind == RowKind::kPair) return liger::v1::DATASET_FORMAT_PREFERENCE;
-  if (has("messages")) return liger::v1::DATASET_FORMAT_MESSAGES;
   if (has("prompt") && has("completion")) return liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
+  if (has("messages")) return liger::v1::DATASET_FORMAT_MESSAGES;
   if (has("text")) return liger::v1::DATASET_FORMAT_TEXT;
   return preference ? liger::v1::DATASET_FORMAT_PREFERENCE : liger::v1::DATASET_FORMAT_AUTO;
 }

@@ -7,6 +7,7 @@
 #include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/row_format.h"
 #include "worker/trainer/data/text_prefix.h"
+#include "worker/trainer/data/token_rows.h"
 
 namespace liger::trainer {
 namespace {
@@ -193,57 +194,6 @@ ordered_json ReadConversations(const RowColumns& row) {
   return messages;
 }
 
-Example ReadTokens(const RowColumns& row, const RowReaderOptions& options) {
-  Example example;
-  example.input_ids = row.TokenIds("input_ids", 0, options.vocab_size);
-  if (row.Has("labels")) {
-    example.labels = row.TokenIds("labels", kIgnoredLabel, options.vocab_size);
-    for (size_t t = 0; t < example.labels.size(); ++t) {
-      if (example.labels[t] < 0 && example.labels[t] != kIgnoredLabel) {
-        throw row.Fail(
-            "labels[" + std::to_string(t) + "]",
-            "is " + std::to_string(example.labels[t]) + ", neither a token id nor -100 (ignored)",
-            "Correct the row.");
-      }
-    }
-  } else if (options.kind == RowKind::kLabelled) {
-    throw row.Fail("labels", "kto needs this column in tokenised rows",
-                   "Give labels, with -100 on the prompt.");
-  } else if (options.completion_only_loss.value_or(false)) {
-    throw row.Fail("labels", "completion_only_loss needs this column in tokenised rows",
-                   "Give labels, with -100 on the prompt, or leave completion_only_loss out.");
-  } else {
-    example.labels = example.input_ids;
-  }
-  if (example.labels.size() != example.input_ids.size()) {
-    throw row.Fail("labels",
-                   "has " + std::to_string(example.labels.size()) + " entries and input_ids " +
-                       std::to_string(example.input_ids.size()),
-                   "Both must be of one length.");
-  }
-  if (options.kind == RowKind::kLabelled && !example.labels.empty() &&
-      example.labels.front() != kIgnoredLabel) {
-    throw row.Fail("labels[0]", "is a target, so the row has no prompt",
-                   "kto compares answers to prompts: give the prompt's tokens the label -100.");
-  }
-  return example;
-}
-
-// Prompt and answer as one sequence, with the prompt's labels ignored.
-Example Joined(const std::vector<int32_t>& prompt, const std::vector<int32_t>& answer) {
-  Example example{prompt, std::vector<int32_t>(prompt.size(), kIgnoredLabel)};
-  for (TokenIds* ids : {&example.input_ids, &example.labels}) {
-    ids->vector().insert(ids->vector().end(), answer.begin(), answer.end());
-  }
-  return example;
-}
-
-PairExample ReadTokenPair(const RowColumns& row, int64_t vocab_size) {
-  const auto prompt = row.TokenIds("prompt_ids", 0, vocab_size);
-  return {Joined(prompt, row.TokenIds("chosen_ids", 0, vocab_size)),
-          Joined(prompt, row.TokenIds("rejected_ids", 0, vocab_size))};
-}
-
 // LLaMA-Factory's name for it in Alpaca and ShareGPT files is kto_tag.
 std::string LabelColumn(const RowColumns& row) {
   const bool tag = row.Contains("kto_tag") && !row.Contains("label");
@@ -312,10 +262,11 @@ Row ReadPair(const RowColumns& row, const ColumnNames& filled, const RowReaderOp
   }
 }
 
-Row ReadSequence(const RowColumns& row, const RowReaderOptions& options) {
+Row ReadSequence(const RowColumns& row, const ColumnNames& filled,
+                 const RowReaderOptions& options) {
   switch (options.format) {
     case liger::v1::DATASET_FORMAT_TOKENIZED:
-      return {ReadTokens(row, options)};
+      return {ReadTokens(row, filled, options)};
     case liger::v1::DATASET_FORMAT_ALPACA:
       return {PromptCompletionRow{AlpacaPrompt(row, options.has_chat_template),
                                   AlpacaAnswer(row, "output", options.has_chat_template)}};
@@ -345,8 +296,9 @@ PromptCompletionRow SplitAnswer(const RowColumns& row, const std::string& column
 }
 
 // The same rows as SFT's, each with its label.
-Row ReadLabelled(const RowColumns& row, const RowReaderOptions& options) {
-  Row out = ReadSequence(row, options);
+Row ReadLabelled(const RowColumns& row, const ColumnNames& filled,
+                 const RowReaderOptions& options) {
+  Row out = ReadSequence(row, filled, options);
   if (auto* text = std::get_if<TextRow>(&out.content)) {
     const char* column =
         options.format == liger::v1::DATASET_FORMAT_SHAREGPT ? "conversations" : "messages";
@@ -378,9 +330,10 @@ RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
 
 Row RowReader::Read(int64_t index) const {
   const RowColumns columns(rows_, index, options_.names);
+  columns.RequireTextAlone();
   Row row = options_.kind == RowKind::kPair       ? ReadPair(columns, filled_, options_)
-            : options_.kind == RowKind::kLabelled ? ReadLabelled(columns, options_)
-                                                  : ReadSequence(columns, options_);
+            : options_.kind == RowKind::kLabelled ? ReadLabelled(columns, filled_, options_)
+                                                  : ReadSequence(columns, filled_, options_);
   // LLaMA-Factory's formats.
   const bool wrap_tools = options_.format == liger::v1::DATASET_FORMAT_SHAREGPT ||
                           options_.format == liger::v1::DATASET_FORMAT_ALPACA;

@@ -42,7 +42,7 @@ struct RowReaderOptions {
 //   PREFERENCE         [prompt], chosen, rejected                           preference
 //   PROMPT_COMPLETION  prompt, completion                                   prompt + completion
 //   TEXT               text                                                 text
-//   TOKENIZED          input_ids, [labels]                                  tokens
+//   TOKENIZED          input_ids, [labels, or masks: token_rows.h]          tokens
 //                      prompt_ids, chosen_ids, rejected_ids                 pair of tokens
 //
 // For RowKind::kLabelled, a file of pairs gives preference rows, which are two labelled rows each

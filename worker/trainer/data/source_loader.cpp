@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "common/file.h"
-#include "common/spec/dropped_rows.h"
 #include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/parallel_rows.h"
 #include "worker/trainer/data/random.h"
@@ -25,6 +24,8 @@ constexpr int64_t kRowsAtATime = 8192, kRowsBetweenLooks = 512;
 constexpr size_t kMostCheckedBytes = size_t{1} << 30;
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
+constexpr char kKeepDroppedRows[] =
+    "Raise training.max_length, or shorten, complete or remove these rows.";
 
 RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& options,
                                const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
@@ -255,6 +256,8 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   stats.digest = static_cast<int64_t>(AddToDigest(stats.digest, tokenized->digest));
   stats.truncated_rows += tokenized->truncated;
   stats.boundary_merges += tokenized->boundary_merge;
+  stats.empty_answers += tokenized->empty_answer;
+  stats.empty_prompts += tokenized->empty_prompt;
   for (Example& sequence : tokenized->sequences) {
     stats.tokens += std::ssize(sequence.input_ids);
     stats.target_tokens += CountTargets(sequence);
@@ -275,7 +278,12 @@ void SourceLoader::Pack(Split* split) const {
 }
 
 std::string SourceLoader::Cause() const {
-  return DroppedRowsCause(options_.max_length, options_.sft_loss.response_template);
+  const std::string& response_template = options_.sft_loss.response_template;
+  return "the prompt fills training.max_length (" + std::to_string(options_.max_length) +
+         "), or there is no answer" +
+         (response_template.empty() ? ""
+                                    : ", or sft.response_template '" + response_template +
+                                          "' is not among the row's tokens");
 }
 
 std::string SourceLoader::DroppedRows(const DataStats& stats) const {
@@ -302,6 +310,12 @@ void SourceLoader::Warn(const std::string& split, const DataStats& stats,
                         (stats.first_dropped.size() == 1 ? "row " : "rows ") + DroppedRows(stats) +
                         "): " + Cause() + ". " + kKeepDroppedRows);
   }
+  if (stats.truncated_rows > 0) {
+    warnings->push_back(name_ + ": " + std::to_string(stats.truncated_rows) + of_rows +
+                        (stats.truncated_rows == 1 ? "is" : "are") +
+                        " cut to training.max_length (" + std::to_string(options_.max_length) +
+                        ")");
+  }
   if (stats.dropped_packs > 0) {
     warnings->push_back(name_ + ": " + std::to_string(stats.dropped_packs) + " " + split +
                         " packs hold prompts alone and were dropped; use sft.packing_strategy: "
@@ -320,6 +334,16 @@ void SourceLoader::Warn(const std::string& split, const DataStats& stats,
                         std::to_string(pairs) + " " + split +
                         " rows chosen and rejected are the same tokens, so they teach nothing; "
                         "remove them, or raise training.max_length if they differ further on");
+  }
+  if (stats.empty_answers > 0) {
+    warnings->push_back(name_ + ": in " + std::to_string(stats.empty_answers) + of_rows +
+                        "an answer is empty, so the model learns to say nothing there; complete "
+                        "or remove them");
+  }
+  if (stats.empty_prompts > 0) {
+    warnings->push_back(name_ + ": in " + std::to_string(stats.empty_prompts) + of_rows +
+                        "the prompt is empty; where another column than prompt holds it, name it "
+                        "in dataset.columns (prompt: question)");
   }
   if (stats.boundary_merges > 0) {
     warnings->push_back(name_ + ": in " + std::to_string(stats.boundary_merges) + of_rows +

@@ -39,6 +39,8 @@ constexpr std::pair<const char*, int64_t DataStats::*> kCounts[] = {
     {"dropped_packs", &DataStats::dropped_packs},
     {"pairs", &DataStats::pairs},
     {"equal_pairs", &DataStats::equal_pairs},
+    {"empty_answers", &DataStats::empty_answers},
+    {"empty_prompts", &DataStats::empty_prompts},
     {"without_response_template", &DataStats::without_response_template},
     {"digest", &DataStats::digest},
 };

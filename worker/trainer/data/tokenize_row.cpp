@@ -4,6 +4,7 @@
 #include <span>
 #include <utility>
 
+#include "worker/trainer/data/empty_parts.h"
 #include "worker/trainer/data/loss_masks.h"
 #include "worker/trainer/data/text_prefix.h"
 #include "worker/trainer/data/tool_calls.h"
@@ -101,6 +102,8 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
     out.sequences = {token_pair.chosen, token_pair.rejected};
   }
   out.desirable = row.desirable;
+  out.empty_answer = HasEmptyAnswer(row);
+  out.empty_prompt = HasEmptyPrompt(row);
   Finish(&out);
   return out;
 }

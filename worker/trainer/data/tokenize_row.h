@@ -24,6 +24,9 @@ struct TokenizedRow {
   bool truncated = false;
   // The tokenised prompt is not a prefix of the tokenised prompt + answer.
   bool boundary_merge = false;
+  // HasEmptyAnswer and HasEmptyPrompt of the row.
+  bool empty_answer = false;
+  bool empty_prompt = false;
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
   bool desirable = false;  // KTO's label

@@ -29,8 +29,7 @@ namespace tv1 = liger::trainer::v1;
 // Runs checks by name and keeps what they find.
 class Checks {
  public:
-  Checks(tv1::CheckResult& result, const StopFlag& stop, std::vector<liger::v1::Warning>* warnings)
-      : result_(result), stop_(stop), warnings_(warnings) {}
+  Checks(tv1::CheckResult& result, const StopFlag& stop) : result_(result), stop_(stop) {}
 
   // True when it passed. `field` is blamed when the error names none.
   bool Run(const std::string& name, const std::string& field, const std::function<void()>& check) {
@@ -48,14 +47,12 @@ class Checks {
   }
   void Skip(const std::string& name) { result_.add_checks_skipped(name); }
   void Warn(const std::vector<liger::v1::Warning>& warnings) {
-    if (warnings_ == nullptr) return;
-    warnings_->insert(warnings_->end(), warnings.begin(), warnings.end());
+    result_.mutable_warnings()->Add(warnings.begin(), warnings.end());
   }
 
  private:
   tv1::CheckResult& result_;
   const StopFlag& stop_;
-  std::vector<liger::v1::Warning>* const warnings_;
 };
 
 void CheckSettings(Checks& checks, const liger::v1::JobSpec& spec) {
@@ -135,6 +132,8 @@ void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResul
   if (stats.packs > 0) out[prefix + "packs"] = stats.packs;
   if (stats.pairs > 0) out[prefix + "pairs"] = stats.pairs;
   if (stats.equal_pairs > 0) out[prefix + "equal_pairs"] = stats.equal_pairs;
+  if (stats.empty_answers > 0) out[prefix + "empty_answers"] = stats.empty_answers;
+  if (stats.empty_prompts > 0) out[prefix + "empty_prompts"] = stats.empty_prompts;
 }
 
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
@@ -152,9 +151,6 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
       counts["desirable_rows"] = std::ranges::count(dataset.train.desirable, 1);
       counts["undesirable_rows"] = std::ranges::count(dataset.train.desirable, 0);
     }
-    if (dataset.one_label_rows > 0) {
-      (*result.mutable_stats())["one_label_rows"] = dataset.one_label_rows;
-    }
     if (dataset.eval.num_rows() > 0) AddStats("eval_", dataset.eval_stats, result);
     auto& stats = *result.mutable_stats();
     if (dataset.unread_rows > 0) stats["unread_rows"] = dataset.unread_rows;
@@ -164,10 +160,9 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
 
 }  // namespace
 
-tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop,
-                          std::vector<liger::v1::Warning>* warnings) {
+tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   tv1::CheckResult result;
-  Checks checks(result, stop, warnings);
+  Checks checks(result, stop);
   result.add_checks_run("spec");  // valid, or there would be no request
   CheckSettings(checks, request.spec());
 

@@ -52,8 +52,13 @@ std::string FailureLine(const liger::v1::Failure& failure) {
   return line;
 }
 
+std::string WarningLine(const liger::v1::Warning& warning) {
+  return "warning: " + warning.message();
+}
+
 std::string CheckLines(const tv1::CheckResult& result) {
   std::string text;
+  for (const auto& warning : result.warnings()) absl::StrAppend(&text, WarningLine(warning), "\n");
   for (const auto& v : result.violations()) {
     absl::StrAppend(&text, v.field(), v.field().empty() ? "" : ": ", v.message(), "\n");
   }
@@ -86,7 +91,7 @@ std::string Line(const tv1::Event& event) {
     case tv1::Event::kSaved:
       return "saved " + event.saved().dir();
     case tv1::Event::kWarning:
-      return "warning: " + event.warning().message();
+      return WarningLine(event.warning());
     case tv1::Event::kCheckResult:
       return CheckLines(event.check_result());
     case tv1::Event::kDone:

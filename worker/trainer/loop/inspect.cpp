@@ -61,6 +61,8 @@ Json SplitReport(const DataStats& stats) {
   if (stats.packs > 0) split["packs"] = stats.packs;
   if (stats.pairs > 0) split["pairs"] = stats.pairs;
   if (stats.equal_pairs > 0) split["equal_pairs"] = stats.equal_pairs;
+  if (stats.empty_answers > 0) split["empty_answers"] = stats.empty_answers;
+  if (stats.empty_prompts > 0) split["empty_prompts"] = stats.empty_prompts;
   split["lengths"] = Lengths(stats.row_lengths);
   split["histogram"] = Histogram(stats.row_lengths);
   return split;
@@ -137,8 +139,11 @@ void PrintSplit(const std::string& name, const Json& split, std::ostream& out) {
                          split["dropped_rows"].get<int64_t>(),
                          split["truncated_rows"].get<int64_t>());
   if (split.contains("packs")) out << ", in " << split["packs"] << " packs";
-  if (split.contains("equal_pairs"))
+  if (split.contains("equal_pairs")) {
     out << ", " << split["equal_pairs"] << " pairs of equal answers";
+  }
+  if (split.contains("empty_answers")) out << ", " << split["empty_answers"] << " with no answer";
+  if (split.contains("empty_prompts")) out << ", " << split["empty_prompts"] << " with no prompt";
   out << absl::StrFormat("; %d tokens, %d of them trained on\n", split["tokens"].get<int64_t>(),
                          split["trained_tokens"].get<int64_t>());
   if (split["lengths"].is_null()) return;

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <iostream>
 #include <optional>
-#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "worker/trainer/error.h"
@@ -31,12 +30,7 @@ void AnswerTheRest(CheckpointRequests& checkpoints, Reporter& reporter) {
 
 int RunCheck(const Request& request, Reporter& reporter, const StopFlag& stop,
              CheckpointRequests& checkpoints) {
-  std::vector<liger::v1::Warning> warnings;
-  const liger::trainer::v1::CheckResult result = CheckJob(request, stop, &warnings);
-  // A coordinator says them itself, of the spec and of the counts.
-  if (!request.launch.has_ref()) {
-    for (const auto& warning : warnings) reporter.Warn(warning);
-  }
+  const liger::trainer::v1::CheckResult result = CheckJob(request, stop);
   AnswerTheRest(checkpoints, reporter);
   const bool stored = reporter.CheckResult(result) && reporter.Done();
   if (!stored) return kExitError;
