@@ -47,32 +47,25 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
   T* value = key + KEYS * LD;
   T* scratch = value + KEYS * LD;
 
-  const int64_t tiles = (a.max_queries + ROWS - 1) / ROWS;
-  const Sequence s = SequenceOf(a, blockIdx.x / tiles);
-  const int first = static_cast<int>(tiles - 1 - blockIdx.x % tiles) * ROWS;
-  if (first >= s.queries) return;
-  const int head = static_cast<int>(blockIdx.y), key_head = head / (a.heads / a.key_heads);
-  const int in_block = static_cast<int>(threadIdx.x) / 32 * 16 * M, row = first + in_block;
-  const int64_t token_stride = int64_t{a.heads} * a.head_dim;
-  const int seen = a.window > 0 ? max(0, s.prefix + first - a.window + 1) : 0;
-  const int begin = seen / KEYS * KEYS, end = min(s.keys, s.prefix + first + ROWS);
-  const auto fetch = [&](T* tile, const HeadsView& x, int start) {
-    FetchTile<KEYS, HD, THREADS>(tile, RowOf<T>(x, s.key_begin + start, key_head), x.token_stride,
-                                 s.keys - start, a.head_dim);
+  const QueryTile<ROWS, KEYS> tile(a);
+  if (!tile.IsThere()) return;
+  const Sequence& s = tile.sequence;
+  const int in_block = static_cast<int>(threadIdx.x) / 32 * 16 * M, row = tile.first + in_block;
+  const auto fetch = [&](T* keys, const HeadsView& x, int start) {
+    tile.template FetchKeys<HD, THREADS>(keys, x, start, a.head_dim);
   };
 
-  FetchTile<ROWS, HD, THREADS>(query, RowOf<T>(a.query, s.query_begin + first, head),
-                               a.query.token_stride, s.queries - first, a.head_dim);
-  FetchTile<ROWS, HD, THREADS>(
-      grad, saved.grad + OffsetOf(s.query_begin + first, head, a.heads, a.head_dim), token_stride,
-      s.queries - first, a.head_dim);
+  const int token_stride = a.heads * a.head_dim;
+  tile.template FetchQueries<HD, THREADS>(query, a.query, a.head_dim);
+  tile.template FetchQueries<HD, THREADS>(grad, HeadsView{saved.grad, token_stride, a.head_dim},
+                                          a.head_dim);
   // In float32 a first pass over the keys makes delta of the very numbers that it is subtracted
   // from: of those that cancel, no rounding is left.
   constexpr bool MAKES_DELTA = std::is_same_v<T, float>;
   float2 stats[2 * M];
   float delta[2 * M];
   const auto index = [&](int m) {
-    return head * a.queries + s.query_begin + row + FragmentRow() + 8 * m;
+    return tile.head * a.queries + s.query_begin + row + FragmentRow() + 8 * m;
   };
   const auto is_there = [&](int m) { return row + FragmentRow() + 8 * m < s.queries; };
 #pragma unroll
@@ -84,18 +77,18 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
   Fragment<M, HD / 8> result = {};
 #pragma unroll 1
   for (int pass = MAKES_DELTA ? 0 : 1; pass < 2; ++pass) {
-    fetch(key, a.key, begin);
-    fetch(value, a.value, begin);
+    fetch(key, a.key, tile.begin);
+    fetch(value, a.value, tile.begin);
     __pipeline_commit();
     float sum[2 * M] = {};
-    for (int start = begin; start < end; start += KEYS) {
+    for (int start = tile.begin; start < tile.end; start += KEYS) {
       __pipeline_wait_prior(0);
       __syncthreads();
       Fragment<M, KEYS / 8> scores = {}, gains = {};
       AddProductOfRows<HD, LD, LD>(scores, query + in_block * LD, key);
       AddProductOfRows<HD, LD, LD>(gains, grad + in_block * LD, value);
       __syncthreads();
-      const bool is_last = start + KEYS >= end;
+      const bool is_last = start + KEYS >= tile.end;
       if (!is_last) fetch(value, a.value, start + KEYS);
       const int position = s.prefix + row;
       const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
@@ -131,8 +124,8 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kQueryWarps)
       if (FragmentColumn() == 0 && is_there(m)) saved.delta[index(m)] = delta[m];
     }
   }
-  StoreFragment(grad_query + OffsetOf(s.query_begin + row, head, a.heads, a.head_dim), token_stride,
-                result, a.scale, s.queries - row, a.head_dim);
+  StoreFragment(grad_query + OffsetOf(s.query_begin + row, tile.head, a.heads, a.head_dim),
+                token_stride, result, a.scale, s.queries - row, a.head_dim);
 }
 
 template <typename T, int HD>

@@ -74,28 +74,21 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
   T* value = key + KEYS * LD;
   T* scratch = value + KEYS * LD;
 
-  // The last queries see the most keys, and begin first.
-  const int64_t tiles = (a.max_queries + ROWS - 1) / ROWS;
-  const Sequence s = SequenceOf(a, blockIdx.x / tiles);
-  const int first = static_cast<int>(tiles - 1 - blockIdx.x % tiles) * ROWS;
-  if (first >= s.queries) return;
-  const int head = static_cast<int>(blockIdx.y), key_head = head / (a.heads / a.key_heads);
-  const int in_block = static_cast<int>(threadIdx.x) / 32 * 16 * M, row = first + in_block;
-  const int seen = a.window > 0 ? max(0, s.prefix + first - a.window + 1) : 0;
-  const int begin = seen / KEYS * KEYS, end = min(s.keys, s.prefix + first + ROWS);
-  const auto fetch = [&](T* tile, const HeadsView& x, int start) {
-    FetchTile<KEYS, HD, THREADS>(tile, RowOf<T>(x, s.key_begin + start, key_head), x.token_stride,
-                                 s.keys - start, a.head_dim);
+  const QueryTile<ROWS, KEYS> tile(a);
+  if (!tile.IsThere()) return;
+  const Sequence& s = tile.sequence;
+  const int in_block = static_cast<int>(threadIdx.x) / 32 * 16 * M, row = tile.first + in_block;
+  const auto fetch = [&](T* keys, const HeadsView& x, int start) {
+    tile.template FetchKeys<HD, THREADS>(keys, x, start, a.head_dim);
   };
 
-  FetchTile<ROWS, HD, THREADS>(query, RowOf<T>(a.query, s.query_begin + first, head),
-                               a.query.token_stride, s.queries - first, a.head_dim);
-  fetch(key, a.key, begin);
+  tile.template FetchQueries<HD, THREADS>(query, a.query, a.head_dim);
+  fetch(key, a.key, tile.begin);
   __pipeline_commit();
   const Scorer<T> scorer(a.scale, a.softcap);
   Fragment<M, HD / 8> result = {};
   RunningSoftmax<T, M> softmax;
-  for (int start = begin; start < end; start += KEYS) {
+  for (int start = tile.begin; start < tile.end; start += KEYS) {
     fetch(value, a.value, start);
     __pipeline_commit();
     __pipeline_wait_prior(1);
@@ -103,7 +96,7 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
     Fragment<M, KEYS / 8> scores = {};
     AddProductOfRows<HD, LD, LD>(scores, query + in_block * LD, key);
     __syncthreads();
-    if (start + KEYS < end) fetch(key, a.key, start + KEYS);
+    if (start + KEYS < tile.end) fetch(key, a.key, start + KEYS);
     __pipeline_commit();
     const int position = s.prefix + row;
     const Mask mask(a.window, position, position + 16 * M - 1, start, start + KEYS - 1);
@@ -139,10 +132,10 @@ __global__ void __launch_bounds__(32 * Sizes<T, HD>::kForwardWarps)
     }
     const int r = row + FragmentRow() + 8 * m;
     if (FragmentColumn() == 0 && r < s.queries) {
-      stats[head * a.queries + s.query_begin + r] = {softmax.max[m], 1 / sum};
+      stats[tile.head * a.queries + s.query_begin + r] = {softmax.max[m], 1 / sum};
     }
   }
-  StoreFragment(out + OffsetOf(s.query_begin + row, head, a.heads, a.head_dim),
+  StoreFragment(out + OffsetOf(s.query_begin + row, tile.head, a.heads, a.head_dim),
                 int64_t{a.heads} * a.head_dim, result, 1, s.queries - row, a.head_dim);
 }
 
