@@ -4,13 +4,13 @@
 #include "kernels/common/cluster.cuh"
 #include "kernels/common/logits.cuh"
 
-// Sums of exponentials over rows of logits by clusters of blocks of kReduceThreads: each warp sums
-// what its threads hold and sends that to all blocks, and each warp there adds up what came.
+// Sums of exponentials over rows of logits by clusters of blocks: each warp sums what its threads
+// hold and sends that to all blocks, and each warp there adds up what came.
 namespace liger::kernels::cuda {
 
-inline constexpr int kReduceWarps = kReduceThreads / 32;
 inline constexpr int kMaxCluster = 8;
-inline constexpr int kMaxWarps = kReduceWarps * kMaxCluster;
+// Of a cluster whose blocks have so many threads.
+constexpr int MaxWarps(int threads) { return threads / 32 * kMaxCluster; }
 
 // A barrier of the cluster in two halves: what a thread wrote before it arrived, in any block, is
 // there for all who have waited. Only for whole warps.
@@ -95,15 +95,27 @@ __device__ __forceinline__ float WarpMax(float v) {
   return v;
 }
 
-// Of what the threads of a warp hold, `mine` packs each; in all lanes.
+// Out of shared memory, each time anew: the compiler would keep what it has read in registers.
+template <typename P>
+__device__ __forceinline__ P ReadShared(const uint4* pack) {
+  uint4 raw;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(raw.x), "=r"(raw.y), "=r"(raw.z), "=r"(raw.w)
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(pack))));
+  return FromRaw<P>(raw);
+}
+
+// Of a warp's logits in shared memory, of which a thread has `mine` packs, `stride` apart; in all
+// lanes. `exps`: each logit's exponential, relative to the warp's base.
 template <bool kStats, typename T, int PACKS, int VEC>
-__device__ __forceinline__ WarpSums SumWarp(const Pack<T, VEC> (&held)[PACKS], int mine,
-                                            MoreSums* more) {
+__device__ __forceinline__ WarpSums SumWarp(const uint4* packs, int stride, int mine,
+                                            float (&exps)[PACKS][VEC], MoreSums* more) {
+  using P = Pack<T, VEC>;
   using Exp = Power<T>;
   Largest<T> largest;
 #pragma unroll
   for (int i = 0; i < PACKS; ++i) {
-    if (i < mine) largest.Take(held[i]);
+    if (i < mine) largest.Take(ReadShared<P>(packs + i * stride));
   }
   const float base = Exp::BaseOf(WarpMax(largest.Get()));
   const float finite = base == -INFINITY ? 0.0f : base;
@@ -112,19 +124,21 @@ __device__ __forceinline__ WarpSums SumWarp(const Pack<T, VEC> (&held)[PACKS], i
 #pragma unroll
   for (int i = 0; i < PACKS; ++i) {
     if (i >= mine) break;
-    float z[VEC], part = 0;
-    Unpack(held[i], z);
+    float z[VEC], e_part = 0, z_part = 0;
+    Unpack(ReadShared<P>(packs + i * stride), z);
 #pragma unroll
     for (int j = 0; j < VEC; ++j) {
       const float x = Exp::Exponent(z[j], finite), e = Exp::Exp(x);
-      sum += e;
+      exps[i][j] = e;
+      e_part += e;
       if constexpr (kStats) {
         weighted += e == 0 ? 0.0f : e * x;
         squares += e * e;
-        part += z[j];
+        z_part += z[j];
       }
     }
-    if constexpr (kStats) z_sum += part;
+    sum += e_part;
+    if constexpr (kStats) z_sum += z_part;
   }
   if constexpr (kStats) *more = {WarpSum(weighted), WarpSum(squares), WarpSum(z_sum)};
   return {base, WarpSum(sum)};
@@ -136,9 +150,10 @@ struct RowSums {
   double e, weighted, squares, z;
 };
 
-template <bool kStats, typename T>
-__device__ __forceinline__ RowSums SumRow(const WarpSums* sums, const MoreSums* more, int warps) {
-  constexpr int kEach = kMaxWarps / 32;
+template <bool kStats, typename T, int MAX_WARPS>
+__device__ __forceinline__ RowSums SumRow(const WarpSums (&sums)[MAX_WARPS], const MoreSums* more,
+                                          int warps) {
+  constexpr int kEach = MAX_WARPS / 32;
   const int lane = static_cast<int>(threadIdx.x % 32);
   WarpSums each[kEach];
   RowSums row{-INFINITY, 0, 0, 0, 0};

@@ -9,15 +9,17 @@
 #include "kernels/common/logits_launch.h"
 
 // Cross entropy and its gradient in one pass: each row is read once and written once. A cluster of
-// blocks holds a row in shared memory, each thread its own packs of it, and walks over the rows in
-// three steps that overlap: while the blocks tell each other the sums of one row, they write the
-// gradient of the row before and fetch the row after next into the places that this leaves free.
+// blocks takes a row, each thread packs of its own, whose exponentials stay in its registers until
+// the blocks have told each other the sums that the gradient divides by. Meanwhile two rows are on
+// their way into shared memory, and the multiprocessor's other block works on a row of its own.
 namespace liger::kernels::cuda {
 namespace {
 
-constexpr int kRows = 3;  // in shared memory
-// Bytes of a row that one block of a cluster holds, 64 or 128 a thread.
-constexpr int64_t kHeldBytes = int64_t{kReduceThreads} * 64;
+constexpr int kPacks = 8;  // a thread
+constexpr int kRows = 2;   // in shared memory
+// Bytes of a row that one block of a cluster holds.
+constexpr int64_t HeldBytes(int threads) { return int64_t{threads} * kPacks * 16; }
+constexpr int kFewThreads = 256, kManyThreads = 512;
 
 // A target as a column that fits an int, or one of these. (Nobody's where there are no clusters.)
 [[maybe_unused]] constexpr int kIgnored = -2, kOutOfRange = -1;
@@ -30,51 +32,43 @@ __device__ __forceinline__ Totals TotalsOf(const RowSums& row) {
 }
 
 // `span` packs of a row belong to each block of its cluster. `out` may be the logits.
-template <typename T, int PACKS, bool kStats>
-__global__ void __launch_bounds__(kReduceThreads, PACKS == 4 ? 2 : 1)
+template <typename T, int THREADS, bool kStats>
+__global__ void __launch_bounds__(THREADS, THREADS == kFewThreads ? 2 : 1)
     SinglePassKernel(const T* logits, T* out, LogitsShape shape, int64_t out_stride, int span,
                      const int64_t* __restrict__ target, const float* __restrict__ factor,
                      LogitsResults results) {
 #if __CUDA_ARCH__ >= 900
-  constexpr int VEC = kWide<T>;
-  using P = Pack<T, VEC>;
+  constexpr int VEC = kWide<T>, WARPS = THREADS / 32;
   using Exp = Power<T>;
   extern __shared__ uint4 staged[];
   // Of this row and of the one before, which a slow warp may still read.
-  __shared__ WarpSums sums[2][kMaxWarps];
-  __shared__ MoreSums more[2][kStats ? kMaxWarps : 1];
+  __shared__ WarpSums sums[2][MaxWarps(THREADS)];
+  __shared__ MoreSums more[2][kStats ? MaxWarps(THREADS) : 1];
   const auto cluster = cooperative_groups::this_cluster();
   const int blocks = static_cast<int>(cluster.num_blocks());
   const int rank = static_cast<int>(cluster.block_rank());
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
   const int packs = min(span, static_cast<int>(shape.V / VEC) - rank * span);
-  // Packs of this thread: one of every kReduceThreads.
-  const int mine = max(0, (packs - thread + kReduceThreads - 1) / kReduceThreads);
+  // Packs of this thread: one of every THREADS.
+  const int mine = max(0, (packs - thread + THREADS - 1) / THREADS);
   const int64_t first = (int64_t{rank} * span + thread) * VEC;  // this thread's column
-  constexpr int kStep = kReduceThreads * VEC;
+  constexpr int kStep = THREADS * VEC;
   const int64_t step = gridDim.x / blocks, begin = blockIdx.x / blocks;
-  const auto place = [&](int stage, int i) {
-    return staged + (stage * PACKS + i) * kReduceThreads + thread;
-  };
-  const auto fetch_pack = [&](int64_t row, int stage, int i) {
-    __pipeline_memcpy_async(place(stage, i), logits + row * shape.stride + first + i * kStep, 16);
-  };
+  uint4* const own = staged + thread;
   const auto fetch = [&](int64_t row, int y, int stage) {
+    const T* from = logits + row * shape.stride + first;
 #pragma unroll
-    for (int i = 0; i < PACKS; ++i) {
-      if (y != kIgnored && i < mine) fetch_pack(row, stage, i);
+    for (int i = 0; i < kPacks; ++i) {
+      if (y == kIgnored || i >= mine) break;
+      __pipeline_memcpy_async(own + (stage * kPacks + i) * THREADS, from + i * kStep, 16);
     }
     __pipeline_commit();
   };
-  // The target's pack among this block's, or none; whose it is corrects it at the end.
+  // The target's place among this block's packs; its pack's thread corrects it at the end.
+  const auto place = [&](int y) { return y - rank * span * VEC; };
   const auto owned = [&](int y) {
-    const int at = y - rank * span * VEC;
-    return y >= 0 && at >= 0 && at < packs * VEC && at / VEC % kReduceThreads == thread;
-  };
-  const auto logit = [&](int y, int stage) {
-    const int at = y - rank * span * VEC;
-    const uint4* pack = staged + stage * PACKS * kReduceThreads + at / VEC;
-    return ToFloat(reinterpret_cast<const T*>(pack)[at % VEC]);
+    const int at = place(y);
+    return y >= 0 && at >= 0 && at < packs * VEC && at / VEC % THREADS == thread;
   };
   const auto target_of = [&](int64_t row) {
     return row < shape.C ? target[row] : shape.ignore_index;
@@ -84,83 +78,71 @@ __global__ void __launch_bounds__(kReduceThreads, PACKS == 4 ? 2 : 1)
     return y >= 0 && y < shape.V ? static_cast<int>(y) : kOutOfRange;
   };
 
-  // Targets of the row before, of this one and the next, and as it was read of the one after.
-  int y_before = kIgnored, y = column_of(target_of(begin));
-  int y1 = column_of(target_of(begin + step));
+  // Targets of this row and the next, and as it was read of the one after.
+  int y = column_of(target_of(begin)), y1 = column_of(target_of(begin + step));
   int64_t read2 = target_of(begin + 2 * step);
   fetch(begin, y, 0);
   fetch(begin + step, y1, 1);
   // Nobody writes to a block that is not there yet.
   cluster.sync();
   int stage = 0, parity = 0;
-  float base = 0, scale = 0, f_before = 0;  // of the row before
-  // One round more than rows: the last one writes only.
-  for (int64_t c = begin; c < shape.C + step; c += step) {
+  for (int64_t c = begin; c < shape.C; c += step, stage ^= 1) {
     const int y2 = column_of(read2);
     read2 = target_of(c + 3 * step);
     const bool sums_row = y != kIgnored;  // the same in the whole cluster
     const float f = sums_row ? factor[c] : 0.0f;
     __pipeline_wait_prior(1);
+    float exps[kPacks][VEC], target_logit = NAN;
+    WarpSums part{};
     if (sums_row) {
-      P held[PACKS];
-#pragma unroll
-      for (int i = 0; i < PACKS; ++i) {
-        if (i < mine) held[i] = FromRaw<P>(*place(stage, i));
+      if (owned(y)) {
+        const uint4* pack = staged + stage * kPacks * THREADS + place(y) / VEC;
+        target_logit = ToFloat(reinterpret_cast<const T*>(pack)[place(y) % VEC]);
       }
       MoreSums rest;
-      const WarpSums own = SumWarp<kStats>(held, mine, &rest);
-      const int slot = rank * kReduceWarps + thread / 32;
+      part = SumWarp<kStats, T>(own + stage * kPacks * THREADS, THREADS, mine, exps, &rest);
+      const int slot = rank * WARPS + thread / 32;
       if (lane < blocks) {
-        *cluster.map_shared_rank(&sums[parity][slot], lane) = own;
+        *cluster.map_shared_rank(&sums[parity][slot], lane) = part;
         if constexpr (kStats) *cluster.map_shared_rank(&more[parity][slot], lane) = rest;
       }
       ArriveAtCluster();
     }
-    // The row before, whose place the row after the next takes.
-    const int last = stage == 0 ? kRows - 1 : stage - 1;
-    const bool writes = c != begin, written_to = y_before != kIgnored;
-    const float target_logit = written_to && owned(y_before) ? logit(y_before, last) : 0;
-    T* const to = out + (c - step) * out_stride + first;
-#pragma unroll
-    for (int i = 0; i < PACKS; ++i) {
-      if (i >= mine) break;
-      float dz[VEC] = {};
-      if (written_to) {
-        float z[VEC];
-        Unpack(FromRaw<P>(*place(last, i)), z);
-#pragma unroll
-        for (int j = 0; j < VEC; ++j) dz[j] = scale * Exp::Exp(Exp::Exponent(z[j], base));
-      }
-      if (writes) Store<VEC>(to + i * kStep, Packed<T>(dz));
-      if (y2 != kIgnored) fetch_pack(c + 2 * step, last, i);
-    }
-    __pipeline_commit();
-    if (written_to && owned(y_before)) {
-      const float p = scale * Exp::Exp(Exp::Exponent(target_logit, base));
-      out[(c - step) * out_stride + y_before] = FromFloat<T>(p - f_before);
-    }
+    fetch(c + 2 * step, y2, stage);
+    float scale = 0;
+    RowSums row{};
     if (sums_row) {
       WaitForCluster();
-      const RowSums row = SumRow<kStats, T>(sums[parity], more[parity], blocks * kReduceWarps);
-      base = row.base;
+      row = SumRow<kStats, T>(sums[parity], more[parity], blocks * WARPS);
       scale = static_cast<float>(double{f} / row.e);
-      f_before = f;
-      if (owned(y)) {
-        WriteResults<kStats>(TotalsOf<T>(row), logit(y, stage), c, shape.V, results);
-        if constexpr (kStats) {
-          results.is_top1[c] = Exp::BaseOf(logit(y, stage)) >= row.base ? 1.0f : 0.0f;
-        }
-      } else if (y == kOutOfRange && rank == 0 && thread == 0) {
-        WriteResults<kStats>(TotalsOf<T>(row), NAN, c, shape.V, results);
-      }
       parity ^= 1;
-    } else if (c < shape.C && rank == 0 && thread == 0) {
+    }
+    T* const to = out + c * out_stride + first;
+    const float shrunk = scale * Exp::Exp(part.base - row.base);
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (i >= mine) break;
+      float dz[VEC] = {};
+      if (sums_row) {
+#pragma unroll
+        for (int j = 0; j < VEC; ++j) dz[j] = shrunk * exps[i][j];
+      }
+      Store<VEC>(to + i * kStep, Packed<T>(dz));
+    }
+    if (sums_row && owned(y)) {
+      const float p = scale * Exp::Exp(Exp::Exponent(target_logit, row.base));
+      out[c * out_stride + y] = FromFloat<T>(p - f);
+      WriteResults<kStats>(TotalsOf<T>(row), target_logit, c, shape.V, results);
+      if constexpr (kStats) {
+        results.is_top1[c] = Exp::BaseOf(target_logit) >= row.base ? 1.0f : 0.0f;
+      }
+    } else if (y == kOutOfRange && rank == 0 && thread == 0) {
+      WriteResults<kStats>(TotalsOf<T>(row), NAN, c, shape.V, results);
+    } else if (y == kIgnored && rank == 0 && thread == 0) {
       WriteIgnored<kStats>(c, results);
     }
-    y_before = y;
     y = y1;
     y1 = y2;
-    stage = stage + 1 == kRows ? 0 : stage + 1;
   }
   // Nobody leaves, or its shared memory with it, before all have written there.
   cluster.sync();
@@ -171,38 +153,38 @@ __global__ void __launch_bounds__(kReduceThreads, PACKS == 4 ? 2 : 1)
 
 int64_t ElementBytes(Dtype dtype) { return dtype == Dtype::kFloat ? 4 : 2; }
 
-bool HasClusters() { return CompiledForClusters(SinglePassKernel<float, 4, false>); }
+bool HasClusters() { return CompiledForClusters(SinglePassKernel<float, kFewThreads, false>); }
 
 // How a row is spread over a cluster.
 struct Spread {
-  bool large;  // 8 packs a thread, not 4
+  int threads;  // a block
   unsigned blocks;
   size_t shared;
 };
 
 Spread SpreadOf(const LogitsShape& shape) {
   const int64_t row_bytes = shape.V * ElementBytes(shape.dtype);
-  const bool large = row_bytes > kHeldBytes * kMaxCluster;
-  const int64_t held = large ? 2 * kHeldBytes : kHeldBytes;
-  return {large, static_cast<unsigned>((row_bytes + held - 1) / held),
+  const int threads = row_bytes > HeldBytes(kFewThreads) * kMaxCluster ? kManyThreads : kFewThreads;
+  const int64_t held = HeldBytes(threads);
+  return {threads, static_cast<unsigned>((row_bytes + held - 1) / held),
           static_cast<size_t>(kRows * held)};
 }
 
-// Calls f(TypeTag<T>, packs, stats) for the kernel of these rows.
+// Calls f(TypeTag<T>, threads, stats) for the kernel of these rows.
 template <typename F>
-void Dispatch(Dtype dtype, bool large, bool stats, const F& f) {
+void Dispatch(Dtype dtype, int threads, bool stats, const F& f) {
   DispatchDtype(dtype, [&](auto t) {
-    const auto with_stats = [&](auto packs) {
+    const auto with_stats = [&](auto threads) {
       if (stats) {
-        f(t, packs, std::true_type{});
+        f(t, threads, std::true_type{});
       } else {
-        f(t, packs, std::false_type{});
+        f(t, threads, std::false_type{});
       }
     };
-    if (large) {
-      with_stats(std::integral_constant<int, 8>{});
+    if (threads == kManyThreads) {
+      with_stats(std::integral_constant<int, kManyThreads>{});
     } else {
-      with_stats(std::integral_constant<int, 4>{});
+      with_stats(std::integral_constant<int, kFewThreads>{});
     }
   });
 }
@@ -210,9 +192,9 @@ void Dispatch(Dtype dtype, bool large, bool stats, const F& f) {
 bool ClustersFit(const LogitsShape& shape, bool stats) {
   const Spread spread = SpreadOf(shape);
   int most = 0;
-  Dispatch(shape.dtype, spread.large, stats, [&](auto t, auto packs, auto with_stats) {
-    constexpr auto kKernel = &SinglePassKernel<typename decltype(t)::type, packs(), with_stats()>;
-    most = CountActiveClusters<kKernel>(spread.blocks, kReduceThreads, spread.shared);
+  Dispatch(shape.dtype, spread.threads, stats, [&](auto t, auto threads, auto with_stats) {
+    constexpr auto kKernel = &SinglePassKernel<typename decltype(t)::type, threads(), with_stats()>;
+    most = CountActiveClusters<kKernel>(spread.blocks, threads(), spread.shared);
   });
   return most > 0;
 }
@@ -224,8 +206,8 @@ bool HasSinglePass(const LogitsShape& shape, bool stats, const void* logits, int
   const int64_t wide = 16 / ElementBytes(shape.dtype);
   return IsAligned(logits) && IsAligned(out) && shape.V > 0 && shape.V % wide == 0 &&
          shape.stride % wide == 0 && out_stride % wide == 0 &&
-         shape.V * ElementBytes(shape.dtype) <= 2 * kHeldBytes * kMaxCluster && HasClusters() &&
-         ClustersFit(shape, stats);
+         shape.V * ElementBytes(shape.dtype) <= HeldBytes(kManyThreads) * kMaxCluster &&
+         HasClusters() && ClustersFit(shape, stats);
 }
 
 Error CrossEntropyAndGrad(const Queue& queue, const LogitsShape& shape, const void* logits,
@@ -235,13 +217,13 @@ Error CrossEntropyAndGrad(const Queue& queue, const LogitsShape& shape, const vo
   const Spread spread = SpreadOf(shape);
   Error error = 0;
   const bool stats = results.entropy != nullptr;
-  Dispatch(shape.dtype, spread.large, stats, [&](auto t, auto packs, auto with_stats) {
+  Dispatch(shape.dtype, spread.threads, stats, [&](auto t, auto threads, auto with_stats) {
     using T = typename decltype(t)::type;
-    constexpr auto kKernel = &SinglePassKernel<T, packs(), with_stats()>;
+    constexpr auto kKernel = &SinglePassKernel<T, threads(), with_stats()>;
     const auto span = static_cast<int>((shape.V / kWide<T> + spread.blocks - 1) / spread.blocks);
-    const int most = CountActiveClusters<kKernel>(spread.blocks, kReduceThreads, spread.shared);
+    const int most = CountActiveClusters<kKernel>(spread.blocks, threads(), spread.shared);
     error = LaunchClusters(queue, kKernel, std::min<int64_t>(shape.C, most), spread.blocks,
-                           kReduceThreads, spread.shared, static_cast<const T*>(logits),
+                           threads(), spread.shared, static_cast<const T*>(logits),
                            static_cast<T*>(out), shape, out_stride, span, target, factor, results);
   });
   return error;

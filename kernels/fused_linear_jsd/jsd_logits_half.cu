@@ -89,13 +89,14 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
   constexpr int VEC = kWide<T>;
   using P = Pack<T, VEC>;
   extern __shared__ uint4 staged[];
-  __shared__ WarpSums sums[2][kMaxWarps];  // of the student's and the teacher's row
-  __shared__ float2 terms[kMaxWarps];      // loss and slope
+  __shared__ WarpSums sums[2][MaxWarps(kThreads)];  // of the student's and the teacher's row
+  __shared__ float2 terms[MaxWarps(kThreads)];      // loss and slope
   const auto cluster = cooperative_groups::this_cluster();
   const int blocks = static_cast<int>(cluster.num_blocks());
   const int rank = static_cast<int>(cluster.block_rank());
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
-  const int slot = rank * kReduceWarps + thread / 32, warps = blocks * kReduceWarps;
+  constexpr int kWarps = kThreads / 32;
+  const int slot = rank * kWarps + thread / 32, warps = blocks * kWarps;
   const int packs = min(params.span, static_cast<int>(params.V / VEC) - rank * params.span);
   const int mine = max(0, (packs - thread + kThreads - 1) / kThreads);
   const int64_t first = (int64_t{rank} * params.span + thread) * VEC;
