@@ -47,7 +47,7 @@ void Check(const char* name, const at::Tensor& t, const at::Tensor& param) {
   TORCH_CHECK_VALUE(IsOurs(t.scalar_type()) && t.device() == param.device() && t.is_contiguous() &&
                         t.sym_sizes() == param.sym_sizes(),
                     kOp, ": ", name, " of shape ", t.sym_sizes(), ", ", t.scalar_type(), " on ",
-                    t.device(), " does not fit the parameter of shape ", param.sym_sizes(), " on ",
+                    t.device(), t.is_contiguous() ? "" : ", not contiguous,", " does not fit the parameter of shape ", param.sym_sizes(), " on ",
                     param.device(), ": expected the same shape and device, contiguous, float32, ",
                     "float16 or bfloat16");
 }
@@ -55,6 +55,11 @@ void Check(const char* name, const at::Tensor& t, const at::Tensor& param) {
 void CheckLength(const char* name, size_t size, size_t expected, bool may_be_empty) {
   TORCH_CHECK_VALUE(size == expected || (may_be_empty && size == 0), kOp, ": ", name, " has ", size,
                     " entries, params ", expected);
+}
+
+void CheckNotNegative(const char* name, double value) {
+  TORCH_CHECK_VALUE(std::isfinite(value) && value >= 0, kOp, ": ", name, " is ", value,
+                    ", expected 0 or more");
 }
 
 void Check(const Call& call) {
@@ -71,11 +76,13 @@ void Check(const Call& call) {
     TORCH_CHECK_VALUE(beta >= 0 && beta < 1, kOp, ": ", name, " is ", beta,
                       ", expected a value in [0, 1)");
   }
-  TORCH_CHECK_VALUE(o.epsilon >= 0, kOp, ": eps is ", o.epsilon, ", expected 0 or more");
+  CheckNotNegative("lr", o.learning_rate);
+  CheckNotNegative("eps", o.epsilon);
   for (size_t i = 0; i < n; ++i) {
     const at::Tensor& param = call.params[i];
     TORCH_CHECK_VALUE(param.device() == call.params[0].device(), kOp, ": params are on ",
                       call.params[0].device(), " and ", param.device(), ", expected one device");
+    CheckNotNegative("weight_decay", call.weight_decays[i]);
     Check("param", param, param);
     Check("grad", call.grads[i], param);
     Check("exp_avg", call.exp_avgs[i], param);
@@ -91,7 +98,8 @@ void Check(const Call& call) {
   TORCH_CHECK_VALUE(!scale.defined() || n == 0 ||
                         (scale.sym_numel() == 1 && scale.scalar_type() == at::kFloat &&
                          scale.device() == call.params[0].device()),
-                    kOp, ": grad_scale must be one float32 number on the parameters' device");
+                    kOp, ": grad_scale of shape ", scale.sym_sizes(), ", ", scale.scalar_type(), " on ",
+                    scale.device(), ", expected one float32 number on the parameters' device");
 }
 
 void CheckCpuDtype(const char* name, const at::Tensor& t) {

@@ -9,7 +9,7 @@
 namespace liger::kernels {
 
 struct AttentionOptions {
-  double scale = 0;    // of the scores; 1 / sqrt(H) in most models
+  double scale = 0;    // of the scores, must be set; 1 / sqrt(H) in most models
   int64_t window = 0;  // keys that a query sees, its own included; 0: all up to its own
   double softcap = 0;  // scores become softcap * tanh(scores / softcap); 0: no cap
 };

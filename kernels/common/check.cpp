@@ -38,7 +38,8 @@ void CheckSameDevice(const Arg& arg, const Arg& other) {
 
 void CheckDim(const Arg& arg, int64_t dim) {
   TORCH_CHECK(arg.tensor.dim() == dim, arg.op, ": ", arg.name, " has shape ",
-              arg.tensor.sym_sizes(), ", expected ", dim, " dimensions");
+              arg.tensor.sym_sizes(), ", expected ", dim,
+              dim == 1 ? " dimension" : " dimensions");
 }
 
 void CheckAtLeastDim(const Arg& arg, int64_t dim) {
@@ -95,9 +96,10 @@ int64_t CheckTargetRange(const char* op, const at::Tensor& target_T, int64_t V,
   int64_t num_valid = 0;
   for (int64_t t = 0; t < target.size(0); ++t) {
     if (target[t] == ignore_index) continue;
-    TORCH_CHECK_INDEX(target[t] >= 0 && target[t] < V, op, ": target[", t, "] is ", target[t],
-                      ", expected ", ignore_index, " (ignored) or a value in [0, ", V,
-                      ") (its shape is ", target_T.sizes(), ")");
+    TORCH_CHECK_INDEX(
+        target[t] >= 0 && target[t] < V, op, ": target[", t, "] is ", target[t], ", expected ",
+        ignore_index == kNoIgnoreIndex ? "" : c10::str(ignore_index, " (ignored) or "),
+        "a value in [0, ", V, ") (its shape is ", target_T.sizes(), ")");
     ++num_valid;
   }
   return num_valid;

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -36,6 +37,10 @@ void CheckNoOverlap(const Arg& arg);
 // hidden_TH, weight_VH, target_T, bias_V of the fused linear ops.
 void CheckLinearHead(const char* op, const at::Tensor& hidden, const at::Tensor& weight,
                      const at::Tensor& target, const std::optional<at::Tensor>& bias);
+
+// The ignore_index of rows that all count, as of a chunk whose ignored ones are gone already: no
+// target that somebody might mean.
+inline constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
 
 // Targets of a CPU tensor: throws with the row and the value of the first that is neither
 // ignore_index nor in [0, V). Returns how many are not ignored.

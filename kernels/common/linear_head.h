@@ -4,17 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <limits>
 #include <optional>
 
 #include "kernels/common/head_options.h"
 #include "kernels/common/logits.h"
 
 namespace liger::kernels {
-
-// As ignore_index of a chunk, whose ignored rows are gone already: no target that somebody
-// might mean.
-inline constexpr int64_t kNoIgnoreIndex = std::numeric_limits<int64_t>::min();
 
 // logits_CV = hidden_CH weight_VH^T + bias_V; all contiguous.
 void HeadLogits(const at::Tensor& hidden_CH, const at::Tensor& weight_VH,

@@ -22,7 +22,7 @@ void CheckWeights(const at::Tensor& x, const at::Tensor& alpha, const at::Tensor
   CheckShape(gamma_arg, {x.sym_size(-1)}, "[H]");
   CheckSameDtypeOrFloat(gamma_arg, x_arg);
   CheckSameDevice(gamma_arg, x_arg);
-  CheckShape(alpha_arg, {c10::SymInt(1)}, "[1]");
+  CheckShape(alpha_arg, {c10::SymInt(1)}, "one number");
   CheckSameDtype(alpha_arg, gamma_arg);
   CheckSameDevice(alpha_arg, x_arg);
 }

@@ -3,6 +3,8 @@
 #include <torch/library.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
@@ -37,7 +39,8 @@ void CheckForward(const at::Tensor& x, int64_t num_groups, const at::Tensor& wei
     CheckSameDtype(bias_arg, {kOp, "weight", weight});
     CheckSameDevice(bias_arg, {kOp, "x", x});
   }
-  TORCH_CHECK_VALUE(eps > 0, kOp, ": eps is ", eps, ", expected a positive number");
+  TORCH_CHECK_VALUE(std::isfinite(eps) && eps > 0, kOp, ": eps is ", eps,
+                    ", expected a positive number");
 }
 
 void CheckBackward(const at::Tensor& dy, const at::Tensor& x, int64_t num_groups,

@@ -3,6 +3,8 @@
 #include <torch/library.h>
 #include <torch/torch.h>
 
+#include <cmath>
+
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
@@ -34,7 +36,8 @@ void CheckForward(const at::Tensor& x, const at::Tensor& weight, const OptionalT
     CheckSameDtype(bias_arg, {kOp, "weight", weight});
     CheckSameDevice(bias_arg, {kOp, "x", x});
   }
-  TORCH_CHECK_VALUE(eps > 0, kOp, ": eps is ", eps, ", expected a positive number");
+  TORCH_CHECK_VALUE(std::isfinite(eps) && eps > 0, kOp, ": eps is ", eps,
+                    ", expected a positive number");
 }
 
 void CheckBackward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& weight,

@@ -14,8 +14,9 @@ namespace liger::kernels {
 //   x_xH           [..., H], float32, bfloat16, float16 or float64
 //   weight_H       [H]; the same dtype as x, or float32
 //   bias_H         [H], of weight's dtype; or none
-// The variance is that of the centred values (two passes over a row on chip), so that a mean far
-// from zero costs no digits. Returns [..., H] in x's dtype, contiguous.
+// The variance is that of the centred values (two passes over a row on chip), so that it loses no
+// digits to a mean far from zero; y loses those that the mean has not in float32. Returns [..., H]
+// in x's dtype, contiguous.
 // Saves x, weight, mean and rstd (two float32 a row) for backward. Gradients are summed in a
 // fixed order: equal runs give equal bits. Backward on a GPU takes float32 [blocks, H] as scratch
 // for each of dweight and dbias, some blocks a processor.

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/cuda.h"
@@ -39,7 +41,8 @@ const char* RmsNormCastingName(RmsNormCasting casting) {
 void CheckRmsNormForward(const char* op, const at::Tensor& x, const at::Tensor& weight,
                          double eps) {
   CheckWeight(op, "x", x, weight);
-  TORCH_CHECK_VALUE(eps > 0, op, ": eps is ", eps, ", expected a positive number");
+  TORCH_CHECK_VALUE(std::isfinite(eps) && eps > 0, op, ": eps is ", eps,
+                    ", expected a positive number");
 }
 
 void CheckRmsNormBackward(const char* op, const char* x_name, const at::Tensor& dy,

@@ -1,5 +1,6 @@
 #include "kernels/rope/rope.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <torch/library.h>
 #include <torch/torch.h>
 
@@ -108,6 +109,9 @@ void InPlace(at::Tensor& q, at::Tensor& k, const at::Tensor& cos, const at::Tens
   Check(q, k, cos, sin, section);
   CheckNoOverlap({kOp, "q", q});
   CheckNoOverlap({kOp, "k", k});
+  TORCH_CHECK_VALUE(at::get_overlap_status(q, k) != at::MemOverlapStatus::Full, kOp,
+                    ": q and k are one tensor of shape ", q.sym_sizes(),
+                    ", which would be turned twice");
   RecordPath(Op::kRope, PathOf(q));
   if constexpr (kHasCuda) {
     if (HasCudaKernels(q) && q.stride(2) == 1 && k.stride(2) == 1) {

@@ -22,15 +22,15 @@ TEST(BadInputTest, AdamW) {
   const auto step = [](const AdamWParameter& parameter) {
     return [=] { AdamWStep({parameter}, {}); };
   };
-  const auto with = [](at::Tensor AdamWParameter::* member, const at::Tensor& tensor) {
+  const auto with = [](auto AdamWParameter::* member, const auto& value) {
     AdamWParameter parameter = Parameter({2, 3});
-    parameter.*member = tensor;
+    parameter.*member = value;
     return parameter;
   };
   ExpectMessages({
       {step(with(&AdamWParameter::grad, Zeros({3, 2}))), {"adamw: grad", "[3, 2]", "[2, 3]"}},
       {step(with(&AdamWParameter::exp_avg, Zeros({3, 2}).t())),
-       {"adamw: exp_avg", "[2, 3]", "contiguous"}},
+       {"adamw: exp_avg", "[2, 3]", "not contiguous"}},
       {step(with(&AdamWParameter::exp_avg, Zeros({2, 3}, at::kBFloat16))),
        {"adamw: exp_avg is BFloat16", "exp_avg_sq Float"}},
       {step(with(&AdamWParameter::compute, Zeros({2}))), {"adamw: compute", "[2]", "[2, 3]"}},
@@ -43,10 +43,12 @@ TEST(BadInputTest, AdamW) {
       {[=] { AdamWStep({Parameter({2})}, {.beta1 = 1}); }, {"adamw: beta1 is 1", "[0, 1)"}},
       {[=] { AdamWStep({Parameter({2})}, {.beta2 = -0.5}); }, {"adamw: beta2 is -0.5"}},
       {[=] { AdamWStep({Parameter({2})}, {.epsilon = -1}); }, {"adamw: eps is -1"}},
+      {[=] { AdamWStep({Parameter({2})}, {.learning_rate = NAN}); }, {"adamw: lr is nan"}},
+      {step(with(&AdamWParameter::weight_decay, -1.0)), {"adamw: weight_decay is -1"}},
       {[=] {
          AdamWStep({Parameter({2})}, {.grad_scale = Zeros({3})});
        },
-       {"adamw: grad_scale"}},
+       {"adamw: grad_scale of shape [3]", "one float32 number"}},
   });
 }
 

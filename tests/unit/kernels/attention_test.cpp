@@ -36,6 +36,8 @@ TEST(BadInputTest, Attention) {
        {"query_offsets has 3 entries"}},
       {call({5, 4, 8}, {5, 2, 8}, Spans({0, 3, 5}, {0, 2, 5}), options),
        {"sequence 0 has 3 queries and only 2 keys"}},
+      {call({5, 4, 8}, {5, 2, 8}, five, {}), {"scale is 0", "positive"}},
+      {call({5, 4, 8}, {5, 2, 8}, five, {.scale = -0.5}), {"scale is -0.5"}},
       {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .window = -1}), {"window is -1"}},
       {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .softcap = -2}), {"softcap is -2"}},
       {call({5, 4, 8}, {5, 2, 8}, five, {.scale = 1, .softcap = 1e-50}), {"softcap is 1e-50"}},

@@ -79,6 +79,10 @@ TEST(BadInputTest, RmsNorm) {
          RmsNorm(Zeros({2, 4}), Zeros({4}), 0);
        },
        {"rms_norm: eps is 0"}},
+      {[] {
+         RmsNorm(Zeros({2, 4}), Zeros({4}), INFINITY);
+       },
+       {"rms_norm: eps is inf"}},
   });
 }
 
@@ -147,6 +151,11 @@ TEST(BadInputTest, Rope) {
          RopeInPlace(own, shared, cos, cos);
        },
        {"rope: k", "[5, 2, 8]", "share memory"}},
+      {[=] {
+         at::Tensor both = Zeros({5, 4, 8});
+         RopeInPlace(both, both, cos, cos);
+       },
+       {"rope: q and k are one tensor", "[5, 4, 8]"}},
   });
 }
 

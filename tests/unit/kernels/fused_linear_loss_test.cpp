@@ -211,7 +211,7 @@ TEST(FusedLinearLossTest, SaysWhatIsWrong) {
   if (!kDevice.is_cpu()) return;
   c = good;
   c.target = at::full({9}, 33, at::kLong);
-  ExpectError(c, loss, "33");
+  ExpectError(c, loss, "is 33, expected a value in [0, 33)");
   c = good;
   c.groups.rows_M = at::tensor({0, 1, 2, 3, 4, 9}, at::kLong);
   ExpectError(c, loss, "groups.rows of shape [6] has 0 to 9, expected rows of hidden, [9, 8]");
