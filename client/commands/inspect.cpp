@@ -32,14 +32,15 @@ namespace fs = std::filesystem;
 struct Place {
   const char* field;        // "model.name"
   const char* root_flag;    // "--model-root"
-  std::string root;         // what was given there
-  const char* home_folder;  // below ~/.liger when nothing was
+  std::string root;         // "/srv/models"
+  std::string output_root;  // behind it, as on a worker
 };
 
-std::string Root(const Place& place) {
-  if (!place.root.empty()) return place.root;
+// The folder that a flag gave, or the one below ~/.liger.
+std::string RootOr(const std::string& given, const char* home_folder) {
+  if (!given.empty()) return given;
   const char* home = std::getenv("HOME");
-  return absl::StrCat(home == nullptr ? "." : home, "/.liger/", place.home_folder);
+  return absl::StrCat(home == nullptr ? "." : home, "/.liger/", home_folder);
 }
 
 // What the coordinator lists; nullopt when it cannot be asked.
@@ -60,7 +61,8 @@ template <typename Entries>
 std::string NotHere(const std::string& name, const Place& place,
                     const std::optional<Entries>& listed) {
   const std::string not_below =
-      absl::StrCat(place.field, ": '", name, "' is neither here nor below ", Root(place));
+      absl::StrCat(place.field, ": '", name, "' is neither here nor below ", place.root, " or ",
+                   place.output_root);
   if (!listed || LooksLikePath(name)) {
     return absl::StrCat(not_below, "; name a path, or give ", place.root_flag,
                         listed ? ""
@@ -77,15 +79,17 @@ std::string NotHere(const std::string& name, const Place& place,
                       "path, or give ", place.root_flag);
 }
 
-// A path that exists here, or what lies below the root under that name or where
-// the catalog has it, which `entries` lists when asked.
+// A path that exists here, or what lies below the root or the output root under that name, or
+// below the root where the catalog has it, which `entries` lists when asked.
 template <typename Entries>
 std::string Locate(const std::string& name, const Place& place, const Entries& entries) {
   std::error_code error;
   const bool is_uri = name.find("://") != std::string::npos;
   if (name.empty() || is_uri || IsPattern(name) || fs::exists(name, error)) return name;
-  const fs::path root = Root(place);
-  if (fs::exists(root / name, error)) return root / name;
+  const fs::path root = place.root;
+  for (const fs::path& folder : {root, fs::path(place.output_root)}) {
+    if (fs::exists(folder / name, error)) return folder / name;
+  }
   const auto listed = entries();
   if (listed && !LooksLikePath(name)) {
     for (const auto& entry : *listed) {
@@ -119,11 +123,24 @@ liger::v1::JobSpec LocalSpec(const InspectFlags& flags, Session& session) {
     const auto listed = Listed(session, &Stub::ListDatasets);
     return listed ? std::optional(listed->datasets()) : std::nullopt;
   };
-  const Place model_place = {"model.name", "--model-root", flags.model_root, "models"};
-  const Place data_place = {"dataset.name", "--dataset-root", flags.dataset_root, "datasets"};
+  const std::string outputs = RootOr(flags.output_root, "outputs");
+  const Place model_place = {"model.name", "--model-root", RootOr(flags.model_root, "models"),
+                             outputs};
+  const Place data_place = {"dataset.name", "--dataset-root",
+                            RootOr(flags.dataset_root, "datasets"), outputs};
 
+  // What a job names by its place is not looked up in the catalog.
+  const auto place_of = [](Place place, const char* field, const std::string& uri) {
+    place.field = field;
+    return Locate(uri, place, [] { return std::optional(RepeatedPtrField<CatalogModel>()); });
+  };
   if (spec.model().uri().empty()) {
     spec.mutable_model()->set_name(Locate(spec.model().name(), model_place, models));
+  } else {
+    spec.mutable_model()->set_uri(place_of(model_place, "model.uri", spec.model().uri()));
+  }
+  if (const std::string& adapter = spec.lora().adapter_uri(); !adapter.empty()) {
+    spec.mutable_lora()->set_adapter_uri(place_of(model_place, "lora.adapter_uri", adapter));
   }
   liger::v1::DatasetSpec* data = spec.mutable_dataset();
   if (DatasetTitle(*data).empty()) {
@@ -136,7 +153,11 @@ liger::v1::JobSpec LocalSpec(const InspectFlags& flags, Session& session) {
       break;
     }
   }
-  if (data->uri().empty()) data->set_name(Locate(data->name(), data_place, datasets));
+  if (data->uri().empty()) {
+    data->set_name(Locate(data->name(), data_place, datasets));
+  } else {
+    data->set_uri(place_of(data_place, "dataset.uri", data->uri()));
+  }
   for (auto& source : *data->mutable_sources()) {
     source.set_uri(Locate(source.uri(), data_place, datasets));
   }
@@ -181,6 +202,9 @@ void DeclareInspectFlags(CLI::App* app, InspectFlags* flags) {
   app->add_option("--model-root", flags->model_root, "Folder of models (default ~/.liger/models)");
   app->add_option("--dataset-root", flags->dataset_root,
                   "Folder of datasets (default ~/.liger/datasets)");
+  app->add_option("--output-root", flags->output_root,
+                  "Folder of jobs' outputs, where names are looked for, too (default "
+                  "~/.liger/outputs)");
   app->add_option("--trainer", flags->trainer,
                   "sft, dpo, orpo, kto or cpo (default: the job file's)");
   app->add_option("--set", flags->sets, "Set a field: --set training.max_length=512")

@@ -17,6 +17,7 @@ struct InspectFlags {
   std::string model;
   std::string model_root;
   std::string dataset_root;
+  std::string output_root;
   std::string trainer;
   std::vector<std::string> sets;
   int64_t row = 1;

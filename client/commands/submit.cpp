@@ -22,7 +22,8 @@ struct Options {
 };
 
 void PrintDryRun(const liger::v1::CreateJobResponse& response) {
-  std::cout << "valid; nothing was created\n";
+  std::cout << "valid" << (response.warnings().empty() ? "" : ", with the warnings above")
+            << "; nothing was created\n";
   for (const auto& check : response.checks_run()) std::cout << "  checked: " << check << "\n";
   for (const auto& check : response.checks_skipped()) {
     std::cout << "  not checked: " << check << "\n";

@@ -100,7 +100,8 @@ Violation UnknownName(const std::string& field, absl::string_view what, const st
   violation.set_message(
       absl::StrCat("unknown ", what, " '", name, "'",
                    near.empty() ? "" : absl::StrCat("; near: ", absl::StrJoin(near, ", ")),
-                   "; liger-cli ", what, "s lists all, and a path has a '/'"));
+                   "; liger-cli ", what, "s lists all, and a path has a '/'",
+                   what == "model" ? absl::StrCat(" (a job's output: ./", name, ")") : ""));
   return violation;
 }
 

@@ -6,16 +6,14 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "common/file.h"
 #include "common/spec/spec.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/errors/errors.h"
+#include "server/experiments/arm_checks.h"
 #include "server/experiments/expand.h"
 #include "server/experiments/experiment_loop.h"
 
@@ -38,22 +36,6 @@ std::string BodyHash(const ExperimentSpec& spec) {
     spec.SerializeToCodedStream(&coded);
   }
   return Sha256(bytes);
-}
-
-// What is wrong with the job of one point, in the experiment's terms: a field of
-// the grid is the axis' value, another one the template's.
-Violation InExperiment(const Violation& violation, const Experiment& experiment,
-                       const liger::v1::ExperimentPoint& point) {
-  Violation out = violation;
-  out.set_field(absl::StrCat("job.", violation.field()));
-  for (int i = 0; i < point.values_size(); ++i) {
-    const std::string& axis = experiment.spec().grid(i).field();
-    if (violation.field() != axis && !absl::StartsWith(violation.field(), axis + ".")) continue;
-    out.set_field(absl::StrCat("grid[", i, "].values"));
-    out.set_message(
-        absl::StrCat("'", point.values(i).value(), "' of ", axis, ": ", violation.message()));
-  }
-  return out;
 }
 
 // Points with one spec: "1e-3" and "0.001". What they are is in the jobs' labels.
@@ -81,19 +63,6 @@ class Duplicates {
   std::map<std::pair<int, std::string>, std::pair<int, std::string>> seen_;
   std::set<std::pair<int, int>> said_;
 };
-
-// The same of several points is said once.
-void AddViolations(const std::vector<Violation>& found, const Experiment& experiment,
-                   const liger::v1::ExperimentPoint& point, std::vector<Violation>* all) {
-  for (const Violation& violation : found) {
-    Violation out = InExperiment(violation, experiment, point);
-    bool known = false;
-    for (const Violation& other : *all) {
-      known |= other.field() == out.field() && other.message() == out.message();
-    }
-    if (!known) all->push_back(std::move(out));
-  }
-}
 
 }  // namespace
 
@@ -173,29 +142,22 @@ std::function<void()> ExperimentService::Validate(CreateCall call, CreateDone do
     done(prepared.status());
     return [] {};
   }
-  const Experiment& experiment = prepared->experiment();
-  absl::StatusOr<liger::v1::JobSpec> first = JobSpecOf(experiment, experiment.jobs(0));
-  JobService::SubmitRequest request{call.tenant, call.actor, *std::move(first), ""};
   auto checked = [store = &store_, tenant = call.tenant, name = call.spec.name(),
-                  response = *std::move(prepared),
-                  done = std::move(done)](absl::StatusOr<JobService::SubmitResult> result) mutable {
-    if (!result.ok()) return done(result.status());
-    response.mutable_experiment()->clear_uid();
-    response.mutable_checks_run()->Assign(result->checks_run.begin(), result->checks_run.end());
-    response.mutable_checks_skipped()->Assign(result->checks_skipped.begin(),
-                                              result->checks_skipped.end());
+                  done = std::move(done)](absl::StatusOr<CreateExperimentResponse> response) {
+    if (!response.ok()) return done(response.status());
+    response->mutable_experiment()->clear_uid();
     store->Read<CreateExperimentResponse>(
-        [tenant, name, response = std::move(response)](
+        [tenant, name, response = *std::move(response)](
             const ReadView& view) -> absl::StatusOr<CreateExperimentResponse> {
-          if (!view.ExperimentByName(tenant, name).has_value()) return response;
-          return ErrorWithReason(absl::StatusCode::kAlreadyExists, "EXPERIMENT_NAME_TAKEN",
-                                 absl::StrCat("an experiment named '", name,
-                                              "' exists; choose another name, or delete it"),
-                                 {{"name", name}});
+          const absl::Status free = CheckNewExperiment(view, tenant, name);
+          if (!free.ok()) return free;
+          return response;
         },
-        std::move(done));
+        done);
   };
-  return jobs_.Validate(std::move(request), std::move(checked));
+  const auto checks = std::make_shared<ArmChecks>(&jobs_, options_.clock, call.tenant, call.actor,
+                                                  *std::move(prepared), std::move(checked));
+  return checks->Begin();
 }
 
 void ExperimentService::Cancel(const std::string& tenant, const std::string& actor,

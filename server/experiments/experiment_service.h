@@ -37,8 +37,8 @@ class ExperimentService {
   // INVALID_ARGUMENT with every field that is wrong, in the experiment or in any
   // of its jobs; ALREADY_EXISTS as JobService::Submit.
   void Create(CreateCall call, CreateDone done);
-  // As Create, with a CHECK of the first job on a worker, and makes nothing. What
-  // it returns gives that up.
+  // As Create, with a CHECK of each point and kernel setting on a worker (arm_checks.h), and
+  // makes nothing. What it returns gives that up.
   std::function<void()> Validate(CreateCall call, CreateDone done);
 
   void Cancel(const std::string& tenant, const std::string& actor, const std::string& experiment,

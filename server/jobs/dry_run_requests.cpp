@@ -14,6 +14,10 @@ namespace {
 
 // How long a dry run waits for other checks to end.
 constexpr int64_t kDryRunPatienceUs = 5 * kSecondUs;
+constexpr int kOutputSuffixLength = 12;  // of a place that nobody has
+
+// Whether the user named the place, which else comes with the job's name.
+bool HasOwnOutput(const liger::v1::JobSpec& given) { return !given.output().uri().empty(); }
 
 // How far a check came that had no time for all rows.
 void AddRowNotices(const liger::trainer::v1::CheckResult& check, const liger::v1::JobSpec& spec,
@@ -60,7 +64,8 @@ JobService::SubmitResult JobService::Impl::DryRunResult(const SubmitRequest& req
   return result;
 }
 
-// What CreateJob would refuse by what is stored, after the checks elsewhere.
+// What CreateJob would refuse by what is stored, after the checks elsewhere. A name that is taken
+// is a warning here: it is soon changed, and says nothing of the rest.
 JobService::SubmitDone JobService::Impl::WithStoredChecks(const SubmitRequest& request,
                                                           const ResolvedSpec& resolved,
                                                           SubmitDone done) {
@@ -69,17 +74,67 @@ JobService::SubmitDone JobService::Impl::WithStoredChecks(const SubmitRequest& r
   job.name = resolved.spec.name();
   job.resolved_spec = resolved.spec;
   job.output = OutputPath(resolved.spec.output().uri());
-  return [self = shared_from_this(), job = std::move(job),
+  const bool own_output = HasOwnOutput(request.spec);
+  return [self = shared_from_this(), job = std::move(job), own_output,
           done = std::move(done)](absl::StatusOr<SubmitResult> checked) {
     if (!checked.ok()) return done(checked.status());
     self->store_.Read<SubmitResult>(
-        [job, result = *std::move(checked)](const ReadView& view) -> absl::StatusOr<SubmitResult> {
-          const absl::Status admissible = CheckNewJob(view, job);
+        [job, own_output,
+         result = *std::move(checked)](const ReadView& view) -> absl::StatusOr<SubmitResult> {
+          const std::string taken = WhyNameIsTaken(view, job.tenant, job.name);
+          absl::Status admissible;
+          if (taken.empty()) {
+            admissible = CheckNewJob(view, job);
+          } else if (own_output) {
+            admissible = CheckOutputIsFree(view, job);
+          }
           if (!admissible.ok()) return admissible;
-          return result;
+          if (taken.empty()) return result;
+          SubmitResult warned = result;
+          liger::v1::Warning& warning = warned.warnings.emplace_back();
+          warning.set_code("NameTaken");
+          warning.set_field("name");
+          warning.set_message(taken);
+          return warned;
         },
         done);
   };
+}
+
+// Puts the run off until it is known whether its name is another job's: the place that comes with
+// the name is that job's, too, and a worker would look no further.
+void JobService::Impl::LookAtName(WaitingDryRun run) {
+  const std::string id = run.id;
+  const liger::v1::Job& job = run.result.job;
+  const bool own_output = HasOwnOutput(job.spec());
+  auto is_taken = [tenant = job.tenant(), name = job.name()](
+                      const ReadView& view) -> absl::StatusOr<bool> {
+    return !WhyNameIsTaken(view, tenant, name).empty();
+  };
+  {
+    absl::MutexLock lock(&mutex_);
+    waiting_dry_runs_.insert_or_assign(id, std::move(run));
+  }
+  store_.Read<bool>(std::move(is_taken), [self = shared_from_this(), id,
+                                          own_output](absl::StatusOr<bool> taken) {
+    std::optional<WaitingDryRun> run = self->TakeWaiting(id);
+    if (!run.has_value()) return;  // given up
+    if (!taken.ok()) return run->done(taken.status());
+    liger::v1::OutputSpec& output = *run->resolved.spec.mutable_output();
+    if (*taken && !own_output) {
+      output.set_uri(absl::StrCat(output.uri(), "-", RandomSuffix(kOutputSuffixLength)));
+    }
+    run->name_known = true;
+    self->StartDryRun(*std::move(run));
+  });
+}
+
+std::optional<JobService::Impl::WaitingDryRun> JobService::Impl::TakeWaiting(
+    const std::string& id) {
+  absl::MutexLock lock(&mutex_);
+  auto node = waiting_dry_runs_.extract(id);
+  if (!node) return std::nullopt;
+  return std::move(node.mapped());
 }
 
 std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDone done) {
@@ -91,15 +146,11 @@ std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDo
   done = WithStoredChecks(request, *resolved, std::move(done));
   const std::string id = absl::StrCat("dry-run-", options_.new_id());
   SubmitResult result = DryRunResult(request, *resolved);
-  StartDryRun({id, *std::move(resolved), std::move(result), std::move(done),
-               NowUs() + kDryRunPatienceUs});
+  LookAtName({id, *std::move(resolved), std::move(result), std::move(done),
+              NowUs() + kDryRunPatienceUs});
   return [self = shared_from_this(), id] {
     const absl::Status gone = absl::CancelledError("the client went away");
-    std::optional<WaitingDryRun> waiting;
-    {
-      absl::MutexLock lock(&self->mutex_);
-      if (auto node = self->waiting_dry_runs_.extract(id)) waiting = std::move(node.mapped());
-    }
+    const std::optional<WaitingDryRun> waiting = self->TakeWaiting(id);
     if (waiting.has_value()) waiting->done(gone);
     const std::string worker_id = self->dry_runs_.Fail(id, gone);
     if (!worker_id.empty()) self->StopTasks({{worker_id, DryRuns::RefOf(id)}}, "CANCELLED");
@@ -134,12 +185,15 @@ void JobService::Impl::StartDryRun(WaitingDryRun run) {
 }
 
 void JobService::Impl::RetryDryRuns() {
-  std::map<std::string, WaitingDryRun> waiting;
+  std::vector<WaitingDryRun> waiting;
   {
     absl::MutexLock lock(&mutex_);
-    waiting.swap(waiting_dry_runs_);
+    for (auto& [id, run] : waiting_dry_runs_) {
+      if (run.name_known) waiting.push_back(std::move(run));
+    }
+    for (const WaitingDryRun& run : waiting) waiting_dry_runs_.erase(run.id);
   }
-  for (auto& [id, run] : waiting) StartDryRun(std::move(run));
+  for (WaitingDryRun& run : waiting) StartDryRun(std::move(run));
 }
 
 std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedSpec& resolved,

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -85,14 +86,18 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   SubmitDone WithStoredChecks(const SubmitRequest& request, const ResolvedSpec& resolved,
                               SubmitDone done);
   SubmitResult DryRunResult(const SubmitRequest& request, const ResolvedSpec& resolved) const;
-  // One that waits for a CHECK slot, until then at the latest.
+  // One that waits for a look at its name, or for a CHECK slot, until then at the latest.
   struct WaitingDryRun {
     std::string id;
     ResolvedSpec resolved;
     SubmitResult result;
     SubmitDone done;
     int64_t until_us = 0;
+    bool name_known = false;  // whether another job has it
   };
+  void LookAtName(WaitingDryRun run) ABSL_LOCKS_EXCLUDED(mutex_);
+  // nullopt: it was given up, or has begun.
+  std::optional<WaitingDryRun> TakeWaiting(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   void StartDryRun(WaitingDryRun run) ABSL_LOCKS_EXCLUDED(mutex_);
   void RetryDryRuns() ABSL_LOCKS_EXCLUDED(mutex_);
   // Gives the run a worker with a free CHECK slot, or says why there is none; `busy`

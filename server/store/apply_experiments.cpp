@@ -55,12 +55,8 @@ absl::StatusOr<CreateExperiment::Result> Run(const CreateExperiment& command, Tr
     const std::optional<ExperimentRow> row = tables.Experiment(**earlier);
     if (row.has_value()) return CreateExperiment::Result{ToProto(tables, *row), true};
   }
-  if (tables.ExperimentByName(command.row.tenant, command.row.name).has_value()) {
-    return ErrorWithReason(absl::StatusCode::kAlreadyExists, "EXPERIMENT_NAME_TAKEN",
-                           absl::StrCat("an experiment named '", command.row.name,
-                                        "' exists; choose another name, or delete it"),
-                           {{"name", command.row.name}});
-  }
+  const absl::Status free = CheckNewExperiment(tables, command.row.tenant, command.row.name);
+  if (!free.ok()) return free;
   ExperimentRow row = command.row;
   row.created_us = txn.now_us();
   row.experiment.set_state(Experiment::RUNNING);

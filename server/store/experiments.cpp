@@ -46,6 +46,16 @@ absl::StatusOr<ExperimentRow> FindExperiment(const ReadView& view, const std::st
   return *std::move(row);
 }
 
+absl::Status CheckNewExperiment(const ReadView& view, const std::string& tenant,
+                                const std::string& name) {
+  if (!view.ExperimentByName(tenant, name).has_value()) return absl::OkStatus();
+  return ErrorWithReason(
+      absl::StatusCode::kAlreadyExists, "EXPERIMENT_NAME_TAKEN",
+      absl::StrCat("an experiment named '", name, "' exists; choose another name (--name, or ",
+                   "`name` in the file), or delete it (liger-cli experiment delete ", name, ")"),
+      {{"name", name}});
+}
+
 Experiment ToProto(const ReadView& view, const ExperimentRow& row) {
   Experiment experiment = row.experiment;
   experiment.clear_counts();

@@ -121,12 +121,17 @@ absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job) {
   return absl::OkStatus();
 }
 
+std::string WhyNameIsTaken(const ReadView& view, const std::string& tenant,
+                           const std::string& name) {
+  if (!view.JobByName(tenant, name).has_value()) return "";
+  return absl::StrCat("a job named '", name, "' exists; choose another name (--name, or `name` in ",
+                      "the job file), or delete it (liger-cli delete ", name, ")");
+}
+
 absl::Status CheckNewJob(const ReadView& view, const JobRow& job) {
-  if (view.JobByName(job.tenant, job.name).has_value()) {
-    return ErrorWithReason(
-        absl::StatusCode::kAlreadyExists, "NAME_TAKEN",
-        absl::StrCat("a job named '", job.name, "' exists; choose another name, or delete it"),
-        {{"name", job.name}});
+  if (std::string taken = WhyNameIsTaken(view, job.tenant, job.name); !taken.empty()) {
+    return ErrorWithReason(absl::StatusCode::kAlreadyExists, "NAME_TAKEN", std::move(taken),
+                           {{"name", job.name}});
   }
   if (view.Job(job.name).has_value()) {
     return InvalidArgument("name", absl::StrCat("'", job.name,

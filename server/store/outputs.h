@@ -20,6 +20,10 @@ std::string OutputPath(const std::string& uri);
 // around them.
 absl::Status CheckOutputIsFree(const ReadView& view, const JobRow& job);
 
+// Which job has the name and what to do about that; empty: none has it.
+std::string WhyNameIsTaken(const ReadView& view, const std::string& tenant,
+                           const std::string& name);
+
 // What CreateJob refuses of a job whose spec is resolved: a name that is taken
 // (ALREADY_EXISTS) or another job's uid, an output that is not free.
 absl::Status CheckNewJob(const ReadView& view, const JobRow& job);

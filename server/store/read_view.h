@@ -172,6 +172,9 @@ liger::v1::Job ToProto(const ReadView& view, const JobRow& row);
 liger::v1::Artifact ToProto(const ArtifactRow& row);
 // With its counts, and how far its jobs are.
 liger::v1::Experiment ToProto(const ReadView& view, const ExperimentRow& row);
+// ALREADY_EXISTS EXPERIMENT_NAME_TAKEN when one that is not deleted has the name.
+absl::Status CheckNewExperiment(const ReadView& view, const std::string& tenant,
+                                const std::string& name);
 
 }  // namespace liger::server
 

@@ -57,6 +57,10 @@ std::optional<v1::Failure> CheckOutput(const v1::JobSpec& spec, const Services& 
 
 }  // namespace
 
+std::vector<const Root*> InputRoots(const Services& services) {
+  return {services.model_root, services.dataset_root, services.output_root};
+}
+
 absl::StatusOr<std::string> CheckpointPath(const std::string& uri, const Services& services) {
   const bool absolute = absl::StartsWith(uri, "file://") || absl::StartsWith(uri, "/");
   std::vector<const Root*> roots = {services.output_root, services.model_root,
@@ -82,7 +86,7 @@ absl::StatusOr<std::string> CheckpointPath(const std::string& uri, const Service
 
 std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services,
                                           bool check) {
-  const std::vector<const Root*> roots = {services.model_root, services.dataset_root};
+  const std::vector<const Root*> roots = InputRoots(services);
   std::vector<std::pair<std::string, std::string>> inputs = {
       {InputField("model", spec.model().name()), InputUri(spec.model().uri(), spec.model().name())},
       {InputField("dataset", spec.dataset().name()),
@@ -99,7 +103,8 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
       return ConfigFailure(
           field, s.message(),
           absl::StrCat("Put it below this worker's model root (", services.model_root->path(),
-                       ") or dataset root (", services.dataset_root->path(),
+                       "), dataset root (", services.dataset_root->path(),
+                       ") or output root (", services.output_root->path(),
                        "), or start the worker with --allow-path FOLDER"));
     }
   }

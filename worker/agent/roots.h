@@ -41,9 +41,9 @@ class Root {
 };
 
 // PERMISSION_DENIED when an absolute `uri` lies below none of the roots and
-// none of `allowed`, or a relative one leaves one of the roots;
-// INVALID_ARGUMENT for another scheme. The rest, a missing file too, is the
-// trainer's to report.
+// none of `allowed`, or a relative one leaves one of the roots up to the first
+// that has it; INVALID_ARGUMENT for another scheme. The rest, a missing file too,
+// is the trainer's to report.
 absl::Status CheckInputUri(const std::string& uri, const std::vector<const Root*>& roots,
                            const std::vector<const Root*>& allowed = {});
 

@@ -107,9 +107,11 @@ absl::Status TaskRunner::WriteLaunch() const {
   FillCheckpoints(launch);
   launch.set_check_max_rows(record_.start().check_max_rows());
   launch.set_check_seconds(record_.start().check_seconds());
-  launch.add_input_roots(services_.model_root->path());
-  if (services_.dataset_root->path() != services_.model_root->path()) {
-    launch.add_input_roots(services_.dataset_root->path());
+  for (const Root* root : InputRoots(services_)) {
+    const auto& known = launch.input_roots();
+    if (std::find(known.begin(), known.end(), root->path()) == known.end()) {
+      launch.add_input_roots(root->path());
+    }
   }
   for (const Root* root : services_.allowed_roots) launch.add_input_roots(root->path());
   const Root& outputs = *services_.output_root;

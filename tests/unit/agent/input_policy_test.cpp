@@ -57,6 +57,40 @@ TEST_F(InputPolicyTest, AnInputElsewhereIsRefusedByTheFieldThatNamedIt) {
   }
 }
 
+// What an earlier job made is the next one's model or adapter.
+TEST_F(InputPolicyTest, InputsMayLieBelowTheOutputRoot) {
+  fs::create_directories(dir_ / "elsewhere/model");
+  fs::create_directories(dir_ / "models/both");
+  fs::create_directory_symlink(dir_ / "elsewhere", dir_ / "out/both");
+  fs::create_directory_symlink(dir_ / "elsewhere", dir_ / "out/away");
+  const auto refused = [this](const std::string& uri) {
+    v1::JobSpec model, adapter, rows;
+    model.mutable_model()->set_uri(uri);
+    adapter.mutable_lora()->set_adapter_uri(uri);
+    rows.mutable_dataset()->set_uri(uri);
+    std::string fields;
+    for (const v1::JobSpec& spec : {model, adapter, rows}) {
+      if (auto failure = CheckSpecPaths(spec, services_, /*check=*/true)) {
+        fields += failure->field() + " ";
+        EXPECT_THAT(failure->action(), HasSubstr("output root (" + out_->path() + ")"));
+      }
+    }
+    return fields;
+  };
+  constexpr char kAll[] = "model.uri lora.adapter_uri dataset.uri ";
+  EXPECT_EQ(refused("done"), "");
+  EXPECT_EQ(refused("done.checkpoints/checkpoint-10"), "");
+  EXPECT_EQ(refused((dir_ / "out/done").string()), "");
+  EXPECT_EQ(refused("file://" + (dir_ / "out/done").string()), "");
+  EXPECT_EQ(refused("both"), "") << "the model root comes first and has it";
+  // Links and dots lead out of it no more than out of the others.
+  EXPECT_EQ(refused("away/model"), kAll);
+  EXPECT_EQ(refused((dir_ / "out/away/model").string()), kAll);
+  EXPECT_EQ(refused("../elsewhere/model"), kAll);
+  EXPECT_EQ(refused((dir_ / "out/../elsewhere/model").string()), kAll);
+  EXPECT_EQ(refused((dir_ / "elsewhere/model").string()), kAll);
+}
+
 // Below the output root, where jobs put them.
 TEST_F(InputPolicyTest, CheckpointsLieBelowTheOutputRoot) {
   EXPECT_EQ(Path("done"), dir_ / "out/done");

@@ -69,6 +69,11 @@ TEST_F(RootsTest, InputsMayLieBelowAnyRoot) {
   EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("../x", roots)));
   EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("escape/secret", roots)))
       << "though the second root has no such entry";
+  EXPECT_TRUE(CheckInputUri("secret", {&other, &*root_}).ok());
+  EXPECT_TRUE(absl::IsPermissionDenied(CheckInputUri("escape/secret", {&other, &*root_})))
+      << "the first root has no such entry";
+  fs::create_directory_symlink(dir_ / "root2", dir_ / "outside/models");
+  EXPECT_TRUE(CheckInputUri("models", roots).ok()) << "the first root has it, and wins";
 }
 
 TEST_F(RootsTest, AllowedFoldersAreForAbsolutePathsOnly) {

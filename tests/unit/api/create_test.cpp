@@ -94,6 +94,8 @@ TEST(CreateJobTest, ANameIsUniqueUntilItsJobIsDeleted) {
   const absl::Status taken = cluster.Submit("tune").status();
   EXPECT_EQ(taken.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(ReasonOf(taken), "NAME_TAKEN");
+  EXPECT_THAT(taken.message(), HasSubstr("--name"));
+  EXPECT_THAT(taken.message(), HasSubstr("liger-cli delete tune"));
   ASSERT_TRUE(cluster.Cancel("tune").ok());
   ASSERT_TRUE(cluster.Delete("tune").ok());
   EXPECT_TRUE(cluster.Submit("tune").ok());

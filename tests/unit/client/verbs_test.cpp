@@ -166,12 +166,13 @@ TEST_F(VerbsTest, WrongCommandLinesAreErrorsWithTheNearestWord) {
 }
 
 TEST_F(VerbsTest, InspectSaysWhereAModelIs) {
-  const std::string inspect = "datasets inspect rows.json --trainer sft --model-root /nowhere ";
+  const std::string inspect =
+      "datasets inspect rows.json --trainer sft --model-root /nowhere --output-root /no-outputs ";
   const Result known = Run(inspect + "--model tiny");
   EXPECT_EQ(known.code, 3);
-  EXPECT_THAT(known.text, HasSubstr("model.name: 'tiny' is neither here nor below /nowhere; worker "
-                                    "node-1 has it below its own root: on that machine give "
-                                    "--model-root"));
+  EXPECT_THAT(known.text, HasSubstr("model.name: 'tiny' is neither here nor below /nowhere or "
+                                    "/no-outputs; worker node-1 has it below its own root: on that "
+                                    "machine give --model-root"));
   EXPECT_THAT(Run(inspect + "--model other").text, HasSubstr("knows of no worker that has it"));
   EXPECT_THAT(Run(inspect + "--model tiny --address 127.0.0.1:1").text, HasSubstr("none answers"));
 }

@@ -1,8 +1,10 @@
 #include "server/experiments/experiment_service.h"
 
+#include <iterator>
 #include <set>
 
 #include "server/errors/errors.h"
+#include "server/experiments/arm_checks.h"
 #include "tests/unit/experiments/experiment_service_fixture.h"
 
 namespace liger::server {
@@ -101,24 +103,89 @@ TEST_F(ExperimentServiceTest, PointsThatAreOneJobAreRefused) {
   EXPECT_TRUE(Create(spec).ok());
 }
 
-TEST_F(ExperimentServiceTest, ADryRunMakesNothing) {
-  absl::StatusOr<liger::v1::CreateExperimentResponse> out = absl::UnknownError("no answer");
-  experiments->Validate({"default", "user", Grid(), ""},
-                        [&](auto response) { out = std::move(response); });
-  auto checked = Event(1);
-  checked.mutable_check_result()->add_checks_run("model");
-  Send(checked);
-  ASSERT_TRUE(out.ok()) << out.status();
-  EXPECT_EQ(out->experiment().uid(), "");
-  EXPECT_EQ(out->experiment().jobs_size(), 4);
-  EXPECT_THAT(out->checks_run(), ::testing::Contains("model"));
-  EXPECT_TRUE(Create(Grid()).ok());
-  experiments->Validate({"default", "user", Grid(), ""},
-                        [&](auto response) { out = std::move(response); });
-  auto again = Event(1);
-  again.mutable_check_result();
-  Send(again);
-  EXPECT_EQ(ReasonOf(out.status()), "EXPERIMENT_NAME_TAKEN");
+class ExperimentDryRunTest : public ExperimentServiceTest {
+ protected:
+  void Validate(const liger::v1::ExperimentSpec& spec) {
+    give_up_ = experiments->Validate({"default", "user", spec, ""},
+                                     [this](auto response) { out_ = std::move(response); });
+  }
+  // The check that was begun last passes, or finds that field wrong.
+  void Answer(const std::string& wrong_field = "", const std::string& message = "") {
+    const auto& spec = fleet.starts.back().resolved_spec;
+    checked_.push_back(std::to_string(spec.training().max_length()) + " " +
+                       liger::v1::KernelMode_Name(spec.kernels().mode()).substr(12));
+    auto event = Event(1);
+    event.mutable_check_result()->add_checks_run("model");
+    if (!wrong_field.empty()) {
+      auto* violation = event.mutable_check_result()->add_violations();
+      violation->set_field(wrong_field);
+      violation->set_message(message);
+    }
+    Send(event);
+  }
+
+  std::vector<std::string> checked_;
+  std::function<void()> give_up_;
+  absl::StatusOr<liger::v1::CreateExperimentResponse> out_ = absl::UnknownError("no answer");
+};
+
+TEST_F(ExperimentDryRunTest, ChecksEachArmOnceAndMakesNothing) {
+  liger::v1::ExperimentSpec spec = Grid();
+  spec.set_runs(3);
+  Validate(spec);
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_EQ(out_.status().message(), "no answer") << "arm " << i << " is not checked";
+    Answer();
+  }
+  ASSERT_TRUE(out_.ok()) << out_.status();
+  EXPECT_THAT(checked_, ::testing::UnorderedElementsAre("64 LIGER", "64 BASELINE", "128 LIGER",
+                                                        "128 BASELINE"));
+  EXPECT_EQ(out_->experiment().uid(), "");
+  EXPECT_EQ(out_->experiment().jobs_size(), 12);
+  EXPECT_THAT(out_->checks_run(), ::testing::ElementsAre("spec", "catalog", "model"));
+  EXPECT_EQ(out_->checks_skipped_size(), 0);
+  EXPECT_THAT(out_->notices(), ::testing::Contains(HasSubstr("checked 4 of the 4 points")));
+  ASSERT_TRUE(Create(Grid()).ok());
+  Validate(Grid());
+  for (int i = 0; i < 4; ++i) Answer();
+  EXPECT_EQ(ReasonOf(out_.status()), "EXPERIMENT_NAME_TAKEN");
+  EXPECT_THAT(out_.status().message(), HasSubstr("--name"));
+  EXPECT_THAT(out_.status().message(), HasSubstr("liger-cli experiment delete grid"));
+}
+
+TEST_F(ExperimentDryRunTest, WhatTheArmsHaveWrongIsSaidInItsTerms) {
+  Validate(Grid());
+  Answer("dataset.name", "row 3 is not JSON");
+  Answer("dataset.name", "row 3 is not JSON");
+  Answer();
+  Answer("training.max_length", "no row is so short");
+  const std::vector<liger::v1::Violation> fields = ViolationsOf(out_.status());
+  ASSERT_EQ(fields.size(), 2u) << out_.status();
+  EXPECT_EQ(fields[0].field(), "job.dataset.name");
+  EXPECT_EQ(fields[1].field(), "grid[0].values");
+  EXPECT_THAT(fields[1].message(), HasSubstr("of training.max_length: no row is so short"));
+}
+
+TEST_F(ExperimentDryRunTest, ArmsForWhichThereIsNoTimeAreNamed) {
+  Validate(Grid());
+  Answer();
+  const int64_t begun = std::ssize(fleet.starts);
+  clock.Advance(absl::Seconds(kArmChecksSeconds));
+  Answer();
+  EXPECT_EQ(std::ssize(fleet.starts), begun);
+  ASSERT_TRUE(out_.ok()) << out_.status();
+  ASSERT_EQ(out_->checks_skipped_size(), 2);
+  EXPECT_THAT(out_->checks_skipped(0), ::testing::StartsWith("model of max_length "));
+  EXPECT_THAT(out_->notices(), ::testing::Contains(HasSubstr("checked 2 of the 4 points")));
+}
+
+TEST_F(ExperimentDryRunTest, AClientThatGoesStopsTheRest) {
+  Validate(Grid());
+  Answer();
+  const int64_t begun = std::ssize(fleet.starts);
+  give_up_();
+  EXPECT_EQ(out_.status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(std::ssize(fleet.starts), begun);
 }
 
 }  // namespace

@@ -99,6 +99,51 @@ TEST_F(DryRunTest, WhatTheUserCanMendIsAboutTheRequest) {
   EXPECT_EQ(results.at(1).status().code(), absl::StatusCode::kUnavailable);
 }
 
+// The rest is checked, at a place that the other job does not hold.
+TEST_F(DryRunTest, ATakenNameIsAWarning) {
+  liger::v1::JobSpec spec = Spec();
+  spec.set_name("taken");
+  ASSERT_TRUE(Submit(spec).ok());
+  const auto validate = [&] {
+    service->Validate(
+        {.tenant = "default", .actor = "user", .spec = spec},
+        [this](absl::StatusOr<JobService::SubmitResult> r) { results.push_back(std::move(r)); });
+  };
+  validate();
+  EXPECT_THAT(fleet.starts.back().resolved_spec.output().uri(), ::testing::StartsWith("taken-"));
+  auto bad = Event(1);
+  auto* violation = bad.mutable_check_result()->add_violations();
+  violation->set_field("dataset.uri");
+  violation->set_message("row 17 is not JSON");
+  Send(bad);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0].status().message(), HasSubstr("row 17 is not JSON"));
+
+  validate();
+  auto good = Event(1);
+  good.mutable_check_result()->add_warnings()->set_message("an answer is empty");
+  Send(good);
+  ASSERT_THAT(results, SizeIs(2));
+  ASSERT_TRUE(results[1].ok()) << results[1].status();
+  EXPECT_EQ(results[1]->job.resolved_spec().output().uri(), "taken");
+  ASSERT_THAT(results[1]->warnings, SizeIs(2));
+  const liger::v1::Warning& warning = results[1]->warnings[1];
+  EXPECT_EQ(warning.code(), "NameTaken");
+  EXPECT_EQ(warning.field(), "name");
+  EXPECT_THAT(warning.message(), HasSubstr("a job named 'taken' exists"));
+  EXPECT_THAT(warning.message(), HasSubstr("--name"));
+  EXPECT_THAT(warning.message(), HasSubstr("liger-cli delete taken"));
+
+  // A place that the user names is meant.
+  spec.mutable_output()->set_uri("taken");
+  validate();
+  EXPECT_EQ(fleet.starts.back().resolved_spec.output().uri(), "taken");
+  auto placed = Event(1);
+  placed.mutable_check_result();
+  Send(placed);
+  EXPECT_THAT(results.at(2).status().message(), HasSubstr("is the output of job 'taken'"));
+}
+
 TEST_F(DryRunTest, WhatTheCheckWarnsOfIsSaid) {
   liger::v1::JobSpec spec = Spec();
   spec.mutable_training()->set_eval_steps(5);

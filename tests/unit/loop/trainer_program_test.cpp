@@ -256,6 +256,13 @@ TEST_F(TrainerProgramTest, ClientInspects) {
   const std::string roots = " --model-root " + job_.dir() + " --dataset-root " + job_.dir();
   ASSERT_EQ(inspect("-f " + job_.Path("named.yaml") + roots), kExitOk) << output();
   EXPECT_THAT(output(), HasSubstr("trained tokens between « and »"));
+  // An earlier job's output, as a model by name and by place.
+  job_.WriteFile("chained.yaml", "model: {uri: model}\ndataset: {uri: sft.jsonl}\nsft:\n");
+  const std::string outputs = " --output-root " + job_.dir();
+  ASSERT_EQ(inspect("-f " + job_.Path("chained.yaml") + outputs), kExitOk) << output();
+  ASSERT_EQ(inspect(file + "model" + outputs), kExitOk) << output();
+  EXPECT_EQ(inspect("-f " + job_.Path("chained.yaml")), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("model.uri: 'model' is neither here nor below " + job_.dir()));
 }
 
 // As the agent does: Launch file, events file, command pipe.
