@@ -168,6 +168,7 @@ void JobService::Impl::OnWorkerLost(LoseWorker command) {
       "system", command,
       [this, worker_id = command.worker_id](const LoseWorker::Result& result) {
         StopTasks(result.stops, kGangBroken);
+        Reclaim(result.reclaims);
         // Or it came while this was stored: the store has it as LOST.
         if (IsConnected(worker_id)) Reconnect(worker_id, "its lease had run out");
       },
@@ -297,7 +298,12 @@ void JobService::Impl::OnReported(const ReportTask& report,
   });
   StopTasks(result->stops, kGangBroken);
   if (result->gang_broken) SettleAfter(report.ref.job_uid(), report.ref.epoch());
-  if (result->publish.has_value() && result->publish->granted) SendReclaims(report.worker_id);
+  if (result->publish.has_value() && result->publish->granted) {
+    for (const ReclaimRow& row : result->reclaims) {
+      if (row.worker_id != report.worker_id) Reclaim({row});
+    }
+    SendReclaims(report.worker_id);  // and what it has not done of earlier ones
+  }
   if (report.exit.has_value()) {
     absl::MutexLock lock(&mutex_);
     buffer_.ForgetTask(report.worker_id, report.ref);

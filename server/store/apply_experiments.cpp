@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/errors/errors.h"
 #include "server/store/apply.h"
+#include "server/store/outputs.h"
 
 namespace liger::server {
 namespace {
@@ -32,8 +33,7 @@ void ReclaimOutputs(const std::string& job_uid, std::vector<ReclaimRow>* reclaim
   const std::vector<ArtifactRow> artifacts = txn.tables().Artifacts(job->tenant, job->uid);
   if (artifacts.empty()) return;
   for (const ArtifactRow& artifact : artifacts) {
-    reclaims->push_back({artifact.worker_id, artifact.uri, artifact.digest});
-    txn.tables().PutReclaim(reclaims->back());
+    ReclaimArtifact(txn.tables(), artifact, reclaims);
     txn.tables().DropArtifact(artifact.id);
   }
   job->status.clear_output_uri();

@@ -179,8 +179,7 @@ absl::StatusOr<DeleteJob::Result> Run(const DeleteJob& command, Transaction& txn
   result.job_uid = job->uid;
   if (command.delete_output) {
     for (const ArtifactRow& artifact : txn.tables().Artifacts(job->tenant, job->uid)) {
-      result.reclaims.push_back({artifact.worker_id, artifact.uri, artifact.digest});
-      txn.tables().PutReclaim(result.reclaims.back());
+      ReclaimArtifact(txn.tables(), artifact, &result.reclaims);
       txn.tables().DropArtifact(artifact.id);
     }
   }

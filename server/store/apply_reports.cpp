@@ -121,7 +121,8 @@ void DropArtifactAt(const std::string& uri, const JobRow& job, Transaction& txn)
 
 // Under the current epoch only, and not once a cancel was recorded. Asking
 // again gives the same answer.
-PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Transaction& txn) {
+PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Transaction& txn,
+                      std::vector<ReclaimRow>* reclaims) {
   const liger::trainer::v1::Saved& saved = *report.publish;
   PublishAnswer answer{.worker_id = report.worker_id, .ref = report.ref};
   answer.publication_id = saved.publication_id();
@@ -160,7 +161,7 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
   PrepareOutput(txn.tables(), artifact);
   answer.output_uri = artifact.uri;
   if (!checkpoint) job->status.set_output_uri(artifact.uri);
-  RetireCheckpoints(txn.tables(), *job, checkpoint ? saved.step() : 0);
+  RetireCheckpoints(txn.tables(), *job, checkpoint ? saved.step() : 0, reclaims);
   answer.granted = true;
   txn.AddEvent(job, "Published",
                {saved.kind(), absl::StrCat(artifact.uri, " (", artifact.digest, ")"), ""});
@@ -223,7 +224,9 @@ absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, A
     if (warning.code() != kNotResumedCode || warning.file().empty()) continue;
     QuarantineCheckpoint(txn.tables(), *job, attempt->epoch, warning);
   }
-  if (report.publish.has_value()) result->publish = Publish(report, true, job, txn);
+  if (report.publish.has_value()) {
+    result->publish = Publish(report, true, job, txn, &result->reclaims);
+  }
   txn.SaveJob(job);
   if (report.exit.has_value()) return ApplyExit(report, job, attempt, result, txn);
   if (job->state != liger::v1::JobStatus::PAUSING) return absl::OkStatus();
@@ -253,7 +256,9 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
   result.stale = !current && member->released_us == 0 && !report.exit.has_value();
   result.acked_seq = std::max(member->acked_event_seq, report.through_seq);
   if (report.through_seq <= member->acked_event_seq) {
-    if (report.publish.has_value()) result.publish = Publish(report, current, &*job, txn);
+    if (report.publish.has_value()) {
+      result.publish = Publish(report, current, &*job, txn, &result.reclaims);
+    }
     return result;
   }
   // A stale task's worker has let go of its events; only the exit matters.
@@ -273,7 +278,9 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
   }
   txn.tables().PutMember(*member);
   if (!current) {
-    if (report.publish.has_value()) result.publish = Publish(report, false, &*job, txn);
+    if (report.publish.has_value()) {
+      result.publish = Publish(report, false, &*job, txn, &result.reclaims);
+    }
     // Granted to a worker that was lost before it could make it visible.
     if (report.exit.has_value()) {
       SettlePublications(report, &*job, *attempt, txn);

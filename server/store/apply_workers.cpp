@@ -7,6 +7,7 @@
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
 #include "server/store/exits.h"
+#include "server/store/outputs.h"
 
 namespace liger::server {
 namespace {
@@ -35,7 +36,7 @@ class Reconciliation {
       RepeatGrants(owned->ref());
       Answer(owned->ref(), Verdict::STOP, owned->last_event_seq());
     }
-    result_.reclaims = txn_.tables().Reclaims(hello_.worker_id());
+    result_.reclaims = ReclaimsOf(txn_.tables(), *txn_.tables().Worker(hello_.worker_id()));
     return std::move(result_);
   }
 
@@ -247,6 +248,7 @@ absl::StatusOr<LoseWorker::Result> Run(const LoseWorker& command, Transaction& t
     task.state = TaskState::kCancelled;
     txn.tables().PutTask(task);
   }
+  PassOnReclaims(txn.tables(), command.worker_id, &result.reclaims);
   return result;
 }
 

@@ -142,6 +142,7 @@ struct ReportTask {
     bool stale = false;     // the worker should stop this task
     bool pause = false;     // the worker should pause it
     std::optional<PublishAnswer> publish;
+    std::vector<ReclaimRow> reclaims;  // to send; they come again after Hello
     // An end that breaks the gang: the others are to stop. The attempt ends with the
     // last of them, or with SettleGang.
     std::vector<TaskStop> stops;
@@ -183,7 +184,8 @@ struct LoseWorker {
   int64_t incarnation = 0;
   int32_t max_restarts = 2;
   struct Result {
-    std::vector<TaskStop> stops;  // other members of gangs that broke
+    std::vector<TaskStop> stops;       // other members of gangs that broke
+    std::vector<ReclaimRow> reclaims;  // to send; they come again after Hello
   };
 };
 

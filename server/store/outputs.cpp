@@ -47,6 +47,18 @@ std::string CheckpointsOf(const std::string& output) {
   return absl::StrCat(output, kCheckpointsSuffix);
 }
 
+bool IsLost(const ReadView& view, const std::string& worker_id) {
+  const std::optional<WorkerRow> worker = view.Worker(worker_id);
+  return !worker.has_value() || worker->state == WorkerState::kLost;
+}
+
+// Whether it is there, and what lies at the place may lie below its output root.
+bool MayHave(const WorkerRow& worker, const std::string& uri) {
+  const std::string root = OutputPath(worker.hello.output_root());
+  return worker.state != WorkerState::kLost && !root.empty() &&
+         absl::StartsWith(OutputPath(uri), absl::StrCat(root, "/"));
+}
+
 // Jobs with something at a place below which, or above which, another's would lie.
 struct Neighbours {
   const char* how;  // what `output` is to theirs
@@ -142,7 +154,42 @@ absl::Status CheckNewJob(const ReadView& view, const JobRow& job) {
 
 void PrepareOutput(Tables& tables, const ArtifactRow& artifact) {
   // One of another digest finds nothing of its own there afterwards.
-  tables.DropReclaim({artifact.worker_id, artifact.uri, artifact.digest});
+  for (const WorkerRow& worker : tables.Workers()) {
+    tables.DropReclaim({worker.worker_id, artifact.uri, artifact.digest});
+  }
+}
+
+void ReclaimArtifact(Tables& tables, const ArtifactRow& artifact,
+                     std::vector<ReclaimRow>* reclaims) {
+  const auto put = [&](const std::string& worker_id) {
+    reclaims->push_back({worker_id, artifact.uri, artifact.digest});
+    tables.PutReclaim(reclaims->back());
+  };
+  put(artifact.worker_id);
+  if (!IsLost(tables, artifact.worker_id)) return;
+  for (const WorkerRow& worker : tables.Workers()) {
+    if (worker.worker_id != artifact.worker_id && MayHave(worker, artifact.uri)) {
+      put(worker.worker_id);
+    }
+  }
+}
+
+void PassOnReclaims(Tables& tables, const std::string& worker_id,
+                    std::vector<ReclaimRow>* reclaims) {
+  for (const ReclaimRow& row : tables.Reclaims(worker_id)) {
+    ReclaimArtifact(tables,
+                    {.uri = row.uri, .digest = row.digest, .worker_id = row.worker_id}, reclaims);
+  }
+}
+
+std::vector<ReclaimRow> ReclaimsOf(Tables& tables, const WorkerRow& worker) {
+  for (const WorkerRow& other : tables.Workers()) {
+    if (other.state != WorkerState::kLost) continue;
+    for (const ReclaimRow& row : tables.Reclaims(other.worker_id)) {
+      if (MayHave(worker, row.uri)) tables.PutReclaim({worker.worker_id, row.uri, row.digest});
+    }
+  }
+  return tables.Reclaims(worker.worker_id);
 }
 
 void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact) {
@@ -189,7 +236,8 @@ std::string NewestCheckpoint(const ReadView& view, const JobRow& job) {
   return newest == nullptr ? "" : OutputPath(newest->uri);
 }
 
-void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step) {
+void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step,
+                       std::vector<ReclaimRow>* reclaims) {
   std::vector<ArtifactRow> checkpoints;
   std::vector<CheckpointMark> marks;
   for (ArtifactRow& artifact : tables.Artifacts(job.tenant, job.uid)) {
@@ -203,7 +251,7 @@ void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step) {
   for (const ArtifactRow& artifact : checkpoints) {
     if (std::find(steps.begin(), steps.end(), artifact.step) == steps.end()) continue;
     tables.DropArtifact(artifact.id);
-    tables.PutReclaim({artifact.worker_id, artifact.uri, artifact.digest});
+    ReclaimArtifact(tables, artifact, reclaims);
   }
 }
 

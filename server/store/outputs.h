@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "server/store/tables.h"
@@ -28,8 +29,8 @@ std::string WhyNameIsTaken(const ReadView& view, const std::string& tenant,
 // (ALREADY_EXISTS) or another job's uid, an output that is not free.
 absl::Status CheckNewJob(const ReadView& view, const JobRow& job);
 
-// The artifact is about to appear at its place: a removal that was still to come
-// must not take it for what lies there now.
+// The artifact is about to appear at its place: a removal that was still to come, of
+// whichever worker, must not take it for what lies there now.
 void PrepareOutput(Tables& tables, const ArtifactRow& artifact);
 
 // The artifact is there: what lay there before is gone.
@@ -43,10 +44,24 @@ void QuarantineCheckpoint(Tables& tables, const JobRow& job, int64_t epoch,
 // Path of the job's newest good checkpoint, of any attempt; empty: it has none.
 std::string NewestCheckpoint(const ReadView& view, const JobRow& job);
 
-// Takes what training.save_total_limit leaves no room for off the job's list, and
-// leaves its removal to its worker (Reclaims). The one of `step` is not counted: it
-// may not be there yet. 0: all count. Nor are damaged ones, which stay.
-void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step);
+// Leaves the removal of an artifact to its worker (Reclaims). Where that one is LOST, all others
+// with its output root are asked, too: they may share the disk, and one that does not finds nothing
+// of that digest there. Adds what is to be sent to `reclaims`.
+void ReclaimArtifact(Tables& tables, const ArtifactRow& artifact,
+                     std::vector<ReclaimRow>* reclaims);
+
+// As that, of all that `worker_id`, which is LOST now, has still to remove.
+void PassOnReclaims(Tables& tables, const std::string& worker_id,
+                    std::vector<ReclaimRow>* reclaims);
+
+// What the worker, which has come, is to remove: its own, and what LOST ones have not.
+std::vector<ReclaimRow> ReclaimsOf(Tables& tables, const WorkerRow& worker);
+
+// Takes what training.save_total_limit leaves no room for off the job's list and reclaims it. The
+// one of `step` is not counted: it may not be there yet. 0: all count. Nor are damaged ones, which
+// stay.
+void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step,
+                       std::vector<ReclaimRow>* reclaims);
 
 }  // namespace liger::server
 

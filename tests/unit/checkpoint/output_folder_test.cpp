@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <functional>
 
@@ -215,6 +216,24 @@ TEST(OutputFolder, AFullDiskLeavesNothing) {
     small.Write("a.txt", "fits");
     small.Commit();
     EXPECT_EQ(ReadFile(dir / "out/a.txt"), "fits");
+  });
+}
+
+// Nobody waits for a process whose disk is full.
+TEST(OutputFolder, WhoFillsTheDiskForAnotherSaysSo) {
+  const TempDir dir;
+  InChild([&] {
+    if (!MountSmallDisk(dir.path())) _exit(77);
+    OutputFolder folder(dir / "out", false, /*bytes_needed=*/0);
+    const auto fills = [](FileWriter& file) { file.Write(std::string(1 << 20, 'x')); };
+    const auto failure = FailureOf([&] { WriteForOther(folder.staging(), "shard", fills); });
+    EXPECT_THAT(failure.message(), HasSubstr("shard: No space left on device"));
+    // What waits for a word that does not come waits for minutes.
+    ASSERT_TRUE(fs::exists(folder.staging() + "/shard.done"));
+    const std::atomic<bool> given_up{false};
+    const auto told = FailureOf([&] { folder.Await("shard", given_up); });
+    EXPECT_EQ(told.message(), failure.message());
+    EXPECT_EQ(told.action(), failure.action());
   });
 }
 

@@ -5,10 +5,12 @@ namespace liger::server {
 namespace {
 
 using liger::v1::JobStatus;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 
 TEST_F(JobServiceTest, ProgressIsWrittenOnceASecondAndAcknowledged) {
   Hello("w");
@@ -104,6 +106,43 @@ TEST_F(JobServiceTest, CheckpointsArePublishedAndRetired) {
   EXPECT_THAT(fleet.reclaimed.back(), HasSubstr("checkpoint-40 sha256:40"));
   publish(80, "metrics");
   EXPECT_EQ(fleet.answers.back().denied_reason, "UNKNOWN_KIND");
+}
+
+// On a disk that the two share the other one's checkpoints go as its own would.
+TEST_F(JobServiceTest, CheckpointsOfAWorkerThatIsLostAreRetiredByTheOneThatGoesOn) {
+  Hello("w");
+  Running();
+  Hello("w2");
+  int64_t seq = 1;
+  std::string worker = "w";
+  const auto publish = [&](int64_t step) {
+    auto event = Event(++seq);
+    auto* saved = event.mutable_publish_request()->mutable_saved();
+    saved->set_publication_id("checkpoint-" + std::to_string(step));
+    saved->set_kind("checkpoint");
+    saved->set_step(step);
+    saved->set_manifest_digest("sha256:" + std::to_string(step));
+    service->OnTaskEvent(worker, event);
+    ASSERT_TRUE(fleet.answers.back().granted);
+  };
+  publish(10);
+  publish(20);
+  LoseWorker("w");
+  service->Tick();
+  ASSERT_EQ(fleet.starts.back().ref.epoch(), 2);
+  ASSERT_EQ(fleet.starts.back().worker_id, "w2");
+  worker = "w2";
+  seq = 1;
+  auto started = Event(1);
+  started.mutable_started();
+  service->OnTaskEvent("w2", started);
+  publish(30);
+  EXPECT_THAT(fleet.reclaimed, IsEmpty());
+  publish(40);
+  EXPECT_THAT(fleet.reclaimed,
+              testing::UnorderedElementsAre(
+                  AllOf(StartsWith("w file:///out/"), HasSubstr("checkpoint-10 sha256:10")),
+                  AllOf(StartsWith("w2 file:///out/"), HasSubstr("checkpoint-10 sha256:10"))));
 }
 
 TEST_F(JobServiceTest, TheNextAttemptGoesOnFromTheNewestCheckpoint) {

@@ -1,5 +1,7 @@
 // Where jobs put their results, who holds a place, and how results go.
 
+#include <gmock/gmock.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -329,6 +331,55 @@ TEST_P(StoreOutputs, ARemovalComesAgainUntilTheWorkerHasDoneIt) {
   liger::worker::v1::Hello hello = NewHello("w1", 1, 1);
   Own(&hello, "u3", epoch, "train", true, 2);
   EXPECT_TRUE(driver->Do(ReconcileWorker{hello}).reclaims.empty());
+}
+
+// Workers that share a disk have one output root. Others find nothing of that digest there.
+TEST_P(StoreOutputs, AWorkerThatIsLostLeavesItsRemovalsToThoseWithItsRoot) {
+  using ::testing::UnorderedElementsAre;
+  const auto who = [](const std::vector<ReclaimRow>& rows) {
+    std::vector<std::string> texts;
+    for (const ReclaimRow& row : rows) texts.push_back(row.worker_id + " " + row.uri);
+    return texts;
+  };
+  const auto pending = [&](liger::worker::v1::Hello hello) {
+    return who(driver->Do(ReconcileWorker{std::move(hello)}).reclaims);
+  };
+  for (const char* id : {"w1", "w2"}) AddWorker(id, 1);
+  liger::worker::v1::Hello elsewhere = NewHello("w3", 1, 1);
+  elsewhere.set_output_root("/other");
+  driver->Do(ReconcileWorker{elsewhere});
+  for (const char* uid : {"u1", "u2"}) {
+    const int64_t epoch = driver->RunJob(uid, "w1");
+    driver->PublishModel(uid, "w1", epoch, 2);
+    driver->Exit(uid, "w1", epoch, 3, Succeeded());
+  }
+  // Asked for before it is lost, and after that.
+  EXPECT_THAT(who(driver->Do(DeleteJob{"default", "u1", true}).reclaims),
+              UnorderedElementsAre("w1 file:///out/job-u1"));
+  EXPECT_THAT(who(driver->Do(LoseWorker{"w1", 1}).reclaims),
+              UnorderedElementsAre("w1 file:///out/job-u1", "w2 file:///out/job-u1"));
+  EXPECT_THAT(who(driver->Do(DeleteJob{"default", "u2", true}).reclaims),
+              UnorderedElementsAre("w1 file:///out/job-u2", "w2 file:///out/job-u2"));
+  EXPECT_THAT(pending(NewHello("w2", 1, 1)),
+              UnorderedElementsAre("w2 file:///out/job-u1", "w2 file:///out/job-u2"));
+  EXPECT_THAT(pending(elsewhere), ::testing::IsEmpty());
+  // One that comes later.
+  EXPECT_THAT(pending(NewHello("w4", 1, 1)),
+              UnorderedElementsAre("w4 file:///out/job-u1", "w4 file:///out/job-u2"));
+  // That others have not found it says nothing of the disk of the lost one.
+  driver->Do(FinishReclaims{{{"w2", "file:///out/job-u1", "sha256:abc"}}});
+  EXPECT_THAT(pending(NewHello("w1", 1, 1)),
+              UnorderedElementsAre("w1 file:///out/job-u1", "w1 file:///out/job-u2"));
+
+  // The same is published there again, by another one: nobody removes it.
+  CreateJob again = NewJob("u3", "job-u1");
+  driver->Do(again);
+  driver->PassCheck("u3", "w2");
+  const int64_t epoch = driver->Place("u3", "w2");
+  driver->Begin("u3", "w2", epoch);
+  driver->PublishModel("u3", "w2", epoch, 2);
+  EXPECT_THAT(pending(NewHello("w1", 1, 1)), UnorderedElementsAre("w1 file:///out/job-u2"));
+  EXPECT_THAT(pending(NewHello("w4", 1, 1)), UnorderedElementsAre("w4 file:///out/job-u2"));
 }
 
 }  // namespace

@@ -207,6 +207,8 @@ void WriteForOther(const std::string& staging, const std::string& name,
                    const std::function<void(FileWriter&)>& write) {
   const std::string path = fs::path(staging) / name;
   const auto say = [&](const json& word) {
+    std::error_code ignored;
+    if (word.contains("error")) fs::remove(path, ignored);  // a full disk has room for the word
     const absl::Status status = WriteFileAtomically(path + kWordSuffix, word.dump());
     if (!status.ok()) {
       throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, std::string(status.message()))
