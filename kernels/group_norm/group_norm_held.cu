@@ -12,6 +12,7 @@ namespace liger::kernels::cuda {
 namespace {
 
 constexpr int kHeldThreads = 512;
+constexpr int kLoneThreads = 256;  // forward, of a block that has a group to itself
 
 // A block's share of a group: units [first, last), each in a slot of piece_packs packs.
 struct Share {
@@ -258,7 +259,8 @@ HeldPlan PlanHeld(const GroupNormShape& shape, int operands, bool aligned) {
       plan.h.blocks = blocks;
       plan.h.slots = slots;
       const int threads = slots * plan.h.team;
-      plan.threads = std::min(kHeldThreads, (threads + 31) / 32 * 32);
+      const int most_threads = blocks == 1 && operands == 1 ? kLoneThreads : kHeldThreads;
+      plan.threads = std::min(most_threads, (threads + 31) / 32 * 32);
       plan.shared = static_cast<size_t>(bytes);
       return plan;
     }
