@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +17,7 @@
 namespace liger::trainer {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using Event = liger::trainer::v1::Event;
 namespace fs = std::filesystem;
@@ -110,6 +112,32 @@ TEST(SaveBesideTest, TrainingGoesOnUntilTheNextOne) {
     EXPECT_EQ(Lines(Checkpoint(job.Path("slow"), step) + "/metrics.jsonl"),
               Lines(Checkpoint(job.Path("waits"), step) + "/metrics.jsonl"));
   }
+}
+
+// A disk that takes longer than the steps between two checkpoints costs one, not the steps' time.
+TEST(SaveBesideTest, OneThatWouldWaitForLongIsLeftOut) {
+  class SlowSteps : public SlowSave {
+   public:
+    SlowSteps() : SlowSave(/*step=*/7, std::chrono::minutes(2)) {}
+    bool Emit(Event event) override {
+      // Between the two: the first one is far from done, as far as anybody knows.
+      const bool last_before = event.has_step() && event.step().step() == 5;
+      if (last_before) std::this_thread::sleep_for(std::chrono::milliseconds(5500));
+      return SlowSave::Emit(std::move(event));
+    }
+  };
+  const TinyJob job;
+  SlowSteps sink;
+  ASSERT_EQ(RunWith(In(EveryStepLogged(job), job.Path("slow")), sink), kExitOk);
+  EXPECT_TRUE(sink.came()) << "the save of step 3 held up the steps";
+  EXPECT_TRUE(fs::exists(Checkpoint(job.Path("slow"), 3)));
+  EXPECT_FALSE(fs::exists(Checkpoint(job.Path("slow"), 6)));
+  const auto warnings = sink.All(Event::kWarning);
+  const auto left_out = std::ranges::find_if(
+      warnings, [](const Event& event) { return event.warning().code() == "CheckpointLeftOut"; });
+  ASSERT_NE(left_out, warnings.end());
+  EXPECT_THAT(left_out->warning().message(),
+              AllOf(HasSubstr("no checkpoint of step 6"), HasSubstr("raise training.save_steps")));
 }
 
 TEST(SaveBesideTest, WhatTheWriterFailsOfIsTheJobsFailure) {

@@ -226,7 +226,11 @@ void TrainJob::Train() {
       SampleAt(step);
     }
     if (last) EvaluateAt(step);
-    if (saves && checkpointed_step_ != step) SaveCheckpoint(step, /*best=*/false);
+    // Nothing is held up any more.
+    const bool over = last || best_.should_stop();
+    if (saves && checkpointed_step_ != step && (over || !LeavesOut(step))) {
+      SaveCheckpoint(step, /*best=*/false);
+    }
     if (ActOnRequests(step)) {
       paused_after_ = step;
       return;

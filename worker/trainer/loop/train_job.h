@@ -24,6 +24,7 @@
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/loop/resume.h"
 #include "worker/trainer/loop/resume_point.h"
+#include "worker/trainer/loop/save_pace.h"
 #include "worker/trainer/loop/save_stall.h"
 #include "worker/trainer/loop/step.h"
 #include "worker/trainer/loop/step_flops.h"
@@ -105,12 +106,19 @@ class TrainJob {
   // Begins to write a checkpoint (`best`: and the parameters to keep), of the present moment; one
   // at a time. A full disk costs the checkpoint and a warning, not the run.
   void SaveCheckpoint(int64_t step, bool best);
+  // Collective: whether the checkpoint that training.save_steps asks for after this step is left
+  // out, since the one before would hold up training for too long on some rank. Says so.
+  bool LeavesOut(int64_t step);
   // Of rank 0.
   void BeginToWrite(const Checkpoints::Content& content);
   // Collective: each rank begins to write its shards. False: not all see rank 0's disk.
   bool SavesShards(const Checkpoints::Content& content);
   void WriteDraft(Checkpoints::Draft draft, int64_t step);
-  // "ok", or why there is no checkpoint.
+  struct Written {
+    std::string status = "ok";  // or why there is no checkpoint
+    absl::Duration took;
+  };
+  // A status as above.
   std::string Write(const Checkpoints::Draft& draft, int64_t step);
   // Warns of it; what is no fault of a disk is thrown on.
   std::string NotSaved(int64_t step, const TrainerError& error);
@@ -178,11 +186,12 @@ class TrainJob {
   double last_loss_ = 0;
   std::set<std::string> answered_;  // commands, of a job of several ranks
   SaveStall save_stall_;
-  bool told_why_not_beside_ = false;
+  SavePace save_pace_;
+  bool told_why_not_beside_ = false, told_of_left_out_ = false;
   // What came of the last thing written (FinishCheckpoint), and of what is being written: after
   // all that it works on.
   std::string written_ = "ok";
-  std::future<std::string> writing_;
+  std::future<Written> writing_;
 };
 
 // Optimizer steps of a job: max_steps, or what num_train_epochs come to

@@ -87,6 +87,26 @@ void TrainJob::SaveCheckpoint(int64_t step, bool best) {
   OnLeader([&] { BeginToWrite(content); });
 }
 
+bool TrainJob::LeavesOut(int64_t step) {
+  RequireWriterIsWell();
+  const std::optional<absl::Duration> wait = save_pace_.TooLongAt(absl::Now());
+  double longest = wait ? absl::ToDoubleSeconds(*wait) : 0;
+  strategy_->MaxAcrossRanks(at::from_blob(&longest, {1}, at::kDouble),
+                            "whether the checkpoint before is written");
+  if (longest == 0) return false;
+  const std::string why =
+      absl::StrCat("no checkpoint of step ", step,
+                   ": the one before is still being written, and waiting for it would hold up "
+                   "training for about ",
+                   std::round(longest), " s; raise training.save_steps, or write to a faster disk");
+  if (std::exchange(told_of_left_out_, true)) {  // one warning is enough
+    if (strategy_->leads()) std::cout << why << std::endl;
+  } else {
+    reporter_.Warn("CheckpointLeftOut", "training.save_steps", why);
+  }
+  return true;
+}
+
 bool TrainJob::SavesShards(const Checkpoints::Content& content) {
   std::string folder;
   if (strategy_->leads()) {
@@ -117,8 +137,12 @@ void TrainJob::BeginToWrite(const Checkpoints::Content& content) {
 
 void TrainJob::WriteDraft(Checkpoints::Draft draft, int64_t step) {
   if (draft.copied) {
-    writing_ = std::async(std::launch::async, [this, draft = std::move(draft), step] {
-      return Write(draft, step);
+    const absl::Time begin = absl::Now();
+    save_pace_.Begin(begin);
+    writing_ = std::async(std::launch::async, [this, draft = std::move(draft), step, begin] {
+      Written written{.status = Write(draft, step)};
+      written.took = absl::Now() - begin;
+      return written;
     });
     return;
   }
@@ -150,7 +174,10 @@ std::string TrainJob::NotSaved(int64_t step, const TrainerError& error) {
 }
 
 void TrainJob::AwaitWriting() {
-  if (writing_.valid()) written_ = writing_.get();
+  if (!writing_.valid()) return;
+  const Written written = writing_.get();
+  written_ = written.status;
+  save_pace_.End(written.took);
 }
 
 void TrainJob::RequireWriterIsWell() {
