@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "client/format.h"
 #include "client/terminal.h"
+#include "common/spec/saved_model.h"
 
 namespace liger::client {
 namespace {
@@ -36,7 +37,10 @@ std::string EvalLoss(const JobStatus& status) {
   std::vector<std::string> losses;
   for (const auto& evaluation : status.evaluations()) {
     const auto it = evaluation.values().find("eval_loss");
-    if (it != evaluation.values().end()) losses.push_back(Number(it->second));
+    if (it == evaluation.values().end()) continue;
+    losses.push_back(Number(it->second));
+    // Later ones are not of what was saved.
+    if (status.saved_step() > 0 && evaluation.step() >= status.saved_step()) break;
   }
   if (losses.empty()) return "";
   if (losses.size() == 1) return losses[0];
@@ -106,6 +110,7 @@ std::string Outcome(const Job& job, int columns) {
   line("cause", Cause(status));
   line("action", status.action());
   line("eval loss", EvalLoss(status));
+  if (status.has_best()) line("saved", SavedModelText(status.saved_step(), status.best()));
   line("output", status.output_uri());
   return text;
 }
@@ -132,6 +137,13 @@ void JobDisplay::PrintState(const JobStatus& status) {
   if (lines == state_lines_) return;
   state_lines_ = lines;
   PrintLine(lines);
+}
+
+void JobDisplay::PrintResumed(const JobStatus& status) {
+  const std::string line = status.has_resumed() ? Printable(ResumedText(status.resumed())) : "";
+  if (line == resumed_line_) return;
+  resumed_line_ = line;
+  if (!line.empty()) PrintLine(line);
 }
 
 void JobDisplay::PrintEvaluations(const JobStatus& status) {
@@ -175,6 +187,7 @@ void JobDisplay::DrawProgress(const Job& job) {
 void JobDisplay::Update(const liger::v1::WatchJobsResponse& update) {
   const JobStatus& status = update.job().status();
   PrintState(status);
+  PrintResumed(status);
   PrintWarnings(status);
   PrintEvaluations(status);
   if (status.state() == JobStatus::RUNNING) DrawProgress(update.job());

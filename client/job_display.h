@@ -34,13 +34,14 @@ class JobDisplay {
  private:
   void PrintLine(const std::string& line);
   void PrintState(const liger::v1::JobStatus& status);
+  void PrintResumed(const liger::v1::JobStatus& status);
   void PrintWarnings(const liger::v1::JobStatus& status);
   void PrintEvaluations(const liger::v1::JobStatus& status);
   void DrawProgress(const liger::v1::Job& job);
 
   Screen screen_;
   bool line_open_ = false;
-  std::string state_lines_;
+  std::string state_lines_, resumed_line_;
   int64_t epoch_ = 0;
   int64_t last_step_ = -1;
   int warnings_ = 0;

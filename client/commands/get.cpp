@@ -5,6 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "client/commands/commands.h"
 #include "client/format.h"
+#include "common/spec/saved_model.h"
 #include "common/spec/spec.h"
 #include "common/spec/yaml_proto.h"
 
@@ -84,6 +85,7 @@ void PrintHistory(const liger::v1::JobStatus& status, const Lines& line) {
     line(absl::StrCat("sample @", sample.step()),
          absl::StrCat(sample.prompt(), " -> ", sample.text()));
   }
+  if (status.has_resumed()) line("resumed", ResumedText(status.resumed()));
   for (const auto& warning : status.warnings()) line("warning", warning.message());
   for (const auto& attempt : status.attempts()) {
     line(absl::StrCat("attempt ", attempt.epoch()),
@@ -104,6 +106,7 @@ void PrintJob(const Job& job, const Lines& line) {
   line("cause", Cause(status));
   line("action", status.action());
   line("output", status.output_uri());
+  if (status.saved_step() > 0) line("saved", SavedModelText(status.saved_step(), status.best()));
   if (!status.failure().log_tail().empty()) {
     std::cout << "last log lines:\n" << Printable(status.failure().log_tail()) << "\n";
   }

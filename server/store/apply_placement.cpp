@@ -173,6 +173,7 @@ absl::StatusOr<StartAttempt::Result> Run(const StartAttempt& command, Transactio
   for (const MemberRow& member : result.members) tables.PutMember(member);
 
   job->epoch = result.epoch;
+  job->status.clear_resumed();  // the attempt tells its own
   if (command.resume_from.empty()) ClearReports(tables.Tasks(job->uid), &job->status);
   std::string where = Where(result.members, ranks);
   if (static_cast<int>(ranks) < sizes.front()) {

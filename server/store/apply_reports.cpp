@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/checkpoints.h"
+#include "common/spec/saved_model.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
@@ -160,11 +161,18 @@ PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Trans
   txn.tables().PutArtifact(artifact);
   PrepareOutput(txn.tables(), artifact);
   answer.output_uri = artifact.uri;
-  if (!checkpoint) job->status.set_output_uri(artifact.uri);
+  if (!checkpoint) {
+    job->status.set_output_uri(artifact.uri);
+    job->status.set_saved_step(saved.step());
+    if (saved.has_best()) *job->status.mutable_best() = saved.best();
+  }
   RetireCheckpoints(txn.tables(), *job, checkpoint ? saved.step() : 0, reclaims);
   answer.granted = true;
   txn.AddEvent(job, "Published",
-               {saved.kind(), absl::StrCat(artifact.uri, " (", artifact.digest, ")"), ""});
+               {saved.kind(),
+                absl::StrCat(artifact.uri, " (", artifact.digest, "): ",
+                             SavedModelText(saved.step(), saved.best())),
+                ""});
   return answer;
 }
 
@@ -208,6 +216,14 @@ void PutInputs(const ReportTask& report, Transaction& txn) {
   txn.tables().PutEnvironment(uid, report.ref.epoch(), environment);
 }
 
+// Once for an attempt, which tells it each time that it says what it runs on.
+void NoteResumed(const ReportTask& report, JobRow* job, Transaction& txn) {
+  if (!report.ready.has_value() || !report.ready->has_resumed()) return;
+  if (job->status.has_resumed()) return;
+  *job->status.mutable_resumed() = report.ready->resumed();
+  txn.AddEvent(job, "Resumed", {"Checkpoint", ResumedText(report.ready->resumed()), ""});
+}
+
 // What a current attempt reported, in the order in which it can happen. `replays`: as in
 // AddWarnings.
 absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, AttemptRow* attempt,
@@ -219,6 +235,7 @@ absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, A
     if (!running.ok()) return running;
   }
   MergeStatus(report, &job->status);
+  NoteResumed(report, job, txn);
   AddWarnings(report.warnings, replays, job, txn);
   for (const auto& warning : report.warnings) {
     if (warning.code() != kNotResumedCode || warning.file().empty()) continue;

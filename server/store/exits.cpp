@@ -56,7 +56,11 @@ void SettlePublications(const ReportTask& report, JobRow* job, const AttemptRow&
       continue;
     }
     txn.tables().DropArtifact(artifact.id);
-    if (artifact.kind == "model") job->status.clear_output_uri();
+    if (artifact.kind == "model") {
+      job->status.clear_output_uri();
+      job->status.clear_saved_step();
+      job->status.clear_best();
+    }
     if (IsTerminal(job->state)) {
       job->status.set_message(absl::StrCat("published, but its worker, lost meanwhile, could not ",
                                            "make the model visible at ", artifact.uri));

@@ -31,9 +31,8 @@ struct JobRow {
   liger::v1::JobSpec resolved_spec;
   std::string spec_hash;
   int32_t hash_version = 0;
-  // message, action, failure, progress, evaluations, samples, output_uri,
-  // warnings and kernels_ran. Its state, reason, epoch, restarts and attempts
-  // stay empty: columns and the attempts table hold those.
+  // All but state, reason, epoch, restarts and attempts, which stay empty: columns
+  // and the attempts table hold those.
   liger::v1::JobStatus status;
   int64_t epoch = 0;
   int32_t restarts = 0;

@@ -133,6 +133,26 @@ TEST(JobDisplayTest, WarningsOfEveryAttemptArePrintedOnce) {
             "warning: 3 rows were dropped\n");
 }
 
+TEST(JobDisplayTest, WhatEachAttemptGoesOnFromIsPrintedOnce) {
+  std::ostringstream out;
+  JobDisplay display({out, [] { return 0; }});
+  WatchJobsResponse update = In(JobStatus::STARTING, "", "");
+  auto* status = update.mutable_job()->mutable_status();
+  display.Update(update);
+  status->mutable_resumed()->set_checkpoint("/out/checkpoint-20");
+  status->mutable_resumed()->set_step(20);
+  display.Update(update);
+  display.Update(update);
+  status->clear_resumed();
+  display.Update(update);
+  status->mutable_resumed()->set_checkpoint("/out/checkpoint-20");
+  status->mutable_resumed()->set_step(20);
+  display.Update(update);
+  EXPECT_EQ(out.str(),
+            "STARTING\ngoes on from /out/checkpoint-20, after step 20\n"
+            "goes on from /out/checkpoint-20, after step 20\n");
+}
+
 TEST(JobDisplayTest, TheOutcomeTellsWhatTrainingBroughtWithinTheTerminal) {
   auto job = In(JobStatus::SUCCEEDED, "", "").job();
   job.set_name("job");
@@ -143,6 +163,16 @@ TEST(JobDisplayTest, TheOutcomeTellsWhatTrainingBroughtWithinTheTerminal) {
   }
   EXPECT_EQ(Outcome(job, 80),
             "job: SUCCEEDED\n  eval loss: 2.5 before, 1.5 after\n  output:    /out/job\n");
+  // Of what was saved, and not of what was evaluated behind it.
+  for (int i = 0; i < 3; ++i) job.mutable_status()->mutable_evaluations(i)->set_step(20 * (i + 1));
+  job.mutable_status()->set_saved_step(40);
+  job.mutable_status()->mutable_best()->set_step(40);
+  job.mutable_status()->mutable_best()->set_metric("eval_rewards/margins");
+  job.mutable_status()->mutable_best()->set_value(0.125);
+  EXPECT_EQ(Outcome(job, 80),
+            "job: SUCCEEDED\n  eval loss: 2.5 before, 2 after\n"
+            "  saved:     step 40, of the best eval_rewards/margins (0.125)\n"
+            "  output:    /out/job\n");
   job.mutable_status()->set_message("a cause that is longer than the terminal is wide");
   for (const auto line : absl::StrSplit(Outcome(job, 40), '\n')) {
     EXPECT_LE(Width(std::string(line)), 40u) << line;

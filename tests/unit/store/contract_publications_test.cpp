@@ -1,5 +1,7 @@
 // What running jobs publish, and their cancel, which a publication may come before.
 
+#include <algorithm>
+
 #include "tests/unit/store/contract.h"
 
 namespace liger::server::testing {
@@ -128,6 +130,80 @@ TEST_P(StorePublications, AnOverdueCancelEndsTheJobButKeepsTheDevices) {
   driver->Exit("u", "w1", epoch, 2, {.outcome = AttemptState::kCancelled});
   EXPECT_EQ(driver->Occupied("w1"), 0);
   EXPECT_EQ(driver->State("u"), JobStatus::CANCELLED);
+}
+
+// The message of the last event of that type; "" without one.
+std::string LastOf(Driver& driver, const std::string& type) {
+  return driver.Read<std::string>([&](const ReadView& view) {
+    std::string message;
+    for (const auto& event : view.Events("u", 0, 0)) {
+      if (event.type() == type) message = event.message();
+    }
+    return message;
+  });
+}
+
+TEST_P(StorePublications, AModelTellsWhichEvaluationItIsOf) {
+  const int64_t epoch = driver->RunJob("u", "w1");
+  ReportTask report = Report("w1", "u", epoch, "train", 2);
+  report.publish = SavedModel("final");
+  report.publish->set_step(40);
+  report.publish->mutable_best()->set_step(40);
+  report.publish->mutable_best()->set_metric("eval_loss");
+  report.publish->mutable_best()->set_value(2.25);
+  report.publish->mutable_best()->set_stopped_after_step(60);
+  driver->Do(report);
+  const auto status = driver->Job("u").status();
+  EXPECT_EQ(status.saved_step(), 40);
+  EXPECT_EQ(status.best().value(), 2.25);
+  EXPECT_EQ(LastOf(*driver, "Published"),
+            "file:///out/job-u (sha256:abc): step 40, of the best eval_loss (2.25); stopped early "
+            "after step 60");
+  // It never became visible.
+  TaskExit exit = Failed(liger::v1::FAILURE_CLASS_STORAGE, "no space", false);
+  exit.unpublished = {"final"};
+  driver->Exit("u", "w1", epoch, 3, exit);
+  EXPECT_EQ(driver->Job("u").status().saved_step(), 0);
+  EXPECT_FALSE(driver->Job("u").status().has_best());
+}
+
+TEST_P(StorePublications, AnAttemptTellsOnceWhatItGoesOnFrom) {
+  const auto begin = [&](int64_t epoch, int64_t seq, int64_t step) {
+    ReportTask report = Report("w1", "u", epoch, "train", seq);
+    report.started = true;
+    report.ready.emplace();
+    if (step > 0) {
+      report.ready->mutable_resumed()->set_checkpoint("/out/checkpoint-" + std::to_string(step));
+      report.ready->mutable_resumed()->set_step(step);
+    }
+    driver->Do(report);
+  };
+  driver->Submit("u");
+  driver->PassCheck("u", "w1");
+  const int64_t first = driver->Place("u", "w1");
+  begin(first, 1, 20);
+  const int64_t told = driver->Job("u").revision();
+  begin(first, 2, 20);  // with the kernels that ran
+  EXPECT_EQ(LastOf(*driver, "Resumed"), "goes on from /out/checkpoint-20, after step 20");
+  const auto count = [&] {
+    return driver->Read<int64_t>([](const ReadView& view) {
+      const auto events = view.Events("u", 0, 0);
+      return std::ranges::count(events, "Resumed", [](const auto& event) { return event.type(); });
+    });
+  };
+  EXPECT_EQ(count(), 1);
+  EXPECT_GT(driver->Job("u").revision(), told) << "the second report came in";
+  EXPECT_EQ(driver->Job("u").status().resumed().step(), 20);
+  driver->Exit("u", "w1", first, 3, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
+  const int64_t second = driver->Place("u", "w1", 0, "/out/checkpoint-40");
+  EXPECT_FALSE(driver->Job("u").status().has_resumed()) << "not told yet";
+  begin(second, 1, 40);
+  EXPECT_EQ(driver->Job("u").status().resumed().checkpoint(), "/out/checkpoint-40");
+  EXPECT_EQ(count(), 2);
+  driver->Exit("u", "w1", second, 2, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
+  begin(driver->Place("u", "w1"), 1, 0);
+  EXPECT_FALSE(driver->Job("u").status().has_resumed()) << "it began at the beginning";
+  EXPECT_EQ(count(), 2);
 }
 
 TEST_P(StorePublications, CancelBeforeTheStartFreesTheDevices) {
