@@ -70,6 +70,26 @@ void ExpectWentOn(Cluster& cluster, const Job& job, int64_t step) {
   EXPECT_THAT(kept, testing::IsSupersetOf({"checkpoint-2200", "checkpoint-2400"}));
 }
 
+// Soon none is left on the disk that the job does not list.
+void ExpectOnlyListedCheckpoints(Cluster& cluster, const std::string& name) {
+  std::vector<std::string> listed, there;
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  do {
+    listed.clear();
+    there.clear();
+    for (const v1::Artifact& artifact : cluster.client().Artifacts(name)) {
+      if (artifact.kind() == "checkpoint") listed.push_back(artifact.uri());
+    }
+    for (const auto& entry : fs::directory_iterator(cluster.output(name) + ".checkpoints")) {
+      there.push_back("file://" + entry.path().string());
+    }
+    std::sort(listed.begin(), listed.end());
+    std::sort(there.begin(), there.end());
+    absl::SleepFor(absl::Milliseconds(20));
+  } while (there != listed && absl::Now() < deadline);
+  EXPECT_THAT(there, testing::ElementsAreArray(listed));
+}
+
 TEST(ResumeE2eTest, TrainerKilled) {
   Cluster cluster({});
   const std::string name = cluster.client().Create(Saving(cluster, "job")).name();
@@ -136,6 +156,7 @@ TEST(ResumeE2eTest, AgentKilledAndAnotherWorkerGoesOn) {
   const Job job = cluster.client().WaitForEnd(name);
   EXPECT_NE(job.status().attempts(0).worker_id(), first);
   ExpectWentOn(cluster, job, step - kSaveSteps);  // the newest may not have appeared
+  ExpectOnlyListedCheckpoints(cluster, name);     // also of those that the lost one saved
   cluster.StartWorker(index);
   cluster.client().WaitForReadyWorkers(2);
   cluster.ExpectIdle();
