@@ -50,6 +50,10 @@ void ExpectSavedTheBest(const TaskOutcome& outcome, const TinyJob& job, const st
   const auto saved = outcome.sink.Last(Event::kSaved).saved();
   EXPECT_EQ(saved.kind(), "model");
   EXPECT_EQ(saved.step(), step);
+  EXPECT_EQ(saved.best().step(), step);
+  EXPECT_EQ(saved.best().metric(), "eval_loss");
+  EXPECT_EQ(saved.best().value(), loss);
+  EXPECT_EQ(saved.best().stopped_after_step(), 0) << "it went to its end";
   Request again = In(Overtrained(job), job.Path("again"));
   again.launch.mutable_resolved_spec()->mutable_model()->set_name(model);
   again.launch.mutable_resolved_spec()->mutable_model()->set_random_init(false);
@@ -100,7 +104,11 @@ TEST(BestModelJobTest, StopsEarly) {
   const int64_t last = evaluations.back().eval().step();
   EXPECT_LT(last, 30);
   EXPECT_EQ(last, Best(outcome.sink).first + 5);
-  EXPECT_EQ(outcome.sink.Last(Event::kSaved).saved().step(), last);
+  const auto saved = outcome.sink.Last(Event::kSaved).saved();
+  EXPECT_EQ(saved.step(), last);
+  EXPECT_EQ(saved.best().stopped_after_step(), last);
+  EXPECT_EQ(saved.best().step(), Best(outcome.sink).first);
+  EXPECT_EQ(saved.best().value(), Best(outcome.sink).second);
 }
 
 TEST(BestModelJobTest, AnUnknownMetricFailsBeforeTheFirstStep) {

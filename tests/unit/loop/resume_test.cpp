@@ -215,6 +215,10 @@ TEST(ResumeTest, FinishedRunsGoOnForMoreSteps) {
   const TaskOutcome resumed = RunRecorded(In(request, job.Path("more")));
   ASSERT_EQ(resumed.exit_code, kExitOk) << Failure(resumed);
   EXPECT_EQ(resumed.sink.All(Event::kStep).size(), 1u) << "steps 7 and 8, logged once";
+  for (const Event& ready : resumed.sink.All(Event::kReady)) {
+    EXPECT_EQ(ready.ready().resumed().checkpoint(), job.Path("six/checkpoints/checkpoint-6"));
+    EXPECT_EQ(ready.ready().resumed().step(), 6);
+  }
   ExpectSameTensors(job.Path("more/model/model.safetensors"),
                     job.Path("eight/model/model.safetensors"));
 
@@ -290,6 +294,7 @@ TEST(ResumeTest, MissingAndDamagedCheckpointsAreNamed) {
       From(In(WithCheckpoints(job.Sft()), job.Path("fourth")), job.Path("gone/checkpoint-6")));
   ASSERT_EQ(again.exit_code, kExitOk) << Failure(again);
   EXPECT_EQ(again.sink.All(Event::kStep).front().step().step(), 2);
+  EXPECT_FALSE(again.sink.Last(Event::kReady).ready().has_resumed());
 }
 
 // A job may overwrite the output of an earlier one, whose checkpoints still lie there.

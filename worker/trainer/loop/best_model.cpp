@@ -42,4 +42,14 @@ bool BestModel::Update(int64_t step, const std::map<std::string, double>& values
   return true;
 }
 
+liger::v1::BestEvaluation BestModel::Told(int64_t last_step, int64_t max_steps) const {
+  liger::v1::BestEvaluation told;
+  if (should_stop() && last_step < max_steps) told.set_stopped_after_step(last_step);
+  if (!state_.metric) return told;
+  told.set_step(state_.step);
+  told.set_metric(metric_);
+  told.set_value(*state_.metric);
+  return told;
+}
+
 }  // namespace liger::trainer

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "liger/v1/job.pb.h"
 #include "liger/v1/job_spec.pb.h"
 
 namespace liger::trainer {
@@ -39,6 +40,9 @@ class BestModel {
   bool should_stop() const { return patience_ > 0 && state_.patience_used >= patience_; }
 
   const State& state() const { return state_; }
+  // As people are told of it; a default one while there is none. `last_step`: after it training
+  // ended, of `max_steps`.
+  liger::v1::BestEvaluation Told(int64_t last_step, int64_t max_steps) const;
   void Restore(const State& state) { state_ = state; }
 
  private:

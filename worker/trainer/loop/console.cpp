@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/bytes.h"
+#include "common/spec/saved_model.h"
 
 namespace liger::trainer {
 namespace {
@@ -89,7 +90,8 @@ std::string Line(const tv1::Event& event) {
       return absl::StrCat("sample at step ", event.sample().step(), "\n  > ",
                           event.sample().prompt(), "\n  ", event.sample().text());
     case tv1::Event::kSaved:
-      return "saved " + event.saved().dir();
+      return absl::StrCat("saved ", event.saved().dir(), ": ",
+                          SavedModelText(event.saved().step(), event.saved().best()));
     case tv1::Event::kWarning:
       return WarningLine(event.warning());
     case tv1::Event::kCheckResult:

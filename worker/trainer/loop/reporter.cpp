@@ -19,6 +19,7 @@ void Reporter::Ready(const std::string& device,
   ready->set_pid(getpid());
   ready->set_device(device);
   for (const auto& kernel : kernels_ran) *ready->add_kernels_ran() = kernel;
+  if (resumed_) *ready->mutable_resumed() = *resumed_;
   (*ready->mutable_versions())["torch"] = TORCH_VERSION;
   (*ready->mutable_versions())["liger-trainer"] = LIGER_VERSION;
   Emit(event);

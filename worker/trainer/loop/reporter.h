@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,6 +28,8 @@ class Reporter {
       : sinks_(std::move(sinks)), leads_(leads) {}
 
   void Ready(const std::string& device, const std::vector<liger::v1::KernelRan>& kernels_ran);
+  // Ready tells it from then on.
+  void GoesOnFrom(const liger::v1::ResumedFrom& resumed) { resumed_ = resumed; }
   void EnterPhase(liger::trainer::v1::Phase phase);
   void Alive();
   // The step that was finished last, for Alive; logged steps are told by Step.
@@ -61,7 +64,9 @@ class Reporter {
   const bool leads_;
   std::atomic<int> phase_{0};
   std::atomic<int64_t> step_{0};
-  std::map<std::string, int64_t> reported_peaks_, predicted_peaks_;  // training thread only
+  // Training thread only.
+  std::map<std::string, int64_t> reported_peaks_, predicted_peaks_;
+  std::optional<liger::v1::ResumedFrom> resumed_;
   absl::Mutex mutex_;
   std::function<liger::trainer::v1::Inputs()> inputs_ ABSL_GUARDED_BY(mutex_);
 };

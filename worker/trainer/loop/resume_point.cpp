@@ -316,6 +316,13 @@ ResumePoint OpenNamed(const std::string& named, const JobSpec& spec, Strategy& s
 
 }  // namespace
 
+liger::v1::ResumedFrom ResumePoint::Told() const {
+  liger::v1::ResumedFrom told;
+  told.set_checkpoint(dir);
+  told.set_step(state.step);
+  return told;
+}
+
 std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& strategy,
                                            std::vector<liger::v1::Warning>* warnings) {
   const RankView own = ViewOf(request.launch.resume_from(), request.launch.ref().job_uid());

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "liger/v1/job.pb.h"
 #include "worker/trainer/loop/request.h"
 #include "worker/trainer/loop/run_state.h"
 #include "worker/trainer/parallel/strategy.h"
@@ -15,6 +16,8 @@ namespace liger::trainer {
 struct ResumePoint {
   std::string dir;
   RunState state;
+
+  liger::v1::ResumedFrom Told() const;
 };
 
 // What the task is to go on from, the same checkpoint on all ranks; nullopt: from the beginning.

@@ -112,6 +112,7 @@ std::optional<ResumePoint> TrainJob::FindStart() {
   std::optional<ResumePoint> from = FindResumePoint(request_, *strategy_, &warnings);
   if (strategy_->leads()) {
     for (const liger::v1::Warning& warning : warnings) reporter_.Warn(warning);
+    if (from) reporter_.GoesOnFrom(from->Told());
   }
   return from;
 }

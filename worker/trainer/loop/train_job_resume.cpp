@@ -2,7 +2,9 @@
 #include <ATen/ATen.h>
 
 #include <filesystem>
+#include <iostream>
 
+#include "common/spec/saved_model.h"
 #include "worker/trainer/loop/train_job.h"
 
 namespace liger::trainer {
@@ -26,6 +28,7 @@ void TrainJob::Resume(const ResumePoint& from) {
   last_evaluated_step_ = state.last_evaluated_step;
   last_loss_ = state.last_loss;
   first_step_ = state.step + 1;
+  if (strategy_->leads()) std::cout << ResumedText(from.Told()) << std::endl;
   reporter_.Advance(state.step);
   best_.Restore(state.best);
   if (!best_.load_best() || !state.best.metric) return;

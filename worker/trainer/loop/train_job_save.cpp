@@ -265,9 +265,12 @@ void TrainJob::WriteOutput() {
       {"train_runtime", progress_.train_seconds()},
       {"train_tokens_per_second", progress_.mean_tokens_per_second()}};
   Record(last_step_, summary);
-  const tv1::Saved saved =
+  tv1::Saved saved =
       SaveOutput(request_, trainable_, precision_,
                  {paths_.model_dir, metrics_log_->path(), saved_step_, Results()});
+  if (best_.should_stop() || best_.state().metric) {
+    *saved.mutable_best() = best_.Told(last_step_, max_steps_);
+  }
   reporter_.Memory(device_->PeakMemoryBytes());
   if (!reporter_.Saved(saved)) {
     throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, "the Saved event could not be written",
