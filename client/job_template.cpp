@@ -7,13 +7,15 @@
 namespace liger::client {
 namespace {
 
-// Of alpaca-en-demo no row is longer than max_length.
-constexpr char kKeepStart[] =
-    "  # truncation_mode: keep_start # the end is cut; keep_end: the start\n";
-// Many prompts of the demo's preference rows are: cut at the end, they would have no answer left.
-constexpr char kKeepEnd[] =
-    "  truncation_mode: keep_end     # longer rows lose their start, not the answer (default "
-    "keep_start)\n";
+// No row of alpaca-en-demo is longer (with SmolLM2's tokenizer: 742 tokens).
+constexpr char kSftLength[] =
+    "  max_length: 768               # tokens of a row; longer rows are cut (default 1024)\n"
+    "  # truncation_mode: keep_start # cut at the end; keep_end: at the start\n";
+// Some rows of dpo-en-demo and kto-en-demo are longer, a few by their prompt alone: cut at the end
+// they would have no answer left and be dropped. Cut at the start they lose of their prompt first.
+constexpr char kPreferenceLength[] =
+    "  max_length: 2048              # tokens of a row; longer rows are cut (default 1024)\n"
+    "  truncation_mode: keep_end     # cut at the start, the prompt first (default keep_start)\n";
 
 constexpr char kTemplate[] = R"(# A fine-tuning job. Submit it: liger-cli submit -f job.yaml
 # Lines within a section that are commented out show the defaults; those at the
@@ -42,8 +44,7 @@ training:
   # num_train_epochs: 3
   per_device_train_batch_size: 4   # (default 8)
   # gradient_accumulation_steps: 1
-  max_length: 512               # tokens of a row; longer rows are cut (default 1024)
-@TRUNCATION@  # lr_scheduler_type: linear   # linear, cosine, constant, constant_with_warmup
+@MAX_LENGTH@  # lr_scheduler_type: linear   # linear, cosine, constant, constant_with_warmup
   # warmup_ratio: 0             # or warmup_steps
   # weight_decay: 0
   # max_grad_norm: 1
@@ -67,7 +68,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "sft") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "alpaca-en-demo"},
-                    {"@TRUNCATION@", kKeepStart},
+                    {"@MAX_LENGTH@", kSftLength},
                     {"@METHOD@",
                      "# Supervised fine-tuning.\n"
                      "sft:\n"
@@ -78,7 +79,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "orpo") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "dpo-en-demo"},
-                    {"@TRUNCATION@", kKeepEnd},
+                    {"@MAX_LENGTH@", kPreferenceLength},
                     {"@METHOD@",
                      "# Odds-ratio preference optimisation, on pairs.\n"
                      "orpo:\n"
@@ -90,7 +91,7 @@ std::string JobTemplate(const std::string& trainer) {
     return absl::StrReplaceAll(
         kTemplate,
         {{"@DATASET@", "dpo-en-demo"},
-         {"@TRUNCATION@", kKeepEnd},
+         {"@MAX_LENGTH@", kPreferenceLength},
          {"@METHOD@",
           "# Direct preference optimisation, on pairs; keeps a frozen copy of the model.\n"
           "dpo:\n"
@@ -102,7 +103,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "kto") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "kto-en-demo"},
-                    {"@TRUNCATION@", kKeepEnd},
+                    {"@MAX_LENGTH@", kPreferenceLength},
                     {"@METHOD@",
                      "# Kahneman-Tversky optimisation, on answers labelled good or bad, or pairs;\n"
                      "# keeps a frozen copy of the model.\n"
@@ -115,7 +116,7 @@ std::string JobTemplate(const std::string& trainer) {
   if (trainer == "cpo") {
     return absl::StrReplaceAll(
         kTemplate, {{"@DATASET@", "dpo-en-demo"},
-                    {"@TRUNCATION@", kKeepEnd},
+                    {"@MAX_LENGTH@", kPreferenceLength},
                     {"@METHOD@",
                      "# Contrastive preference optimisation, or SimPO, on pairs; no frozen copy.\n"
                      "cpo:\n"

@@ -12,8 +12,9 @@ namespace liger::client {
 void CopySampleDatasets(const std::string& folder);
 
 // What to type next, with the API at `address`: a job on a model below `models`,
-// or where to get the first one.
-std::string FirstSteps(const std::string& models, const std::string& address);
+// or where to get the first one; and where the samples are, should they not be below `datasets`.
+std::string FirstSteps(const std::string& models, const std::string& datasets,
+                       const std::string& address);
 
 }  // namespace liger::client
 

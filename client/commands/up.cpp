@@ -199,7 +199,7 @@ void PrintReady(const Options& options, const Addresses& addresses) {
             << "  datasets: " << options.datasets << "\n"
             << "  results:  " << options.outputs << "\n"
             << "  logs:     " << options.data_dir << "/logs\n"
-            << FirstSteps(options.models, addresses.api) << "Ctrl-C stops both.\n"
+            << FirstSteps(options.models, options.datasets, addresses.api) << "Ctrl-C stops both.\n"
             << std::flush;
 }
 

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/plural.h"
 #include "common/spec/checks.h"
 #include "common/spec/spec.h"
 
@@ -60,8 +61,9 @@ void CheckDpo(Checks& checks) {
   };
   for (const std::string& type : dpo.loss_type()) checks.OneOf("dpo.loss_type", type, kDpoLosses);
   if (!dpo.loss_weights().empty() && dpo.loss_weights_size() != std::max(dpo.loss_type_size(), 1)) {
-    checks.Add("dpo.loss_weights", absl::StrCat("has ", dpo.loss_weights_size(), " weights for ",
-                                                std::max(dpo.loss_type_size(), 1), " loss types"));
+    checks.Add("dpo.loss_weights",
+               absl::StrCat("has ", Plural(dpo.loss_weights_size(), "weight"), " for ",
+                            Plural(std::max(dpo.loss_type_size(), 1), "loss type")));
   }
   for (const double weight : dpo.loss_weights()) {
     if (!std::isfinite(weight) || weight < 0) {
@@ -140,7 +142,7 @@ void CheckKto(Checks& checks) {
           std::max(1, checks.spec().parallel().sequence_parallel_size())) {
     // Where several devices have rows, those of all of them are mixed.
     checks.Add("training.per_device_train_batch_size",
-               "= 1 leaves kto no other row's answer to estimate its KL term with; use at least 2");
+               "1 leaves kto no other row's answer to estimate its KL term with; use at least 2");
   }
 }
 

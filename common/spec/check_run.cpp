@@ -37,6 +37,7 @@ void CheckBestMetric(Checks& checks) {
   if (metric.empty()) return;
   constexpr std::string_view kPrefix = "eval_";
   if (metric.starts_with(kPrefix)) metric.erase(0, kPrefix.size());
+  if (metric == kRouterLossMetric) return;  // whether the model has it, a worker sees
   checks.OneOf("training.metric_for_best_model", metric, EvaluationMetrics(checks.spec()));
 }
 

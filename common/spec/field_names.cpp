@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/spec/spec.h"
 #include "common/spec/suggest.h"
 
 namespace liger {
@@ -49,6 +50,12 @@ std::vector<std::string> FieldNames(const Descriptor& type) {
 
 std::string MeantField(const Message& message, const std::string& path, const std::string& name,
                        bool whole_path) {
+  const bool of_job = message.GetDescriptor() == liger::v1::JobSpec::descriptor();
+  if (of_job && (name == "trainer" || name == "method")) {
+    return absl::StrCat("; a trainer is named by its own section, ",
+                        absl::StrJoin(kTrainableMethods, ":, "), ": ('sft:' in place of '", name,
+                        ": sft'), or by --trainer");
+  }
   std::vector<std::string> found;
   FindBelow(message, path, name, 0, &found);
   if (found.empty()) {

@@ -14,7 +14,8 @@ std::vector<std::string> FieldNames(const google::protobuf::Descriptor& type);
 // Of a name that `message` has no field of: "; did you mean 'x'?", where x is the path, behind
 // `path`, of the fields below that are called so (learning_rate: training.learning_rate; of a
 // oneof's members the one that is set), else the nearest name of the message's own, behind `path`
-// where the whole path is wanted; "" for none.
+// where the whole path is wanted; "" for none. Of a name for a job's choice of a method (trainer,
+// method): how that is made.
 std::string MeantField(const google::protobuf::Message& message, const std::string& path,
                        const std::string& name, bool whole_path = false);
 

@@ -3,7 +3,7 @@
 namespace liger {
 
 std::vector<std::string> EvaluationMetrics(const liger::v1::JobSpec& spec) {
-  std::vector<std::string> names = {"loss", "runtime", "aux_loss"};
+  std::vector<std::string> names = {"loss", "runtime"};
   const auto add = [&](const std::vector<std::string>& more) {
     names.insert(names.end(), more.begin(), more.end());
   };

@@ -8,8 +8,10 @@
 
 namespace liger {
 
-// What an evaluation of the job's method reports, without "eval_". aux_loss only where the
-// model has a load-balancing loss.
+// Reported beside those by models that have a load-balancing loss.
+inline constexpr char kRouterLossMetric[] = "aux_loss";
+
+// What an evaluation of the job's method reports of every model, without "eval_".
 std::vector<std::string> EvaluationMetrics(const liger::v1::JobSpec& spec);
 
 }  // namespace liger

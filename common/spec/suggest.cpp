@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace liger {
 namespace {
@@ -26,19 +28,34 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
+// Whether all of at least two words are among the candidate's, in their order: num_epochs of
+// num_train_epochs.
+bool IsShortFor(std::string_view word, std::string_view candidate) {
+  const std::vector<std::string> words = absl::StrSplit(std::string(word), '_');
+  const std::vector<std::string> all = absl::StrSplit(std::string(candidate), '_');
+  size_t found = 0;
+  for (const std::string& one : all) found += found < words.size() && one == words[found];
+  return words.size() > 1 && found == words.size();
+}
+
 }  // namespace
 
 std::string NearestName(std::string_view word, const std::vector<std::string>& candidates) {
+  const std::string lower = absl::AsciiStrToLower(std::string(word));
   std::string best;
   size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
   for (const std::string& candidate : candidates) {
-    const size_t distance = EditDistance(word, candidate);
+    const size_t distance = EditDistance(lower, absl::AsciiStrToLower(candidate));
     if (distance < best_distance) {
       best = candidate;
       best_distance = distance;
     }
   }
-  return best;
+  if (!best.empty()) return best;
+  const auto longer =
+      std::find_if(candidates.begin(), candidates.end(),
+                   [&](const auto& candidate) { return IsShortFor(lower, candidate); });
+  return longer == candidates.end() ? "" : *longer;
 }
 
 std::string DidYouMean(std::string_view word, const std::vector<std::string>& candidates) {

@@ -15,6 +15,7 @@
 #include "common/file.h"
 #include "common/spec/field_names.h"
 #include "common/spec/violations.h"
+#include "common/spec/yaml_text.h"
 
 namespace liger {
 namespace {
@@ -154,7 +155,8 @@ void Reader::ReadMessage(const YAML::Node& node, const std::string& path, Messag
   if (!node.IsMap()) {
     return AddViolation(
         node.Mark(), path,
-        absl::StrCat("must be a mapping with the fields ", absl::StrJoin(FieldNames(*type), ", ")));
+        absl::StrCat("must be a mapping, or empty where the defaults are meant, with the fields ",
+                     absl::StrJoin(FieldNames(*type), ", ")));
   }
   std::set<std::string> seen;
   for (const auto& entry : node) ReadKey(entry.first, entry.second, path, message, &seen, depth);
@@ -298,24 +300,6 @@ bool Reader::ReadNumber(const std::string& text, Message* message, const FieldDe
   return true;
 }
 
-// A value that SetField is given. What YAML would leave of a text none or but a part (it takes
-// "### Response:" for a comment, "Answer: " for a map) is the text, unless in quotes.
-YAML::Node ValueNode(const FieldDescriptor& field, const std::string& value) {
-  const bool is_text =
-      field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && !field.is_repeated();
-  const std::string stripped(absl::StripAsciiWhitespace(value));
-  const bool is_quoted = stripped.starts_with('"') || stripped.starts_with('\'');
-  if (!is_text || is_quoted || stripped.empty() || stripped == "~" || stripped == "null") {
-    return YAML::Load(value);
-  }
-  try {
-    const YAML::Node node = YAML::Load(value);
-    if (node.IsScalar() && node.Scalar() == stripped) return node;
-  } catch (const YAML::Exception&) {
-  }
-  return YAML::Node(value);
-}
-
 }  // namespace
 
 std::string ShortEnumName(const EnumValueDescriptor& value) {
@@ -334,7 +318,8 @@ std::vector<Violation> ParseYaml(std::string_view text, const std::string& file_
                           "a second document begins here; one file holds one, put it into its own");
     }
   } catch (const YAML::Exception& error) {
-    reader.AddViolation(error.mark, "", absl::StrCat("is not valid YAML: ", error.msg));
+    const auto [place, message] = FindYamlProblem(text, error);
+    reader.AddViolation(place, "", message);
   }
   return reader.TakeViolations();
 }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/spec/row_counts.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "server/errors/errors.h"
@@ -19,15 +20,16 @@ constexpr int kOutputSuffixLength = 12;  // of a place that nobody has
 // Whether the user named the place, which else comes with the job's name.
 bool HasOwnOutput(const liger::v1::JobSpec& given) { return !given.output().uri().empty(); }
 
-// How far a check came that had no time for all rows.
+// What the check found of the rows, and how far it came where it had no time for all.
 void AddRowNotices(const liger::trainer::v1::CheckResult& check, const liger::v1::JobSpec& spec,
                    std::vector<std::string>* notices) {
-  const auto stat = [&](const std::string& name) -> int64_t {
-    const auto it = check.stats().find(name);
-    return it == check.stats().end() ? 0 : it->second;
-  };
+  const auto stat = [&](const std::string& name) { return CountOf(check.stats(), name); };
   const int64_t eval_rows = stat("eval_rows") - stat("eval_pairs");
-  for (const std::string prefix : {"", "eval_"}) {
+  for (const std::string prefix : {"", kEvalRows}) {
+    if (stat(prefix + "rows") > 0) {
+      notices->push_back(absl::StrCat(prefix.empty() ? "training: " : "evaluation: ",
+                                      DescribeRows(check.stats(), prefix)));
+    }
     const int64_t unread = stat(prefix + "unread_rows");
     if (unread == 0) continue;
     // Of the training files' rows some may be for evaluation.

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/plural.h"
 
 namespace liger::server {
 namespace {
@@ -140,10 +141,6 @@ int DevicesOfKind(const WorkerRow& worker, liger::v1::DeviceKind kind) {
 
 const char* KindName(liger::v1::DeviceKind kind) {
   return kind == liger::v1::DEVICE_KIND_CUDA ? "GPU" : "CPU slot";
-}
-
-std::string Plural(int64_t count, const std::string& noun) {
-  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
 }
 
 Shortage WhyTooFew(const std::vector<const WorkerRow*>& workers, liger::v1::DeviceKind kind,

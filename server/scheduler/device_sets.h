@@ -46,8 +46,6 @@ int DevicesOfKind(const WorkerRow& worker, liger::v1::DeviceKind kind);
 
 // "GPU", "CPU slot".
 const char* KindName(liger::v1::DeviceKind kind);
-// "2 GPUs", "1 worker".
-std::string Plural(int64_t count, const std::string& noun);
 
 // Why no job can have `count` of these workers' devices, whatever is free: what it
 // needs, what is there, what to do.

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/bytes.h"
+#include "common/plural.h"
 
 namespace liger::server {
 namespace {
@@ -61,11 +62,16 @@ std::string Describe(const Largest& largest) {
                       "worker ", largest.worker->worker_id, ")");
 }
 
-// "with DDP on 2 GPUs each holds at least 25.28 GB"
+// "with DDP on 2 GPUs each holds at least 25.28 GB of parameters, gradients and optimizer states",
+// on one "the job holds ...".
 std::string DescribeLeast(const RankMemoryNeed& need, liger::v1::DeviceKind kind) {
-  return absl::StrCat(
-      "with ", StrategyName(need.strategy), " on ", Plural(need.world_size, KindName(kind)),
-      need.world_size > 1 ? " each" : " it", " holds at least ", Bytes(need.need.least));
+  const bool alone = need.world_size == 1;
+  const bool gpu = kind == liger::v1::DEVICE_KIND_CUDA;
+  return absl::StrCat(alone ? "" : absl::StrCat("with ", StrategyName(need.strategy), " "), "on ",
+                      Plural(need.world_size, KindName(kind)), alone ? " the job" : " each",
+                      " holds at least ", Bytes(need.need.least),
+                      " of parameters, gradients and optimizer states",
+                      gpu ? "" : " in the host's memory");
 }
 
 }  // namespace
@@ -96,8 +102,7 @@ std::optional<Shortage> WhyTooSmall(const std::vector<const WorkerRow*>& workers
   const auto need = needs.Of(resolved, count, largest.bytes());
   if (large == all || large >= count || !need || largest.device == nullptr) return std::nullopt;
   std::string message = absl::StrCat(
-      DescribeLeast(*need, kind),
-      " of parameters, gradients and optimizer states, whatever the batch; ");
+      DescribeLeast(*need, kind), ", whatever the batch; ");
   if (large == 0) {
     absl::StrAppend(&message, "the largest there has ", Describe(largest));
   } else {
@@ -146,8 +151,11 @@ std::string MemoryNotice(const std::vector<WorkerRow>& rows, const JobSpec& reso
   const bool gpu = kind == liger::v1::DEVICE_KIND_CUDA;
   std::string notice = DescribeLeast(*need, kind);
   if (need->need.peak > 0) {
-    absl::StrAppend(&notice, ", and ", Bytes(need->need.peak), " are predicted with rows of ",
-                    resolved.training().max_length(), " tokens (max_length)");
+    absl::StrAppend(&notice, ", and ", Bytes(need->need.peak),
+                    " in all are predicted with rows of ", resolved.training().max_length(),
+                    " tokens (max_length)");
+  } else {
+    notice += "; what it computes of a batch comes on top";
   }
   if (need->need.host > 0) {
     absl::StrAppend(&notice, "; ", Bytes(need->need.host), " of its host's memory go with it");

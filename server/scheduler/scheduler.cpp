@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/plural.h"
 #include "common/spec/elastic.h"
 #include "server/scheduler/device_sets.h"
 #include "server/scheduler/memory_fit.h"

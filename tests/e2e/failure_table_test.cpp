@@ -266,7 +266,7 @@ TEST(FailureTableTest, AStrategyThatFitsOnNoGpu) {
   spec.mutable_model()->set_name("llama3-8b");
   spec.mutable_dataset()->set_uri("ids.jsonl");
   spec.mutable_resources()->set_device_kind(v1::DEVICE_KIND_CUDA);
-  const auto needs = testing::AllOf(HasSubstr("with SINGLE on 1 GPU it holds at least 144.54 GB"),
+  const auto needs = testing::AllOf(HasSubstr("on 1 GPU the job holds at least 144.54 GB"),
                                     HasSubstr("the largest there has 8.59 GB (Fake GPU, worker "));
   const grpc::Status dry_run = cluster.client().TryValidate(spec);
   EXPECT_EQ(dry_run.error_code(), grpc::StatusCode::INVALID_ARGUMENT);

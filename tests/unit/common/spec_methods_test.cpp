@@ -122,6 +122,15 @@ TEST(SpecTest, TheMetricOfTheBestModelIsOneOfTheMethods) {
                                        {"cpo", "eval_log_odds_ratio"}}) {
     EXPECT_THAT(fields(method, metric), ElementsAre("training.metric_for_best_model")) << method;
   }
+  // Some models have it; it is not offered to all.
+  EXPECT_THAT(fields("sft", "eval_aux_loss"), IsEmpty());
+  JobSpec spec;
+  ParseYaml(
+      "{model: m, dataset: {name: d, eval_fraction: 0.5}, sft: {}, training: "
+      "{eval_steps: 5, load_best_model_at_end: true, metric_for_best_model: lss}}",
+      "", &spec);
+  EXPECT_EQ(ValidateSpec(spec).at(0).message(),
+            "'lss' is not one of loss, runtime, entropy, mean_token_accuracy");
 }
 
 TEST(SpecTest, AReferenceThatMovesIsNotPrecomputed) {

@@ -14,6 +14,7 @@ namespace liger {
 namespace {
 
 using liger::v1::JobSpec;
+using testing::AllOf;
 using testing::HasSubstr;
 
 std::vector<std::string> Mistakes(const std::string& text) {
@@ -86,6 +87,46 @@ TEST(YamlProtoTest, SyntaxErrorsAndHostileInputAreErrors) {
   EXPECT_THAT(Mistakes("model: [\n"), testing::ElementsAre(HasSubstr("is not valid YAML")));
   EXPECT_THAT(Mistakes("just text"), testing::ElementsAre(HasSubstr("must be a mapping")));
   EXPECT_EQ(Mistakes("model: {name: *nowhere}").size(), 1u);
+}
+
+TEST(YamlProtoTest, TabsThatIndentAreNamed) {
+  const std::string wrong = ": is indented with a tab, which YAML does not allow; use spaces";
+  EXPECT_THAT(Mistakes("model: m\nsft:\n\tpacking: true\n"),
+              testing::ElementsAre("job.yaml:3" + wrong));
+  EXPECT_THAT(Mistakes("training:\n  seed: 1\n \tmax_steps: 2\nmodel: m\n"),
+              testing::ElementsAre("job.yaml:3" + wrong));
+  // Elsewhere they are no mistake, or not the one.
+  EXPECT_THAT(Mistakes("model:\tm\t# a comment\n\t# another\nsft:\n"), testing::IsEmpty());
+  EXPECT_THAT(Mistakes("model: [\n\tm"), testing::ElementsAre(HasSubstr("job.yaml:2" + wrong)));
+  EXPECT_THAT(Mistakes("model: [a\tb\n"), testing::ElementsAre(HasSubstr("is not valid YAML")));
+}
+
+TEST(YamlProtoTest, LikelyCausesOfSyntaxErrorsAreSaid) {
+  EXPECT_THAT(Mistakes("sft:\n  packing: true\n seed: 1\n"),
+              testing::ElementsAre(AllOf(HasSubstr("job.yaml:3: "), HasSubstr("indented"))));
+  EXPECT_THAT(Mistakes("name: a: b\n"), testing::ElementsAre(HasSubstr("in quotes")));
+}
+
+TEST(YamlProtoTest, NamesInCapitalsAndShortFormsAreKnown) {
+  EXPECT_THAT(Mistakes("SFT:\n"), testing::ElementsAre(HasSubstr("did you mean 'sft'?")));
+  EXPECT_THAT(Mistakes("training: {num_epochs: 3}"),
+              testing::ElementsAre(HasSubstr("did you mean 'num_train_epochs'?")));
+  EXPECT_THAT(Mistakes("training: {batch_size: 3}"),
+              testing::ElementsAre(HasSubstr("did you mean 'per_device_train_batch_size'?")));
+  EXPECT_THAT(Mistakes("training: {size_batch: 3}"),
+              testing::ElementsAre(testing::EndsWith("is not a field")));
+}
+
+TEST(YamlProtoTest, TheTrainersSectionIsNamed) {
+  for (const std::string key : {"trainer", "method"}) {
+    EXPECT_THAT(Mistakes("model: m\n" + key + ": sft\n"),
+                testing::ElementsAre("job.yaml:2: " + key +
+                                     ": is not a field; a trainer is named by its own section, "
+                                     "sft:, dpo:, orpo:, kto:, cpo: ('sft:' in place of '" +
+                                     key + ": sft'), or by --trainer"));
+  }
+  EXPECT_THAT(Mistakes("training: {trainer: sft}"),
+              testing::ElementsAre(testing::EndsWith("is not a field")));
 }
 
 TEST(YamlProtoTest, SetFieldTakesDottedPaths) {

@@ -33,11 +33,13 @@ TEST_F(DatasetTest, DropsAndCountsRowsThatAreAllPrompt) {
   EXPECT_EQ(dataset.train_stats.truncated_rows, 1);
   EXPECT_THAT(dataset.train_stats.first_dropped, ElementsAre(2));
   ASSERT_THAT(dataset.warnings, SizeIs(2));
-  EXPECT_THAT(dataset.warnings[1], HasSubstr("1 of 3 training rows is cut to training.max_length"));
+  EXPECT_THAT(dataset.warnings[1],
+              HasSubstr("1 of 3 training rows is cut to training.max_length (16) at the end; the "
+                        "longest row has 34 tokens"));
   EXPECT_THAT(dataset.warnings[0],
-              AllOf(HasSubstr("rows.json: 1 of 3 training rows was dropped (row 2): the prompt "
-                              "fills training.max_length (16), or there is no answer"),
-                    HasSubstr("Raise training.max_length")));
+              HasSubstr("rows.json: 1 of 3 training rows was dropped (row 2): the prompt fills "
+                        "training.max_length (16); raise training.max_length, or shorten or "
+                        "remove these rows"));
   const Example& cut = dataset.train.sequences[1];
   EXPECT_EQ(cut.input_ids.size(), 16u);
   EXPECT_EQ(cut.labels.size(), 16u);
@@ -82,7 +84,57 @@ TEST_F(DatasetTest, NothingLeftIsAnError) {
          {}, options);
   });
   EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
-  EXPECT_THAT(failure.message(), HasSubstr("no rows are left: in all 2"));
+  EXPECT_THAT(failure.message(), testing::EndsWith("no rows are left of 2: the prompt fills "
+                                                   "training.max_length (4)"));
+}
+
+TEST_F(DatasetTest, EachCauseOfDroppedRowsIsCounted) {
+  LoadOptions options;
+  options.method = liger::v1::JobSpec::kOrpo;
+  options.max_length = 4;
+  const Dataset dataset = Load(R"([
+      {"prompt_ids": [1, 2], "chosen_ids": [3, 4], "rejected_ids": [5]},
+      {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": []},
+      {"prompt_ids": [1, 2, 3, 4], "chosen_ids": [3], "rejected_ids": [4]},
+      {"prompt_ids": [1, 2], "chosen_ids": [], "rejected_ids": [4]}])",
+                               {}, options);
+  EXPECT_EQ(dataset.train_stats.dropped_cut, 1);
+  EXPECT_THAT(dataset.warnings.at(0),
+              HasSubstr("3 of 4 training rows were dropped (rows 2, 3, 4): the prompt fills "
+                        "training.max_length (4) of 1, there is no answer of 2; raise"));
+}
+
+TEST_F(DatasetTest, ConversationsWithoutAnAssistantAreCounted) {
+  EXPECT_EQ(Load(R"([{"messages": [{"role": "user", "content": "a"}]},
+                     {"messages": [{"role": "user", "content": "a"},
+                                   {"role": "assistant", "content": "b"}]}])",
+                 {}, {})
+                .train_stats.no_assistant,
+            1);
+}
+
+// keep_end takes a row's prompt first.
+TEST_F(DatasetTest, PromptsThatAreMostlyCutAreCounted) {
+  LoadOptions options;
+  options.max_length = 6;
+  constexpr char kRows[] = R"([
+      {"input_ids": [1, 2, 3, 4, 5, 6, 7], "labels": [-100, -100, -100, 4, 5, 6, 7]},
+      {"input_ids": [1, 2, 3, 4, 5, 6, 7, 8], "labels": [-100, -100, -100, 4, 5, 6, 7, 8]},
+      {"input_ids": [1, 2, 3, 4, 5, 6, 7, 8], "labels": [-100, -100, 3, 4, 5, 6, 7, 8]},
+      {"input_ids": [1, 2, 3, 4, 5, 6, 7, 8, 9], "labels": [1, 2, 3, 4, 5, 6, 7, 8, 9]}])";
+  EXPECT_EQ(Load(kRows, {}, options).train_stats.cut_prompts, 0) << "keep_start cuts no prompt";
+  options.keep_end = true;
+  const Dataset dataset = Load(kRows, {}, options);
+  EXPECT_EQ(dataset.train_stats.truncated_rows, 4);
+  EXPECT_EQ(dataset.train_stats.cut_prompts, 2);
+  EXPECT_EQ(dataset.train_stats.lost_prompts, 1);
+  EXPECT_THAT(dataset.warnings,
+              ElementsAre(HasSubstr("4 of 4 training rows are cut to training.max_length (6) at "
+                                    "the start; the longest row has 9 tokens"),
+                          HasSubstr("2 of 4 training rows keep less than half of the prompt (1 "
+                                    "none of it), which truncation_mode keep_end cuts first")));
+  options.max_length = 7;
+  EXPECT_EQ(Load(kRows, {}, options).train_stats.cut_prompts, 0);
 }
 
 TEST_F(DatasetTest, AnEvaluationSplitThatDropsAllIsAWarning) {

@@ -64,6 +64,18 @@ TEST(EmptyPartsTest, Texts) {
   EXPECT_FALSE(HasEmptyAnswer({.content = Example{}}));
 }
 
+TEST(EmptyPartsTest, ConversationsOfOthersAlone) {
+  const auto lacks = [](const char* messages) {
+    return LacksAssistant({.content = TextRow{ordered_json::parse(messages)}});
+  };
+  EXPECT_TRUE(lacks(R"([{"role": "user", "content": "a"}])"));
+  EXPECT_TRUE(lacks(R"([{"role": "system", "content": "a"}, {"role": "user", "content": "a"}])"));
+  EXPECT_FALSE(lacks(R"([{"role": "user", "content": "a"},
+                         {"role": "assistant", "content": "b"}])"));
+  EXPECT_FALSE(LacksAssistant({.content = TextRow{"a text"s}}));
+  EXPECT_FALSE(LacksAssistant({.content = PromptCompletionRow{"a"s, "b"s}}));
+}
+
 TEST(EmptyPartsTest, Prompts) {
   EXPECT_TRUE(HasEmptyPrompt({.content = PromptCompletionRow{""s, "b"s}}));
   EXPECT_FALSE(HasEmptyPrompt({.content = PromptCompletionRow{"a"s, ""s}}));

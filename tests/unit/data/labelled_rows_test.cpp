@@ -76,7 +76,7 @@ TEST_F(LabelledRowsTest, KtoNamesWhatIsWrongWithALabel) {
   EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": 2})"),
               AllOf(HasSubstr("label"), HasSubstr("true or false")));
   EXPECT_THAT(message(R"({"prompt": "Hi", "completion": " a", "label": true})"),
-              AllOf(HasSubstr("label: true"), HasSubstr("all 1 rows")));
+              AllOf(HasSubstr("label: true"), HasSubstr("the one row left to train on has")));
   EXPECT_THAT(message(R"({"text": "Hi", "label": true})"), HasSubstr("no answer to judge"));
   EXPECT_THAT(message(R"({"input_ids": [1, 2], "label": true})"), HasSubstr("needs this column"));
   EXPECT_THAT(message(R"({"input_ids": [1, 2], "labels": [1, 2], "label": true})"),

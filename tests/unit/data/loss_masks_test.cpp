@@ -246,13 +246,33 @@ TEST_F(LossOptionsTest, RowsWithoutTheResponseTemplateAreDroppedAndCounted) {
   EXPECT_EQ(Trained(dataset.train.sequences.at(0)), " c d<|im_end|>");
   EXPECT_EQ(dataset.train_stats.without_response_template, 1);
   EXPECT_EQ(dataset.train_stats.dropped_rows, 1);
-  EXPECT_THAT(
-      dataset.warnings,
-      testing::Contains(HasSubstr(
-          "in 1 of 3 training rows the tokens of sft.response_template ' Answer:' are not")));
+  EXPECT_THAT(dataset.warnings,
+              testing::ElementsAre(HasSubstr(
+                  "1 of 3 training rows was dropped (row 2): sft.response_template ' Answer:' is "
+                  "not among the tokens (1 do not hold that text at all); give ")));
   const auto failure = FailureOf([&] { Load(kRows, options, kTurns, /*strict=*/true); });
   EXPECT_EQ(failure.row(), 2);
   EXPECT_THAT(failure.message(), HasSubstr("sft.response_template ' Answer:'"));
+}
+
+TEST_F(LossOptionsTest, WhyAResponseTemplateIsNotThereIsCounted) {
+  // Alone "Answer:" begins with other tokens than behind a space.
+  const std::string rows = R"({"text": "no such thing"}, {"text": "a question Answer: f"},
+                              {"text": "one two three four five six\nAnswer: g"})";
+  LoadOptions options{.sft_loss = {.response_template = "Answer:"}};
+  const DataStats stats = Load("[" + rows + "]", options).train_stats;
+  EXPECT_EQ(stats.without_response_template, 2);
+  EXPECT_EQ(stats.response_template_retokenized, 1);
+  EXPECT_EQ(stats.response_template_cut, 0);
+  options.max_length = 3;
+  const auto cut = FailureOf([&] { Load("[" + rows + "]", options); });
+  EXPECT_THAT(cut.message(),
+              HasSubstr("no rows are left of 3: sft.response_template 'Answer:' is not among the "
+                        "tokens (1 do not hold that text at all; 1 hold the text, but in other "
+                        "tokens than it has alone, since its first or last characters join their "
+                        "neighbours; 1 lose it to the cut to training.max_length (3))"));
+  EXPECT_THAT(cut.action(), testing::AllOf(HasSubstr("datasets inspect"), HasSubstr("line break"),
+                                           HasSubstr("raise training.max_length")));
 }
 
 TEST_F(LossOptionsTest, AResponseTemplateTakesThePlaceOfTheCompletion) {

@@ -25,6 +25,14 @@ liger::v1::Failure FailureAt(int64_t index, const std::string& content, const st
   return FailureOf([&] { RowReader(*rows, {.kind = kind, .vocab_size = 100}).Read(index); });
 }
 
+// {"data": [...]}, on one line.
+TEST(RowFormat, AnObjectAroundTheRowsIsNamed) {
+  const auto failure = FailureAt(0, R"({"data": [{"prompt": "a", "completion": "b"}]})",
+                                 "rows.json", RowKind::kSequence);
+  EXPECT_THAT(failure.message(), HasSubstr("column data: is a list and all that the row has"));
+  EXPECT_THAT(failure.action(), HasSubstr("write that list alone to the file"));
+}
+
 struct EmptyField {
   const char* content;
   const char* name;

@@ -318,7 +318,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadRow{R"({"input_ids": [18446744073709551615]})", kS, "input_ids[0]", "outside of"},
         BadRow{R"({"input_ids": "1 2"})", kS, "input_ids", "must be a list of token ids"},
         BadRow{R"({"input_ids": [1, 2], "labels": [1]})", kS, "labels",
-               "has 1 entries and input_ids 2"},
+               "is of length 1, and input_ids of length 2"},
         BadRow{R"({"input_ids": [1], "labels": [-5]})", kS, "labels[0]", "neither a token id"},
         BadRow{R"({"prompt_ids": [1], "chosen_ids": [2]})", kP, "rejected_ids", "is missing"},
         BadRow{R"({"text": "a", "tools": "{"})", kS, "tools", "not valid JSON"}));

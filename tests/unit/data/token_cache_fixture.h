@@ -42,7 +42,13 @@ inline void ExpectSameStats(const DataStats& actual, const DataStats& expected) 
   EXPECT_EQ(actual.equal_pairs, expected.equal_pairs);
   EXPECT_EQ(actual.empty_answers, expected.empty_answers);
   EXPECT_EQ(actual.empty_prompts, expected.empty_prompts);
+  EXPECT_EQ(actual.no_assistant, expected.no_assistant);
+  EXPECT_EQ(actual.cut_prompts, expected.cut_prompts);
+  EXPECT_EQ(actual.lost_prompts, expected.lost_prompts);
+  EXPECT_EQ(actual.dropped_cut, expected.dropped_cut);
   EXPECT_EQ(actual.without_response_template, expected.without_response_template);
+  EXPECT_EQ(actual.response_template_cut, expected.response_template_cut);
+  EXPECT_EQ(actual.response_template_retokenized, expected.response_template_retokenized);
   EXPECT_EQ(actual.row_lengths, expected.row_lengths);
   EXPECT_EQ(actual.first_dropped, expected.first_dropped);
 }

@@ -54,7 +54,8 @@ TEST(TokenRows, MasksThatFitNoTokensAreRefused) {
     });
   };
   EXPECT_EQ(failure("[1]").field(), "completion_mask");
-  EXPECT_THAT(failure("[1]").message(), testing::HasSubstr("has 1 entries and input_ids 2"));
+  EXPECT_THAT(failure("[1]").message(),
+              testing::HasSubstr("is of length 1, and input_ids of length 2"));
   EXPECT_EQ(failure("[0, 2]").field(), "completion_mask[1]");
   EXPECT_THAT(failure("[0, 2]").message(), testing::HasSubstr("is 2, not 0 or 1"));
   EXPECT_EQ(failure("\"01\"").field(), "completion_mask");

@@ -168,6 +168,26 @@ TEST_F(DryRunTest, WhatTheCheckWarnsOfIsSaid) {
                                 "Data dataset in 2 of 10 training rows tokens merge"));
 }
 
+TEST_F(DryRunTest, RowsAndPacksAreSaid) {
+  Validate();
+  auto checked = Event(1);
+  auto& stats = *checked.mutable_check_result()->mutable_stats();
+  stats["rows"] = 360;
+  stats["packs"] = 137;
+  stats["truncated_rows"] = 10;
+  stats["tokens"] = 69068;
+  stats["target_tokens"] = 51345;
+  stats["eval_rows"] = 1;
+  stats["eval_packs"] = 1;
+  stats["eval_tokens"] = 8;
+  Send(checked);
+  ASSERT_THAT(results, SizeIs(1));
+  EXPECT_THAT(results[0]->notices,
+              Contains("training: 360 rows in 137 packs, 0 dropped, 10 cut to max_length; 69068 "
+                       "tokens, 51345 of them trained on"));
+  EXPECT_THAT(results[0]->notices, Contains(HasSubstr("evaluation: 1 row in 1 pack, 0 dropped")));
+}
+
 // Pairs that kto makes two rows of each are counted as pairs where the file is meant.
 TEST_F(DryRunTest, HowFarTheCheckCameIsSaidInTheFilesRows) {
   Validate();
@@ -205,7 +225,7 @@ TEST_F(JobServiceTest, AJobThatFitsOnNoDeviceIsRefused) {
   ASSERT_THAT(results, SizeIs(1));
   EXPECT_EQ(results[0].status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(results[0].status().message(),
-              testing::AllOf(HasSubstr("parallel.strategy: with SINGLE on 1 GPU it holds at "
+              testing::AllOf(HasSubstr("parallel.strategy: on 1 GPU the job holds at "
                                        "least 30.00 GB"),
                              HasSubstr("the largest there has 24.00 GB"),
                              HasSubstr("set parallel.strategy FSDP and resources.count 4 (10.00 "

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "tests/unit/parallel/rank_processes.h"
 
@@ -91,6 +94,37 @@ TEST_P(ExamplesTest, Trains) {
   }
   EXPECT_EQ(steps, 2);
   EXPECT_GE(evaluations, 1) << "every example has an evaluation set";
+}
+
+// With the tokenizer that they are meant for; fails, never skips, without it.
+TEST_P(ExamplesTest, WarnsOfNothingUnmeant) {
+  const char* smollm2 = std::getenv("LIGER_SMOLLM2_DIR");
+  ASSERT_NE(smollm2, nullptr) << "LIGER_SMOLLM2_DIR is not set (tools/fetch_smollm2)";
+  // What the file's comments say of it.
+  const std::map<std::string, std::vector<std::string>> meant = {
+      {"kto",
+       {"3 of 48 training rows are cut", "1 of 16 evaluation rows is cut",
+        "keep less than half of the prompt", "keeps less than half of the prompt"}},
+      {"mixing", {"c4_demo.jsonl: 28 of 191 training rows are cut"}},
+      {"sequence_parallel_llama3_8b", {"positions that the model was trained for"}}};
+  fs::current_path(job_.dir());
+  RankProcesses check(1,
+                      "--check --spec " LIGER_SOURCE_DIR "/examples/" + GetParam() +
+                          ".yaml --set model.name=" + smollm2 +
+                          // 4 is a divisor of Llama's query heads, not of SmolLM2's.
+                          " --set parallel.sequence_parallel_size=1",
+                      job_.Path("log"));
+  EXPECT_THAT(check.Wait(absl::Minutes(2)), testing::Each(0)) << check.Output(0);
+  fs::current_path("/");
+  for (const absl::string_view line : absl::StrSplit(check.Output(0), '\n')) {
+    if (!absl::StartsWith(line, "warning: ")) continue;
+    const auto expected = meant.find(GetParam());
+    EXPECT_TRUE(
+        expected != meant.end() &&
+        std::ranges::any_of(expected->second,
+                            [&](const std::string& said) { return absl::StrContains(line, said); }))
+        << line;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Files, ExamplesTest, testing::ValuesIn(Examples()),

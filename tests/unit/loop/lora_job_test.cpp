@@ -126,6 +126,16 @@ TEST(LoraJobTest, ACheckpointIsAnAdapterFolder) {
   for (const auto& [name, info] : whole->tensors()) {
     EXPECT_TRUE(at::equal(whole->View(name), resumed->View(name))) << name;
   }
+  // Without lora it is another run, whose message does not print the section.
+  Request whole_model = with_checkpoints(job.Dpo());
+  whole_model.launch.set_attempt_dir(job.Path("whole_model"));
+  Spec(whole_model)->mutable_training()->set_resume_from_checkpoint(checkpoint);
+  EXPECT_THAT(RunRecorded(whole_model).sink.Last(Event::kFailed).failed().message(),
+              testing::EndsWith("is of another run: lora: given -> not given"));
+  Request added = with_checkpoints(WithLora(job.Dpo(), job, Rank(4), "added"));
+  Spec(added)->mutable_training()->set_resume_from_checkpoint(checkpoint);
+  EXPECT_THAT(RunRecorded(added).sink.Last(Event::kFailed).failed().message(),
+              HasSubstr("lora.modules_to_save[0]: \"embed_tokens\" -> not given"));
   // As any adapter's folder.
   liger::v1::LoraSpec from;
   from.set_adapter_uri(checkpoint);

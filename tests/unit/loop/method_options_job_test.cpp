@@ -89,9 +89,7 @@ TEST(MethodOptionsJobTest, EvaluationsReportTheMetricsOfTheirMethod) {
     const Curves curves = RunJob(job, request);
     std::set<std::string> reported, known;
     for (const auto& [name, value] : curves.evals.at(0)) reported.insert(name);
-    for (const std::string& name : EvaluationMetrics(*spec)) {
-      if (name != "aux_loss") known.insert("eval_" + name);
-    }
+    for (const std::string& name : EvaluationMetrics(*spec)) known.insert("eval_" + name);
     EXPECT_EQ(reported, known);
     for (const char* name : {"grad_norm", "learning_rate", "epoch", "num_tokens", "throughput",
                              "tflops", "memory/rss"}) {

@@ -139,9 +139,11 @@ TEST_F(TrainerProgramTest, InvalidSpecExitsWithThree) {
 TEST_F(TrainerProgramTest, CheckPrintsViolationsAndExitsWithThree) {
   const std::string arguments = WriteJob("max_steps: 3") + " --check";
   EXPECT_EQ(Execute(arguments), kExitOk) << output();
+  EXPECT_THAT(output(), testing::EndsWith("\ncheck passed\n"));
   job_.WriteFile("sft.jsonl", "{\"prompt\": 3}\n");
   EXPECT_EQ(Execute(arguments), kExitInvalidInput);
-  EXPECT_THAT(output(), HasSubstr("sft.jsonl"));
+  EXPECT_THAT(output(), HasSubstr("error: dataset: " + job_.Path("sft.jsonl") + ": row 1"));
+  EXPECT_THAT(output(), testing::EndsWith("\ncheck failed: 1 error\n"));
   EXPECT_TRUE(Leftovers().empty());
 }
 

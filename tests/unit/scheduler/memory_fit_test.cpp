@@ -200,8 +200,13 @@ TEST_F(MemoryFitTest, WhatIsNotKnownRefusesNothing) {
     device.set_kind(liger::v1::DEVICE_KIND_CPU);
   }
   EXPECT_EQ(PlacedOn(), "w1") << "a CPU's memory is its host's";
-  EXPECT_THAT(Notice(), AllOf(HasSubstr("with DDP on 2 CPU slots each holds at least 100"),
-                              Not(HasSubstr("largest"))));
+  constexpr char kLeast[] =
+      "with DDP on 2 CPU slots each holds at least 100.00 GB of parameters, gradients and "
+      "optimizer states in the host's memory";
+  EXPECT_THAT(Notice(), AllOf(testing::StartsWith(kLeast), Not(HasSubstr("largest"))));
+  // As CHECKs have it for CPUs.
+  snapshot.memory["a"].Set(liger::v1::PARALLEL_STRATEGY_DDP, 2, {.least = 100 * kGB});
+  EXPECT_EQ(Notice(), std::string(kLeast) + "; what it computes of a batch comes on top");
   snapshot.workers.clear();
   resolved->mutable_resources()->set_device_kind(liger::v1::DEVICE_KIND_CUDA);
   EXPECT_EQ(Wait().reason, "NoWorker");
@@ -236,9 +241,9 @@ TEST_F(MemoryFitTest, APeakAboveTheDeviceIsAWarning) {
                               HasSubstr("70.00 GB of a device that has 65.00 GB")));
   AddWorker("w2", 2, 80);
   EXPECT_EQ(Notice(),
-            "with FSDP on 2 GPUs each holds at least 60.00 GB, and 70.00 GB are predicted "
-            "with rows of 2048 tokens (max_length); the largest there has 80.00 GB (GPU, worker "
-            "w2)");
+            "with FSDP on 2 GPUs each holds at least 60.00 GB of parameters, gradients and "
+            "optimizer states, and 70.00 GB in all are predicted with rows of 2048 tokens "
+            "(max_length); the largest there has 80.00 GB (GPU, worker w2)");
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 #include "worker/trainer/data/csv_rows.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
+#include "common/plural.h"
 #include "worker/trainer/text/unicode.h"
 
 namespace liger::trainer {
@@ -121,8 +123,8 @@ nlohmann::ordered_json CsvRows::Parse(int64_t index) const {
   }
   if (fields.size() != columns_.size()) {
     throw Fail(index,
-               "has " + std::to_string(fields.size()) + " fields, and the header names " +
-                   std::to_string(columns_.size()) + " columns",
+               "has " + Plural(std::ssize(fields), "field") + ", and the header names " +
+                   Plural(std::ssize(columns_), "column"),
                "Put fields that hold commas or line breaks in double quotes.");
   }
   nlohmann::ordered_json row = nlohmann::ordered_json::object();

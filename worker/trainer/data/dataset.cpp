@@ -8,7 +8,9 @@
 #include <numeric>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/data_files.h"
+#include "common/plural.h"
 #include "worker/trainer/data/epoch_order.h"
 #include "worker/trainer/data/random.h"
 #include "worker/trainer/data/source_loader.h"
@@ -105,8 +107,8 @@ std::vector<int64_t> TakeEvalRows(const DatasetSpec& spec, uint64_t seed,
   int64_t take = static_cast<int64_t>(std::ceil(spec.eval_fraction() * static_cast<double>(n)));
   if (spec.max_eval_samples() > 0) take = std::min(take, spec.max_eval_samples());
   if (take >= n) {
-    throw DataError("dataset.eval_fraction " + std::to_string(spec.eval_fraction()) +
-                        " leaves none of the " + std::to_string(n) + " rows to train on",
+    throw DataError(absl::StrCat("dataset.eval_fraction: ", spec.eval_fraction(),
+                                 " leaves none of ", Plural(n, "row"), " to train on"),
                     "Lower dataset.eval_fraction, or use more rows.")
         .Field("dataset.eval_fraction");
   }
@@ -137,16 +139,23 @@ void RequireBothLabels(const ExampleSet& set, const std::string& path, Dataset* 
                                 "; " + kRemedy);
     return;
   }
-  throw DataError(path + ": all " + n + " rows left to train on have label: " + label, kRemedy)
+  throw DataError(path +
+                      (labels.size() == 1 ? ": the one row left to train on has"
+                                          : ": all " + n + " rows left to train on have") +
+                      " label: " + label,
+                  kRemedy)
       .File(path);
 }
 
 void Add(const DataStats& more, DataStats* stats) {
   for (const auto field :
-       {&DataStats::rows, &DataStats::dropped_rows, &DataStats::truncated_rows, &DataStats::tokens,
-        &DataStats::target_tokens, &DataStats::boundary_merges, &DataStats::pairs,
-        &DataStats::equal_pairs, &DataStats::empty_answers, &DataStats::empty_prompts,
-        &DataStats::packs, &DataStats::dropped_packs, &DataStats::without_response_template}) {
+       {&DataStats::rows, &DataStats::dropped_rows, &DataStats::dropped_cut,
+        &DataStats::truncated_rows, &DataStats::tokens, &DataStats::target_tokens,
+        &DataStats::boundary_merges, &DataStats::pairs, &DataStats::equal_pairs,
+        &DataStats::empty_answers, &DataStats::empty_prompts, &DataStats::no_assistant,
+        &DataStats::cut_prompts, &DataStats::lost_prompts, &DataStats::packs,
+        &DataStats::dropped_packs, &DataStats::without_response_template,
+        &DataStats::response_template_cut, &DataStats::response_template_retokenized}) {
     stats->*field += more.*field;
   }
   stats->digest = static_cast<int64_t>(AddToDigest(stats->digest, more.digest));

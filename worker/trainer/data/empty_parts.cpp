@@ -23,9 +23,11 @@ bool SaysNothing(const ordered_json& value) {
   });
 }
 
+bool IsOfAssistant(const ordered_json& message) { return message.value("role", "") == "assistant"; }
+
 // Of content, reasoning, calls of tools, or whatever else the chat template writes.
 bool IsEmptyTurn(const ordered_json& message) {
-  if (message.value("role", "") != "assistant") return false;
+  if (!IsOfAssistant(message)) return false;
   return std::ranges::all_of(message.items(), [](const auto& member) {
     return member.key() == "role" || member.key() == "name" || SaysNothing(member.value());
   });
@@ -37,6 +39,12 @@ bool IsEmpty(const Passage& answer) {
 }
 
 }  // namespace
+
+bool LacksAssistant(const Row& row) {
+  const auto* text = std::get_if<TextRow>(&row.content);
+  if (text == nullptr || !IsConversation(text->text)) return false;
+  return std::ranges::none_of(std::get<ordered_json>(text->text), IsOfAssistant);
+}
 
 bool HasEmptyAnswer(const Row& row) {
   if (const auto* text = std::get_if<TextRow>(&row.content)) return IsEmpty(text->text);

@@ -14,6 +14,9 @@ bool HasEmptyAnswer(const Row& row);
 // answers begin with, where another column than `prompt` holds the question.
 bool HasEmptyPrompt(const Row& row);
 
+// Whether the row is a conversation, to be trained on whole, in which no assistant speaks.
+bool LacksAssistant(const Row& row);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_DATA_EMPTY_PARTS_H_

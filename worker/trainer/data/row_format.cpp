@@ -58,6 +58,12 @@ DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, R
   DatasetFormat format = FormatOf(filled, kind);
   if (format == liger::v1::DATASET_FORMAT_AUTO) format = FormatOf(first.Columns(), kind);
   if (format != liger::v1::DATASET_FORMAT_AUTO) return format;
+  const ColumnNames columns = first.Columns();
+  const std::string only = columns.size() == 1 ? *columns.begin() : "";
+  if (!only.empty() && first.Has(only) && first.At(only).is_array()) {
+    throw first.Fail(only, "is a list and all that the row has",
+                     "Where it holds the rows, write that list alone to the file.");
+  }
   throw first.Fail(
       "", "its columns (" + first.Names() + ") are those of no dataset format",
       "Give instruction and output; messages; conversations; prompt and completion; "

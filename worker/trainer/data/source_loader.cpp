@@ -9,6 +9,7 @@
 #include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/parallel_rows.h"
 #include "worker/trainer/data/random.h"
+#include "worker/trainer/data/row_warnings.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/data/token_spill.h"
 #include "worker/trainer/data/unpaired_rows.h"
@@ -24,8 +25,6 @@ constexpr int64_t kRowsAtATime = 8192, kRowsBetweenLooks = 512;
 constexpr size_t kMostCheckedBytes = size_t{1} << 30;
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
-constexpr char kKeepDroppedRows[] =
-    "Raise training.max_length, or shorten, complete or remove these rows.";
 
 RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& options,
                                const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
@@ -79,6 +78,15 @@ std::string SettingsText(const RowReaderOptions& reader, const RowTokenizer::Opt
 int64_t CountTargets(const Example& sequence) {
   return std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
                        [](int32_t label) { return label != kIgnoredLabel; });
+}
+
+void CountDropped(const TokenizedRow& row, DataStats* stats) {
+  using NoResponse = TokenizedRow::NoResponse;
+  ++stats->dropped_rows;
+  stats->dropped_cut += row.prompt_fills && row.no_response == NoResponse::kIsThere;
+  stats->without_response_template += row.no_response != NoResponse::kIsThere;
+  stats->response_template_cut += row.no_response == NoResponse::kCutOff;
+  stats->response_template_retokenized += row.no_response == NoResponse::kOtherTokens;
 }
 
 // Whether what was made of a row are two answers of the same tokens, to be told apart.
@@ -143,7 +151,9 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
                                           : options_.cache->Get(
                                                 CacheKey(rows), split_name + " rows of " + name_,
                                                 [this] { return contents_->Unchanged(); }, make);
-  Warn(split_name, split.stats, warnings);
+  const std::vector<std::string> found =
+      RowWarnings(name_, split_name, split.stats, DroppedRows(split.stats), options_);
+  warnings->insert(warnings->end(), found.begin(), found.end());
   return split;
 }
 
@@ -192,9 +202,9 @@ Split SourceLoader::Tokenize(std::vector<int64_t> rows) const {
 }
 
 TrainerError SourceLoader::AllDropped(const DataStats& stats) const {
-  return DataError(
-             name_ + ": no rows are left: in all " + std::to_string(stats.rows) + " " + Cause(),
-             kKeepDroppedRows)
+  const DropCause cause = WhyDropped(stats, options_);
+  return DataError(name_ + ": no rows are left of " + std::to_string(stats.rows) + ": " + cause.why,
+                   cause.remedy)
       .File(name_);
 }
 
@@ -225,13 +235,18 @@ TokenizedRow SourceLoader::TokenizeContent(const Row& content, const File& file,
   try {
     tokenized = tokenizer_.Tokenize(content);
   } catch (const TrainerError& e) {
-    if (e.failure().row() != 0) throw;
+    // About a field of the job, any row would have shown it.
+    const bool of_job = e.failure().class_() == liger::v1::FAILURE_CLASS_CONFIG &&
+                        !e.failure().field().empty();
+    if (e.failure().row() != 0 || of_job) throw;
     throw file.rows->Fail(index, e.what(), e.failure().action()).Field(e.failure().field());
   }
   if (tokenized.nothing_to_train && strict_) {
-    throw file.rows->Fail(index, "nothing is left to train on: " + Cause(),
-                          "Raise training.max_length, shorten or complete the row, or set "
-                          "dataset.strict: false to drop such rows.");
+    DataStats one;
+    CountDropped(tokenized, &one);
+    const DropCause cause = WhyDropped(one, options_);
+    throw file.rows->Fail(index, "nothing is left to train on: " + cause.why,
+                          cause.remedy + "; or drop such rows (dataset.strict: false)");
   }
   tokenized.digest = DigestOf(tokenized);
   return tokenized;
@@ -240,10 +255,9 @@ TokenizedRow SourceLoader::TokenizeContent(const Row& content, const File& file,
 void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) const {
   DataStats& stats = split->stats;
   ++stats.rows;
-  stats.without_response_template += tokenized->no_response_template;
   stats.row_lengths.push_back(static_cast<int32_t>(tokenized->full_length));
   if (tokenized->nothing_to_train) {
-    ++stats.dropped_rows;
+    CountDropped(*tokenized, &stats);
     auto& named = stats.first_dropped;
     const bool is_new = std::ranges::find(named, row + 1) == named.end();
     if (is_new && named.size() < kNamedRows) named.push_back(row + 1);
@@ -258,6 +272,9 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   stats.boundary_merges += tokenized->boundary_merge;
   stats.empty_answers += tokenized->empty_answer;
   stats.empty_prompts += tokenized->empty_prompt;
+  stats.no_assistant += tokenized->no_assistant;
+  stats.cut_prompts += tokenized->prompt_cut != TokenizedRow::PromptCut::kLess;
+  stats.lost_prompts += tokenized->prompt_cut == TokenizedRow::PromptCut::kAll;
   for (Example& sequence : tokenized->sequences) {
     stats.tokens += std::ssize(sequence.input_ids);
     stats.target_tokens += CountTargets(sequence);
@@ -277,15 +294,6 @@ void SourceLoader::Pack(Split* split) const {
   }
 }
 
-std::string SourceLoader::Cause() const {
-  const std::string& response_template = options_.sft_loss.response_template;
-  return "the prompt fills training.max_length (" + std::to_string(options_.max_length) +
-         "), or there is no answer" +
-         (response_template.empty() ? ""
-                                    : ", or sft.response_template '" + response_template +
-                                          "' is not among the row's tokens");
-}
-
 std::string SourceLoader::DroppedRows(const DataStats& stats) const {
   std::string list;
   for (const int64_t row : stats.first_dropped) {
@@ -299,57 +307,6 @@ std::string SourceLoader::DroppedRows(const DataStats& stats) const {
   // Both answers of a pair may be dropped.
   const bool all = stats.first_dropped.size() < kNamedRows || stats.dropped_rows == kNamedRows;
   return all ? list : list + ", ...";
-}
-
-void SourceLoader::Warn(const std::string& split, const DataStats& stats,
-                        std::vector<std::string>* warnings) const {
-  const std::string of_rows = " of " + std::to_string(stats.rows) + " " + split + " rows ";
-  if (stats.dropped_rows > 0) {
-    warnings->push_back(name_ + ": " + std::to_string(stats.dropped_rows) + of_rows +
-                        (stats.dropped_rows == 1 ? "was" : "were") + " dropped (" +
-                        (stats.first_dropped.size() == 1 ? "row " : "rows ") + DroppedRows(stats) +
-                        "): " + Cause() + ". " + kKeepDroppedRows);
-  }
-  if (stats.truncated_rows > 0) {
-    warnings->push_back(name_ + ": " + std::to_string(stats.truncated_rows) + of_rows +
-                        (stats.truncated_rows == 1 ? "is" : "are") +
-                        " cut to training.max_length (" + std::to_string(options_.max_length) +
-                        ")");
-  }
-  if (stats.dropped_packs > 0) {
-    warnings->push_back(name_ + ": " + std::to_string(stats.dropped_packs) + " " + split +
-                        " packs hold prompts alone and were dropped; use sft.packing_strategy: "
-                        "bfd, or raise training.max_length");
-  }
-  if (stats.without_response_template > 0) {
-    warnings->push_back(name_ + ": in " + std::to_string(stats.without_response_template) +
-                        of_rows + "the tokens of sft.response_template '" +
-                        options_.sft_loss.response_template +
-                        "' are not; a text may be cut into other tokens inside a row than alone: "
-                        "try it with the line break before it, or without");
-  }
-  if (stats.equal_pairs > 0) {
-    const int64_t pairs = stats.pairs > 0 ? stats.pairs : stats.rows;
-    warnings->push_back(name_ + ": in " + std::to_string(stats.equal_pairs) + " of " +
-                        std::to_string(pairs) + " " + split +
-                        " rows chosen and rejected are the same tokens, so they teach nothing; "
-                        "remove them, or raise training.max_length if they differ further on");
-  }
-  if (stats.empty_answers > 0) {
-    warnings->push_back(name_ + ": in " + std::to_string(stats.empty_answers) + of_rows +
-                        "an answer is empty, so the model learns to say nothing there; complete "
-                        "or remove them");
-  }
-  if (stats.empty_prompts > 0) {
-    warnings->push_back(name_ + ": in " + std::to_string(stats.empty_prompts) + of_rows +
-                        "the prompt is empty; where another column than prompt holds it, name it "
-                        "in dataset.columns (prompt: question)");
-  }
-  if (stats.boundary_merges > 0) {
-    warnings->push_back(name_ + ": in " + std::to_string(stats.boundary_merges) + of_rows +
-                        "tokens merge across the end of the prompt, so the model trains on "
-                        "another context than it answers in; end prompts on a token boundary");
-  }
 }
 
 }  // namespace liger::trainer

@@ -67,10 +67,6 @@ class SourceLoader {
   TokenizedRow TokenizeContent(const Row& content, const File& file, int64_t index) const;
   void Append(int64_t row, TokenizedRow* tokenized, Split* split) const;
   void Pack(Split* split) const;
-  void Warn(const std::string& split, const DataStats& stats,
-            std::vector<std::string>* warnings) const;
-  // Why rows are dropped.
-  std::string Cause() const;
   // The first dropped rows, for a message.
   std::string DroppedRows(const DataStats& stats) const;
 

@@ -31,6 +31,7 @@ constexpr size_t kTrailerBytes = sizeof(uint64_t) + kDigestBytes;
 constexpr std::pair<const char*, int64_t DataStats::*> kCounts[] = {
     {"rows", &DataStats::rows},
     {"dropped_rows", &DataStats::dropped_rows},
+    {"dropped_cut", &DataStats::dropped_cut},
     {"truncated_rows", &DataStats::truncated_rows},
     {"tokens", &DataStats::tokens},
     {"target_tokens", &DataStats::target_tokens},
@@ -41,7 +42,12 @@ constexpr std::pair<const char*, int64_t DataStats::*> kCounts[] = {
     {"equal_pairs", &DataStats::equal_pairs},
     {"empty_answers", &DataStats::empty_answers},
     {"empty_prompts", &DataStats::empty_prompts},
+    {"no_assistant", &DataStats::no_assistant},
+    {"cut_prompts", &DataStats::cut_prompts},
+    {"lost_prompts", &DataStats::lost_prompts},
     {"without_response_template", &DataStats::without_response_template},
+    {"response_template_cut", &DataStats::response_template_cut},
+    {"response_template_retokenized", &DataStats::response_template_retokenized},
     {"digest", &DataStats::digest},
 };
 

@@ -12,7 +12,7 @@ void RequireLength(const RowColumns& row, const std::string& column, size_t leng
                    const Example& example) {
   if (length == example.input_ids.size()) return;
   throw row.Fail(column,
-                 "has " + std::to_string(length) + " entries and input_ids " +
+                 "is of length " + std::to_string(length) + ", and input_ids of length " +
                      std::to_string(example.input_ids.size()),
                  "Both must be of one length.");
 }

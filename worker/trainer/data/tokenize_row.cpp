@@ -28,6 +28,14 @@ Example MaskPrompt(std::vector<int32_t> input_ids, int64_t prompt_length) {
   return example;
 }
 
+// Tokens before the first that is trained on.
+int64_t FirstLabel(const Example& sequence) {
+  const auto& labels = sequence.labels;
+  return std::find_if(labels.begin(), labels.end(),
+                      [](int32_t label) { return label != kIgnoredLabel; }) -
+         labels.begin();
+}
+
 ordered_json Concatenated(const ordered_json& prompt, const ordered_json& answer) {
   ordered_json messages = prompt;
   messages.insert(messages.end(), answer.begin(), answer.end());
@@ -104,6 +112,7 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
   out.desirable = row.desirable;
   out.empty_answer = HasEmptyAnswer(row);
   out.empty_prompt = HasEmptyPrompt(row);
+  out.no_assistant = LacksAssistant(row);
   Finish(&out);
   return out;
 }
@@ -280,30 +289,48 @@ bool RowTokenizer::Truncate(Example* sequence) const {
 }
 
 std::vector<int32_t> RowTokenizer::CutAnswer(const Example& sequence) const {
-  const auto& labels = sequence.labels;
-  const int64_t length = std::ssize(labels), most = options_.max_length;
+  const int64_t length = std::ssize(sequence.labels), most = options_.max_length;
   if (options_.method != liger::v1::JobSpec::kKto || options_.keep_end || length <= most) return {};
-  const int64_t start = std::find_if(labels.begin(), labels.end(),
-                                     [](int32_t label) { return label != kIgnoredLabel; }) -
-                        labels.begin();
+  const int64_t start = FirstLabel(sequence);
   const auto& ids = sequence.input_ids;
   return {ids.begin() + most, ids.begin() + std::min(length, start + most)};
+}
+
+TokenizedRow::PromptCut RowTokenizer::CutOfPrompt(const Example& whole) const {
+  using PromptCut = TokenizedRow::PromptCut;
+  const int64_t cut = std::ssize(whole.input_ids) - options_.max_length;
+  if (!options_.keep_end || cut <= 0) return PromptCut::kLess;
+  const int64_t prompt = FirstLabel(whole);
+  if (prompt == 0 || 2 * cut <= prompt) return PromptCut::kLess;
+  return cut < prompt ? PromptCut::kMost : PromptCut::kAll;
+}
+
+TokenizedRow::NoResponse RowTokenizer::WhyNoResponse(const Ids& whole) const {
+  using NoResponse = TokenizedRow::NoResponse;
+  if (!std::ranges::search(whole, response_template_).empty()) return NoResponse::kCutOff;
+  const bool has_text =
+      tokenizer_.Decode(whole, false).find(options_.sft.response_template) != std::string::npos;
+  return has_text ? NoResponse::kOtherTokens : NoResponse::kOtherText;
 }
 
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
     row->cut_answer = CutAnswer(sequence);
+    row->prompt_cut = std::max(row->prompt_cut, CutOfPrompt(sequence));
     row->full_length = std::max<int64_t>(row->full_length, std::ssize(sequence.input_ids));
-    row->truncated |= Truncate(&sequence);
-    if (!response_template_.empty()) {
-      row->no_response_template |=
-          !KeepResponses(response_template_, instruction_template_, &sequence);
+    const Ids whole = response_template_.empty() ? Ids() : sequence.input_ids.vector();
+    const bool is_cut = Truncate(&sequence);
+    row->truncated |= is_cut;
+    if (!response_template_.empty() &&
+        !KeepResponses(response_template_, instruction_template_, &sequence)) {
+      row->no_response = WhyNoResponse(whole);
     }
     // Nothing predicts a sequence's first token.
     const bool has_target = sequence.labels.size() > 1 &&
                             std::any_of(sequence.labels.begin() + 1, sequence.labels.end(),
                                         [](int32_t label) { return label != kIgnoredLabel; });
     row->nothing_to_train |= !has_target;
+    row->prompt_fills |= !has_target && is_cut;
   }
 }
 

@@ -27,14 +27,22 @@ struct TokenizedRow {
   // HasEmptyAnswer and HasEmptyPrompt of the row.
   bool empty_answer = false;
   bool empty_prompt = false;
+  bool no_assistant = false;  // LacksAssistant
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
+  bool prompt_fills = false;  // ... and was cut to max_length
   bool desirable = false;  // KTO's label
   // KTO: what was cut off the end of the answer, but for what lies max_length behind
   // the answer's start, where no prompt puts it within a sequence.
   std::vector<int32_t> cut_answer;
-  // sft.response_template is not in the row (nothing_to_train is set, too).
-  bool no_response_template = false;
+  // What keep_end cut off of the prompt, the tokens before the first that is trained on: more than
+  // half of them, or all.
+  enum class PromptCut : uint8_t { kLess, kMost, kAll };
+  PromptCut prompt_cut = PromptCut::kLess;
+  // Why sft.response_template is not in the row (nothing_to_train is set, too): max_length cut it
+  // off, its text is there in other tokens, or not even that.
+  enum class NoResponse : uint8_t { kIsThere, kCutOff, kOtherTokens, kOtherText };
+  NoResponse no_response = NoResponse::kIsThere;
   uint64_t digest = 0;  // of all that is trained on (AddToDigest), by the loader
 };
 
@@ -111,6 +119,8 @@ class RowTokenizer {
   // True when something was cut off.
   bool Truncate(Example* sequence) const;
   std::vector<int32_t> CutAnswer(const Example& sequence) const;
+  TokenizedRow::PromptCut CutOfPrompt(const Example& whole) const;
+  TokenizedRow::NoResponse WhyNoResponse(const std::vector<int32_t>& whole) const;
   void Finish(TokenizedRow* row) const;
 
   const Tokenizer& tokenizer_;

@@ -4,9 +4,11 @@
 #include <functional>
 #include <optional>
 
+#include "common/spec/metric_names.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/data_counts.h"
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/input_warnings.h"
 #include "worker/trainer/loop/inputs.h"
@@ -31,7 +33,7 @@ class Checks {
  public:
   Checks(tv1::CheckResult& result, const StopFlag& stop) : result_(result), stop_(stop) {}
 
-  // True when it passed. `field` is blamed when the error names none.
+  // True when it passed. `field` is blamed when the error names none of the job.
   bool Run(const std::string& name, const std::string& field, const std::function<void()>& check) {
     stop_.Check();
     result_.add_checks_run(name);
@@ -39,9 +41,8 @@ class Checks {
       check();
       return true;
     } catch (...) {
-      liger::v1::Failure failure = FailureFromException(std::current_exception());
-      if (failure.field().empty()) failure.set_field(field);
-      *result_.add_violations() = ToViolation(failure);
+      const liger::v1::Failure failure = FailureFromException(std::current_exception());
+      *result_.add_violations() = ToViolation(failure, field);
       return false;
     }
   }
@@ -78,7 +79,7 @@ void CheckLora(Checks& checks, const Request& request, const std::string& adapte
 // The one name that hangs on the model.
 void CheckBestMetric(Checks& checks, const liger::v1::TrainingSpec& training,
                      const ModelConfig& config) {
-  if (!training.metric_for_best_model().ends_with("aux_loss")) return;
+  if (!training.metric_for_best_model().ends_with(kRouterLossMetric)) return;
   checks.Run("best metric", "training.metric_for_best_model", [&] {
     if (config.router_aux_loss_coef != 0) return;
     throw ConfigError("training.metric_for_best_model: the model has no aux_loss",
@@ -122,20 +123,6 @@ void CheckMemory(Checks& checks, const Request& request, tv1::CheckResult& resul
   checks.Run("memory", "parallel", [&] { NeedsOf(request).AddTo(result.mutable_stats()); });
 }
 
-void AddStats(const std::string& prefix, const DataStats& stats, tv1::CheckResult& result) {
-  auto& out = *result.mutable_stats();
-  out[prefix + "rows"] = stats.rows;
-  out[prefix + "dropped_rows"] = stats.dropped_rows;
-  out[prefix + "truncated_rows"] = stats.truncated_rows;
-  out[prefix + "tokens"] = stats.tokens;
-  out[prefix + "target_tokens"] = stats.target_tokens;
-  if (stats.packs > 0) out[prefix + "packs"] = stats.packs;
-  if (stats.pairs > 0) out[prefix + "pairs"] = stats.pairs;
-  if (stats.equal_pairs > 0) out[prefix + "equal_pairs"] = stats.equal_pairs;
-  if (stats.empty_answers > 0) out[prefix + "empty_answers"] = stats.empty_answers;
-  if (stats.empty_prompts > 0) out[prefix + "empty_prompts"] = stats.empty_prompts;
-}
-
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
                const ModelConfig& config, const TextInputs& text,
                const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
@@ -145,14 +132,14 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
     if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
       resume->state.RequireSameData(dataset.train_stats, resume->dir);
     }
-    AddStats("", dataset.train_stats, result);
+    AddCounts("", dataset.train_stats, result.mutable_stats());
     if (dataset.train.kind == RowKind::kLabelled && dataset.unread_rows == 0) {
       auto& counts = *result.mutable_stats();
       counts["desirable_rows"] = std::ranges::count(dataset.train.desirable, 1);
       counts["undesirable_rows"] = std::ranges::count(dataset.train.desirable, 0);
     }
-    if (dataset.eval.num_rows() > 0) AddStats("eval_", dataset.eval_stats, result);
     auto& stats = *result.mutable_stats();
+    if (dataset.eval.num_rows() > 0) AddCounts(kEvalRows, dataset.eval_stats, &stats);
     if (dataset.unread_rows > 0) stats["unread_rows"] = dataset.unread_rows;
     if (dataset.unread_eval_rows > 0) stats["eval_unread_rows"] = dataset.unread_eval_rows;
   });

@@ -8,7 +8,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/bytes.h"
+#include "common/plural.h"
 #include "common/spec/saved_model.h"
+#include "common/spec/violations.h"
 
 namespace liger::trainer {
 namespace {
@@ -61,7 +63,7 @@ std::string CheckLines(const tv1::CheckResult& result) {
   std::string text;
   for (const auto& warning : result.warnings()) absl::StrAppend(&text, WarningLine(warning), "\n");
   for (const auto& v : result.violations()) {
-    absl::StrAppend(&text, v.field(), v.field().empty() ? "" : ": ", v.message(), "\n");
+    absl::StrAppend(&text, "error: ", FormatViolation(v), "\n");
   }
   const std::map<std::string, int64_t> stats(result.stats().begin(), result.stats().end());
   absl::StrAppend(&text, "checked: ", absl::StrJoin(result.checks_run(), ", "));
@@ -72,8 +74,13 @@ std::string CheckLines(const tv1::CheckResult& result) {
   return text;
 }
 
-// "" for events that a person need not see.
-std::string Line(const tv1::Event& event) {
+std::string DoneLine(const std::optional<int>& violations) {
+  if (!violations) return "done";
+  return *violations == 0 ? "check passed" : "check failed: " + Plural(*violations, "error");
+}
+
+// "" for events that a person need not see. `violations`: of a CHECK that ran before.
+std::string Line(const tv1::Event& event, const std::optional<int>& violations) {
   switch (event.event_case()) {
     case tv1::Event::kReady:
       return ReadyLine(event.ready());
@@ -97,7 +104,7 @@ std::string Line(const tv1::Event& event) {
     case tv1::Event::kCheckResult:
       return CheckLines(event.check_result());
     case tv1::Event::kDone:
-      return "done";
+      return DoneLine(violations);
     case tv1::Event::kPaused:
       return absl::StrCat("paused after step ", event.paused().step(),
                           event.paused().step() == 0
@@ -113,9 +120,10 @@ std::string Line(const tv1::Event& event) {
 }  // namespace
 
 bool Console::Emit(tv1::Event event) {
-  const std::string line = Line(event);
-  if (line.empty()) return true;
   absl::MutexLock lock(&mutex_);
+  if (event.has_check_result()) violations_ = event.check_result().violations_size();
+  const std::string line = Line(event, violations_);
+  if (line.empty()) return true;
   out_ << prefix_ << line << std::endl;
   return out_.good();
 }

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_CONSOLE_H_
 #define LIGER_WORKER_TRAINER_LOOP_CONSOLE_H_
 
+#include <optional>
 #include <ostream>
 #include <string>
 #include <utility>
@@ -21,6 +22,7 @@ class Console : public EventSink {
  private:
   absl::Mutex mutex_;
   std::ostream& out_ ABSL_GUARDED_BY(mutex_);
+  std::optional<int> violations_ ABSL_GUARDED_BY(mutex_);  // that a CHECK found
   const std::string prefix_;
 };
 

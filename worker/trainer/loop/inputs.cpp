@@ -237,9 +237,12 @@ TextInputs TextInputs::Load(const InputPaths& paths) {
   TextInputs text;
   if (paths.shape && !paths.shape->has_tokenizer()) {
     text.tokenizer = Tokenizer::Absent(
-        "the shape that model.random_init takes has no tokenizer, and the data set (or a sample "
-        "prompt) is text",
-        "use rows of token ids (input_ids), or put the model's tokenizer files into its folder");
+        ConfigError("there is no tokenizer: model.random_init took the model's published shape, "
+                    "which has none, and the rows or sample prompts are text",
+                    "put the model's tokenizer files (tokenizer.json, tokenizer_config.json) into "
+                    "its folder below the worker's model root, or use rows of token ids "
+                    "(input_ids)")
+            .Field("model.random_init"));
     return text;
   }
   text.tokenizer = Tokenizer::FromFolder(paths.model_dir);

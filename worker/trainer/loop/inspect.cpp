@@ -12,7 +12,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/plural.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/data_counts.h"
 #include "worker/trainer/loop/inputs.h"
 
 namespace liger::trainer {
@@ -53,16 +55,12 @@ Json Lengths(std::vector<int32_t> lengths) {
 }
 
 Json SplitReport(const DataStats& stats) {
-  Json split = {{"rows", stats.rows},
-                {"dropped_rows", stats.dropped_rows},
-                {"truncated_rows", stats.truncated_rows},
-                {"tokens", stats.tokens},
-                {"trained_tokens", stats.target_tokens}};
-  if (stats.packs > 0) split["packs"] = stats.packs;
-  if (stats.pairs > 0) split["pairs"] = stats.pairs;
-  if (stats.equal_pairs > 0) split["equal_pairs"] = stats.equal_pairs;
-  if (stats.empty_answers > 0) split["empty_answers"] = stats.empty_answers;
-  if (stats.empty_prompts > 0) split["empty_prompts"] = stats.empty_prompts;
+  Json split = Json::object();
+  for (const DataCount& one : kDataCounts) {
+    const bool targets = one.count == &DataStats::target_tokens;
+    if (!one.when_zero && stats.*one.count == 0) continue;
+    split[targets ? "trained_tokens" : one.name] = stats.*one.count;
+  }
   split["lengths"] = Lengths(stats.row_lengths);
   split["histogram"] = Histogram(stats.row_lengths);
   return split;
@@ -103,8 +101,8 @@ Json Spans(const Example& sequence, const Tokenizer& tokenizer) {
 
 Json Sample(const ExampleSet& set, int64_t row, const Tokenizer& tokenizer) {
   if (row < 1 || row > set.num_rows()) {
-    throw ConfigError("--row " + std::to_string(row) + ": there are " +
-                          std::to_string(set.num_rows()) + " rows to train on",
+    throw ConfigError(absl::StrCat("--row ", row, ": there ", set.num_rows() == 1 ? "is " : "are ",
+                                   Plural(set.num_rows(), "row"), " to train on"),
                       "name one of them, from 1");
   }
   Json sequences = Json::array();
@@ -131,21 +129,7 @@ std::string Shown(const std::string& text) {
   return shown;
 }
 
-void PrintSplit(const std::string& name, const Json& split, std::ostream& out) {
-  const int64_t pairs = split.value("pairs", int64_t{0});
-  out << absl::StrFormat("%s: %d rows%s, %d dropped, %d cut to max_length", name,
-                         split["rows"].get<int64_t>(),
-                         pairs > 0 ? absl::StrCat(" (two of each of ", pairs, " pairs)") : "",
-                         split["dropped_rows"].get<int64_t>(),
-                         split["truncated_rows"].get<int64_t>());
-  if (split.contains("packs")) out << ", in " << split["packs"] << " packs";
-  if (split.contains("equal_pairs")) {
-    out << ", " << split["equal_pairs"] << " pairs of equal answers";
-  }
-  if (split.contains("empty_answers")) out << ", " << split["empty_answers"] << " with no answer";
-  if (split.contains("empty_prompts")) out << ", " << split["empty_prompts"] << " with no prompt";
-  out << absl::StrFormat("; %d tokens, %d of them trained on\n", split["tokens"].get<int64_t>(),
-                         split["trained_tokens"].get<int64_t>());
+void PrintLengths(const Json& split, std::ostream& out) {
   if (split["lengths"].is_null()) return;
   const Json& lengths = split["lengths"];
   out << absl::StrFormat("  tokens of a row: mean %.1f, median %d, 95%% %d, 99%% %d, longest %d\n",
@@ -175,7 +159,7 @@ void PrintSample(const std::string& row, const Json& sequences, bool color, std:
   out << "\n" << row << ", trained tokens "
       << (color ? absl::StrFormat("%sin green%s", kTrained, kPlain) : "between « and »") << ":\n";
   for (const Json& sequence : sequences) {
-    out << "-- " << sequence["tokens"] << " tokens";
+    out << "-- " << Plural(sequence["tokens"].get<int64_t>(), "token");
     if (sequence.contains("answer")) out << ", " << sequence["answer"].get<std::string>();
     if (sequence.contains("label")) out << ", label " << sequence["label"];
     out << "\n";
@@ -220,9 +204,14 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   }
   for (const Json& file : report["files"]) out << Shown(file.get<std::string>()) << "\n";
   out << "format " << report["format"].get<std::string>() << "\n";
-  PrintSplit("training", report["train"], out);
+  const std::vector<std::string> lines = DescribeData(dataset);
+  out << lines[0] << "\n";
+  PrintLengths(report["train"], out);
   if (report.contains("epoch")) PrintEpoch(report["epoch"], dataset.train.packed(), out);
-  if (report.contains("eval")) PrintSplit("evaluation", report["eval"], out);
+  if (report.contains("eval")) {
+    out << lines[1] << "\n";
+    PrintLengths(report["eval"], out);
+  }
   for (const std::string& warning : dataset.warnings) out << "warning: " << Shown(warning) << "\n";
   const DataStats& train = dataset.train_stats;
   const bool others = train.dropped_rows + train.pairs + dataset.eval_stats.rows > 0;

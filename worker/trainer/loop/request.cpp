@@ -25,13 +25,10 @@ void ThrowIfNotOk(const absl::Status& status) {
 
 void RequireValid(const liger::v1::JobSpec& spec) {
   const std::vector<liger::v1::Violation> violations = ValidateSpec(spec);
-  if (violations.empty()) return;
-  TrainerError error = ConfigError(
-      absl::StrJoin(
-          violations, "\n",
-          [](std::string* out, const liger::v1::Violation& v) { out->append(FormatViolation(v)); }),
-      "correct the job file");
-  throw error.Field(violations[0].field());
+  const absl::Status status = ViolationsToStatus(violations);
+  if (status.ok()) return;
+  throw ConfigError(std::string(status.message()), "correct the job file")
+      .Field(violations[0].field());
 }
 
 void ApplyOverrides(const std::vector<std::string>& overrides, liger::v1::JobSpec* spec) {

@@ -56,6 +56,23 @@ JobSpec Essence(const JobSpec& spec) {
   return essence;
 }
 
+// A line of MessageDifferencer's report, as "field: before -> now". A section that only one has is
+// not printed whole.
+std::string Described(std::string line) {
+  const size_t kind = line.find(": ");
+  if (kind == std::string::npos) return line;
+  const std::string what = line.substr(0, kind);
+  line = line.substr(kind + 2);
+  if (what != "added" && what != "deleted") return line;
+  const size_t name = line.find(": ");
+  if (name == std::string::npos) return line;
+  std::string value = line.substr(name + 2);
+  if (value.starts_with("{")) value = "given";
+  constexpr char kNotGiven[] = "not given";
+  return line.substr(0, name + 2) +
+         (what == "added" ? kNotGiven + (" -> " + value) : value + " -> " + kNotGiven);
+}
+
 JobSpec SpecOf(const std::string& dir) {
   const std::string path = (std::filesystem::path(dir) / kSpecFile).string();
   JobSpec spec;
@@ -84,9 +101,7 @@ void RequireOfThisRun(const std::string& dir, const JobSpec& now) {
     differencer.ReportDifferencesToString(&differences);
     if (differencer.Compare(Essence(before), Essence(now))) return;
     std::vector<std::string> lines = absl::StrSplit(differences, '\n', absl::SkipEmpty());
-    for (std::string& line : lines) {
-      if (line.starts_with("modified: ")) line = line.substr(10);
-    }
+    for (std::string& line : lines) line = Described(line);
     differences = absl::StrJoin(lines, "; ");
   }
   throw ConfigError("checkpoint " + dir + " is of another run: " + differences,

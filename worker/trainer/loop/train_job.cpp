@@ -15,6 +15,7 @@
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/evaluate.h"
 #include "worker/trainer/loop/failure.h"
+#include "worker/trainer/loop/data_counts.h"
 #include "worker/trainer/loop/input_warnings.h"
 #include "worker/trainer/loop/input_watch.h"
 #include "worker/trainer/loop/publish.h"
@@ -157,6 +158,7 @@ void TrainJob::WarnAboutInputs() {
   for (const auto& warning : SpecWarnings(request_.spec())) reporter_.Warn(warning);
   if (const auto warning = PrecisionWarning(precision_)) reporter_.Warn(*warning);
   for (const std::string& line : dataset_.notes) std::cout << line << std::endl;
+  for (const std::string& line : DescribeData(dataset_)) std::cout << line << std::endl;
   for (const auto& warning : DataWarnings(dataset_)) reporter_.Warn(warning);
   for (const auto& warning : ModelWarnings(config_, training())) reporter_.Warn(warning);
 }

@@ -82,18 +82,17 @@ TokenizerFile ReadTokenizer(const std::string& model_dir) {
 // Of Tokenizer::Absent.
 class AbsentModel : public Model {
  public:
-  AbsentModel(std::string problem, std::string action)
-      : problem_(std::move(problem)), action_(std::move(action)) {}
+  explicit AbsentModel(const TrainerError& problem) : problem_(problem) {}
   std::unique_ptr<ModelScratch> NewScratch() const override {
     return std::make_unique<ModelScratch>();
   }
   void Tokenize(std::string_view, ModelScratch*, std::vector<int32_t>*) const override {
-    throw DataError(problem_, action_);
+    throw problem_;
   }
   const Vocabulary& vocabulary() const override { return vocabulary_; }
 
  private:
-  std::string problem_, action_;
+  const TrainerError problem_;
   Vocabulary vocabulary_;
 };
 
@@ -177,9 +176,9 @@ std::unique_ptr<Tokenizer> Tokenizer::FromFolder(const std::string& model_dir) {
   return std::unique_ptr<Tokenizer>(new Tokenizer(std::move(impl)));
 }
 
-std::unique_ptr<Tokenizer> Tokenizer::Absent(std::string problem, std::string action) {
+std::unique_ptr<Tokenizer> Tokenizer::Absent(const TrainerError& problem) {
   auto impl = std::make_unique<Impl>();
-  impl->model = std::make_unique<AbsentModel>(std::move(problem), std::move(action));
+  impl->model = std::make_unique<AbsentModel>(problem);
   static const nlohmann::json none = nlohmann::json::array();
   impl->added =
       std::make_unique<AddedTokens>(ConfigNode(none, "", ""), impl->model->vocabulary(), nullptr);

@@ -11,6 +11,8 @@
 
 namespace liger::trainer {
 
+class TrainerError;
+
 // A Hugging Face tokenizer, read from tokenizer.json. It gives the ids that the
 // PyPI package `tokenizers` gives for the same file and text. A folder without
 // one may have a tokenizer.model of SentencePiece or tiktoken, which comes to
@@ -37,9 +39,8 @@ class Tokenizer {
   // the file is missing, malformed, or asks for what is not implemented.
   static std::unique_ptr<Tokenizer> FromFolder(const std::string& model_dir);
 
-  // One that knows no token: to encode any text is a TrainerError (DATA) of
-  // `problem` and `action`.
-  static std::unique_ptr<Tokenizer> Absent(std::string problem, std::string action);
+  // One that knows no token: to encode any text throws `problem`.
+  static std::unique_ptr<Tokenizer> Absent(const TrainerError& problem);
 
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;

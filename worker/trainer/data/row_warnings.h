@@ -1,0 +1,26 @@
+#ifndef LIGER_WORKER_TRAINER_DATA_ROW_WARNINGS_H_
+#define LIGER_WORKER_TRAINER_DATA_ROW_WARNINGS_H_
+
+#include <string>
+#include <vector>
+
+#include "worker/trainer/data/dataset.h"
+
+namespace liger::trainer {
+
+// Why rows were dropped, by their counts, and what to do about it.
+struct DropCause {
+  std::string why, remedy;
+};
+DropCause WhyDropped(const DataStats& stats, const LoadOptions& options);
+
+// A sentence for each thing that a user should know of the rows of a source: those that were
+// dropped (`dropped`: the first of them, as a list of numbers), cut, empty, ... `name` is the
+// source's, `split` training or evaluation.
+std::vector<std::string> RowWarnings(const std::string& name, const std::string& split,
+                                     const DataStats& stats, const std::string& dropped,
+                                     const LoadOptions& options);
+
+}  // namespace liger::trainer
+
+#endif  // LIGER_WORKER_TRAINER_DATA_ROW_WARNINGS_H_

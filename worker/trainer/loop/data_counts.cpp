@@ -1,0 +1,22 @@
+#include "worker/trainer/loop/data_counts.h"
+
+namespace liger::trainer {
+
+void AddCounts(const std::string& prefix, const DataStats& stats, RowCounts* counts) {
+  for (const DataCount& one : kDataCounts) {
+    if (one.when_zero || stats.*one.count > 0) (*counts)[prefix + one.name] = stats.*one.count;
+  }
+}
+
+std::vector<std::string> DescribeData(const Dataset& dataset) {
+  std::vector<std::string> lines;
+  RowCounts counts;
+  AddCounts("", dataset.train_stats, &counts);
+  lines.push_back("training: " + DescribeRows(counts, ""));
+  if (dataset.eval_stats.rows == 0) return lines;
+  AddCounts(kEvalRows, dataset.eval_stats, &counts);
+  lines.push_back("evaluation: " + DescribeRows(counts, kEvalRows));
+  return lines;
+}
+
+}  // namespace liger::trainer
