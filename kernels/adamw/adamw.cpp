@@ -47,7 +47,8 @@ void Check(const char* name, const at::Tensor& t, const at::Tensor& param) {
   TORCH_CHECK_VALUE(IsOurs(t.scalar_type()) && t.device() == param.device() && t.is_contiguous() &&
                         t.sym_sizes() == param.sym_sizes(),
                     kOp, ": ", name, " of shape ", t.sym_sizes(), ", ", t.scalar_type(), " on ",
-                    t.device(), t.is_contiguous() ? "" : ", not contiguous,", " does not fit the parameter of shape ", param.sym_sizes(), " on ",
+                    t.device(), t.is_contiguous() ? "" : ", not contiguous,",
+                    " does not fit the parameter of shape ", param.sym_sizes(), " on ",
                     param.device(), ": expected the same shape and device, contiguous, float32, ",
                     "float16 or bfloat16");
 }
@@ -98,8 +99,8 @@ void Check(const Call& call) {
   TORCH_CHECK_VALUE(!scale.defined() || n == 0 ||
                         (scale.sym_numel() == 1 && scale.scalar_type() == at::kFloat &&
                          scale.device() == call.params[0].device()),
-                    kOp, ": grad_scale of shape ", scale.sym_sizes(), ", ", scale.scalar_type(), " on ",
-                    scale.device(), ", expected one float32 number on the parameters' device");
+                    kOp, ": grad_scale of shape ", scale.sym_sizes(), ", ", scale.scalar_type(),
+                    " on ", scale.device(), ", expected one float32 number on the parameters' device");
 }
 
 void CheckCpuDtype(const char* name, const at::Tensor& t) {

@@ -47,14 +47,15 @@ void CheckHeads(const at::Tensor& query_QNH, const at::Tensor& key_TKH,
 }
 
 void CheckOptions(const AttentionOptions& options) {
-  // With others PyTorch's fused kernels multiply the mask's infinities to NaN.
-  TORCH_CHECK_VALUE(std::isfinite(options.scale) && options.scale > 0, kAttention, ": scale is ",
-                    options.scale, ", expected a positive number (1 / sqrt(H) in most models)");
-  TORCH_CHECK_VALUE(options.window >= 0, kAttention, ": window is ", options.window,
-                    ", expected 0 (none) or more");
   // Kernels compute in float32, where a smaller one than that would be none.
   constexpr double kLeast = std::numeric_limits<float>::min(),
                    kMost = std::numeric_limits<float>::max();
+  // With others PyTorch's fused kernels multiply the mask's infinities to NaN.
+  TORCH_CHECK_VALUE(options.scale >= kLeast && options.scale <= kMost, kAttention, ": scale is ",
+                    options.scale, ", expected a positive number of float32 (1 / sqrt(H) in most ",
+                    "models)");
+  TORCH_CHECK_VALUE(options.window >= 0, kAttention, ": window is ", options.window,
+                    ", expected 0 (none) or more");
   TORCH_CHECK_VALUE(options.softcap == 0 || (options.softcap >= kLeast && options.softcap <= kMost),
                     kAttention, ": softcap is ", options.softcap,
                     ", expected 0 (none) or a positive number of float32");

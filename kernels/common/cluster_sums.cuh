@@ -27,16 +27,15 @@ __device__ __forceinline__ void WaitForCluster() {
 #endif
 }
 
-// exp(z - m) for a base m that is not a logit but near one: of 16-bit logits 2^(k z - b) with
-// k = log2(e) as a float and m = b / k, whose product is not rounded. One multiplication less than
-// with m given (ExpMinus), and as exact.
+// exp(z - base) of logits of type T, as Exp(Exponent(z, base)): of 16-bit ones in powers of two.
+// The difference comes before the factor: of a logit of 1e10, as masks have, the product alone is
+// rounded by hundreds.
 template <typename T>
 struct Power {
   static constexpr bool kBinary = sizeof(T) == 2;
   static constexpr float kFactor = kBinary ? kLog2e : 1.0f;
-  __device__ static __forceinline__ float BaseOf(float z) { return kFactor * z; }
   __device__ static __forceinline__ float Exponent(float z, float base) {
-    return fmaf(z, kFactor, -base);
+    return (z - base) * kFactor;
   }
   __device__ static __forceinline__ float Exp(float exponent) {
     if constexpr (!kBinary) return expf(exponent);
@@ -78,7 +77,7 @@ struct Largest<__half> : LargestPair<__half2> {
   __device__ Largest() : LargestPair{__float2half2_rn(-INFINITY)} {}
 };
 
-// The sums of a warp relative to its base, as they travel between blocks.
+// The sums of a warp relative to its base, its largest logit, as they travel between blocks.
 struct WarpSums {
   float base, e;
 };
@@ -117,7 +116,7 @@ __device__ __forceinline__ WarpSums SumWarp(const uint4* packs, int stride, int 
   for (int i = 0; i < PACKS; ++i) {
     if (i < mine) largest.Take(ReadShared<P>(packs + i * stride));
   }
-  const float base = Exp::BaseOf(WarpMax(largest.Get()));
+  const float base = WarpMax(largest.Get());
   const float finite = base == -INFINITY ? 0.0f : base;
   float sum = 0, weighted = 0, squares = 0;
   double z_sum = 0;
@@ -144,7 +143,8 @@ __device__ __forceinline__ WarpSums SumWarp(const uint4* packs, int stride, int 
   return {base, WarpSum(sum)};
 }
 
-// All warps' sums -> the row's, relative to its base; in all lanes of every warp.
+// All warps' sums -> the row's, relative to its base; in all lanes of every warp. `factor`: of the
+// exponents.
 struct RowSums {
   float base;
   double e, weighted, squares, z;
@@ -152,7 +152,7 @@ struct RowSums {
 
 template <bool kStats, typename T, int MAX_WARPS>
 __device__ __forceinline__ RowSums SumRow(const WarpSums (&sums)[MAX_WARPS], const MoreSums* more,
-                                          int warps) {
+                                          int warps, float factor = Power<T>::kFactor) {
   constexpr int kEach = MAX_WARPS / 32;
   const int lane = static_cast<int>(threadIdx.x % 32);
   WarpSums each[kEach];
@@ -167,7 +167,7 @@ __device__ __forceinline__ RowSums SumRow(const WarpSums (&sums)[MAX_WARPS], con
   for (int i = 0; i < kEach; ++i) {
     // Nothing but -inf in that warp; a NaN in it must not be lost.
     if (each[i].base == -INFINITY && each[i].e == 0) continue;
-    const float d = each[i].base - row.base, shrink = Power<T>::Exp(d);
+    const float d = (each[i].base - row.base) * factor, shrink = Power<T>::Exp(d);
     row.e += double{each[i].e * shrink};
     if constexpr (kStats) {
       const MoreSums& one = more[lane + 32 * i];

@@ -28,7 +28,7 @@ constexpr int kFewThreads = 256, kManyThreads = 512;
 template <typename T>
 __device__ __forceinline__ Totals TotalsOf(const RowSums& row) {
   const double factor = double{Power<T>::kFactor};
-  return {double{row.base} / factor, row.e, row.weighted / factor, row.squares, row.z};
+  return {double{row.base}, row.e, row.weighted / factor, row.squares, row.z};
 }
 
 // `span` packs of a row belong to each block of its cluster. `out` may be the logits.
@@ -108,6 +108,7 @@ __global__ void __launch_bounds__(THREADS, THREADS == kFewThreads ? 2 : 1)
       }
       ArriveAtCluster();
     }
+    // Into the places that SumWarp and the target have been read from.
     fetch(c + 2 * step, y2, stage);
     float scale = 0;
     RowSums row{};
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(THREADS, THREADS == kFewThreads ? 2 : 1)
       parity ^= 1;
     }
     T* const to = out + c * out_stride + first;
-    const float shrunk = scale * Exp::Exp(part.base - row.base);
+    const float shrunk = scale * Exp::Exp(Exp::Exponent(part.base, row.base));
 #pragma unroll
     for (int i = 0; i < kPacks; ++i) {
       if (i >= mine) break;
@@ -134,7 +135,7 @@ __global__ void __launch_bounds__(THREADS, THREADS == kFewThreads ? 2 : 1)
       out[c * out_stride + y] = FromFloat<T>(p - f);
       WriteResults<kStats>(TotalsOf<T>(row), target_logit, c, shape.V, results);
       if constexpr (kStats) {
-        results.is_top1[c] = Exp::BaseOf(target_logit) >= row.base ? 1.0f : 0.0f;
+        results.is_top1[c] = target_logit >= row.base ? 1.0f : 0.0f;
       }
     } else if (y == kOutOfRange && rank == 0 && thread == 0) {
       WriteResults<kStats>(TotalsOf<T>(row), NAN, c, shape.V, results);

@@ -18,12 +18,12 @@ constexpr int kThreads = kReduceThreads;
 // beta 0 is KL(teacher || student), 1 KL(student || teacher).
 enum class Form { kForward, kReverse, kMixed };
 
-// log2 of softmax(z / temperature) plus a constant: z * factor - base - rest.
+// log2 of softmax(z / temperature) plus a constant: (z - base) * factor - rest.
 struct Log2Prob {
   float factor, base, rest;
 };
 [[maybe_unused]] __device__ __forceinline__ float At(const Log2Prob& log, float z) {
-  return fmaf(z, log.factor, -log.base) - log.rest;
+  return fmaf(z - log.base, log.factor, -log.rest);
 }
 
 [[maybe_unused]] __device__ __forceinline__ float Exp2(float x) {
@@ -147,17 +147,17 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
       }
     };
     // The places are free: what was in them has been used.
-    const float base_s = factor * WarpMax(top_s.Get()), base_t = factor * WarpMax(top_t.Get());
+    const float base_s = WarpMax(top_s.Get()), base_t = WarpMax(top_t.Get());
     fetch(c + step);
     {
-      const float minus_s = base_s == -INFINITY ? 0.0f : -base_s;
-      const float minus_t = base_t == -INFINITY ? 0.0f : -base_t;
+      const float finite_s = base_s == -INFINITY ? 0.0f : base_s;
+      const float finite_t = base_t == -INFINITY ? 0.0f : base_t;
       float e_s = 0, e_t = 0;
       for_each([&](int, const float(&a)[VEC], const float(&b)[VEC]) {
 #pragma unroll
         for (int j = 0; j < VEC; ++j) {
-          e_s += Exp2(fmaf(a[j], factor, minus_s));
-          e_t += Exp2(fmaf(b[j], factor, minus_t));
+          e_s += Exp2((a[j] - finite_s) * factor);
+          e_t += Exp2((b[j] - finite_t) * factor);
         }
       });
       const WarpSums of_s{base_s, WarpSum(e_s)}, of_t{base_t, WarpSum(e_t)};
@@ -168,8 +168,8 @@ __global__ void __launch_bounds__(kThreads, PACKS == 4 ? 2 : 1)
     }
     ArriveAtCluster();
     WaitForCluster();
-    const RowSums row_s = SumRow<false, T>(sums[0], nullptr, warps);
-    const RowSums row_t = SumRow<false, T>(sums[1], nullptr, warps);
+    const RowSums row_s = SumRow<false, T>(sums[0], nullptr, warps, factor);
+    const RowSums row_t = SumRow<false, T>(sums[1], nullptr, warps, factor);
     Log2Prob log_q{factor, row_s.base, log2f(static_cast<float>(row_s.e)) - log2_of_q};
     Log2Prob log_p{factor, row_t.base, log2f(static_cast<float>(row_t.e)) - log2_of_p};
     // A NaN in either row makes both NaN: a larger or smaller one of the two would drop it.

@@ -59,7 +59,7 @@ at::Tensor EdgeTargets(int64_t V) {
 }
 
 // For one backward pass each: of whole packs and not, of one block and several.
-constexpr int64_t kSizes[] = {5, 2048, 40004};
+constexpr int64_t kSizes[] = {5, 2048, 40000, 40004};
 
 struct Expected {
   at::Tensor loss, grad, logsumexp, entropy;
@@ -117,6 +117,54 @@ TEST(LogitsEdgeTest, CrossEntropyAndItsInPlaceForm) {
         at::Tensor place = z.detach().clone();
         EXPECT_TRUE(IsClose(CrossEntropyAndGradInPlace(place, target), e.loss[row], 1e-5));
         EXPECT_TRUE(IsClose(place, grad, 1e-2));
+      }
+    }
+  }
+}
+
+// Masks that are numbers, over all that some warps have of a row.
+TEST(LogitsEdgeTest, FiniteMasks) {
+  for (const int64_t V : kSizes) {
+    for (const auto dtype : kDtypes) {
+      const double largest = dtype == at::kHalf ? 65504 : dtype == at::kBFloat16 ? 3.38e38 : 3.4e38;
+      for (const double mask : {-1e4, -2e9, -1e10, -1e20, -1e30, -largest}) {
+        if (-mask > largest) continue;
+        SCOPED_TRACE(c10::str(V, " ", dtype, " ", mask));
+        torch::manual_seed(4);
+        at::Tensor z = at::randn({3, V}, at::kDouble) * 2;
+        z[1].narrow(0, 0, V / 2).fill_(mask);
+        z[2].narrow(0, 1, V - 2).fill_(mask);
+        z = z.to(dtype);
+        const at::Tensor target = at::tensor({V - 1, V - 1, int64_t{0}}, at::kLong);
+        const Expected e = PyTorchs(z.to(at::kDouble), target, 0);
+        const at::Tensor leaf = OnDevice(z).requires_grad_();
+        const at::Tensor loss = CrossEntropy(leaf, OnDevice(target));
+        EXPECT_TRUE(IsClose(loss, e.loss.sum(), 1e-5));
+        EXPECT_TRUE(IsClose(torch::autograd::grad({loss}, {leaf})[0], e.grad, 1e-2));
+        at::Tensor place = OnDevice(z).clone();
+        const at::Tensor again = CrossEntropyAndGradInPlace(place, OnDevice(target));
+        EXPECT_TRUE(IsClose(again, e.loss.sum(), 1e-5));
+        EXPECT_TRUE(IsClose(place, e.grad, 1e-2));
+      }
+    }
+  }
+}
+
+// Rows of one logit, so far out that the logsumexp in one number is the logit itself.
+TEST(LogitsEdgeTest, EqualLogitsOfAnySize) {
+  for (const int64_t V : kSizes) {
+    for (const auto dtype : kDtypes) {
+      const double largest = dtype == at::kHalf ? 65504 : dtype == at::kBFloat16 ? 3.38e38 : 3.4e38;
+      for (const double z : {-largest, -1e10, 1e3, 2e9, 1e17, largest}) {
+        if (std::abs(z) > largest) continue;
+        SCOPED_TRACE(c10::str(V, " ", dtype, " ", z));
+        const at::Tensor target = at::tensor({int64_t{0}, V - 1}, at::kLong);
+        at::Tensor place = OnDevice(at::full({2, V}, z, at::kDouble).to(dtype));
+        at::Tensor expected = at::full({2, V}, 1.0 / static_cast<double>(V), at::kDouble);
+        expected.scatter_add_(1, target.unsqueeze(1), at::full({2, 1}, -1, at::kDouble));
+        const at::Tensor loss = CrossEntropyAndGradInPlace(place, OnDevice(target));
+        EXPECT_NEAR(loss.item<double>(), 2 * std::log(static_cast<double>(V)), 1e-4);
+        EXPECT_TRUE(IsClose(place, expected, 4e-3));
       }
     }
   }
