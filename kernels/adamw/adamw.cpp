@@ -100,7 +100,8 @@ void Check(const Call& call) {
                         (scale.sym_numel() == 1 && scale.scalar_type() == at::kFloat &&
                          scale.device() == call.params[0].device()),
                     kOp, ": grad_scale of shape ", scale.sym_sizes(), ", ", scale.scalar_type(),
-                    " on ", scale.device(), ", expected one float32 number on the parameters' device");
+                    " on ", scale.device(),
+                    ", expected one float32 number on the parameters' device");
 }
 
 void CheckCpuDtype(const char* name, const at::Tensor& t) {

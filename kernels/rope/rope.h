@@ -28,8 +28,8 @@ std::pair<at::Tensor, at::Tensor> Rope(const at::Tensor& q_TND, const at::Tensor
                                        const at::Tensor& cos_TR, const at::Tensor& sin_TR,
                                        at::IntArrayRef mrope_section = {});
 
-// The same, into q and k themselves, which must not overlap. No autograd: throws when q or k needs a
-// gradient and gradients are on. Dispatcher op `liger::rope_`.
+// The same, into q and k themselves, which must not overlap. No autograd: throws when q or k needs
+// a gradient and gradients are on. Dispatcher op `liger::rope_`.
 void RopeInPlace(at::Tensor& q_TND, at::Tensor& k_TKD, const at::Tensor& cos_TR,
                  const at::Tensor& sin_TR, at::IntArrayRef mrope_section = {});
 

@@ -13,7 +13,8 @@
 namespace liger::agent {
 
 // Below which models, adapters and data sets may lie: the model root, the dataset root and the
-// output root, for what earlier jobs have made. A relative name is that below the first that has it.
+// output root, for what earlier jobs have made. A relative name is that below the first of them
+// that has it.
 std::vector<const Root*> InputRoots(const Services& services);
 
 // Why a spec's paths may not be used on this worker, naming the field: an input
@@ -23,8 +24,8 @@ std::vector<const Root*> InputRoots(const Services& services);
 std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services,
                                           bool check);
 
-// A checkpoint, or a folder of them, as a path below the output root (where jobs
-// put theirs, so that it comes first here) or one that inputs may lie below. PERMISSION_DENIED when it lies
+// A checkpoint, or a folder of them, as a path below the output root (where jobs put theirs, so
+// that it comes first here) or one that inputs may lie below. PERMISSION_DENIED when it lies
 // elsewhere; that it exists is the trainer's to find out.
 absl::StatusOr<std::string> CheckpointPath(const std::string& uri, const Services& services);
 
