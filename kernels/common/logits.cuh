@@ -17,15 +17,14 @@ template <typename T>
 class ExpMinus {
  public:
   // m in double: its rounding to float would cost every result the same digits.
-  __device__ explicit ExpMinus(double m) {
-    const double scaled = sizeof(T) == 2 ? m * double{kLog2e} : m;
-    high_ = static_cast<float>(scaled);
-    low_ = static_cast<float>(scaled - double{high_});
-  }
+  __device__ explicit ExpMinus(double m)
+      : high_(static_cast<float>(m)),
+        low_(static_cast<float>(m - double{high_}) * (sizeof(T) == 2 ? kLog2e : 1.0f)) {}
   __device__ __forceinline__ float operator()(float z) const {
     if constexpr (sizeof(T) == 2) {
+      // The difference before the factor: the lowest bfloat16 times log2(e) is -inf.
       float e;
-      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(fmaf(z, kLog2e, -high_) - low_));
+      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(fmaf(z - high_, kLog2e, -low_)));
       return e;
     }
     return expf((z - high_) - low_);
@@ -51,8 +50,8 @@ __device__ __forceinline__ void Rebase(F& e, F& weighted, F& squares, F old_max,
   const F d = new_max - old_max;
   const F shrink = d == 0 ? F(1) : exp(-d);
   if constexpr (kStats) {
-    // 0 * inf while there is nothing yet.
-    weighted = e == 0 ? F(0) : shrink * (weighted - e * d);
+    // e d may be inf, or 0 * inf while there is nothing yet.
+    weighted = shrink == 0 ? F(0) : shrink * (weighted - e * d);
     squares *= shrink * shrink;
   }
   e *= shrink;

@@ -26,9 +26,9 @@ inline constexpr int64_t kIgnoreIndex = -100;
 // logits, up to 262144 columns of 16 bits); backward hands it out and computes it anew only for
 // another upstream gradient, which it asks on the device.
 // Equal logits may be of any size: the loss is max - z[y] plus the logarithm of the sum, apart from
-// each other. But on a GPU a gradient that reads the row a second time knows the float64 logsumexp
-// alone, which beyond 1e15 has lost that logarithm, as have label smoothing, z-loss and logsumexp_T
-// anywhere; and 16-bit logits beyond 2.3e38 (bfloat16's lowest) are NaN there. Mask with -inf.
+// each other. But a gradient that reads the row a second time knows the float64 logsumexp alone,
+// which beyond 1e15 has lost that logarithm, as have label smoothing, z-loss and logsumexp_T: a row
+// of masks alone (not of masks and logits) has no use there. Mask with -inf.
 // A row that holds NaN or +inf, or -inf alone, has a NaN loss and gradient, as PyTorch's op has.
 // Throws c10::Error that names the argument and its shape, or the row and value of a target
 // that is out of range (on a GPU nothing is read there, and the loss is NaN); V is at least 1.

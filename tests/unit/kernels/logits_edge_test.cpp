@@ -21,6 +21,8 @@ namespace liger::kernels {
 namespace {
 
 constexpr double kInf = std::numeric_limits<double>::infinity();
+// The lowest bfloat16.
+constexpr double kLowest = -3.3895313892515355e38;
 constexpr at::ScalarType kDtypes[] = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
 
 at::Tensor OnDevice(const at::Tensor& t) { return t.to(at::Device(LIGER_TEST_DEVICE)); }
@@ -126,7 +128,7 @@ TEST(LogitsEdgeTest, CrossEntropyAndItsInPlaceForm) {
 TEST(LogitsEdgeTest, FiniteMasks) {
   for (const int64_t V : kSizes) {
     for (const auto dtype : kDtypes) {
-      for (const double mask : {-1e4, -2e9, -1e10, -1e20, -1e30}) {
+      for (const double mask : {-1e4, -2e9, -1e10, -1e20, -1e30, kLowest}) {
         if (dtype == at::kHalf && mask < -65504) continue;
         SCOPED_TRACE(c10::str(V, " ", dtype, " ", mask));
         torch::manual_seed(4);
