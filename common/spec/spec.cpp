@@ -164,6 +164,8 @@ void FillTraining(TrainingSpec* training, double learning_rate, bool cuda) {
   FillDtypes(training, cuda);
   LIGER_DEFAULT(training, gradient_checkpointing, false);
   LIGER_DEFAULT(training, gradient_checkpointing_every, 1);
+  LIGER_DEFAULT(training, gradient_checkpointing_keep_attention, false);
+  LIGER_DEFAULT(training, activation_offloading, false);
   LIGER_DEFAULT(training, logging_steps, 1);
   LIGER_DEFAULT(training, eval_steps, 0);
   LIGER_DEFAULT(training, sample_max_new_tokens, 64);

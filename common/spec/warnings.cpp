@@ -35,10 +35,16 @@ void WarnOfEvaluation(const JobSpec& spec, std::vector<Warning>* warnings) {
 }
 
 void WarnOfTraining(const JobSpec& spec, std::vector<Warning>* warnings) {
-  if (spec.training().gradient_checkpointing_every() > 1 &&
-      !spec.training().gradient_checkpointing()) {
-    Warn("training.gradient_checkpointing_every", "gradient_checkpointing is off", warnings);
+  const auto& training = spec.training();
+  if (training.gradient_checkpointing()) return;
+  constexpr char kOff[] = "gradient_checkpointing is off";
+  if (training.gradient_checkpointing_every() > 1) {
+    Warn("training.gradient_checkpointing_every", kOff, warnings);
   }
+  if (training.gradient_checkpointing_keep_attention()) {
+    Warn("training.gradient_checkpointing_keep_attention", kOff, warnings);
+  }
+  if (training.activation_offloading()) Warn("training.activation_offloading", kOff, warnings);
 }
 
 // Where the job says itself how many steps it has. The schedules are transformers', which

@@ -4,6 +4,7 @@
 
 #include "kernels/attention/backends.h"
 #include "kernels/common/autograd.h"
+#include "kernels/kept_results.h"
 
 namespace liger::kernels {
 namespace {
@@ -65,22 +66,26 @@ class Function : public torch::autograd::Function<Function> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& query_QNH,
                             const at::Tensor& key_TKH, const at::Tensor& value_TKH,
                             const AttentionSpans& spans, const AttentionOptions& options) {
-    at::Tensor out_QNH = at::empty(query_QNH.sizes(), query_QNH.options());
-    tensor_list saved = {query_QNH, key_TKH, value_TKH, out_QNH};
-    ForEachSequence(spans.query_offsets, spans.key_offsets, [&](const Sequence& s) {
-      const auto mask = WindowMask(s.length(), options.window, query_QNH.options());
-      auto [out, logsumexp] = at::_scaled_dot_product_flash_attention_for_cpu(
-          s.PaddedQueries(query_QNH), s.AllKeys(key_TKH), s.AllKeys(value_TKH),
-          /*dropout_p=*/0.0, /*is_causal=*/!mask, mask, options.scale);
-      s.Queries(out_QNH).copy_(s.Own(out));
-      saved.push_back(logsumexp);
+    const tensor_list made = KeptResults::Of(kAttention, [&] {
+      tensor_list out_and_logsumexps = {at::empty(query_QNH.sizes(), query_QNH.options())};
+      ForEachSequence(spans.query_offsets, spans.key_offsets, [&](const Sequence& s) {
+        const auto mask = WindowMask(s.length(), options.window, query_QNH.options());
+        auto [out, logsumexp] = at::_scaled_dot_product_flash_attention_for_cpu(
+            s.PaddedQueries(query_QNH), s.AllKeys(key_TKH), s.AllKeys(value_TKH),
+            /*dropout_p=*/0.0, /*is_causal=*/!mask, mask, options.scale);
+        s.Queries(out_and_logsumexps[0]).copy_(s.Own(out));
+        out_and_logsumexps.push_back(logsumexp);
+      });
+      return out_and_logsumexps;
     });
+    tensor_list saved = {query_QNH, key_TKH, value_TKH};
+    saved.insert(saved.end(), made.begin(), made.end());
     ctx->save_for_backward(saved);
     ctx->saved_data["query_offsets"] = spans.query_offsets;
     ctx->saved_data["key_offsets"] = spans.key_offsets;
     ctx->saved_data["window"] = options.window;
     ctx->saved_data["scale"] = options.scale;
-    return out_QNH;
+    return made[0];
   }
 
   static tensor_list backward(AutogradContext* ctx, const tensor_list& grads) {

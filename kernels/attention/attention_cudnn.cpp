@@ -14,6 +14,7 @@
 #include "kernels/attention/cudnn_plans.h"
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"
+#include "kernels/kept_results.h"
 
 namespace liger::kernels {
 namespace {
@@ -260,9 +261,13 @@ class Function : public torch::autograd::Function<Function> {
                            ? MakeIndex(spans.key_cu_seqlens, spans.key_offsets, batch, query_QNH)
                            : queries;
     static const auto op = FindOp<decltype(Forward)>("liger::attention_cudnn_forward");
-    const auto [out_QNH, stats_QN] =
-        op.call(query_QNH, key_TKH, value_TKH, queries.starts, queries.lengths, keys.starts,
-                keys.lengths, layout.longest, layout.aligns_last, layout.window, layout.scale);
+    const tensor_list made = KeptResults::Of(kAttention, [&] {
+      const auto [out, stats] =
+          op.call(query_QNH, key_TKH, value_TKH, queries.starts, queries.lengths, keys.starts,
+                  keys.lengths, layout.longest, layout.aligns_last, layout.window, layout.scale);
+      return tensor_list{out, stats};
+    });
+    const at::Tensor &out_QNH = made[0], &stats_QN = made[1];
     ctx->save_for_backward({query_QNH, key_TKH, value_TKH, out_QNH, stats_QN, queries.starts,
                             queries.lengths, keys.starts, keys.lengths});
     ctx->saved_data["longest"] = layout.longest;
@@ -312,16 +317,54 @@ bool FitsStarts(const AttentionCall& call) {
 }
 
 // Equal lengths need no masks at their ends. PyTorch keeps a plan for each shape.
-at::Tensor DenseAttention(const AttentionCall& call) {
-  const int64_t length = call.spans.max_keys();
-  const auto rows = [length](const at::Tensor& x_TNH) {
+class DenseFunction : public torch::autograd::Function<DenseFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& query_TNH,
+                            const at::Tensor& key_TKH, const at::Tensor& value_TKH, int64_t length,
+                            double scale) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    const tensor_list made = KeptResults::Of(kAttention, [&] {
+      const auto result = at::_scaled_dot_product_cudnn_attention(
+          Rows(query_TNH, length), Rows(key_TKH, length), Rows(value_TKH, length),
+          /*attn_bias=*/{}, /*compute_log_sumexp=*/true, /*dropout_p=*/0.0, /*is_causal=*/true,
+          /*return_debug_mask=*/false, scale);
+      return tensor_list{std::get<0>(result), std::get<1>(result), std::get<2>(result),
+                         std::get<3>(result), std::get<6>(result), std::get<7>(result)};
+    });
+    tensor_list saved = {query_TNH, key_TKH, value_TKH};
+    saved.insert(saved.end(), made.begin(), made.end());
+    ctx->save_for_backward(saved);
+    ctx->saved_data["length"] = length;
+    ctx->saved_data["scale"] = scale;
+    return Tokens(made[0]);
+  }
+
+  static tensor_list backward(AutogradContext* ctx, const tensor_list& grads) {
+    CheckFirstDerivative(kAttention);
+    const tensor_list saved = ctx->get_saved_variables();
+    const int64_t length = ctx->saved_data["length"].toInt();
+    const auto [grad_query, grad_key, grad_value] =
+        at::_scaled_dot_product_cudnn_attention_backward(
+            Rows(WithAlignedHeads(grads[0]), length), Rows(saved[0], length),
+            Rows(saved[1], length), Rows(saved[2], length), saved[3], saved[4], saved[7], saved[8],
+            /*attn_bias=*/{}, saved[5], saved[6], length, length, /*dropout_p=*/0.0,
+            /*is_causal=*/true, ctx->saved_data["scale"].toDouble());
+    return {Tokens(grad_query), Tokens(grad_key), Tokens(grad_value), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  // [T, N, H] as [T / length, N, length, H], and back.
+  static at::Tensor Rows(const at::Tensor& x_TNH, int64_t length) {
     return x_TNH.unflatten(0, {-1, length}).transpose(1, 2);
-  };
-  const at::Tensor out = std::get<0>(at::_scaled_dot_product_cudnn_attention(
-      rows(call.query_QNH), rows(call.key_TKH), rows(call.value_TKH), /*attn_bias=*/{},
-      /*compute_log_sumexp=*/true, /*dropout_p=*/0.0, /*is_causal=*/true,
-      /*return_debug_mask=*/false, call.options.scale));
-  return WithAlignedGradient(out.transpose(1, 2).flatten(0, 1).contiguous());
+  }
+  static at::Tensor Tokens(const at::Tensor& x) {
+    return x.transpose(1, 2).flatten(0, 1).contiguous();
+  }
+};
+
+at::Tensor DenseAttention(const AttentionCall& call) {
+  return DenseFunction::apply(call.query_QNH, call.key_TKH, call.value_TKH, call.spans.max_keys(),
+                              call.options.scale);
 }
 
 bool IsDense(const AttentionCall& call) {

@@ -11,6 +11,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/cuda.h"
 #include "kernels/common/record.h"
+#include "kernels/kept_results.h"
 
 namespace liger::kernels {
 namespace {
@@ -211,9 +212,13 @@ class Function : public torch::autograd::Function<Function> {
             ? query_starts
             : CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, query_QNH);
     static const auto op = FindOp<decltype(Forward)>("liger::attention_tiled_forward");
-    const auto [out_QNH, stats_NQ2] =
-        op.call(query_QNH, key_TKH, value_TKH, query_starts, key_starts, spans.max_queries(),
-                spans.max_keys(), options.scale, options.window, options.softcap);
+    const tensor_list made = KeptResults::Of(kAttention, [&] {
+      const auto [out, stats] =
+          op.call(query_QNH, key_TKH, value_TKH, query_starts, key_starts, spans.max_queries(),
+                  spans.max_keys(), options.scale, options.window, options.softcap);
+      return tensor_list{out, stats};
+    });
+    const at::Tensor &out_QNH = made[0], &stats_NQ2 = made[1];
     ctx->save_for_backward(
         {query_QNH, key_TKH, value_TKH, out_QNH, stats_NQ2, query_starts, key_starts});
     ctx->saved_data["max_queries"] = spans.max_queries();

@@ -9,6 +9,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/record.h"
+#include "kernels/kept_results.h"
 
 namespace liger::kernels {
 namespace {
@@ -119,7 +120,9 @@ class Function : public torch::autograd::Function<Function> {
     at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({x, weight});
     ctx->saved_data["has_bias"] = bias.has_value();
-    if (with_product) return Linear(x, weight, bias);
+    if (with_product) {
+      return KeptResults::Of(kOp, [&] { return std::vector{Linear(x, weight, bias)}; })[0];
+    }
     Check(x, weight, bias);
     return at::full({}, std::numeric_limits<double>::quiet_NaN(), x.options())
         .expand_symint(OutputShape(x, weight));

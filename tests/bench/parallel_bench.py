@@ -42,6 +42,8 @@ LONG = {
     "FSDP sequence": "{{strategy: FSDP, sequence_parallel_size: {devices}}}",
 }
 FSDP2 = "FSDP2 + Liger"
+# After a strategy in --only (FSDP+keep+offload): what checkpointing keeps of a block, and where.
+KEEPING = {"keep": ", gradient_checkpointing_keep_attention: true", "offload": ", activation_offloading: true"}
 
 
 def arguments():
@@ -54,7 +56,7 @@ def arguments():
     parser.add_argument("--scratch", default="/tmp/liger-parallel-bench")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each strategy of 1b and 8b, in turn")
     parser.add_argument("--json")
-    parser.add_argument("--only", default="", help="of 1b and 8b only these strategies (one device, DDP, FSDP, ...)")
+    parser.add_argument("--only", default="", help="of 1b and 8b only these strategies (one device, DDP, FSDP, FSDP+keep+offload, ...)")
     parser.add_argument("--fsdp2", action="store_true")
     parser.add_argument("--save-steps", type=int, default=0)
     parser.add_argument("--cpu", action="store_true")
@@ -201,17 +203,20 @@ class Bench:
         setting = (f"precision: {precision}, learning_rate: 1e-5, max_length: {length}, "
                    f"per_device_train_batch_size: {batch}{extra}")
         ok = True
-        wanted = [s for s in ["one device"] + strategies if s in self.options.only.split(",") or not self.options.only]
+        known = ["one device"] + strategies
+        wanted = [s for s in self.options.only.split(",") if s.split("+")[0] in known] if self.options.only else known
         for strategy in (wanted + ([FSDP2] if self.options.fsdp2 else [])) * self.options.rounds:
-            count = 1 if strategy == "one device" else devices
+            base, *more = strategy.split("+")
+            count = 1 if base == "one device" else devices
             if strategy == FSDP2:
                 steps = self.run_fsdp2(case, name, count, batch, "checkpointing" in extra, rows)
             else:
-                steps = self.run(case, name, count, setting, strategy, rows)
+                fields = setting + "".join(KEEPING[name] for name in more)
+                steps = self.run(case, name, count, fields, base, rows)
                 if self.options.save_steps and steps is not None:
                     self.record(case, strategy, count, steps)
                     saving = f", save_steps: {self.options.save_steps}, save_total_limit: 2"
-                    steps = self.run(case, name, count, setting + saving, strategy, rows)
+                    steps = self.run(case, name, count, fields + saving, base, rows)
             if steps is not None:
                 self.record(case, strategy, count, steps)
             ok &= steps is not None

@@ -20,6 +20,8 @@ import bench_models
 from step_runs import Run, RunFailed, summary, trainer_run, write_rows
 
 OURS = ("LIGER", "BASELINE")
+# After one of ours (LIGER+keep+offload): what checkpointing keeps of a block, and where.
+KEEPING = {"keep": "gradient_checkpointing_keep_attention", "offload": "activation_offloading"}
 VARIANTS = {"transformers": "plain", "transformers+liger": "liger", "transformers+trl": "trl"}
 LEARNING_RATE = 1e-5
 
@@ -98,8 +100,10 @@ class Bench:
 
     def make_run(self, case, program, rows_file):
         model = str(self.model(case))
-        if program in OURS:
-            job = self.job(case, program, model, rows_file)
+        mode, *keeping = program.split("+")
+        if mode in OURS:
+            job = self.job(case, mode, model, rows_file)
+            job["training"] |= {KEEPING[name]: True for name in keeping}
             return trainer_run(shlex.split(self.arguments.trainer), program, job, self.folder, ends_early=True)
         job = {
             "model": model, "rows": rows_file, "steps": self.total, "batch": case.batch, "objective": case.objective,

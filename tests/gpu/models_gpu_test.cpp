@@ -229,5 +229,51 @@ TEST_F(GpuTest, TinyModelsAreTransformersInFp32) {
   }
 }
 
+// In bfloat16, where attention is cuDNN's, with rows of one length (its dense path) and of several.
+TEST_F(GpuTest, KeptActivationsChangeNoGradient) {
+  auto json = golden::ReadJson(golden::Folder("tiny/mha_untied_hub") + "/config.json");
+  json.update({{"hidden_size", 256},
+               {"intermediate_size", 512},
+               {"num_hidden_layers", 6},
+               {"num_key_value_heads", 2}});
+  std::ofstream(testing::TempDir() + "/config.json") << json;
+  const ModelConfig config = ModelConfig::FromFolder(testing::TempDir());
+  for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{1024, 1024}, {1500, 300, 7}}) {
+    std::vector<std::vector<at::Tensor>> grads;
+    for (const CheckpointPolicy& policy :
+         {CheckpointPolicy{}, CheckpointPolicy{.keep_attention = true},
+          CheckpointPolicy{.offload = true}, CheckpointPolicy{.keep_attention = true, .offload = true},
+          CheckpointPolicy{.every = 2, .keep_attention = true, .offload = true}}) {
+      const auto model = BuildModel(config, golden::Kernels("LIGER"),
+                                    at::TensorOptions(kGpu).dtype(at::kBFloat16));
+      InitializeWeights(*model, 1);
+      ApplyActivationCheckpointing(*model, policy);
+      for (int micro = 0; micro < 4; ++micro) {
+        nlohmann::json rows;
+        for (const int64_t length : lengths) {
+          std::vector<int32_t> ids;
+          for (int64_t i = 0; i < length; ++i) {
+            ids.push_back(static_cast<int32_t>(3 + (i * i + 7 * micro + length) % 90));
+          }
+          rows.push_back({{"input_ids", ids}, {"labels", ids}});
+        }
+        const Batch batch = golden::SftBatch(rows);
+        model->Hidden(ToModelInput(batch, *model)).to(at::kFloat).square().mean().backward();
+      }
+      auto& result = grads.emplace_back();
+      for (const auto& parameter : model->parameters()) {
+        if (parameter.grad().defined()) result.push_back(parameter.grad());
+      }
+    }
+    for (size_t policy = 1; policy < grads.size(); ++policy) {
+      ASSERT_EQ(grads[policy].size(), grads[0].size());
+      for (size_t i = 0; i < grads[0].size(); ++i) {
+        EXPECT_TRUE(grads[policy][i].equal(grads[0][i]))
+            << "policy " << policy << " gradient " << i << " lengths " << lengths;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace liger::trainer

@@ -1,4 +1,4 @@
-#include "worker/trainer/parallel/fsdp/side_stream.h"
+#include "worker/trainer/side_stream.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/impl/VirtualGuardImpl.h>

@@ -1,5 +1,5 @@
-#ifndef LIGER_WORKER_TRAINER_PARALLEL_FSDP_SIDE_STREAM_H_
-#define LIGER_WORKER_TRAINER_PARALLEL_FSDP_SIDE_STREAM_H_
+#ifndef LIGER_WORKER_TRAINER_SIDE_STREAM_H_
+#define LIGER_WORKER_TRAINER_SIDE_STREAM_H_
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Event.h>
@@ -72,4 +72,4 @@ class SideStream {
 
 }  // namespace liger::trainer
 
-#endif  // LIGER_WORKER_TRAINER_PARALLEL_FSDP_SIDE_STREAM_H_
+#endif  // LIGER_WORKER_TRAINER_SIDE_STREAM_H_

@@ -81,7 +81,7 @@ std::shared_ptr<CausalLM> Model(const Case& c, uint64_t seed) {
     }
   }
   model->train();
-  if (c.checkpoint) ApplyActivationCheckpointing(*model, 1);
+  if (c.checkpoint) ApplyActivationCheckpointing(*model);
   return model;
 }
 

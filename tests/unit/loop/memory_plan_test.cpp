@@ -147,6 +147,24 @@ TEST(MemoryPlanTest, OffloadMovesShardsGradientsAndStates) {
   EXPECT_LT(*on_host.peak, *on_device.peak - 3 * numel);
 }
 
+// Of a token and block: its input, queries, keys, values, attention's output and the layer's behind
+// it, and a float32 a head.
+TEST(MemoryPlanTest, WhatIsKeptOfAttentionIsOnTheDeviceOrTheHost) {
+  const auto model = Shape("llama3-8b");
+  constexpr int64_t kTokens = 4 * 4096, kLayers = 32, kInput = 4096 * 2 * kTokens;
+  constexpr int64_t kAttention = ((3 * 4096 + 2 * 1024) * 2 + 32 * 4) * kTokens;
+  auto spec = Spec(4, 4096, /*checkpointing=*/true);
+  const MemoryPlan inputs = Plan(*model, spec);
+  EXPECT_EQ(inputs.host, 0);
+  spec.mutable_training()->set_gradient_checkpointing_keep_attention(true);
+  const MemoryPlan kept = Plan(*model, spec);
+  EXPECT_EQ(*kept.peak - *inputs.peak, (kLayers - 1) * kAttention) << "the last block's is its own";
+  spec.mutable_training()->set_activation_offloading(true);
+  const MemoryPlan offloaded = Plan(*model, spec);
+  EXPECT_EQ(*inputs.peak - *offloaded.peak, (kLayers - 2) * kInput - kAttention);
+  EXPECT_EQ(offloaded.host, kLayers * (kInput + kAttention)) << "powers of two as they are";
+}
+
 // A rank of a group has a part of the tokens, and attention's output once more.
 TEST(MemoryPlanTest, ASequenceGroupDividesActivations) {
   const auto model = Shape("llama3-8b");

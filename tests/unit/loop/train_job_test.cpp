@@ -1,6 +1,7 @@
 #include "worker/trainer/loop/train_job.h"
 
 #include <gmock/gmock.h>
+#include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -255,15 +256,20 @@ TEST(TrainJobTest, SettingsWithoutEffectWarn) {
 TEST(TrainJobTest, ActivationCheckpointingChangesNoLoss) {
   const TinyJob job;
   std::vector<std::vector<double>> losses;
-  for (const bool checkpointing : {false, true}) {
+  for (const char* training : {"{}", R"({"gradient_checkpointing": true})",
+                               R"({"gradient_checkpointing": true,
+                                   "gradient_checkpointing_keep_attention": true,
+                                   "activation_offloading": true})"}) {
     Request request = job.Sft();
-    request.launch.mutable_resolved_spec()->mutable_training()->set_gradient_checkpointing(
-        checkpointing);
+    liger::v1::TrainingSpec more;
+    ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(training, &more).ok());
+    request.launch.mutable_resolved_spec()->mutable_training()->MergeFrom(more);
     const TaskOutcome outcome = RunRecorded(request);
     fs::remove_all(job.Path("attempt"));
     ASSERT_EQ(outcome.exit_code, kExitOk);
     losses.push_back(StepValues(outcome.sink, "loss"));
   }
+  EXPECT_EQ(losses[0], losses[2]);
   EXPECT_EQ(losses[0], losses[1]);
 }
 

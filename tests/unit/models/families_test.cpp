@@ -141,13 +141,15 @@ TEST(LlamaWeights, RandomOnesAreTheSameOnAnyNumberOfThreads) {
 
 // ---- Activation checkpointing ----
 
-// checkpoint_every: 0 checkpoints nothing.
-std::map<std::string, at::Tensor> Gradients(int64_t checkpoint_every, bool frozen_embeddings) {
-  const std::string folder = golden::Folder("tiny/mha_untied_hub");
-  const auto model = golden::LoadModel(folder, "LIGER");
+// policy.every: 0 checkpoints nothing.
+std::map<std::string, at::Tensor> Gradients(const CheckpointPolicy& policy, bool frozen_embeddings,
+                                            const std::string& name = "mha_untied_hub",
+                                            const std::string& kernels = "LIGER") {
+  const std::string folder = golden::Folder("tiny/" + name);
+  const auto model = golden::LoadModel(folder, kernels);
   if (frozen_embeddings)
     model->named_parameters()["model.embed_tokens.weight"].requires_grad_(false);
-  if (checkpoint_every > 0) ApplyActivationCheckpointing(*model, checkpoint_every);
+  if (policy.every > 0) ApplyActivationCheckpointing(*model, policy);
   FirstBatchLogits(*model, folder).square().mean().backward();
   std::map<std::string, at::Tensor> grads;
   for (const auto& item : model->named_parameters()) {
@@ -158,13 +160,46 @@ std::map<std::string, at::Tensor> Gradients(int64_t checkpoint_every, bool froze
 
 TEST(ActivationCheckpoint, GivesTheSameGradients) {
   for (const bool frozen : {false, true}) {
-    const auto expected = Gradients(0, frozen);
+    const auto expected = Gradients({.every = 0}, frozen);
     for (const int64_t every : {1, 2}) {
-      const auto actual = Gradients(every, frozen);
+      const auto actual = Gradients({.every = every}, frozen);
       ASSERT_EQ(actual.size(), expected.size()) << "some parameters got no gradient";
       for (const auto& [name, grad] : expected) {
         EXPECT_TRUE(actual.at(name).equal(grad)) << name << " every " << every;
       }
+    }
+  }
+}
+
+class KeepingTest : public testing::TestWithParam<std::string> {};
+
+TEST_P(KeepingTest, AttentionsResultsGivesTheSameGradients) {
+  for (const char* kernels : {"LIGER", "BASELINE"}) {
+    const auto expected = Gradients({}, false, GetParam(), kernels);
+    for (const bool keep : {false, true}) {
+      const auto actual =
+          Gradients({.keep_attention = keep, .offload = true}, false, GetParam(), kernels);
+      ASSERT_EQ(actual.size(), expected.size()) << "some parameters got no gradient";
+      for (const auto& [name, grad] : expected) {
+        EXPECT_TRUE(actual.at(name).equal(grad)) << name << " " << kernels << " " << keep;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, KeepingTest, testing::ValuesIn(golden::TinyCases()));
+
+TEST(ActivationCheckpoint, ASecondBackwardPassOverWhatWasKeptIsRefused) {
+  const std::string folder = golden::Folder("tiny/mha_untied_hub");
+  for (const bool keep : {false, true}) {
+    const auto model = golden::LoadModel(folder, "LIGER");
+    ApplyActivationCheckpointing(*model, {.keep_attention = keep});
+    const at::Tensor loss = FirstBatchLogits(*model, folder).square().mean();
+    loss.backward({}, /*retain_graph=*/true);
+    if (keep) {
+      EXPECT_THROW(loss.backward(), c10::Error);
+    } else {
+      loss.backward();
     }
   }
 }
@@ -178,7 +213,7 @@ TEST(ActivationCheckpoint, KeepsTheRoutersGradients) {
   std::vector<std::map<std::string, at::Tensor>> grads;
   for (const int64_t every : {0, 1, 2}) {
     const auto model = golden::LoadModel(folder, "LIGER");
-    if (every > 0) ApplyActivationCheckpointing(*model, every);
+    if (every > 0) ApplyActivationCheckpointing(*model, {.every = every});
     at::Tensor aux_loss;
     const at::Tensor hidden = model->Hidden(ToModelInput(batch, *model), nullptr, &aux_loss);
     (hidden.square().mean() + aux_loss).backward();

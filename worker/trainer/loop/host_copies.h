@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "worker/trainer/parallel/fsdp/side_stream.h"
+#include "worker/trainer/side_stream.h"
 
 namespace liger::trainer {
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <vector>
 
 #include "worker/trainer/objectives/objective.h"
 #include "worker/trainer/parallel/fsdp/shard_unit.h"
@@ -97,6 +98,16 @@ std::optional<BlockActivations> ActivationsOf(const ModelConfig& config,
                           .transient = (D + 3 * F) * c};
 }
 
+// What KeptResults has of a block's attention, tensor by tensor, in bytes a token: queries, keys,
+// values, its output and the layer's behind it, a number of float32 a head.
+std::array<double, 6> AttentionResultsOf(const ModelConfig& config, bool has_adapters, double c) {
+  const auto N = static_cast<double>(config.num_attention_heads);
+  const auto H = static_cast<double>(config.head_dim);
+  const double kv = static_cast<double>(config.num_key_value_heads) * H * c;
+  if (has_adapters) return {N * H * c, 4 * N};
+  return {N * H * c, kv, kv, N * H * c, static_cast<double>(config.hidden_size) * c, 4 * N};
+}
+
 // Of a micro-batch of rows as long as they may be.
 double TokensOf(const liger::v1::TrainingSpec& training, RowKind kind) {
   const double rows = training.per_device_train_batch_size() * (kind == RowKind::kPair ? 2.0 : 1.0);
@@ -134,11 +145,12 @@ class Planner {
     resting_ = fsdp_ ? RestingOfShards() : RestingOfWhole();
     plan.resting = static_cast<int64_t>(resting_);
     plan.gradients = static_cast<int64_t>(GradientOf(shapes_.whole.trained));
+    tokens_ = TokensOf(spec_.training(), objective_->row_kind()) / static_cast<double>(places_);
+    const bool on_gpu = spec_.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
+    if (on_gpu) host_ += OffloadedActivations();
     plan.host = static_cast<int64_t>(host_);
     const auto block = ActivationsOf(model_.config(), model_.kernels(), compute_, places_);
-    const bool on_gpu = spec_.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
     if (!block || !on_gpu || spec_.has_lora() || !objective_->FusesHead(model_)) return plan;
-    tokens_ = TokensOf(spec_.training(), objective_->row_kind()) / static_cast<double>(places_);
     plan.peak = static_cast<int64_t>(std::max({AtHead(*block), AtLastBlock(*block),
                                                AtFirstBlock(*block), AtEmbedding()}));
     return plan;
@@ -220,13 +232,40 @@ class Planner {
     return training.gradient_checkpointing() &&
            layer % std::max(1, training.gradient_checkpointing_every()) == 0;
   }
-  // Of the blocks before `end`, and the input of that one.
-  double ActivationsBefore(int64_t end, const BlockActivations& block) const {
-    double bytes = block.input;
-    for (int64_t layer = 0; layer < end; ++layer) {
-      bytes += Checkpointed(layer) ? block.input : block.kept;
+  int64_t CheckpointedBefore(int64_t end) const {
+    int64_t count = 0;
+    for (int64_t layer = 0; layer < end; ++layer) count += Checkpointed(layer) ? 1 : 0;
+    return count;
+  }
+  // What a checkpointed block keeps, tensor by tensor, a token.
+  std::vector<double> CheckpointBytes() const {
+    const ModelConfig& config = model_.config();
+    std::vector<double> bytes = {static_cast<double>(config.hidden_size) * compute_};
+    if (spec_.training().gradient_checkpointing_keep_attention()) {
+      for (const double one : AttentionResultsOf(config, spec_.has_lora(), compute_)) {
+        bytes.push_back(one);
+      }
     }
-    return bytes * tokens_;
+    return bytes;
+  }
+  // In the host's memory.
+  double OffloadedActivations() const {
+    if (!spec_.training().activation_offloading()) return 0;
+    double bytes = 0;
+    for (const double one : CheckpointBytes()) bytes += PinnedBytes(one * tokens_);
+    return bytes * static_cast<double>(CheckpointedBefore(layers()));
+  }
+  // Of the blocks before `end`, and the input of that one. Of what goes to the host one block's is
+  // still or again there.
+  double ActivationsBefore(int64_t end, const BlockActivations& block) const {
+    const std::vector<double> checkpoint = CheckpointBytes();
+    const auto checkpointed = static_cast<double>(CheckpointedBefore(end));
+    const double whole = static_cast<double>(end) - checkpointed;
+    const double held =
+        spec_.training().activation_offloading() ? std::min(1.0, checkpointed) : checkpointed;
+    return (block.input + whole * block.kept +
+            held * std::accumulate(checkpoint.begin(), checkpoint.end(), 0.0)) *
+           tokens_;
   }
   int64_t layers() const { return model_.config().num_hidden_layers; }
 

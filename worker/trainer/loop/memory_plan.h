@@ -21,7 +21,8 @@ struct MemoryPlan {
   // The device's peak; nullopt where the activations of the model's blocks are not known here
   // (other blocks than dense pre-norm ones, BASELINE's ops, a CPU).
   std::optional<int64_t> peak;
-  // In the host's memory (parallel.cpu_offload, a precomputed reference of shards).
+  // In the host's memory (parallel.cpu_offload, a precomputed reference of shards,
+  // training.activation_offloading).
   int64_t host = 0;
 };
 

@@ -30,7 +30,10 @@ void ApplyCheckpointing(const liger::v1::TrainingSpec& training, CausalLM& model
                       "Use 1 for every block, or turn training.gradient_checkpointing off.")
         .Field("training.gradient_checkpointing_every");
   }
-  ApplyActivationCheckpointing(model, every);
+  ApplyActivationCheckpointing(
+      model, {.every = every,
+              .keep_attention = training.gradient_checkpointing_keep_attention(),
+              .offload = training.activation_offloading()});
 }
 
 TrainableModel MakeTrainableModel(const liger::v1::JobSpec& spec, const std::string& model_dir,

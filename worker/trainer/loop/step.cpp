@@ -10,7 +10,7 @@
 #include "worker/trainer/loop/rank_sums.h"
 #include "worker/trainer/loop/stand_in.h"
 #include "worker/trainer/optim/gradients.h"
-#include "worker/trainer/parallel/fsdp/side_stream.h"
+#include "worker/trainer/side_stream.h"
 
 namespace liger::trainer {
 namespace {

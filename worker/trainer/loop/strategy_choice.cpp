@@ -115,11 +115,16 @@ void RequireFits(const MemoryPlan& plan, const JobSpec& spec, const RankMemory& 
   }
   const int64_t on_host = plan.host * there.ranks_on_host;
   if (there.host && on_host > *there.host) {
-    throw ConfigError("parallel.cpu_offload: the " + std::to_string(there.ranks_on_host) +
+    const bool shards = spec.parallel().cpu_offload() || !spec.training().activation_offloading();
+    const std::string field =
+        shards ? "parallel.cpu_offload" : "training.activation_offloading";
+    throw ConfigError(field + ": the " + std::to_string(there.ranks_on_host) +
                           " ranks of this host hold " + Bytes(on_host) +
                           " in its memory, of which " + Bytes(*there.host) + " are free",
-                      "raise resources.count over more hosts, or leave cpu_offload out")
-        .Field("parallel.cpu_offload");
+                      shards ? "raise resources.count over more hosts, or leave cpu_offload out"
+                             : "leave activation_offloading out, or lower "
+                               "per_device_train_batch_size or max_length")
+        .Field(field);
   }
 }
 

@@ -3,6 +3,9 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 
+#include <utility>
+
+#include "kernels/kept_results.h"
 #include "worker/trainer/models/gradient_replay.h"
 
 namespace liger::trainer {
@@ -39,10 +42,56 @@ class RandomState {
   std::vector<at::Tensor> states_;
 };
 
-// What the backward pass needs besides the input.
+using kernels::KeptResults;
+
+// What a block leaves for its backward pass.
+struct Kept {
+  at::Tensor input_TD;
+  KeptResults results;
+};
+
+// All tensors of it, in order; `f` takes a reference.
+template <typename F>
+void ForEachTensor(Kept& kept, const F& f) {
+  f(kept.input_TD);
+  for (KeptResults::Entry& entry : kept.results.entries()) {
+    for (at::Tensor& t : entry.tensors) f(t);
+  }
+}
+
 struct Replay : torch::CustomClassHolder {
   BlockFn block;
   RandomState random;
+  bool keeps_attention = false;
+  Kept kept;  // but for the input, which is among the node's variables, or what `item` has
+  std::shared_ptr<ActivationStore> store;
+  std::shared_ptr<ActivationStore::Item> item;
+
+  void PutAway() {
+    std::vector<at::Tensor> tensors;
+    ForEachTensor(kept, [&](at::Tensor& t) { tensors.push_back(std::exchange(t, {})); });
+    item = store->Put(std::move(tensors));
+  }
+
+  Kept TakeBack(const tensor_list& variables) {
+    const bool is_first = !std::exchange(was_taken_, true);
+    TORCH_CHECK(is_first || (!store && !keeps_attention),
+                "activation checkpointing: a second backward pass over a block whose results were "
+                "kept for one");
+    Kept back = std::exchange(kept, {});
+    if (!store) {
+      back.input_TD = variables[0].detach();
+      return back;
+    }
+    const std::vector<at::Tensor> tensors = store->Take(*item);
+    size_t i = 0;
+    ForEachTensor(back, [&](at::Tensor& t) { t = tensors[i++]; });
+    item.reset();
+    return back;
+  }
+
+ private:
+  bool was_taken_ = false;
 };
 
 class Checkpoint : public torch::autograd::Function<Checkpoint> {
@@ -51,20 +100,31 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
   // whose input needs none would get no node in the graph, and its parameters
   // silently no gradient.
   static tensor_list forward(AutogradContext* ctx, const at::Tensor& hidden_TD,
-                             const at::Tensor& anchor, const BlockFn& block) {
+                             const at::Tensor& anchor, const BlockFn& block, bool keep_attention,
+                             const std::shared_ptr<ActivationStore>& store) {
     auto replay = c10::make_intrusive<Replay>();
     replay->block = block;
     replay->random = RandomState::Capture(hidden_TD.device());
+    replay->keeps_attention = keep_attention;
+    replay->store = store;
     ctx->saved_data["replay"] = at::IValue::make_capsule(replay);
     ctx->saved_data["needs_input_grad"] = hidden_TD.requires_grad();
-    ctx->save_for_backward({hidden_TD});
-    return Outputs(block(hidden_TD));  // Function::apply has switched gradients off
+    // Function::apply has switched gradients off.
+    tensor_list outputs = Run(*replay, replay->kept, hidden_TD, KeptResults::Run::kFirst);
+    if (store) {
+      replay->kept.input_TD = hidden_TD.detach();
+      replay->PutAway();
+    } else {
+      ctx->save_for_backward({hidden_TD});
+    }
+    return outputs;
   }
 
   static tensor_list backward(AutogradContext* ctx, const tensor_list& grads) {
     const auto replay =
         c10::static_intrusive_pointer_cast<Replay>(ctx->saved_data["replay"].toCapsule());
-    at::Tensor in_TD = ctx->get_saved_variables()[0].detach();
+    Kept kept = replay->TakeBack(ctx->get_saved_variables());
+    at::Tensor in_TD = std::exchange(kept.input_TD, {});
     in_TD.requires_grad_(ctx->saved_data["needs_input_grad"].toBool());
 
     RandomState now = RandomState::Capture(in_TD.device());
@@ -73,7 +133,7 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
     {
       const at::AutoGradMode grad_mode(true);
       const GradientReplay gradients_alone;
-      outputs = Outputs(replay->block(in_TD));
+      outputs = Run(*replay, kept, in_TD, KeptResults::Run::kSecond);
     }
     now.Restore();
     tensor_list roots, root_grads;
@@ -83,10 +143,17 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
       root_grads.push_back(grads[i]);
     }
     if (!roots.empty()) torch::autograd::backward(roots, root_grads);
-    return {in_TD.grad(), at::Tensor(), at::Tensor()};
+    return {in_TD.grad(), at::Tensor(), at::Tensor(), at::Tensor(), at::Tensor()};
   }
 
  private:
+  static tensor_list Run(const Replay& replay, Kept& kept, const at::Tensor& in_TD,
+                         KeptResults::Run run) {
+    if (!replay.keeps_attention) return Outputs(replay.block(in_TD));
+    const KeptResults::Scope scope(kept.results, run);
+    return Outputs(replay.block(in_TD));
+  }
+
   static tensor_list Outputs(const BlockOutput& out) {
     return out.routed_2E.defined() ? tensor_list{out.hidden_TD, out.routed_2E}
                                    : tensor_list{out.hidden_TD};
@@ -97,16 +164,21 @@ class Checkpoint : public torch::autograd::Function<Checkpoint> {
 
 thread_local bool GradientReplay::active_ = false;
 
-BlockOutput CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD) {
+BlockOutput CheckpointedCall(const BlockFn& block, const at::Tensor& hidden_TD,
+                             bool keep_attention, const std::shared_ptr<ActivationStore>& store) {
   if (!at::GradMode::is_enabled()) return block(hidden_TD);
   const at::Tensor anchor = at::empty({0}, hidden_TD.options()).requires_grad_();
-  const tensor_list outputs = Checkpoint::apply(hidden_TD, anchor, block);
+  const tensor_list outputs = Checkpoint::apply(hidden_TD, anchor, block, keep_attention, store);
   return {outputs[0], outputs.size() > 1 ? outputs[1] : at::Tensor()};
 }
 
-void ApplyActivationCheckpointing(CausalLM& model, int64_t every) {
-  model.set_block_runner([every](int64_t layer, const BlockFn& block, const at::Tensor& hidden_TD) {
-    return layer % every == 0 ? CheckpointedCall(block, hidden_TD) : block(hidden_TD);
+void ApplyActivationCheckpointing(CausalLM& model, const CheckpointPolicy& policy) {
+  std::shared_ptr<ActivationStore> store;
+  model.set_block_runner([policy, store](int64_t layer, const BlockFn& block,
+                                         const at::Tensor& hidden_TD) mutable {
+    if (layer % policy.every != 0) return block(hidden_TD);
+    if (policy.offload && !store) store = std::make_shared<ActivationStore>(hidden_TD.device());
+    return CheckpointedCall(block, hidden_TD, policy.keep_attention, store);
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include "kernels/gated_linear/gated_linear.h"
 #include "kernels/geglu/geglu.h"
+#include "kernels/kept_results.h"
 #include "kernels/rope/rope.h"
 #include "kernels/swiglu/swiglu.h"
 #include "worker/trainer/models/gradient_replay.h"
@@ -156,6 +157,8 @@ SelfAttention::Heads SelfAttention::Project(const at::Tensor& hidden_UD) {
 
 at::Tensor SelfAttention::forward(const at::Tensor& hidden_UD, const DecoderContext& context,
                                   KeyValueCache::Layer* cache) {
+  // By the byte they cost more to compute than anything else in a block.
+  const kernels::KeptResults::Region kept_here(true);
   auto [q_UNH, k_UKH, v_UKH] = Project(hidden_UD);
   if (q_norm_) {
     q_UNH = q_norm_->forward(q_UNH);

@@ -1,6 +1,7 @@
 #include "worker/trainer/models/layers.h"
 
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
+#include "kernels/kept_results.h"
 #include "kernels/linear/linear.h"
 #include "worker/trainer/models/gradient_replay.h"
 
@@ -20,7 +21,10 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias, bool fu
 }
 
 at::Tensor Linear::forward(const at::Tensor& x_TI) {
-  return adapter ? adapter->Forward(*this, x_TI) : Product(x_TI);
+  if (!adapter) return Product(x_TI);
+  // Which adds to the layer's product in place.
+  const kernels::KeptResults::Region kept_nowhere(false);
+  return adapter->Forward(*this, x_TI);
 }
 
 at::Tensor Linear::ForwardLast(const at::Tensor& x_TI) {

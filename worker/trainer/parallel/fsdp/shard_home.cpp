@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "worker/trainer/parallel/fsdp/side_stream.h"
+#include "worker/trainer/side_stream.h"
 
 namespace liger::trainer {
 

@@ -9,7 +9,7 @@
 
 #include "worker/trainer/parallel/fsdp/collective_notes.h"
 #include "worker/trainer/parallel/fsdp/shard_unit.h"
-#include "worker/trainer/parallel/fsdp/side_stream.h"
+#include "worker/trainer/side_stream.h"
 
 namespace liger::trainer {
 

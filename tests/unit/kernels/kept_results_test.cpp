@@ -1,0 +1,134 @@
+// A block that runs twice, the second time with what the first run kept: the same bits as without.
+#include "kernels/kept_results.h"
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <vector>
+
+#include "kernels/attention/attention.h"
+#include "kernels/linear/linear.h"
+
+#ifndef LIGER_TEST_DEVICE
+#define LIGER_TEST_DEVICE "cpu"
+#endif
+
+namespace liger::kernels {
+namespace {
+
+struct Inputs {
+  at::Tensor x, query_weight, key_weight, value_weight, out_weight;
+  AttentionSpans spans;
+  AttentionOptions options;
+
+  std::vector<at::Tensor> Leaves() const {
+    return {x, query_weight, key_weight, value_weight, out_weight};
+  }
+};
+
+// N 4 query and K 2 key heads of H.
+Inputs MakeInputs(at::ScalarType dtype, const std::vector<int64_t>& offsets, int64_t window,
+                  double softcap) {
+  torch::manual_seed(5);
+  constexpr int64_t kHead = 64, kSize = 96;
+  const auto make = [&](int64_t rows, int64_t columns) {
+    return (at::randn({rows, columns}) * 0.1)
+        .to(at::Device(LIGER_TEST_DEVICE), dtype)
+        .requires_grad_();
+  };
+  return {.x = make(offsets.back(), kSize),
+          .query_weight = make(4 * kHead, kSize),
+          .key_weight = make(2 * kHead, kSize),
+          .value_weight = make(2 * kHead, kSize),
+          .out_weight = make(kSize, 4 * kHead),
+          .spans = {offsets, offsets, {}, {}},
+          .options = {.scale = 0.125, .window = window, .softcap = softcap}};
+}
+
+at::Tensor Block(const Inputs& in) {
+  const KeptResults::Region here(true);
+  const auto heads = [&](const at::Tensor& weight) {
+    return Linear(in.x, weight).unflatten(1, {-1, 64});
+  };
+  const at::Tensor out =
+      Attention(heads(in.query_weight), heads(in.key_weight), heads(in.value_weight), in.spans,
+                in.options);
+  return Linear(out.flatten(1), in.out_weight);
+}
+
+std::vector<at::Tensor> Gradients(const Inputs& in, const at::Tensor& y) {
+  return torch::autograd::grad({y.square().sum()}, in.Leaves());
+}
+
+void ExpectSameAsWithout(const Inputs& in, size_t entries) {
+  const at::Tensor expected = Block(in);
+  const std::vector<at::Tensor> expected_grads = Gradients(in, expected);
+  KeptResults results;
+  {
+    const at::NoGradGuard no_grad;
+    const KeptResults::Scope scope(results, KeptResults::Run::kFirst);
+    EXPECT_TRUE(Block(in).equal(expected));
+  }
+  EXPECT_EQ(results.entries().size(), entries);
+  at::Tensor again;
+  {
+    const KeptResults::Scope scope(results, KeptResults::Run::kSecond);
+    again = Block(in);
+  }
+  EXPECT_TRUE(again.equal(expected));
+  const std::vector<at::Tensor> grads = Gradients(in, again);
+  for (size_t i = 0; i < grads.size(); ++i) {
+    EXPECT_TRUE(grads[i].equal(expected_grads[i])) << "gradient " << i;
+  }
+}
+
+TEST(KeptResultsTest, OfEveryBackend) {
+  const std::vector<int64_t> even = {0, 128, 256}, ragged = {0, 5, 133, 200};
+  const bool on_gpu = at::Device(LIGER_TEST_DEVICE).is_cuda();
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    for (const auto& offsets : {even, ragged}) {
+      for (const int64_t window : {0, 7}) {
+        SCOPED_TRACE(c10::str(dtype, " window ", window, " of ", offsets));
+        ExpectSameAsWithout(MakeInputs(dtype, offsets, window, 0), 5);
+      }
+      SCOPED_TRACE(c10::str(dtype, " capped, of ", offsets));
+      // On a CPU that is plain operations, which keep nothing.
+      ExpectSameAsWithout(MakeInputs(dtype, offsets, 0, 30), on_gpu ? 5 : 4);
+    }
+  }
+}
+
+// What was kept is what counts, not what the op would make now.
+TEST(KeptResultsTest, AreNotComputedAgain) {
+  const at::Tensor x = at::ones({1, 2}), weight = at::ones({1, 2}).requires_grad_();
+  KeptResults results;
+  const auto run = [&](KeptResults::Run which) {
+    const KeptResults::Scope scope(results, which);
+    const KeptResults::Region here(true);
+    return Linear(x, weight);
+  };
+  EXPECT_EQ(run(KeptResults::Run::kFirst).item<float>(), 2);
+  {
+    const at::NoGradGuard no_grad;
+    weight.fill_(7);
+  }
+  EXPECT_EQ(run(KeptResults::Run::kSecond).item<float>(), 2);
+  EXPECT_EQ(run(KeptResults::Run::kSecond).item<float>(), 14) << "taken twice";
+}
+
+TEST(KeptResultsTest, OnlyInARegion) {
+  const at::Tensor x = at::ones({1, 2});
+  KeptResults results;
+  const KeptResults::Scope scope(results, KeptResults::Run::kFirst);
+  Linear(x, x);
+  const KeptResults::Region here(true);
+  Linear(x, x);
+  {
+    const KeptResults::Region nowhere(false);
+    Linear(x, x);
+  }
+  EXPECT_EQ(results.entries().size(), 1u);
+}
+
+}  // namespace
+}  // namespace liger::kernels
