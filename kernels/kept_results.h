@@ -16,7 +16,7 @@ namespace liger::kernels {
 class KeptResults {
  public:
   struct Entry {
-    const char* op;                   // static storage
+    const char* op;                   // which, and by which backend; static storage
     std::vector<at::Tensor> tensors;  // as the op makes them; some may be undefined
   };
   enum class Run { kFirst, kSecond };

@@ -156,7 +156,9 @@ std::string PeakAdvice(const liger::v1::JobSpec& resolved, int64_t peak, int64_t
                       " tokens (max_length) are predicted to take ", Bytes(peak),
                       " of a device that has ", Bytes(device_bytes),
                       "; unless rows are shorter, lower per_device_train_batch_size or max_length",
-                      training.gradient_checkpointing() ? "" : ", or set gradient_checkpointing");
+                      !training.gradient_checkpointing()   ? ", or set gradient_checkpointing"
+                      : !training.activation_offloading() ? ", or set activation_offloading"
+                                                          : "");
 }
 
 std::string StrategyName(ParallelStrategy strategy) {

@@ -36,7 +36,13 @@ void WarnOfEvaluation(const JobSpec& spec, std::vector<Warning>* warnings) {
 
 void WarnOfTraining(const JobSpec& spec, std::vector<Warning>* warnings) {
   const auto& training = spec.training();
-  if (training.gradient_checkpointing()) return;
+  if (training.gradient_checkpointing()) {
+    if (training.activation_offloading() &&
+        spec.resources().device_kind() == liger::v1::DEVICE_KIND_CPU) {
+      Warn("training.activation_offloading", "the job runs on a CPU", warnings);
+    }
+    return;
+  }
   constexpr char kOff[] = "gradient_checkpointing is off";
   if (training.gradient_checkpointing_every() > 1) {
     Warn("training.gradient_checkpointing_every", kOff, warnings);

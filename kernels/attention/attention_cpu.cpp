@@ -66,7 +66,7 @@ class Function : public torch::autograd::Function<Function> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& query_QNH,
                             const at::Tensor& key_TKH, const at::Tensor& value_TKH,
                             const AttentionSpans& spans, const AttentionOptions& options) {
-    const tensor_list made = KeptResults::Of(kAttention, [&] {
+    const tensor_list made = KeptResults::Of("attention_cpu_flash", [&] {
       tensor_list out_and_logsumexps = {at::empty(query_QNH.sizes(), query_QNH.options())};
       ForEachSequence(spans.query_offsets, spans.key_offsets, [&](const Sequence& s) {
         const auto mask = WindowMask(s.length(), options.window, query_QNH.options());

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <torch/library.h>
+#include <torch/torch.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -8,9 +9,13 @@
 
 #include "kernels/attention/backends.h"
 #include "kernels/common/autograd.h"
+#include "kernels/kept_results.h"
 
 namespace liger::kernels {
 namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
 
 bool IsHalf(const at::Tensor& t) {
   return t.scalar_type() == at::kBFloat16 || t.scalar_type() == at::kHalf;
@@ -62,15 +67,6 @@ at::Tensor WithAlignedHeads(const at::Tensor& x_TNH) {
   return fits ? x_TNH : x_TNH.clone(at::MemoryFormat::Contiguous);
 }
 
-at::Tensor WithAlignedGradient(at::Tensor out_QNH) {
-  if (out_QNH.requires_grad()) {
-    out_QNH.register_hook([](const at::Tensor& grad_QNH) {
-      return grad_QNH.defined() ? WithAlignedHeads(grad_QNH) : grad_QNH;
-    });
-  }
-  return out_QNH;
-}
-
 at::Tensor CuSeqlens(const at::Tensor& given, const std::vector<int64_t>& offsets,
                      const at::Tensor& like) {
   if (given.defined()) return given;
@@ -84,19 +80,63 @@ bool FlashTakes(const AttentionCall& call) {
          head_dim % 8 == 0 && head_dim <= 256;
 }
 
+namespace {
+
+class FlashFunction : public torch::autograd::Function<FlashFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& query_QNH,
+                            const at::Tensor& key_TKH, const at::Tensor& value_TKH,
+                            const AttentionSpans& spans, const AttentionOptions& options) {
+    const at::AutoDispatchBelowADInplaceOrView guard;
+    const at::Tensor query_starts =
+        CuSeqlens(spans.query_cu_seqlens, spans.query_offsets, query_QNH);
+    const at::Tensor key_starts = CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, query_QNH);
+    const tensor_list made = KeptResults::Of("attention_flash", [&] {
+      const auto result = at::_flash_attention_forward_symint(
+          query_QNH, key_TKH, value_TKH, query_starts, key_starts, spans.max_queries(),
+          spans.max_keys(), /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
+          options.scale, Before(options.window), After(options.window));
+      return tensor_list{std::get<0>(result), std::get<1>(result), std::get<2>(result),
+                         std::get<3>(result)};
+    });
+    tensor_list saved = {query_QNH, key_TKH, value_TKH, query_starts, key_starts};
+    saved.insert(saved.end(), made.begin(), made.end());
+    ctx->save_for_backward(saved);
+    ctx->saved_data["max_queries"] = spans.max_queries();
+    ctx->saved_data["max_keys"] = spans.max_keys();
+    ctx->saved_data["scale"] = options.scale;
+    ctx->saved_data["window"] = options.window;
+    return made[0];
+  }
+
+  static tensor_list backward(AutogradContext* ctx, const tensor_list& grads) {
+    CheckFirstDerivative(kAttention);
+    const tensor_list saved = ctx->get_saved_variables();
+    auto& data = ctx->saved_data;
+    const int64_t window = data["window"].toInt();
+    const auto [grad_query, grad_key, grad_value] = at::_flash_attention_backward_symint(
+        WithAlignedHeads(grads[0]), saved[0], saved[1], saved[2], saved[5], saved[6], saved[3],
+        saved[4], data["max_queries"].toInt(), data["max_keys"].toInt(), /*dropout_p=*/0.0,
+        /*is_causal=*/true, saved[7], saved[8], data["scale"].toDouble(), Before(window),
+        After(window));
+    return {grad_query, grad_key, grad_value, at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  // Tokens that a query sees before it, which the kernel counts without itself, and after.
+  static std::optional<c10::SymInt> Before(int64_t window) {
+    return window > 0 ? std::optional<c10::SymInt>(window - 1) : std::nullopt;
+  }
+  static std::optional<c10::SymInt> After(int64_t window) {
+    return window > 0 ? std::optional<c10::SymInt>(0) : std::nullopt;
+  }
+};
+
+}  // namespace
+
 at::Tensor FlashAttention(const AttentionCall& call) {
-  // The kernel counts the tokens before a query, without itself.
-  const int64_t window = call.options.window;
-  const auto before = window > 0 ? std::optional<c10::SymInt>(window - 1) : std::nullopt;
-  const auto after = window > 0 ? std::optional<c10::SymInt>(0) : std::nullopt;
-  const AttentionSpans& spans = call.spans;
-  return WithAlignedGradient(std::get<0>(at::_flash_attention_forward_symint(
-      WithAlignedHeads(call.query_QNH), WithAlignedHeads(call.key_TKH),
-      WithAlignedHeads(call.value_TKH),
-      CuSeqlens(spans.query_cu_seqlens, spans.query_offsets, call.query_QNH),
-      CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, call.query_QNH), spans.max_queries(),
-      spans.max_keys(), /*dropout_p=*/0.0, /*is_causal=*/true, /*return_debug_mask=*/false,
-      call.options.scale, before, after)));
+  return FlashFunction::apply(WithAlignedHeads(call.query_QNH), WithAlignedHeads(call.key_TKH),
+                              WithAlignedHeads(call.value_TKH), call.spans, call.options);
 }
 
 }  // namespace liger::kernels

@@ -261,7 +261,7 @@ class Function : public torch::autograd::Function<Function> {
                            ? MakeIndex(spans.key_cu_seqlens, spans.key_offsets, batch, query_QNH)
                            : queries;
     static const auto op = FindOp<decltype(Forward)>("liger::attention_cudnn_forward");
-    const tensor_list made = KeptResults::Of(kAttention, [&] {
+    const tensor_list made = KeptResults::Of("attention_cudnn", [&] {
       const auto [out, stats] =
           op.call(query_QNH, key_TKH, value_TKH, queries.starts, queries.lengths, keys.starts,
                   keys.lengths, layout.longest, layout.aligns_last, layout.window, layout.scale);
@@ -323,7 +323,7 @@ class DenseFunction : public torch::autograd::Function<DenseFunction> {
                             const at::Tensor& key_TKH, const at::Tensor& value_TKH, int64_t length,
                             double scale) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    const tensor_list made = KeptResults::Of(kAttention, [&] {
+    const tensor_list made = KeptResults::Of("attention_cudnn_dense", [&] {
       const auto result = at::_scaled_dot_product_cudnn_attention(
           Rows(query_TNH, length), Rows(key_TKH, length), Rows(value_TKH, length),
           /*attn_bias=*/{}, /*compute_log_sumexp=*/true, /*dropout_p=*/0.0, /*is_causal=*/true,

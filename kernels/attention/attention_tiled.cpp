@@ -212,7 +212,7 @@ class Function : public torch::autograd::Function<Function> {
             ? query_starts
             : CuSeqlens(spans.key_cu_seqlens, spans.key_offsets, query_QNH);
     static const auto op = FindOp<decltype(Forward)>("liger::attention_tiled_forward");
-    const tensor_list made = KeptResults::Of(kAttention, [&] {
+    const tensor_list made = KeptResults::Of("attention_tiled", [&] {
       const auto [out, stats] =
           op.call(query_QNH, key_TKH, value_TKH, query_starts, key_starts, spans.max_queries(),
                   spans.max_keys(), options.scale, options.window, options.softcap);

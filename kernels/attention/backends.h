@@ -32,8 +32,6 @@ void CheckOptions(const AttentionOptions& options);
 void CheckBackward(const at::Tensor& grad_QNH, const at::Tensor& query_QNH,
                    const at::Tensor& out_QNH, const at::Tensor& stats,
                    c10::SymIntArrayRef stats_shape, const char* meaning);
-// The result of a kernel of PyTorch's, whose backward pass reads the gradient like that, too.
-at::Tensor WithAlignedGradient(at::Tensor out_QNH);
 
 bool CudnnTakes(const AttentionCall& call);
 // Undefined where cuDNN turns out to have no plan.

@@ -81,7 +81,9 @@ std::shared_ptr<CausalLM> Model(const Case& c, uint64_t seed) {
     }
   }
   model->train();
-  if (c.checkpoint) ApplyActivationCheckpointing(*model);
+  if (c.checkpoint) {
+    ApplyActivationCheckpointing(*model, {.keep_attention = true, .offload = true});
+  }
   return model;
 }
 

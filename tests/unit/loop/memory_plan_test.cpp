@@ -162,7 +162,15 @@ TEST(MemoryPlanTest, WhatIsKeptOfAttentionIsOnTheDeviceOrTheHost) {
   spec.mutable_training()->set_activation_offloading(true);
   const MemoryPlan offloaded = Plan(*model, spec);
   EXPECT_EQ(*inputs.peak - *offloaded.peak, (kLayers - 2) * kInput - kAttention);
-  EXPECT_EQ(offloaded.host, kLayers * (kInput + kAttention)) << "powers of two as they are";
+  EXPECT_EQ(offloaded.host_activations, kLayers * (kInput + kAttention)) << "are powers of two";
+  EXPECT_EQ(offloaded.host, 0);
+
+  const RankMemory small = {.device = {}, .host = int64_t{16} << 30};
+  const auto warning = HostWarning(offloaded, spec, small);
+  ASSERT_TRUE(warning.has_value());
+  EXPECT_THAT(warning->message(), AllOf(HasSubstr("19.39 GB"), HasSubstr("17.18 GB are free")));
+  EXPECT_FALSE(HostWarning(kept, spec, small).has_value());
+  EXPECT_FALSE(HostWarning(offloaded, spec, {.device = {}, .host = int64_t{32} << 30}).has_value());
 }
 
 // A rank of a group has a part of the tokens, and attention's output once more.

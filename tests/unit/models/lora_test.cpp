@@ -140,9 +140,13 @@ TEST_P(LoraGoldenTest, TenStepsThenMerge) {
 }
 
 TEST_P(LoraGoldenTest, ActivationCheckpointingChangesNothing) {
-  const Adapted plain = Load(), checkpointed = Load();
-  ApplyActivationCheckpointing(*checkpointed.model);
-  EXPECT_EQ(TenSteps(*plain.model), TenSteps(*checkpointed.model));
+  const Adapted plain = Load();
+  const auto expected = TenSteps(*plain.model);
+  for (const bool keep : {false, true}) {
+    const Adapted checkpointed = Load();
+    ApplyActivationCheckpointing(*checkpointed.model, {.keep_attention = keep, .offload = keep});
+    EXPECT_EQ(TenSteps(*checkpointed.model), expected) << "keep " << keep;
+  }
 }
 
 std::vector<Case> Cases() {

@@ -112,7 +112,9 @@ Outcome RunRank(const StepCase& c, Strategy& strategy, const ExampleSet& rows,
     reference->set_sequence_group(strategy.sequence_group());
     objective->SetReference(reference);
   }
-  if (c.checkpointing) ApplyActivationCheckpointing(*model);
+  if (c.checkpointing) {
+    ApplyActivationCheckpointing(*model, {.keep_attention = true, .offload = true});
+  }
   const Trained trained(*model, reference.get(), strategy);
   GradientsOnly optimizer;
   StopFlag stop;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/trainer/models/layers.h"
 #include "worker/trainer/objectives/objective.h"
 #include "worker/trainer/parallel/fsdp/shard_unit.h"
 #include "worker/trainer/parallel/strategy.h"
@@ -98,14 +99,21 @@ std::optional<BlockActivations> ActivationsOf(const ModelConfig& config,
                           .transient = (D + 3 * F) * c};
 }
 
-// What KeptResults has of a block's attention, tensor by tensor, in bytes a token: queries, keys,
-// values, its output and the layer's behind it, a number of float32 a head.
-std::array<double, 6> AttentionResultsOf(const ModelConfig& config, bool has_adapters, double c) {
-  const auto N = static_cast<double>(config.num_attention_heads);
-  const auto H = static_cast<double>(config.head_dim);
-  const double kv = static_cast<double>(config.num_key_value_heads) * H * c;
-  if (has_adapters) return {N * H * c, 4 * N};
-  return {N * H * c, kv, kv, N * H * c, static_cast<double>(config.hidden_size) * c, 4 * N};
+// What KeptResults has of a block's attention, tensor by tensor, in bytes a token: what its fused
+// layers without an adapter come to, its output, and a float32 a head.
+std::vector<double> AttentionResultsOf(const CausalLM& model, double c) {
+  const ModelConfig& config = model.config();
+  const auto heads = static_cast<double>(config.num_attention_heads);
+  std::vector<double> bytes = {heads * static_cast<double>(config.head_dim) * c, 4 * heads};
+  for (const auto& item : model.named_modules(/*name_prefix=*/"", /*include_self=*/false)) {
+    const auto* layer = dynamic_cast<const Linear*>(item.value().get());
+    if (layer == nullptr || !layer->CanFuse() ||
+        !item.key().starts_with("model.layers.0.self_attn.")) {
+      continue;
+    }
+    bytes.push_back(static_cast<double>(layer->weight.size(0)) * c);
+  }
+  return bytes;
 }
 
 // Of a micro-batch of rows as long as they may be.
@@ -147,8 +155,8 @@ class Planner {
     plan.gradients = static_cast<int64_t>(GradientOf(shapes_.whole.trained));
     tokens_ = TokensOf(spec_.training(), objective_->row_kind()) / static_cast<double>(places_);
     const bool on_gpu = spec_.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
-    if (on_gpu) host_ += OffloadedActivations();
     plan.host = static_cast<int64_t>(host_);
+    if (on_gpu) plan.host_activations = static_cast<int64_t>(OffloadedActivations());
     const auto block = ActivationsOf(model_.config(), model_.kernels(), compute_, places_);
     if (!block || !on_gpu || spec_.has_lora() || !objective_->FusesHead(model_)) return plan;
     plan.peak = static_cast<int64_t>(std::max({AtHead(*block), AtLastBlock(*block),
@@ -242,9 +250,7 @@ class Planner {
     const ModelConfig& config = model_.config();
     std::vector<double> bytes = {static_cast<double>(config.hidden_size) * compute_};
     if (spec_.training().gradient_checkpointing_keep_attention()) {
-      for (const double one : AttentionResultsOf(config, spec_.has_lora(), compute_)) {
-        bytes.push_back(one);
-      }
+      for (const double one : AttentionResultsOf(model_, compute_)) bytes.push_back(one);
     }
     return bytes;
   }

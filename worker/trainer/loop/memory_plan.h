@@ -21,9 +21,10 @@ struct MemoryPlan {
   // The device's peak; nullopt where the activations of the model's blocks are not known here
   // (other blocks than dense pre-norm ones, BASELINE's ops, a CPU).
   std::optional<int64_t> peak;
-  // In the host's memory (parallel.cpu_offload, a precomputed reference of shards,
-  // training.activation_offloading).
+  // In the host's memory (parallel.cpu_offload, a precomputed reference of shards).
   int64_t host = 0;
+  // There, too, at most (training.activation_offloading).
+  int64_t host_activations = 0;
 };
 
 // Of a rank of `ranks` with the micro-batch that the spec allows at most. `model` may be on the

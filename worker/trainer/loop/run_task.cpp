@@ -68,6 +68,7 @@ int RunTrain(const Request& request, Reporter& reporter, const StopFlag& stop,
   }
   if (memory) {
     if (const auto tight = PeakWarning(memory->plan, spec, memory->there)) reporter.Warn(*tight);
+    if (const auto tight = HostWarning(memory->plan, spec, memory->there)) reporter.Warn(*tight);
   }
   const bool alone = strategy->alone();
   std::optional<ExitDeadline> deadline;  // of what the job lets go of

@@ -115,16 +115,11 @@ void RequireFits(const MemoryPlan& plan, const JobSpec& spec, const RankMemory& 
   }
   const int64_t on_host = plan.host * there.ranks_on_host;
   if (there.host && on_host > *there.host) {
-    const bool shards = spec.parallel().cpu_offload() || !spec.training().activation_offloading();
-    const std::string field =
-        shards ? "parallel.cpu_offload" : "training.activation_offloading";
-    throw ConfigError(field + ": the " + std::to_string(there.ranks_on_host) +
+    throw ConfigError("parallel.cpu_offload: the " + std::to_string(there.ranks_on_host) +
                           " ranks of this host hold " + Bytes(on_host) +
                           " in its memory, of which " + Bytes(*there.host) + " are free",
-                      shards ? "raise resources.count over more hosts, or leave cpu_offload out"
-                             : "leave activation_offloading out, or lower "
-                               "per_device_train_batch_size or max_length")
-        .Field(field);
+                      "raise resources.count over more hosts, or leave cpu_offload out")
+        .Field("parallel.cpu_offload");
   }
 }
 
@@ -135,6 +130,22 @@ std::optional<liger::v1::Warning> PeakWarning(const MemoryPlan& plan, const JobS
   warning.set_code("DeviceMemory");
   warning.set_field("training.per_device_train_batch_size");
   warning.set_message(PeakAdvice(spec, *plan.peak, *there.device));
+  return warning;
+}
+
+std::optional<liger::v1::Warning> HostWarning(const MemoryPlan& plan, const JobSpec& spec,
+                                              const RankMemory& there) {
+  const int64_t bytes = (plan.host + plan.host_activations) * there.ranks_on_host;
+  if (plan.host_activations == 0 || !there.host || bytes <= *there.host) return std::nullopt;
+  liger::v1::Warning warning;
+  warning.set_code("HostMemory");
+  warning.set_field("training.activation_offloading");
+  warning.set_message(absl::StrCat(
+      "training.activation_offloading: with rows of ", spec.training().max_length(),
+      " tokens (max_length) the ", there.ranks_on_host, " ranks of this host are predicted to hold ",
+      Bytes(bytes), " in its memory, of which ", Bytes(*there.host),
+      " are free; unless rows are shorter, leave activation_offloading out, or lower "
+      "per_device_train_batch_size or max_length"));
   return warning;
 }
 

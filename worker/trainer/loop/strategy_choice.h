@@ -43,6 +43,10 @@ void RequireFits(const MemoryPlan& plan, const liger::v1::JobSpec& spec, const R
 std::optional<liger::v1::Warning> PeakWarning(const MemoryPlan& plan,
                                               const liger::v1::JobSpec& spec,
                                               const RankMemory& there);
+// The same of the host's memory and training.activation_offloading.
+std::optional<liger::v1::Warning> HostWarning(const MemoryPlan& plan,
+                                              const liger::v1::JobSpec& spec,
+                                              const RankMemory& there);
 // RequireFits of this rank, before anything is loaded, and what it looked at; nullopt on a CPU
 // without parallel.cpu_offload. `spec`: the request's with its strategy chosen.
 struct PlannedMemory {

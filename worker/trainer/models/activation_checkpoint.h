@@ -13,8 +13,8 @@ struct CheckpointPolicy {
   // Every n-th block, from the first; >= 1.
   int64_t every = 1;
   // Keep what the block's attention computes as well, kernels::KeptResults: queries, keys, values,
-  // attention's output and the layer behind it, (3 N + 2 K) H numbers a token and block, or
-  // attention's own results alone where the layers have adapters.
+  // attention's output and that of the layer behind it, (2 N + 2 K) H + D numbers a token and block
+  // (N query and K key heads of H), less those of layers with adapters.
   bool keep_attention = false;
   // Keep all of that in the host's memory.
   bool offload = false;
