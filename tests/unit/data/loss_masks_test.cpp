@@ -278,7 +278,8 @@ TEST_F(LossOptionsTest, WhyAResponseTemplateIsNotThereIsCounted) {
 TEST_F(LossOptionsTest, ThePromptBeforeAResponseTemplateMayBeCut) {
   constexpr char kRows[] =
       R"([{"text": "one two three four five six seven eight nine ten eleven twelve Answer: g"}])";
-  LoadOptions options{.keep_end = true, .sft_loss = {.response_template = " Answer:"}};
+  LoadOptions options{.sft_loss = {.response_template = " Answer:"}};
+  options.keep_end = true;
   const DataStats whole = Load(kRows, options).train_stats;
   EXPECT_EQ(whole.cut_prompts, 0);
   options.max_length = whole.row_lengths.at(0) / 2 - 1;
