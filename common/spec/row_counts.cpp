@@ -24,8 +24,11 @@ std::string DescribeRows(const RowCounts& counts, const std::string& prefix) {
   absl::StrAppend(&text, ", ", count("dropped_rows"), " dropped, ", count("truncated_rows"),
                   " cut to max_length");
   if (const int64_t prompts = count("cut_prompts"); prompts > 0) {
-    absl::StrAppend(&text, " (", prompts, " with less than half of the prompt left, ",
-                    count("lost_prompts"), " with none of it)");
+    absl::StrAppend(&text, " (", prompts, " with less than half of the prompt left");
+    if (const int64_t lost = count("lost_prompts"); lost > 0) {
+      absl::StrAppend(&text, ", ", lost, " of them with none of it");
+    }
+    absl::StrAppend(&text, ")");
   }
   if (const int64_t equal = count("equal_pairs"); equal > 0) {
     absl::StrAppend(&text, ", ", Plural(equal, "pair"), " of equal answers");

@@ -1,6 +1,5 @@
 #include "common/spec/yaml_text.h"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -14,7 +13,13 @@ using google::protobuf::FieldDescriptor;
 
 namespace {
 
-// Before a key or an item of a list; within a text of several lines a tab is part of it.
+// What the parser says at a line that a tab indents. It says other things at lines that hold a tab
+// rightly: within a text of several lines the tab is part of it.
+bool MayMeanTab(const std::string& words) {
+  return words == YAML::ErrorMsg::TAB_IN_INDENTATION || words == YAML::ErrorMsg::MAP_VALUE ||
+         words == YAML::ErrorMsg::MAP_KEY || words == YAML::ErrorMsg::BLOCK_ENTRY;
+}
+
 bool IsIndentedWithTab(std::string_view line) {
   const size_t text = line.find_first_not_of(" \t\r");
   if (text == std::string_view::npos || line[text] == '#') return false;
@@ -37,14 +42,11 @@ std::string LikelyCause(const std::string& words) {
 YamlProblem FindYamlProblem(std::string_view text, const YAML::Exception& error) {
   YamlProblem problem{error.mark,
                       absl::StrCat("is not valid YAML: ", error.msg, LikelyCause(error.msg))};
-  if (error.mark.is_null()) return problem;
+  if (error.mark.is_null() || !MayMeanTab(error.msg)) return problem;
   const std::vector<std::string> lines = absl::StrSplit(std::string(text), '\n');
-  const int last = std::min(error.mark.line, static_cast<int>(lines.size()) - 1);
-  for (int line = last; line >= 0; --line) {
-    if (!IsIndentedWithTab(lines[line])) continue;
-    problem.place.line = line;
+  const auto line = static_cast<size_t>(error.mark.line);
+  if (line < lines.size() && IsIndentedWithTab(lines[line])) {
     problem.message = "is indented with a tab, which YAML does not allow; use spaces";
-    break;
   }
   return problem;
 }

@@ -10,8 +10,8 @@
 
 namespace liger {
 
-// What is wrong with a text that yaml-cpp does not take, and where: the parser's own words, or,
-// where a line at or before its place is indented with a tab, that line.
+// What is wrong with a text that yaml-cpp does not take, and where: the parser's own words, or that
+// the line is indented with a tab.
 struct YamlProblem {
   YAML::Mark place;
   std::string message;

@@ -97,7 +97,11 @@ TEST(YamlProtoTest, TabsThatIndentAreNamed) {
               testing::ElementsAre("job.yaml:3" + wrong));
   // Elsewhere they are no mistake, or not the one.
   EXPECT_THAT(Mistakes("model:\tm\t# a comment\n\t# another\nsft:\n"), testing::IsEmpty());
-  EXPECT_THAT(Mistakes("model: [\n\tm"), testing::ElementsAre(HasSubstr("job.yaml:2" + wrong)));
+  EXPECT_THAT(Mistakes("model: [\n\tm"),
+              testing::ElementsAre(HasSubstr("job.yaml:2: is not valid YAML: end of sequence")));
+  EXPECT_THAT(
+      Mistakes("sft:\n  response_template: |\n    foo\n    \tbar\ntraining: {max_steps: 5\n"),
+      testing::ElementsAre(HasSubstr("job.yaml:6: is not valid YAML: end of map")));
   EXPECT_THAT(Mistakes("model: [a\tb\n"), testing::ElementsAre(HasSubstr("is not valid YAML")));
 }
 

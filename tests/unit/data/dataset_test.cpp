@@ -128,13 +128,53 @@ TEST_F(DatasetTest, PromptsThatAreMostlyCutAreCounted) {
   EXPECT_EQ(dataset.train_stats.truncated_rows, 4);
   EXPECT_EQ(dataset.train_stats.cut_prompts, 2);
   EXPECT_EQ(dataset.train_stats.lost_prompts, 1);
-  EXPECT_THAT(dataset.warnings,
-              ElementsAre(HasSubstr("4 of 4 training rows are cut to training.max_length (6) at "
-                                    "the start; the longest row has 9 tokens"),
-                          HasSubstr("2 of 4 training rows keep less than half of the prompt (1 "
-                                    "none of it), which truncation_mode keep_end cuts first")));
+  EXPECT_THAT(
+      dataset.warnings,
+      ElementsAre(HasSubstr("4 of 4 training rows are cut to training.max_length (6) at "
+                            "the start; the longest row has 9 tokens"),
+                  HasSubstr("2 of 4 training rows keep less than half of the prompt (1 "
+                            "of them none of it), which truncation_mode keep_end cuts first")));
+  EXPECT_THAT(dataset.warnings.at(1), HasSubstr("or use keep_start, which cuts the answer instead"));
   options.max_length = 7;
   EXPECT_EQ(Load(kRows, {}, options).train_stats.cut_prompts, 0);
+}
+
+// Of several answers only the first that is left may have lost its prompt, the tokens between it
+// and the one before; the row counts where that is most of what it trains on.
+TEST_F(DatasetTest, EachAnswersOwnPromptCounts) {
+  LoadOptions options;
+  options.keep_end = true;
+  constexpr char kRows[] = R"([
+      {"input_ids": [1, 2, 3, 4, 5, 6, 7, 8, 9], "labels": [-100, -100, 3, 4, -100, -100, 7, 8, 9]},
+      {"input_ids": [1, 2, 3, 4, 5, 6, 7, 8, 9], "labels": [-100, -100, 3, 4, 5, 6, -100, 8, 9]},
+      {"input_ids": [1, 2, 3, 4, 5, 6, 7, 8, 9], "labels": [1, 2, -100, -100, -100, 6, 7, 8, 9]}])";
+  const auto stats = [&](int64_t max_length) {
+    options.max_length = max_length;
+    return Load(kRows, {}, options).train_stats;
+  };
+  EXPECT_EQ(stats(7).cut_prompts, 1) << "row 2: three of five tokens without their prompt";
+  EXPECT_EQ(stats(7).lost_prompts, 1);
+  EXPECT_EQ(stats(5).cut_prompts, 1) << "row 3: one of three tokens of the prompt";
+  EXPECT_EQ(stats(5).lost_prompts, 0);
+  EXPECT_EQ(stats(4).cut_prompts, 1) << "row 3: none; row 1 half of the second prompt";
+  EXPECT_EQ(stats(4).lost_prompts, 1);
+}
+
+TEST_F(DatasetTest, APromptFillsMaxLengthOnlyWhereAnAnswerFollows) {
+  LoadOptions options;
+  options.max_length = 4;
+  constexpr char kRows[] = R"([
+      {"prompt": "Hi", "completion": " Hello"},
+      {"prompt": "a b c d e f g h i j k l m n o p q", "completion": ""},
+      {"prompt": "a b c d e f g h i j k l m n o p q", "completion": " r"}])";
+  const Dataset dataset = Load(kRows, {}, options);
+  EXPECT_EQ(dataset.train_stats.dropped_rows, 2);
+  EXPECT_EQ(dataset.train_stats.dropped_cut, 1);
+  constexpr char kTokens[] = R"([
+      {"input_ids": [1, 2, 3], "labels": [-100, 2, 3]},
+      {"input_ids": [1, 2, 3, 4, 5], "labels": [-100, -100, -100, -100, -100]},
+      {"input_ids": [1, 2, 3, 4, 5], "labels": [-100, -100, -100, -100, 5]}])";
+  EXPECT_EQ(Load(kTokens, {}, options).train_stats.dropped_cut, 1);
 }
 
 TEST_F(DatasetTest, AnEvaluationSplitThatDropsAllIsAWarning) {

@@ -249,7 +249,7 @@ TEST_F(LossOptionsTest, RowsWithoutTheResponseTemplateAreDroppedAndCounted) {
   EXPECT_THAT(dataset.warnings,
               testing::ElementsAre(HasSubstr(
                   "1 of 3 training rows was dropped (row 2): sft.response_template ' Answer:' is "
-                  "not among the tokens (1 do not hold that text at all); give ")));
+                  "not among the tokens (1 does not hold that text at all); give ")));
   const auto failure = FailureOf([&] { Load(kRows, options, kTurns, /*strict=*/true); });
   EXPECT_EQ(failure.row(), 2);
   EXPECT_THAT(failure.message(), HasSubstr("sft.response_template ' Answer:'"));
@@ -268,11 +268,25 @@ TEST_F(LossOptionsTest, WhyAResponseTemplateIsNotThereIsCounted) {
   const auto cut = FailureOf([&] { Load("[" + rows + "]", options); });
   EXPECT_THAT(cut.message(),
               HasSubstr("no rows are left of 3: sft.response_template 'Answer:' is not among the "
-                        "tokens (1 do not hold that text at all; 1 hold the text, but in other "
+                        "tokens (1 does not hold that text at all; 1 holds the text, but in other "
                         "tokens than it has alone, since its first or last characters join their "
-                        "neighbours; 1 lose it to the cut to training.max_length (3))"));
+                        "neighbours; 1 loses it to the cut to training.max_length (3))"));
   EXPECT_THAT(cut.action(), testing::AllOf(HasSubstr("datasets inspect"), HasSubstr("line break"),
                                            HasSubstr("raise training.max_length")));
+}
+
+TEST_F(LossOptionsTest, ThePromptBeforeAResponseTemplateMayBeCut) {
+  constexpr char kRows[] =
+      R"([{"text": "one two three four five six seven eight nine ten eleven twelve Answer: g"}])";
+  LoadOptions options{.sft_loss = {.response_template = " Answer:"}};
+  options.keep_end = true;
+  const DataStats whole = Load(kRows, options).train_stats;
+  EXPECT_EQ(whole.cut_prompts, 0);
+  options.max_length = whole.row_lengths.at(0) / 2 - 1;
+  const DataStats stats = Load(kRows, options).train_stats;
+  EXPECT_EQ(stats.dropped_rows, 0);
+  EXPECT_EQ(stats.cut_prompts, 1);
+  EXPECT_EQ(stats.lost_prompts, 0);
 }
 
 TEST_F(LossOptionsTest, AResponseTemplateTakesThePlaceOfTheCompletion) {

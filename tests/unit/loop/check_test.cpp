@@ -221,8 +221,21 @@ TEST(CheckTest, MissingPathStopsTheRest) {
   request.launch.mutable_resolved_spec()->mutable_dataset()->set_uri(job.Path("absent.jsonl"));
   const auto result = Check(request);
   ASSERT_EQ(result.violations_size(), 1);
-  EXPECT_EQ(result.violations(0).field(), "dataset.name");
+  EXPECT_EQ(result.violations(0).field(), "dataset.uri");
   EXPECT_THAT(result.violations(0).message(), HasSubstr("absent.jsonl"));
+}
+
+TEST(CheckTest, AMissingModelIsReportedByTheFieldThatNamesIt) {
+  const TinyJob job;
+  Request request = job.Sft();
+  auto* model = request.launch.mutable_resolved_spec()->mutable_model();
+  const auto field = [&] { return Check(request).violations(0).field(); };
+  model->set_name("/no/such");
+  EXPECT_EQ(field(), "model.name");
+  model->set_uri("/no/such");  // as the catalog has it
+  EXPECT_EQ(field(), "model.name");
+  model->clear_name();
+  EXPECT_EQ(field(), "model.uri");
 }
 
 TEST(CheckTest, DigestsAreCompared) {

@@ -64,7 +64,8 @@ constexpr const char* kModel =
     R"("model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]})";
 
 TEST_F(BadInput, MissingTokenizer) {
-  EXPECT_THAT(LoadError(), HasSubstr("has no tokenizer.json"));
+  EXPECT_THAT(LoadError(), testing::AllOf(HasSubstr("has no tokenizer.json"),
+                                          HasSubstr("Copy tokenizer.json and")));
   Write("vocab.txt", "x");
   EXPECT_THAT(LoadError(), HasSubstr("vocab.txt, a format that is not implemented"));
   EXPECT_THAT(ErrorOf([] { Tokenizer::FromFolder("/nowhere"); }),

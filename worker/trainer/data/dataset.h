@@ -60,7 +60,7 @@ struct LoadOptions {
 struct DataStats {
   int64_t rows = 0;            // read
   int64_t dropped_rows = 0;    // left nothing to train on after truncation
-  int64_t dropped_cut = 0;     // of those, rows that were longer than max_length
+  int64_t dropped_cut = 0;     // of those, rows whose answer max_length cut off
   int64_t truncated_rows = 0;  // kept, but a sequence was cut to max_length
   int64_t tokens = 0;          // of kept rows
   int64_t target_tokens = 0;   // of those, tokens that contribute to the loss
@@ -81,8 +81,8 @@ struct DataStats {
   int64_t empty_prompts = 0;
   // Kept conversations in which no assistant speaks.
   int64_t no_assistant = 0;
-  // Kept rows that keep_end leaves less than half of their prompt, and of those the ones that it
-  // leaves none.
+  // Kept rows that keep_end leaves less than half of the prompt (of most of what is trained on,
+  // where a row has several answers), and of those the ones that it leaves none.
   int64_t cut_prompts = 0;
   int64_t lost_prompts = 0;
   // Dropped rows that sft.response_template is not in (none of them counts as dropped_cut); of

@@ -27,22 +27,25 @@ void AddTemplateCauses(const DataStats& stats, const LoadOptions& options,
       absl::StrCat("sft.response_template '", options.sft_loss.response_template, "'");
   std::vector<std::string> causes;
   if (without > cut + other) {
-    causes.push_back(absl::StrCat(without - cut - other, " do not hold that text at all"));
+    const int64_t lacking = without - cut - other;
+    causes.push_back(
+        absl::StrCat(lacking, lacking == 1 ? " does" : " do", " not hold that text at all"));
     remedies->push_back(
         "give sft.response_template the text before the answers as `liger-cli "
         "datasets inspect` shows it");
   }
   if (other > 0) {
-    causes.push_back(absl::StrCat(
-        other,
-        " hold the text, but in other tokens than it has alone, since its first or last "
-        "characters join their neighbours"));
+    causes.push_back(
+        absl::StrCat(other, other == 1 ? " holds" : " hold",
+                     " the text, but in other tokens than it has alone, since its first or last "
+                     "characters join their neighbours"));
     remedies->push_back(
         "give the template with the line break before it, or without the space "
         "or line break at its end");
   }
   if (cut > 0) {
-    causes.push_back(absl::StrCat(cut, " lose it to the cut to ", MaxLength(options)));
+    causes.push_back(
+        absl::StrCat(cut, cut == 1 ? " loses" : " lose", " it to the cut to ", MaxLength(options)));
     remedies->push_back(options.keep_end ? "raise training.max_length, or leave truncation_mode "
                                            "keep_end out"
                                          : "raise training.max_length");
@@ -91,12 +94,13 @@ void WarnOfCuts(const DataStats& stats, const LoadOptions& options, Sentences* s
   const std::string all = stats.lost_prompts == 0 ? ""
                           : stats.lost_prompts == stats.cut_prompts
                               ? " (none of it)"
-                              : absl::StrCat(" (", stats.lost_prompts, " none of it)");
+                              : absl::StrCat(" (", stats.lost_prompts, " of them none of it)");
   sentences->Add(absl::StrCat(
       sentences->Of(stats.cut_prompts, stats.rows), stats.cut_prompts == 1 ? " keeps" : " keep",
       " less than half of the prompt", all,
       ", which truncation_mode keep_end cuts first: the model learns answers to what it does not "
-      "see; raise training.max_length, or use keep_start, which drops such rows"));
+      "see; raise training.max_length, or use keep_start, which cuts the answer instead and "
+      "drops rows whose prompt alone is longer"));
 }
 
 }  // namespace

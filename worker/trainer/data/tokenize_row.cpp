@@ -36,6 +36,13 @@ int64_t FirstLabel(const Example& sequence) {
          labels.begin();
 }
 
+// Nothing predicts a sequence's first token.
+bool HasTarget(const Example& sequence) {
+  return sequence.labels.size() > 1 &&
+         std::any_of(sequence.labels.begin() + 1, sequence.labels.end(),
+                     [](int32_t label) { return label != kIgnoredLabel; });
+}
+
 ordered_json Concatenated(const ordered_json& prompt, const ordered_json& answer) {
   ordered_json messages = prompt;
   messages.insert(messages.end(), answer.begin(), answer.end());
@@ -275,9 +282,8 @@ std::string RowTokenizer::WithEos(const std::string& text) const {
   return eos_token_.empty() || text.ends_with(eos_token_) ? text : text + eos_token_;
 }
 
-bool RowTokenizer::Truncate(Example* sequence) const {
+void RowTokenizer::Truncate(Example* sequence) const {
   const int64_t excess = static_cast<int64_t>(sequence->input_ids.size()) - options_.max_length;
-  if (excess <= 0) return false;
   for (TokenIds* ids : {&sequence->input_ids, &sequence->labels}) {
     std::vector<int32_t>& row = ids->vector();
     const auto cut = options_.keep_end ? row.begin() : row.end() - excess;
@@ -285,7 +291,6 @@ bool RowTokenizer::Truncate(Example* sequence) const {
   }
   // Nothing is left to predict the first token from, and an answer needs a prompt.
   if (options_.keep_end) sequence->labels.front() = kIgnoredLabel;
-  return true;
 }
 
 std::vector<int32_t> RowTokenizer::CutAnswer(const Example& sequence) const {
@@ -296,13 +301,25 @@ std::vector<int32_t> RowTokenizer::CutAnswer(const Example& sequence) const {
   return {ids.begin() + most, ids.begin() + std::min(length, start + most)};
 }
 
-TokenizedRow::PromptCut RowTokenizer::CutOfPrompt(const Example& whole) const {
+TokenizedRow::PromptCut RowTokenizer::CutOfPrompt(const Example& whole, const Example& left) const {
   using PromptCut = TokenizedRow::PromptCut;
-  const int64_t cut = std::ssize(whole.input_ids) - options_.max_length;
-  if (!options_.keep_end || cut <= 0) return PromptCut::kLess;
-  const int64_t prompt = FirstLabel(whole);
-  if (prompt == 0 || 2 * cut <= prompt) return PromptCut::kLess;
-  return cut < prompt ? PromptCut::kMost : PromptCut::kAll;
+  if (!options_.keep_end) return PromptCut::kLess;
+  const int64_t cut = std::ssize(whole.labels) - std::ssize(left.labels);
+  const auto is_trained = [](int32_t label) { return label != kIgnoredLabel; };
+  // The first answer of which something is left. No cut is in those behind it and their prompts.
+  const auto& kept = left.labels;
+  const auto begin = std::ranges::find_if(kept, is_trained);
+  const auto end = std::find(begin, kept.end(), kIgnoredLabel);
+  if (2 * (end - begin) <= std::ranges::count_if(kept, is_trained)) return PromptCut::kLess;
+  // Its prompt: what lies between it and the answer before.
+  const auto& labels = whole.labels;
+  int64_t answer = cut + (begin - kept.begin());
+  while (answer > 0 && is_trained(labels[answer - 1])) --answer;
+  int64_t prompt = answer;
+  while (prompt > 0 && !is_trained(labels[prompt - 1])) --prompt;
+  const int64_t rest = std::max<int64_t>(0, answer - std::max(prompt, cut));
+  if (2 * rest >= answer - prompt) return PromptCut::kLess;
+  return rest > 0 ? PromptCut::kMost : PromptCut::kAll;
 }
 
 TokenizedRow::NoResponse RowTokenizer::WhyNoResponse(const Ids& whole) const {
@@ -316,21 +333,24 @@ TokenizedRow::NoResponse RowTokenizer::WhyNoResponse(const Ids& whole) const {
 void RowTokenizer::Finish(TokenizedRow* row) const {
   for (Example& sequence : row->sequences) {
     row->cut_answer = CutAnswer(sequence);
-    row->prompt_cut = std::max(row->prompt_cut, CutOfPrompt(sequence));
     row->full_length = std::max<int64_t>(row->full_length, std::ssize(sequence.input_ids));
-    const Ids whole = response_template_.empty() ? Ids() : sequence.input_ids.vector();
-    const bool is_cut = Truncate(&sequence);
+    const bool is_cut = std::ssize(sequence.input_ids) > options_.max_length;
+    Example whole = is_cut ? sequence : Example();
+    if (is_cut) Truncate(&sequence);
     row->truncated |= is_cut;
-    if (!response_template_.empty() &&
-        !KeepResponses(response_template_, instruction_template_, &sequence)) {
-      row->no_response = WhyNoResponse(whole);
+    if (!response_template_.empty()) {
+      if (is_cut) KeepResponses(response_template_, instruction_template_, &whole);
+      if (!KeepResponses(response_template_, instruction_template_, &sequence)) {
+        row->no_response = WhyNoResponse((is_cut ? whole : sequence).input_ids.vector());
+      }
     }
-    // Nothing predicts a sequence's first token.
-    const bool has_target = sequence.labels.size() > 1 &&
-                            std::any_of(sequence.labels.begin() + 1, sequence.labels.end(),
-                                        [](int32_t label) { return label != kIgnoredLabel; });
+    const bool has_target = HasTarget(sequence);
     row->nothing_to_train |= !has_target;
-    row->prompt_fills |= !has_target && is_cut;
+    if (!is_cut) continue;
+    if (has_target) row->prompt_cut = std::max(row->prompt_cut, CutOfPrompt(whole, sequence));
+    // An empty answer has its end alone, which a larger max_length does not make worth training on.
+    const bool has_answer = options_.sft.assistant_only_loss || !row->empty_answer;
+    row->prompt_fills |= !has_target && has_answer && HasTarget(whole);
   }
 }
 

@@ -30,13 +30,13 @@ struct TokenizedRow {
   bool no_assistant = false;  // LacksAssistant
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
-  bool prompt_fills = false;  // ... and was cut to max_length
-  bool desirable = false;  // KTO's label
+  bool prompt_fills = false;  // ... since it was cut to max_length: it has an answer behind that
+  bool desirable = false;     // KTO's label
   // KTO: what was cut off the end of the answer, but for what lies max_length behind
   // the answer's start, where no prompt puts it within a sequence.
   std::vector<int32_t> cut_answer;
-  // What keep_end cut off of the prompt, the tokens before the first that is trained on: more than
-  // half of them, or all.
+  // More than half of the tokens left to train on answer a prompt that keep_end cut more than half
+  // of off, or all. An answer's prompt are the untrained tokens between it and the answer before.
   enum class PromptCut : uint8_t { kLess, kMost, kAll };
   PromptCut prompt_cut = PromptCut::kLess;
   // Why sft.response_template is not in the row (nothing_to_train is set, too): max_length cut it
@@ -116,10 +116,10 @@ class RowTokenizer {
   // Of a conversation, with the labels that assistant_only_loss leaves.
   Example EncodeTurns(const Passage& passage, const nlohmann::ordered_json& variables) const;
   std::string WithEos(const std::string& text) const;
-  // True when something was cut off.
-  bool Truncate(Example* sequence) const;
+  // Of a sequence that is longer than max_length.
+  void Truncate(Example* sequence) const;
   std::vector<int32_t> CutAnswer(const Example& sequence) const;
-  TokenizedRow::PromptCut CutOfPrompt(const Example& whole) const;
+  TokenizedRow::PromptCut CutOfPrompt(const Example& whole, const Example& left) const;
   TokenizedRow::NoResponse WhyNoResponse(const std::vector<int32_t>& whole) const;
   void Finish(TokenizedRow* row) const;
 

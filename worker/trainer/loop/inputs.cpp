@@ -120,14 +120,21 @@ void RequireIdsBelow(int64_t vocab_size, const ExampleSet& set, const std::strin
   }
 }
 
+// The section's field that the job has: a catalog gives a name its URI.
+template <typename Section>
+std::string NameOrUri(const std::string& section, const Section& spec) {
+  return section + (spec.name().empty() && !spec.uri().empty() ? ".uri" : ".name");
+}
+
 void ResolveModel(const Request& request, InputPaths& paths) {
   const liger::v1::ModelSpec& model = request.spec().model();
   const ModelShape* shape = model.random_init() ? FindModelShape(model.name()) : nullptr;
+  const std::string field = NameOrUri("model", model);
   if (shape == nullptr) {
-    paths.model_dir = ResolveInput(model.uri(), model.name(), request.roots(), "model.name");
+    paths.model_dir = ResolveInput(model.uri(), model.name(), request.roots(), field);
     return;
   }
-  const auto found = FindInput(model.uri(), model.name(), request.roots(), "model.name");
+  const auto found = FindInput(model.uri(), model.name(), request.roots(), field);
   if (found && std::filesystem::exists(*found + "/config.json")) {
     paths.model_dir = *found;
     return;
@@ -213,7 +220,8 @@ InputPaths InputPaths::Resolve(const Request& request) {
         ResolveInputFiles(dataset.sources(i).uri(), "", roots, SourceField(i, "uri")));
   }
   if (dataset.sources().empty()) {
-    paths.train_files = {ResolveInputFiles(dataset.uri(), dataset.name(), roots, "dataset.name")};
+    paths.train_files = {
+        ResolveInputFiles(dataset.uri(), dataset.name(), roots, NameOrUri("dataset", dataset))};
   }
   if (!dataset.eval_uri().empty()) {
     paths.eval_files = ResolveInputFiles(dataset.eval_uri(), "", roots, "dataset.eval_uri");

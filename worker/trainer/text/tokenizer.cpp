@@ -74,8 +74,9 @@ TokenizerFile ReadTokenizer(const std::string& model_dir) {
     }
   }
   throw ConfigError(what,
-                    "Save the tokenizer with transformers: "
-                    "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR).")
+                    "Copy tokenizer.json and tokenizer_config.json there from the model's "
+                    "repository (rows of token ids need them, too), or save the tokenizer with "
+                    "transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR).")
       .File(path.string());
 }
 
