@@ -148,8 +148,8 @@ std::string MeantField(const Message& root, const Message& message, const std::s
   if (!elsewhere.empty()) return OneOf(elsewhere);
   const std::vector<std::string> others = Find(root, "", name, /*unset=*/true);
   if (others.empty()) return "";
-  return absl::StrCat("; this job's trainer has none, others have '",
-                      absl::StrJoin(others, "', '"), "'");
+  return absl::StrCat("; this job's trainer has none, others have '", absl::StrJoin(others, "', '"),
+                      "'");
 }
 
 }  // namespace liger

@@ -73,8 +73,7 @@ TEST_F(VerbsTest, MetricsHaveTheEvaluations) {
             "2     1.25\n");
   const Result unknown = Run("metrics j1 --names eval_kl");
   EXPECT_EQ(unknown.code, 3);
-  EXPECT_THAT(unknown.text,
-              HasSubstr("these steps have no 'eval_kl'; they have eval_loss, loss"));
+  EXPECT_THAT(unknown.text, HasSubstr("these steps have no 'eval_kl'; they have eval_loss, loss"));
 }
 
 TEST_F(VerbsTest, AnEmptyNameIsRefused) {
