@@ -37,6 +37,7 @@ constexpr ForeignName kForeignNames[] = {
     {"per_device_batch_size", "training.per_device_train_batch_size"},
     {"train_batch_size", "training.per_device_train_batch_size"},
     {"eval_batch_size", "training.per_device_eval_batch_size"},
+    {"epochs", "training.num_train_epochs"},
     {"val_size", "dataset.eval_fraction"},
     {"model_name_or_path", "model.name"},
     {"output_dir", "output.uri"},
@@ -135,7 +136,9 @@ std::string MeantField(const Message& root, const Message& message, const std::s
   }
   if (const auto below = Find(message, path, name); !below.empty()) return OneOf(below);
   if (std::string meant = OfForeignName(root, name); !meant.empty()) return meant;
-  const std::vector<std::string> elsewhere = Find(root, "", name);
+  std::vector<std::string> elsewhere = Find(root, "", name);
+  const FieldDescriptor* of_root = root.GetDescriptor()->FindFieldByName(name);
+  if (of_root != nullptr && MayBeSet(root, of_root)) elsewhere.insert(elsewhere.begin(), name);
   const bool telling = !elsewhere.empty() && elsewhere.size() <= kTellingSections;
   if (telling) return OneOf(elsewhere);
   if (const std::string joined = JoinedWithSection(root, name); !joined.empty()) {

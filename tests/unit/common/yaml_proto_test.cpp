@@ -127,6 +127,9 @@ TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
            {"training: {packing: true}", "'sft.packing'?"},
            {"dpo_beta: 1", "'dpo.beta'?"},
            {"training: {lora_r: 1}", "'lora.r'?"},
+           {"training: {epochs: 1}", "'training.num_train_epochs'?"},
+           {"training: {labels: {a: b}}", "'labels'?"},
+           {"training: {name: x}", "'name' or 'model.name' or 'dataset.name'?"},
            {"sft: {label_smoothing: 1}", "'label_smoothing_factor'?"},
            {"lora: {uri: x}", "'model.uri' or 'dataset.uri' or 'output.uri'?"},
            {"dpo: {}\ntraining: {beta: 1}", "'dpo.beta'?"}}) {
