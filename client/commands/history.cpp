@@ -99,6 +99,49 @@ void PrintMetrics(const liger::v1::QueryMetricsResponse& response, int width) {
   if (response.thinned()) std::cout << "(points were thinned out)\n";
 }
 
+// Puts the values of an evaluation that were asked for into its step's point, which is a new one
+// where that step logged none (step 0 is before the first).
+void AddEvaluation(const liger::v1::Evaluation& evaluation,
+                   const liger::v1::QueryMetricsRequest& request,
+                   liger::v1::QueryMetricsResponse* response) {
+  const int64_t step = evaluation.step();
+  if (step < request.from_step()) return;
+  if (request.to_step() != 0 && step > request.to_step()) return;
+  auto* points = response->mutable_points();
+  const auto at = std::lower_bound(points->begin(), points->end(), step,
+                                   [](const auto& point, int64_t s) { return point.step() < s; });
+  liger::v1::MetricPoint* point = at != points->end() && at->step() == step ? &*at : nullptr;
+  if (point == nullptr) {
+    const auto place = at - points->begin();
+    points->Add()->set_step(step);
+    std::rotate(points->begin() + place, points->end() - 1, points->end());
+    point = &points->at(static_cast<int>(place));
+  }
+  const auto& names = request.names();
+  for (const auto& [name, value] : evaluation.values()) {
+    const bool wanted = names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+    if (wanted) (*point->mutable_values())[name] = value;
+  }
+}
+
+// What the steps logged, and the evaluations, which the job's status has.
+liger::v1::QueryMetricsResponse QueryMetrics(Connection& connection,
+                                             const liger::v1::QueryMetricsRequest& request) {
+  auto response = connection.Call(&Stub::QueryMetrics, request);
+  liger::v1::GetJobRequest get;
+  get.set_job(request.job());
+  const liger::v1::Job job = connection.Call(&Stub::GetJob, get);
+  for (const auto& evaluation : job.status().evaluations()) {
+    AddEvaluation(evaluation, request, &response);
+  }
+  if (request.names().empty()) return response;
+  auto* points = response.mutable_points();
+  points->erase(std::remove_if(points->begin(), points->end(),
+                               [](const auto& point) { return point.values().empty(); }),
+                points->end());
+  return response;
+}
+
 // Throws CliError where a name that was asked for is in no step, while the steps have others.
 void RequireNames(Connection& connection, const liger::v1::QueryMetricsRequest& request,
                   const liger::v1::QueryMetricsResponse& response) {
@@ -107,7 +150,7 @@ void RequireNames(Connection& connection, const liger::v1::QueryMetricsRequest& 
     if (found.contains(name)) continue;
     liger::v1::QueryMetricsRequest all = request;
     all.clear_names();
-    const std::set<std::string> known = NamesIn(connection.Call(&Stub::QueryMetrics, all));
+    const std::set<std::string> known = NamesIn(QueryMetrics(connection, all));
     if (known.empty()) return;  // no steps yet
     throw CliError(kInvalidInput, absl::StrCat("--names: these steps have no '", name,
                                                "'; they have ", absl::StrJoin(known, ", ")));
@@ -131,7 +174,7 @@ Action DeclareMetrics(CLI::App* app) {
   };
   auto options = std::make_shared<Options>();
   app->add_option("job", options->job, "Name or uid")->required();
-  app->add_option("--names", options->names, "Only these, comma-separated: loss,grad_norm");
+  app->add_option("--names", options->names, "Only these, comma-separated: loss,eval_loss");
   app->add_option("--from-step", options->from_step, "First step")->check(WholeNumber());
   app->add_option("--to-step", options->to_step, "Last step")->check(WholeNumber());
   return [options](Session& session) {
@@ -142,7 +185,7 @@ Action DeclareMetrics(CLI::App* app) {
     for (const auto name : absl::StrSplit(options->names, ',', absl::SkipEmpty())) {
       request.add_names(std::string(name));
     }
-    const auto response = session.connection().Call(&Stub::QueryMetrics, request);
+    const auto response = QueryMetrics(session.connection(), request);
     RequireNames(session.connection(), request, response);
     if (session.output == Output::kTable) {
       PrintMetrics(response, session.columns());

@@ -1,6 +1,7 @@
 #include <iostream>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "client/commands/commands.h"
 #include "client/errors.h"
 #include "client/format.h"
@@ -21,9 +22,18 @@ struct Options {
   std::string request_id;
 };
 
-void PrintDryRun(const liger::v1::CreateJobResponse& response) {
-  std::cout << "valid" << (response.warnings().empty() ? "" : ", with the warnings above")
-            << "; nothing was created\n";
+// Why `submit` would refuse the name that a dry run has checked the rest of. Empty: it would not.
+std::string NameTaken(const liger::v1::CreateJobResponse& response) {
+  for (const auto& warning : response.warnings()) {
+    if (warning.code() == "NameTaken") return warning.message();
+  }
+  return "";
+}
+
+void PrintDryRun(const liger::v1::CreateJobResponse& response, bool name_taken) {
+  const bool warned = response.warnings_size() > (name_taken ? 1 : 0);
+  std::cout << (name_taken ? "valid but for the name" : "valid")
+            << (warned ? ", with the warnings above" : "") << "; nothing was created\n";
   for (const auto& check : response.checks_run()) std::cout << "  checked: " << check << "\n";
   for (const auto& check : response.checks_skipped()) {
     std::cout << "  not checked: " << check << "\n";
@@ -49,7 +59,9 @@ ExitCode Submit(const Options& options, Session& session) {
   auto response = session.connection().Call(&liger::v1::FineTuning::StubInterface::CreateJob,
                                             request, options.dry_run ? 150 : 30);
   for (const std::string& notice : response.notices()) std::cerr << "note: " << notice << "\n";
+  const std::string name_taken = options.dry_run ? NameTaken(response) : "";
   for (const auto& warning : response.warnings()) {
+    if (!name_taken.empty() && warning.message() == name_taken) continue;  // the error at the end
     std::cerr << "warning: " << Printable(warning.message()) << "\n";
   }
 
@@ -58,7 +70,7 @@ ExitCode Submit(const Options& options, Session& session) {
   if (session.output == Output::kName) {
     std::cout << name << "\n" << std::flush;
   } else if (session.output == Output::kTable && options.dry_run) {
-    PrintDryRun(response);
+    PrintDryRun(response, !name_taken.empty());
   } else if (session.output == Output::kTable) {
     std::cout << "job " << name << " submitted\n" << std::flush;
     if (!wait) std::cout << "follow it: liger-cli watch " << name << "\n";
@@ -73,6 +85,11 @@ ExitCode Submit(const Options& options, Session& session) {
   // One document, with the job as it was seen last.
   if (session.output == Output::kJson || session.output == Output::kYaml) {
     PrintMessage(response, session.output);
+  }
+  // As the submit itself would end.
+  if (!name_taken.empty()) {
+    std::cout << std::flush;
+    throw CliError(kInvalidInput, absl::StrCat("submit would be refused: ", name_taken));
   }
   return code;
 }

@@ -1,5 +1,9 @@
 #include "common/spec/field_names.h"
 
+#include <algorithm>
+#include <iterator>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/spec/spec.h"
@@ -15,6 +19,32 @@ using google::protobuf::Message;
 // Messages inside one another below a job file; a bound, should a type hold itself.
 constexpr int kMaxDepth = 4;
 
+// Names that people bring from TRL, transformers and LLaMA-Factory, whose nearest field would be
+// another one or none, and how the path of the field that has it ends.
+struct ForeignName {
+  const char* name;
+  const char* field;
+  const char* advice = nullptr;  // behind the path, in place of "did you mean"
+};
+constexpr char kOneBound[] =
+    " bounds a prompt and its answer together, and truncation_mode says which end is cut";
+constexpr ForeignName kForeignNames[] = {
+    {"lr", "training.learning_rate"},
+    {"max_seq_length", "training.max_length"},
+    {"cutoff_len", "training.max_length"},
+    {"max_prompt_length", "training.max_length", kOneBound},
+    {"max_completion_length", "training.max_length", kOneBound},
+    {"per_device_batch_size", "training.per_device_train_batch_size"},
+    {"train_batch_size", "training.per_device_train_batch_size"},
+    {"eval_batch_size", "training.per_device_eval_batch_size"},
+    {"epochs", "training.num_train_epochs"},
+    {"val_size", "dataset.eval_fraction"},
+    {"model_name_or_path", "model.name"},
+    {"output_dir", "output.uri"},
+    {"lora_rank", "lora.r"},
+    {"lora_target", "lora.target_modules"},
+};
+
 // May `field` be written, given the members of oneofs that are set?
 bool MayBeSet(const Message& message, const FieldDescriptor* field) {
   const auto* oneof = field->real_containing_oneof();
@@ -23,22 +53,70 @@ bool MayBeSet(const Message& message, const FieldDescriptor* field) {
   return set == nullptr || set == field;
 }
 
-// Appends the paths of fields called `name` in the messages below `message`.
+// Appends the paths of fields called `name` in the messages below `message`; with `unset` those of
+// members of oneofs, too, of which another is set.
 void FindBelow(const Message& message, const std::string& path, const std::string& name, int depth,
-               std::vector<std::string>* found) {
+               bool unset, std::vector<std::string>* found) {
   if (depth > kMaxDepth) return;
   const Descriptor& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
     const FieldDescriptor* field = type.field(i);
     const bool is_message = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
-    if (!is_message || field->is_repeated() || !MayBeSet(message, field)) continue;
+    if (!is_message || field->is_repeated()) continue;
+    if (!unset && !MayBeSet(message, field)) continue;
     const std::string below = absl::StrCat(path, path.empty() ? "" : ".", field->name());
     if (field->message_type()->FindFieldByName(name) != nullptr) {
       found->push_back(absl::StrCat(below, ".", name));
     }
-    FindBelow(message.GetReflection()->GetMessage(message, field), below, name, depth + 1, found);
+    FindBelow(message.GetReflection()->GetMessage(message, field), below, name, depth + 1, unset,
+              found);
   }
 }
+
+std::vector<std::string> Find(const Message& message, const std::string& path,
+                              const std::string& name, bool unset = false) {
+  std::vector<std::string> found;
+  FindBelow(message, path, name, 0, unset, &found);
+  return found;
+}
+
+// "; did you mean 'training.learning_rate'?" of lr; "" of a name that is not known.
+std::string OfForeignName(const Message& root, const std::string& name) {
+  const auto* const known = std::find_if(std::begin(kForeignNames), std::end(kForeignNames),
+                                         [&](const ForeignName& one) { return name == one.name; });
+  if (known == std::end(kForeignNames)) return "";
+  const std::string field = known->field;
+  for (const std::string& path : Find(root, "", field.substr(field.rfind('.') + 1))) {
+    if (!absl::EndsWith(path, field)) continue;
+    return known->advice == nullptr ? absl::StrCat("; did you mean '", path, "'?")
+                                    : absl::StrCat("; '", path, "'", known->advice);
+  }
+  return "";
+}
+
+// The path of a section's field that `name` has joined with '_': dpo.beta of dpo_beta. "": none.
+std::string JoinedWithSection(const Message& root, const std::string& name) {
+  const Descriptor& type = *root.GetDescriptor();
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor* section = type.field(i);
+    if (section->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || section->is_repeated() ||
+        !absl::StartsWith(name, section->name() + "_") || !MayBeSet(root, section)) {
+      continue;
+    }
+    const std::string rest = name.substr(section->name().size() + 1);
+    if (section->message_type()->FindFieldByName(rest) != nullptr) {
+      return absl::StrCat(section->name(), ".", rest);
+    }
+  }
+  return "";
+}
+
+std::string OneOf(const std::vector<std::string>& paths) {
+  return absl::StrCat("; did you mean '", absl::StrJoin(paths, "' or '"), "'?");
+}
+
+// More sections than this that have a name say little of which was meant (uri, digest).
+constexpr size_t kTellingSections = 2;
 
 }  // namespace
 
@@ -48,23 +126,33 @@ std::vector<std::string> FieldNames(const Descriptor& type) {
   return names;
 }
 
-std::string MeantField(const Message& message, const std::string& path, const std::string& name,
-                       bool whole_path) {
+std::string MeantField(const Message& root, const Message& message, const std::string& path,
+                       const std::string& name, bool whole_path) {
   const bool of_job = message.GetDescriptor() == liger::v1::JobSpec::descriptor();
   if (of_job && (name == "trainer" || name == "method")) {
     return absl::StrCat("; a trainer is named by its own section, ",
                         absl::StrJoin(kTrainableMethods, ":, "), ": ('sft:' in place of '", name,
                         ": sft'), or by --trainer");
   }
-  std::vector<std::string> found;
-  FindBelow(message, path, name, 0, &found);
-  if (found.empty()) {
-    const std::string prefix = whole_path && !path.empty() ? path + "." : "";
-    std::vector<std::string> names = FieldNames(*message.GetDescriptor());
-    for (std::string& one : names) one = prefix + one;
-    return DidYouMean(prefix + name, names);
+  if (const auto below = Find(message, path, name); !below.empty()) return OneOf(below);
+  if (std::string meant = OfForeignName(root, name); !meant.empty()) return meant;
+  std::vector<std::string> elsewhere = Find(root, "", name);
+  const FieldDescriptor* of_root = root.GetDescriptor()->FindFieldByName(name);
+  if (of_root != nullptr && MayBeSet(root, of_root)) elsewhere.insert(elsewhere.begin(), name);
+  const bool telling = !elsewhere.empty() && elsewhere.size() <= kTellingSections;
+  if (telling) return OneOf(elsewhere);
+  if (const std::string joined = JoinedWithSection(root, name); !joined.empty()) {
+    return OneOf({joined});
   }
-  return absl::StrCat("; did you mean '", absl::StrJoin(found, "' or '"), "'?");
+  const std::string prefix = whole_path && !path.empty() ? path + "." : "";
+  std::vector<std::string> names = FieldNames(*message.GetDescriptor());
+  for (std::string& one : names) one = prefix + one;
+  if (std::string near = DidYouMean(prefix + name, names); !near.empty()) return near;
+  if (!elsewhere.empty()) return OneOf(elsewhere);
+  const std::vector<std::string> others = Find(root, "", name, /*unset=*/true);
+  if (others.empty()) return "";
+  return absl::StrCat("; this job's trainer has none, others have '", absl::StrJoin(others, "', '"),
+                      "'");
 }
 
 }  // namespace liger

@@ -74,7 +74,9 @@ std::string WithoutYamlDot(const std::string& text) {
 // Fills messages from YAML nodes and collects every mistake on the way.
 class Reader {
  public:
-  explicit Reader(std::string file_name) : file_name_(std::move(file_name)) {}
+  // `root` is the message of the whole file, which outlives the reader; null: it is of no interest.
+  explicit Reader(std::string file_name, const Message* root = nullptr)
+      : file_name_(std::move(file_name)), root_(root) {}
 
   void ReadMessage(const YAML::Node& node, const std::string& path, Message* message, int depth);
   void ReadField(const YAML::Node& node, const std::string& path, Message* message,
@@ -110,6 +112,7 @@ class Reader {
   }
 
   std::string file_name_;
+  const Message* root_;
   std::vector<Violation> violations_;
 };
 
@@ -171,8 +174,9 @@ void Reader::ReadKey(const YAML::Node& key, const YAML::Node& value, const std::
   if (field == nullptr) field = type->FindFieldByCamelcaseName(name);
   const std::string field_path = Join(path, field == nullptr ? name : field->name());
   if (field == nullptr) {
+    const Message& root = root_ == nullptr ? *message : *root_;
     return AddViolation(key.Mark(), field_path,
-                        absl::StrCat("is not a field", MeantField(*message, path, name)));
+                        absl::StrCat("is not a field", MeantField(root, *message, path, name)));
   }
   if (!seen->insert(field->name()).second) {
     return AddViolation(key.Mark(), field_path, "is given twice; keep one");
@@ -309,7 +313,7 @@ std::string ShortEnumName(const EnumValueDescriptor& value) {
 
 std::vector<Violation> ParseYaml(std::string_view text, const std::string& file_name,
                                  Message* message) {
-  Reader reader(file_name);
+  Reader reader(file_name, message);
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
     reader.ReadMessage(documents.empty() ? YAML::Node() : documents[0], "", message, 0);
@@ -338,6 +342,7 @@ absl::Status WithoutLines(std::vector<Violation> violations) {
 
 absl::Status SetField(Message* message, std::string_view path, std::string_view value) {
   const std::vector<std::string> names = absl::StrSplit(std::string(path), '.');
+  const Message& root = *message;
   std::string walked;
   for (size_t i = 0; i < names.size(); ++i) {
     const Descriptor* type = message->GetDescriptor();
@@ -347,7 +352,7 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
       const std::vector<std::string> above(names.begin(), names.begin() + static_cast<int64_t>(i));
       return absl::InvalidArgumentError(absl::StrCat(
           walked, ": is not a field",
-          MeantField(*message, absl::StrJoin(above, "."), names[i], /*whole_path=*/true)));
+          MeantField(root, *message, absl::StrJoin(above, "."), names[i], /*whole_path=*/true)));
     }
     if (const std::string conflict = OneofConflict(*message, field); !conflict.empty()) {
       return absl::InvalidArgumentError(absl::StrCat(walked, ": ", conflict));
@@ -358,7 +363,7 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
           absl::StrJoin(names.begin() + static_cast<int64_t>(i) + 1, names.end(), ".");
       YAML::Node entry;
       entry[key] = std::string(value);
-      Reader reader("");
+      Reader reader("", &root);
       reader.ReadField(entry, walked, message, field, 1);
       return WithoutLines(reader.TakeViolations());
     }
@@ -370,7 +375,7 @@ absl::Status SetField(Message* message, std::string_view path, std::string_view 
       continue;
     }
     message->GetReflection()->ClearField(message, field);
-    Reader reader("");
+    Reader reader("", &root);
     try {
       reader.ReadField(ValueNode(*field, std::string(value)), walked, message, field, 1);
     } catch (const YAML::Exception& error) {

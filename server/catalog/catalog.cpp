@@ -97,11 +97,14 @@ Violation UnknownName(const std::string& field, absl::string_view what, const st
   const std::vector<std::string> near = NearMatches(name, names);
   Violation violation;
   violation.set_field(field);
+  const std::string example =
+      what == "model"
+          ? absl::StrCat(" (a folder of the model root, or a job's output: ./", name, ")")
+          : "";
   violation.set_message(
       absl::StrCat("unknown ", what, " '", name, "'",
                    near.empty() ? "" : absl::StrCat("; near: ", absl::StrJoin(near, ", ")),
-                   "; liger-cli ", what, "s lists all, and a path has a '/'",
-                   what == "model" ? absl::StrCat(" (a job's output: ./", name, ")") : ""));
+                   "; liger-cli ", what, "s lists all, and a path has a '/'", example));
   return violation;
 }
 

@@ -123,9 +123,10 @@ TEST_F(ChainE2e, WhatWasSavedAndWhatWasGoneOnFromIsTold) {
     EXPECT_THAT(told.out, HasSubstr(from));
   }
 
-  // The name and the place that comes with it are another job's: the rest is checked.
+  // The name and the place that comes with it are another job's: the rest is checked, and the exit
+  // code is the submit's.
   const CliResult again = Submit("first", job, "--dry-run");
-  EXPECT_EQ(again.code, 0) << again.out;
+  EXPECT_EQ(again.code, 3) << again.out;
   EXPECT_THAT(again.out, AllOf(HasSubstr("a job named 'first' exists"), HasSubstr("--name"),
                                HasSubstr("liger-cli delete first"), HasSubstr("checked: data")));
   const CliResult bad = Submit("first", job, "--dry-run --set dataset.eval_uri=none.jsonl");

@@ -100,6 +100,8 @@ TEST(CatalogResolve, AnUnknownNameListsNearOnes) {
   ASSERT_THAT(resolution.violations, SizeIs(2));
   EXPECT_EQ(resolution.violations[0].field(), "model.name");
   EXPECT_THAT(resolution.violations[0].message(), HasSubstr("unknown model 'lama3-8b'"));
+  EXPECT_THAT(resolution.violations[0].message(),
+              HasSubstr("(a folder of the model root, or a job's output: ./lama3-8b)"));
   EXPECT_THAT(resolution.violations[0].message(), HasSubstr("llama3-8b"));
   EXPECT_EQ(resolution.violations[1].field(), "dataset.name");
   EXPECT_THAT(resolution.violations[1].message(), HasSubstr("alpaca-en-demo"));

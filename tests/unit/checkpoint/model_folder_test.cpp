@@ -173,12 +173,19 @@ TEST(ModelCard, NamesBaseMethodDataAndResults) {
   spec.mutable_dataset()->set_name("alpaca");
   spec.mutable_orpo()->set_beta(0.25);
   spec.mutable_training()->set_learning_rate(1e-5);
+  spec.mutable_training()->set_precision(liger::v1::PRECISION_FP32);
+  spec.mutable_training()->set_compute_dtype(liger::v1::DTYPE_BF16);
+  spec.mutable_kernels()->set_mode(liger::v1::KERNEL_MODE_LIGER);
   const std::string card = MakeModelCard(spec, {{"eval_loss after", 1.5}});
   EXPECT_TRUE(card.starts_with("---\nlibrary_name: transformers\n"));
   EXPECT_THAT(card, HasSubstr("# run-7\n\nsmollm2-135m, fine-tuned with ORPO on alpaca"));
   EXPECT_THAT(card, HasSubstr("| beta | 0.25 |"));
   EXPECT_THAT(card, HasSubstr("| learning_rate | 1e-05 |"));
   EXPECT_THAT(card, HasSubstr("| eval_loss after | 1.5 |"));
+  // As job files have them.
+  EXPECT_THAT(card, HasSubstr("| precision | FP32 |"));
+  EXPECT_THAT(card, HasSubstr("| compute_dtype | BF16 |"));
+  EXPECT_THAT(card, HasSubstr("| mode | LIGER |"));
   EXPECT_THAT(card, Not(HasSubstr("/models")));  // no paths of this machine
 }
 

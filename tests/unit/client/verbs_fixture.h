@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/synchronization/mutex.h"
 #include "google/rpc/error_details.pb.h"
@@ -44,6 +46,11 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     *response->mutable_job() = MakeJob(JobStatus::QUEUED);
     response->add_notices("using dataset pairs");
     response->add_warnings()->set_message("an answer is empty");
+    if (name_taken) {
+      auto* warning = response->add_warnings();
+      warning->set_code("NameTaken");
+      warning->set_message("a job named 'j1' exists");
+    }
     return grpc::Status::OK;
   }
   grpc::Status GetJob(grpc::ServerContext*, const liger::v1::GetJobRequest* request,
@@ -60,6 +67,22 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
     attempt->set_epoch(1);
     attempt->set_state("FAILED");
     attempt->set_worker_id(kWorkerId);
+    for (const auto& [step, loss] : {std::pair{0, 2.5}, {2, 1.25}}) {
+      auto* evaluation = response->mutable_status()->add_evaluations();
+      evaluation->set_step(step);
+      (*evaluation->mutable_values())["eval_loss"] = loss;
+    }
+    return grpc::Status::OK;
+  }
+  grpc::Status QueryMetrics(grpc::ServerContext*, const liger::v1::QueryMetricsRequest* request,
+                            liger::v1::QueryMetricsResponse* response) override {
+    const auto& names = request->names();
+    const bool loss = names.empty() || std::find(names.begin(), names.end(), "loss") != names.end();
+    for (const int64_t step : {1, 2, 3}) {
+      auto* point = response->add_points();
+      point->set_step(step);
+      if (loss) (*point->mutable_values())["loss"] = 4.0 - static_cast<double>(step);
+    }
     return grpc::Status::OK;
   }
   grpc::Status ListJobs(grpc::ServerContext*, const liger::v1::ListJobsRequest* request,
@@ -183,6 +206,7 @@ class ScriptedServer : public liger::v1::FineTuning::Service {
 
   absl::Mutex mutex;
   grpc::Status create_status ABSL_GUARDED_BY(mutex);
+  bool name_taken ABSL_GUARDED_BY(mutex) = false;
   liger::v1::CreateJobRequest created ABSL_GUARDED_BY(mutex);
   JobStatus::State end_state ABSL_GUARDED_BY(mutex) = JobStatus::SUCCEEDED;
   // What calls to a coordinator that goes away end with.

@@ -39,6 +39,43 @@ TEST_F(VerbsTest, ViolationsArePrintedByFieldWithExitCode3) {
   EXPECT_EQ(result.text, "error: model: no such model 'tyni'; did you mean 'tiny'?\n");
 }
 
+TEST_F(VerbsTest, ADryRunOfATakenNameEndsAsTheSubmitWould) {
+  const std::string dry_run = "submit --model tiny --trainer orpo --dry-run";
+  EXPECT_EQ(Run(dry_run).code, 0);
+  EXPECT_THAT(Run(dry_run).text, HasSubstr("valid, with the warnings above; nothing was created"));
+  {
+    absl::MutexLock lock(&service_.mutex);
+    service_.name_taken = true;
+  }
+  const Result table = Run(dry_run);
+  EXPECT_EQ(table.code, 3);
+  EXPECT_THAT(table.text, HasSubstr("valid but for the name, with the warnings above;"));
+  EXPECT_THAT(table.text, HasSubstr("error: submit would be refused: a job named 'j1' exists\n"));
+  EXPECT_THAT(table.text, Not(HasSubstr("warning: a job named")));
+  const Result document = Run(dry_run + " -o json", "", " 2>/dev/null");
+  EXPECT_EQ(document.code, 3);
+  EXPECT_THAT(document.text, HasSubstr("\"NameTaken\""));
+}
+
+TEST_F(VerbsTest, MetricsHaveTheEvaluations) {
+  EXPECT_EQ(Run("metrics j1").text,
+            "STEP  loss  eval_loss\n"
+            "0           2.5\n"
+            "1     3\n"
+            "2     2     1.25\n"
+            "3     1\n");
+  EXPECT_EQ(Run("metrics j1 --names eval_loss").text,
+            "STEP  eval_loss\n"
+            "0     2.5\n"
+            "2     1.25\n");
+  EXPECT_EQ(Run("metrics j1 --names eval_loss --from-step 1 --to-step 2").text,
+            "STEP  eval_loss\n"
+            "2     1.25\n");
+  const Result unknown = Run("metrics j1 --names eval_kl");
+  EXPECT_EQ(unknown.code, 3);
+  EXPECT_THAT(unknown.text, HasSubstr("these steps have no 'eval_kl'; they have eval_loss, loss"));
+}
+
 TEST_F(VerbsTest, AnEmptyNameIsRefused) {
   const Result result = Run("submit --model tiny --trainer orpo --name ''");
   EXPECT_EQ(result.code, 3);

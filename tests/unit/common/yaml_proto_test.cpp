@@ -121,6 +121,41 @@ TEST(YamlProtoTest, NamesInCapitalsAndShortFormsAreKnown) {
               testing::ElementsAre(testing::EndsWith("is not a field")));
 }
 
+TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
+  for (const auto& [text, meant] : std::vector<std::pair<std::string, std::string>>{
+           {"training: {lr: 1}", "'training.learning_rate'?"},
+           {"lr: 1", "'training.learning_rate'?"},
+           {"training: {per_device_batch_size: 1}", "'training.per_device_train_batch_size'?"},
+           {"sft: {max_length: 1}", "'training.max_length'?"},
+           {"sft: {max_seq_length: 1}", "'training.max_length'?"},
+           {"training: {packing: true}", "'sft.packing'?"},
+           {"dpo_beta: 1", "'dpo.beta'?"},
+           {"training: {lora_r: 1}", "'lora.r'?"},
+           {"training: {epochs: 1}", "'training.num_train_epochs'?"},
+           {"training: {labels: {a: b}}", "'labels'?"},
+           {"training: {name: x}", "'name' or 'model.name' or 'dataset.name'?"},
+           {"sft: {label_smoothing: 1}", "'label_smoothing_factor'?"},
+           {"lora: {uri: x}", "'model.uri' or 'dataset.uri' or 'output.uri'?"},
+           {"dpo: {}\ntraining: {beta: 1}", "'dpo.beta'?"}}) {
+    EXPECT_THAT(Mistakes(text),
+                testing::ElementsAre(testing::EndsWith(": is not a field; did you mean " + meant)));
+  }
+  EXPECT_THAT(Mistakes("training: {max_prompt_length: 1}"),
+              testing::ElementsAre(testing::EndsWith(
+                  "; 'training.max_length' bounds a prompt and its answer together, and "
+                  "truncation_mode says which end is cut")));
+  EXPECT_THAT(Mistakes("orpo: {loss_type: ipo}"),
+              testing::ElementsAre(testing::EndsWith(
+                  "; this job's trainer has none, others have 'dpo.loss_type', 'kto.loss_type', "
+                  "'cpo.loss_type'")));
+  JobSpec spec;
+  spec.mutable_orpo();
+  EXPECT_THAT(std::string(SetField(&spec, "training.lr", "1").message()),
+              testing::EndsWith("did you mean 'training.learning_rate'?"));
+  EXPECT_THAT(std::string(SetField(&spec, "orpo.max_length", "1").message()),
+              testing::EndsWith("did you mean 'training.max_length'?"));
+}
+
 TEST(YamlProtoTest, TheTrainersSectionIsNamed) {
   for (const std::string key : {"trainer", "method"}) {
     EXPECT_THAT(Mistakes("model: m\n" + key + ": sft\n"),

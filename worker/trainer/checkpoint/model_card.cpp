@@ -8,6 +8,8 @@
 #include <cctype>
 #include <cstdio>
 
+#include "common/spec/yaml_proto.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -45,6 +47,16 @@ std::string Upper(std::string text) {
   return text;
 }
 
+// A scalar as a job file has it.
+std::string ValueText(const Message& message, const FieldDescriptor* field, int index) {
+  if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM && !field->is_repeated()) {
+    return ShortEnumName(*message.GetReflection()->GetEnum(message, field));
+  }
+  std::string text;
+  google::protobuf::TextFormat::PrintFieldValueToString(message, field, index, &text);
+  return text;
+}
+
 // A row of a table for each scalar that is set, and with `lists` for each list of
 // them (those of training are the user's texts).
 std::string SettingRows(const Message& message, bool lists) {
@@ -57,10 +69,7 @@ std::string SettingRows(const Message& message, bool lists) {
     const int size = field->is_repeated() ? message.GetReflection()->FieldSize(message, field) : 1;
     std::string values;
     for (int i = 0; i < size; ++i) {
-      std::string value;
-      google::protobuf::TextFormat::PrintFieldValueToString(message, field,
-                                                            field->is_repeated() ? i : -1, &value);
-      values += (i == 0 ? "" : ", ") + value;
+      values += (i == 0 ? "" : ", ") + ValueText(message, field, field->is_repeated() ? i : -1);
     }
     rows += "| " + field->name() + " | " + values + " |\n";
   }
