@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
+#include <set>
 #include <system_error>
 
 #include "absl/status/status.h"
@@ -58,12 +59,28 @@ void Match(const fs::path& folder, fs::path::iterator part, fs::path::iterator e
   }
 }
 
+// What datasets' save_to_disk writes beside a set's .arrow files, and above the folders of several.
+constexpr char kSetNotes[] = "dataset_info.json", kSetState[] = "state.json";
+constexpr char kSplits[] = "dataset_dict.json";
+
+void DropNotesOfArrow(Names* files) {
+  std::set<fs::path> with_arrow;
+  for (const fs::path file : *files) {
+    if (file.extension() == ".arrow") with_arrow.insert(file.parent_path());
+  }
+  std::erase_if(*files, [&](const fs::path file) {
+    const fs::path name = file.filename();
+    return (name == kSetNotes || name == kSetState) && with_arrow.contains(file.parent_path());
+  });
+}
+
 Names FilesIn(const fs::path& folder) {
   Names files;
   std::error_code error;
   for (const std::string& name : NamesIn(folder)) {
     const bool hidden = name.starts_with('.');
-    if (!hidden && NamesDataFile(name) && fs::is_regular_file(folder / name, error)) {
+    if (!hidden && name != kSplits && NamesDataFile(name) &&
+        fs::is_regular_file(folder / name, error)) {
       files.push_back((folder / name).string());
     }
   }
@@ -101,8 +118,11 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   if (fs::is_directory(path, error)) {
     files = FilesIn(path);
     if (files.empty()) {
-      return absl::NotFoundError(
-          absl::StrCat("the folder '", path, "' holds no data file (", kDataFileEndings, ")"));
+      const bool splits = fs::exists(fs::path(path) / kSplits, error);
+      return absl::NotFoundError(absl::StrCat(
+          "the folder '", path, "' holds no data file (", kDataFileEndings, ")",
+          splits ? absl::StrCat(", but ", kSplits, ": each split has a folder in it, to be named")
+                 : ""));
     }
   } else if (fs::exists(path, error)) {  // also one with a wildcard in its name
     files = {path};
@@ -115,6 +135,7 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   } else {
     return absl::NotFoundError(absl::StrCat("'", path, "' does not exist"));
   }
+  DropNotesOfArrow(&files);
   std::sort(files.begin(), files.end());
   files.erase(std::unique(files.begin(), files.end()), files.end());  // a/**/**/b
   return files;

@@ -25,7 +25,8 @@ std::string PatternFolder(std::string_view pattern);
 // The files that `path` means, by name: itself when it is no folder; the data
 // files that lie directly in a folder; what a pattern matches, in which * and ?
 // stand for characters of one name, [a-z] for one of them and ** for folders at
-// any depth. Hidden files have to be named. NOT_FOUND, saying why, when there
+// any depth. Hidden files have to be named, and so have the notes that Hugging Face
+// datasets' save_to_disk writes beside .arrow files. NOT_FOUND, saying why, when there
 // are none.
 absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path);
 

@@ -66,6 +66,23 @@ TEST_F(MatchDataFilesTest, FilesFoldersAndPatterns) {
   EXPECT_THAT(Match("a[1].json"), ElementsAre("a[1].json"));  // as it is, before as a pattern
 }
 
+TEST_F(MatchDataFilesTest, WhatSaveToDiskWritesBesideArrowFilesIsNoData) {
+  const std::string rows = "s/data-00000-of-00001.arrow";
+  for (const std::string name : {rows.c_str(), "s/dataset_info.json", "s/state.json"}) {
+    fs::create_directories((dir_ / name).parent_path());
+    std::ofstream(dir_ / name) << "x";
+  }
+  EXPECT_THAT(Match("s"), ElementsAre(rows));
+  EXPECT_THAT(Match("s/*"), ElementsAre(rows));
+  EXPECT_THAT(Match("s/state.json"), ElementsAre("s/state.json"));  // named
+  std::ofstream(dir_ / "d/state.json") << "x";
+  EXPECT_THAT(Match("d"), ElementsAre("d/e.json", "d/state.json"));  // beside no .arrow file
+  fs::create_directory(dir_ / "dict");
+  std::ofstream(dir_ / "dict/dataset_dict.json") << "x";
+  EXPECT_THAT(MatchDataFiles((dir_ / "dict").string()).status().message(),
+              testing::HasSubstr("each split has a folder in it"));
+}
+
 TEST_F(MatchDataFilesTest, NothingIsNotFound) {
   for (const char* path : {"none.json", "*.csv", "d/f/none"}) {
     EXPECT_EQ(MatchDataFiles((dir_ / path).string()).status().code(), absl::StatusCode::kNotFound);

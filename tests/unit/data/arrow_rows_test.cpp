@@ -71,6 +71,8 @@ TEST(ArrowRows, AColumnOfTheWrongTypeIsNamedWithIt) {
   EXPECT_THAT(TypeFailure("text", "count").message(),
               HasSubstr("column count (read as text) (of type int64): must be a string, not an "
                         "integer"));
+  EXPECT_THAT(TypeFailure("text", "count").action(),
+              AllOf(HasSubstr("Write the column as text"), HasSubstr("cast(pa.string())")));
   const auto bytes = TypeFailure("text", "bytes");
   EXPECT_THAT(bytes.message(),
               HasSubstr("(of type binary): must be a string, not a value of that"));

@@ -147,6 +147,20 @@ TEST(JsonRows, TruncatedAndForeignFilesAreRefused) {
               HasSubstr("neither a JSON array nor JSON lines"));
 }
 
+TEST(JsonRows, OtherTextsAreToldWhatToBecome) {
+  for (const char* content : {"[{\"a\": \"caf\xE9\"}]", "{}\n{\"a\": \"caf\xE9!\"}\n"}) {
+    const auto failure = ReadAllFailure(content);
+    EXPECT_THAT(failure.message(), HasSubstr("): is not UTF-8"));
+    EXPECT_THAT(failure.action(), HasSubstr("iconv -f latin1 -t utf8"));
+  }
+  const auto action = [](const std::string& name) {
+    const TempFile file("prompt\tcompletion\na\tb\n", name);
+    return FailureOf([&] { JsonRows(file.path(), 0); }).action();
+  };
+  EXPECT_THAT(action("rows.tsv"), HasSubstr("Tab-separated text is not read"));
+  EXPECT_THAT(action("rows.txt"), HasSubstr("or a .csv file"));
+}
+
 TEST(JsonRows, UnreadablePathsAreRefused) {
   EXPECT_THAT(FailureOf([] { JsonRows("/nonexistent/x.json", 0); }).message(),
               HasSubstr("cannot read /nonexistent/x.json: No such file"));

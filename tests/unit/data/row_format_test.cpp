@@ -33,6 +33,38 @@ TEST(RowFormat, AnObjectAroundTheRowsIsNamed) {
   EXPECT_THAT(failure.action(), HasSubstr("write that list alone to the file"));
 }
 
+// The job names a format, and the columns show another.
+TEST(RowFormat, AWrongNameOfTheFormatIsBlamedOnTheJob) {
+  const TempFile file(R"({"prompt": "a", "completion": "b"})", "rows.jsonl");
+  const auto rows = OpenRows(file.path(), 0);
+  for (const auto format : {liger::v1::DATASET_FORMAT_PREFERENCE, liger::v1::DATASET_FORMAT_ALPACA,
+                            liger::v1::DATASET_FORMAT_SHAREGPT, liger::v1::DATASET_FORMAT_TEXT}) {
+    const auto failure = FailureOf([&] { RowReader(*rows, {.format = format}); });
+    EXPECT_EQ(failure.field(), "dataset.format");
+    EXPECT_THAT(failure.message(),
+                AllOf(HasSubstr("(prompt, completion) are those of the format PROMPT_COMPLETION"),
+                      HasSubstr("dataset.format is ")));
+  }
+  EXPECT_EQ(RowReader(*rows, {.format = liger::v1::DATASET_FORMAT_MESSAGES}).format(),
+            liger::v1::DATASET_FORMAT_MESSAGES);
+  const TempFile pairs(R"({"prompt": "a", "chosen": "b", "rejected": "c"})", "pairs.jsonl");
+  const auto pair_rows = OpenRows(pairs.path(), 0);
+  const auto failure = FailureOf(
+      [&] { RowReader(*pair_rows, {.format = liger::v1::DATASET_FORMAT_PROMPT_COMPLETION}); });
+  EXPECT_THAT(failure.action(), HasSubstr("set it to PREFERENCE"));
+}
+
+TEST(RowFormat, RowsByKeysAndWholeColumnsAreNamed) {
+  const auto by_key =
+      FailureAt(0, R"({"0": {"text": "a"}, "1": {"text": "b"}})", "rows.json", RowKind::kSequence);
+  EXPECT_THAT(by_key.message(), HasSubstr("is an object of rows (by the keys 0, 1)"));
+  EXPECT_THAT(by_key.action(), HasSubstr("an array of the rows"));
+  const auto columns = FailureAt(0, R"({"question": {"0": "a"}, "answer": {"0": "b"}})",
+                                 "rows.json", RowKind::kSequence);
+  EXPECT_THAT(columns.message(), HasSubstr("are objects by row number"));
+  EXPECT_THAT(columns.action(), HasSubstr("orient='records'"));
+}
+
 struct EmptyField {
   const char* content;
   const char* name;

@@ -59,6 +59,29 @@ TEST_F(ToolCallsTest, SftNamesRowMessageFieldAndFunction) {
   EXPECT_THAT(failure.action(), HasSubstr("knows tools"));
 }
 
+TEST_F(ToolCallsTest, ToolsThatTheTemplateDoesNotWriteAreWarnedOf) {
+  const std::string row = R"({"messages": [{"role": "user", "content": "q"},
+      {"role": "assistant", "content": "a"}], "tools": )";
+  const TempFile file("[" + row + R"([{"type": "function", "function": {"name": "f"}}]}, )" + row +
+                      "[]}, " + row + "null}]");
+  LoadOptions options;
+  options.train_files = {{file.path()}};
+  const Dataset dataset = LoadDataset({}, options, *tokenizer_, &*chat_template_);
+  EXPECT_THAT(dataset.warnings,
+              testing::Contains(HasSubstr("in 1 of 3 training rows the column tools is left out")));
+}
+
+TEST_F(ToolCallsTest, TemplatesThatWriteToolsAreTold) {
+  EXPECT_FALSE(WritesTools(*chat_template_));
+  const auto none = ordered_json::object();
+  for (const char* source :
+       {"{% if tools %}{{ tools | tojson }}{% endif %}",
+        "{% if messages[0]['role'] == 'system' %}{{ tools | tojson }}{% endif %}",
+        "{{ raise_exception('none') }}"}) {
+    EXPECT_TRUE(WritesTools(ChatTemplate::FromString(source, "t", none))) << source;
+  }
+}
+
 TEST_F(ToolCallsTest, ShareGptsFunctionCallTooAndOpenAisFormerField) {
   EXPECT_THAT(
       LoadFailure(liger::v1::JobSpec::kSft,

@@ -99,6 +99,43 @@ TEST(LoraJobTest, LearnsAndSavesAnAdapterThatGoesOn) {
   EXPECT_EQ(again, config);
 }
 
+TEST(LoraJobTest, AnAdapterOfAnotherBaseIsWarnedOf) {
+  const TinyJob job;
+  Request first = WithLora(job.Sft(), job, Rank(4));
+  Spec(first)->mutable_training()->set_max_steps(1);
+  RunWell(first);
+  liger::v1::LoraSpec lora;
+  lora.set_adapter_uri(job.Path("attempt/model"));
+  const std::string file = job.Path("attempt/model/adapter_config.json");
+  // What is said of an adapter whose folder names `base`.
+  const auto said = [&](const nlohmann::json& base) {
+    auto config = nlohmann::json::parse(ReadAll(file));
+    config["base_model_name_or_path"] = base;
+    job.WriteFile("attempt/model/adapter_config.json", config.dump());
+    const auto result = CheckJob(WithLora(job.Sft(), job, lora, "more"), StopFlag());
+    EXPECT_EQ(result.violations_size(), 0);
+    std::string found;
+    for (const auto& warning : result.warnings()) {
+      if (warning.code() == "AdapterBase") found += warning.field() + ": " + warning.message();
+    }
+    return found;
+  };
+  for (const nlohmann::json& base :
+       std::vector<nlohmann::json>{nullptr, "", job.Path("model"), "org/Model", "/gone/model/",
+                                   "/hub/models--org--model/snapshots/0123"}) {
+    EXPECT_EQ(said(base), "") << base;
+  }
+  EXPECT_THAT(said("org/other-model"),
+              testing::AllOf(HasSubstr("lora.adapter_uri: "), HasSubstr("'org/other-model'"),
+                             HasSubstr("'" + job.Path("model") + "'")));
+  const auto run = RunWell(WithLora(job.Sft(), job, lora, "more"));
+  bool warned = false;
+  for (const Event& event : run.sink.All(Event::kWarning)) {
+    warned = warned || event.warning().code() == "AdapterBase";
+  }
+  EXPECT_TRUE(warned);
+}
+
 // A checkpoint is an adapter folder like the result, and more: the run goes on from it bit for bit.
 TEST(LoraJobTest, ACheckpointIsAnAdapterFolder) {
   const TinyJob job;

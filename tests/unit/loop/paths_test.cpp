@@ -81,6 +81,9 @@ TEST(PathsTest, WhatLooksLikeANameOnTheHubIsToldHowToGetIt) {
   for (const char* path : {"/data/model", "./data/model", "data/llama/model", "model"}) {
     EXPECT_THAT(action(path, "model.name"), testing::Not(HasSubstr("hf download"))) << path;
   }
+  for (const char* path : {"data/rows.jsonl", "data/rows.csv.gz", "data/rows.arrow", "d/r.tsv"}) {
+    EXPECT_THAT(action(path, "dataset.name"), HasSubstr("put the file below one of the ")) << path;
+  }
 }
 
 TEST(PathsTest, OtherSchemesAreRefusedByName) {

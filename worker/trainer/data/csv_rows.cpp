@@ -108,7 +108,9 @@ void CsvRows::ReadHeader(size_t end) {
   const auto twice = std::adjacent_find(names.begin(), names.end());
   if (twice != names.end()) throw NotCsv("the header names column \"" + *twice + "\" twice");
   for (const std::string& name : columns_) {
-    if (!unicode::IsValidUtf8(name)) throw NotCsv("the header line is not UTF-8");
+    if (!unicode::IsValidUtf8(name)) {
+      throw DataError(path() + ": the header line is not UTF-8", kMakeUtf8).File(path());
+    }
   }
 }
 
@@ -130,7 +132,7 @@ nlohmann::ordered_json CsvRows::Parse(int64_t index) const {
   nlohmann::ordered_json row = nlohmann::ordered_json::object();
   for (size_t i = 0; i < fields.size(); ++i) {
     if (!unicode::IsValidUtf8(fields[i])) {
-      throw Fail(index, "column " + columns_[i] + ": is not UTF-8", "Save the file as UTF-8.");
+      throw Fail(index, "column " + columns_[i] + ": is not UTF-8", kMakeUtf8);
     }
     auto& value = row[columns_[i]];  // null
     if (!fields[i].empty()) value = std::move(fields[i]);

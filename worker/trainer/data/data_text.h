@@ -10,6 +10,10 @@
 
 namespace liger::trainer {
 
+// What to do about text that is not UTF-8.
+inline constexpr char kMakeUtf8[] =
+    "Save the file as UTF-8; where it is Latin-1, such as with iconv -f latin1 -t utf8.";
+
 // A file of data. Throws TrainerError (DATA) when it cannot be read.
 std::unique_ptr<const MappedFile> MapDataFile(const std::string& path);
 

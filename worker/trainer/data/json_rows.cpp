@@ -4,6 +4,7 @@
 
 #include "worker/trainer/exact_json.h"
 #include "worker/trainer/json_location.h"
+#include "worker/trainer/text/unicode.h"
 
 namespace liger::trainer {
 namespace {
@@ -23,6 +24,13 @@ std::string Quoted(char c) {
   constexpr char kDigits[] = "0123456789ABCDEF";
   const auto byte = static_cast<unsigned char>(c);
   return std::string("byte 0x") + kDigits[byte >> 4] + kDigits[byte & 15];
+}
+
+bool NamedTsv(std::string_view path) {
+  for (const std::string_view packed : {".gz", ".zst"}) {
+    if (path.ends_with(packed)) path.remove_suffix(packed.size());
+  }
+  return path.ends_with(".tsv");
 }
 
 // The end of the JSON value that begins at `at`, judged by brackets and quotes
@@ -74,7 +82,9 @@ JsonRows::JsonRows(const std::string& path, RowLimit limit, const std::string& s
   } else {
     throw DataError(
         path + ": neither a JSON array nor JSON lines: it begins with " + Quoted(text()[at]),
-        "Give a .json file with an array of rows, or a .jsonl file with a row a line.")
+        NamedTsv(path) ? "Tab-separated text is not read: make it .csv (with commas) or .jsonl."
+                       : "Give a .json file with an array of rows, a .jsonl file with a row a line, "
+                         "or a .csv file whose first line names the columns.")
         .File(path);
   }
   if (begins_.empty()) {
@@ -127,6 +137,9 @@ nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   try {
     row = ParseExactJson(line);
   } catch (const JsonTextError& e) {
+    if (!unicode::IsValidUtf8(line)) {
+      throw SyntaxError(index, begin + e.offset(), "is not UTF-8", kMakeUtf8);
+    }
     // Its brackets are not closed on the line, but further on.
     const bool goes_on = !is_array_ && ValueEnd(line, 0) == std::string_view::npos &&
                          ValueEnd(text(), begin) != std::string_view::npos;

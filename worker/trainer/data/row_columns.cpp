@@ -67,6 +67,11 @@ std::string RowColumns::InFile(const std::string& column) const {
   return it == names_.columns.end() ? name : it->second;
 }
 
+std::string RowColumns::FixType(const std::string& column, const std::string& wanted) const {
+  const bool by_file = !rows_.ColumnType(InFile(column)).empty();
+  return by_file ? "Write the column as " + wanted + "." : "Correct the row.";
+}
+
 std::string RowColumns::Described(const std::string& column) const {
   const std::string name = column.substr(0, column.find_first_of("[."));
   const std::string in_file = InFile(column), type = rows_.ColumnType(in_file);
@@ -102,9 +107,9 @@ const ordered_json& RowColumns::At(const std::string& column) const {
 std::string RowColumns::String(const std::string& column) const {
   const ordered_json& value = At(column);
   if (!value.is_string()) {
+    const char* how = value.is_structured() ? "" : "; in pyarrow, cast(pa.string()) of it";
     throw Fail(column, "must be a string, not " + TypeName(value),
-               value.is_binary() ? "Write the column as text; in pyarrow, cast(pa.string()) of it."
-                                 : "Correct the row.");
+               FixType(column, std::string("text") + how));
   }
   return value.get<std::string>();
 }
@@ -126,7 +131,8 @@ bool RowColumns::Bool(const std::string& column) const {
   }
   if (value == 0 || value == 1) return value == 1;
   if (!value.is_boolean()) {
-    throw Fail(column, "must be true or false, not " + TypeName(value), "Correct the row.");
+    throw Fail(column, "must be true or false, not " + TypeName(value),
+               FixType(column, "truth values"));
   }
   return value.get<bool>();
 }
@@ -139,7 +145,8 @@ std::vector<int32_t> RowColumns::TokenIds(const std::string& column, int64_t low
                                           int64_t limit) const {
   const ordered_json& value = At(column);
   if (!value.is_array()) {
-    throw Fail(column, "must be a list of token ids, not " + TypeName(value), "Correct the row.");
+    throw Fail(column, "must be a list of token ids, not " + TypeName(value),
+               FixType(column, "lists of whole numbers"));
   }
   std::vector<int32_t> ids;
   ids.reserve(value.size());
@@ -167,7 +174,8 @@ ordered_json RowColumns::Messages(const std::string& column) const {
   const ordered_json& value = At(column);
   if (value.is_object()) return ordered_json::array({Message(column, value)});
   if (!value.is_array()) {
-    throw Fail(column, "must be a list of messages, not " + TypeName(value), "Correct the row.");
+    throw Fail(column, "must be a list of messages, not " + TypeName(value),
+               FixType(column, "lists of {role, content}"));
   }
   if (value.empty()) {
     throw Fail(column, "the conversation is empty", "Remove the row, or give it messages.");
@@ -184,7 +192,7 @@ Passage RowColumns::TextOrMessages(const std::string& column) const {
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array() && !value.is_object()) {
     throw Fail(column, "must be a string or a list of messages, not " + TypeName(value),
-               "Correct the row.");
+               FixType(column, "text, or as lists of {role, content}"));
   }
   return Messages(column);
 }
@@ -283,9 +291,12 @@ ordered_json RowColumns::TemplateVariables(bool wrap_tools) const {
 }
 
 std::string RowColumns::Names() const {
+  constexpr int kMost = 20;
   std::string names;
+  int told = 0;
   for (const auto& [name, value] : row_.items()) {
     if (value.is_null()) continue;
+    if (++told > kMost) return names + ", ...";
     names += (names.empty() ? "" : ", ") + name;
   }
   return names.empty() ? "none" : names;

@@ -72,6 +72,8 @@ class RowColumns {
 
   // The name that the column has in the file.
   std::string InFile(const std::string& column) const;
+  // What to do about a value of the wrong type: where the file gives types, the whole column's.
+  std::string FixType(const std::string& column, const std::string& wanted) const;
   // "prompt", or "question (read as prompt)", with the type that the file gives it.
   std::string Described(const std::string& column) const;
 

@@ -25,7 +25,61 @@ DatasetFormat FormatOf(const ColumnNames& columns, RowKind kind) {
   return preference ? liger::v1::DATASET_FORMAT_PREFERENCE : liger::v1::DATASET_FORMAT_AUTO;
 }
 
+// Whether the columns hold what rows of the format are told by (RowReader).
+bool HoldsFormat(DatasetFormat format, const ColumnNames& columns, RowKind kind) {
+  const auto has = [&](const char* column) { return columns.contains(column); };
+  switch (format) {
+    case liger::v1::DATASET_FORMAT_TOKENIZED:
+      return has("input_ids") || has("prompt_ids") || has("chosen_ids");
+    case liger::v1::DATASET_FORMAT_SHAREGPT:
+      return has("conversations");
+    case liger::v1::DATASET_FORMAT_ALPACA:
+      return has("instruction");
+    default:
+      break;
+  }
+  const bool pair = has("chosen") && has("rejected");
+  if (format == liger::v1::DATASET_FORMAT_PREFERENCE || kind == RowKind::kPair) return pair;
+  if (format == liger::v1::DATASET_FORMAT_TEXT) return has("text");
+  const bool completion = has("prompt") && has("completion");
+  return completion || (format == liger::v1::DATASET_FORMAT_MESSAGES && has("messages"));
+}
+
+// Throws where the row's values are objects alone: {"0": {...row}, "1": {...row}}, or whole
+// columns as pandas' to_json writes them, {"question": {"0": ..., "1": ...}}.
+void ThrowIfObjects(const RowColumns& row, const ColumnNames& columns) {
+  bool whole_columns = true;
+  for (const std::string& column : columns) {
+    if (!row.Has(column) || !row.At(column).is_object()) return;
+    whole_columns = whole_columns && row.At(column).contains("0");
+  }
+  if (columns.empty()) return;
+  if (whole_columns) {
+    throw row.Fail("", "its columns (" + row.Names() + ") are objects by row number",
+                   "Write a row a line; in pandas, to_json(path, orient='records', lines=True).");
+  }
+  throw row.Fail("", "is an object of rows (by the keys " + row.Names() + ")",
+                 "Make it an array of the rows: [{...}, {...}].");
+}
+
+std::string NameOf(DatasetFormat format) {
+  return DatasetFormat_Name(format).substr(sizeof("DATASET_FORMAT_") - 1);
+}
+
 }  // namespace
+
+void CheckNamedFormat(DatasetFormat named, const RowColumns& first, const ColumnNames& filled,
+                      RowKind kind) {
+  if (HoldsFormat(named, first.Columns(), kind)) return;
+  const DatasetFormat shown = FormatOf(filled, kind);
+  if (shown == liger::v1::DATASET_FORMAT_AUTO || shown == named) return;
+  throw first
+      .Fail("",
+            "its columns (" + first.Names() + ") are those of the format " + NameOf(shown) +
+                ", and the job's dataset.format is " + NameOf(named),
+            "Leave dataset.format out, or set it to " + NameOf(shown) + ".")
+      .Field("dataset.format");
+}
 
 ColumnNames FilledColumns(const RowFile& rows, const RowColumns& first, const RowNames& names) {
   ColumnNames filled, empty;
@@ -64,6 +118,7 @@ DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, R
     throw first.Fail(only, "is a list and all that the row has",
                      "Where it holds the rows, write that list alone to the file.");
   }
+  ThrowIfObjects(first, columns);
   throw first.Fail(
       "", "its columns (" + first.Names() + ") are those of no dataset format",
       "Give instruction and output; messages; conversations; prompt and completion; "

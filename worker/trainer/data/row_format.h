@@ -22,6 +22,11 @@ bool HoldsPairs(const ColumnNames& columns);
 // Whether they hold an answer by itself.
 bool HoldsAnswers(const ColumnNames& columns);
 
+// Throws TrainerError (DATA) where the job names a format, and the columns are those of
+// another one alone.
+void CheckNamedFormat(liger::v1::DatasetFormat named, const RowColumns& first,
+                      const ColumnNames& filled, RowKind kind);
+
 // The format that the columns show; the more specific ones are looked at first. Columns
 // that the first row has, but no row fills, decide where the filled ones show none, so
 // that the error is about the empty field. Throws TrainerError (DATA) when they are

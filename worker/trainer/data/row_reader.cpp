@@ -322,8 +322,12 @@ RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
   if (options_.kind == RowKind::kLabelled && AreUnpaired(first, filled_)) {
     options_.kind = RowKind::kPair;
   }
-  if (options_.format == liger::v1::DATASET_FORMAT_AUTO)
+  // Where a pair is missing, that is told instead: no format would do.
+  if (options_.format == liger::v1::DATASET_FORMAT_AUTO) {
     options_.format = DetectFormat(first, filled_, options.kind);
+  } else if (options_.kind != RowKind::kPair || HoldsPairs(first.Columns())) {
+    CheckNamedFormat(options_.format, first, filled_, options_.kind);
+  }
   CheckKind(first, filled_, options_);
   CheckCompletionOnly(first, filled_, options_);
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/file.h"
 #include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/parallel_rows.h"
@@ -12,6 +13,7 @@
 #include "worker/trainer/data/row_warnings.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/data/token_spill.h"
+#include "worker/trainer/data/tool_calls.h"
 #include "worker/trainer/data/unpaired_rows.h"
 #include "worker/trainer/error.h"
 
@@ -25,6 +27,8 @@ constexpr int64_t kRowsAtATime = 8192, kRowsBetweenLooks = 512;
 constexpr size_t kMostCheckedBytes = size_t{1} << 30;
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
+// For columns that the chat template does not write.
+constexpr int64_t kRowsLookedAt = 64;
 
 RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& options,
                                const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
@@ -74,6 +78,15 @@ std::string SettingsText(const RowReaderOptions& reader, const RowTokenizer::Opt
   return settings.dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore);
 }
 
+bool HoldsConversation(const Row& row) {
+  if (const auto* text = std::get_if<TextRow>(&row.content)) return IsConversation(text->text);
+  if (const auto* completion = std::get_if<PromptCompletionRow>(&row.content)) {
+    return IsConversation(completion->prompt);
+  }
+  const auto* pair = std::get_if<PreferenceRow>(&row.content);
+  return pair != nullptr && IsConversation(pair->prompt);
+}
+
 // Tokens of a sequence that something predicts and that are trained on.
 int64_t CountTargets(const Example& sequence) {
   return std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
@@ -118,7 +131,8 @@ SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options,
     : name_(source.name),
       options_(options),
       strict_(strict),
-      tokenizer_(tokenizer, chat_template, TokenizerOptions(options)) {
+      tokenizer_(tokenizer, chat_template, TokenizerOptions(options)),
+      leaves_out_tools_(chat_template != nullptr && !WritesTools(*chat_template)) {
   const RowReaderOptions reader_options = ReaderOptions(source, options, tokenizer, chat_template);
   if (options.cache != nullptr) {
     contents_.emplace(source.files);
@@ -154,7 +168,25 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
   const std::vector<std::string> found =
       RowWarnings(name_, split_name, split.stats, DroppedRows(split.stats), options_);
   warnings->insert(warnings->end(), found.begin(), found.end());
+  WarnOfTools(split_name, rows, warnings);
   return split;
+}
+
+void SourceLoader::WarnOfTools(const std::string& split, const std::vector<int64_t>& rows,
+                               std::vector<std::string>* warnings) const {
+  if (!leaves_out_tools_) return;
+  const int64_t looked_at = std::min(std::ssize(rows), kRowsLookedAt);
+  int64_t with_tools = 0;
+  for (int64_t i = 0; i < looked_at; ++i) {
+    const File& file = FileOf(rows[i]);
+    const Row row = file.reader->Read(rows[i] - file.begin);
+    with_tools += row.template_variables.contains("tools") && HoldsConversation(row);
+  }
+  if (with_tools == 0) return;
+  warnings->push_back(absl::StrCat(
+      name_, ": in ", with_tools, " of ", looked_at < std::ssize(rows) ? "the first " : "",
+      looked_at, " ", split, " rows the column tools is left out, since the chat template does not "
+      "write it; use a model whose chat template knows tools"));
 }
 
 std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {

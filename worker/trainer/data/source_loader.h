@@ -67,6 +67,9 @@ class SourceLoader {
   TokenizedRow TokenizeContent(const Row& content, const File& file, int64_t index) const;
   void Append(int64_t row, TokenizedRow* tokenized, Split* split) const;
   void Pack(Split* split) const;
+  // Looks at the first of the rows for conversations whose tools the chat template does not write.
+  void WarnOfTools(const std::string& split, const std::vector<int64_t>& rows,
+                   std::vector<std::string>* warnings) const;
   // The first dropped rows, for a message.
   std::string DroppedRows(const DataStats& stats) const;
 
@@ -76,6 +79,7 @@ class SourceLoader {
   std::vector<File> files_;
   int64_t num_rows_ = 0;
   RowTokenizer tokenizer_;
+  const bool leaves_out_tools_;  // the chat template
   // Where a cache is used.
   std::optional<SourceFiles> contents_;
   std::string settings_;  // as text

@@ -16,6 +16,10 @@ namespace liger::trainer {
 void RequireRenderedCalls(const ChatTemplate& chat_template, const nlohmann::ordered_json& messages,
                           bool add_generation_prompt, const nlohmann::ordered_json& variables);
 
+// Whether the chat template writes the tools that a row offers. True of one that refuses the
+// conversation it is asked with, too.
+bool WritesTools(const ChatTemplate& chat_template);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_DATA_TOOL_CALLS_H_

@@ -67,11 +67,12 @@ void CheckSettings(Checks& checks, const liger::v1::JobSpec& spec) {
 }
 
 // What an adapter changes of the model, and that it fits.
-void CheckLora(Checks& checks, const Request& request, const std::string& adapter_dir,
+void CheckLora(Checks& checks, const Request& request, const InputPaths& paths,
                const ModelConfig& config, tv1::CheckResult& result) {
   checks.Run("lora", "lora", [&] {
     const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
-    const LoraSetup lora = LoraSetup::Find(request.spec().lora(), adapter_dir, *model);
+    const LoraSetup lora = LoraSetup::Find(request.spec().lora(), paths.adapter_dir, *model);
+    checks.Warn(AdapterWarnings(request.spec().model(), paths.model_dir, paths.adapter_dir));
     (*result.mutable_stats())["trained_parameters"] = TrainableNumel(*model, lora.targets);
   });
 }
@@ -105,7 +106,7 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
     checks.Run("query heads", "parallel.sequence_parallel_size",
                [&] { RequireHeadsForAllRanks(parallel, config); });
   }
-  if (lora) CheckLora(checks, request, paths.adapter_dir, config, result);
+  if (lora) CheckLora(checks, request, paths, config, result);
   checks.Run("weights", "model", [&] {
     const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
     ApplyCheckpointing(request.spec().training(), *model);

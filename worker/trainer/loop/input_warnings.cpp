@@ -1,8 +1,11 @@
 #include "worker/trainer/loop/input_warnings.h"
 
+#include <filesystem>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "worker/trainer/checkpoint/adapter_config.h"
 
 namespace liger::trainer {
 namespace {
@@ -15,7 +18,46 @@ liger::v1::Warning InputWarning(const char* code, const char* field, const std::
   return warning;
 }
 
+// A model's name as far as a path or the Hub's name tells it, in small letters and digits alone:
+// the last part, or of a path in the Hub's cache (models--ORG--NAME/snapshots/REVISION) NAME.
+std::string BareName(const std::string& model) {
+  std::string name;
+  for (const std::filesystem::path& part : std::filesystem::path(model)) {
+    if (part == "snapshots" && name.starts_with("models--")) {
+      name.erase(0, name.rfind("--"));
+      break;
+    }
+    if (!part.empty()) name = part.string();
+  }
+  std::string bare;
+  for (const char c : name) {
+    if (absl::ascii_isalnum(c)) bare += absl::ascii_tolower(c);
+  }
+  return bare;
+}
+
 }  // namespace
+
+std::vector<liger::v1::Warning> AdapterWarnings(const liger::v1::ModelSpec& model,
+                                                const std::string& model_dir,
+                                                const std::string& adapter_dir) {
+  constexpr char kBase[] = "base_model_name_or_path";
+  if (adapter_dir.empty()) return {};
+  const auto config = AdapterConfig::FromFolder(adapter_dir).file;
+  const auto base = config.find(kBase);
+  if (base == config.end() || !base->is_string()) return {};
+  const std::string name = BareName(*base);
+  if (name.empty()) return {};
+  for (const std::string& known : {model.name(), model.uri(), model_dir}) {
+    if (BareName(known) == name) return {};
+  }
+  return {InputWarning(
+      "AdapterBase", "lora.adapter_uri",
+      absl::StrCat("the adapter's base model is '", base->get<std::string>(),
+                   "' (adapter_config.json), and the job's model is '",
+                   model.name().empty() ? model.uri() : model.name(),
+                   "': on another model than its own an adapter changes the wrong weights"))};
+}
 
 std::vector<liger::v1::Warning> ModelWarnings(const ModelConfig& config,
                                    const liger::v1::TrainingSpec& training) {

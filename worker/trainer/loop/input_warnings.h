@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_INPUT_WARNINGS_H_
 #define LIGER_WORKER_TRAINER_LOOP_INPUT_WARNINGS_H_
 
+#include <string>
 #include <vector>
 
 #include "liger/v1/job.pb.h"
@@ -14,6 +15,10 @@ namespace liger::trainer {
 // is SpecWarnings'.
 std::vector<liger::v1::Warning> ModelWarnings(const ModelConfig& config,
                                               const liger::v1::TrainingSpec& training);
+// `adapter_dir`: of lora.adapter_uri; empty: none. Throws as AdapterConfig::FromFolder.
+std::vector<liger::v1::Warning> AdapterWarnings(const liger::v1::ModelSpec& model,
+                                                const std::string& model_dir,
+                                                const std::string& adapter_dir);
 std::vector<liger::v1::Warning> DataWarnings(const Dataset& dataset);
 
 }  // namespace liger::trainer

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -46,11 +47,21 @@ bool LooksLikeHubId(const std::string& path) {
          path.find('/', slash + 1) == std::string::npos && path[0] != '.' && path[0] != '~';
 }
 
+// By its ending; also one that is no data file's, such as .tsv.
+bool LooksLikeFile(const std::string& path) {
+  constexpr const char* kOtherEndings[] = {".gz", ".zst", ".tsv", ".txt", ".gguf"};
+  const std::string end = fs::path(path).extension();
+  return NamesDataFile(path) ||
+         std::ranges::any_of(kOtherEndings, [&](const char* other) { return end == other; });
+}
+
 TrainerError NotFound(const std::string& path, const std::vector<std::string>& roots,
                       const std::string& field) {
   const std::string where = roots.empty() ? "" : " below " + absl::StrJoin(roots, ", ");
   std::string action = "check the path as this host sees it";
-  if (LooksLikeHubId(path)) {
+  if (LooksLikeFile(path) && !roots.empty()) {
+    action = "put the file below one of the worker's folders, or correct its path";
+  } else if (LooksLikeHubId(path) && !LooksLikeFile(path)) {
     const bool data = field.starts_with("dataset");
     const std::string folder = (roots.empty() ? "" : roots[0] + "/") + path;
     action += "; a name on the Hugging Face Hub is not fetched: get it with `hf download " + path +

@@ -161,6 +161,10 @@ void TrainJob::WarnAboutInputs() {
   for (const std::string& line : DescribeData(dataset_)) std::cout << line << std::endl;
   for (const auto& warning : DataWarnings(dataset_)) reporter_.Warn(warning);
   for (const auto& warning : ModelWarnings(config_, training())) reporter_.Warn(warning);
+  for (const auto& warning :
+       AdapterWarnings(request_.spec().model(), paths_.model_dir, paths_.adapter_dir)) {
+    reporter_.Warn(warning);
+  }
 }
 
 void TrainJob::PrepareTraining() {
