@@ -51,7 +51,7 @@ training:
   # seed: 42
   # precision: FP32             # of a CPU; BF16_MIXED of a GPU; BF16_STOCHASTIC
   # gradient_checkpointing: false   # true: less memory, about a third more time
-  # gradient_checkpointing_keep_attention: false  # true: attention runs once, for some of that memory
+  # gradient_checkpointing_keep_attention: false  # true: attention runs once, for more memory
   # activation_offloading: false    # true: what checkpointing keeps goes to the host's memory
   # eval_steps: 0               # 0: only before the first and after the last step
   sample_prompts:

@@ -244,7 +244,8 @@ void ExpectKeptActivationsChangeNoGradient(double tolerance) {
     std::vector<std::vector<at::Tensor>> grads;
     for (const CheckpointPolicy& policy :
          {CheckpointPolicy{}, CheckpointPolicy{.keep_attention = true},
-          CheckpointPolicy{.offload = true}, CheckpointPolicy{.keep_attention = true, .offload = true},
+          CheckpointPolicy{.offload = true},
+          CheckpointPolicy{.keep_attention = true, .offload = true},
           CheckpointPolicy{.every = 2, .keep_attention = true, .offload = true}}) {
       const auto model = BuildModel(config, golden::Kernels("LIGER"),
                                     at::TensorOptions(kGpu).dtype(at::kBFloat16));

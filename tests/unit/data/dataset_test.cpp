@@ -134,7 +134,8 @@ TEST_F(DatasetTest, PromptsThatAreMostlyCutAreCounted) {
                             "the start; the longest row has 9 tokens"),
                   HasSubstr("2 of 4 training rows keep less than half of the prompt (1 "
                             "of them none of it), which truncation_mode keep_end cuts first")));
-  EXPECT_THAT(dataset.warnings.at(1), HasSubstr("or use keep_start, which cuts the answer instead"));
+  EXPECT_THAT(dataset.warnings.at(1),
+              HasSubstr("or use keep_start, which cuts the answer instead"));
   options.max_length = 7;
   EXPECT_EQ(Load(kRows, {}, options).train_stats.cut_prompts, 0);
 }

@@ -152,7 +152,8 @@ TEST_F(TrainerProgramTest, CheckPrintsWarnings) {
   job_.WriteFile("sft.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"" +
                                   std::string(80, 'p') + "\", \"completion\": \"b\"}\n" +
                                   "{\"prompt\": \"c\", \"completion\": \"d\"}\n");
-  std::string arguments = WriteJob("gradient_checkpointing_every: 2, activation_offloading: true") + " --check";
+  std::string arguments =
+      WriteJob("gradient_checkpointing_every: 2, activation_offloading: true") + " --check";
   EXPECT_EQ(Execute(arguments), kExitOk) << output();
   EXPECT_THAT(output(), AllOf(HasSubstr("warning: training.gradient_checkpointing_every has no "
                                         "effect: gradient_checkpointing is off"),

@@ -82,9 +82,10 @@ JsonRows::JsonRows(const std::string& path, RowLimit limit, const std::string& s
   } else {
     throw DataError(
         path + ": neither a JSON array nor JSON lines: it begins with " + Quoted(text()[at]),
-        NamedTsv(path) ? "Tab-separated text is not read: make it .csv (with commas) or .jsonl."
-                       : "Give a .json file with an array of rows, a .jsonl file with a row a line, "
-                         "or a .csv file whose first line names the columns.")
+        NamedTsv(path)
+            ? "Tab-separated text is not read: make it .csv (with commas) or .jsonl."
+            : "Give a .json file with an array of rows, a .jsonl file with a row a line, "
+              "or a .csv file whose first line names the columns.")
         .File(path);
   }
   if (begins_.empty()) {

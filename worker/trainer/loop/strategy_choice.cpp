@@ -140,12 +140,13 @@ std::optional<liger::v1::Warning> HostWarning(const MemoryPlan& plan, const JobS
   liger::v1::Warning warning;
   warning.set_code("HostMemory");
   warning.set_field("training.activation_offloading");
-  warning.set_message(absl::StrCat(
-      "training.activation_offloading: with rows of ", spec.training().max_length(),
-      " tokens (max_length) the ", there.ranks_on_host, " ranks of this host are predicted to hold ",
-      Bytes(bytes), " in its memory, of which ", Bytes(*there.host),
-      " are free; unless rows are shorter, leave activation_offloading out, or lower "
-      "per_device_train_batch_size or max_length"));
+  warning.set_message(
+      absl::StrCat("training.activation_offloading: with rows of ", spec.training().max_length(),
+                   " tokens (max_length) the ", there.ranks_on_host,
+                   " ranks of this host are predicted to hold ", Bytes(bytes),
+                   " in its memory, of which ", Bytes(*there.host),
+                   " are free; unless rows are shorter, leave activation_offloading out, or lower "
+                   "per_device_train_batch_size or max_length"));
   return warning;
 }
 
