@@ -2,6 +2,9 @@
 find_package(Threads REQUIRED)
 if(LIGER_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)
+  # GTEST_HAS_PTHREAD=1, which gtest finds out by itself: defined, it would refuse the shared
+  # precompiled header.
+  set_property(TARGET GTest::gtest PROPERTY INTERFACE_COMPILE_OPTIONS)
 endif()
 if(NOT LIGER_SERVICE)
   return()

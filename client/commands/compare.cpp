@@ -12,13 +12,13 @@
 namespace liger::client {
 namespace {
 
-struct Options {
+struct CompareOptions {
   std::string first;
   std::string second;
   std::string out;
 };
 
-ExitCode Compare(const Options& options, Session& session) {
+ExitCode Compare(const CompareOptions& options, Session& session) {
   const auto stub = liger::v1::Experiments::NewStub(session.connection().channel());
   const auto get = [&](const std::string& job) {
     liger::v1::GetRunRequest request;
@@ -52,7 +52,7 @@ ExitCode Compare(const Options& options, Session& session) {
 }  // namespace
 
 Action DeclareCompare(CLI::App* app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<CompareOptions>();
   app->add_option("job", options->first, "Name or uid")->required();
   app->add_option("other", options->second, "Name or uid of the job to compare with")->required();
   app->add_option("--out", options->out, "Folder to write to (default: JOB-OTHER-report)");

@@ -21,7 +21,7 @@ namespace {
 using liger::v1::Experiment;
 using Stub = liger::v1::Experiments::StubInterface;
 
-struct Options {
+struct ExperimentOptions {
   ExperimentFlags spec;
   std::string name;
   bool dry_run = false;
@@ -73,7 +73,7 @@ void PrintDryRun(const liger::v1::CreateExperimentResponse& response) {
   }
 }
 
-ExitCode Submit(const Options& options, Session& session) {
+ExitCode Submit(const ExperimentOptions& options, Session& session) {
   liger::v1::CreateExperimentRequest request;
   std::vector<std::string> notes;
   *request.mutable_spec() = BuildExperiment(options.spec, &notes);
@@ -109,7 +109,7 @@ ExitCode Submit(const Options& options, Session& session) {
   return code;
 }
 
-ExitCode Show(const Options& options, Session& session) {
+ExitCode Show(const ExperimentOptions& options, Session& session) {
   const Experiment experiment = Get(session, options.name);
   if (session.output == Output::kTable) {
     std::cout << ExperimentText(experiment, session.columns());
@@ -118,7 +118,7 @@ ExitCode Show(const Options& options, Session& session) {
   return kOk;
 }
 
-ExitCode List(const Options& options, Session& session) {
+ExitCode List(const ExperimentOptions& options, Session& session) {
   liger::v1::ListExperimentsResponse all;
   liger::v1::ListExperimentsRequest request;
   while (all.experiments_size() < options.limit) {
@@ -144,14 +144,14 @@ ExitCode List(const Options& options, Session& session) {
   return kOk;
 }
 
-ExitCode Watch(const Options& options, Session& session) {
+ExitCode Watch(const ExperimentOptions& options, Session& session) {
   const FollowedExperiment end = FollowExperiment(
       session.connection(), options.name, options.timeout_seconds, ScreenFor(session.output));
   PrintForProgram(end.experiment, session.output);
   return end.code;
 }
 
-ExitCode Cancel(const Options& options, Session& session) {
+ExitCode Cancel(const ExperimentOptions& options, Session& session) {
   liger::v1::CancelExperimentRequest request;
   request.set_experiment(options.name);
   request.set_reason(options.reason);
@@ -173,7 +173,7 @@ ExitCode Cancel(const Options& options, Session& session) {
   return kOk;
 }
 
-ExitCode Delete(const Options& options, Session& session) {
+ExitCode Delete(const ExperimentOptions& options, Session& session) {
   const Experiment experiment = Get(session, options.name);
   liger::v1::DeleteExperimentRequest request;
   request.set_experiment(experiment.uid());
@@ -189,7 +189,7 @@ ExitCode Delete(const Options& options, Session& session) {
   return kOk;
 }
 
-ExitCode Report(const Options& options, Session& session) {
+ExitCode Report(const ExperimentOptions& options, Session& session) {
   const Experiment experiment = Get(session, options.name);
   std::map<std::string, liger::v1::Run> runs;
   for (const auto& job : experiment.jobs()) {
@@ -210,17 +210,17 @@ ExitCode Report(const Options& options, Session& session) {
 // A verb below `experiment`, and what it does.
 struct SubVerb {
   CLI::App* app;
-  ExitCode (*run)(const Options&, Session&);
+  ExitCode (*run)(const ExperimentOptions&, Session&);
 };
 
 }  // namespace
 
 Action DeclareExperiment(CLI::App* app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ExperimentOptions>();
   app->require_subcommand(1);
   auto verbs = std::make_shared<std::vector<SubVerb>>();
   const auto add = [&](const char* name, const char* help,
-                       ExitCode (*run)(const Options&, Session&)) {
+                       ExitCode (*run)(const ExperimentOptions&, Session&)) {
     CLI::App* verb = app->add_subcommand(name, help);
     verb->fallthrough();
     verbs->push_back({verb, run});

@@ -32,7 +32,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct UpOptions {
   std::string data_dir;
   std::string listen = kDefaultAddress;
   std::string worker_listen = "127.0.0.1:7071";
@@ -62,7 +62,7 @@ std::string Home() {
 }
 
 // Where things lie when the user named no folder.
-void FillPaths(Options* options) {
+void FillPaths(UpOptions* options) {
   if (options->data_dir.empty()) options->data_dir = Home() + "/.liger";
   options->data_dir = fs::absolute(options->data_dir).string();
   const bool own_datasets = options->datasets.empty();
@@ -94,7 +94,8 @@ void FillPaths(Options* options) {
   }
 }
 
-std::vector<std::string> CoordinatorCommand(const Options& options, const std::string& ports_file) {
+std::vector<std::string> CoordinatorCommand(const UpOptions& options,
+                                            const std::string& ports_file) {
   std::vector<std::string> command = {ProgramFolder() + "/liger-coordinator",
                                       "--data-dir",
                                       options.data_dir + "/coordinator",
@@ -112,7 +113,7 @@ std::vector<std::string> CoordinatorCommand(const Options& options, const std::s
   return command;
 }
 
-std::vector<std::string> WorkerCommand(const Options& options, const std::string& coordinator) {
+std::vector<std::string> WorkerCommand(const UpOptions& options, const std::string& coordinator) {
   std::vector<std::string> command = {ProgramFolder() + "/liger-worker",
                                       "--coordinator",
                                       coordinator,
@@ -191,7 +192,7 @@ bool WorkerIsReady(Connection& connection, const std::string& worker_dir) {
   return false;
 }
 
-void PrintReady(const Options& options, const Addresses& addresses) {
+void PrintReady(const UpOptions& options, const Addresses& addresses) {
   std::cout << "liger is up\n"
             << "  api:      " << addresses.api << "\n"
             << "  metrics:  http://" << addresses.metrics << "/metrics\n"
@@ -225,7 +226,7 @@ bool WaitsForOldWorker(ChildProcess& worker) {
 }
 
 // Runs both until it is told to stop.
-void Serve(const Options& options) {
+void Serve(const UpOptions& options) {
   const std::string ports_file = absl::StrCat(options.data_dir, "/ports.", getpid(), ".json");
   absl::Cleanup remove_ports_file = [&] { unlink(ports_file.c_str()); };
   unlink(ports_file.c_str());
@@ -266,7 +267,7 @@ void Serve(const Options& options) {
   coordinator.Stop(10);
 }
 
-ExitCode Up(Options options) {
+ExitCode Up(UpOptions options) {
   FillPaths(&options);
   struct sigaction action = {};
   action.sa_handler = [](int) { stop_requested = 1; };
@@ -279,7 +280,7 @@ ExitCode Up(Options options) {
 }  // namespace
 
 Action DeclareUp(CLI::App* app) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<UpOptions>();
   app->add_option("--data-dir", options->data_dir, "Everything lies below it (default ~/.liger)");
   app->add_option("--listen", options->listen, "Public API; port 0: a free one")
       ->capture_default_str();

@@ -1,7 +1,8 @@
 #include "kernels/fused_add_rms_norm/fused_add_rms_norm.h"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
-#include <torch/torch.h>
 
 #include "kernels/common/autograd.h"
 #include "kernels/common/check.h"

@@ -1,7 +1,8 @@
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
-#include <torch/torch.h>
 
 #include "kernels/common/autograd.h"
 #include "kernels/common/head_buffers.h"

@@ -1,6 +1,8 @@
 #include "kernels/fused_linear_loss/fused_linear_loss.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 

@@ -1,6 +1,7 @@
 #include "kernels/gated_linear/gated_linear.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
 

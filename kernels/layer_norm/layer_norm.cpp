@@ -1,7 +1,8 @@
 #include "kernels/layer_norm/layer_norm.h"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
-#include <torch/torch.h>
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
 #include "kernels/matmul_int2xint8/matmul_int2xint8.h"
 
+#include <ATen/ATen.h>
 #include <torch/library.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 

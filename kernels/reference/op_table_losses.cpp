@@ -9,7 +9,7 @@
 namespace liger::kernels {
 namespace {
 
-const std::vector<OpShape>& Shapes() {
+const std::vector<OpShape>& LossShapes() {
   static const std::vector<OpShape> shapes = {
       {"one_token", 1, 1, 33},         {"ragged", 29, 1, 517},
       {"some_ignored", 31, 1, 211, 3}, {"one_valid", 23, 1, 130, 1000},
@@ -25,7 +25,7 @@ Tensors List(const CrossEntropyOutput& out, bool token_stats) {
 }
 
 // Inputs: logits, target, class weights, which without `weighted` the op does not get.
-OpCase CrossEntropyCase(const std::string& name, CrossEntropyOptions options, bool weighted) {
+OpCase LogitsCrossEntropyCase(const std::string& name, CrossEntropyOptions options, bool weighted) {
   const auto with_weight = [=](const Tensors& in) {
     CrossEntropyOptions with = options;
     if (weighted) with.class_weight_V = in[2];
@@ -33,7 +33,7 @@ OpCase CrossEntropyCase(const std::string& name, CrossEntropyOptions options, bo
   };
   return {.name = name,
           .op = "cross_entropy",
-          .shapes = Shapes(),
+          .shapes = LossShapes(),
           .make = [=](const OpShape& s, c10::ScalarType dtype) -> Tensors {
             const at::Tensor weight = weighted ? at::rand({s.vocab}) + 0.5 : at::ones({s.vocab});
             return {Randn({s.tokens, s.vocab}, dtype, 4), Targets(s), weight.to(dtype)};
@@ -198,14 +198,14 @@ std::vector<OpCase> LossCases() {
                           .token_stats = true};
   CrossEntropyOptions rows = all;
   rows.reduction = Reduction::kNone;
-  return {CrossEntropyCase("cross_entropy_mean", {.token_stats = true}, false),
-          CrossEntropyCase("cross_entropy_smoothed",
+  return {LogitsCrossEntropyCase("cross_entropy_mean", {.token_stats = true}, false),
+          LogitsCrossEntropyCase("cross_entropy_smoothed",
                            {.reduction = Reduction::kSum, .label_smoothing = 0.2}, false),
-          CrossEntropyCase("cross_entropy_softcap", {.softcap = 8}, false),
-          CrossEntropyCase("cross_entropy_z_loss", {.lse_square_scale = 0.1}, false),
-          CrossEntropyCase("cross_entropy_weighted", {}, true),
-          CrossEntropyCase("cross_entropy_all_options", all, true),
-          CrossEntropyCase("cross_entropy_all_options_none", rows, true),
+          LogitsCrossEntropyCase("cross_entropy_softcap", {.softcap = 8}, false),
+          LogitsCrossEntropyCase("cross_entropy_z_loss", {.lse_square_scale = 0.1}, false),
+          LogitsCrossEntropyCase("cross_entropy_weighted", {}, true),
+          LogitsCrossEntropyCase("cross_entropy_all_options", all, true),
+          LogitsCrossEntropyCase("cross_entropy_all_options_none", rows, true),
           KlDivCase("kl_div", {}),
           KlDivCase("kl_div_log_target", {.reduction = Reduction::kMean, .log_target = true}),
           KlDivCase("kl_div_none", {.reduction = Reduction::kNone, .eps = 1e-3}),

@@ -1,8 +1,9 @@
 #include "kernels/rope/rope.h"
 
+#include <ATen/ATen.h>
 #include <ATen/MemoryOverlap.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <vector>

@@ -1,7 +1,8 @@
 #include "kernels/swiglu/swiglu.h"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
-#include <torch/torch.h>
 
 #include "kernels/common/autograd.h"
 #include "kernels/common/gated.h"

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "common/file.h"
 #include "tests/e2e/expectations.h"
+#include "tests/paths.h"
 
 namespace liger::e2e {
 namespace {
@@ -28,7 +29,7 @@ struct Outcome {
 Outcome RunCoordinator(const Cluster& cluster, const std::string& arguments) {
   const std::string log = cluster.dir() + "/tmp/verb.log";
   const std::string command =
-      absl::StrCat(LIGER_BIN_DIR, "/liger-coordinator ", arguments, " > ", log, " 2>&1");
+      absl::StrCat(BinDir(), "/liger-coordinator ", arguments, " > ", log, " 2>&1");
   Outcome outcome;
   outcome.code = WEXITSTATUS(std::system(command.c_str()));
   outcome.output = ReadFile(log).value_or("");

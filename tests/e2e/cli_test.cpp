@@ -30,6 +30,7 @@
 #include "tests/e2e/child_process.h"
 #include "tests/e2e/cluster.h"
 #include "tests/e2e/tiny_model.h"
+#include "tests/paths.h"
 
 namespace liger::e2e {
 namespace {
@@ -41,7 +42,7 @@ using testing::Not;
 
 constexpr char kMark[] = "LIGER_E2E_CLI";
 
-std::string Program(const std::string& name) { return absl::StrCat(LIGER_BIN_DIR, "/", name); }
+std::string Program(const std::string& name) { return absl::StrCat(BinDir(), "/", name); }
 
 struct Result {
   int code = -1;

@@ -17,6 +17,7 @@
 #include "common/file.h"
 #include "common/ids.h"
 #include "tests/e2e/tiny_model.h"
+#include "tests/paths.h"
 
 namespace liger::e2e {
 
@@ -26,7 +27,7 @@ namespace {
 
 constexpr char kMark[] = "LIGER_E2E_CLUSTER";
 
-std::string Program(const std::string& name) { return absl::StrCat(LIGER_BIN_DIR, "/", name); }
+std::string Program(const std::string& name) { return absl::StrCat(BinDir(), "/", name); }
 
 std::vector<std::string> Entries(const std::string& dir) {
   std::vector<std::string> entries;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
 #include "tests/e2e/expectations.h"
+#include "tests/paths.h"
 
 namespace liger::e2e {
 namespace {
@@ -19,7 +20,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using testing::HasSubstr;
 
-constexpr char kGolden[] = LIGER_SOURCE_DIR "/tests/golden/";
+const std::string kGolden = SourceDir() + "/tests/golden/";
 
 class DryRunE2e : public testing::Test {
  protected:
@@ -42,8 +43,7 @@ class DryRunE2e : public testing::Test {
     Write("all_long.jsonl", long_row);
     Write("long.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\"}\n" + long_row);
     Write("cut.jsonl.gz", std::string("\x1f\x8b\x08\0\0\0\0\0\0\x03\xab\x56", 12));
-    fs::copy(std::string(kGolden) + "data/arrow/types.parquet",
-             cluster_->datasets() + "/types.parquet");
+    fs::copy(kGolden + "data/arrow/types.parquet", cluster_->datasets() + "/types.parquet");
     fs::copy(std::string(kGolden) + "models/lora/plain/adapter", cluster_->models() + "/adapter");
   }
   static void TearDownTestSuite() {

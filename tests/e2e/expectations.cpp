@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "tests/paths.h"
 
 namespace liger::e2e {
 
@@ -19,8 +20,8 @@ using v1::Job;
 using v1::JobStatus;
 
 CliResult RunCli(const Cluster& cluster, const std::string& words) {
-  const std::string command = absl::StrCat(LIGER_BIN_DIR, "/liger-cli --address ",
-                                           cluster.api_address(), " ", words, " 2>&1");
+  const std::string command =
+      absl::StrCat(BinDir(), "/liger-cli --address ", cluster.api_address(), " ", words, " 2>&1");
   CliResult result;
   FILE* pipe = popen(command.c_str(), "r");
   std::array<char, 4096> piece;

@@ -1,8 +1,9 @@
 // Attention beyond the op table: views, and our own kernels against plain operations.
+#include <ATen/ATen.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +20,7 @@ namespace {
 // Heads that do not begin at 16 bytes, and heads that have gaps of 2 bytes between them: kernels
 // that read 16 bytes at once must not be given them. The upstream gradient is such a view, too.
 TEST(AttentionGpuTest, AttentionOfUnalignedHeads) {
-  torch::manual_seed(6);
+  at::manual_seed(6);
   const int64_t T = 1536, H = 64;
   struct Case {
     at::ScalarType dtype;
@@ -61,7 +62,7 @@ TEST(AttentionGpuTest, AttentionOfUnalignedHeads) {
 
 // Neighbours along a head that are not neighbours in memory, for each of the backends.
 TEST(AttentionGpuTest, AttentionOfHeadsWithGaps) {
-  torch::manual_seed(6);
+  at::manual_seed(6);
   for (const int64_t T : {300, 1500}) {
     const AttentionSpans spans{{0, 100, T}, {0, 100, T}, {}, {}};
     for (const double softcap : {0.0, 5.0}) {
@@ -119,7 +120,7 @@ std::vector<at::Tensor> To(const std::vector<at::Tensor>& in, at::ScalarType dty
 // Sequences of none, one, a whole tile and several tiles of tokens; queries that stand at the last
 // of more keys. Errors are at most twice those of PyTorch's plain operations in the dtype.
 TEST(AttentionGpuTest, TiledIsAsGoodAsPlain) {
-  torch::manual_seed(8);
+  at::manual_seed(8);
   const std::vector<AttentionSpans> spans = {
       {{0, 1, 1, 65, 129, 430}, {0, 1, 1, 65, 129, 430}, {}, {}},
       {{0, 3, 3, 60, 300}, {0, 40, 47, 500, 740}, {}, {}}};
@@ -209,7 +210,7 @@ TEST(AttentionGpuTest, OpsRefuseWhatTheKernelsDoNotTake) {
 
 // Every kernel, in the smallest shapes with whole and partial tiles: also what a racecheck watches.
 TEST(AttentionGpuTest, EqualRunsGiveEqualBits) {
-  torch::manual_seed(9);
+  at::manual_seed(9);
   const AttentionSpans spans{{0, 70, 150}, {0, 70, 160}, {}, {}};
   for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
     for (const int64_t H : {64, 128, 256}) {

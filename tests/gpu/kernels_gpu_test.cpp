@@ -1,8 +1,9 @@
 // What the op table (tests/unit/kernels/op_table_test.cpp, built in here for cuda:0) does not
 // ask: that our kernels ran, long and unaligned rows, equal bits, bad targets, other streams.
+#include <ATen/ATen.h>
 #include <dlfcn.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 
@@ -43,7 +44,7 @@ TEST(KernelsGpuTest, OurKernelsRun) {
 
 // Rows that fill registers, that do not fit, that are not 16 byte aligned; float32 weights.
 TEST(KernelsGpuTest, RmsNormOfEveryLength) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   for (const int64_t H : {8, 33, 576, 1000, 2048, 4096, 4104, 8192, 16384, 20000, 70001}) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       for (const auto weight_dtype : {dtype, at::kFloat}) {
@@ -130,7 +131,7 @@ TEST(KernelsGpuTest, TargetOutOfRangeMakesTheLossNan) {
 // of 1, which forward has seen to, and of another number; a second backward beside the first one's
 // result; and in the place of the logits.
 TEST(KernelsGpuTest, CrossEntropyOfManyRows) {
-  torch::manual_seed(4);
+  at::manual_seed(4);
   const std::pair<int64_t, int64_t> sizes[] = {{1500, 2048}, {600, 2056},  {300, 33},
                                                {250, 49152}, {100, 128256}, {60, 200064},
                                                {40, 262152}};
@@ -166,7 +167,7 @@ TEST(KernelsGpuTest, CrossEntropyOfManyRows) {
 
 // Several sizes, aligned and not, against the formula in double.
 TEST(KernelsGpuTest, AdamWOfManyTensors) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   const double grad_scale = 0.5, weight_decay = 0.5;
   const AdamWStepOptions options{
       .learning_rate = 2e-3,

@@ -53,7 +53,7 @@ std::vector<at::Tensor> Attention(const std::vector<at::Tensor>& qkvg, at::Devic
 }
 
 TEST_F(GpuTest, AttentionOfRaggedBatches) {
-  torch::manual_seed(1);
+  at::manual_seed(1);
   for (const int64_t head_dim : {64, 128, 20}) {
     std::vector<at::Tensor> qkvg;
     for (const int64_t heads : {8, 2, 2, 8}) {
@@ -72,7 +72,7 @@ TEST_F(GpuTest, AttentionOfRaggedBatches) {
 }
 
 TEST_F(GpuTest, AttentionWithWindowAndSoftcap) {
-  torch::manual_seed(2);
+  at::manual_seed(2);
   std::vector<at::Tensor> qkvg;
   for (const int64_t heads : {8, 2, 2, 8}) qkvg.push_back(at::randn({411, heads, 64}, at::kDouble));
   for (const AttentionOptions& options :

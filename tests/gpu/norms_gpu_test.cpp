@@ -1,6 +1,7 @@
 // As kernels_gpu_test.cpp, for norms, gates and the embedding.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <functional>
@@ -54,7 +55,7 @@ void ExpectClose(const OpFn& op, const Tensors& inputs, const Tensors& upstream,
 
 // Rows that fill registers, that do not fit, that are not whole packs; float32 weights.
 void ForEveryLength(const std::function<void(int64_t H, at::ScalarType, at::ScalarType)>& check) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   for (const int64_t H : {8, 33, 576, 1000, 2048, 4096, 4104, 8192, 16384, 20000, 70001}) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       check(H, dtype, dtype);

@@ -1,5 +1,6 @@
 // Linear heads and their losses against their own matrix products.
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <functional>
@@ -29,7 +30,7 @@ void TokenHeads(Bench& bench, int64_t T) {
   at::Tensor dw = at::empty({V, H}, hidden.options());
   // The same products without chunks of the weight's gradient: what a single pass would take.
   const auto products = [&](int forwards) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (int64_t t = 0; t < T; t += C) {
       const at::Tensor x = hidden.narrow(0, t, C);
       for (int i = 0; i < forwards; ++i) at::mm_out(logits, x, weight.t());
@@ -88,7 +89,7 @@ void PreferenceHeads(Bench& bench) {
   at::Tensor logits = at::empty({C, V}, hidden.options().requires_grad(false));
   at::Tensor dx = at::empty({C, H}, logits.options()), dw = at::empty({V, H}, logits.options());
   const auto products = [&](bool reference) {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (int64_t t = 0; t < T; t += C) {
       const at::Tensor x = hidden.narrow(0, t, C);
       at::mm_out(logits, x, weight.t());
@@ -98,7 +99,7 @@ void PreferenceHeads(Bench& bench) {
     }
   };
   const auto reference = [&] {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     return FusedLinearLogprob(ref_hidden, ref_weight, target).logp_T.view({S, L}).sum(1);
   };
   // Sequences of pair p: p and S / 2 + p; side by side in its group.
@@ -156,7 +157,7 @@ void DistillationHead(Bench& bench) {
   at::Tensor logits = at::empty({C, V}, hidden.options()), dx = at::empty({C, H}, hidden.options());
   at::Tensor dw = at::empty({V, H}, hidden.options());
   const auto products = [&] {
-    const torch::NoGradGuard no_grad;
+    const at::NoGradGuard no_grad;
     for (int64_t t = 0; t < T; t += C) {
       const at::Tensor x = hidden.narrow(0, t, C);
       at::mm_out(logits, teacher_hidden.narrow(0, t, C), teacher_weight.t());

@@ -1,5 +1,6 @@
 // Losses of logits and of log-probabilities that stand in memory.
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <functional>
 #include <string>

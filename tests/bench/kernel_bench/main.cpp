@@ -6,8 +6,8 @@
 // Memory-bound ops: bytes each must move (every input read once, every output written once) over
 // time, as a fraction of the copy's rate. Linear heads: time over the time of their own matrix
 // products through cuBLAS at the same chunks. Times are of CUDA events over repeats, p20/p50/p80.
+#include <ATen/ATen.h>
 #include <dlfcn.h>
-#include <torch/torch.h>
 
 #include <cstdio>
 #include <string>
@@ -34,7 +34,7 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "kernel_bench: no CUDA here\n");
     return 3;
   }
-  torch::manual_seed(1);
+  at::manual_seed(1);
   bench::Bench bench(filter);
   bench::RowWise(bench);
   bench::Losses(bench);

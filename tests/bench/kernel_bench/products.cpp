@@ -1,5 +1,5 @@
 // Ops that are matrix products.
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>
@@ -57,7 +57,7 @@ struct AttentionCase {
   }
   Fn Forward(AttentionBackend backend) const {
     return [*this, backend] {
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       Run(backend);
     };
   }
@@ -87,7 +87,7 @@ std::vector<Bench::Part> DenseParts(const std::vector<int64_t>& lengths, int64_t
           /*is_causal=*/true, /*return_debug_mask=*/false));
     };
     const auto forward = [=] {
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       run();
     };
     const Fn backwards = [=, out = backward ? run() : at::Tensor()] { Grad(out, {q, k, v}, grad); };

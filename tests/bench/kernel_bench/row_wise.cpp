@@ -1,5 +1,6 @@
 // Ops whose rows have nothing to do with each other: bound by what they move.
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <functional>
 #include <string>
@@ -27,14 +28,14 @@ void Norms(Bench& bench) {
     const double pass = static_cast<double>(x.nbytes());
     const std::string shape = " " + std::to_string(T) + "x" + std::to_string(H);
     bench.Bytes("rms_norm fwd" + shape, 2 * pass, [&] {
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       RmsNorm(x, w, 1e-5);
     });
     const at::Tensor y = RmsNorm(x, w, 1e-5);
     bench.Bytes("rms_norm bwd" + shape, 3 * pass, [&] { Grad(y, {x, w}, dy); });
     const at::Tensor residual = Leaf(Randn({T, H})), dsum = Randn({T, H});
     bench.Bytes("fused_add_rms_norm fwd" + shape, 4 * pass, [&] {
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       FusedAddRmsNorm(x, residual, w, 1e-5);
     });
     const auto added = FusedAddRmsNorm(x, residual, w, 1e-5);
@@ -44,7 +45,7 @@ void Norms(Bench& bench) {
     });
     const at::Tensor b = Leaf(Randn({H}));
     bench.Bytes("layer_norm fwd" + shape, 2 * pass, [&] {
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       LayerNorm(x, w, b, 1e-5);
     });
     const at::Tensor normed = LayerNorm(x, w, b, 1e-5);
@@ -61,7 +62,7 @@ void GroupNorms(Bench& bench) {
   for (const int64_t groups : {128, 32}) {
     const std::string shape = " 64x512x4096 in " + std::to_string(groups) + " groups";
     bench.Bytes("group_norm fwd" + shape, 2 * pass, [&] {
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       GroupNorm(x, groups, w, b, 1e-5);
     });
     const at::Tensor y = GroupNorm(x, groups, w, b, 1e-5);
@@ -83,7 +84,7 @@ void SoftmaxAndDyt(Bench& bench) {
     const auto rows = [&](const std::string& name, const std::vector<at::Tensor>& inputs,
                           const std::function<at::Tensor()>& op) {
       bench.Bytes(name + " fwd" + shape, 2 * pass, [&] {
-        const torch::NoGradGuard no_grad;
+        const at::NoGradGuard no_grad;
         op();
       });
       const at::Tensor y = op();

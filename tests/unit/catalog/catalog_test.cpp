@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/paths.h"
 
 namespace liger::server {
 namespace {
@@ -38,7 +39,7 @@ TEST(DefaultCatalog, HasTheModelsAndADatasetForEveryTrainer) {
 
 TEST(DefaultCatalog, ItsDatasetsAreTheOnesThatShip) {
   for (const auto& dataset : Catalog::Default().datasets()) {
-    EXPECT_TRUE(std::filesystem::exists(LIGER_SOURCE_DIR "/tests/data/" + dataset.uri()))
+    EXPECT_TRUE(std::filesystem::exists(SourceDir() + "/tests/data/" + dataset.uri()))
         << dataset.name();
   }
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/paths.h"
 #include "tests/unit/checkpoint/test_util.h"
 #include "worker/trainer/checkpoint/safetensors_writer.h"
 
@@ -15,7 +16,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kGolden = LIGER_SOURCE_DIR "/tests/golden/checkpoint/";
+const std::string kGolden = SourceDir() + "/tests/golden/checkpoint/";
 
 // A file with this header text and this many bytes of data.
 std::string FileBytes(const std::string& header, size_t data_bytes) {

@@ -14,6 +14,7 @@
 #include "client/job_template.h"
 #include "common/spec/spec.h"
 #include "common/spec/yaml_proto.h"
+#include "tests/paths.h"
 
 namespace liger::client {
 namespace {
@@ -168,8 +169,7 @@ TEST(JobBuilderTest, SetDoesNotSwitchTheTrainer) {
 TEST(JobTemplateTest, TemplatesAndExamplesAreValidJobs) {
   std::vector<std::pair<std::string, std::string>> files = {{"sft", JobTemplate("sft")},
                                                             {"orpo", JobTemplate("orpo")}};
-  for (const auto& entry :
-       std::filesystem::directory_iterator(std::string(LIGER_SOURCE_DIR) + "/examples")) {
+  for (const auto& entry : std::filesystem::directory_iterator(SourceDir() + "/examples")) {
     if (absl::EndsWith(entry.path().string(), "_grid.yaml")) {  // an experiment
       std::vector<std::string> notes;
       const auto experiment = BuildExperiment({.file = entry.path()}, &notes);

@@ -17,6 +17,7 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/server_builder.h"
 #include "liger/v1/fine_tuning.grpc.pb.h"
+#include "tests/paths.h"
 
 namespace liger::client {
 
@@ -255,7 +256,7 @@ class VerbsTest : public testing::Test {
              const std::string& redirect = " 2>&1") {
     const std::string command =
         "LIGER_CONFIG=/nonexistent LIGER_ADDRESS=127.0.0.1:" + std::to_string(port_) + " " +
-        prefix + " " LIGER_BIN_DIR "/liger-cli " + arguments + redirect;
+        prefix + " " + BinDir() + "/liger-cli " + arguments + redirect;
     Result result;
     FILE* pipe = popen(command.c_str(), "r");
     std::array<char, 4096> piece;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/row_reader.h"
 
@@ -15,7 +16,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 // tools/fixtures/arrow_fixtures.py
-const std::string kFolder = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/arrow/";
+const std::string kFolder = SourceDir() + "/tests/golden/data/arrow/";
 
 std::string Bytes(const std::string& name) {
   std::ostringstream bytes;

@@ -1,5 +1,6 @@
 #include "worker/trainer/data/content_parts.h"
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/text/tokenizer.h"
@@ -30,8 +31,7 @@ TEST(ContentParts, AreReadByTemplatesThatWriteTheirText) {
 
 std::string Rendered(const char* source, liger::v1::JobSpec::MethodCase method,
                      const std::string& row, size_t sequence) {
-  const auto tokenizer =
-      Tokenizer::FromFolder(std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/chat");
+  const auto tokenizer = Tokenizer::FromFolder(SourceDir() + "/tests/golden/data/chat");
   const ChatTemplate chat_template = Template(source);
   const TempFile file("[" + row + "]");
   LoadOptions options;

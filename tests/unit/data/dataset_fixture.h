@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/text/chat_template.h"
@@ -44,7 +45,7 @@ class DatasetTest : public testing::Test {
     return options;
   }
 
-  static inline const std::string kChat = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/chat";
+  static inline const std::string kChat = SourceDir() + "/tests/golden/data/chat";
   const std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::FromFolder(kChat);
   const std::optional<ChatTemplate> chat_template_ = ChatTemplate::FromFolder(kChat);
 };

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/text/chat_template.h"
@@ -87,7 +88,7 @@ TEST(EmptyPartsTest, Prompts) {
 }
 
 Dataset Load(const std::string& content, const liger::v1::DatasetSpec& spec, LoadOptions options) {
-  const std::string model = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/chat";
+  const std::string model = SourceDir() + "/tests/golden/data/chat";
   const TempFile file(content);
   options.train_files = {{file.path()}};
   const auto chat_template = ChatTemplate::FromFolder(model);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/data/turn_spans.h"
@@ -20,7 +21,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
-const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/";
+const std::string kGolden = SourceDir() + "/tests/golden/";
 
 nlohmann::ordered_json Fixture() {
   std::ifstream file(kGolden + "data/loss_masks.json");

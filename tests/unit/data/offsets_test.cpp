@@ -1,5 +1,6 @@
 // The tokens of a span are those that the offsets of PyPI's `tokenizers` say
 // (tools/fixtures/offset_fixtures.py), on fuzzed strings and on every string of tests/data.
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "tests/unit/text/corpus.h"
 #include "worker/trainer/data/loss_masks.h"
@@ -26,9 +27,7 @@ std::pair<int64_t, int64_t> Kept(const Tokenizer& tokenizer, const std::string& 
   return kept;
 }
 
-json Golden() {
-  return json::parse(ReadAll(std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/offsets.json"));
-}
+json Golden() { return json::parse(ReadAll(SourceDir() + "/tests/golden/data/offsets.json")); }
 
 // Shows the first few that differ; whether these do.
 bool Differs(const Tokenizer& tokenizer, const std::string& text, const json& span,

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/batch.h"
 #include "worker/trainer/data/epoch_order.h"
@@ -18,7 +19,7 @@ using testing::ElementsAre;
 
 // tools/fixtures/packing_fixtures.py
 json Golden() {
-  std::ifstream file(std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/packing.json");
+  std::ifstream file(SourceDir() + "/tests/golden/data/packing.json");
   return json::parse(file);
 }
 

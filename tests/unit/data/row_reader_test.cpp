@@ -3,6 +3,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/json_rows.h"
 #include "worker/trainer/text/chat_template.h"
@@ -101,8 +102,7 @@ TEST(RowReader, ShareGptFunctionCallsAreToolCallsOfTheAssistant) {
       kSft);
   EXPECT_EQ(row.template_variables.dump(),
             R"({"tools":[{"type":"function","function":{"name":"f","parameters":{}}}]})");
-  const std::string path =
-      std::string(LIGER_SOURCE_DIR) + "/tools/fixtures/chat_templates/shipped_qwen2.5.jinja";
+  const std::string path = SourceDir() + "/tools/fixtures/chat_templates/shipped_qwen2.5.jinja";
   std::ostringstream source;
   source << std::ifstream(path).rdbuf();
   const auto chat = ChatTemplate::FromString(source.str(), "qwen.jinja", {});

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/data/epoch_order.h"
@@ -20,7 +21,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
 
-const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/";
+const std::string kGolden = SourceDir() + "/tests/golden/data/";
 
 class SourcesTest : public testing::Test {
  protected:

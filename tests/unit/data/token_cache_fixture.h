@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/data/token_cache.h"
@@ -105,8 +106,8 @@ class TokenCacheTest : public testing::Test {
   std::string inputs_ = "tokenizer and template";
   LoadOptions options_;
   std::vector<std::string> notes_, warnings_;
-  static inline const std::string kData = std::string(LIGER_SOURCE_DIR) + "/tests/data/";
-  static inline const std::string kChat = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/chat";
+  static inline const std::string kData = SourceDir() + "/tests/data/";
+  static inline const std::string kChat = SourceDir() + "/tests/golden/data/chat";
   const std::unique_ptr<Tokenizer> tokenizer_ = Tokenizer::FromFolder(kChat);
   const std::optional<ChatTemplate> chat_template_ = ChatTemplate::FromFolder(kChat);
 };

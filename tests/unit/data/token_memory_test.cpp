@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/batch.h"
 #include "worker/trainer/data/dataset.h"
@@ -48,7 +49,7 @@ class TokenMemoryTest : public testing::Test {
     return LoadDataset({}, options, *tokenizer_, nullptr);
   }
   const std::unique_ptr<Tokenizer> tokenizer_ =
-      Tokenizer::FromFolder(std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/chat");
+      Tokenizer::FromFolder(SourceDir() + "/tests/golden/data/chat");
 };
 
 TEST_F(TokenMemoryTest, RowsBeyondTheBoundAreMapped) {

@@ -6,6 +6,7 @@
 #include <set>
 #include <sstream>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/text/tokenizer.h"
@@ -17,7 +18,7 @@ using nlohmann::ordered_json;
 using testing::AllOf;
 using testing::HasSubstr;
 
-const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/";
+const std::string kGolden = SourceDir() + "/tests/golden/";
 
 std::string Read(const std::filesystem::path& path) {
   std::ostringstream text;

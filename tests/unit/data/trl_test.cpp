@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/paths.h"
 #include "worker/trainer/data/batch.h"
 #include "worker/trainer/data/dataset.h"
 #include "worker/trainer/text/chat_template.h"
@@ -23,7 +24,7 @@ namespace {
 using liger::v1::JobSpec;
 using nlohmann::json;
 
-const std::string kSource = std::string(LIGER_SOURCE_DIR) + "/";
+const std::string kSource = SourceDir() + "/";
 
 std::vector<json> Cases(const char* name) {
   std::ifstream file(kSource + "tests/golden/data/" + name);

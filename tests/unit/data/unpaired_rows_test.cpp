@@ -6,6 +6,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/batch.h"
 #include "worker/trainer/data/dataset.h"
@@ -22,7 +23,7 @@ using testing::IsEmpty;
 using testing::Not;
 using testing::SizeIs;
 
-const std::string kGolden = std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/";
+const std::string kGolden = SourceDir() + "/tests/golden/data/";
 constexpr int32_t kNone = kIgnoredLabel;
 
 class UnpairedRowsTest : public testing::Test {

@@ -38,7 +38,7 @@ liger::v1::RunEnvironment Ran() {
   return environment;
 }
 
-liger::v1::JobSpec Spec() {
+liger::v1::JobSpec SpecOfOne() {
   liger::v1::JobSpec spec;
   spec.mutable_model()->set_uri("/models/tiny");
   spec.mutable_dataset()->set_uri("rows.jsonl");
@@ -55,23 +55,23 @@ std::string Key(const liger::v1::JobSpec& spec, const WorkerRow& worker,
 }
 
 TEST(ResultKeyTest, ChangesWithEachThingThatItStandsFor) {
-  const std::string key = Key(Spec(), Worker());
+  const std::string key = Key(SpecOfOne(), Worker());
   EXPECT_NE(key, "");
-  EXPECT_EQ(key, Key(Spec(), Worker()));
-  EXPECT_NE(key, Key(Spec(), Worker(), "NVIDIA H200"));
-  EXPECT_NE(key, Key(Spec(), Worker(), "NVIDIA H100", 40'000'000'000)) << "a slice of one";
-  EXPECT_NE(key, PlannedKey(Spec(), "another", Worker(), Worker().hello.devices(0)));
+  EXPECT_EQ(key, Key(SpecOfOne(), Worker()));
+  EXPECT_NE(key, Key(SpecOfOne(), Worker(), "NVIDIA H200"));
+  EXPECT_NE(key, Key(SpecOfOne(), Worker(), "NVIDIA H100", 40'000'000'000)) << "a slice of one";
+  EXPECT_NE(key, PlannedKey(SpecOfOne(), "another", Worker(), Worker().hello.devices(0)));
   WorkerRow other = Worker();
   other.hello.set_build("0.1.0+def");
-  EXPECT_NE(key, Key(Spec(), other));
+  EXPECT_NE(key, Key(SpecOfOne(), other));
   other = Worker();
   other.hello.mutable_inventory(1)->set_digest("sha256:new");
-  EXPECT_NE(key, Key(Spec(), other));
+  EXPECT_NE(key, Key(SpecOfOne(), other));
   other = Worker();
   other.hello.mutable_inventory(2)->set_digest("sha256:another libtorch");
-  EXPECT_NE(key, Key(Spec(), other));
+  EXPECT_NE(key, Key(SpecOfOne(), other));
   other.hello.mutable_inventory()->RemoveLast();
-  EXPECT_EQ(Key(Spec(), other), "") << "what trains there is not known";
+  EXPECT_EQ(Key(SpecOfOne(), other), "") << "what trains there is not known";
 }
 
 TEST(ResultKeyTest, AJobIsFoundByWhatItSaysOfItself) {
@@ -79,9 +79,9 @@ TEST(ResultKeyTest, AJobIsFoundByWhatItSaysOfItself) {
   const auto key = [&](const std::vector<liger::v1::RunEnvironment>& environments) {
     std::vector<RanAttempt> attempts;
     for (const auto& environment : environments) attempts.push_back({environment, {device}});
-    return ResultKey(Spec(), "hash", attempts);
+    return ResultKey(SpecOfOne(), "hash", attempts);
   };
-  EXPECT_EQ(key({Ran()}), PlannedKey(Spec(), "hash", Worker(), device));
+  EXPECT_EQ(key({Ran()}), PlannedKey(SpecOfOne(), "hash", Worker(), device));
   EXPECT_EQ(key({Ran(), Ran()}), key({Ran()})) << "paused, and went on";
   EXPECT_EQ(key({}), "");
   liger::v1::RunEnvironment replaced = Ran();
@@ -103,35 +103,35 @@ TEST(ResultKeyTest, NoneWithoutTheDevicesThatTheSpecAsksFor) {
   const liger::worker::v1::DeviceInfo one = Worker().hello.devices(0);
   liger::worker::v1::DeviceInfo other = one;
   other.set_model("NVIDIA H200");
-  liger::v1::JobSpec two = Spec();
+  liger::v1::JobSpec two = SpecOfOne();
   two.mutable_resources()->set_count(2);
   EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one, one}}}), PlannedKey(two, "hash", Worker(), one));
   EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one}}}), "") << "elastic, and on fewer";
   EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one, one}}, {Ran(), {one}}}), "");
   EXPECT_EQ(ResultKey(two, "hash", {{Ran(), {one, other}}}), "") << "of two types";
-  EXPECT_EQ(ResultKey(Spec(), "hash", {{Ran(), {one}}, {Ran(), {other}}}), "");
-  EXPECT_EQ(ResultKey(Spec(), "hash", {{Ran(), {}}}), "") << "its worker has it no more";
+  EXPECT_EQ(ResultKey(SpecOfOne(), "hash", {{Ran(), {one}}, {Ran(), {other}}}), "");
+  EXPECT_EQ(ResultKey(SpecOfOne(), "hash", {{Ran(), {}}}), "") << "its worker has it no more";
 }
 
 TEST(ResultKeyTest, NoneForFilesThatAreNotKnown) {
-  liger::v1::JobSpec spec = Spec();
+  liger::v1::JobSpec spec = SpecOfOne();
   spec.mutable_dataset()->set_uri("elsewhere.jsonl");
   EXPECT_EQ(Key(spec, Worker()), "");
-  spec = Spec();
+  spec = SpecOfOne();
   spec.mutable_training()->set_resume_from_checkpoint("/somewhere");
   EXPECT_EQ(Key(spec, Worker()), "");
-  spec = Spec();
+  spec = SpecOfOne();
   spec.mutable_dataset()->set_eval_uri("eval.jsonl");
   EXPECT_EQ(Key(spec, Worker()), "");
 }
 
 TEST(ResultKeyTest, PossibleKeysAreOfReadyWorkersWithTheDevice) {
-  EXPECT_THAT(PossibleKeys(Spec(), "hash", {Worker()}),
-              ::testing::ElementsAre(Key(Spec(), Worker())));
+  EXPECT_THAT(PossibleKeys(SpecOfOne(), "hash", {Worker()}),
+              ::testing::ElementsAre(Key(SpecOfOne(), Worker())));
   WorkerRow lost = Worker();
   lost.state = WorkerState::kLost;
-  EXPECT_THAT(PossibleKeys(Spec(), "hash", {lost}), ::testing::IsEmpty());
-  liger::v1::JobSpec cpu = Spec();
+  EXPECT_THAT(PossibleKeys(SpecOfOne(), "hash", {lost}), ::testing::IsEmpty());
+  liger::v1::JobSpec cpu = SpecOfOne();
   cpu.mutable_resources()->set_device_kind(liger::v1::DEVICE_KIND_CPU);
   EXPECT_THAT(PossibleKeys(cpu, "hash", {Worker()}), ::testing::IsEmpty());
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "tests/paths.h"
 #include "tests/unit/fsdp/ranks.h"
 #include "tests/unit/objectives/random_rows.h"
 #include "worker/trainer/data/batch.h"
@@ -53,8 +54,8 @@ static liger::v1::KernelSpec Kernels(const Case& c) {
 }
 
 static ModelConfig DeepConfig(const Case& c) {
-  ModelConfig config = ModelConfig::FromFolder(std::string(LIGER_SOURCE_DIR) +
-                                               "/tests/golden/models/tiny/" + c.folder);
+  ModelConfig config =
+      ModelConfig::FromFolder(SourceDir() + "/tests/golden/models/tiny/" + c.folder);
   config.num_hidden_layers = 5;
   config.sliding_windows.resize(5, config.sliding_windows.at(0));
   return config;

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "tests/paths.h"
 #include "tests/unit/gguf/gguf_builder.h"
 #include "worker/trainer/checkpoint/sha256.h"
 #include "worker/trainer/error.h"
@@ -21,7 +22,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-const std::string kGolden = LIGER_SOURCE_DIR "/tests/golden/gguf/";
+const std::string kGolden = SourceDir() + "/tests/golden/gguf/";
 
 std::string Digest(const at::Tensor& tensor) {
   Sha256 sha256;

@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "liger/sentencepiece/model.pb.h"
+#include "tests/paths.h"
 #include "tests/unit/gguf/gguf_builder.h"
 #include "tests/unit/text/corpus.h"
 #include "worker/trainer/checkpoint/sha256.h"
@@ -89,7 +90,7 @@ GgufBuilder WithByteTokens(GgufBuilder file) {
 }
 
 TEST_F(ImportTest, WeightsAreThoseOfTransformers) {
-  const std::string golden = LIGER_SOURCE_DIR "/tests/golden/gguf/";
+  const std::string golden = SourceDir() + "/tests/golden/gguf/";
   ImportFile(golden + "tiny.gguf");
   const auto expected = nlohmann::json::parse(ReadAll(golden + "expected.json")).at("folder");
   const WeightReader weights = WeightReader::Open(Out());

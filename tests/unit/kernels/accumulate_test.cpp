@@ -1,6 +1,6 @@
 // In-place and accumulating forms, and which gradients the fused heads make and skip.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
@@ -18,7 +18,7 @@ struct Head {
 };
 
 Head MakeHead(c10::ScalarType dtype = at::kFloat) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   Head head{.hidden = at::randn({kT, kH}).to(dtype).requires_grad_(true),
             .weight = at::randn({kV, kH}).to(dtype).requires_grad_(true),
             .bias = at::randn({kV}).to(dtype).requires_grad_(true),
@@ -85,7 +85,7 @@ TEST(AccumulateTest, CrossEntropyRefusesAnUpstreamFactor) {
 
 TEST(AccumulateTest, EvaluationLeavesTheBufferAlone) {
   const Head head = MakeHead();
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   at::Tensor grad_weight = at::zeros({kV, kH});
   const at::Tensor loss = FusedLinearCrossEntropy(head.hidden, head.weight, head.target,
                                                   std::nullopt, {.grad_weight_VH = grad_weight})
@@ -148,7 +148,7 @@ TEST(AccumulateTest, LowPrecisionHeadsSumInFloat32) {
 }
 
 TEST(AccumulateTest, LinearWeightGradient) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     const at::Tensor g = at::randn({3, 7, 11}).to(dtype), x = at::randn({3, 7, 5}).to(dtype);
     at::Tensor acc = at::ones({11, 5});
@@ -162,7 +162,7 @@ TEST(AccumulateTest, LinearWeightGradient) {
 }
 
 TEST(AccumulateTest, CrossEntropyGradientOverTheLogits) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   at::Tensor logits = at::randn({kT, kV}).requires_grad_(true);
   const at::Tensor target = MakeHead().target;
   CrossEntropy(logits, target, 0.25).backward();
@@ -178,7 +178,7 @@ TEST(AccumulateTest, CrossEntropyGradientOverTheLogits) {
 
 // q and k as views of one projection, as a model has them.
 TEST(AccumulateTest, RopeInPlaceOnViews) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   at::Tensor qkv = at::randn({6, 5 * 8});
   at::Tensor q = qkv.narrow(1, 0, 24).view({6, 3, 8}), k = qkv.narrow(1, 24, 8).view({6, 1, 8});
   const at::Tensor angle = at::randn({6, 8}), cos = angle.cos(), sin = angle.sin();

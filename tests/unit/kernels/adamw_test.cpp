@@ -1,8 +1,8 @@
 // What the trainer's tests of its optimizer do not ask of AdamWStep.
 #include "kernels/adamw/adamw.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <vector>
 

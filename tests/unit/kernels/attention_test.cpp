@@ -1,8 +1,9 @@
 // Attention beyond the op table: what is refused, and each backend by name.
 #include "kernels/attention/attention.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "bad_input.h"
 #include "kernels/attention/cudnn_plans.h"
@@ -74,7 +75,7 @@ TEST(BadInputTest, Attention) {
 
 // A sequence's last query stands at its last key, whichever backend computes.
 TEST(AttentionTest, BackendsAgree) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const at::Tensor q = at::randn({30, 4, 8}, at::kDouble), k = at::randn({41, 2, 8}, at::kDouble);
   const at::Tensor v = at::randn_like(k);
   const AttentionSpans spans = Spans({0, 9, 9, 30}, {0, 11, 13, 41});
@@ -90,7 +91,7 @@ TEST(AttentionTest, BackendsAgree) {
 // Neighbours along a head that are not neighbours in memory: PyTorch's flash kernels would read
 // what is between them.
 TEST(AttentionTest, StridesAreFree) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const AttentionSpans spans = Spans({0, 3, 9}, {0, 3, 9});
   const at::Tensor upstream = at::randn({9, 4, 8});
   const std::vector<at::Tensor> inputs = {at::randn({9, 4, 8}), at::randn({9, 2, 8}),

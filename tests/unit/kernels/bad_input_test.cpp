@@ -1,8 +1,9 @@
 // Wrong arguments end in one message that names the op, the argument and its shape.
 #include "bad_input.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <functional>
 #include <string>

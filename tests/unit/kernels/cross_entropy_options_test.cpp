@@ -1,7 +1,8 @@
 // What the op table does not ask of cross entropy with options.
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <limits>
@@ -20,7 +21,7 @@ struct Inputs {
 };
 
 Inputs MakeInputs(at::ScalarType dtype = at::kFloat) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   Inputs in{at::randn({9, 130}).to(dtype) * 4, at::randint(130, {9}, at::kLong),
             at::rand({130}) + 0.5};
   in.target.narrow(0, 2, 3).fill_(kIgnoreIndex);

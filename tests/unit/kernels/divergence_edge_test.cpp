@@ -1,8 +1,9 @@
 // Jensen-Shannon divergences of probabilities about the smallest that an exponential gives: a share
 // that is 0 must not meet the logarithm of a mixture that is. The measure is PyTorch's kl_div
 // against the mixture's logarithm in float64. tests/gpu runs it on a GPU.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <optional>
 #include <utility>
@@ -10,10 +11,7 @@
 
 #include "kernels/divergence/divergence.h"
 #include "kernels/fused_linear_jsd/fused_linear_jsd.h"
-
-#ifndef LIGER_TEST_DEVICE
-#define LIGER_TEST_DEVICE "cpu"
-#endif
+#include "test_device.h"
 
 namespace liger::kernels {
 namespace {
@@ -21,7 +19,7 @@ namespace {
 constexpr at::ScalarType kDtypes[] = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
 constexpr double kBetas[] = {0.1, 0.5, 0.9};
 
-at::Tensor OnDevice(const at::Tensor& t) { return t.to(at::Device(LIGER_TEST_DEVICE)); }
+at::Tensor OnDevice(const at::Tensor& t) { return t.to(kDevice); }
 at::Tensor InDouble(const at::Tensor& t) { return t.detach().to(at::kCPU, at::kDouble); }
 
 testing::AssertionResult IsClose(const at::Tensor& value, const at::Tensor& expected,

@@ -1,15 +1,16 @@
 // The padding's gradient, which is not the derivative and so not in the op table.
 #include "kernels/embedding/embedding.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 namespace liger::kernels {
 namespace {
 
 TEST(EmbeddingTest, PaddingGetsNoGradient) {
   for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
-    torch::manual_seed(7);
+    at::manual_seed(7);
     const at::Tensor weight = at::randn({6, 5}).to(dtype).requires_grad_();
     const at::Tensor ids = at::tensor({3, 1, 3, 5, 3, 1}, at::kLong).view({2, 3});
     const at::Tensor y = Embedding(ids, weight, /*padding_idx=*/3);
@@ -30,7 +31,7 @@ TEST(EmbeddingTest, TheTableMayChangeBeforeBackward) {
     at::Tensor weight = at::ones({6, 5}, dtype).requires_grad_();
     const at::Tensor y = Embedding(at::tensor({3, 1, 3}, at::kLong), weight);
     {
-      const torch::NoGradGuard no_grad;
+      const at::NoGradGuard no_grad;
       weight.mul_(2);
     }
     const at::Tensor grad = torch::autograd::grad({y.sum()}, {weight})[0];

@@ -1,8 +1,9 @@
 // What the op table does not ask of the fused distillation head.
 #include "kernels/fused_linear_jsd/fused_linear_jsd.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "bad_input.h"
 #include "kernels/divergence/divergence.h"
@@ -15,7 +16,7 @@ struct Heads {
 };
 
 Heads MakeHeads() {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   Heads heads{at::randn({9, 8}).requires_grad_(), at::randn({33, 8}).requires_grad_(),
               at::randn({9, 12}).requires_grad_(), at::randn({33, 12}).requires_grad_(),
               at::arange(9, at::kLong)};
@@ -59,7 +60,7 @@ TEST(FusedLinearJsdTest, UpstreamFactorAndSecondBackward) {
 
 // Ignored rows are left out: labels and a batch without them give the same. No label: all count.
 TEST(FusedLinearJsdTest, IgnoredRowsCountNothing) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   Heads h = MakeHeads(), kept = h;
   const at::Tensor rows = at::nonzero(h.label != kIgnoreIndex).view(-1);
   kept.hidden = h.hidden.index_select(0, rows);
@@ -74,7 +75,7 @@ TEST(FusedLinearJsdTest, IgnoredRowsCountNothing) {
 }
 
 TEST(FusedLinearJsdTest, EqualHeadsAreAtZero) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const Heads h = MakeHeads();
   for (const double beta : {0.0, 0.5, 1.0}) {
     EXPECT_NEAR(
@@ -122,7 +123,7 @@ TEST(FusedLinearJsdTest, BuffersWantAnUpstreamGradientOfOneAndTheWholeHead) {
   const at::Tensor bias = at::zeros({33}).requires_grad_();
   EXPECT_THROW(LossOf(h, {.student_bias_V = bias, .grad_weight_VH = at::zeros({33, 8})}),
                c10::Error);
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const at::Tensor untouched = at::zeros({33, 8});
   LossOf(h, {.grad_weight_VH = untouched});
   EXPECT_EQ(at::count_nonzero(untouched).item<int64_t>(), 0);

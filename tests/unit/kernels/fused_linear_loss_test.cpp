@@ -1,21 +1,17 @@
 // A loss over groups of tokens in 3 products against the same loss of FusedLinearLogprob's.
 #include "kernels/fused_linear_loss/fused_linear_loss.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
-
-#ifndef LIGER_TEST_DEVICE
-#define LIGER_TEST_DEVICE "cpu"
-#endif
+#include "test_device.h"
 
 namespace liger::kernels {
 namespace {
-
-const at::Device kDevice(LIGER_TEST_DEVICE);
 
 struct Case {
   at::Tensor hidden, weight, target;
@@ -25,7 +21,7 @@ struct Case {
 // Groups of uneven lengths whose tokens are not in order; a third of the tokens in none.
 Case MakeCase(int64_t T, int64_t H, int64_t V, std::vector<int64_t> lengths,
               at::ScalarType dtype = at::kFloat) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   const auto leaf = [&](at::Tensor t) { return t.to(kDevice, dtype).requires_grad_(); };
   Case c{.hidden = leaf(at::randn({T, H})),
          .weight = leaf(at::randn({V, H})),

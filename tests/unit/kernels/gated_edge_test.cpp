@@ -1,6 +1,7 @@
 // Gates as large as their dtype has them: values and slopes are finite where they have a limit.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <string>
@@ -8,10 +9,7 @@
 
 #include "kernels/geglu/geglu.h"
 #include "kernels/swiglu/swiglu.h"
-
-#ifndef LIGER_TEST_DEVICE
-#define LIGER_TEST_DEVICE "cpu"
-#endif
+#include "test_device.h"
 
 namespace liger::kernels {
 namespace {
@@ -25,7 +23,7 @@ void ExpectAsInDouble(const std::string& name, Ours&& ours, Theirs&& theirs) {
     SCOPED_TRACE(name + " " + c10::toString(dtype));
     // Whole packs, and a rest.
     const at::Tensor gates = at::tensor(kGates, at::kDouble).repeat({5}).slice(0, 0, 73);
-    const at::Tensor gate = gates.to(dtype).to(LIGER_TEST_DEVICE).requires_grad_();
+    const at::Tensor gate = gates.to(dtype).to(kDevice).requires_grad_();
     const at::Tensor up = at::full_like(gate, 0.5).detach().requires_grad_();
     const at::Tensor y = ours(gate, up);
     const auto grads = torch::autograd::grad({y}, {gate, up}, {at::ones_like(y)});
@@ -77,8 +75,7 @@ TEST(GatedEdgeTest, ExactGeluInEveryBandOfGates) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     for (int64_t low = -12; low < 12; ++low) {
       SCOPED_TRACE(c10::str(dtype, " gates from ", low));
-      const at::Tensor gate =
-          (at::arange(1, 4096, at::kDouble) / 4096 + low).to(dtype).to(LIGER_TEST_DEVICE);
+      const at::Tensor gate = (at::arange(1, 4096, at::kDouble) / 4096 + low).to(dtype).to(kDevice);
       const at::Tensor gate64 = gate.cpu().to(at::kDouble);
       const auto ours = run(gate, [](auto& g, auto& u) { return Geglu(g, u); });
       const auto theirs = run(gate, [](auto& g, auto& u) { return baseline::Geglu(g, u); });

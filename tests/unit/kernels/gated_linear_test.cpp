@@ -1,22 +1,18 @@
 // A gate and the product that follows it, against the two ops after each other.
 #include "kernels/gated_linear/gated_linear.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "kernels/geglu/geglu.h"
 #include "kernels/linear/linear.h"
 #include "kernels/swiglu/swiglu.h"
-
-#ifndef LIGER_TEST_DEVICE
-#define LIGER_TEST_DEVICE "cpu"
-#endif
+#include "test_device.h"
 
 namespace liger::kernels {
 namespace {
-
-const at::Device kDevice(LIGER_TEST_DEVICE);
 
 struct Inputs {
   at::Tensor gate, up, weight, bias;
@@ -25,7 +21,7 @@ struct Inputs {
 };
 
 Inputs MakeInputs(at::ScalarType dtype, int64_t T = 37, int64_t F = 51, int64_t D = 29) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const auto leaf = [&](at::IntArrayRef shape) {
     return at::randn(shape).to(kDevice, dtype).requires_grad_();
   };
@@ -109,7 +105,7 @@ TEST(GatedLinearTest, FrozenWeightsOrInputsHaveNoGradients) {
 
 // Halves of one tensor, as of a fused gate_up_proj, and inputs that others read afterwards.
 TEST(GatedLinearTest, LeavesItsInputsAlone) {
-  torch::manual_seed(4);
+  at::manual_seed(4);
   const at::Tensor both = at::randn({16, 64}, kDevice).requires_grad_();
   const at::Tensor weight = at::randn({8, 32}, kDevice).requires_grad_();
   const at::Tensor before = both.detach().clone();

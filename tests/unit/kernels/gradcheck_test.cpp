@@ -1,6 +1,7 @@
 // In float64, where ops run as ATen compositions: gradients against central differences.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <vector>
 
@@ -13,7 +14,7 @@ constexpr double kStep = 1e-6;
 
 // sum over outputs of <output, upstream>.
 double Value(const OpCase& c, const Tensors& inputs, const Tensors& upstream) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   const Tensors outputs = c.ours(inputs);
   double value = 0;
   for (size_t i = 0; i < upstream.size(); ++i) {
@@ -44,7 +45,7 @@ class GradcheckTest : public testing::TestWithParam<size_t> {};
 
 TEST_P(GradcheckTest, MatchesCentralDifferences) {
   const OpCase& c = OpTable()[GetParam()];
-  torch::manual_seed(11);
+  at::manual_seed(11);
   const OpShape shape{.name = "small", .tokens = 4, .width = 6, .vocab = 5, .valid_every = 2};
   const Tensors inputs = c.make(shape, at::kDouble);
   Tensors leaves, wanted;

@@ -1,7 +1,8 @@
 // What the op table does not ask of the fused heads with options.
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <string>
@@ -23,7 +24,7 @@ struct Head {
 };
 
 Head MakeHead(at::ScalarType dtype = at::kFloat) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   Head head{.hidden = at::randn({kT, kH}).to(dtype).requires_grad_(true),
             .weight = at::randn({kV, kH}).to(dtype).requires_grad_(true),
             .bias = at::randn({kV}).to(dtype).requires_grad_(true),
@@ -53,7 +54,7 @@ double RelativeError(const at::Tensor& a, const at::Tensor& b) {
 TEST(HeadOptionsTest, UpstreamGradientComesBeforeRounding) {
   constexpr int64_t kTokens = 64, kHidden = 128, kVocab = 9001;
   for (const auto dtype : {at::kBFloat16, at::kHalf}) {
-    torch::manual_seed(3);
+    at::manual_seed(3);
     const at::Tensor hidden = at::randn({kTokens, kHidden}).to(dtype);
     const at::Tensor weight = (at::randn({kVocab, kHidden}) / std::sqrt(kHidden)).to(dtype);
     const at::Tensor target = at::randint(kVocab, {kTokens}, at::kLong);
@@ -120,7 +121,7 @@ TEST(HeadOptionsTest, RowsHandedInGiveTheSameBits) {
 
 // Over several chunks of tokens the loss and its gradients are those of the tokens apart.
 TEST(HeadOptionsTest, ChunksAddUp) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   constexpr int64_t kTokens = 70, kVocab = 262147;
   const at::Tensor hidden = at::randn({kTokens, 3}), weight = at::randn({kVocab, 3});
   const at::Tensor target = at::randint(kVocab, {kTokens}, at::kLong);

@@ -1,19 +1,15 @@
 // A block that runs twice, the second time with what the first run kept: the same bits as without.
 #include "kernels/kept_results.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <vector>
 
 #include "kernels/attention/attention.h"
 #include "kernels/linear/linear.h"
-
-#ifdef LIGER_TEST_DEVICE
-#define LIGER_TEST_ON_GPU
-#else
-#define LIGER_TEST_DEVICE "cpu"
-#endif
+#include "test_device.h"
 
 namespace liger::kernels {
 namespace {
@@ -31,12 +27,10 @@ struct Inputs {
 // N 4 query and K 2 key heads of H.
 Inputs MakeInputs(at::ScalarType dtype, const std::vector<int64_t>& offsets, int64_t window,
                   double softcap) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   constexpr int64_t kHead = 64, kSize = 96;
   const auto make = [&](int64_t rows, int64_t columns) {
-    return (at::randn({rows, columns}) * 0.1)
-        .to(at::Device(LIGER_TEST_DEVICE), dtype)
-        .requires_grad_();
+    return (at::randn({rows, columns}) * 0.1).to(kDevice, dtype).requires_grad_();
   };
   return {.x = make(offsets.back(), kSize),
           .query_weight = make(4 * kHead, kSize),
@@ -89,7 +83,7 @@ void ExpectSameAsWithout(const Inputs& in, size_t entries, double tolerance = 0)
 
 TEST(KeptResultsTest, OfEveryBackend) {
   const std::vector<int64_t> even = {0, 128, 256}, ragged = {0, 5, 133, 200};
-  const bool on_gpu = at::Device(LIGER_TEST_DEVICE).is_cuda();
+  const bool on_gpu = kDevice.is_cuda();
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     for (const auto& offsets : {even, ragged}) {
       for (const int64_t window : {0, 7}) {

@@ -1,7 +1,8 @@
 // Logits that are no numbers, or whose softmax is none, and targets that are no classes: what
 // PyTorch makes of them in float64 is what every path makes of them. tests/gpu runs it on a GPU.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <limits>
@@ -12,10 +13,7 @@
 #include "kernels/cross_entropy/cross_entropy.h"
 #include "kernels/fused_linear_cross_entropy/fused_linear_cross_entropy.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
-
-#ifndef LIGER_TEST_DEVICE
-#define LIGER_TEST_DEVICE "cpu"
-#endif
+#include "test_device.h"
 
 namespace liger::kernels {
 namespace {
@@ -25,7 +23,7 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kLowest = -3.3895313892515355e38;
 constexpr at::ScalarType kDtypes[] = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
 
-at::Tensor OnDevice(const at::Tensor& t) { return t.to(at::Device(LIGER_TEST_DEVICE)); }
+at::Tensor OnDevice(const at::Tensor& t) { return t.to(kDevice); }
 
 // Infinities and NaN at the same places, the rest within the dtype's rounding.
 testing::AssertionResult IsClose(const at::Tensor& value, const at::Tensor& expected,
@@ -85,7 +83,7 @@ TEST(LogitsEdgeTest, CrossEntropyWithOptions) {
     for (const auto dtype : kDtypes) {
       for (const double smoothing : {0.0, 0.1}) {
         SCOPED_TRACE(c10::str(V, " ", dtype, " ", smoothing));
-        torch::manual_seed(3);
+        at::manual_seed(3);
         const at::Tensor z = EdgeRows(V).to(dtype), target = EdgeTargets(V);
         const Expected e = PyTorchs(z.to(at::kDouble), target, smoothing);
         const at::Tensor leaf = OnDevice(z).requires_grad_();
@@ -106,7 +104,7 @@ TEST(LogitsEdgeTest, CrossEntropyWithOptions) {
 TEST(LogitsEdgeTest, CrossEntropyAndItsInPlaceForm) {
   for (const int64_t V : kSizes) {
     for (const auto dtype : kDtypes) {
-      torch::manual_seed(3);
+      at::manual_seed(3);
       const at::Tensor rows = EdgeRows(V).to(dtype), targets = EdgeTargets(V);
       const Expected e = PyTorchs(rows.to(at::kDouble), targets, 0);
       for (int64_t row = 0; row < rows.size(0); ++row) {
@@ -131,7 +129,7 @@ TEST(LogitsEdgeTest, FiniteMasks) {
       for (const double mask : {-1e4, -2e9, -1e10, -1e20, -1e30, kLowest}) {
         if (dtype == at::kHalf && mask < -65504) continue;
         SCOPED_TRACE(c10::str(V, " ", dtype, " ", mask));
-        torch::manual_seed(4);
+        at::manual_seed(4);
         at::Tensor z = at::randn({3, V}, at::kDouble) * 2;
         z[1].narrow(0, 0, V / 2).fill_(mask);
         z[2].narrow(0, 1, V - 2).fill_(mask);
@@ -157,7 +155,7 @@ TEST(LogitsEdgeTest, HeadsWithClassesRuledOut) {
     for (const auto dtype : kDtypes) {
       for (const bool capped : {false, true}) {
         SCOPED_TRACE(c10::str(V, " ", dtype, " ", capped));
-        torch::manual_seed(3);
+        at::manual_seed(3);
         const at::Tensor hidden = at::randn({6, 8}).to(dtype), weight = at::randn({V, 8}).to(dtype);
         at::Tensor bias = at::zeros({V}).to(dtype);
         bias.narrow(0, 0, V / 2).fill_(-kInf);

@@ -1,8 +1,8 @@
 // What the op table does not ask of the product with packed weights.
 #include "kernels/matmul_int2xint8/matmul_int2xint8.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "bad_input.h"
 
@@ -10,7 +10,7 @@ namespace liger::kernels {
 namespace {
 
 TEST(MatmulInt2xInt8Test, PackingAndBack) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const at::Tensor weight = at::randint(-1, 2, {24, 7}, at::kChar), packed = PackInt2(weight);
   EXPECT_EQ(packed.sizes(), (at::IntArrayRef{6, 7}));
   EXPECT_TRUE(UnpackInt2(packed).equal(weight));
@@ -23,7 +23,7 @@ TEST(MatmulInt2xInt8Test, PackingAndBack) {
 }
 
 TEST(MatmulInt2xInt8Test, IsTheIntegerProduct) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const at::Tensor weight = at::randint(-1, 2, {64, 33}, at::kChar);
   const at::Tensor x = at::randint(-128, 128, {19, 64}, at::kChar);
   const at::Tensor y = MatmulInt2xInt8(x, PackInt2(weight));

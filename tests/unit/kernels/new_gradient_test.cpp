@@ -1,6 +1,7 @@
 // grad_weight_is_new: the first product writes over what the buffer holds, the others add to it.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <functional>
@@ -10,22 +11,17 @@
 #include "kernels/fused_linear_jsd/fused_linear_jsd.h"
 #include "kernels/fused_linear_logprob/fused_linear_logprob.h"
 #include "kernels/fused_linear_loss/fused_linear_loss.h"
-
-#ifndef LIGER_TEST_DEVICE
-#define LIGER_TEST_DEVICE "cpu"
-#endif
+#include "test_device.h"
 
 namespace liger::kernels {
 namespace {
-
-const at::Device kDevice(LIGER_TEST_DEVICE);
 
 struct Inputs {
   at::Tensor hidden, weight, target;
 };
 
 Inputs Make(int64_t T, int64_t H, int64_t V, at::ScalarType dtype) {
-  torch::manual_seed(7);
+  at::manual_seed(7);
   const auto leaf = [&](at::Tensor t) { return t.to(kDevice, dtype).requires_grad_(); };
   Inputs in{.hidden = leaf(at::randn({T, H})),
             .weight = leaf(at::randn({V, H})),

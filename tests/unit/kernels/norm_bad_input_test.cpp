@@ -1,6 +1,6 @@
 // As bad_input_test.cpp, for norms and activations.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <string>
 

@@ -2,9 +2,10 @@
 // forward and each gradient, over ragged shapes, and proof that the measure can fail.
 #include "kernels/reference/op_table.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,13 +18,10 @@
 
 #include "comparison.h"
 #include "kernels/cross_entropy/cross_entropy.h"
+#include "test_device.h"
 
 // tests/gpu runs the same checks on a GPU: inputs are drawn on the CPU, the op and its twin
 // run on the device, and what comes out is judged on the CPU.
-#ifndef LIGER_TEST_DEVICE
-#define LIGER_TEST_DEVICE "cpu"
-#endif
-
 namespace liger::kernels {
 namespace {
 
@@ -45,7 +43,7 @@ OpRun RunOp(const OpCase& c, const std::function<Tensors(const Tensors&)>& op,
             const Tensors& inputs, const Tensors& upstream) {
   Tensors leaves, wanted;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    at::Tensor leaf = inputs[i].detach().to(at::Device(LIGER_TEST_DEVICE)).clone();
+    at::Tensor leaf = inputs[i].detach().to(kDevice).clone();
     if (c.differentiable[i]) wanted.push_back(leaf.requires_grad_(true));
     leaves.push_back(leaf);
   }
@@ -75,9 +73,9 @@ Tensors UpstreamOf(const OpCase& c, const Tensors& outputs) {
 
 // What the outputs look like.
 Tensors Outputs(const OpCase& c, const Tensors& inputs) {
-  const torch::NoGradGuard no_grad;
+  const at::NoGradGuard no_grad;
   Tensors on_device;
-  for (const at::Tensor& t : inputs) on_device.push_back(t.to(at::Device(LIGER_TEST_DEVICE)));
+  for (const at::Tensor& t : inputs) on_device.push_back(t.to(kDevice));
   return c.baseline(on_device);
 }
 
@@ -92,11 +90,11 @@ Tensors Upstream(const OpCase& c, const Tensors& inputs) {
 // otherwise: a logit near the middle of two numbers of its dtype then falls to the other side.
 std::optional<OpRun> RunOtherYardstick(const OpCase& c, const Tensors& inputs,
                                        const Tensors& upstream) {
-  if (c.pytorch_on_cpu && at::Device(LIGER_TEST_DEVICE).is_cpu()) {
+  if (c.pytorch_on_cpu && kDevice.is_cpu()) {
     return RunOp(c, c.pytorch_on_cpu, inputs, upstream);
   }
   const int which = std::max(c.target, c.label);
-  if (which < 0 || at::Device(LIGER_TEST_DEVICE).is_cpu()) return std::nullopt;
+  if (which < 0 || kDevice.is_cpu()) return std::nullopt;
   const at::Tensor target = inputs[static_cast<size_t>(which)];
   const at::Tensor rows = at::nonzero(target != kIgnoreIndex).view(-1);
   const int64_t T = target.size(0);
@@ -157,7 +155,7 @@ struct Comparisons {
 // equally good sums is not twice as far from it by luck (by the F distribution: 4 times in 10000;
 // of one draw, 3 times in 10).
 int MaxDraws(const OpShape& shape) {
-  const bool on_cpu = at::Device(LIGER_TEST_DEVICE).is_cpu();
+  const bool on_cpu = kDevice.is_cpu();
   const int64_t multiplications = int64_t{1} << (on_cpu ? 22 : 28);
   const int64_t one = std::max<int64_t>(1, shape.tokens * shape.width * shape.vocab);
   // compute-sanitizer (tests/gpu/sanitize) asks for one: it looks at memory, not at values.
@@ -192,7 +190,7 @@ class OpTableTest : public testing::TestWithParam<Param> {
   // plain loops, run beside each other.
   Comparisons Compare(const OpShape& shape) const {
     const OpCase& c = op_case();
-    torch::manual_seed(7);
+    at::manual_seed(7);
     Comparisons results;
     Tensors outputs;
     const int max_draws = MaxDraws(shape);
@@ -230,7 +228,7 @@ class OpTableTest : public testing::TestWithParam<Param> {
 TEST_P(OpTableTest, IsAsGoodAsTheBaseline) {
   const OpCase& c = op_case();
   for (const OpShape& shape : c.shapes) {
-    if (shape.gpu_only && at::Device(LIGER_TEST_DEVICE).is_cpu()) continue;
+    if (shape.gpu_only && kDevice.is_cpu()) continue;
     SCOPED_TRACE(shape.name);
     const Comparisons results = Compare(shape);
     for (size_t i = 0; i < results.outputs.size(); ++i) {
@@ -246,7 +244,7 @@ TEST_P(OpTableTest, IsAsGoodAsTheBaseline) {
 TEST_P(OpTableTest, ZeroGradientIsCaught) {
   const OpCase& c = op_case();
   const OpShape& shape = c.shapes[1];
-  torch::manual_seed(7);
+  at::manual_seed(7);
   const Tensors inputs = c.make(shape, dtype()), upstream = Upstream(c, inputs);
   const OpRun ours = RunOp(c, c.ours, inputs, upstream);
   const OpRun theirs = RunOp(c, c.baseline, inputs, upstream);
@@ -262,7 +260,7 @@ TEST_P(OpTableTest, ZeroGradientIsCaught) {
 // Replaces the targets and expects the loss (or log-probabilities) and each gradient to fail.
 void ExpectCaught(const OpCase& c, c10::ScalarType dtype, const OpShape& shape,
                   const std::function<void(at::Tensor& target, int64_t vocab)>& corrupt) {
-  torch::manual_seed(7);
+  at::manual_seed(7);
   const Tensors inputs = c.make(shape, dtype), upstream = Upstream(c, inputs);
   Tensors corrupted = inputs;
   at::Tensor& target = corrupted[static_cast<size_t>(c.target)];
@@ -296,7 +294,7 @@ using OpNanTest = OpTableTest;  // of ops whose inputs may hold one
 
 TEST_P(OpNanTest, NanPropagates) {
   const OpCase& c = op_case();
-  torch::manual_seed(7);
+  at::manual_seed(7);
   const Tensors inputs = c.make(c.shapes[1], dtype());
   inputs[0].view(-1)[0].fill_(std::nan(""));
   const OpRun ours = RunOp(c, c.ours, inputs, Upstream(c, inputs));
@@ -317,7 +315,7 @@ std::vector<Param> Params(bool (*takes)(const OpCase&)) {
       continue;
     }
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-      if (dtype == at::kHalf && at::Device(LIGER_TEST_DEVICE).is_cpu()) continue;
+      if (dtype == at::kHalf && kDevice.is_cpu()) continue;
       params.emplace_back(i, dtype);
     }
   }

@@ -1,8 +1,8 @@
 #include "kernels/linear/panel_gemm.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <cmath>
 #include <limits>
@@ -21,7 +21,7 @@ class PanelGemmTest : public testing::Test {
     if (!gemm::HasPanelGemm()) {
       GTEST_SKIP() << "NOT RUN: this CPU has no AVX-512; panel_gemm is untested";
     }
-    torch::manual_seed(12);
+    at::manual_seed(12);
   }
 
   static at::Tensor Product(const at::Tensor& a, const at::Tensor& b) {

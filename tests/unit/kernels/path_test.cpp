@@ -1,8 +1,8 @@
 #include "kernels/path.h"
 
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <set>
 #include <string>

@@ -1,8 +1,8 @@
 #include "kernels/linear/split_gemm.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <algorithm>
 #include <cmath>
@@ -25,7 +25,7 @@ class SplitGemmTest : public testing::Test {
       GTEST_SKIP()
           << "NOT RUN: this CPU or kernel has no AMX with bfloat16; split_gemm is untested";
     }
-    torch::manual_seed(11);
+    at::manual_seed(11);
   }
 
   // The split product, which must not have needed at::mm.

@@ -9,6 +9,7 @@
 
 #include "common/spec/spec.h"
 #include "common/spec/yaml_proto.h"
+#include "tests/paths.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/check.h"
 #include "worker/trainer/loop/exit_code.h"
@@ -229,9 +230,8 @@ TEST_F(BadInputJobTest, CheckpointingOfFewerThanOneBlock) {
 }
 
 TEST_F(BadInputJobTest, AParquetColumnOfTheWrongType) {
-  const auto refusal =
-      Refusal("{sft: {}, dataset: {format: TEXT}}",
-              std::string(LIGER_SOURCE_DIR) + "/tests/golden/data/arrow/types.parquet");
+  const auto refusal = Refusal("{sft: {}, dataset: {format: TEXT}}",
+                               SourceDir() + "/tests/golden/data/arrow/types.parquet");
   EXPECT_THAT(refusal.message(), AllOf(HasSubstr("types.parquet: row 1"), HasSubstr("timestamp"),
                                        HasSubstr("must be a string")));
 }

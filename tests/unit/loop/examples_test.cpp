@@ -13,6 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "tests/paths.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "tests/unit/parallel/rank_processes.h"
 
@@ -23,7 +24,7 @@ namespace fs = std::filesystem;
 
 std::vector<std::string> Examples() {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(LIGER_SOURCE_DIR "/examples")) {
+  for (const auto& entry : fs::directory_iterator(SourceDir() + "/examples")) {
     const std::string name = entry.path().stem();
     if (!absl::EndsWith(name, "_grid")) names.push_back(name);  // experiments: experiment_e2e_test
   }
@@ -45,7 +46,7 @@ class ExamplesTest : public testing::TestWithParam<std::string> {
                                      {"dpo-en-demo", "dpo_en_demo.json"},
                                      {"kto-en-demo", "kto_en_demo.json"},
                                      {"c4-demo", "c4_demo.jsonl"}}) {
-      fs::create_symlink(std::string(LIGER_SOURCE_DIR "/tests/data/") + file, job_.Path(name));
+      fs::create_symlink(SourceDir() + "/tests/data/" + file, job_.Path(name));
     }
   }
 
@@ -54,7 +55,7 @@ class ExamplesTest : public testing::TestWithParam<std::string> {
 
 // A number of an example by the name before it.
 int NumberIn(const std::string& name, const std::string& key, int if_none) {
-  const std::string text = ReadAll(LIGER_SOURCE_DIR "/examples/" + name + ".yaml");
+  const std::string text = ReadAll(SourceDir() + "/examples/" + name + ".yaml");
   const size_t at = text.find(key + ": ");
   return at == std::string::npos ? if_none : std::stoi(text.substr(at + key.size() + 2));
 }
@@ -71,7 +72,7 @@ TEST_P(ExamplesTest, Trains) {
   // Ranks start where the names are.
   fs::current_path(job_.dir());
   RankProcesses ranks(NumberIn(GetParam(), "count", 1),
-                      "--spec " LIGER_SOURCE_DIR "/examples/" + GetParam() +
+                      "--spec " + SourceDir() + "/examples/" + GetParam() +
                           ".yaml --output out --set model.name=smollm2-135m --set "
                           "model.random_init=true --set resources.device_kind=CPU --set "
                           "training.max_steps=2 --set training.logging_steps=1" +
@@ -109,7 +110,7 @@ TEST_P(ExamplesTest, WarnsOfNothingUnmeant) {
       {"sequence_parallel_llama3_8b", {"positions that the model was trained for"}}};
   fs::current_path(job_.dir());
   RankProcesses check(1,
-                      "--check --spec " LIGER_SOURCE_DIR "/examples/" + GetParam() +
+                      "--check --spec " + SourceDir() + "/examples/" + GetParam() +
                           ".yaml --set model.name=" + smollm2 +
                           // 4 is a divisor of Llama's query heads, not of SmolLM2's.
                           " --set parallel.sequence_parallel_size=1",

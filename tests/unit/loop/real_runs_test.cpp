@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/spec/spec.h"
+#include "tests/paths.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/exit_code.h"
 
@@ -20,7 +21,7 @@ using Event = liger::trainer::v1::Event;
 constexpr size_t kPairs = 16, kMostCharacters = 450, kMostPairCharacters = 900;
 
 json Data(const std::string& name) {
-  std::ifstream file(std::string(LIGER_SOURCE_DIR "/tests/data/") + name);
+  std::ifstream file(SourceDir() + "/tests/data/" + name);
   return json::parse(file);
 }
 

@@ -1,9 +1,11 @@
 // The rule that chooses a strategy.
+#include "worker/trainer/loop/strategy_choice.h"
+
 #include <gtest/gtest.h>
 
 #include <string>
 
-#include "worker/trainer/loop/strategy_choice.h"
+#include "tests/paths.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/parallel/strategy.h"
 
@@ -26,8 +28,7 @@ TEST(ReduceDtypeTest, GradientsAreSummedAsTheyAreKept) {
 
 TEST(FsdpChoiceTest, ADeviceHoldsParametersGradientsStatesAndAReference) {
   const auto model = BuildModel(
-      ModelConfig::FromFolder(std::string(LIGER_SOURCE_DIR) + "/tests/golden/models/tiny/qwen3_v5"),
-      {}, at::kMeta);
+      ModelConfig::FromFolder(SourceDir() + "/tests/golden/models/tiny/qwen3_v5"), {}, at::kMeta);
   int64_t numel = 0;
   for (const auto& parameter : model->parameters()) numel += parameter.numel();
   liger::v1::JobSpec sft, dpo;

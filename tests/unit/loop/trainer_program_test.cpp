@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "common/file_state.h"
 #include "common/framing.h"
+#include "tests/paths.h"
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/exit_code.h"
 
@@ -27,7 +28,7 @@ using testing::Not;
 using Event = liger::trainer::v1::Event;
 namespace fs = std::filesystem;
 
-const char kTrainer[] = LIGER_BIN_DIR "/liger-trainer";
+const std::string kTrainer = BinDir() + "/liger-trainer";
 
 // A running shell command line; killed at the end when it still runs.
 class Process {
@@ -240,7 +241,7 @@ TEST_F(TrainerProgramTest, InspectSaysWhatAnEpochTakesOfWeightedSources) {
 TEST_F(TrainerProgramTest, ClientInspects) {
   const auto inspect = [this](const std::string& arguments) {
     return Execute("datasets inspect " + arguments, "HOME=" + job_.dir() + " ",
-                   LIGER_BIN_DIR "/liger-cli");
+                   BinDir() + "/liger-cli");
   };
   const std::string file = job_.Path("sft.jsonl") + " --trainer sft --model ";
   ASSERT_EQ(inspect(file + job_.Path("model")), kExitOk) << output();

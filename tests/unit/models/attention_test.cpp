@@ -52,7 +52,7 @@ TEST_P(AttentionTest, MatchesDenseReferenceAndItsGradients) {
   const Shape& shape = GetParam();
   const SequenceLayout layout = Layout(shape.lengths);
   const int64_t tokens = layout.num_tokens();
-  torch::manual_seed(1);
+  at::manual_seed(1);
   const auto leaf = [&](int64_t heads) {
     return at::randn({tokens, heads, shape.head_dim}, at::kDouble).requires_grad_();
   };

@@ -13,6 +13,7 @@
 #include <optional>
 #include <utility>
 
+#include "tests/paths.h"
 #include "tests/unit/models/golden.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
@@ -99,7 +100,7 @@ ModelConfig Config(Scores scores) {
 
 // A batch a step; the bytes of a text are its tokens.
 std::vector<Batch> Batches() {
-  std::ifstream file(std::string(LIGER_SOURCE_DIR) + "/tests/data/wiki_demo.txt");
+  std::ifstream file(SourceDir() + "/tests/data/wiki_demo.txt");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   const size_t needed = kSize.steps * kSize.rows * kSize.length;
   if (text.size() < needed) throw std::runtime_error("tests/data/wiki_demo.txt is too short");

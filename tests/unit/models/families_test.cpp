@@ -234,10 +234,10 @@ TEST(ActivationCheckpoint, ReplaysRandomNumbersAndLeavesTheGeneratorAlone) {
   const at::Tensor weight = at::ones({64}).requires_grad_();
   const BlockFn dropout = [&](const at::Tensor& x) { return at::dropout(x * weight, 0.5, true); };
   const at::Tensor x = at::ones({64});
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const at::Tensor y = CheckpointedCall(dropout, x).hidden_TD;
   const at::Tensor next_draw = at::rand({4});
-  torch::manual_seed(3);
+  at::manual_seed(3);
   dropout(x);
   EXPECT_TRUE(next_draw.equal(at::rand({4})));
   y.sum().backward();

@@ -6,15 +6,14 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "tests/paths.h"
 #include "worker/trainer/loop/model_setup.h"
 #include "worker/trainer/models/registry.h"
 #include "worker/trainer/models/weights.h"
 
 namespace liger::trainer::golden {
 
-std::string Folder(const std::string& name) {
-  return std::string(LIGER_SOURCE_DIR) + "/tests/golden/models/" + name;
-}
+std::string Folder(const std::string& name) { return SourceDir() + "/tests/golden/models/" + name; }
 
 std::vector<std::string> TinyCases() {
   std::vector<std::string> cases;

@@ -1,7 +1,7 @@
 #ifndef LIGER_TESTS_UNIT_MODELS_GOLDEN_H_
 #define LIGER_TESTS_UNIT_MODELS_GOLDEN_H_
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>

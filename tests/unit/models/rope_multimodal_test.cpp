@@ -1,6 +1,7 @@
 // liger::rope over three rows of positions against transformers' Qwen2-VL.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include "kernels/rope/rope.h"
 #include "tests/unit/models/golden.h"

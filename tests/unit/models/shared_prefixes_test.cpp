@@ -120,7 +120,7 @@ TEST(SharedPrefixesTest, AttentionIsThatOfWholeSequences) {
     if (!layout.shared) continue;
     SequenceLayout whole = layout;
     whole.shared = nullptr;
-    torch::manual_seed(seed);
+    at::manual_seed(seed);
     std::vector<at::Tensor> inputs;
     for (const int64_t heads : {4, 2, 2}) {
       inputs.push_back(at::randn({layout.num_computed(), heads, 8}, at::kDouble).requires_grad_());

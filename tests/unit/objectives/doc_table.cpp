@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/paths.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -36,7 +38,7 @@ std::pair<size_t, size_t> Span(const std::string& page, const std::string& table
 
 void WriteOrCompare(const std::string& page_name, const std::string& table,
                     const std::string& text) {
-  const std::string path = LIGER_SOURCE_DIR "/" + page_name;
+  const std::string path = SourceDir() + "/" + page_name;
   std::string page = ReadPage(path);
   const auto [from, to] = Span(page, table);
   if (std::getenv("LIGER_WRITE_DOCS") != nullptr) {

@@ -2,8 +2,8 @@
 // formulas in plain doubles.
 #include "worker/trainer/objectives/dpo_loss.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <cmath>
 

@@ -54,7 +54,7 @@ std::shared_ptr<CausalLM> Model(const std::string& folder, bool lora, const Way&
   return model;
 }
 
-struct Step {
+struct LossAndGradients {
   double loss = 0;
   at::Tensor gradients;
 };
@@ -70,7 +70,8 @@ class EqualityTest : public testing::TestWithParam<Case> {
     return Model("preference/reference", false, way);
   }
 
-  Step Run(Objective& objective, const std::vector<Batch>& batches, const Way& way = {}) const {
+  LossAndGradients Run(Objective& objective, const std::vector<Batch>& batches,
+                       const Way& way = {}) const {
     const auto model = Model(way.model, GetParam().lora, way);
     if (objective.NeedsReference() && !batches[0].reference_logp_A.defined()) {
       objective.SetReference(Reference(way));
@@ -89,7 +90,7 @@ class EqualityTest : public testing::TestWithParam<Case> {
       context.loss_tokens += objective.Count(batch).loss_tokens;
       context.rows += objective.Count(batch).rows;
     }
-    Step step;
+    LossAndGradients step;
     for (const Batch& batch : batches) {
       const LossOutput out = objective.Forward(*model, batch, context);
       if (head_gradient) head_gradient->Settled();
@@ -104,7 +105,7 @@ class EqualityTest : public testing::TestWithParam<Case> {
     return step;
   }
 
-  static void ExpectEqual(const Step& actual, const Step& expected) {
+  static void ExpectEqual(const LossAndGradients& actual, const LossAndGradients& expected) {
     EXPECT_NEAR(actual.loss, expected.loss, kLoss * std::max(1.0, std::abs(expected.loss)));
     const double error = golden::RelativeError(actual.gradients, expected.gradients);
     EXPECT_LT(error, kGradients);
@@ -129,7 +130,7 @@ class AccumulationTest : public EqualityTest {};
 
 TEST_P(AccumulationTest, MicroBatchesAreTheLargeBatch) {
   const auto objective = Make();
-  const Step whole = Run(*objective, EvalBatches(rows_, rows_.num_rows()));
+  const LossAndGradients whole = Run(*objective, EvalBatches(rows_, rows_.num_rows()));
   for (const int64_t rows : {1, 3}) {  // 3: the last one is smaller
     ExpectEqual(Run(*objective, EvalBatches(rows_, rows)), whole);
   }
@@ -169,7 +170,8 @@ TEST_P(HeadTest, LossAndGradientsByGroupsAreThoseOfAllLogits) {
   const std::vector<Batch> batches = EvalBatches(rows_, 4);
   for (const std::string model : {"tiny/gqa_tied_v5", "tiny/mha_untied_hub", "tiny/gemma2_v5"}) {
     if (GetParam().lora && model != "tiny/gqa_tied_v5") continue;  // another one's adapter
-    const Step expected = Run(*objective, batches, {.all_logits = true, .model = model});
+    const LossAndGradients expected =
+        Run(*objective, batches, {.all_logits = true, .model = model});
     for (const int64_t rows : {0, 45, 7}) {
       SCOPED_TRACE(model + ", rows " + std::to_string(rows));
       ExpectEqual(Run(*objective, batches,

@@ -33,7 +33,7 @@ struct Result {
 };
 
 // One optimizer step over all rows, `rows_per_batch` at a time.
-Result Step(CausalLM& model, const ExampleSet& set, int64_t rows_per_batch) {
+Result ResultOf(CausalLM& model, const ExampleSet& set, int64_t rows_per_batch) {
   liger::v1::JobSpec spec;
   spec.mutable_sft();
   const std::unique_ptr<Objective> objective = MakeObjective(spec);
@@ -76,12 +76,12 @@ class PackingTest : public testing::TestWithParam<std::pair<const char*, const c
 TEST_P(PackingTest, LossAndGradientsAreThoseOfTheRows) {
   const auto model = Model();
   const ExampleSet rows = Rows(model->config().vocab_size);
-  const Result unpacked = Step(*model, rows, 1);
+  const Result unpacked = ResultOf(*model, rows, 1);
   for (const int64_t packs : {1, 2}) {
     ExampleSet packed = rows;
     PackRows(PackingStrategy::kBfd, 64, &packed);
     ASSERT_LT(packed.num_rows(), 10);
-    const Result result = Step(*model, packed, packs);
+    const Result result = ResultOf(*model, packed, packs);
     EXPECT_NEAR(result.loss, unpacked.loss, 1e-6);
     const double error = GradientError(result, unpacked);
     EXPECT_LT(error, 5e-6);
@@ -96,7 +96,7 @@ TEST_P(PackingTest, WrappedPacksAreTheirPieces) {
   PackRows(PackingStrategy::kWrapped, 50, &packed);
   ExampleSet pieces;
   pieces.sequences = packed.sequences;
-  const Result result = Step(*model, packed, 2), unpacked = Step(*model, pieces, 1);
+  const Result result = ResultOf(*model, packed, 2), unpacked = ResultOf(*model, pieces, 1);
   EXPECT_NEAR(result.loss, unpacked.loss, 1e-6);
   EXPECT_LT(GradientError(result, unpacked), 5e-6);
 }

@@ -1,6 +1,6 @@
 // Precomputed log-probabilities of the reference, and a reference that moves.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "tests/unit/models/golden.h"
 #include "worker/trainer/data/sampler.h"
@@ -13,7 +13,7 @@
 namespace liger::trainer {
 namespace {
 
-const nlohmann::json& Expected() {
+const nlohmann::json& PreferenceGolden() {
   static const nlohmann::json expected =
       golden::ReadJson(golden::Folder("preference") + "/expected.json");
   return expected;
@@ -35,7 +35,7 @@ ExampleSet Rows(RowKind kind) {
                              sequence.at("labels").get<std::vector<int32_t>>()});
   };
   const bool pairs = kind == RowKind::kPair;
-  for (const auto& batch : Expected().at(pairs ? "dpo_batches" : "kto_batches")) {
+  for (const auto& batch : PreferenceGolden().at(pairs ? "dpo_batches" : "kto_batches")) {
     for (const auto& row : batch) {
       if (pairs) {
         add(row.at("chosen"));
@@ -49,13 +49,13 @@ ExampleSet Rows(RowKind kind) {
   return set;
 }
 
-struct Step {
+struct FirstStep {
   double loss;
   std::map<std::string, double> metrics;
   at::Tensor embedding_grad;
 };
 
-Step RunStep(Objective& objective, const Batch& batch) {
+FirstStep RunFirstStep(Objective& objective, const Batch& batch) {
   const auto model = Model();
   const LossOutput out = golden::WholeStep(objective, *model, batch);
   out.loss.backward();
@@ -80,9 +80,9 @@ void ExpectCachedIsLive(Objective& live, Objective& cached, RowKind kind) {
   BatchIterator batches = start;
   for (int step = 0; step < 28; ++step) {
     Batch batch = batches.NextStep(1)[0];
-    const Step expected = RunStep(live, batch);
+    const FirstStep expected = RunFirstStep(live, batch);
     cache.Attach(&batch);
-    const Step actual = RunStep(cached, batch);
+    const FirstStep actual = RunFirstStep(cached, batch);
     EXPECT_NEAR(actual.loss, expected.loss, 1e-6);
     for (const auto& [name, value] : expected.metrics) {
       EXPECT_NEAR(actual.metrics.at(name), value, 1e-6 * std::max(1.0, std::abs(value))) << name;
@@ -109,7 +109,7 @@ TEST(PrecomputeTest, CachedKtoIsLiveKto) {
 
 TEST(PrecomputeTest, WithoutCacheOrReferenceNothingIsGuessed) {
   DpoObjective objective({});
-  const Batch batch = golden::PairBatch(Expected().at("dpo_batches")[0]);
+  const Batch batch = golden::PairBatch(PreferenceGolden().at("dpo_batches")[0]);
   const auto model = Model();
   EXPECT_THROW(golden::WholeStep(objective, *model, batch), c10::Error);
 }

@@ -1,8 +1,8 @@
 // SFT's options: label smoothing and z-loss against transformers
 // (tools/fixtures/sft_options_fixtures.py), and NEFTune's noise.
+#include <ATen/ATen.h>
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <cmath>
 
@@ -14,7 +14,7 @@
 namespace liger::trainer {
 namespace {
 
-constexpr double kTolerance = 1e-5, kCurveTolerance = 1e-4;
+constexpr double kSftTolerance = 1e-5, kSftCurveTolerance = 1e-4;
 
 const nlohmann::json& Expected() {
   static const nlohmann::json expected =
@@ -55,7 +55,7 @@ TEST_P(SftOptionsTest, GradientsOfTheFirstStep) {
   for (const auto& item : model->named_parameters()) {
     const at::Tensor gradient = file->View(std::get<0>(GetParam()) + "." + item.key());
     const double error = golden::RelativeError(item.value().grad(), gradient);
-    EXPECT_LT(error, kTolerance) << item.key();
+    EXPECT_LT(error, kSftTolerance) << item.key();
     largest = std::max(largest, error);
   }
   RecordProperty("largest_gradient_error", std::to_string(largest));
@@ -71,7 +71,7 @@ TEST_P(SftOptionsTest, TenSteps) {
   for (size_t step = 0; step < steps.size(); ++step) {
     EXPECT_EQ(history[step].size(), steps[step].size()) << "other metrics at step " << step;
     for (const auto& [name, value] : steps[step].items()) {
-      const double tolerance = step == 0 ? kTolerance : kCurveTolerance;
+      const double tolerance = step == 0 ? kSftTolerance : kSftCurveTolerance;
       const double scale = std::max(1.0, std::abs(value.get<double>()));
       EXPECT_NEAR(history[step].at(name), value.get<double>(), tolerance * scale)
           << name << " at step " << step;
@@ -93,7 +93,7 @@ INSTANTIATE_TEST_SUITE_P(Transformers, SftOptionsTest,
                          });
 
 TEST(NeftuneTest, NoiseIsUniformWithinTheBoundOfEachSequence) {
-  torch::manual_seed(3);
+  at::manual_seed(3);
   const at::Tensor cu_seqlens = at::tensor({0, 100, 104}, at::kInt);
   const auto layout = SequenceLayout::FromCuSeqlens(cu_seqlens, at::kCPU);
   const double alpha = 5;
@@ -127,7 +127,7 @@ class PlaceOf : public SequenceGroup {
 
 // Of whole sequences, wherever a place's tokens begin and end in them.
 TEST(NeftuneTest, APlacesNoiseHasTheBoundsOfItsTokensSequences) {
-  torch::manual_seed(4);
+  at::manual_seed(4);
   const at::Tensor cu_seqlens = at::tensor({0, 100, 104, 153}, at::kInt);
   const std::vector<int64_t> lengths = {100, 4, 49, 1};  // the last of them is padding
   for (int64_t place = 0; place < 2; ++place) {
@@ -172,7 +172,7 @@ TEST(NeftuneTest, ActsInTrainingAloneAndByTheSeed) {
   const Batch batch = golden::SftBatch(Expected().at("batches")[0]);
   SftObjective plain, noisy({.neftune_noise_alpha = 5});
   const auto loss = [&](Objective& objective, uint64_t seed) {
-    torch::manual_seed(seed);
+    at::manual_seed(seed);
     return golden::WholeStep(objective, *model, batch).loss.item<double>();
   };
   EXPECT_EQ(loss(noisy, 1), loss(noisy, 1));

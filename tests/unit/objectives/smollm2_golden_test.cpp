@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tests/paths.h"
 #include "tests/unit/models/golden.h"
 #include "worker/trainer/objectives/orpo.h"
 #include "worker/trainer/objectives/sft.h"
@@ -20,7 +21,7 @@ constexpr int kProjections = 8;
 
 std::string ModelDir() {
   const char* dir = std::getenv("LIGER_SMOLLM2_DIR");
-  return dir ? dir : std::string(LIGER_SOURCE_DIR) + "/.cache/models-v2/smollm2-135m";
+  return dir ? dir : SourceDir() + "/.cache/models-v2/smollm2-135m";
 }
 
 uint64_t SplitMix64(uint64_t x) {

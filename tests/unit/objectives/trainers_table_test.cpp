@@ -13,6 +13,7 @@
 #include <set>
 
 #include "common/spec/spec.h"
+#include "tests/paths.h"
 #include "tests/unit/models/golden.h"
 #include "tests/unit/objectives/doc_table.h"
 
@@ -189,7 +190,7 @@ void AddNames(const std::string& word, std::set<std::string>* names) {
 
 // What a section of the page says behind "Metrics:", without what stands in brackets.
 std::set<std::string> ListedMetrics(const std::string& section) {
-  std::ifstream file(std::string(LIGER_SOURCE_DIR) + "/docs/trainers.md");
+  std::ifstream file(SourceDir() + "/docs/trainers.md");
   std::string page((std::istreambuf_iterator<char>(file)), {});
   page = page.substr(page.find("\n## " + section));
   page = page.substr(page.find("Metrics: ") + 9);

@@ -16,27 +16,11 @@
 namespace liger::trainer {
 namespace {
 
-using Leaves = std::vector<std::pair<std::string, at::Tensor>>;
-
-at::Tensor FromWave(at::IntArrayRef shape, double seed) {
-  const int64_t count = c10::multiply_integers(shape);
-  return at::tensor(Wave(count, seed), at::kDouble).reshape(shape).to(at::kFloat);
+at::Tensor FloatWave(at::IntArrayRef shape, double seed) {
+  return FromWave(shape, seed).to(at::kFloat);
 }
 
-Leaves FixtureLeaves() {
-  Leaves leaves;
-  for (const auto& [name, shape] : OptimFixture()["shapes"].items()) {
-    leaves.emplace_back(
-        name, FromWave(shape.get<std::vector<int64_t>>(), double(leaves.size())).requires_grad_());
-  }
-  return leaves;
-}
-
-double RelativeError(const at::Tensor& ours, const std::vector<double>& golden) {
-  const at::Tensor expected = at::tensor(golden, at::kDouble);
-  return ((ours.detach().flatten().to(at::kDouble) - expected).norm() / expected.norm())
-      .item<double>();
-}
+Leaves FixtureLeaves() { return LeavesOf(OptimFixture()["shapes"]); }
 
 // Twelve steps, fp32 against torch.optim.AdamW in fp64, clipping included.
 TEST(AdamWTest, IsTorchsAdamW) {
@@ -50,7 +34,7 @@ TEST(AdamWTest, IsTorchsAdamW) {
     for (int step = 0; step < OptimFixture()["steps"]; ++step) {
       std::vector<at::Tensor> grads;
       for (size_t i = 0; i < leaves.size(); ++i) {
-        grads.push_back(FromWave(leaves[i].second.sizes(), 100 + 10 * step + double(i)) *
+        grads.push_back(FloatWave(leaves[i].second.sizes(), 100 + 10 * step + double(i)) *
                         (0.3 + step));
       }
       const at::Tensor norm = GlobalGradientNorm(grads);
@@ -79,7 +63,7 @@ kernels::AdamWStepOptions ThirdStep() {
 TEST(AdamWTest, DevicePathAgreesWithTheCpuPath) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     std::vector<at::Tensor> cpu, device;
-    for (int i = 0; i < 4; ++i) cpu.push_back(FromWave({17, 9}, i).to(dtype));
+    for (int i = 0; i < 4; ++i) cpu.push_back(FloatWave({17, 9}, i).to(dtype));
     cpu[3].abs_();
     for (const auto& tensor : cpu) device.push_back(tensor.clone());
     kernels::AdamWStep({{.param = cpu[0],
@@ -110,7 +94,7 @@ TEST(AdamWTest, AScaleThatIsNotFiniteChangesNothing) {
     AdamW adamw(parameters, {0.9, 0.999, 1e-8, 0.5}, PrecisionPlan(), 1);
     std::vector<at::Tensor> grads, before;
     for (const auto& [name, leaf] : leaves) {
-      grads.push_back(FromWave(leaf.sizes(), 5));
+      grads.push_back(FloatWave(leaf.sizes(), 5));
       before.push_back(leaf.detach().clone());
     }
     adamw.Step(grads, 1e-2, scale);
@@ -124,18 +108,18 @@ TEST(AdamWTest, AScaleThatIsNotFiniteChangesNothing) {
 
 TEST(AdamWTest, WritesTheComputeCopy) {
   const PrecisionPlan mixed{at::kFloat, at::kBFloat16, at::kFloat, at::kFloat, Rounding::kNearest};
-  const at::Tensor leaf = FromWave({40, 40}, 2).requires_grad_();
+  const at::Tensor leaf = FloatWave({40, 40}, 2).requires_grad_();
   TrainableParameters parameters({{"a.weight", leaf}}, mixed);
   AdamW adamw(parameters, {}, mixed, 1);
   const at::Tensor before = leaf.detach().clone();
-  adamw.Step({FromWave({40, 40}, 9)}, 0.1, 1.0);
+  adamw.Step({FloatWave({40, 40}, 9)}, 0.1, 1.0);
   const at::Tensor storage = parameters.entries()[0].storage;
   EXPECT_TRUE(at::equal(leaf.detach(), storage.to(at::kBFloat16)));
   EXPECT_FALSE(at::equal(leaf.detach(), before));
 }
 
 TEST(AdamWTest, UndefinedGradientLeavesTheParameterAlone) {
-  const Leaves leaves = {{"a.weight", FromWave({3, 3}, 1).requires_grad_()}};
+  const Leaves leaves = {{"a.weight", FloatWave({3, 3}, 1).requires_grad_()}};
   const at::Tensor before = leaves[0].second.detach().clone();
   TrainableParameters parameters(leaves, PrecisionPlan());
   AdamW(parameters, {0.9, 0.999, 1e-8, 0.5}, PrecisionPlan(), 1).Step({at::Tensor()}, 0.1, 1);
@@ -149,7 +133,7 @@ TEST(AdamWTest, StateDictRestoresTheRun) {
   AdamW one(first, {}, PrecisionPlan(), 7), two(second, {}, PrecisionPlan(), 7);
   const auto grads = [&](double seed) {
     std::vector<at::Tensor> out;
-    for (const auto& [name, leaf] : leaves) out.push_back(FromWave(leaf.sizes(), seed));
+    for (const auto& [name, leaf] : leaves) out.push_back(FloatWave(leaf.sizes(), seed));
     return out;
   };
   one.Step(grads(5), 1e-2, 1);
@@ -218,10 +202,10 @@ TEST(AdamWTest, StochasticRoundingIsReproducibleOnAnyNumberOfThreads) {
 
 // Each stored value is one of the two bf16 neighbours of the exact result.
 TEST(AdamWTest, StochasticRoundingStaysBetweenTheNeighbours) {
-  at::Tensor p = FromWave({64, 64}, 3).to(at::kBFloat16),
-             m = FromWave({64, 64}, 4).to(at::kBFloat16),
-             v = FromWave({64, 64}, 5).abs().to(at::kBFloat16);
-  const at::Tensor g = FromWave({64, 64}, 6).to(at::kBFloat16);
+  at::Tensor p = FloatWave({64, 64}, 3).to(at::kBFloat16),
+             m = FloatWave({64, 64}, 4).to(at::kBFloat16),
+             v = FloatWave({64, 64}, 5).abs().to(at::kBFloat16);
+  const at::Tensor g = FloatWave({64, 64}, 6).to(at::kBFloat16);
   at::Tensor exact = p.to(at::kFloat), exact_m = m.to(at::kFloat), exact_v = v.to(at::kFloat);
   kernels::AdamWStepOptions options = ThirdStep();
   kernels::AdamWStep({{.param = exact, .grad = g, .exp_avg = exact_m, .exp_avg_sq = exact_v}},

@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 
+#include "tests/paths.h"
 #include "tests/unit/optim/fixture.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/optim/adamw_8bit.h"
@@ -13,33 +14,22 @@
 namespace liger::trainer {
 namespace {
 
-using nlohmann::ordered_json;
-using Leaves = std::vector<std::pair<std::string, at::Tensor>>;
 using liger::v1::TrainingSpec;
+using nlohmann::ordered_json;
 
 constexpr const char* kNames[] = {"adamw", "adamw_8bit", "adafactor", "lion", "sgd"};
 
 // tests/golden/optim/optimizers.json, from tools/fixtures/optimizer_fixtures.py.
 const ordered_json& Fixture() {
   static const ordered_json fixture = [] {
-    std::ifstream in(std::string(LIGER_SOURCE_DIR) + "/tests/golden/optim/optimizers.json");
+    std::ifstream in(SourceDir() + "/tests/golden/optim/optimizers.json");
     return ordered_json::parse(in);
   }();
   return fixture;
 }
 
-at::Tensor FromWave(at::IntArrayRef shape, double seed) {
-  const int64_t count = c10::multiply_integers(shape);
-  return at::tensor(Wave(count, seed), at::kDouble).reshape(shape);
-}
-
 Leaves FixtureLeaves(const char* shapes, at::ScalarType dtype = at::kFloat) {
-  Leaves leaves;
-  for (const auto& [name, shape] : Fixture()[shapes].items()) {
-    const at::Tensor value = FromWave(shape.get<std::vector<int64_t>>(), double(leaves.size()));
-    leaves.emplace_back(name, value.to(dtype).requires_grad_());
-  }
-  return leaves;
+  return LeavesOf(Fixture()[shapes], dtype);
 }
 
 std::vector<at::Tensor> Gradients(const Leaves& leaves, int step, at::ScalarType dtype) {
@@ -60,12 +50,6 @@ TrainingSpec Spec(const std::string& optim, const ordered_json& options = ordere
   if (options.contains("adam_beta1")) training.set_adam_beta1(options["adam_beta1"]);
   if (options.contains("adam_beta2")) training.set_adam_beta2(options["adam_beta2"]);
   return training;
-}
-
-double RelativeError(const at::Tensor& ours, const std::vector<double>& golden) {
-  const at::Tensor expected = at::tensor(golden, at::kDouble);
-  return ((ours.detach().flatten().to(at::kDouble) - expected).norm() / expected.norm())
-      .item<double>();
 }
 
 std::vector<uint8_t> FromHex(const std::string& hex) {

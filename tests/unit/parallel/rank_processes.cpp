@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "tests/paths.h"
 #include "tests/unit/loop/tiny_job.h"
 
 namespace liger::trainer {
@@ -75,8 +76,8 @@ RankProcesses::RankProcesses(int world_size, const std::string& arguments,
   for (int rank = 0; rank < world_size; ++rank) {
     Child& child = children_.emplace_back();
     child.log = log_prefix + std::to_string(rank);
-    const std::string command = absl::StrCat("exec ", LIGER_BIN_DIR, "/liger-trainer ", arguments,
-                                             " >", child.log, " 2>&1");
+    const std::string command =
+        absl::StrCat("exec ", BinDir(), "/liger-trainer ", arguments, " >", child.log, " 2>&1");
     child.pid = fork();
     if (child.pid != 0) continue;
     setenv("RANK", std::to_string(rank).c_str(), 1);

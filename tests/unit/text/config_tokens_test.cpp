@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/paths.h"
 #include "tests/unit/text/corpus.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/text/tokenizer.h"
@@ -28,8 +29,7 @@ class Folder {
   }
   // tests/golden/data/bos/tokenizer.json with `changes`.
   void WriteTokenizer(const json& changes) const {
-    json tokenizer =
-        json::parse(ReadAll(LIGER_SOURCE_DIR "/tests/golden/data/bos/tokenizer.json"));
+    json tokenizer = json::parse(ReadAll(SourceDir() + "/tests/golden/data/bos/tokenizer.json"));
     tokenizer.update(changes);
     Write("tokenizer.json", tokenizer);
   }

@@ -7,10 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/paths.h"
+
 // Reads what tools/fixtures/text_fixtures.py wrote and what it read.
 namespace liger::trainer {
 
-inline std::string GoldenDir() { return LIGER_SOURCE_DIR "/tests/golden/text"; }
+inline std::string GoldenDir() { return SourceDir() + "/tests/golden/text"; }
 
 inline std::string ReadAll(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -47,7 +49,7 @@ inline void AppendStrings(const nlohmann::json& value, std::vector<std::string>*
 
 // Every string of tests/data, in the fixture script's order.
 inline std::vector<std::string> DataStrings() {
-  const std::string dir = LIGER_SOURCE_DIR "/tests/data/";
+  const std::string dir = SourceDir() + "/tests/data/";
   std::vector<std::string> out;
   for (const char* name : {"alpaca_en_demo.json", "dpo_en_demo.json", "kto_en_demo.json"}) {
     AppendStrings(nlohmann::json::parse(ReadAll(dir + name)), &out);

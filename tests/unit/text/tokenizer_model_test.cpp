@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "liger/sentencepiece/model.pb.h"
+#include "tests/paths.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/text/chat_template.h"
 #include "worker/trainer/text/tokenizer.h"
@@ -135,7 +136,7 @@ TEST_F(TokenizerModel, WhatSentencePieceHasAndThisHasNotIsNamed) {
 // As transformers 5.23 (tools/fixtures/spm_config_fixtures.py) reads `legacy` and
 // `add_prefix_space`.
 TEST_F(TokenizerModel, PrefixesAreThoseOfTransformersLlamaTokenizer) {
-  const std::string golden = LIGER_SOURCE_DIR "/tests/golden/text/";
+  const std::string golden = SourceDir() + "/tests/golden/text/";
   std::ifstream file(golden + "spm_config.json");
   const auto cases = nlohmann::json::parse(file);
   EXPECT_EQ(cases.size(), 3u);

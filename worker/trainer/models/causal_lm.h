@@ -1,7 +1,8 @@
 #ifndef LIGER_WORKER_TRAINER_MODELS_CAUSAL_LM_H_
 #define LIGER_WORKER_TRAINER_MODELS_CAUSAL_LM_H_
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
 
 #include <cstdint>
 #include <functional>

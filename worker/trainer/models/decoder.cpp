@@ -1,5 +1,7 @@
 #include "worker/trainer/models/decoder.h"
 
+#include <torch/nn/modules/container/modulelist.h>
+
 #include "kernels/gated_linear/gated_linear.h"
 #include "kernels/geglu/geglu.h"
 #include "kernels/kept_results.h"

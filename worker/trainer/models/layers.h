@@ -1,7 +1,8 @@
 #ifndef LIGER_WORKER_TRAINER_MODELS_LAYERS_H_
 #define LIGER_WORKER_TRAINER_MODELS_LAYERS_H_
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/nn/module.h>
 
 #include <memory>
 #include <optional>

@@ -1,6 +1,7 @@
 #include "worker/trainer/models/shared_prefixes.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <numeric>

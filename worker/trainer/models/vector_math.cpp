@@ -1,6 +1,6 @@
 #include "worker/trainer/models/vector_math.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 namespace liger::trainer {
 

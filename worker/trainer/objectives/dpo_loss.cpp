@@ -1,6 +1,6 @@
 #include "worker/trainer/objectives/dpo_loss.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include "worker/trainer/objectives/metric_sums.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 namespace liger::trainer {
 

@@ -148,7 +148,7 @@ Value WordCount(const Args& args) {
   return Value(n);
 }
 
-constexpr Named kTable[] = {
+constexpr Named kFilters[] = {
     {"trim", Trim},
     {"upper", Upper},
     {"lower", Lower},
@@ -170,7 +170,7 @@ constexpr Named kTable[] = {
 }  // namespace
 
 Builtin FindFilter(std::string_view name) {
-  if (const Builtin found = FindIn(kTable, name)) return found;
+  if (const Builtin found = FindIn(kFilters, name)) return found;
   for (const auto find : {FindNumberFilter, FindLayoutFilter}) {
     if (const Builtin filter = find(name)) return filter;
   }

@@ -177,7 +177,7 @@ Value Reverse(const Args& args) {
   return Value(std::move(out));
 }
 
-constexpr Named kTable[] = {
+constexpr Named kGeneratorFilters[] = {
     {"map", [](const Args& a) { return Lazily<MapItems>("map", a); }},
     {"select", [](const Args& a) { return Lazily<ChosenItems<true, false>>("select", a); }},
     {"reject", [](const Args& a) { return Lazily<ChosenItems<false, false>>("reject", a); }},
@@ -193,7 +193,7 @@ constexpr Named kTable[] = {
 }  // namespace
 
 Builtin FindGeneratorFilter(std::string_view name) {
-  return FindIn(kTable, name);
+  return FindIn(kGeneratorFilters, name);
 }
 
 }  // namespace liger::trainer::jinja

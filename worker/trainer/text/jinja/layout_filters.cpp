@@ -187,7 +187,7 @@ Value StripTags(const Args& args) {
   return Value::MakeMarkup(Unescaped(out));
 }
 
-constexpr Named kTable[] = {
+constexpr Named kLayoutFilters[] = {
     {"center", CenterFilter},
     {"indent", Indent},
     {"truncate", Truncate},
@@ -231,7 +231,7 @@ Value EscapeMarkup(const Value& value) {
 }
 
 Builtin FindLayoutFilter(std::string_view name) {
-  return FindIn(kTable, name);
+  return FindIn(kLayoutFilters, name);
 }
 
 }  // namespace liger::trainer::jinja

@@ -160,7 +160,7 @@ Value GroupBy(const Args& args) {
   return Value(std::move(groups));
 }
 
-constexpr Named kTable[] = {
+constexpr Named kSequenceFilters[] = {
     {"length", Length},     {"count", Length},
     {"first", First},       {"last", Last},
     {"join", Join},         {"list", [](const Args& a) { return Value(Iterate(Self(a))); }},
@@ -200,7 +200,7 @@ Value SortKey(const Value& item, const Value* attribute, bool case_sensitive,
 }
 
 Builtin FindSequenceFilter(std::string_view name) {
-  if (const Builtin found = FindIn(kTable, name)) return found;
+  if (const Builtin found = FindIn(kSequenceFilters, name)) return found;
   return FindGeneratorFilter(name);
 }
 

@@ -54,7 +54,7 @@ Value IsCased(const Args& args, const char* filter) {
   return Value(s == other && s != opposite);
 }
 
-constexpr Named kTable[] = {
+constexpr Named kTests[] = {
     {"defined", [](const Args& a) { return Value(!Self(a).IsUndefined()); }},
     {"undefined", [](const Args& a) { return Value(Self(a).IsUndefined()); }},
     {"none", [](const Args& a) { return Value(Self(a).IsNone()); }},
@@ -104,7 +104,7 @@ constexpr Named kTable[] = {
 }  // namespace
 
 Builtin FindTest(std::string_view name) {
-  return FindIn(kTable, name);
+  return FindIn(kTests, name);
 }
 
 }  // namespace liger::trainer::jinja

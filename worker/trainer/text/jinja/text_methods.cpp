@@ -14,7 +14,7 @@
 namespace liger::trainer::jinja {
 namespace {
 
-const std::string& Self(const Args& args) { return *args.positional[0].AsString(); }
+const std::string& Receiver(const Args& args) { return *args.positional[0].AsString(); }
 
 // What s[start:end] is of the text, with the optional arguments 2 and 3 of the searching methods.
 struct Window {
@@ -22,7 +22,7 @@ struct Window {
   int64_t begin;  // in characters
 };
 std::optional<Window> WindowOf(const Args& args) {
-  const std::string_view s = Self(args);
+  const std::string_view s = Receiver(args);
   if (args.positional.size() <= 2) return Window{s, 0};
   const std::vector<std::string_view> all = Characters(s);
   const auto n = static_cast<int64_t>(all.size());
@@ -80,7 +80,7 @@ Value Count(const Args& args) {
 
 template <bool from_right>
 Value Partition(const Args& args) {
-  const std::string &s = Self(args), &sep = RequireString(args, 1, "partition");
+  const std::string &s = Receiver(args), &sep = RequireString(args, 1, "partition");
   if (sep.empty()) throw RuntimeError("empty separator");
   const size_t at = from_right ? s.rfind(sep) : s.find(sep);
   if (at == std::string::npos) {
@@ -91,7 +91,7 @@ Value Partition(const Args& args) {
 
 template <bool start>
 Value RemoveAffix(const Args& args) {
-  const std::string& s = Self(args);
+  const std::string& s = Receiver(args);
   const std::string& a = RequireString(args, 1, "removeprefix and removesuffix");
   if (start) return Value(s.starts_with(a) ? s.substr(a.size()) : s);
   return Value(s.ends_with(a) ? s.substr(0, s.size() - a.size()) : s);
@@ -126,12 +126,12 @@ int64_t Width(const Args& args) {
 
 template <bool left>
 Value Justify(const Args& args) {
-  const std::string pad = Spaces(Missing(Self(args), Width(args)), Fill(args));
-  return Value(left ? Self(args) + pad : pad + Self(args));
+  const std::string pad = Spaces(Missing(Receiver(args), Width(args)), Fill(args));
+  return Value(left ? Receiver(args) + pad : pad + Receiver(args));
 }
 
 Value ZFill(const Args& args) {
-  const std::string& s = Self(args);
+  const std::string& s = Receiver(args);
   const bool has_sign = s.starts_with('-') || s.starts_with('+');
   return Value(s.substr(0, has_sign) + Spaces(Missing(s, Width(args)), "0") + s.substr(has_sign));
 }
@@ -140,7 +140,7 @@ Value ExpandTabs(const Args& args) {
   const int64_t size = IntOr(args.Find(1, "tabsize"), 8);
   std::string out;
   int64_t column = 0;
-  for (const std::string_view c : Characters(Self(args))) {
+  for (const std::string_view c : Characters(Receiver(args))) {
     if (c == "\t") {
       const int64_t n = size > 0 ? size - column % size : 0;
       out += Spaces(n, " ");
@@ -156,7 +156,7 @@ Value ExpandTabs(const Args& args) {
 
 Value SwapCase(const Args& args) {
   std::string out;
-  for (const std::string_view c : Characters(Self(args))) {
+  for (const std::string_view c : Characters(Receiver(args))) {
     if (c == "\u03A3") throw Unsupported("swapcase of a capital sigma");
     const std::string upper = MapCase(c, true);
     out += upper == c ? MapCase(c, false) : upper;
@@ -165,7 +165,7 @@ Value SwapCase(const Args& args) {
 }
 
 Value CaseFold(const Args& args) {
-  const std::string& s = Self(args);
+  const std::string& s = Receiver(args);
   utf8proc_uint8_t* folded = nullptr;
   const utf8proc_ssize_t size =
       utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(s.data()),
@@ -178,7 +178,7 @@ Value CaseFold(const Args& args) {
 // A property of every character of a string that is not empty.
 template <bool (*holds)(char32_t)>
 Value All(const Args& args) {
-  const std::string& s = Self(args);
+  const std::string& s = Receiver(args);
   for (const char *p = s.data(), *end = p + s.size(); p < end;) {
     if (!holds(unicode::NextCodePoint(p))) return Value(false);
   }
@@ -208,7 +208,7 @@ bool IsNumeric(char32_t c) {
 // A property that is known for ASCII alone.
 template <bool (*holds)(std::string_view)>
 Value OfAscii(const char* name, const Args& args) {
-  const std::string& s = Self(args);
+  const std::string& s = Receiver(args);
   if (std::any_of(s.begin(), s.end(), [](char c) { return static_cast<signed char>(c) < 0; })) {
     throw Unsupported(std::string(name) + " of a text beyond ASCII");
   }
@@ -226,20 +226,20 @@ bool IsPrintable(std::string_view s) {
 
 bool HasCase(const std::string& s) { return MapCase(s, true) != MapCase(s, false); }
 Value IsLower(const Args& args) {
-  return Value(HasCase(Self(args)) && MapCase(Self(args), false) == Self(args));
+  return Value(HasCase(Receiver(args)) && MapCase(Receiver(args), false) == Receiver(args));
 }
 Value IsUpper(const Args& args) {
-  return Value(HasCase(Self(args)) && MapCase(Self(args), true) == Self(args));
+  return Value(HasCase(Receiver(args)) && MapCase(Receiver(args), true) == Receiver(args));
 }
 Value IsTitle(const Args& args) {
-  return Value(HasCase(Self(args)) && Title(Self(args)) == Self(args));
+  return Value(HasCase(Receiver(args)) && Title(Receiver(args)) == Receiver(args));
 }
 Value IsAscii(const Args& args) {
-  return Value(std::all_of(Self(args).begin(), Self(args).end(),
+  return Value(std::all_of(Receiver(args).begin(), Receiver(args).end(),
                            [](char c) { return static_cast<signed char>(c) >= 0; }));
 }
 
-constexpr Named kTable[] = {
+constexpr Named kTextMethods[] = {
     {"startswith", Affix<true>},
     {"endswith", Affix<false>},
     {"removeprefix", RemoveAffix<true>},
@@ -251,7 +251,7 @@ constexpr Named kTable[] = {
     {"count", Count},
     {"partition", Partition<false>},
     {"rpartition", Partition<true>},
-    {"center", [](const Args& a) { return Value(Center(Self(a), Width(a), Fill(a))); }},
+    {"center", [](const Args& a) { return Value(Center(Receiver(a), Width(a), Fill(a))); }},
     {"ljust", Justify<true>},
     {"rjust", Justify<false>},
     {"zfill", ZFill},
@@ -281,7 +281,7 @@ std::string Center(const std::string& s, int64_t width, const std::string& fill)
 }
 
 Builtin FindTextMethod(std::string_view name) {
-  return FindIn(kTable, name);
+  return FindIn(kTextMethods, name);
 }
 
 }  // namespace liger::trainer::jinja
