@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <cstdlib>
 #include <exception>
 #include <functional>
@@ -12,7 +10,6 @@
 #include "client/connection.h"
 #include "client/errors.h"
 #include "client/format.h"
-#include "client/terminal.h"
 #include "client/worker_names.h"
 #include "common/spec/suggest.h"
 #include "common/version.h"
@@ -158,19 +155,6 @@ int Run(int argc, char** argv) {
 }
 
 }  // namespace
-
-Connection& Session::connection() {
-  if (!connection_) connection_ = std::make_unique<Connection>(ResolveEndpoint(flags, context));
-  return *connection_;
-}
-
-void Session::NameWorkers(google::protobuf::Message* message) {
-  if (output == Output::kTable && output_name != kWide) {
-    WorkerNames::Of(connection()).PutInto(message);
-  }
-}
-
-int Session::columns() const { return output_name == kWide ? 0 : TerminalColumns(STDOUT_FILENO); }
 
 }  // namespace liger::client
 
