@@ -38,6 +38,10 @@ constexpr ForeignName kForeignNames[] = {
     {"train_batch_size", "training.per_device_train_batch_size"},
     {"eval_batch_size", "training.per_device_eval_batch_size"},
     {"epochs", "training.num_train_epochs"},
+    {"num_train_steps", "training.max_steps"},
+    {"total_steps", "training.max_steps"},
+    {"max_train_samples", "dataset.max_samples"},
+    {"pref_beta", "dpo.beta"},
     {"val_size", "dataset.eval_fraction"},
     {"model_name_or_path", "model.name"},
     {"output_dir", "output.uri"},
@@ -136,6 +140,13 @@ std::string MeantField(const Message& root, const Message& message, const std::s
   }
   if (const auto below = Find(message, path, name); !below.empty()) return OneOf(below);
   if (std::string meant = OfForeignName(root, name); !meant.empty()) return meant;
+  if (const std::string section = path.substr(path.rfind('.') + 1); !section.empty()) {
+    const std::string joined = absl::StrCat(section, "_", name);  // lora_alpha of lora.alpha
+    if (message.GetDescriptor()->FindFieldByName(joined) != nullptr) {
+      return OneOf({absl::StrCat(path, ".", joined)});
+    }
+    if (std::string meant = OfForeignName(root, joined); !meant.empty()) return meant;
+  }
   std::vector<std::string> elsewhere = Find(root, "", name);
   const FieldDescriptor* of_root = root.GetDescriptor()->FindFieldByName(name);
   if (of_root != nullptr && MayBeSet(root, of_root)) elsewhere.insert(elsewhere.begin(), name);
@@ -144,10 +155,8 @@ std::string MeantField(const Message& root, const Message& message, const std::s
   if (const std::string joined = JoinedWithSection(root, name); !joined.empty()) {
     return OneOf({joined});
   }
-  const std::string prefix = whole_path && !path.empty() ? path + "." : "";
-  std::vector<std::string> names = FieldNames(*message.GetDescriptor());
-  for (std::string& one : names) one = prefix + one;
-  if (std::string near = DidYouMean(prefix + name, names); !near.empty()) return near;
+  const std::string near = NearestName(name, FieldNames(*message.GetDescriptor()));
+  if (!near.empty()) return OneOf({(whole_path && !path.empty() ? path + "." : "") + near});
   if (!elsewhere.empty()) return OneOf(elsewhere);
   const std::vector<std::string> others = Find(root, "", name, /*unset=*/true);
   if (others.empty()) return "";

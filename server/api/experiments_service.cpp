@@ -29,8 +29,9 @@ absl::StatusOr<liger::v1::Run> ReadRun(const ReadView& view, const std::string& 
     if (!deleted.has_value() || deleted->tenant != tenant) return row.status();
     row = *deleted;
   }
+  const liger::v1::QueryMetricsRequest all;
   absl::StatusOr<liger::v1::QueryMetricsResponse> points =
-      ToPoints(view.MetricChunks(row->uid, row->epoch, 0, 0), liger::v1::QueryMetricsRequest());
+      ToPoints(ChunksFor(view, row->uid, all), all);
   if (!points.ok()) return points.status();
   liger::v1::Run run;
   *run.mutable_job() = ToProto(view, *row);

@@ -62,9 +62,7 @@ grpc::ServerUnaryReactor* FineTuningService::QueryMetrics(
         if (!row.ok()) return row.status();
         const absl::Status there = RequireAttempt(view, *row, request.epoch());
         if (!there.ok()) return there;
-        const int64_t epoch = request.epoch() != 0 ? request.epoch() : row->epoch;
-        return ToPoints(view.MetricChunks(row->uid, epoch, request.from_step(), request.to_step()),
-                        request);
+        return ToPoints(ChunksFor(view, row->uid, request), request);
       },
       ReplyTo(reactor, response));
   return reactor;

@@ -30,11 +30,37 @@ MetricPoint ToPoint(const liger::worker::v1::MetricSample& sample,
 
 }  // namespace
 
+std::vector<MetricChunkRow> ChunksFor(const ReadView& view, const std::string& job_uid,
+                                      const liger::v1::QueryMetricsRequest& request) {
+  std::vector<int64_t> epochs;
+  if (request.epoch() != 0) {
+    epochs.push_back(request.epoch());
+  } else {
+    for (const AttemptRow& attempt : view.Attempts(job_uid)) epochs.push_back(attempt.epoch);
+    std::ranges::sort(epochs);
+  }
+  // An attempt's first step, which may be before those asked for, ends the one before.
+  const int64_t from_step = epochs.size() > 1 ? 0 : request.from_step();
+  std::vector<MetricChunkRow> chunks;
+  for (const int64_t epoch : epochs) {
+    for (MetricChunkRow& chunk : view.MetricChunks(job_uid, epoch, from_step, request.to_step())) {
+      chunks.push_back(std::move(chunk));
+    }
+  }
+  return chunks;
+}
+
 absl::StatusOr<liger::v1::QueryMetricsResponse> ToPoints(
     const std::vector<MetricChunkRow>& chunks, const liger::v1::QueryMetricsRequest& request) {
   const std::set<std::string> names(request.names().begin(), request.names().end());
   std::vector<liger::worker::v1::MetricSample> samples;
+  int64_t epoch = 0;
   for (const MetricChunkRow& row : chunks) {
+    if (row.epoch != std::exchange(epoch, row.epoch)) {
+      std::erase_if(samples, [&](const liger::worker::v1::MetricSample& sample) {
+        return sample.step().step() >= row.first_step;
+      });
+    }
     liger::worker::v1::MetricChunk chunk;
     if (!chunk.ParseFromString(row.blob)) {
       return absl::DataLossError("a stored metric chunk of job " + row.job_uid + " cannot be read");

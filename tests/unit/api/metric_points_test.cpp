@@ -1,5 +1,6 @@
 #include "server/api/metric_points.h"
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "liger/worker/v1/worker.pb.h"
 
@@ -49,6 +50,31 @@ TEST(MetricPoints, MoreAreThinnedEvenlyAndVisibly) {
   const auto some = ToPoints(Chunks(1, last), range);
   EXPECT_FALSE(some->thinned());
   EXPECT_EQ(some->points_size(), 100);
+}
+
+TEST(MetricPoints, AnAttemptsStepsEndWhereTheNextOnesBegin) {
+  const auto of_attempt = [](int64_t epoch, int64_t first, int64_t last) {
+    std::vector<MetricChunkRow> rows = Chunks(first, last);
+    for (MetricChunkRow& row : rows) row.epoch = epoch;
+    return rows;
+  };
+  const auto steps = [](const std::vector<std::vector<MetricChunkRow>>& attempts,
+                        int64_t from = 0) {
+    std::vector<MetricChunkRow> chunks;
+    for (const auto& rows : attempts) chunks.insert(chunks.end(), rows.begin(), rows.end());
+    liger::v1::QueryMetricsRequest request;
+    request.set_from_step(from);
+    std::vector<int64_t> steps;
+    const auto points = ToPoints(chunks, request);
+    for (const auto& point : points->points()) steps.push_back(point.step());
+    return steps;
+  };
+  const auto first = of_attempt(1, 1, 5);
+  EXPECT_THAT(steps({first, of_attempt(2, 4, 7)}), testing::ElementsAre(1, 2, 3, 4, 5, 6, 7));
+  EXPECT_THAT(steps({first, of_attempt(2, 1, 2)}), testing::ElementsAre(1, 2));
+  EXPECT_THAT(steps({first, of_attempt(2, 1, 2)}, 3), testing::IsEmpty());
+  EXPECT_THAT(steps({first, of_attempt(2, 4, 5), of_attempt(3, 3, 3)}, 2),
+              testing::ElementsAre(2, 3));
 }
 
 }  // namespace

@@ -132,6 +132,10 @@ TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
            {"dpo_beta: 1", "'dpo.beta'?"},
            {"training: {lora_r: 1}", "'lora.r'?"},
            {"training: {epochs: 1}", "'training.num_train_epochs'?"},
+           {"training: {num_train_steps: 1}", "'training.max_steps'?"},
+           {"dataset: {max_train_samples: 1}", "'dataset.max_samples'?"},
+           {"lora: {alpha: 1}", "'lora.lora_alpha'?"},
+           {"lora: {rank: 1}", "'lora.r'?"},
            {"training: {labels: {a: b}}", "'labels'?"},
            {"training: {name: x}", "'name' or 'model.name' or 'dataset.name'?"},
            {"sft: {label_smoothing: 1}", "'label_smoothing_factor'?"},
@@ -184,6 +188,10 @@ TEST(YamlProtoTest, SetFieldTakesDottedPaths) {
   };
   EXPECT_THAT(message("training.max_step"), HasSubstr("did you mean 'training.max_steps'?"));
   EXPECT_THAT(message("learning_rate"), HasSubstr("did you mean 'training.learning_rate'?"));
+  // Of a path no more may be wrong than of its last name alone.
+  for (const char* path : {"dataset.split", "training.stage", "kernels.foo"}) {
+    EXPECT_THAT(message(path), testing::EndsWith("is not a field")) << path;
+  }
   EXPECT_THAT(message("beta"), HasSubstr("'orpo.beta'"));
   spec.mutable_dpo();
   EXPECT_THAT(message("beta"), testing::EndsWith("did you mean 'dpo.beta'?"));

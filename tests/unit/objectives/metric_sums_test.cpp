@@ -8,10 +8,10 @@ namespace {
 
 TEST(MetricSumsTest, MicroBatchesAndRanksCombineByWeight) {
   MetricSums a, b;
-  a.Add("loss", at::tensor(6.0), 3);
-  a.Add("accuracy", at::tensor(1.0), 1);
-  b.Add("loss", at::tensor(10.0), 1);
-  b.Add("accuracy", at::tensor(0.0), 3);
+  a.Add("loss", at::scalar_tensor(6.0), 3);
+  a.Add("accuracy", at::scalar_tensor(1.0), 1);
+  b.Add("loss", at::scalar_tensor(10.0), 1);
+  b.Add("accuracy", at::scalar_tensor(0.0), 3);
   MetricSums total;
   total.Add(a);
   total.Add(b);
@@ -25,7 +25,7 @@ TEST(MetricSumsTest, MicroBatchesAndRanksCombineByWeight) {
 
 TEST(MetricSumsTest, NothingCountedIsLeftOut) {
   MetricSums sums;
-  sums.Add("empty", at::tensor(0.0), 0);
+  sums.Add("empty", at::scalar_tensor(0.0), 0);
   EXPECT_TRUE(sums.Means().empty());
 }
 
