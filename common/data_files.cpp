@@ -9,7 +9,9 @@
 #include <system_error>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace liger {
 namespace {
@@ -87,6 +89,22 @@ Names FilesIn(const fs::path& folder) {
   return files;
 }
 
+enum class NamedSplit { kNone, kTrain, kOther };
+
+NamedSplit SplitOf(const fs::path& file) {
+  static const std::set<absl::string_view> kTrain = {"train", "training"};
+  static const std::set<absl::string_view> kOthers = {
+      "validation", "valid", "val", "dev", "test", "testing", "eval", "evaluation"};
+  constexpr char kShard[] = "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]*";
+  const std::string name = absl::AsciiStrToLower(file.filename().string());
+  bool other = fnmatch(kShard, name.c_str(), 0) == 0;
+  for (const absl::string_view word : absl::StrSplit(name, absl::ByAnyChar("-._ 0123456789"))) {
+    if (kTrain.contains(word)) return NamedSplit::kTrain;
+    other = other || kOthers.contains(word);
+  }
+  return other ? NamedSplit::kOther : NamedSplit::kNone;
+}
+
 }  // namespace
 
 bool NamesDataFile(std::string_view name) {
@@ -139,6 +157,24 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   std::sort(files.begin(), files.end());
   files.erase(std::unique(files.begin(), files.end()), files.end());  // a/**/**/b
   return files;
+}
+
+absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use) {
+  const absl::StatusOr<Names> files = MatchDataFiles(path);
+  if (!files.ok()) return files.status();
+  const auto holds = [&](NamedSplit split) {
+    return std::ranges::any_of(*files, [&](const auto& file) { return SplitOf(file) == split; });
+  };
+  std::error_code error;
+  const bool several =
+      fs::is_directory(path, error) && holds(NamedSplit::kTrain) && holds(NamedSplit::kOther);
+  if (!several) return SplitFiles{.files = *files};
+  const auto wanted = use == SplitUse::kTraining ? NamedSplit::kTrain : NamedSplit::kOther;
+  SplitFiles split;
+  for (const std::string& file : *files) {
+    (SplitOf(file) == wanted ? split.files : split.left_out).push_back(file);
+  }
+  return split;
 }
 
 }  // namespace liger

@@ -30,6 +30,20 @@ std::string PatternFolder(std::string_view pattern);
 // are none.
 absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path);
 
+// What the rows of a folder are wanted for.
+enum class SplitUse { kTraining, kEvaluation };
+// Files by name, and those of the folder that are not wanted.
+struct SplitFiles {
+  std::vector<std::string> files, left_out;
+};
+
+// MatchDataFiles, but of a folder that holds files of the split train and of another one the
+// former alone, or to evaluate the latter. Splits are told by the files' names, as Hugging Face
+// datasets' load_dataset has it: train and training; validation, valid, val and dev; test, testing,
+// eval and evaluation, each as a word (not of letters beside it) in any case; and NAME of
+// NAME-00000-of-00001. A word of train's counts before others.
+absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use);
+
 }  // namespace liger
 
 #endif  // LIGER_COMMON_DATA_FILES_H_

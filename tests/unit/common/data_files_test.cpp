@@ -83,6 +83,40 @@ TEST_F(MatchDataFilesTest, WhatSaveToDiskWritesBesideArrowFilesIsNoData) {
               testing::HasSubstr("each split has a folder in it"));
 }
 
+TEST_F(MatchDataFilesTest, AFoldersSplitsAreToldByTheNamesOfItsFiles) {
+  const auto split = [this](std::vector<std::string> names, SplitUse use) {
+    fs::remove_all(dir_ / "s");
+    fs::create_directory(dir_ / "s");
+    for (const std::string& name : names) std::ofstream(dir_ / "s" / name) << "x";
+    SplitFiles files = *MatchSplitFiles((dir_ / "s").string(), use);
+    EXPECT_EQ(files.files.size() + files.left_out.size(), names.size());
+    for (std::string& file : files.files) file = fs::path(file).filename().string();
+    return files.files;
+  };
+  const auto training = [&](std::vector<std::string> names) {
+    return split(std::move(names), SplitUse::kTraining);
+  };
+  const std::string shard = "-00000-of-00001.parquet";
+  EXPECT_THAT(training({"train" + shard, "test" + shard}), ElementsAre("train" + shard));
+  EXPECT_THAT(training({"train" + shard, "random" + shard}), ElementsAre("train" + shard));
+  for (const char* other : {"test.csv", "testing.csv", "eval.csv", "evaluation.csv", "dev.csv",
+                            "validation.csv", "valid.csv", "val.csv", "my_test1.csv", "Test.csv"}) {
+    EXPECT_THAT(training({"my_train_0.csv", "training.csv", other}),
+                ElementsAre("my_train_0.csv", "training.csv"))
+        << other;
+    EXPECT_THAT(split({"train.csv", other}, SplitUse::kEvaluation), ElementsAre(other));
+  }
+  EXPECT_THAT(training({"rows.csv", "test.csv", "train.csv", "train.dev.csv"}),
+              ElementsAre("train.csv", "train.dev.csv"));
+  // Of one split alone, or named for none.
+  EXPECT_THAT(training({"dev.csv", "rows.csv"}), ElementsAre("dev.csv", "rows.csv"));
+  EXPECT_THAT(training({"latest.csv", "train.csv"}), ElementsAre("latest.csv", "train.csv"));
+  EXPECT_THAT(training({"a" + shard, "b" + shard}), ElementsAre("a" + shard, "b" + shard));
+  // A pattern is what it matches.
+  split({"train.csv", "test.csv"}, SplitUse::kTraining);
+  EXPECT_EQ(MatchSplitFiles((dir_ / "s/*.csv").string(), SplitUse::kTraining)->files.size(), 2u);
+}
+
 TEST_F(MatchDataFilesTest, NothingIsNotFound) {
   for (const char* path : {"none.json", "*.csv", "d/f/none"}) {
     EXPECT_EQ(MatchDataFiles((dir_ / path).string()).status().code(), absl::StatusCode::kNotFound);

@@ -66,6 +66,18 @@ TEST_F(SourcesTest, AFolderIsItsDataFilesByName) {
   EXPECT_THAT(Ids(Load(spec).train), ElementsAre(1, 2, 3));
 }
 
+TEST_F(SourcesTest, OfAFolderOfSplitsTrainIsTrainedOn) {
+  Write("data/train-00000-of-00001.jsonl", {1, 2});
+  Write("data/test-00000-of-00001.jsonl", {3});
+  liger::v1::DatasetSpec spec;
+  spec.set_uri(dir_ + "data");
+  EXPECT_THAT(Ids(Load(spec).train), ElementsAre(1, 2));
+  spec.set_eval_uri(dir_ + "data");
+  EXPECT_THAT(Ids(Load(spec).eval), ElementsAre(3));
+  spec.set_uri(dir_ + "data/*.jsonl");
+  EXPECT_THAT(Ids(Load(spec).train), ElementsAre(3, 1, 2));
+}
+
 TEST_F(SourcesTest, APatternIsTheFilesThatItMatches) {
   Write("data/part-2.jsonl", {2});
   Write("data/part-10.jsonl", {1});

@@ -278,5 +278,42 @@ TEST(CheckTest, ReadsOnWhileThereIsTime) {
   EXPECT_NE(bad.violations(0).message().find("row " + std::to_string(rows + 1)), std::string::npos);
 }
 
+TEST(CheckTest, WhatAFolderOfSplitsLeavesOutIsToldUnlessItIsEvaluatedOn) {
+  const TinyJob job;
+  Request request = job.Sft();
+  auto* dataset = request.launch.mutable_resolved_spec()->mutable_dataset();
+  const std::string folder = job.Path("data"), rows = ReadAll(job.Path("sft.jsonl"));
+  std::filesystem::create_directory(folder);
+  for (const char* name : {"train.jsonl", "test.jsonl", "val.jsonl"}) {
+    job.WriteFile(std::string("data/") + name, rows);
+  }
+  dataset->set_uri(folder);
+  dataset->set_eval_fraction(0);
+  const auto warnings = [&] {
+    const auto result = Check(request);
+    EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+    EXPECT_EQ(result.stats().at("rows"), 24);
+    std::vector<std::string> sentences;
+    for (const auto& warning : result.warnings()) sentences.push_back(warning.message());
+    return sentences;
+  };
+  EXPECT_THAT(warnings(),
+              Contains(HasSubstr(folder +
+                                 ": its files are by their names of several splits, of "
+                                 "which train alone is trained on; left out: test.jsonl, "
+                                 "val.jsonl; to evaluate on such a file, name it in "
+                                 "dataset.eval_uri (" +
+                                 folder +
+                                 "/test.jsonl); to train on all, name a pattern instead "
+                                 "of the folder (" +
+                                 folder + "/*.jsonl)")));
+  dataset->set_eval_uri(folder + "/val.jsonl");
+  EXPECT_THAT(warnings(), Contains(HasSubstr("left out: test.jsonl;")));
+  dataset->set_eval_uri(folder);
+  EXPECT_THAT(warnings(), Not(Contains(HasSubstr("left out"))));
+  dataset->set_uri(job.Path("sft.jsonl"));
+  EXPECT_THAT(warnings(), Contains(HasSubstr("all but train are evaluated on; left out: train.j")));
+}
+
 }  // namespace
 }  // namespace liger::trainer

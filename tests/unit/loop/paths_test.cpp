@@ -91,7 +91,7 @@ TEST(PathsTest, OtherSchemesAreRefusedByName) {
 }
 
 std::vector<std::string> FilesOf(const std::string& uri, const std::vector<std::string>& roots) {
-  return ResolveInputFiles(uri, "", roots, "dataset.uri");
+  return ResolveInputFiles(uri, "", roots, "dataset.uri").files;
 }
 
 TEST(PathsTest, FoldersAndPatternsAreTheirFilesBelowTheRoots) {
@@ -108,6 +108,20 @@ TEST(PathsTest, FoldersAndPatternsAreTheirFilesBelowTheRoots) {
   EXPECT_THAT(FilesOf("*/2.jsonl", roots), testing::ElementsAre(two));
   EXPECT_THAT(FilesOf(job.Path("root/b/[1]*"), roots), testing::ElementsAre(one));
   EXPECT_THAT(FilesOf(job.Path("root/b/1.jsonl"), {}), testing::ElementsAre(one));
+}
+
+// The Hub's cache.
+TEST(PathsTest, ALinksNameTellsItsSplit) {
+  const TinyJob job;
+  fs::create_directories(job.Path("data/snapshot"));
+  for (const auto& [blob, name] : {std::pair("1f", "train.jsonl"), {"2e", "test.jsonl"}}) {
+    std::ofstream(job.Path("data/") + blob) << "{}";
+    fs::create_symlink(std::string("../") + blob, job.Path("data/snapshot/") + name);
+  }
+  const SplitFiles files =
+      ResolveInputFiles(job.Path("data/snapshot"), "", {job.dir()}, "dataset.uri");
+  EXPECT_THAT(files.files, testing::ElementsAre(job.Path("data/1f")));
+  EXPECT_THAT(files.left_out, testing::ElementsAre(job.Path("data/snapshot/test.jsonl")));
 }
 
 TEST(PathsTest, PatternsDoNotLeaveTheRoots) {

@@ -31,9 +31,10 @@ std::string LocalPath(const std::string& uri) {
   return uri.starts_with(kScheme) ? uri.substr(sizeof(kScheme) - 1) : uri;
 }
 
-std::vector<std::string> FilesOf(const std::string& path, const std::string& field) {
-  const absl::StatusOr<std::vector<std::string>> files = MatchDataFiles(path);
-  if (files.ok()) return *files;
+std::vector<std::string> FilesOf(const std::string& path, const std::string& field,
+                                 SplitUse use = SplitUse::kTraining) {
+  const absl::StatusOr<SplitFiles> files = MatchSplitFiles(path, use);
+  if (files.ok()) return files->files;
   throw DataError("cannot read " + path + ": " + std::string(files.status().message()),
                   "Check dataset." + field + ", and that the worker may read the file.")
       .File(path);
@@ -57,7 +58,7 @@ SourceSpec EvalSource(const DatasetSpec& spec, const LoadOptions& options) {
   SourceSpec source = BaseSource(spec);
   source.files = options.eval_files;
   source.name = source.files.size() == 1 ? source.files[0] : LocalPath(spec.eval_uri());
-  if (source.files.empty()) source.files = FilesOf(source.name, "eval_uri");
+  if (source.files.empty()) source.files = FilesOf(source.name, "eval_uri", SplitUse::kEvaluation);
   return source;
 }
 

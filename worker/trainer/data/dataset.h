@@ -34,7 +34,7 @@ struct LoadOptions {
   int64_t max_rows = 0;
   std::optional<std::chrono::steady_clock::time_point> read_until;
   // Local files: of each source (one, where the job names none), and of the
-  // evaluation set. Empty: the spec's own paths, with file:// removed.
+  // evaluation set. Empty: the spec's own paths, with file:// removed (MatchSplitFiles).
   std::vector<std::vector<std::string>> train_files;
   std::vector<std::string> eval_files;
   // SFT: how rows are packed, evaluation rows too (as TRL's eval_packing does

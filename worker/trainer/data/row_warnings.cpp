@@ -1,6 +1,7 @@
 #include "worker/trainer/data/row_warnings.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +10,8 @@
 
 namespace liger::trainer {
 namespace {
+
+constexpr size_t kNamedFiles = 5;  // that a message names
 
 std::string MaxLength(const LoadOptions& options) {
   return absl::StrCat("training.max_length (", options.max_length, ")");
@@ -165,6 +168,32 @@ std::vector<std::string> RowWarnings(const std::string& name, const std::string&
                   "tokens merge across the end of the prompt, so the model trains on another "
                   "context than it answers in; end prompts on a token boundary");
   return sentences.Take();
+}
+
+void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,
+                     std::vector<std::string>* warnings) {
+  if (left_out.empty()) return;
+  const std::filesystem::path first = left_out.front();
+  const std::string folder = first.parent_path().string();
+  std::vector<std::string> names;
+  for (const std::string& file : left_out) {
+    if (names.size() == kNamedFiles) {
+      names.push_back(absl::StrCat("... (", left_out.size(), " files)"));
+      break;
+    }
+    names.push_back(std::filesystem::path(file).filename().string());
+  }
+  const bool train = use == SplitUse::kTraining;
+  const std::string pattern = absl::StrCat("a pattern instead of the folder (", folder, "/*",
+                                           first.extension().string(), ")");
+  warnings->push_back(
+      absl::StrCat(folder, ": its files are by their names of several splits, of which ",
+                   train ? "train alone is trained on" : "all but train are evaluated on",
+                   "; left out: ", absl::StrJoin(names, ", "), "; ",
+                   train ? absl::StrCat("to evaluate on such a file, name it in dataset.eval_uri (",
+                                        first.string(), "); to train on all, name ")
+                         : "to evaluate on all, name ",
+                   pattern));
 }
 
 }  // namespace liger::trainer

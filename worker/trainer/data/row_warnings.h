@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/data_files.h"
 #include "worker/trainer/data/dataset.h"
 
 namespace liger::trainer {
@@ -20,6 +21,10 @@ DropCause WhyDropped(const DataStats& stats, const LoadOptions& options);
 std::vector<std::string> RowWarnings(const std::string& name, const std::string& split,
                                      const DataStats& stats, const std::string& dropped,
                                      const LoadOptions& options);
+
+// Adds a sentence about the files of a folder of several splits that a job leaves out, if any.
+void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,
+                     std::vector<std::string>* warnings);
 
 }  // namespace liger::trainer
 

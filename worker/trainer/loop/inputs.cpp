@@ -6,11 +6,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
+#include <set>
 #include <span>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
 #include "common/spec/kto_weights.h"
+#include "worker/trainer/data/row_warnings.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/best_model.h"
@@ -207,6 +211,43 @@ void RequireDecidingMetric(const liger::v1::JobSpec& spec, const Dataset& datase
       .Field("training.metric_for_best_model");
 }
 
+// Of the files that a source leaves out, those that the job does not use otherwise.
+std::vector<std::string> Unused(const std::vector<std::string>& left_out, const InputPaths& paths) {
+  std::set<std::string> used(paths.eval_files.begin(), paths.eval_files.end());
+  for (const auto& files : paths.train_files) used.insert(files.begin(), files.end());
+  std::vector<std::string> unused;
+  std::ranges::copy_if(left_out, std::back_inserter(unused), [&](const std::string& file) {
+    std::error_code error;
+    return !used.contains(std::filesystem::canonical(file, error).string());
+  });
+  return unused;
+}
+
+void ResolveData(const Request& request, InputPaths& paths) {
+  const liger::v1::DatasetSpec& dataset = request.spec().dataset();
+  const auto roots = request.roots();
+  std::vector<SplitFiles> sources;
+  for (int i = 0; i < dataset.sources_size(); ++i) {
+    sources.push_back(
+        ResolveInputFiles(dataset.sources(i).uri(), "", roots, SourceField(i, "uri")));
+  }
+  if (dataset.sources().empty()) {
+    sources = {
+        ResolveInputFiles(dataset.uri(), dataset.name(), roots, NameOrUri("dataset", dataset))};
+  }
+  for (const SplitFiles& source : sources) paths.train_files.push_back(source.files);
+  SplitFiles eval;
+  if (!dataset.eval_uri().empty()) {
+    eval =
+        ResolveInputFiles(dataset.eval_uri(), "", roots, "dataset.eval_uri", SplitUse::kEvaluation);
+  }
+  paths.eval_files = eval.files;
+  for (const SplitFiles& source : sources) {
+    AddSplitWarning(Unused(source.left_out, paths), SplitUse::kTraining, &paths.warnings);
+  }
+  AddSplitWarning(Unused(eval.left_out, paths), SplitUse::kEvaluation, &paths.warnings);
+}
+
 }  // namespace
 
 InputPaths InputPaths::Resolve(const Request& request) {
@@ -214,18 +255,7 @@ InputPaths InputPaths::Resolve(const Request& request) {
   const auto roots = request.roots();
   InputPaths paths;
   ResolveModel(request, paths);
-  const liger::v1::DatasetSpec& dataset = spec.dataset();
-  for (int i = 0; i < dataset.sources_size(); ++i) {
-    paths.train_files.push_back(
-        ResolveInputFiles(dataset.sources(i).uri(), "", roots, SourceField(i, "uri")));
-  }
-  if (dataset.sources().empty()) {
-    paths.train_files = {
-        ResolveInputFiles(dataset.uri(), dataset.name(), roots, NameOrUri("dataset", dataset))};
-  }
-  if (!dataset.eval_uri().empty()) {
-    paths.eval_files = ResolveInputFiles(dataset.eval_uri(), "", roots, "dataset.eval_uri");
-  }
+  ResolveData(request, paths);
   if (!spec.lora().adapter_uri().empty()) {
     paths.adapter_dir = ResolveInput(spec.lora().adapter_uri(), "", roots, "lora.adapter_uri");
   }
@@ -265,6 +295,7 @@ Dataset LoadData(const Request& request, const InputPaths& paths, const ModelCon
   if (cache) options.cache = &*cache;
   Dataset dataset =
       LoadDataset(request.spec().dataset(), options, *text.tokenizer, text.template_or_null());
+  dataset.warnings.insert(dataset.warnings.begin(), paths.warnings.begin(), paths.warnings.end());
   if (cache) {
     dataset.notes = cache->notes();
     const auto& warnings = cache->warnings();

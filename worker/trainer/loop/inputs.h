@@ -21,6 +21,7 @@ struct InputPaths {
   // Of each source; one, where the job names no sources.
   std::vector<std::vector<std::string>> train_files;
   std::vector<std::string> eval_files;  // empty: no separate ones
+  std::vector<std::string> warnings;    // of files that the job leaves out
   std::string adapter_dir;              // empty: the job starts from no adapter
   // Set when model_dir is made from a known shape (model.random_init).
   std::shared_ptr<const ShapeFolder> shape;

@@ -10,7 +10,6 @@
 
 #include "absl/strings/str_join.h"
 #include "common/beneath.h"
-#include "common/data_files.h"
 #include "common/unique_fd.h"
 #include "worker/trainer/error.h"
 
@@ -114,27 +113,27 @@ std::vector<std::string> ResolvePattern(const std::string& pattern,
 
 }  // namespace
 
-std::vector<std::string> ResolveInputFiles(const std::string& uri, const std::string& name,
-                                           const std::vector<std::string>& roots,
-                                           const std::string& field) {
+SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
+                             const std::vector<std::string>& roots, const std::string& field,
+                             SplitUse use) {
   const std::string path = PathOfUri(uri.empty() ? name : uri, field);
   std::string found;
   try {
     found = ResolveInput(path, "", roots, field);
   } catch (const TrainerError&) {
     if (!IsPattern(path)) throw;
-    return ResolvePattern(path, roots, field);
+    return {.files = ResolvePattern(path, roots, field)};
   }
-  const absl::StatusOr<std::vector<std::string>> files = MatchDataFiles(found);
+  absl::StatusOr<SplitFiles> files = MatchSplitFiles(found, use);
   if (!files.ok()) {
     throw ConfigError(field + ": " + std::string(files.status().message()),
                       "name a folder that has some, or the file")
         .Field(field)
         .File(found);
   }
-  std::vector<std::string> real = *files;
-  for (std::string& file : real) file = ResolveInput(file, "", roots, field);
-  return real;
+  // Their names told the split; a link's target may have another (the Hub's cache).
+  for (std::string& file : files->files) file = ResolveInput(file, "", roots, field);
+  return *std::move(files);
 }
 
 std::string PathOfUri(const std::string& uri, const std::string& field) {

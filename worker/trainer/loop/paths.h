@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "common/data_files.h"
+
 namespace liger::trainer {
 
 // The real path of an input that a spec names: `uri`, or `name` when there is
@@ -23,11 +25,12 @@ std::optional<std::string> FindInput(const std::string& uri, const std::string& 
 
 // The real paths of the files that a dataset's path means (common/data_files.h:
 // a file, a folder or a pattern), each below the roots as ResolveInput has it; a
-// relative pattern is that below the first root where it matches. Throws
+// relative pattern is that below the first root where it matches. Of a folder those that are
+// wanted (MatchSplitFiles); what is left out stays as it lies in the folder. Throws
 // TrainerError (CONFIG) naming `field`, also when no file is there.
-std::vector<std::string> ResolveInputFiles(const std::string& uri, const std::string& name,
-                                           const std::vector<std::string>& roots,
-                                           const std::string& field);
+SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
+                             const std::vector<std::string>& roots, const std::string& field,
+                             SplitUse use = SplitUse::kTraining);
 
 // A file URI or path as a path, without looking at the disk.
 std::string PathOfUri(const std::string& uri, const std::string& field);
