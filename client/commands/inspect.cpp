@@ -30,7 +30,7 @@ namespace fs = std::filesystem;
 
 // What a name of the job file stands for on this machine.
 struct Place {
-  const char* field;        // "model.name"
+  std::string field;        // "model.name"
   const char* root_flag;    // "--model-root"
   std::string root;         // "/srv/models"
   std::string output_root;  // behind it, as on a worker
@@ -158,10 +158,14 @@ liger::v1::JobSpec LocalSpec(const InspectFlags& flags, Session& session) {
   } else {
     data->set_uri(place_of(data_place, "dataset.uri", data->uri()));
   }
-  for (auto& source : *data->mutable_sources()) {
-    source.set_uri(Locate(source.uri(), data_place, datasets));
+  Place named_place = data_place;
+  for (int i = 0; i < data->sources_size(); ++i) {
+    named_place.field = absl::StrCat("dataset.sources[", i, "].uri");
+    liger::v1::DatasetSource* source = data->mutable_sources(i);
+    source->set_uri(Locate(source->uri(), named_place, datasets));
   }
-  data->set_eval_uri(Locate(data->eval_uri(), data_place, datasets));
+  named_place.field = "dataset.eval_uri";
+  data->set_eval_uri(Locate(data->eval_uri(), named_place, datasets));
   return spec;
 }
 

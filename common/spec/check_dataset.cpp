@@ -43,6 +43,7 @@ void CheckNames(Checks& checks, const std::string& where, const Message& message
 
 void CheckSource(Checks& checks, const std::string& where, const liger::v1::DatasetSource& source) {
   if (source.uri().empty()) checks.Add(absl::StrCat(where, ".uri"), "is missing");
+  checks.Scheme(absl::StrCat(where, ".uri"), source.uri());
   if (source.max_samples() < 0) {
     checks.Add(absl::StrCat(where, ".max_samples"), "must be at least 0");
   }

@@ -234,6 +234,8 @@ TEST(DatasetSources, AreCheckedAndExcludeWhatTheyReplace) {
   EXPECT_THAT(fields("uri: x, digest: y, max_samples: 3, sources: [{uri: a.jsonl}]"),
               ElementsAre("dataset.uri", "dataset.digest", "dataset.max_samples"));
   EXPECT_THAT(fields("sources: [{format: TEXT}]"), ElementsAre("dataset.sources[0].uri"));
+  EXPECT_THAT(fields("sources: [{uri: a.jsonl}, {uri: \"s3://b/a.jsonl\"}]"),
+              ElementsAre("dataset.sources[1].uri"));
   EXPECT_THAT(fields("sources: [{uri: a.jsonl, weight: 1}, {uri: b.jsonl}]"),
               ElementsAre("dataset.sources[1].weight"));
   EXPECT_THAT(fields("sources: [{uri: a.jsonl, weight: 0, max_samples: -1}]"),

@@ -163,6 +163,26 @@ TEST_F(MixTest, TheEvaluationShareIsDrawnFromAllSources) {
   EXPECT_EQ(Ids(Load(spec_).eval), eval);
 }
 
+TEST_F(MixTest, ErrorsNameTheFieldsOfTheSource) {
+  const auto failure = [&] { return FailureOf([&] { Load(spec_); }); };
+  spec_.mutable_sources(1)->set_format(liger::v1::DATASET_FORMAT_TEXT);
+  EXPECT_EQ(failure().field(), "dataset.sources[1].format");
+  EXPECT_THAT(failure().message(), HasSubstr("the job's dataset.sources[1].format is TEXT"));
+  EXPECT_THAT(failure().action(), HasSubstr("Leave dataset.sources[1].format out"));
+  spec_.mutable_sources(1)->clear_format();
+  spec_.set_format(liger::v1::DATASET_FORMAT_TEXT);
+  EXPECT_EQ(failure().field(), "dataset.format");  // which the sources take
+  spec_.clear_format();
+  auto& columns = *spec_.mutable_sources(1)->mutable_columns();
+  columns["input_ids"] = "none";
+  EXPECT_EQ(failure().field(), "dataset.sources[1].columns.input_ids");
+  columns.clear();
+  std::ofstream(dir_ + "named.jsonl") << "{\"ids\": [0, 4], \"id\": 1}\n";
+  EXPECT_THAT(failure().action(), HasSubstr("told in dataset.sources[1].columns, such as"));
+  (*spec_.mutable_columns())["input_ids"] = "none";
+  EXPECT_EQ(failure().field(), "dataset.columns.input_ids");
+}
+
 TEST_F(MixTest, PacksAreOfOneSource) {
   spec_.mutable_sources(0)->set_weight(1);
   spec_.mutable_sources(1)->set_weight(1);

@@ -261,6 +261,11 @@ TEST_F(TrainerProgramTest, ClientInspects) {
   const std::string roots = " --model-root " + job_.dir() + " --dataset-root " + job_.dir();
   ASSERT_EQ(inspect("-f " + job_.Path("named.yaml") + roots), kExitOk) << output();
   EXPECT_THAT(output(), HasSubstr("trained tokens between « and »"));
+  job_.WriteFile("lacking.yaml",
+                 "model: model\nsft:\ndataset: {sources: [{uri: sft.jsonl}, {uri: "
+                 "none.jsonl}]}\n");
+  EXPECT_EQ(inspect("-f " + job_.Path("lacking.yaml") + roots), kExitInvalidInput);
+  EXPECT_THAT(output(), HasSubstr("dataset.sources[1].uri: 'none.jsonl' is neither here nor"));
   // An earlier job's output, as a model by name and by place.
   job_.WriteFile("chained.yaml", "model: {uri: model}\ndataset: {uri: sft.jsonl}\nsft:\n");
   const std::string outputs = " --output-root " + job_.dir();

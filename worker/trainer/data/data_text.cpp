@@ -99,7 +99,7 @@ std::unique_ptr<const MappedFile> MapDataFile(const std::string& path) {
     return std::make_unique<MappedFile>(path);
   } catch (const std::system_error& e) {
     throw DataError("cannot read " + path + ": " + e.code().message(),
-                    "Check dataset.uri, and that the worker may read the file.")
+                    "Check the path, and that the worker may read the file.")
         .File(path);
   }
 }

@@ -62,6 +62,21 @@ SourceSpec EvalSource(const DatasetSpec& spec, const LoadOptions& options) {
   return source;
 }
 
+// The fields that are to blame for how source `i` is read: its own, but where it takes what the
+// dataset has.
+RowFields FieldsOf(const DatasetSpec& spec, int i) {
+  const liger::v1::DatasetSource& source = spec.sources(i);
+  const std::string own = absl::StrCat("dataset.sources[", i, "].");
+  RowFields fields;
+  const bool takes_format = source.format() == liger::v1::DATASET_FORMAT_AUTO;
+  if (!takes_format || spec.format() == liger::v1::DATASET_FORMAT_AUTO) {
+    fields.format = own + "format";
+  }
+  if (!source.columns().empty() || spec.columns().empty()) fields.columns = own + "columns";
+  if (!source.roles().empty() || spec.roles().empty()) fields.roles = own + "roles";
+  return fields;
+}
+
 std::vector<Source> TrainSources(const DatasetSpec& spec, const LoadOptions& options) {
   std::vector<Source> sources;
   for (const auto& given : spec.sources()) {
@@ -72,6 +87,7 @@ std::vector<Source> TrainSources(const DatasetSpec& spec, const LoadOptions& opt
     RowNames& names = source.spec.names;
     if (given.columns_size() > 0) names.columns = {given.columns().begin(), given.columns().end()};
     if (given.roles_size() > 0) names.roles = {given.roles().begin(), given.roles().end()};
+    names.fields = FieldsOf(spec, static_cast<int>(sources.size()) - 1);
     source.max_samples = given.max_samples();
     source.weight = given.weight();
   }

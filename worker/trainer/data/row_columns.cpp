@@ -44,10 +44,11 @@ void RowColumns::RequireMappedColumns() const {
   for (const auto& [name, in_file] : names_.columns) {
     if (row_.contains(name)) continue;
     const std::string names = RowColumns(rows_, index_, kAsInTheFile).Names();
+    const std::string field = fields().columns + "." + name;
     throw rows_
         .Fail(index_, "column " + in_file + ": the column is missing; the row has: " + names,
-              "Correct dataset.columns." + name + ", which names it.")
-        .Field("dataset.columns." + name);
+              "Correct " + field + ", which names it.")
+        .Field(field);
   }
 }
 
@@ -99,9 +100,9 @@ const ordered_json& RowColumns::At(const std::string& column) const {
                "Every row needs this column: fill it in, or remove the row.");
   }
   throw Fail(column, "the column is missing; the row has: " + Names(),
-             "Every row needs this column. Where the file calls it otherwise, say so in "
-             "dataset.columns (prompt: question); if it is of another format, set "
-             "dataset.format.");
+             "Every row needs this column. Where the file calls it otherwise, say so in " +
+                 fields().columns + " (prompt: question); if it is of another format, set " +
+                 fields().format + ".");
 }
 
 std::string RowColumns::String(const std::string& column) const {
@@ -225,7 +226,8 @@ std::string RowColumns::Role(const std::string& where, const ordered_json& messa
   if (!known.empty()) return known;
   throw Fail(where + "." + key, "unknown role \"" + role + "\"",
              "Use system, developer, user, assistant or tool (ShareGPT: human, gpt, function_call, "
-             "observation), or say in dataset.roles which of these it is.");
+             "observation), or say in " +
+                 fields().roles + " which of these it is.");
 }
 
 ordered_json RowColumns::ToolCall(const std::string& where, const ordered_json& message) const {

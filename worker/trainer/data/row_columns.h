@@ -13,10 +13,18 @@
 
 namespace liger::trainer {
 
+// The job's fields that say how a file is read, for messages: one of several sources has its own.
+struct RowFields {
+  std::string format = "dataset.format";
+  std::string columns = "dataset.columns";
+  std::string roles = "dataset.roles";
+};
+
 // What a file calls things (DatasetSpec.columns and roles).
 struct RowNames {
   std::map<std::string, std::string> columns;  // name in the file by the format's name
   std::map<std::string, std::string> roles;    // role by name in the file
+  RowFields fields;
 };
 
 // Typed access to the columns of one parsed row. Everything here throws
@@ -58,6 +66,7 @@ class RowColumns {
 
   // The names of the row's columns, for messages: "a, b, c".
   std::string Names() const;
+  const RowFields& fields() const { return names_.fields; }
 
   TrainerError Fail(const std::string& column, const std::string& what,
                     const std::string& action) const;

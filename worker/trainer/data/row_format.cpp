@@ -76,9 +76,9 @@ void CheckNamedFormat(DatasetFormat named, const RowColumns& first, const Column
   throw first
       .Fail("",
             "its columns (" + first.Names() + ") are those of the format " + NameOf(shown) +
-                ", and the job's dataset.format is " + NameOf(named),
-            "Leave dataset.format out, or set it to " + NameOf(shown) + ".")
-      .Field("dataset.format");
+                ", and the job's " + first.fields().format + " is " + NameOf(named),
+            "Leave " + first.fields().format + " out, or set it to " + NameOf(shown) + ".")
+      .Field(first.fields().format);
 }
 
 ColumnNames FilledColumns(const RowFile& rows, const RowColumns& first, const RowNames& names) {
@@ -122,8 +122,8 @@ DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, R
   throw first.Fail(
       "", "its columns (" + first.Names() + ") are those of no dataset format",
       "Give instruction and output; messages; conversations; prompt and completion; "
-      "prompt, chosen and rejected; text; or token ids. Columns of other names are told "
-      "in dataset.columns, such as {prompt: question, completion: answer}.");
+      "prompt, chosen and rejected; text; or token ids. Columns of other names are told in " +
+          first.fields().columns + ", such as {prompt: question, completion: answer}.");
 }
 
 }  // namespace liger::trainer

@@ -128,7 +128,7 @@ void RequireAnswer(const RowColumns& row, const std::string& column, const Passa
   const std::string role = messages->back().value("role", "");
   if (role != "user" && role != "system") return;
   throw row.Fail(column, "ends with a message of the role " + role + ", and is an answer",
-                 "Correct the row; dataset.roles says what roles of other names are.");
+                 "Correct the row; " + row.fields().roles + " says what roles of other names are.");
 }
 
 // Where both answers repeat the whole prompt before they go on, what they go on with.
@@ -212,8 +212,8 @@ void CheckKind(const RowColumns& row, const ColumnNames& filled, const RowReader
     throw row.Fail(
         "chosen",
         "the method compares answers and the row has none to compare; it has: " + row.Names(),
-        "Use a dataset with prompt, chosen and rejected (dataset.columns tells other names), or "
-        "train with sft.");
+        "Use a dataset with prompt, chosen and rejected (" + row.fields().columns +
+            " tells other names), or train with sft.");
   }
   // ShareGPT pairs hold only the prompt in conversations: nothing to imitate.
   const bool only_pairs =

@@ -129,9 +129,9 @@ DropCause WhyDropped(const DataStats& stats, const LoadOptions& options) {
   return {absl::StrJoin(why, ", "), absl::StrJoin(remedies, "; ")};
 }
 
-std::vector<std::string> RowWarnings(const std::string& name, const std::string& split,
-                                     const DataStats& stats, const std::string& dropped,
-                                     const LoadOptions& options) {
+std::vector<std::string> RowWarnings(const std::string& name, const RowFields& fields,
+                                     const std::string& split, const DataStats& stats,
+                                     const std::string& dropped, const LoadOptions& options) {
   Sentences sentences(name, split, stats);
   if (stats.dropped_rows > 0) {
     const DropCause cause = WhyDropped(stats, options);
@@ -159,11 +159,11 @@ std::vector<std::string> RowWarnings(const std::string& name, const std::string&
                   "an answer is empty, so the model learns to say nothing there; complete or "
                   "remove them");
   sentences.AddIn(stats.empty_prompts,
-                  "the prompt is empty; where another column than prompt holds it, name it in "
-                  "dataset.columns (prompt: question)");
+                  "the prompt is empty; where another column than prompt holds it, name it in " +
+                      fields.columns + " (prompt: question)");
   sentences.AddIn(stats.no_assistant,
-                  "no assistant speaks, so the model learns to write what others say; "
-                  "dataset.roles says which of the file's roles is the assistant's");
+                  "no assistant speaks, so the model learns to write what others say; " +
+                      fields.roles + " says which of the file's roles is the assistant's");
   sentences.AddIn(stats.boundary_merges,
                   "tokens merge across the end of the prompt, so the model trains on another "
                   "context than it answers in; end prompts on a token boundary");

@@ -6,6 +6,7 @@
 
 #include "common/data_files.h"
 #include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/row_columns.h"
 
 namespace liger::trainer {
 
@@ -17,10 +18,10 @@ DropCause WhyDropped(const DataStats& stats, const LoadOptions& options);
 
 // A sentence for each thing that a user should know of the rows of a source: those that were
 // dropped (`dropped`: the first of them, as a list of numbers), cut, empty, ... `name` is the
-// source's, `split` training or evaluation.
-std::vector<std::string> RowWarnings(const std::string& name, const std::string& split,
-                                     const DataStats& stats, const std::string& dropped,
-                                     const LoadOptions& options);
+// source's, `fields` are its own, `split` training or evaluation.
+std::vector<std::string> RowWarnings(const std::string& name, const RowFields& fields,
+                                     const std::string& split, const DataStats& stats,
+                                     const std::string& dropped, const LoadOptions& options);
 
 // Adds a sentence about the files of a folder of several splits that a job leaves out, if any.
 void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,

@@ -129,6 +129,7 @@ uint64_t DigestOf(const TokenizedRow& row) {
 SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options, bool strict,
                            const Tokenizer& tokenizer, const ChatTemplate* chat_template)
     : name_(source.name),
+      fields_(source.names.fields),
       options_(options),
       strict_(strict),
       tokenizer_(tokenizer, chat_template, TokenizerOptions(options)),
@@ -166,7 +167,7 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
                                                 CacheKey(rows), split_name + " rows of " + name_,
                                                 [this] { return contents_->Unchanged(); }, make);
   const std::vector<std::string> found =
-      RowWarnings(name_, split_name, split.stats, DroppedRows(split.stats), options_);
+      RowWarnings(name_, fields_, split_name, split.stats, DroppedRows(split.stats), options_);
   warnings->insert(warnings->end(), found.begin(), found.end());
   WarnOfTools(split_name, rows, warnings);
   return split;

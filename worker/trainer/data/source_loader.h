@@ -74,6 +74,7 @@ class SourceLoader {
   std::string DroppedRows(const DataStats& stats) const;
 
   const std::string name_;
+  const RowFields fields_;
   const LoadOptions& options_;
   const bool strict_;
   std::vector<File> files_;
