@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/spec/row_counts.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
@@ -24,6 +26,10 @@ bool HasOwnOutput(const liger::v1::JobSpec& given) { return !given.output().uri(
 void AddRowNotices(const liger::trainer::v1::CheckResult& check, const liger::v1::JobSpec& spec,
                    std::vector<std::string>* notices) {
   const auto stat = [&](const std::string& name) { return CountOf(check.stats(), name); };
+  if (check.formats_size() > 0) {
+    notices->push_back(absl::StrCat(check.formats_size() == 1 ? "format: " : "formats: ",
+                                    absl::StrJoin(check.formats(), ", ")));
+  }
   const int64_t eval_rows = stat("eval_rows") - stat("eval_pairs");
   for (const std::string prefix : {"", kEvalRows}) {
     if (stat(prefix + "rows") > 0) {

@@ -60,7 +60,7 @@ inline void ExpectSame(const Dataset& actual, const Dataset& expected) {
   ExpectSameStats(actual.train_stats, expected.train_stats);
   ExpectSameStats(actual.eval_stats, expected.eval_stats);
   EXPECT_EQ(actual.warnings, expected.warnings);
-  EXPECT_EQ(actual.format, expected.format);
+  EXPECT_EQ(actual.formats, expected.formats);
 }
 
 // Loads with a cache in a folder of its own, which goes away with the test.

@@ -43,8 +43,11 @@ TEST_F(JobServiceTest, ADryRunMakesNothing) {
   EXPECT_EQ(fleet.starts[0].check_seconds, options.validate_row_seconds);
   auto good = Event(1);
   good.mutable_check_result()->add_checks_run("model");
+  good.mutable_check_result()->add_formats("ALPACA of a.jsonl");
+  good.mutable_check_result()->add_formats("TEXT of b.jsonl");
   Send(good);
   ASSERT_TRUE(out.ok()) << out.status();
+  EXPECT_THAT(out->notices, Contains("formats: ALPACA of a.jsonl, TEXT of b.jsonl"));
   EXPECT_THAT(out->checks_run, ElementsAre("spec", "catalog", "model"));
   EXPECT_EQ(out->job.uid(), "");
 

@@ -28,6 +28,23 @@ TEST(CheckTest, GoodJobHasNoViolationsAndCountsItsData) {
   EXPECT_EQ(result.stats().at("rows") + result.stats().at("eval_rows"), 24);
   EXPECT_GT(result.stats().at("tokens"), 0);
   EXPECT_GT(result.stats().at("parameters"), 10000);
+  EXPECT_THAT(result.formats(), testing::ElementsAre("PROMPT_COMPLETION"));
+}
+
+TEST(CheckTest, TheFormatOfEachSourceIsTold) {
+  const TinyJob job;
+  Request request = job.Sft();
+  auto* dataset = request.launch.mutable_resolved_spec()->mutable_dataset();
+  dataset->clear_uri();
+  std::filesystem::create_directory(job.Path("texts"));
+  job.WriteFile("texts/a.jsonl", R"({"text": "a"})");
+  job.WriteFile("texts/b.jsonl", R"({"input_ids": [1, 2]})");
+  for (const char* name : {"sft.jsonl", "texts"}) dataset->add_sources()->set_uri(job.Path(name));
+  const auto result = Check(request);
+  EXPECT_EQ(result.violations_size(), 0) << result.ShortDebugString();
+  EXPECT_THAT(result.formats(),
+              testing::ElementsAre("PROMPT_COMPLETION of " + job.Path("sft.jsonl"),
+                                   "TEXT and TOKENIZED of " + job.Path("texts")));
 }
 
 TEST(CheckTest, MissingWeightsAndBadDataAreBothReported) {

@@ -211,6 +211,7 @@ TEST_F(TrainerProgramTest, InspectCommand) {
   EXPECT_THAT(output(), HasSubstr("ab\x1b[32m\\x1b[2Jfghi"));
   ASSERT_EQ(Execute(inspect + " --json"), kExitOk);
   const auto report = nlohmann::json::parse(output());
+  EXPECT_EQ(report["format"], "PROMPT_COMPLETION");
   EXPECT_EQ(report["train"]["rows"], 3);
   EXPECT_EQ(report["train"]["lengths"]["max"], 28);
   EXPECT_EQ(report["sample"][0]["spans"][0]["text"], "ab");
@@ -221,8 +222,9 @@ TEST_F(TrainerProgramTest, InspectCommand) {
 
 TEST_F(TrainerProgramTest, InspectSaysWhatAnEpochTakesOfWeightedSources) {
   const std::string row = "{\"prompt\": \"ab\", \"completion\": \"cde\"}\n";
+  const std::string text = "{\"text\": \"abcde\"}\n";
   job_.WriteFile("a.jsonl", row + row);
-  job_.WriteFile("b.jsonl", row + row);
+  job_.WriteFile("b.jsonl", text + text);
   job_.WriteFile("mix.yaml", "model: " + job_.Path("model") + "\nsft:\ndataset: {sources: [{uri: " +
                                  job_.Path("a.jsonl") + ", weight: 0.75}, {uri: " +
                                  job_.Path("b.jsonl") + ", weight: 0.25}]}\n");
@@ -231,10 +233,14 @@ TEST_F(TrainerProgramTest, InspectSaysWhatAnEpochTakesOfWeightedSources) {
                                   ", which has 2 (1.5 times each)"));
   EXPECT_THAT(output(), HasSubstr("an epoch takes 1 rows of " + job_.Path("b.jsonl") +
                                   ", which has 2 (0.5 times each)"));
+  EXPECT_THAT(output(), HasSubstr("format PROMPT_COMPLETION of " + job_.Path("a.jsonl") +
+                                  "\nformat TEXT of " + job_.Path("b.jsonl") + "\n"));
   ASSERT_EQ(Execute("inspect --spec " + job_.Path("mix.yaml") + " --json"), kExitOk);
-  const auto epoch = nlohmann::json::parse(output())["epoch"];
-  EXPECT_EQ(epoch[0]["rows_an_epoch"], 3);
-  EXPECT_EQ(epoch[1]["rows"], 2);
+  const auto report = nlohmann::json::parse(output());
+  EXPECT_EQ(report["epoch"][0]["rows_an_epoch"], 3);
+  EXPECT_EQ(report["epoch"][1]["rows"], 2);
+  EXPECT_EQ(report["formats"][1]["format"], "TEXT");
+  EXPECT_EQ(report["formats"][1]["source"], job_.Path("b.jsonl"));
 }
 
 // The client becomes the trainer's command.

@@ -218,11 +218,13 @@ bool EndsTurns(const ChatTemplate& chat_template) {
 }
 
 // Of models that would never learn to stop.
-void WarnOfNoEnd(liger::v1::DatasetFormat format, const Tokenizer& tokenizer,
-                 const ChatTemplate* chat_template, std::vector<std::string>* warnings) {
-  if (format == liger::v1::DATASET_FORMAT_TOKENIZED || tokenizer.eos_id()) return;
+void WarnOfNoEnd(const Tokenizer& tokenizer, const ChatTemplate* chat_template, Dataset* dataset) {
+  const bool all_tokenised = std::ranges::all_of(dataset->formats, [](const auto& formats) {
+    return formats == std::vector{liger::v1::DATASET_FORMAT_TOKENIZED};
+  });
+  if (all_tokenised || tokenizer.eos_id()) return;
   if (chat_template != nullptr && EndsTurns(*chat_template)) return;
-  warnings->push_back(
+  dataset->warnings.push_back(
       std::string("the tokenizer names no eos_token, and ") +
       (chat_template == nullptr ? "there is no chat template" : "the chat template ends no turn") +
       ": nothing follows the answers, so the model does not learn where to stop; name the "
@@ -242,7 +244,11 @@ class TrainFiles {
     }
   }
 
-  liger::v1::DatasetFormat format() const { return loaders_.front()->format(); }
+  std::vector<std::vector<liger::v1::DatasetFormat>> Formats() const {
+    std::vector<std::vector<liger::v1::DatasetFormat>> formats;
+    for (const auto& loader : loaders_) formats.push_back(loader->Formats());
+    return formats;
+  }
   // About how many rows a job takes of them.
   int64_t AboutInAll() const {
     int64_t rows = 0;
@@ -323,8 +329,8 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
                     const ChatTemplate* chat_template) {
   TrainFiles train(spec, options, tokenizer, chat_template);
   Dataset dataset;
-  dataset.format = train.format();
-  WarnOfNoEnd(dataset.format, tokenizer, chat_template, &dataset.warnings);
+  dataset.formats = train.Formats();
+  WarnOfNoEnd(tokenizer, chat_template, &dataset);
   Split eval;
   if (!options.eval_files.empty() || !spec.eval_uri().empty()) {
     const SourceSpec source = EvalSource(spec, options);

@@ -107,8 +107,8 @@ struct Dataset {
   ExampleSet eval;  // empty when the job has no evaluation set
   DataStats train_stats;
   DataStats eval_stats;
-  // What AUTO found.
-  liger::v1::DatasetFormat format = liger::v1::DATASET_FORMAT_AUTO;
+  // What the rows of each source are read as: the job's format, or what AUTO found in its files.
+  std::vector<std::vector<liger::v1::DatasetFormat>> formats;
   // About how many of the rows of the training files (with an evaluation share of theirs), and of
   // the evaluation files, LoadOptions let out of account; 0: it read all.
   int64_t unread_rows = 0;

@@ -154,6 +154,15 @@ int64_t SourceLoader::AboutInAll() const {
   return rows;
 }
 
+std::vector<liger::v1::DatasetFormat> SourceLoader::Formats() const {
+  std::vector<liger::v1::DatasetFormat> formats;
+  for (const File& file : files_) {
+    const auto format = file.reader->format();
+    if (std::ranges::find(formats, format) == formats.end()) formats.push_back(format);
+  }
+  return formats;
+}
+
 RowKind SourceLoader::Kind(liger::v1::JobSpec::MethodCase method) {
   if (method == liger::v1::JobSpec::kKto) return RowKind::kLabelled;
   return method == liger::v1::JobSpec::kSft ? RowKind::kSequence : RowKind::kPair;

@@ -35,8 +35,8 @@ class SourceLoader {
   int64_t num_rows() const { return num_rows_; }
   // About how many the files have, where LoadOptions::max_rows leaves some out; else num_rows().
   int64_t AboutInAll() const;
-  // Of the first file.
-  liger::v1::DatasetFormat format() const { return files_.front().reader->format(); }
+  // Those of its files, each once.
+  std::vector<liger::v1::DatasetFormat> Formats() const;
 
   // Rows by their ascending numbers within the source; not all of them, where
   // LoadOptions::read_until passes. `split` is the split's name, for messages. The result may be

@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "absl/strings/str_cat.h"
 #include "common/spec/metric_names.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
@@ -124,6 +125,15 @@ void CheckMemory(Checks& checks, const Request& request, tv1::CheckResult& resul
   checks.Run("memory", "parallel", [&] { NeedsOf(request).AddTo(result.mutable_stats()); });
 }
 
+void AddFormats(const std::vector<std::string>& names, const liger::v1::DatasetSpec& spec,
+                tv1::CheckResult& result) {
+  for (const std::string& name : names) {
+    const int i = result.formats_size();
+    result.add_formats(names.size() == 1 ? name
+                                         : absl::StrCat(name, " of ", spec.sources(i).uri()));
+  }
+}
+
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
                const ModelConfig& config, const TextInputs& text,
                const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
@@ -133,6 +143,7 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
     if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
       resume->state.RequireSameData(dataset.train_stats, resume->dir);
     }
+    AddFormats(FormatNames(dataset), request.spec().dataset(), result);
     AddCounts("", dataset.train_stats, result.mutable_stats());
     if (dataset.train.kind == RowKind::kLabelled && dataset.unread_rows == 0) {
       auto& counts = *result.mutable_stats();

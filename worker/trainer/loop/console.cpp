@@ -70,6 +70,7 @@ std::string CheckLines(const tv1::CheckResult& result) {
   if (result.checks_skipped_size() > 0) {
     absl::StrAppend(&text, "; skipped: ", absl::StrJoin(result.checks_skipped(), ", "));
   }
+  for (const std::string& format : result.formats()) absl::StrAppend(&text, "\n  format ", format);
   for (const auto& [name, value] : stats) absl::StrAppend(&text, "\n  ", name, " ", value);
   return text;
 }

@@ -1,5 +1,7 @@
 #include "worker/trainer/loop/data_counts.h"
 
+#include "absl/strings/str_join.h"
+
 namespace liger::trainer {
 
 void AddCounts(const std::string& prefix, const DataStats& stats, RowCounts* counts) {
@@ -17,6 +19,18 @@ std::vector<std::string> DescribeData(const Dataset& dataset) {
   AddCounts(kEvalRows, dataset.eval_stats, &counts);
   lines.push_back("evaluation: " + DescribeRows(counts, kEvalRows));
   return lines;
+}
+
+std::vector<std::string> FormatNames(const Dataset& dataset) {
+  constexpr size_t kPrefix = sizeof("DATASET_FORMAT_") - 1;
+  const auto add_name = [](std::string* out, liger::v1::DatasetFormat format) {
+    out->append(DatasetFormat_Name(format).substr(kPrefix));
+  };
+  std::vector<std::string> names;
+  for (const auto& formats : dataset.formats) {
+    names.push_back(absl::StrJoin(formats, " and ", add_name));
+  }
+  return names;
 }
 
 }  // namespace liger::trainer

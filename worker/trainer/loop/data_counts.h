@@ -36,6 +36,9 @@ void AddCounts(const std::string& prefix, const DataStats& stats, RowCounts* cou
 // "training: 48 rows, ..." and "evaluation: ...", if there is one, for the log.
 std::vector<std::string> DescribeData(const Dataset& dataset);
 
+// What the rows of each source are read as: "ALPACA", or "ALPACA and TEXT" where its files differ.
+std::vector<std::string> FormatNames(const Dataset& dataset);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_LOOP_DATA_COUNTS_H_

@@ -66,6 +66,15 @@ Json SplitReport(const DataStats& stats) {
   return split;
 }
 
+// Of several sources.
+Json Formats(const std::vector<std::string>& names, const liger::v1::DatasetSpec& spec) {
+  Json formats = Json::array();
+  for (size_t i = 0; i < names.size(); ++i) {
+    formats.push_back({{"source", spec.sources(static_cast<int>(i)).uri()}, {"format", names[i]}});
+  }
+  return formats;
+}
+
 // What an epoch of weighted sources takes of each.
 Json Epoch(const std::vector<MixPart>& mix, const liger::v1::DatasetSpec& spec) {
   Json parts = Json::array();
@@ -186,9 +195,14 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   const TextInputs text = TextInputs::Load(paths);
   const Dataset dataset = LoadData(request, paths, config, text);
 
-  Json report = {{"files", Json::array()},
-                 {"format", liger::v1::DatasetFormat_Name(dataset.format).substr(15)},
-                 {"train", SplitReport(dataset.train_stats)}};
+  Json report = {{"files", Json::array()}};
+  const std::vector<std::string> formats = FormatNames(dataset);
+  if (formats.size() == 1) {
+    report["format"] = formats[0];
+  } else {
+    report["formats"] = Formats(formats, request.spec().dataset());
+  }
+  report["train"] = SplitReport(dataset.train_stats);
   for (const auto& files : paths.train_files) {
     for (const std::string& file : files) report["files"].push_back(file);
   }
@@ -203,7 +217,11 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
     return;
   }
   for (const Json& file : report["files"]) out << Shown(file.get<std::string>()) << "\n";
-  out << "format " << report["format"].get<std::string>() << "\n";
+  if (formats.size() == 1) out << "format " << formats[0] << "\n";
+  for (const Json& one : report.value("formats", Json::array())) {
+    out << "format " << one["format"].get<std::string>() << " of "
+        << Shown(one["source"].get<std::string>()) << "\n";
+  }
   const std::vector<std::string> lines = DescribeData(dataset);
   out << lines[0] << "\n";
   PrintLengths(report["train"], out);
