@@ -249,6 +249,9 @@ class TrainFiles {
     for (const auto& loader : loaders_) formats.push_back(loader->Formats());
     return formats;
   }
+  void WarnOfColumns(std::vector<std::string>* warnings) const {
+    for (const auto& loader : loaders_) loader->WarnOfColumns(warnings);
+  }
   // About how many rows a job takes of them.
   int64_t AboutInAll() const {
     int64_t rows = 0;
@@ -331,10 +334,12 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
   Dataset dataset;
   dataset.formats = train.Formats();
   WarnOfNoEnd(tokenizer, chat_template, &dataset);
+  train.WarnOfColumns(&dataset.warnings);
   Split eval;
   if (!options.eval_files.empty() || !spec.eval_uri().empty()) {
     const SourceSpec source = EvalSource(spec, options);
     const SourceLoader loader(source, options, spec.strict(), tokenizer, chat_template);
+    loader.WarnOfColumns(&dataset.warnings);
     eval = loader.Load("evaluation", FirstRows(loader.num_rows(), spec.max_eval_samples()),
                        &dataset.warnings);
     dataset.unread_eval_rows =

@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdint>
 
 namespace liger::trainer {
 namespace {
 
 using liger::v1::DatasetFormat;
-
-constexpr int64_t kFirstRows = 64;
 
 // AUTO: those of no format.
 DatasetFormat FormatOf(const ColumnNames& columns, RowKind kind) {
@@ -62,11 +59,11 @@ void ThrowIfObjects(const RowColumns& row, const ColumnNames& columns) {
                  "Make it an array of the rows: [{...}, {...}].");
 }
 
-std::string NameOf(DatasetFormat format) {
+}  // namespace
+
+std::string FormatName(DatasetFormat format) {
   return DatasetFormat_Name(format).substr(sizeof("DATASET_FORMAT_") - 1);
 }
-
-}  // namespace
 
 void CheckNamedFormat(DatasetFormat named, const RowColumns& first, const ColumnNames& filled,
                       RowKind kind) {
@@ -75,9 +72,9 @@ void CheckNamedFormat(DatasetFormat named, const RowColumns& first, const Column
   if (shown == liger::v1::DATASET_FORMAT_AUTO || shown == named) return;
   throw first
       .Fail("",
-            "its columns (" + first.Names() + ") are those of the format " + NameOf(shown) +
-                ", and the job's " + first.fields().format + " is " + NameOf(named),
-            "Leave " + first.fields().format + " out, or set it to " + NameOf(shown) + ".")
+            "its columns (" + first.Names() + ") are those of the format " + FormatName(shown) +
+                ", and the job's " + first.fields().format + " is " + FormatName(named),
+            "Leave " + first.fields().format + " out, or set it to " + FormatName(shown) + ".")
       .Field(first.fields().format);
 }
 

@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_DATA_ROW_FORMAT_H_
 #define LIGER_WORKER_TRAINER_DATA_ROW_FORMAT_H_
 
+#include <cstdint>
 #include <set>
 #include <string>
 
@@ -13,7 +14,13 @@ namespace liger::trainer {
 
 using ColumnNames = std::set<std::string>;
 
-// The columns of the file's first row, but for those that none of its first 64 rows
+// Rows of a file that are looked at for what it holds.
+inline constexpr int64_t kFirstRows = 64;
+
+// "ALPACA"
+std::string FormatName(liger::v1::DatasetFormat format);
+
+// The columns of the file's first row, but for those that none of its first rows
 // fills: a file that joins rows of several formats has the columns of all of them.
 ColumnNames FilledColumns(const RowFile& rows, const RowColumns& first, const RowNames& names);
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/file.h"
 #include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/parallel_rows.h"
@@ -15,6 +16,7 @@
 #include "worker/trainer/data/token_spill.h"
 #include "worker/trainer/data/tool_calls.h"
 #include "worker/trainer/data/unpaired_rows.h"
+#include "worker/trainer/data/unread_columns.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -129,7 +131,7 @@ uint64_t DigestOf(const TokenizedRow& row) {
 SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options, bool strict,
                            const Tokenizer& tokenizer, const ChatTemplate* chat_template)
     : name_(source.name),
-      fields_(source.names.fields),
+      names_(source.names),
       options_(options),
       strict_(strict),
       tokenizer_(tokenizer, chat_template, TokenizerOptions(options)),
@@ -175,11 +177,27 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
                                           : options_.cache->Get(
                                                 CacheKey(rows), split_name + " rows of " + name_,
                                                 [this] { return contents_->Unchanged(); }, make);
-  const std::vector<std::string> found =
-      RowWarnings(name_, fields_, split_name, split.stats, DroppedRows(split.stats), options_);
+  const std::vector<std::string> found = RowWarnings(name_, names_.fields, split_name, split.stats,
+                                                     DroppedRows(split.stats), options_);
   warnings->insert(warnings->end(), found.begin(), found.end());
   WarnOfTools(split_name, rows, warnings);
   return split;
+}
+
+void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
+  std::vector<std::string> unread;
+  for (const File& file : files_) {
+    for (const std::string& column : UnreadColumns(*file.rows, names_, file.reader->format())) {
+      if (std::ranges::find(unread, column) == unread.end()) unread.push_back(column);
+    }
+  }
+  if (unread.empty()) return;
+  warnings->push_back(
+      absl::StrCat(name_, ": ", unread.size() == 1 ? "a column is" : "columns are",
+                   " filled, but not read: ", absl::StrJoin(unread, ", "),
+                   "; if the model should see it, write it into a column that is read, or name in ",
+                   names_.fields.columns,
+                   " those of a format that has it (docs/datasets.md); if not, remove it"));
 }
 
 void SourceLoader::WarnOfTools(const std::string& split, const std::vector<int64_t>& rows,

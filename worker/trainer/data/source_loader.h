@@ -44,6 +44,9 @@ class SourceLoader {
   Split Load(const std::string& split, const std::vector<int64_t>& rows,
              std::vector<std::string>* warnings) const;
 
+  // Of columns that the job's mapping of columns leaves unread.
+  void WarnOfColumns(std::vector<std::string>* warnings) const;
+
   TrainerError AllDropped(const DataStats& stats) const;
 
   static RowKind Kind(liger::v1::JobSpec::MethodCase method);
@@ -74,7 +77,7 @@ class SourceLoader {
   std::string DroppedRows(const DataStats& stats) const;
 
   const std::string name_;
-  const RowFields fields_;
+  const RowNames names_;
   const LoadOptions& options_;
   const bool strict_;
   std::vector<File> files_;

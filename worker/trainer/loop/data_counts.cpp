@@ -1,6 +1,7 @@
 #include "worker/trainer/loop/data_counts.h"
 
 #include "absl/strings/str_join.h"
+#include "worker/trainer/data/row_format.h"
 
 namespace liger::trainer {
 
@@ -22,9 +23,8 @@ std::vector<std::string> DescribeData(const Dataset& dataset) {
 }
 
 std::vector<std::string> FormatNames(const Dataset& dataset) {
-  constexpr size_t kPrefix = sizeof("DATASET_FORMAT_") - 1;
   const auto add_name = [](std::string* out, liger::v1::DatasetFormat format) {
-    out->append(DatasetFormat_Name(format).substr(kPrefix));
+    out->append(FormatName(format));
   };
   std::vector<std::string> names;
   for (const auto& formats : dataset.formats) {
