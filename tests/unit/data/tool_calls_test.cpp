@@ -72,6 +72,19 @@ TEST_F(ToolCallsTest, ToolsThatTheTemplateDoesNotWriteAreWarnedOf) {
               testing::Contains(HasSubstr("in 1 of 3 training rows the column tools is left out")));
 }
 
+TEST_F(ToolCallsTest, ToolsOfLateRowsToo) {
+  const std::string row = R"({"messages": [{"role": "user", "content": "q"},
+      {"role": "assistant", "content": "a"}], "tools": )";
+  std::string rows = "[";
+  for (int i = 0; i < 100; ++i) rows += row + "[]}, ";
+  const TempFile file(rows + row + R"([{"type": "function", "function": {"name": "f"}}]}])");
+  LoadOptions options;
+  options.train_files = {{file.path()}};
+  const Dataset dataset = LoadDataset({}, options, *tokenizer_, &*chat_template_);
+  EXPECT_THAT(dataset.warnings,
+              testing::Contains(HasSubstr("in 1 of 101 training rows the column tools is left")));
+}
+
 TEST_F(ToolCallsTest, TemplatesThatWriteToolsAreTold) {
   EXPECT_FALSE(WritesTools(*chat_template_));
   const auto none = ordered_json::object();

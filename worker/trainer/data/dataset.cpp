@@ -165,14 +165,26 @@ void RequireBothLabels(const ExampleSet& set, const std::string& path, Dataset* 
 }
 
 void Add(const DataStats& more, DataStats* stats) {
-  for (const auto field :
-       {&DataStats::rows, &DataStats::dropped_rows, &DataStats::dropped_cut,
-        &DataStats::truncated_rows, &DataStats::tokens, &DataStats::target_tokens,
-        &DataStats::boundary_merges, &DataStats::pairs, &DataStats::equal_pairs,
-        &DataStats::empty_answers, &DataStats::empty_prompts, &DataStats::no_assistant,
-        &DataStats::cut_prompts, &DataStats::lost_prompts, &DataStats::packs,
-        &DataStats::dropped_packs, &DataStats::without_response_template,
-        &DataStats::response_template_cut, &DataStats::response_template_retokenized}) {
+  for (const auto field : {&DataStats::rows,
+                           &DataStats::dropped_rows,
+                           &DataStats::dropped_cut,
+                           &DataStats::truncated_rows,
+                           &DataStats::tokens,
+                           &DataStats::target_tokens,
+                           &DataStats::boundary_merges,
+                           &DataStats::pairs,
+                           &DataStats::equal_pairs,
+                           &DataStats::empty_answers,
+                           &DataStats::empty_prompts,
+                           &DataStats::no_assistant,
+                           &DataStats::lost_tools,
+                           &DataStats::cut_prompts,
+                           &DataStats::lost_prompts,
+                           &DataStats::packs,
+                           &DataStats::dropped_packs,
+                           &DataStats::without_response_template,
+                           &DataStats::response_template_cut,
+                           &DataStats::response_template_retokenized}) {
     stats->*field += more.*field;
   }
   stats->digest = static_cast<int64_t>(AddToDigest(stats->digest, more.digest));

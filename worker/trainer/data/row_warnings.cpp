@@ -164,6 +164,9 @@ std::vector<std::string> RowWarnings(const std::string& name, const RowFields& f
   sentences.AddIn(stats.no_assistant,
                   "no assistant speaks, so the model learns to write what others say; " +
                       fields.roles + " says which of the file's roles is the assistant's");
+  sentences.AddIn(stats.lost_tools,
+                  "the column tools is left out, since the chat template does not write it; use a "
+                  "model whose chat template knows tools");
   sentences.AddIn(stats.boundary_merges,
                   "tokens merge across the end of the prompt, so the model trains on another "
                   "context than it answers in; end prompts on a token boundary");

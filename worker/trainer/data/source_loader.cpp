@@ -29,8 +29,6 @@ constexpr int64_t kRowsAtATime = 8192, kRowsBetweenLooks = 512;
 constexpr size_t kMostCheckedBytes = size_t{1} << 30;
 // Dropped rows that a message names.
 constexpr size_t kNamedRows = 5;
-// For columns that the chat template does not write.
-constexpr int64_t kRowsLookedAt = 64;
 
 RowReaderOptions ReaderOptions(const SourceSpec& source, const LoadOptions& options,
                                const Tokenizer& tokenizer, const ChatTemplate* chat_template) {
@@ -180,7 +178,6 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
   const std::vector<std::string> found = RowWarnings(name_, names_.fields, split_name, split.stats,
                                                      DroppedRows(split.stats), options_);
   warnings->insert(warnings->end(), found.begin(), found.end());
-  WarnOfTools(split_name, rows, warnings);
   return split;
 }
 
@@ -198,23 +195,6 @@ void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
                    "; if the model should see it, write it into a column that is read, or name in ",
                    names_.fields.columns,
                    " those of a format that has it (docs/datasets.md); if not, remove it"));
-}
-
-void SourceLoader::WarnOfTools(const std::string& split, const std::vector<int64_t>& rows,
-                               std::vector<std::string>* warnings) const {
-  if (!leaves_out_tools_) return;
-  const int64_t looked_at = std::min(std::ssize(rows), kRowsLookedAt);
-  int64_t with_tools = 0;
-  for (int64_t i = 0; i < looked_at; ++i) {
-    const File& file = FileOf(rows[i]);
-    const Row row = file.reader->Read(rows[i] - file.begin);
-    with_tools += row.template_variables.contains("tools") && HoldsConversation(row);
-  }
-  if (with_tools == 0) return;
-  warnings->push_back(absl::StrCat(
-      name_, ": in ", with_tools, " of ", looked_at < std::ssize(rows) ? "the first " : "",
-      looked_at, " ", split, " rows the column tools is left out, since the chat template does not "
-      "write it; use a model whose chat template knows tools"));
 }
 
 std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {
@@ -308,6 +288,8 @@ TokenizedRow SourceLoader::TokenizeContent(const Row& content, const File& file,
     throw file.rows->Fail(index, "nothing is left to train on: " + cause.why,
                           cause.remedy + "; or drop such rows (dataset.strict: false)");
   }
+  tokenized.lost_tools = leaves_out_tools_ && content.template_variables.contains("tools") &&
+                         HoldsConversation(content);
   tokenized.digest = DigestOf(tokenized);
   return tokenized;
 }
@@ -333,6 +315,7 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   stats.empty_answers += tokenized->empty_answer;
   stats.empty_prompts += tokenized->empty_prompt;
   stats.no_assistant += tokenized->no_assistant;
+  stats.lost_tools += tokenized->lost_tools;
   stats.cut_prompts += tokenized->prompt_cut != TokenizedRow::PromptCut::kLess;
   stats.lost_prompts += tokenized->prompt_cut == TokenizedRow::PromptCut::kAll;
   for (Example& sequence : tokenized->sequences) {

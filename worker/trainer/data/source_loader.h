@@ -70,9 +70,6 @@ class SourceLoader {
   TokenizedRow TokenizeContent(const Row& content, const File& file, int64_t index) const;
   void Append(int64_t row, TokenizedRow* tokenized, Split* split) const;
   void Pack(Split* split) const;
-  // Looks at the first of the rows for conversations whose tools the chat template does not write.
-  void WarnOfTools(const std::string& split, const std::vector<int64_t>& rows,
-                   std::vector<std::string>* warnings) const;
   // The first dropped rows, for a message.
   std::string DroppedRows(const DataStats& stats) const;
 

@@ -43,6 +43,7 @@ constexpr std::pair<const char*, int64_t DataStats::*> kCounts[] = {
     {"empty_answers", &DataStats::empty_answers},
     {"empty_prompts", &DataStats::empty_prompts},
     {"no_assistant", &DataStats::no_assistant},
+    {"lost_tools", &DataStats::lost_tools},
     {"cut_prompts", &DataStats::cut_prompts},
     {"lost_prompts", &DataStats::lost_prompts},
     {"without_response_template", &DataStats::without_response_template},
