@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
+#include <map>
 #include <set>
 #include <system_error>
 
@@ -65,14 +66,33 @@ void Match(const fs::path& folder, fs::path::iterator part, fs::path::iterator e
 constexpr char kSetNotes[] = "dataset_info.json", kSetState[] = "state.json";
 constexpr char kSplits[] = "dataset_dict.json";
 
-void DropNotesOfArrow(Names* files) {
-  std::set<fs::path> with_arrow;
-  for (const fs::path file : *files) {
-    if (file.extension() == ".arrow") with_arrow.insert(file.parent_path());
-  }
+// ... and what map, filter and shuffle keep there of sets that were loaded from there.
+constexpr char kSetCache[] = "cache-*.arrow";
+
+struct SetFolder {
+  bool holds_arrow = false, has_notes = false;
+};
+
+SetFolder LookAt(const fs::path& folder) {
+  const Names names = NamesIn(folder.empty() ? "." : folder);
+  return {
+      .holds_arrow = std::ranges::any_of(
+          names, [](const std::string& name) { return fs::path(name).extension() == ".arrow"; }),
+      .has_notes = std::ranges::any_of(
+          names, [](const std::string& name) { return name == kSetNotes || name == kSetState; })};
+}
+
+// Leaves the rows of sets that datasets wrote.
+void DropNotesOfSets(Names* files) {
+  std::map<fs::path, SetFolder> folders;
   std::erase_if(*files, [&](const fs::path file) {
-    const fs::path name = file.filename();
-    return (name == kSetNotes || name == kSetState) && with_arrow.contains(file.parent_path());
+    const std::string name = file.filename();
+    if (name == kSplits) return true;
+    const bool cache = fnmatch(kSetCache, name.c_str(), 0) == 0;
+    if (!cache && name != kSetNotes && name != kSetState) return false;
+    const auto [it, is_new] = folders.try_emplace(file.parent_path());
+    if (is_new) it->second = LookAt(file.parent_path());
+    return cache ? it->second.has_notes : it->second.holds_arrow;
   });
 }
 
@@ -81,8 +101,7 @@ Names FilesIn(const fs::path& folder) {
   std::error_code error;
   for (const std::string& name : NamesIn(folder)) {
     const bool hidden = name.starts_with('.');
-    if (!hidden && name != kSplits && NamesDataFile(name) &&
-        fs::is_regular_file(folder / name, error)) {
+    if (!hidden && NamesDataFile(name) && fs::is_regular_file(folder / name, error)) {
       files.push_back((folder / name).string());
     }
   }
@@ -135,6 +154,7 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   Names files;
   if (fs::is_directory(path, error)) {
     files = FilesIn(path);
+    DropNotesOfSets(&files);
     if (files.empty()) {
       const bool splits = fs::exists(fs::path(path) / kSplits, error);
       return absl::NotFoundError(absl::StrCat(
@@ -147,13 +167,13 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   } else if (IsPattern(path)) {
     const fs::path pattern(path);
     Match("", pattern.begin(), pattern.end(), &files);
+    DropNotesOfSets(&files);
     if (files.empty()) {
       return absl::NotFoundError(absl::StrCat("the pattern '", path, "' matches no file"));
     }
   } else {
     return absl::NotFoundError(absl::StrCat("'", path, "' does not exist"));
   }
-  DropNotesOfArrow(&files);
   std::sort(files.begin(), files.end());
   files.erase(std::unique(files.begin(), files.end()), files.end());  // a/**/**/b
   return files;

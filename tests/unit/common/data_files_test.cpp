@@ -68,19 +68,25 @@ TEST_F(MatchDataFilesTest, FilesFoldersAndPatterns) {
 
 TEST_F(MatchDataFilesTest, WhatSaveToDiskWritesBesideArrowFilesIsNoData) {
   const std::string rows = "s/data-00000-of-00001.arrow";
-  for (const std::string name : {rows.c_str(), "s/dataset_info.json", "s/state.json"}) {
+  for (const std::string name :
+       {rows.c_str(), "s/dataset_info.json", "s/state.json", "s/cache-1f3a.arrow"}) {
     fs::create_directories((dir_ / name).parent_path());
     std::ofstream(dir_ / name) << "x";
   }
   EXPECT_THAT(Match("s"), ElementsAre(rows));
   EXPECT_THAT(Match("s/*"), ElementsAre(rows));
   EXPECT_THAT(Match("s/state.json"), ElementsAre("s/state.json"));  // named
+  EXPECT_THAT(MatchDataFiles((dir_ / "s/*.json").string()).status().message(),
+              testing::HasSubstr("matches no file"));
   std::ofstream(dir_ / "d/state.json") << "x";
   EXPECT_THAT(Match("d"), ElementsAre("d/e.json", "d/state.json"));  // beside no .arrow file
   fs::create_directory(dir_ / "dict");
   std::ofstream(dir_ / "dict/dataset_dict.json") << "x";
   EXPECT_THAT(MatchDataFiles((dir_ / "dict").string()).status().message(),
               testing::HasSubstr("each split has a folder in it"));
+  fs::create_directory(dir_ / "dict/train");
+  std::ofstream(dir_ / "dict/train/data-00000-of-00001.arrow") << "x";
+  EXPECT_THAT(Match("dict/**/*"), ElementsAre("dict/train/data-00000-of-00001.arrow"));
 }
 
 TEST_F(MatchDataFilesTest, AFoldersSplitsAreToldByTheNamesOfItsFiles) {

@@ -52,6 +52,18 @@ TEST(RowFormat, AWrongNameOfTheFormatIsBlamedOnTheJob) {
   const auto failure = FailureOf(
       [&] { RowReader(*pair_rows, {.format = liger::v1::DATASET_FORMAT_PROMPT_COMPLETION}); });
   EXPECT_THAT(failure.action(), HasSubstr("set it to PREFERENCE"));
+  for (const auto& [prompt, format] :
+       {std::pair("instruction", "ALPACA"), {"conversations", "SHAREGPT"}}) {
+    const TempFile others(
+        R"({")" + std::string(prompt) + R"(": "a", "chosen": "b", "rejected": "c"})",
+        "others.jsonl");
+    const auto other_rows = OpenRows(others.path(), 0);
+    EXPECT_THAT(FailureOf([&] {
+                  RowReader(*other_rows, {.format = liger::v1::DATASET_FORMAT_PREFERENCE,
+                                          .kind = RowKind::kPair});
+                }).message(),
+                HasSubstr(std::string("are those of the format ") + format));
+  }
 }
 
 TEST(RowFormat, RowsByKeysAndWholeColumnsAreNamed) {
@@ -63,6 +75,19 @@ TEST(RowFormat, RowsByKeysAndWholeColumnsAreNamed) {
                                  "rows.json", RowKind::kSequence);
   EXPECT_THAT(columns.message(), HasSubstr("are objects by row number"));
   EXPECT_THAT(columns.action(), HasSubstr("orient='records'"));
+  for (const auto& [content, are] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"prompt": {"3": "a", "17": "c"}, "completion": {"3": "b", "17": "d"}})",
+            "(prompt, completion) are objects by row number"},
+           {R"({"prompt": ["a", "c"], "completion": ["b", "d"]})",
+            "(prompt, completion) are lists of all rows' values"}}) {
+    EXPECT_THAT(FailureAt(0, content, "rows.json", RowKind::kSequence).message(), HasSubstr(are));
+  }
+  // Of several rows each is one.
+  for (const std::string row :
+       {R"({"translation": {"en": "a", "de": "b"}})", R"({"talk": ["a"]})"}) {
+    EXPECT_THAT(FailureAt(0, row + "\n" + row + "\n", "rows.jsonl", RowKind::kSequence).message(),
+                HasSubstr("are those of no dataset format"));
+  }
 }
 
 struct EmptyField {

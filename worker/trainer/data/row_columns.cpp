@@ -1,5 +1,7 @@
 #include "worker/trainer/data/row_columns.h"
 
+#include <algorithm>
+#include <set>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -85,6 +87,13 @@ std::string RowColumns::Described(const std::string& column) const {
 bool RowColumns::Has(const std::string& column) const {
   const auto it = row_.find(column);
   return it != row_.end() && !it->is_null();
+}
+
+bool RowColumns::OfOneRow() const {
+  const std::set<std::string> columns = Columns();
+  return rows_.size() == 1 && std::ranges::all_of(columns, [&](const std::string& column) {
+           return rows_.ColumnType(InFile(column)).empty();
+         });
 }
 
 std::set<std::string> RowColumns::Columns() const {

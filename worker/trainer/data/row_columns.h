@@ -44,6 +44,8 @@ class RowColumns {
   // Whether the row has the column, filled or null.
   bool Contains(const std::string& column) const { return row_.contains(column); }
   std::set<std::string> Columns() const;  // all that it contains
+  // Whether the file has no other, nor types of its own: it may be an object around the rows.
+  bool OfOneRow() const;
   // Throws when absent or null.
   const nlohmann::ordered_json& At(const std::string& column) const;
 

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <array>
 
+#include "absl/strings/ascii.h"
+
 namespace liger::trainer {
 namespace {
 
 using liger::v1::DatasetFormat;
+using nlohmann::ordered_json;
 
 // AUTO: those of no format.
 DatasetFormat FormatOf(const ColumnNames& columns, RowKind kind) {
@@ -36,25 +39,54 @@ bool HoldsFormat(DatasetFormat format, const ColumnNames& columns, RowKind kind)
       break;
   }
   const bool pair = has("chosen") && has("rejected");
-  if (format == liger::v1::DATASET_FORMAT_PREFERENCE || kind == RowKind::kPair) return pair;
+  if (format == liger::v1::DATASET_FORMAT_PREFERENCE) {
+    return pair && (has("prompt") || !(has("conversations") || has("instruction")));
+  }
+  if (kind == RowKind::kPair) return pair;
   if (format == liger::v1::DATASET_FORMAT_TEXT) return has("text");
   const bool completion = has("prompt") && has("completion");
   return completion || (format == liger::v1::DATASET_FORMAT_MESSAGES && has("messages"));
 }
 
-// Throws where the row's values are objects alone: {"0": {...row}, "1": {...row}}, or whole
-// columns as pandas' to_json writes them, {"question": {"0": ..., "1": ...}}.
-void ThrowIfObjects(const RowColumns& row, const ColumnNames& columns) {
-  bool whole_columns = true;
-  for (const std::string& column : columns) {
-    if (!row.Has(column) || !row.At(column).is_object()) return;
-    whole_columns = whole_columns && row.At(column).contains("0");
+bool IsByNumber(const ordered_json& value) {  // {"0": ..., "17": ...}
+  if (!value.is_object()) return false;
+  for (const auto& [key, of_row] : value.items()) {
+    if (!std::ranges::all_of(key, absl::ascii_isdigit)) return false;
   }
-  if (columns.empty()) return;
-  if (whole_columns) {
-    throw row.Fail("", "its columns (" + row.Names() + ") are objects by row number",
-                   "Write a row a line; in pandas, to_json(path, orient='records', lines=True).");
-  }
+  return !value.empty();
+}
+
+bool IsTexts(const ordered_json& value) {
+  return value.is_array() && !value.empty() &&
+         std::all_of(value.begin(), value.end(),
+                     [](const ordered_json& one) { return one.is_string(); });
+}
+
+// Of a file whose only row is all its columns: throws where their values are whole columns, as
+// pandas' to_json and to_dict write them: {"prompt": {"0": ..., "1": ...}}, {"prompt": [...]}.
+void ThrowIfWholeColumns(const RowColumns& row) {
+  const ColumnNames columns = row.Columns();
+  const auto all = [&](bool (*is)(const ordered_json&)) {
+    return !columns.empty() && std::ranges::all_of(columns, [&](const std::string& column) {
+      return row.Has(column) && is(row.At(column));
+    });
+  };
+  const bool by_number = all(IsByNumber);
+  const bool of_texts = columns.size() > 1 && all(IsTexts);
+  if (!row.OfOneRow() || !(by_number || of_texts)) return;
+  throw row.Fail("",
+                 "its columns (" + row.Names() + ") are " +
+                     (by_number ? "objects by row number" : "lists of all rows' values"),
+                 "Write a row a line; in pandas, to_json(path, orient='records', lines=True).");
+}
+
+// Of such a file, too: throws where its values are objects alone: {"a": {...row}, "b": {...row}}.
+void ThrowIfObjects(const RowColumns& row) {
+  const ColumnNames columns = row.Columns();
+  const auto is_object = [&](const std::string& column) {
+    return row.Has(column) && row.At(column).is_object();
+  };
+  if (columns.empty() || !row.OfOneRow() || !std::ranges::all_of(columns, is_object)) return;
   throw row.Fail("", "is an object of rows (by the keys " + row.Names() + ")",
                  "Make it an array of the rows: [{...}, {...}].");
 }
@@ -67,6 +99,7 @@ std::string FormatName(DatasetFormat format) {
 
 void CheckNamedFormat(DatasetFormat named, const RowColumns& first, const ColumnNames& filled,
                       RowKind kind) {
+  ThrowIfWholeColumns(first);
   if (HoldsFormat(named, first.Columns(), kind)) return;
   const DatasetFormat shown = FormatOf(filled, kind);
   if (shown == liger::v1::DATASET_FORMAT_AUTO || shown == named) return;
@@ -100,22 +133,22 @@ bool HoldsPairs(const ColumnNames& columns) {
 
 bool HoldsAnswers(const ColumnNames& columns) {
   if (columns.contains("conversations") && !HoldsPairs(columns)) return true;
-  return std::ranges::any_of(
-      std::array{"completion", "output", "messages", "input_ids"},
-      [&](const char* column) { return columns.contains(column); });
+  return std::ranges::any_of(std::array{"completion", "output", "messages", "input_ids"},
+                             [&](const char* column) { return columns.contains(column); });
 }
 
 DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, RowKind kind) {
+  ThrowIfWholeColumns(first);
   DatasetFormat format = FormatOf(filled, kind);
   if (format == liger::v1::DATASET_FORMAT_AUTO) format = FormatOf(first.Columns(), kind);
   if (format != liger::v1::DATASET_FORMAT_AUTO) return format;
   const ColumnNames columns = first.Columns();
   const std::string only = columns.size() == 1 ? *columns.begin() : "";
-  if (!only.empty() && first.Has(only) && first.At(only).is_array()) {
+  if (!only.empty() && first.OfOneRow() && first.Has(only) && first.At(only).is_array()) {
     throw first.Fail(only, "is a list and all that the row has",
                      "Where it holds the rows, write that list alone to the file.");
   }
-  ThrowIfObjects(first, columns);
+  ThrowIfObjects(first);
   throw first.Fail(
       "", "its columns (" + first.Names() + ") are those of no dataset format",
       "Give instruction and output; messages; conversations; prompt and completion; "
