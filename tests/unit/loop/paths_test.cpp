@@ -86,6 +86,27 @@ TEST(PathsTest, WhatLooksLikeANameOnTheHubIsToldHowToGetIt) {
   }
 }
 
+TEST(PathsTest, AModelIsAFolder) {
+  const TinyJob job;
+  job.WriteFile("m.gguf", "GGUF");
+  job.WriteFile("model.safetensors", "");
+  const auto failure = [&](const std::string& path) {
+    try {
+      ResolveFolder(path, "", {job.dir()}, "model.uri");
+    } catch (const TrainerError& error) {
+      return error.failure();
+    }
+    return liger::v1::Failure();
+  };
+  EXPECT_THAT(failure(job.Path("m.gguf")).message(), testing::EndsWith("m.gguf' is a file"));
+  for (const std::string& path : {job.Path("m.gguf"), std::string("none.gguf")}) {
+    EXPECT_THAT(failure(path).action(),
+                HasSubstr("`liger-trainer import-gguf " + path + " --output"));
+  }
+  EXPECT_THAT(failure(job.Path("model.safetensors")).action(), HasSubstr("name the one that the"));
+  EXPECT_EQ(failure(job.dir()).message(), "");
+}
+
 TEST(PathsTest, OtherSchemesAreRefusedByName) {
   EXPECT_THAT(ErrorOf("s3://bucket/model", {}), HasSubstr("'s3'"));
 }

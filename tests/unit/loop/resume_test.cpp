@@ -228,6 +228,13 @@ TEST(ResumeTest, FinishedRunsGoOnForMoreSteps) {
   const auto check = CheckJob(request, StopFlag());
   ASSERT_EQ(check.violations_size(), 1);
   EXPECT_EQ(check.violations(0).field(), "training.max_steps");
+
+  Training(request).set_max_steps(6);
+  const auto at_end = CheckJob(request, StopFlag());
+  EXPECT_EQ(at_end.violations_size(), 0) << at_end.ShortDebugString();
+  ASSERT_GE(at_end.warnings_size(), 1);
+  EXPECT_THAT(at_end.warnings(0).message(),
+              HasSubstr("checkpoint-6 is at step 6, where the job ends"));
 }
 
 // What a user names must fit; the differing field is named, in the CHECK already.

@@ -178,8 +178,15 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
     checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
       std::vector<liger::v1::Warning> of_checkpoints;
       resume = FindResumePoint(request, *MakeSingle(), &of_checkpoints);
-      checks.Warn(of_checkpoints);
       const int64_t max_steps = request.spec().training().max_steps();
+      if (max_steps > 0 && resume->state.step == max_steps) {
+        liger::v1::Warning& at_end = of_checkpoints.emplace_back();
+        at_end.set_code("NothingToTrain");
+        at_end.set_field("training.max_steps");
+        at_end.set_message(absl::StrCat("the checkpoint ", resume->dir, " is at step ", max_steps,
+                                        ", where the job ends: it trains nothing; raise max_steps"));
+      }
+      checks.Warn(of_checkpoints);
       if (max_steps > 0) resume->state.RequireNotPast(max_steps, resume->dir);
     });
   }

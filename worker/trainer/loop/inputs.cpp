@@ -135,7 +135,7 @@ void ResolveModel(const Request& request, InputPaths& paths) {
   const ModelShape* shape = model.random_init() ? FindModelShape(model.name()) : nullptr;
   const std::string field = NameOrUri("model", model);
   if (shape == nullptr) {
-    paths.model_dir = ResolveInput(model.uri(), model.name(), request.roots(), field);
+    paths.model_dir = ResolveFolder(model.uri(), model.name(), request.roots(), field);
     return;
   }
   const auto found = FindInput(model.uri(), model.name(), request.roots(), field);
@@ -257,7 +257,7 @@ InputPaths InputPaths::Resolve(const Request& request) {
   ResolveModel(request, paths);
   ResolveData(request, paths);
   if (!spec.lora().adapter_uri().empty()) {
-    paths.adapter_dir = ResolveInput(spec.lora().adapter_uri(), "", roots, "lora.adapter_uri");
+    paths.adapter_dir = ResolveFolder(spec.lora().adapter_uri(), "", roots, "lora.adapter_uri");
   }
   return paths;
 }

@@ -48,17 +48,27 @@ bool LooksLikeHubId(const std::string& path) {
 
 // By its ending; also one that is no data file's, such as .tsv.
 bool LooksLikeFile(const std::string& path) {
-  constexpr const char* kOtherEndings[] = {".gz", ".zst", ".tsv", ".txt", ".gguf"};
+  constexpr const char* kOtherEndings[] = {".gz", ".zst", ".tsv", ".txt", ".gguf", ".safetensors"};
   const std::string end = fs::path(path).extension();
   return NamesDataFile(path) ||
          std::ranges::any_of(kOtherEndings, [&](const char* other) { return end == other; });
+}
+
+// What to do about a file where a model's or an adapter's folder is meant.
+std::string FolderOf(const std::string& path) {
+  return path.ends_with(".gguf")
+             ? "a model is a folder: make one of the file with `liger-trainer import-gguf " + path +
+                   " --output FOLDER`, and name that"
+             : "a model, or an adapter, is a folder: name the one that the file lies in";
 }
 
 TrainerError NotFound(const std::string& path, const std::vector<std::string>& roots,
                       const std::string& field) {
   const std::string where = roots.empty() ? "" : " below " + absl::StrJoin(roots, ", ");
   std::string action = "check the path as this host sees it";
-  if (LooksLikeFile(path) && !roots.empty()) {
+  if (LooksLikeFile(path) && !field.starts_with("dataset")) {
+    action = FolderOf(path);
+  } else if (LooksLikeFile(path) && !roots.empty()) {
     action = "put the file below one of the worker's folders, or correct its path";
   } else if (LooksLikeHubId(path) && !LooksLikeFile(path)) {
     const bool data = field.starts_with("dataset");
@@ -183,6 +193,14 @@ std::string ResolveInput(const std::string& uri, const std::string& name,
   const std::optional<std::string> found = FindInput(uri, name, roots, field);
   if (!found) throw NotFound(PathOfUri(uri.empty() ? name : uri, field), roots, field);
   return *found;
+}
+
+std::string ResolveFolder(const std::string& uri, const std::string& name,
+                          const std::vector<std::string>& roots, const std::string& field) {
+  const std::string path = ResolveInput(uri, name, roots, field);
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return path;
+  throw ConfigError(field + ": '" + path + "' is a file", FolderOf(path)).Field(field).File(path);
 }
 
 }  // namespace liger::trainer

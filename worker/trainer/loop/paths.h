@@ -18,6 +18,10 @@ namespace liger::trainer {
 std::string ResolveInput(const std::string& uri, const std::string& name,
                          const std::vector<std::string>& roots, const std::string& field);
 
+// ResolveInput of a model or an adapter, which a file is not: throws of one, too.
+std::string ResolveFolder(const std::string& uri, const std::string& name,
+                          const std::vector<std::string>& roots, const std::string& field);
+
 // ResolveInput, but nullopt when nothing is there.
 std::optional<std::string> FindInput(const std::string& uri, const std::string& name,
                                      const std::vector<std::string>& roots,
