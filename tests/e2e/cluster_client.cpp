@@ -155,11 +155,13 @@ std::vector<v1::Artifact> ClusterClient::Artifacts(const std::string& job) {
   return {response.artifacts().begin(), response.artifacts().end()};
 }
 
-std::vector<v1::MetricPoint> ClusterClient::Metrics(const std::string& job) {
+std::vector<v1::MetricPoint> ClusterClient::Metrics(const std::string& job,
+                                                   std::optional<int64_t> epoch) {
   constexpr int64_t kStepsPerCall = 1000;  // a longer range may be thinned
   std::vector<v1::MetricPoint> points;
   v1::QueryMetricsRequest request;
   request.set_job(job);
+  if (epoch) request.set_epoch(*epoch);
   for (int64_t from = 1;; from += kStepsPerCall) {
     request.set_from_step(from);
     request.set_to_step(from + kStepsPerCall - 1);

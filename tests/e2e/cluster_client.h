@@ -30,7 +30,9 @@ class ClusterClient {
   // All of them.
   std::vector<v1::JobEvent> Events(const std::string& job);
   std::vector<v1::Artifact> Artifacts(const std::string& job);
-  std::vector<v1::MetricPoint> Metrics(const std::string& job);
+  // Of all attempts or, with an `epoch`, of that one alone.
+  std::vector<v1::MetricPoint> Metrics(const std::string& job,
+                                       std::optional<int64_t> epoch = std::nullopt);
 
   // The job once `done` holds. On a timeout the test fails and shows the job.
   v1::Job WaitUntil(const std::string& job, const std::function<bool(const v1::Job&)>& done,

@@ -75,9 +75,10 @@ void ExpectEveryStepOnce(Cluster& cluster, const std::string& job, int64_t steps
 
 std::vector<v1::MetricPoint> WaitForPoints(Cluster& cluster, const std::string& job,
                                            int64_t steps) {
+  const int64_t epoch = cluster.client().Get(job).status().epoch();
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
   while (true) {
-    std::vector<v1::MetricPoint> points = cluster.client().Metrics(job);
+    std::vector<v1::MetricPoint> points = cluster.client().Metrics(job, epoch);
     if (!points.empty() && points.back().step() == steps) return points;
     if (absl::Now() > deadline) {
       ADD_FAILURE() << "step " << steps << " of " << job << " has not come";

@@ -52,7 +52,7 @@ void ExpectWentOn(Cluster& cluster, const Job& job, int64_t step) {
     EXPECT_NE(warning.code(), "NotResumed") << warning.message();
   }
   ExpectGaplessEvents(cluster, job.name());
-  const auto points = cluster.client().Metrics(job.name());
+  const auto points = cluster.client().Metrics(job.name(), job.status().epoch());
   ASSERT_FALSE(points.empty());
   EXPECT_GT(points.front().step(), step) << "of the last attempt";
   EXPECT_EQ(points.front().step() % kSaveSteps, 1);
@@ -98,6 +98,7 @@ TEST(ResumeE2eTest, TrainerKilled) {
   ASSERT_EQ(trainers.size(), 1u);
   kill(trainers[0], SIGKILL);
   ExpectWentOn(cluster, cluster.client().WaitForEnd(name), step);
+  ExpectEveryStepOnce(cluster, name, kLongRun);  // of both attempts
   cluster.ExpectIdle();
 }
 
@@ -122,7 +123,7 @@ TEST(ResumeE2eTest, ADamagedCheckpointIsQuarantinedAndTheOneBeforeTaken) {
   const Job job = cluster.client().WaitForEnd(name);
   ExpectSucceeded(cluster, job, kLongRun);
   EXPECT_EQ(job.status().epoch(), 2);
-  const auto points = cluster.client().Metrics(name);
+  const auto points = cluster.client().Metrics(name, job.status().epoch());
   ASSERT_FALSE(points.empty());
   EXPECT_EQ(points.front().step(), newest - kSaveSteps + 1) << "of the last attempt, " << step;
   int quarantined = 0;
