@@ -85,15 +85,26 @@ TEST_F(ToolCallsTest, ToolsOfLateRowsToo) {
               testing::Contains(HasSubstr("in 1 of 101 training rows the column tools is left")));
 }
 
-TEST_F(ToolCallsTest, TemplatesThatWriteToolsAreTold) {
-  EXPECT_FALSE(WritesTools(*chat_template_));
+TEST_F(ToolCallsTest, ToolsAreLostWhereTheTextIsTheSameWithoutThem) {
+  const ordered_json messages =
+      ordered_json::parse(R"([{"role": "user", "content": "q"}, {"role": "assistant"}])");
   const auto none = ordered_json::object();
-  for (const char* source :
-       {"{% if tools %}{{ tools | tojson }}{% endif %}",
-        "{% if messages[0]['role'] == 'system' %}{{ tools | tojson }}{% endif %}",
-        "{{ raise_exception('none') }}"}) {
-    EXPECT_TRUE(WritesTools(ChatTemplate::FromString(source, "t", none))) << source;
-  }
+  const auto loses = [&](const std::string& source, const std::string& tools) {
+    const ordered_json variables = {{"tools", ordered_json::parse(tools)}};
+    return LosesTools(ChatTemplate::FromString(source, "t", none), messages, variables);
+  };
+  EXPECT_TRUE(loses("{{ messages[0].content }}", R"([{"type": "function"}])"));
+  EXPECT_FALSE(loses("{% if tools %}{{ tools | tojson }}{% endif %}", R"([{"name": "f"}])"));
+  // Written for bare functions, it has nothing of wrapped ones.
+  const std::string bare = "{% for t in tools %}{{ t.name }}{% endfor %}";
+  EXPECT_FALSE(loses(bare, R"([{"name": "f"}])"));
+  EXPECT_TRUE(loses(bare, R"([{"type": "function", "function": {"name": "f"}}])"));
+  // Some write them into a system's message alone.
+  EXPECT_TRUE(loses("{% if messages[0].role == 'system' %}{{ tools | tojson }}{% endif %}",
+                    R"([{"name": "f"}])"));
+  EXPECT_FALSE(loses("{% if not tools %}{{ raise_exception('none') }}{% endif %}", R"(["f"])"));
+  const ChatTemplate plain = ChatTemplate::FromString("{{ messages[0].content }}", "t", none);
+  EXPECT_FALSE(LosesTools(plain, messages, none)) << "there are none";
 }
 
 TEST_F(ToolCallsTest, ShareGptsFunctionCallTooAndOpenAisFormerField) {

@@ -14,7 +14,6 @@
 #include "worker/trainer/data/row_warnings.h"
 #include "worker/trainer/data/token_cache.h"
 #include "worker/trainer/data/token_spill.h"
-#include "worker/trainer/data/tool_calls.h"
 #include "worker/trainer/data/unpaired_rows.h"
 #include "worker/trainer/data/unread_columns.h"
 #include "worker/trainer/error.h"
@@ -78,15 +77,6 @@ std::string SettingsText(const RowReaderOptions& reader, const RowTokenizer::Opt
   return settings.dump(-1, ' ', false, nlohmann::json::error_handler_t::ignore);
 }
 
-bool HoldsConversation(const Row& row) {
-  if (const auto* text = std::get_if<TextRow>(&row.content)) return IsConversation(text->text);
-  if (const auto* completion = std::get_if<PromptCompletionRow>(&row.content)) {
-    return IsConversation(completion->prompt);
-  }
-  const auto* pair = std::get_if<PreferenceRow>(&row.content);
-  return pair != nullptr && IsConversation(pair->prompt);
-}
-
 // Tokens of a sequence that something predicts and that are trained on.
 int64_t CountTargets(const Example& sequence) {
   return std::count_if(sequence.labels.begin() + 1, sequence.labels.end(),
@@ -132,8 +122,7 @@ SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options,
       names_(source.names),
       options_(options),
       strict_(strict),
-      tokenizer_(tokenizer, chat_template, TokenizerOptions(options)),
-      leaves_out_tools_(chat_template != nullptr && !WritesTools(*chat_template)) {
+      tokenizer_(tokenizer, chat_template, TokenizerOptions(options)) {
   const RowReaderOptions reader_options = ReaderOptions(source, options, tokenizer, chat_template);
   if (options.cache != nullptr) {
     contents_.emplace(source.files);
@@ -288,8 +277,6 @@ TokenizedRow SourceLoader::TokenizeContent(const Row& content, const File& file,
     throw file.rows->Fail(index, "nothing is left to train on: " + cause.why,
                           cause.remedy + "; or drop such rows (dataset.strict: false)");
   }
-  tokenized.lost_tools = leaves_out_tools_ && content.template_variables.contains("tools") &&
-                         HoldsConversation(content);
   tokenized.digest = DigestOf(tokenized);
   return tokenized;
 }

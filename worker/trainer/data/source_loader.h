@@ -80,7 +80,6 @@ class SourceLoader {
   std::vector<File> files_;
   int64_t num_rows_ = 0;
   RowTokenizer tokenizer_;
-  const bool leaves_out_tools_;  // the chat template
   // Where a cache is used.
   std::optional<SourceFiles> contents_;
   std::string settings_;  // as text

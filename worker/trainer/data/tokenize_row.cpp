@@ -56,6 +56,20 @@ Passage Joined(const Passage& prompt, const Passage& answer) {
   return Concatenated(std::get<ordered_json>(prompt), std::get<ordered_json>(answer));
 }
 
+// All messages of a row, with a pair's chosen answer.
+std::optional<ordered_json> ConversationOf(const Row& row) {
+  Passage passage;
+  if (const auto* text = std::get_if<TextRow>(&row.content)) {
+    passage = text->text;
+  } else if (const auto* completion = std::get_if<PromptCompletionRow>(&row.content)) {
+    passage = Joined(completion->prompt, completion->completion);
+  } else if (const auto* pair = std::get_if<PreferenceRow>(&row.content)) {
+    passage = Joined(pair->prompt, pair->chosen);
+  }
+  if (!IsConversation(passage)) return std::nullopt;
+  return std::get<ordered_json>(std::move(passage));
+}
+
 std::string TrimEnd(std::string text) {
   text.erase(text.find_last_not_of(" \t\r\n\v\f") + 1);
   return text;
@@ -120,6 +134,8 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
   out.empty_answer = HasEmptyAnswer(row);
   out.empty_prompt = HasEmptyPrompt(row);
   out.no_assistant = LacksAssistant(row);
+  const std::optional<ordered_json> messages = ConversationOf(row);
+  out.lost_tools = messages && LosesTools(*chat_template_, *messages, variables);
   Finish(&out);
   return out;
 }

@@ -11,6 +11,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr char kTools[] = "tools";
 constexpr char kToolCalls[] = "tool_calls", kFunctionCall[] = "function_call";
 
 struct Call {
@@ -92,28 +93,17 @@ void RequireRenderedCalls(const ChatTemplate& chat_template, const ordered_json&
   }
 }
 
-bool WritesTools(const ChatTemplate& chat_template) {
-  constexpr char kName[] = "liger_tool";
-  const ordered_json function = {
-      {"name", kName},
-      {"description", "D"},
-      {"parameters", {{"type", "object"}, {"properties", ordered_json::object()}}}};
-  const ordered_json tool = {{"type", "function"}, {"function", function}};
-  const ordered_json variables = {{"tools", ordered_json::array({tool})}};
-  const ordered_json system = {{"role", "system"}, {"content", "S"}};
-  const ordered_json user = {{"role", "user"}, {"content", "Q"}};
-  // Some write them into the system's message.
-  for (const ordered_json& messages :
-       {ordered_json::array({user}), ordered_json::array({system, user})}) {
-    try {
-      const std::string text =
-          chat_template.Render(messages, /*add_generation_prompt=*/true, variables);
-      if (text.find(kName) != std::string::npos) return true;
-    } catch (const TrainerError&) {
-      return true;
-    }
+bool LosesTools(const ChatTemplate& chat_template, const ordered_json& messages,
+                const ordered_json& variables) {
+  if (!variables.contains(kTools)) return false;
+  ordered_json without = variables;
+  without.erase(kTools);
+  try {
+    return chat_template.Render(messages, false, variables) ==
+           chat_template.Render(messages, false, without);
+  } catch (const TrainerError&) {
+    return false;  // it needs them
   }
-  return false;
 }
 
 }  // namespace liger::trainer

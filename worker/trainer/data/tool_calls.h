@@ -16,9 +16,9 @@ namespace liger::trainer {
 void RequireRenderedCalls(const ChatTemplate& chat_template, const nlohmann::ordered_json& messages,
                           bool add_generation_prompt, const nlohmann::ordered_json& variables);
 
-// Whether the chat template writes the tools that a row offers. True of one that refuses the
-// conversation it is asked with, too.
-bool WritesTools(const ChatTemplate& chat_template);
+// Whether the variables name tools of which the rendered messages have nothing.
+bool LosesTools(const ChatTemplate& chat_template, const nlohmann::ordered_json& messages,
+                const nlohmann::ordered_json& variables);
 
 }  // namespace liger::trainer
 
