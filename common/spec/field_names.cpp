@@ -1,11 +1,14 @@
 #include "common/spec/field_names.h"
 
 #include <algorithm>
+#include <functional>
 #include <iterator>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "common/spec/spec.h"
 #include "common/spec/suggest.h"
 
@@ -57,10 +60,12 @@ bool MayBeSet(const Message& message, const FieldDescriptor* field) {
   return set == nullptr || set == field;
 }
 
-// Appends the paths of fields called `name` in the messages below `message`; with `unset` those of
-// members of oneofs, too, of which another is set.
-void FindBelow(const Message& message, const std::string& path, const std::string& name, int depth,
-               bool unset, std::vector<std::string>* found) {
+// Appends what `found_in` has of each section below `message`, given its field and its path; with
+// `unset` of members of oneofs, too, of which another is set.
+void FindBelow(
+    const Message& message, const std::string& path, int depth, bool unset,
+    const std::function<std::string(const FieldDescriptor& section, const std::string&)>& found_in,
+    std::vector<std::string>* found) {
   if (depth > kMaxDepth) return;
   const Descriptor& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
@@ -69,18 +74,34 @@ void FindBelow(const Message& message, const std::string& path, const std::strin
     if (!is_message || field->is_repeated()) continue;
     if (!unset && !MayBeSet(message, field)) continue;
     const std::string below = absl::StrCat(path, path.empty() ? "" : ".", field->name());
-    if (field->message_type()->FindFieldByName(name) != nullptr) {
-      found->push_back(absl::StrCat(below, ".", name));
-    }
-    FindBelow(message.GetReflection()->GetMessage(message, field), below, name, depth + 1, unset,
-              found);
+    if (std::string one = found_in(*field, below); !one.empty()) found->push_back(std::move(one));
+    FindBelow(message.GetReflection()->GetMessage(message, field), below, depth + 1, unset,
+              found_in, found);
   }
 }
 
+// The paths of fields called `name` in the sections below `message`.
 std::vector<std::string> Find(const Message& message, const std::string& path,
                               const std::string& name, bool unset = false) {
   std::vector<std::string> found;
-  FindBelow(message, path, name, 0, unset, &found);
+  const auto field_of = [&](const FieldDescriptor& section, const std::string& below) {
+    const bool has = section.message_type()->FindFieldByName(name) != nullptr;
+    return has ? absl::StrCat(below, ".", name) : std::string();
+  };
+  FindBelow(message, path, 0, unset, field_of, &found);
+  return found;
+}
+
+// Of sections' fields that `name` has joined with '_': dpo.beta of dpo_beta.
+std::vector<std::string> FindJoined(const Message& message, const std::string& name, bool unset) {
+  std::vector<std::string> found;
+  const auto field_of = [&](const FieldDescriptor& section, const std::string& below) {
+    absl::string_view rest = name;
+    const bool has = absl::ConsumePrefix(&rest, section.name() + "_") &&
+                     section.message_type()->FindFieldByName(std::string(rest)) != nullptr;
+    return has ? absl::StrCat(below, ".", rest) : std::string();
+  };
+  FindBelow(message, "", 0, unset, field_of, &found);
   return found;
 }
 
@@ -94,23 +115,6 @@ std::string OfForeignName(const Message& root, const std::string& name) {
     if (!absl::EndsWith(path, field)) continue;
     return known->advice == nullptr ? absl::StrCat("; did you mean '", path, "'?")
                                     : absl::StrCat("; '", path, "'", known->advice);
-  }
-  return "";
-}
-
-// The path of a section's field that `name` has joined with '_': dpo.beta of dpo_beta. "": none.
-std::string JoinedWithSection(const Message& root, const std::string& name) {
-  const Descriptor& type = *root.GetDescriptor();
-  for (int i = 0; i < type.field_count(); ++i) {
-    const FieldDescriptor* section = type.field(i);
-    if (section->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || section->is_repeated() ||
-        !absl::StartsWith(name, section->name() + "_") || !MayBeSet(root, section)) {
-      continue;
-    }
-    const std::string rest = name.substr(section->name().size() + 1);
-    if (section->message_type()->FindFieldByName(rest) != nullptr) {
-      return absl::StrCat(section->name(), ".", rest);
-    }
   }
   return "";
 }
@@ -152,13 +156,14 @@ std::string MeantField(const Message& root, const Message& message, const std::s
   if (of_root != nullptr && MayBeSet(root, of_root)) elsewhere.insert(elsewhere.begin(), name);
   const bool telling = !elsewhere.empty() && elsewhere.size() <= kTellingSections;
   if (telling) return OneOf(elsewhere);
-  if (const std::string joined = JoinedWithSection(root, name); !joined.empty()) {
-    return OneOf({joined});
+  if (const auto joined = FindJoined(root, name, /*unset=*/false); !joined.empty()) {
+    return OneOf(joined);
   }
   const std::string near = NearestName(name, FieldNames(*message.GetDescriptor()));
   if (!near.empty()) return OneOf({(whole_path && !path.empty() ? path + "." : "") + near});
   if (!elsewhere.empty()) return OneOf(elsewhere);
-  const std::vector<std::string> others = Find(root, "", name, /*unset=*/true);
+  std::vector<std::string> others = Find(root, "", name, /*unset=*/true);
+  if (others.empty()) others = FindJoined(root, name, /*unset=*/true);
   if (others.empty()) return "";
   return absl::StrCat("; this job's trainer has none, others have '", absl::StrJoin(others, "', '"),
                       "'");

@@ -83,7 +83,8 @@ class Reader {
                  const FieldDescriptor* field, int depth);
   void AddViolation(const YAML::Mark& mark, const std::string& path, const std::string& text);
 
-  std::vector<Violation> TakeViolations() { return std::move(violations_); }
+  // The messages that were read must still be there.
+  std::vector<Violation> TakeViolations();
 
  private:
   void ReadKey(const YAML::Node& key, const YAML::Node& value, const std::string& path,
@@ -114,7 +115,24 @@ class Reader {
   std::string file_name_;
   const Message* root_;
   std::vector<Violation> violations_;
+  // Fields that are none, whose hints depend on what stands behind them, too.
+  struct UnknownField {
+    size_t violation;
+    const Message* message;
+    std::string path, name;
+  };
+  std::vector<UnknownField> unknown_;
 };
+
+std::vector<Violation> Reader::TakeViolations() {
+  for (const UnknownField& field : unknown_) {
+    const Message& root = root_ == nullptr ? *field.message : *root_;
+    violations_[field.violation].mutable_message()->append(
+        MeantField(root, *field.message, field.path, field.name));
+  }
+  unknown_.clear();
+  return std::move(violations_);
+}
 
 // Why `field` may not be set: another member of its oneof is. Empty: it may.
 std::string OneofConflict(const Message& message, const FieldDescriptor* field) {
@@ -174,9 +192,8 @@ void Reader::ReadKey(const YAML::Node& key, const YAML::Node& value, const std::
   if (field == nullptr) field = type->FindFieldByCamelcaseName(name);
   const std::string field_path = Join(path, field == nullptr ? name : field->name());
   if (field == nullptr) {
-    const Message& root = root_ == nullptr ? *message : *root_;
-    return AddViolation(key.Mark(), field_path,
-                        absl::StrCat("is not a field", MeantField(root, *message, path, name)));
+    unknown_.push_back({violations_.size(), message, path, name});
+    return AddViolation(key.Mark(), field_path, "is not a field");
   }
   if (!seen->insert(field->name()).second) {
     return AddViolation(key.Mark(), field_path, "is given twice; keep one");

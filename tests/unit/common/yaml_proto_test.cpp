@@ -140,7 +140,8 @@ TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
            {"training: {name: x}", "'name' or 'model.name' or 'dataset.name'?"},
            {"sft: {label_smoothing: 1}", "'label_smoothing_factor'?"},
            {"lora: {uri: x}", "'model.uri' or 'dataset.uri' or 'output.uri'?"},
-           {"dpo: {}\ntraining: {beta: 1}", "'dpo.beta'?"}}) {
+           {"dpo: {}\ntraining: {beta: 1}", "'dpo.beta'?"},
+           {"training: {beta: 1}\ndpo: {}", "'dpo.beta'?"}}) {
     EXPECT_THAT(Mistakes(text),
                 testing::ElementsAre(testing::EndsWith(": is not a field; did you mean " + meant)));
   }
@@ -152,6 +153,9 @@ TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
               testing::ElementsAre(testing::EndsWith(
                   "; this job's trainer has none, others have 'dpo.loss_type', 'kto.loss_type', "
                   "'cpo.loss_type'")));
+  EXPECT_THAT(Mistakes("dpo_beta: 1\nsft: {}"),
+              testing::ElementsAre(
+                  testing::EndsWith("; this job's trainer has none, others have 'dpo.beta'")));
   JobSpec spec;
   spec.mutable_orpo();
   EXPECT_THAT(std::string(SetField(&spec, "training.lr", "1").message()),
