@@ -83,12 +83,23 @@ JobService::SubmitDone JobService::Impl::WithStoredChecks(const SubmitRequest& r
   job.resolved_spec = resolved.spec;
   job.output = OutputPath(resolved.spec.output().uri());
   const bool own_output = HasOwnOutput(request.spec);
-  return [self = shared_from_this(), job = std::move(job), own_output,
+  return [self = shared_from_this(), job = std::move(job), own_output, id = request.request_id,
+          hash = BodyHash(request.spec),
           done = std::move(done)](absl::StatusOr<SubmitResult> checked) {
     if (!checked.ok()) return done(checked.status());
     self->store_.Read<SubmitResult>(
-        [job, own_output,
+        [job, own_output, id, hash, now = self->NowUs(),
          result = *std::move(checked)](const ReadView& view) -> absl::StatusOr<SubmitResult> {
+          const absl::StatusOr<std::optional<JobRow>> earlier =
+              EarlierJob(view, job.tenant, id, hash, now);
+          if (!earlier.ok()) return earlier.status();
+          if (earlier->has_value()) {
+            SubmitResult noted = result;
+            noted.notices.push_back(absl::StrCat("request '", id, "' made the job '",
+                                                 (*earlier)->name,
+                                                 "', and would be answered with it"));
+            return noted;
+          }
           const std::string taken = WhyNameIsTaken(view, job.tenant, job.name);
           absl::Status admissible;
           if (taken.empty()) {

@@ -22,6 +22,8 @@ constexpr int kNameSuffixLength = 6;
 // For a scan of roots on a slow network file system.
 constexpr int64_t kLookPatienceUs = 10 * kSecondUs;
 
+}  // namespace
+
 std::string BodyHash(const liger::v1::JobSpec& spec) {
   std::string bytes;
   {
@@ -32,8 +34,6 @@ std::string BodyHash(const liger::v1::JobSpec& spec) {
   }
   return Sha256(bytes);
 }
-
-}  // namespace
 
 absl::StatusOr<ResolvedSpec> JobService::Impl::Resolve(const liger::v1::JobSpec& spec) const {
   absl::StatusOr<ResolvedSpec> resolved =

@@ -26,6 +26,9 @@ namespace liger::server {
 
 inline constexpr int64_t kSecondUs = 1000000;
 
+// Of what a request asks for: another one of its id must ask for the same.
+std::string BodyHash(const liger::v1::JobSpec& spec);
+
 // Held by every callback under way, so that none outlives it. What users ask is
 // in job_requests.cpp and dry_run_requests.cpp, what workers say in worker_reports.cpp.
 class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {

@@ -147,6 +147,34 @@ TEST_F(DryRunTest, ATakenNameIsAWarning) {
   EXPECT_THAT(results.at(2).status().message(), HasSubstr("is the output of job 'taken'"));
 }
 
+// A retry of the request that made the job is answered with it, whatever else holds its name.
+TEST_F(DryRunTest, TheRequestThatMadeTheJobIsNoOther) {
+  liger::v1::JobSpec spec = Spec();
+  spec.set_name("mine");
+  const JobService::SubmitRequest request{"default", "user", spec, "request-1"};
+  const auto done = [this](absl::StatusOr<JobService::SubmitResult> r) {
+    results.push_back(std::move(r));
+  };
+  service->Submit(request, done);
+  results.clear();
+  const auto validate = [&](const JobService::SubmitRequest& asked) {
+    service->Validate(asked, done);
+    auto good = Event(1);
+    good.mutable_check_result();
+    Send(good);
+  };
+  validate(request);
+  ASSERT_THAT(results, SizeIs(1));
+  ASSERT_TRUE(results[0].ok()) << results[0].status();
+  EXPECT_THAT(results[0]->warnings, IsEmpty());
+  EXPECT_THAT(results[0]->notices, Contains(HasSubstr("'request-1' made the job 'mine'")));
+
+  JobService::SubmitRequest other = request;
+  other.spec.mutable_training()->set_max_steps(7);
+  validate(other);
+  EXPECT_EQ(results.at(1).status().code(), absl::StatusCode::kAlreadyExists);
+}
+
 TEST_F(DryRunTest, WhatTheCheckWarnsOfIsSaid) {
   liger::v1::JobSpec spec = Spec();
   spec.mutable_training()->set_eval_steps(5);
