@@ -6,10 +6,11 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/bytes.h"
+#include "common/spec/less_memory.h"
 
 namespace liger {
 namespace {
@@ -154,11 +155,8 @@ std::string PeakAdvice(const liger::v1::JobSpec& resolved, int64_t peak, int64_t
   const auto& training = resolved.training();
   return absl::StrCat(training.per_device_train_batch_size(), " rows of ", training.max_length(),
                       " tokens (max_length) are predicted to take ", Bytes(peak),
-                      " of a device that has ", Bytes(device_bytes),
-                      "; unless rows are shorter, lower per_device_train_batch_size or max_length",
-                      !training.gradient_checkpointing()   ? ", or set gradient_checkpointing"
-                      : !training.activation_offloading() ? ", or set activation_offloading"
-                                                          : "");
+                      " of a device that has ", Bytes(device_bytes), "; unless rows are shorter, ",
+                      LessDeviceMemory(&resolved));
 }
 
 std::string StrategyName(ParallelStrategy strategy) {

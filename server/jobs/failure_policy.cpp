@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/spec/less_memory.h"
 #include "common/spec/violations.h"
 
 namespace liger::server {
@@ -37,11 +38,12 @@ const char* DefaultMessage(liger::v1::FailureClass failure_class) {
   }
 }
 
-const char* DefaultAction(liger::v1::FailureClass failure_class) {
+std::string DefaultAction(liger::v1::FailureClass failure_class) {
   switch (failure_class) {
     case liger::v1::FAILURE_CLASS_OOM_DEVICE:
+      return LessDeviceMemory(nullptr);
     case liger::v1::FAILURE_CLASS_OOM_HOST:
-      return "lower per_device_train_batch_size or max_length, or set gradient_checkpointing";
+      return LessHostMemory(nullptr);
     case liger::v1::FAILURE_CLASS_NAN:
       return "lower learning_rate, raise warmup, or look for bad rows near the step";
     case liger::v1::FAILURE_CLASS_DATA:

@@ -71,7 +71,7 @@ v1::Failure FromWaitStatus(const RankOutcome& rank) {
     return MakeFailure(
         v1::FAILURE_CLASS_OOM_HOST,
         absl::StrCat(who, " was killed by the kernel because the host's memory ran out"),
-        "Lower per_device_train_batch_size or max_length, or set gradient_checkpointing");
+        "");  // the coordinator knows
   }
   if (WIFSIGNALED(status)) {
     return Infra(absl::StrCat(who, " was killed by signal ", WTERMSIG(status), " (",

@@ -14,6 +14,8 @@
 namespace liger::trainer {
 namespace {
 
+using testing::AllOf;
+using testing::EndsWith;
 using testing::HasSubstr;
 
 template <typename F>
@@ -42,6 +44,45 @@ TEST(FailureTest, OutOfDeviceMemorySaysWhatToLower) {
   EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
   EXPECT_THAT(failure.action(), HasSubstr("per_device_train_batch_size"));
   EXPECT_EQ(ExitCodeFor(failure), kExitFailed);
+}
+
+TEST(FailureTest, WhatTheJobDoesAlreadyIsNotAdvised) {
+  const auto action = [](const liger::v1::JobSpec& spec) {
+    try {
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory. Tried to allocate");
+    } catch (...) {
+      return FailureFromException(std::current_exception(), &spec).action();
+    }
+    return std::string();
+  };
+  liger::v1::JobSpec spec;
+  spec.mutable_resources()->set_device_kind(liger::v1::DEVICE_KIND_CUDA);
+  auto& training = *spec.mutable_training();
+  training.set_per_device_train_batch_size(2);
+  EXPECT_THAT(action(spec), AllOf(HasSubstr("per_device_train_batch_size"),
+                                  EndsWith(" or set training.gradient_checkpointing")));
+  training.set_gradient_checkpointing(true);
+  training.set_gradient_checkpointing_every(2);
+  EXPECT_THAT(action(spec), EndsWith(" or set training.gradient_checkpointing_every: 1"));
+  training.set_gradient_checkpointing_every(1);
+  EXPECT_THAT(action(spec), EndsWith(" or set training.activation_offloading"));
+  training.set_activation_offloading(true);
+  training.set_per_device_train_batch_size(1);
+  EXPECT_EQ(action(spec), "lower training.max_length");
+}
+
+TEST(FailureTest, MemoryThatCudaDidNotGiveIsNoFaultOfTheDevice) {
+  const auto failure = FailureOf([] {
+    throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, 2, "CUDA error: out of memory");
+  });
+  EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_OOM_DEVICE);
+  EXPECT_EQ(FailureOf([] {
+              throw c10::AcceleratorError({__func__, __FILE__, __LINE__}, 700, "CUDA error");
+            }).class_(),
+            liger::v1::FAILURE_CLASS_INFRA);
+  const auto of_host =
+      FailureOf([] { throw TrainerError(liger::v1::FAILURE_CLASS_OOM_HOST, "out of memory"); });
+  EXPECT_THAT(of_host.action(), HasSubstr("max_length"));
 }
 
 TEST(FailureTest, HostMemoryIsRecognisedFromPyTorchsOwnAllocator) {

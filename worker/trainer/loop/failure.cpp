@@ -7,6 +7,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "common/spec/less_memory.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/exit_code.h"
 #include "worker/trainer/stop_requested.h"
@@ -14,17 +15,24 @@
 namespace liger::trainer {
 namespace {
 
-constexpr char kLessMemory[] =
-    "lower training.per_device_train_batch_size (raise gradient_accumulation_steps to keep the "
-    "step's size) or training.max_length, or set training.gradient_checkpointing: true";
+using liger::v1::JobSpec;
+
+constexpr int kCudaErrorMemoryAllocation = 2;
 
 liger::v1::Failure MakeFailure(liger::v1::FailureClass failure_class, const std::string& message,
                                const std::string& action) {
   return TrainerError(failure_class, message, action).failure();
 }
 
-liger::v1::Failure HostMemoryFailure(const std::string& detail) {
-  return MakeFailure(liger::v1::FAILURE_CLASS_OOM_HOST, "out of host memory" + detail, kLessMemory);
+liger::v1::Failure HostMemoryFailure(const std::string& detail, const JobSpec* resolved) {
+  return MakeFailure(liger::v1::FAILURE_CLASS_OOM_HOST, "out of host memory" + detail,
+                     LessHostMemory(resolved));
+}
+
+liger::v1::Failure DeviceMemoryFailure(const c10::Error& error, const JobSpec* resolved) {
+  return MakeFailure(liger::v1::FAILURE_CLASS_OOM_DEVICE,
+                     std::string("out of device memory: ") + error.what_without_backtrace(),
+                     LessDeviceMemory(resolved));
 }
 
 // PyTorch's CPU allocator makes itself known by its message alone.
@@ -33,33 +41,38 @@ bool IsHostAllocation(const c10::Error& error) {
   return message.find("DefaultCPUAllocator") != std::string_view::npos;
 }
 
-liger::v1::Failure TorchFailure(const c10::Error& error) {
+liger::v1::Failure TorchFailure(const c10::Error& error, const JobSpec* resolved) {
   const std::string message = error.what_without_backtrace();
-  if (IsHostAllocation(error)) return HostMemoryFailure(": " + message);
+  if (IsHostAllocation(error)) return HostMemoryFailure(": " + message, resolved);
   return MakeFailure(liger::v1::FAILURE_CLASS_UNSPECIFIED, "internal error: " + message,
                      "report this with the job's spec and log");
 }
 
 }  // namespace
 
-liger::v1::Failure FailureFromException(std::exception_ptr exception) {
+liger::v1::Failure FailureFromException(std::exception_ptr exception, const JobSpec* resolved) {
   try {
     std::rethrow_exception(exception);
   } catch (const TrainerError& error) {
-    return error.failure();
+    liger::v1::Failure failure = error.failure();
+    const bool host = failure.class_() == liger::v1::FAILURE_CLASS_OOM_HOST;
+    if (host && failure.action().empty()) failure.set_action(LessHostMemory(resolved));
+    return failure;
   } catch (const c10::OutOfMemoryError& error) {
-    if (IsHostAllocation(error)) return HostMemoryFailure("");
-    return MakeFailure(liger::v1::FAILURE_CLASS_OOM_DEVICE,
-                       std::string("out of device memory: ") + error.what_without_backtrace(),
-                       kLessMemory);
+    if (IsHostAllocation(error)) return HostMemoryFailure("", resolved);
+    return DeviceMemoryFailure(error, resolved);
   } catch (const c10::AcceleratorError& error) {
+    // Of libraries that allocate beside PyTorch.
+    if (error.get_error_code() == kCudaErrorMemoryAllocation) {
+      return DeviceMemoryFailure(error, resolved);
+    }
     return MakeFailure(liger::v1::FAILURE_CLASS_INFRA,
                        std::string("device fault: ") + error.what_without_backtrace(),
                        "the attempt is repeated; if it keeps failing, look at the host's GPU");
   } catch (const c10::Error& error) {
-    return TorchFailure(error);
+    return TorchFailure(error, resolved);
   } catch (const std::bad_alloc&) {
-    return HostMemoryFailure("");
+    return HostMemoryFailure("", resolved);
   } catch (const std::system_error& error) {
     if (error.code() == std::errc::no_space_on_device || error.code() == std::errc::io_error) {
       return MakeFailure(liger::v1::FAILURE_CLASS_STORAGE, error.what(),

@@ -14,6 +14,8 @@
 #include "absl/strings/str_cat.h"
 #include "common/bytes.h"
 #include "common/host_resources.h"
+#include "worker/trainer/error.h"
+#include "worker/trainer/pinned_memory.h"
 
 namespace liger::trainer {
 namespace {
@@ -98,12 +100,11 @@ bool HostCopies::Allocate(const std::vector<int64_t>& new_blocks, std::string* w
   const size_t before = blocks_.size();
   try {
     for (const int64_t size : new_blocks) {
-      blocks_.push_back(
-          at::empty({size}, at::TensorOptions(at::kByte).pinned_memory(!device_.is_cpu())));
+      blocks_.push_back(PinnedMemory(size, at::kByte, device_));
     }
-  } catch (const c10::Error& error) {
+  } catch (const TrainerError& error) {
     blocks_.resize(before);
-    *why = absl::StrCat("the host gives no memory for a copy: ", error.what_without_backtrace());
+    *why = absl::StrCat("there is no memory for a copy: ", error.what());
     return false;
   }
   return true;

@@ -112,7 +112,8 @@ int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop,
     std::cerr << "stopped: " << stopped.what() << std::endl;
     return kExitStopped;
   } catch (...) {
-    const liger::v1::Failure failure = FailureFromException(std::current_exception());
+    const liger::v1::Failure failure =
+        FailureFromException(std::current_exception(), &request.spec());
     reporter.Failed(failure);
     return ExitCodeFor(failure);
   }

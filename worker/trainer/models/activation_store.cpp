@@ -6,6 +6,8 @@
 #include <bit>
 #include <utility>
 
+#include "worker/trainer/pinned_memory.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -42,7 +44,7 @@ ActivationStore::HostCopy ActivationStore::HostCopyLike(const at::Tensor& tensor
   std::vector<at::Tensor>& free = free_[size];
   HostCopy copy;
   if (free.empty()) {
-    copy.block = at::empty({size}, at::TensorOptions(at::kByte).pinned_memory(true));
+    copy.block = PinnedMemory(size, at::kByte, tensor.device());
   } else {
     copy.block = std::move(free.back());
     free.pop_back();

@@ -2,13 +2,14 @@
 
 #include <ATen/ATen.h>
 
+#include "worker/trainer/pinned_memory.h"
 #include "worker/trainer/side_stream.h"
 
 namespace liger::trainer {
 
 at::Tensor ShardHome::Empty(int64_t numel, at::ScalarType dtype) const {
-  const auto options = at::TensorOptions(on_host_ ? at::Device(at::kCPU) : device_).dtype(dtype);
-  return at::empty({numel}, options.pinned_memory(on_host_ && !device_.is_cpu()));
+  if (on_host_) return PinnedMemory(numel, dtype, device_);
+  return at::empty({numel}, at::TensorOptions(device_).dtype(dtype));
 }
 
 at::Tensor ShardHome::Zeros(int64_t numel, at::ScalarType dtype) const {

@@ -1,0 +1,81 @@
+#include "common/spec/less_memory.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace liger {
+namespace {
+
+using liger::v1::JobSpec;
+
+bool OnGpu(const JobSpec& resolved) {
+  return resolved.resources().device_kind() == liger::v1::DEVICE_KIND_CUDA;
+}
+
+std::string Joined(std::vector<std::string> ways) {
+  const std::string last = ways.back();
+  ways.pop_back();
+  return ways.empty() ? last : absl::StrCat(absl::StrJoin(ways, ", "), " or ", last);
+}
+
+std::vector<std::string> SmallerBatches(const JobSpec* resolved) {
+  std::vector<std::string> ways;
+  if (resolved == nullptr || resolved->training().per_device_train_batch_size() != 1) {
+    ways.emplace_back(
+        "lower training.per_device_train_batch_size (raise gradient_accumulation_steps to keep the "
+        "step's size)");
+  }
+  ways.emplace_back("lower training.max_length");
+  return ways;
+}
+
+// The next way to keep less for the backward pass; none where all are taken.
+void AddFewerActivations(const JobSpec& resolved, std::vector<std::string>* ways) {
+  const auto& training = resolved.training();
+  if (!training.gradient_checkpointing()) {
+    ways->emplace_back("set training.gradient_checkpointing");
+  } else if (training.gradient_checkpointing_every() > 1) {
+    ways->emplace_back("set training.gradient_checkpointing_every: 1");
+  } else if (!training.activation_offloading() && OnGpu(resolved)) {
+    ways->emplace_back("set training.activation_offloading");
+  }
+}
+
+}  // namespace
+
+std::string LessDeviceMemory(const JobSpec* resolved) {
+  std::vector<std::string> ways = SmallerBatches(resolved);
+  if (resolved == nullptr) {
+    ways.emplace_back("set training.gradient_checkpointing, with it activation_offloading");
+  } else {
+    AddFewerActivations(*resolved, &ways);
+  }
+  return Joined(std::move(ways));
+}
+
+std::string LessHostMemory(const JobSpec* resolved) {
+  if (resolved == nullptr) {
+    std::vector<std::string> ways = SmallerBatches(nullptr);
+    ways.emplace_back(
+        "set training.gradient_checkpointing; on a GPU leave activation_offloading and "
+        "parallel.cpu_offload out");
+    return Joined(std::move(ways));
+  }
+  std::vector<std::string> ways;
+  if (OnGpu(*resolved)) {
+    if (resolved->training().activation_offloading()) {
+      ways = SmallerBatches(resolved);
+      ways.emplace_back("leave training.activation_offloading out");
+    }
+    if (resolved->parallel().cpu_offload()) ways.emplace_back("leave parallel.cpu_offload out");
+    ways.emplace_back("use a host with more memory");
+    return Joined(std::move(ways));
+  }
+  ways = SmallerBatches(resolved);
+  AddFewerActivations(*resolved, &ways);
+  return Joined(std::move(ways));
+}
+
+}  // namespace liger
