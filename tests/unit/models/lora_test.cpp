@@ -325,6 +325,28 @@ TEST_F(AdapterFolderTest, MissingFilesAreNamed) {
               HasSubstr("is no adapter folder"));
 }
 
+TEST_F(AdapterFolderTest, TheFolderThatWasMeantIsNamed) {
+  const auto action = [&] {
+    try {
+      LoraSetup::Find({}, dir_, *Meta("gqa_tied_v5"));
+    } catch (const TrainerError& error) {
+      return error.failure().action();
+    }
+    return std::string();
+  };
+  const std::string config = ReadFile(dir_ / "adapter_config.json").value();
+  fs::remove(dir_ / "adapter_config.json");
+  std::ofstream(dir_ / "config.json") << "{}";
+  EXPECT_THAT(action(), HasSubstr("whole model"));
+  for (const char* name : {"checkpoint-9", "checkpoint-20", "checkpoint-30"}) {
+    fs::create_directory(dir_ / name);
+  }
+  for (const char* name : {"checkpoint-9", "checkpoint-20"}) {
+    std::ofstream(dir_ / name / "adapter_config.json") << config;
+  }
+  EXPECT_THAT(action(), HasSubstr("checkpoint-20 in it"));
+}
+
 TEST(LoraLayerTest, ANewAdapterChangesNothingAndIsDrawnFromTheSeed) {
   for (const bool dora : {false, true}) {
     const std::string folder = golden::Folder("tiny/mqa_head_dim_bias_v5");

@@ -4,7 +4,9 @@
 #include <cmath>
 #include <filesystem>
 #include <string_view>
+#include <utility>
 
+#include "common/checkpoints.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/json_file.h"
 
@@ -134,6 +136,24 @@ void RefuseUnknown(const Reader& reader) {
   }
 }
 
+// In place of a folder that is no adapter's.
+std::string WhatToName(const std::filesystem::path& dir) {
+  // The last one saved of checkpoints, or any.
+  std::pair<int64_t, std::string> best = {-1, ""};
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(dir, error)) {
+    if (!std::filesystem::exists(entry.path() / kFileName, error)) continue;
+    const std::string name = entry.path().filename();
+    best = std::max(best, std::pair(CheckpointStep(name).value_or(0), name));
+  }
+  if (!best.second.empty()) return "Name the adapter's own folder: " + best.second + " in it.";
+  if (std::filesystem::exists(dir / "config.json", error)) {
+    return "It is a whole model: name it as the model (model.uri) and leave lora.adapter_uri out; "
+           "an adapter that was merged into it cannot be trained on alone.";
+  }
+  return "Name a folder that PEFT or a LoRA job has saved.";
+}
+
 std::vector<std::string> Sorted(std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
   return names;
@@ -156,8 +176,7 @@ AdapterConfig AdapterConfig::FromSpec(const liger::v1::LoraSpec& lora) {
 AdapterConfig AdapterConfig::FromFolder(const std::string& dir) {
   const std::string path = (std::filesystem::path(dir) / kFileName).string();
   if (!std::filesystem::exists(path)) {
-    throw ConfigError(dir + " is no adapter folder: it holds no " + kFileName,
-                      "Name a folder that PEFT or a LoRA job has saved.")
+    throw ConfigError(dir + " is no adapter folder: it holds no " + kFileName, WhatToName(dir))
         .File(dir)
         .Field("lora.adapter_uri");
   }

@@ -163,7 +163,8 @@ std::vector<int32_t> RowColumns::TokenIds(const std::string& column, int64_t low
   for (const ordered_json& id : value) {
     const std::string where = column + "[" + std::to_string(ids.size()) + "]";
     if (!id.is_number_integer()) {
-      throw Fail(where, "must be a token id, not " + TypeName(id), "Correct the row.");
+      throw Fail(where, "must be a token id, not " + TypeName(id),
+                 FixType(column, "lists of whole numbers"));
     }
     // Text gives unsigned numbers, columns of int64 signed ones.
     const bool too_large = id.is_number_unsigned()
@@ -210,7 +211,7 @@ Passage RowColumns::TextOrMessages(const std::string& column) const {
 ordered_json RowColumns::Message(const std::string& where, const ordered_json& message) const {
   if (!message.is_object()) {
     throw Fail(where, "must be a message {role, content}, not " + TypeName(message),
-               "Correct the row.");
+               FixType(where, "lists of {role, content}"));
   }
   ordered_json out;
   out["role"] = Role(where, message);
@@ -226,8 +227,12 @@ ordered_json RowColumns::Message(const std::string& where, const ordered_json& m
 std::string RowColumns::Role(const std::string& where, const ordered_json& message) const {
   const std::string key = message.contains("role") ? "role" : "from";
   const auto it = message.find(key);
-  if (it == message.end() || !it->is_string()) {
+  if (it == message.end() || it->is_null()) {
     throw Fail(where, "the message has no role", "Give it a role (or ShareGPT's from).");
+  }
+  if (!it->is_string()) {
+    throw Fail(where + "." + key, "must be a string, not " + TypeName(*it),
+               FixType(where, "messages whose " + key + " is text"));
   }
   const std::string& role = it->get_ref<const std::string&>();
   if (const auto it = names_.roles.find(role); it != names_.roles.end()) return it->second;
@@ -261,7 +266,8 @@ void RowColumns::CheckContent(const std::string& where, const ordered_json& mess
   }
   if (it->is_string()) return;
   if (!it->is_array()) {
-    throw Fail(where + ".content", "must be a string, not " + TypeName(*it), "Correct the row.");
+    throw Fail(where + ".content", "must be a string, not " + TypeName(*it),
+               FixType(where, "messages whose content is text"));
   }
   for (const ordered_json& part : *it) {
     if (!part.is_object() || part.value("type", "") != "text") {
@@ -277,7 +283,7 @@ ordered_json RowColumns::TemplateVariables(bool wrap_tools) const {
     variables = At("chat_template_kwargs");
     if (!variables.is_object()) {
       throw Fail("chat_template_kwargs", "must be an object, not " + TypeName(variables),
-                 "Correct the row.");
+                 FixType("chat_template_kwargs", "objects"));
     }
   }
   if (!Has("tools")) return variables;
@@ -294,7 +300,8 @@ ordered_json RowColumns::TemplateVariables(bool wrap_tools) const {
   }
   if (tools.is_null()) return variables;
   if (!tools.is_array()) {
-    throw Fail("tools", "must be a list of tools, not " + TypeName(tools), "Correct the row.");
+    throw Fail("tools", "must be a list of tools, not " + TypeName(tools),
+               FixType("tools", "lists of tools, or as their JSON text"));
   }
   if (tools.empty()) return variables;
   variables["tools"] = wrap_tools ? WrappedTools(std::move(tools)) : std::move(tools);
