@@ -66,9 +66,10 @@ TEST(PathsTest, LinksWithinARootAreFollowed) {
 
 TEST(PathsTest, WhatLooksLikeANameOnTheHubIsToldHowToGetIt) {
   const TinyJob job;
+  std::vector<std::string> roots = {job.dir(), "/elsewhere"};
   const auto action = [&](const std::string& name, const std::string& field) -> std::string {
     try {
-      return "accepted: " + ResolveInput("", name, {job.dir(), "/elsewhere"}, field);
+      return "accepted: " + ResolveInput("", name, roots, field);
     } catch (const TrainerError& error) {
       return error.failure().action();
     }
@@ -77,7 +78,12 @@ TEST(PathsTest, WhatLooksLikeANameOnTheHubIsToldHowToGetIt) {
               HasSubstr("`hf download meta-llama/Llama-3.1-8B --local-dir " + job.dir() +
                         "/meta-llama/Llama-3.1-8B`"));
   EXPECT_THAT(action("tatsu-lab/alpaca", "dataset.name"),
-              HasSubstr("`hf download tatsu-lab/alpaca --repo-type dataset --local-dir "));
+              HasSubstr("`hf download tatsu-lab/alpaca --repo-type dataset --local-dir " +
+                        job.dir() + "/tatsu-lab/alpaca`"));
+  roots = {job.dir(), "/datasets", "/outputs"};
+  EXPECT_THAT(action("tatsu-lab/alpaca", "dataset.name"),
+              HasSubstr("--local-dir /datasets/tatsu-lab/alpaca`"));
+  EXPECT_THAT(action("org/model", "model.name"), HasSubstr("--local-dir " + job.dir() + "/org/"));
   for (const char* path : {"/data/model", "./data/model", "data/llama/model", "model"}) {
     EXPECT_THAT(action(path, "model.name"), testing::Not(HasSubstr("hf download"))) << path;
   }
@@ -129,6 +135,24 @@ TEST(PathsTest, FoldersAndPatternsAreTheirFilesBelowTheRoots) {
   EXPECT_THAT(FilesOf("*/2.jsonl", roots), testing::ElementsAre(two));
   EXPECT_THAT(FilesOf(job.Path("root/b/[1]*"), roots), testing::ElementsAre(one));
   EXPECT_THAT(FilesOf(job.Path("root/b/1.jsonl"), {}), testing::ElementsAre(one));
+}
+
+TEST(PathsTest, WhatAFolderOfSeveralSplitsIsToBeReplacedByIsSaid) {
+  const TinyJob job;
+  fs::create_directory(job.Path("ultra"));
+  for (const char* name : {"train_sft", "train_gen"}) {
+    job.WriteFile(std::string("ultra/") + name + "-00000-of-00001.jsonl", "{}");
+  }
+  try {
+    FilesOf("ultra", {job.dir()});
+    ADD_FAILURE() << "accepted";
+  } catch (const TrainerError& error) {
+    EXPECT_EQ(error.failure().field(), "dataset.uri");
+    EXPECT_THAT(error.what(), HasSubstr("train_sft (" + job.Path("ultra/train_sft-*.jsonl)")));
+    EXPECT_THAT(error.failure().action(), HasSubstr("instead of the folder"));
+  }
+  EXPECT_THAT(FilesOf("ultra/train_sft-*.jsonl", {job.dir()}),
+              testing::ElementsAre(job.Path("ultra/train_sft-00000-of-00001.jsonl")));
 }
 
 // The Hub's cache.

@@ -13,6 +13,25 @@ namespace {
 
 constexpr size_t kNamedFiles = 5;  // that a message names
 
+// Whether a file's name says that its rows are to evaluate on.
+bool HeldOut(const std::string& file) {
+  const std::string split = SplitOf(file);
+  return split == "validation" || split == "test";
+}
+
+// A pattern that takes all data files of a folder and nothing else; "" when no simple one does.
+std::string PatternOfAll(const std::string& folder) {
+  const absl::StatusOr<std::vector<std::string>> all = MatchDataFiles(folder);
+  if (!all.ok()) return "";
+  for (const std::string& ending :
+       {DataEnding(all->front()), std::string(".json*"), std::string()}) {
+    const std::string pattern = absl::StrCat(folder, "/*", ending);
+    const auto matches = MatchDataFiles(pattern);
+    if (matches.ok() && *matches == *all) return pattern;
+  }
+  return "";
+}
+
 std::string MaxLength(const LoadOptions& options) {
   return absl::StrCat("training.max_length (", options.max_length, ")");
 }
@@ -164,9 +183,10 @@ std::vector<std::string> RowWarnings(const std::string& name, const RowFields& f
   sentences.AddIn(stats.no_assistant,
                   "no assistant speaks, so the model learns to write what others say; " +
                       fields.roles + " says which of the file's roles is the assistant's");
-  sentences.AddIn(stats.lost_tools,
-                  "the column tools is left out, since the chat template does not write it; use a "
-                  "model whose chat template knows tools");
+  sentences.AddIn(
+      stats.lost_tools,
+      "the column tools is left out, since the rows are texts or the chat template does "
+      "not write it; give messages, and a model whose chat template knows tools");
   sentences.AddIn(stats.boundary_merges,
                   "tokens merge across the end of the prompt, so the model trains on another "
                   "context than it answers in; end prompts on a token boundary");
@@ -176,8 +196,7 @@ std::vector<std::string> RowWarnings(const std::string& name, const RowFields& f
 void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,
                      std::vector<std::string>* warnings) {
   if (left_out.empty()) return;
-  const std::filesystem::path first = left_out.front();
-  const std::string folder = first.parent_path().string();
+  const std::string folder = std::filesystem::path(left_out.front()).parent_path().string();
   std::vector<std::string> names;
   for (const std::string& file : left_out) {
     if (names.size() == kNamedFiles) {
@@ -187,16 +206,23 @@ void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,
     names.push_back(std::filesystem::path(file).filename().string());
   }
   const bool train = use == SplitUse::kTraining;
-  const std::string pattern = absl::StrCat("a pattern instead of the folder (", folder, "/*",
-                                           first.extension().string(), ")");
+  std::string remedy;
+  const auto held_out = std::ranges::find_if(left_out, HeldOut);
+  if (train && held_out != left_out.end()) {
+    remedy =
+        absl::StrCat("; to evaluate on such a file, name it in dataset.eval_uri (", *held_out, ")");
+  }
+  const std::string pattern = PatternOfAll(folder);
+  if (!pattern.empty()) {
+    absl::StrAppend(&remedy, "; to ", train ? "train" : "evaluate",
+                    " on all, name a pattern instead of the folder (", pattern, ")");
+  } else if (train) {
+    absl::StrAppend(&remedy, "; to train on all, name each file in dataset.sources");
+  }
   warnings->push_back(
       absl::StrCat(folder, ": its files are by their names of several splits, of which ",
                    train ? "train alone is trained on" : "all but train are evaluated on",
-                   "; left out: ", absl::StrJoin(names, ", "), "; ",
-                   train ? absl::StrCat("to evaluate on such a file, name it in dataset.eval_uri (",
-                                        first.string(), "); to train on all, name ")
-                         : "to evaluate on all, name ",
-                   pattern));
+                   "; left out: ", absl::StrJoin(names, ", "), remedy));
 }
 
 }  // namespace liger::trainer

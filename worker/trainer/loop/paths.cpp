@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_join.h"
 #include "common/beneath.h"
 #include "common/unique_fd.h"
@@ -62,6 +63,12 @@ std::string FolderOf(const std::string& path) {
              : "a model, or an adapter, is a folder: name the one that the file lies in";
 }
 
+// The agent gives the model root, the dataset root and the output root, one folder once
+// (worker/agent/task_runner.cpp): of two, the first is the root of models and data sets.
+const std::string& DatasetRoot(const std::vector<std::string>& roots) {
+  return roots[roots.size() > 2 ? 1 : 0];
+}
+
 TrainerError NotFound(const std::string& path, const std::vector<std::string>& roots,
                       const std::string& field) {
   const std::string where = roots.empty() ? "" : " below " + absl::StrJoin(roots, ", ");
@@ -72,9 +79,9 @@ TrainerError NotFound(const std::string& path, const std::vector<std::string>& r
     action = "put the file below one of the worker's folders, or correct its path";
   } else if (LooksLikeHubId(path) && !LooksLikeFile(path)) {
     const bool data = field.starts_with("dataset");
-    const std::string folder = (roots.empty() ? "" : roots[0] + "/") + path;
+    const std::string root = roots.empty() ? "" : (data ? DatasetRoot(roots) : roots[0]) + "/";
     action += "; a name on the Hugging Face Hub is not fetched: get it with `hf download " + path +
-              (data ? " --repo-type dataset" : "") + " --local-dir " + folder + "`";
+              (data ? " --repo-type dataset" : "") + " --local-dir " + root + path + "`";
   }
   return ConfigError(field + ": '" + path + "' does not exist" + where, action)
       .Field(field)
@@ -137,7 +144,10 @@ SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
   absl::StatusOr<SplitFiles> files = MatchSplitFiles(found, use);
   if (!files.ok()) {
     throw ConfigError(field + ": " + std::string(files.status().message()),
-                      "name a folder that has some, or the file")
+                      absl::IsNotFound(files.status())
+                          ? "name a folder that has some, or the file"
+                          : "name the files that are meant, by a pattern such as these, instead of "
+                            "the folder")
         .Field(field)
         .File(found);
   }

@@ -31,7 +31,7 @@ std::optional<std::string> FindInput(const std::string& uri, const std::string& 
 // a file, a folder or a pattern), each below the roots as ResolveInput has it; a
 // relative pattern is that below the first root where it matches. Of a folder those that are
 // wanted (MatchSplitFiles); what is left out stays as it lies in the folder. Throws
-// TrainerError (CONFIG) naming `field`, also when no file is there.
+// TrainerError (CONFIG) naming `field`, also when no file is there or they are of several splits.
 SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
                              const std::vector<std::string>& roots, const std::string& field,
                              SplitUse use = SplitUse::kTraining);
