@@ -81,6 +81,15 @@ TEST(ArrowRows, AColumnOfTheWrongTypeIsNamedWithIt) {
   EXPECT_THAT(TypeFailure("text", "nothing").message(), HasSubstr("column nothing"));
 }
 
+TEST(ArrowRows, AHistoryOfTheWrongTypeIsTheColumns) {
+  const auto rows = OpenRows(kFolder + "types.parquet", 0);
+  const RowReaderOptions options = {
+      .format = liger::v1::DATASET_FORMAT_ALPACA,
+      .names = {.columns = {{"instruction", "prompt"}, {"history", "count"}}}};
+  EXPECT_EQ(FailureOf([&] { RowReader(*rows, options).Read(0); }).action(),
+            "Write the column as lists of lists of two texts.");
+}
+
 TEST(ArrowRows, TwoColumnsOfOneNameAreRefused) {
   const auto failure = FailureOf([] { OpenRows(kFolder + "twice.parquet", 0); });
   EXPECT_THAT(failure.message(), HasSubstr("twice.parquet: names column \"text\" twice"));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 #include <set>
 
 #include "tests/unit/data/dataset_fixture.h"
@@ -13,11 +12,9 @@ namespace {
 
 using liger::v1::DatasetSpec;
 using testing::AllOf;
-using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Not;
 using testing::SizeIs;
 
 // Row 2's prompt alone fills 16 tokens.
@@ -49,39 +46,6 @@ TEST_F(DatasetTest, DropsAndCountsRowsThatAreAllPrompt) {
   int64_t tokens = 0;
   for (const Example& e : dataset.train.sequences) tokens += e.input_ids.size();
   EXPECT_EQ(dataset.train_stats.tokens, tokens);
-}
-
-TEST_F(DatasetTest, ColumnsThatAMappingLeavesUnreadAreWarnedOf) {
-  const auto warnings = [this](const std::string& row, std::map<std::string, std::string> columns,
-                               LoadOptions options = {}) {
-    DatasetSpec spec;
-    spec.mutable_columns()->insert(columns.begin(), columns.end());
-    return Load("[" + row + "]", spec, options).warnings;
-  };
-  const std::string alpaca = R"({"instruction": "Add.", "input": "1 and 2", "output": "3")";
-  EXPECT_THAT(warnings(alpaca + "}", {{"prompt", "instruction"}, {"completion", "output"}}),
-              Contains(AllOf(HasSubstr("rows.json: a column is filled, but not read: input "
-                                       "(PROMPT_COMPLETION has no input); if the model"),
-                             HasSubstr("name in dataset.columns those of a format"))));
-  EXPECT_THAT(warnings(alpaca + R"(, "completion": "4", "system": ""})",
-                       {{"prompt", "input"}, {"completion", "output"}, {"system", "instruction"}}),
-              Contains(HasSubstr("columns are filled, but not read: completion "
-                                 "(dataset.columns.completion is output), instruction "
-                                 "(PROMPT_COMPLETION has no system);")));
-  LoadOptions dpo;
-  dpo.method = liger::v1::JobSpec::kDpo;
-  EXPECT_THAT(warnings(R"({"system": "Be.", "question": "q", "chosen": "a", "rejected": "b"})",
-                       {{"prompt", "question"}}, dpo),
-              Contains(HasSubstr("system (PREFERENCE has no system)")));
-  // Nothing is lost, or it is nobody's.
-  const auto told_nothing = Not(Contains(HasSubstr("filled")));
-  EXPECT_THAT(warnings(R"({"question": "q", "completion": "a", "system": "", "messages": [],
-                           "id": 1, "score": 0.5, "source": "s", "text": "q a", "label": 1})",
-                       {{"prompt", "question"}}),
-              told_nothing);
-  EXPECT_THAT(warnings(alpaca + R"(, "prompt": "Add."})", {{"instruction", "instruction"}}),
-              told_nothing);
-  EXPECT_THAT(warnings(R"({"prompt": "q", "completion": "a", "system": "Be."})", {}), told_nothing);
 }
 
 TEST_F(DatasetTest, KeepEndCutsTheStart) {

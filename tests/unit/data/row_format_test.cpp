@@ -1,6 +1,8 @@
 // What format a file's columns show where its first row leaves some of them empty.
 #include "worker/trainer/data/row_format.h"
 
+#include <map>
+
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/row_reader.h"
 
@@ -10,11 +12,12 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-liger::v1::DatasetFormat FormatOf(const std::string& content, const std::string& name,
-                                  RowKind kind) {
+liger::v1::DatasetFormat FormatOf(const std::string& content, const std::string& name, RowKind kind,
+                                  const std::map<std::string, std::string>& columns = {}) {
   const TempFile file(content, name);
   const auto rows = OpenRows(file.path(), 0);
-  return RowReader(*rows, {.kind = kind, .vocab_size = 100}).format();
+  return RowReader(*rows, {.kind = kind, .vocab_size = 100, .names = {.columns = columns}})
+      .format();
 }
 
 // Opens the file and reads row `index`.
@@ -88,6 +91,106 @@ TEST(RowFormat, RowsByKeysAndWholeColumnsAreNamed) {
     EXPECT_THAT(FailureAt(0, row + "\n" + row + "\n", "rows.jsonl", RowKind::kSequence).message(),
                 HasSubstr("are those of no dataset format"));
   }
+}
+
+// Lists of all rows' values, whatever lies beside the texts; a row may have lists of its own.
+TEST(RowFormat, WholeColumnsOfAnyKindAreNamed) {
+  const std::string message = R"({"role": "user", "content": "a"})";
+  for (const std::string& content : std::vector<std::string>{
+           R"({"prompt": ["a", "b"], "completion": ["c", "d"], "label": [true, false]})",
+           R"({"instruction": ["a", "b"], "input": ["", null], "output": ["c", "d"]})",
+           R"({"text": ["a", "b"]})", R"({"input_ids": [[1, 2], [3]]})",
+           R"({"messages": [[)" + message + "], [" + message + R"(]], "id": [1, 2]})"}) {
+    const auto failure = FailureAt(0, content, "rows.json", RowKind::kSequence);
+    EXPECT_THAT(failure.message(), HasSubstr("are lists of all rows' values")) << content;
+    EXPECT_THAT(failure.action(), HasSubstr("Write a row a line"));
+  }
+  const std::string row = R"({"messages": [)" + message + R"(], "tags": ["a"]})";
+  EXPECT_EQ(FormatOf(row, "rows.json", RowKind::kSequence), liger::v1::DATASET_FORMAT_MESSAGES);
+  const std::string ids = R"({"input_ids": [1, 2], "tokens": ["a", "b"]})";
+  EXPECT_EQ(FormatOf(ids, "rows.json", RowKind::kSequence), liger::v1::DATASET_FORMAT_TOKENIZED);
+}
+
+TEST(RowFormat, RowsInsideOfAKeyAreNamed) {
+  const auto failure = [](const std::string& content,
+                          const std::map<std::string, std::string>& columns = {}) {
+    const TempFile file(content, "rows.json");
+    const auto rows = OpenRows(file.path(), 0);
+    return FailureOf([&] { RowReader(*rows, {.names = {.columns = columns}}); });
+  };
+  const std::string rows = R"([{"prompt": "a", "completion": "b"}])";
+  for (const std::map<std::string, std::string>& columns :
+       {std::map<std::string, std::string>{}, {{"prompt", "question"}}}) {
+    const auto inside = failure(R"({"version": "1", "data": )" + rows + "}", columns);
+    EXPECT_THAT(inside.message(), HasSubstr("column data: is a list of objects"));
+    EXPECT_THAT(inside.action(), HasSubstr("write that list alone to the file"));
+  }
+  const auto splits = failure(R"({"train": )" + rows + R"(, "test": )" + rows + "}");
+  EXPECT_THAT(splits.message(), HasSubstr("(train, test) are the rows of several splits"));
+  EXPECT_THAT(splits.action(), HasSubstr("to a file of its own"));
+  const auto pandas = failure(
+      R"({"columns": ["prompt", "completion"], "index": [0, 1], "data": [["a", "b"], ["c", "d"]]})");
+  EXPECT_THAT(pandas.message(), HasSubstr("are pandas' orient='split'"));
+  EXPECT_THAT(pandas.action(), HasSubstr("orient='records'"));
+}
+
+struct MappedFormat {
+  const char* row;
+  RowKind kind;
+  std::map<std::string, std::string> columns;
+  liger::v1::DatasetFormat format;
+};
+
+class MappedFormats : public testing::TestWithParam<MappedFormat> {};
+
+TEST_P(MappedFormats, AreThoseThatReadMostOfTheMapping) {
+  const MappedFormat& param = GetParam();
+  EXPECT_EQ(FormatOf(param.row, "rows.jsonl", param.kind, param.columns), param.format);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, MappedFormats,
+    testing::Values(
+        MappedFormat{R"({"instruction": "i", "question": "q", "chosen": "c", "rejected": "r"})",
+                     RowKind::kPair,
+                     {{"prompt", "question"}},
+                     liger::v1::DATASET_FORMAT_PREFERENCE},
+        MappedFormat{R"({"instruction": "i", "response": "r", "conversations": [{}]})",
+                     RowKind::kSequence,
+                     {{"output", "response"}},
+                     liger::v1::DATASET_FORMAT_ALPACA},
+        MappedFormat{R"({"instruction": "i", "question": "q", "answer": "a", "output": "o"})",
+                     RowKind::kSequence,
+                     {{"prompt", "question"}, {"completion", "answer"}},
+                     liger::v1::DATASET_FORMAT_PROMPT_COMPLETION},
+        MappedFormat{R"({"prompt": "q", "completion": "a", "body": "t"})",
+                     RowKind::kSequence,
+                     {{"text", "body"}},
+                     liger::v1::DATASET_FORMAT_TEXT},
+        // No format reads them, or each.
+        MappedFormat{R"({"text": "t", "ok": true, "messages": []})",
+                     RowKind::kSequence,
+                     {{"label", "ok"}},
+                     liger::v1::DATASET_FORMAT_MESSAGES},
+        MappedFormat{R"({"instruction": "i", "output": "o", "persona": "p", "conversations": []})",
+                     RowKind::kSequence,
+                     {{"system", "persona"}},
+                     liger::v1::DATASET_FORMAT_SHAREGPT}));
+
+// KTO's pairs are read as such, with or without the job's word.
+TEST(RowFormat, PairsOfKtoArePreferences) {
+  for (const char* beside : {R"("text": "t")", R"("messages": [{"role": "user", "content": "p"}])",
+                             R"("completion": "c")"}) {
+    const std::string row =
+        std::string(R"({"prompt": "p", "chosen": "c", "rejected": "r", )") + beside + "}";
+    EXPECT_EQ(FormatOf(row, "rows.jsonl", RowKind::kLabelled), liger::v1::DATASET_FORMAT_PREFERENCE)
+        << beside;
+  }
+  const TempFile file(R"({"prompt": "p", "chosen": "c", "rejected": "r", "text": "t"})", "r.jsonl");
+  const auto rows = OpenRows(file.path(), 0);
+  EXPECT_EQ(RowReader(*rows, {.format = liger::v1::DATASET_FORMAT_TEXT, .kind = RowKind::kLabelled})
+                .format(),
+            liger::v1::DATASET_FORMAT_PREFERENCE);
 }
 
 struct EmptyField {

@@ -323,6 +323,16 @@ INSTANTIATE_TEST_SUITE_P(
         BadRow{R"({"prompt_ids": [1], "chosen_ids": [2]})", kP, "rejected_ids", "is missing"},
         BadRow{R"({"text": "a", "tools": "{"})", kS, "tools", "not valid JSON"}));
 
+TEST(RowReader, MessagesAsJsonTextAreBlamedOnTheColumn) {
+  const auto text = ReadFailure(R"({"messages": "[{}]"})", kSft);
+  EXPECT_THAT(text.message(), HasSubstr("must be a list of messages, not a string of JSON"));
+  EXPECT_THAT(text.action(), HasSubstr("json.loads"));
+  const TempFile file("messages\n\"[{}]\"\n", "rows.csv");
+  const auto rows = OpenRows(file.path(), 0);
+  EXPECT_THAT(FailureOf([&] { RowReader(*rows, kSft).Read(0); }).action(),
+              HasSubstr("A .csv file has texts alone: write the rows as .jsonl"));
+}
+
 TEST(RowReader, CompletionOnlyLossNeedsACompletion) {
   RowReaderOptions options = kSft;
   options.completion_only_loss = true;

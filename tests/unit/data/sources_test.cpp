@@ -94,6 +94,21 @@ TEST_F(SourcesTest, APatternIsTheFilesThatItMatches) {
   EXPECT_THAT(Ids(Load(spec).eval), ElementsAre(9));
 }
 
+TEST_F(SourcesTest, EvaluationRowsOfAnotherFormatAreWarnedOf) {
+  std::ofstream(dir_ + "train.jsonl") << R"({"prompt": "a", "completion": "b"})"
+                                      << "\n";
+  std::ofstream(dir_ + "eval.jsonl") << R"({"text": "ab"})"
+                                     << "\n";
+  liger::v1::DatasetSpec spec;
+  spec.set_uri(dir_ + "train.jsonl");
+  spec.set_eval_uri(dir_ + "eval.jsonl");
+  const auto told = testing::Contains(
+      HasSubstr("dataset.eval_uri: rows are read as TEXT, and training rows as PROMPT_COMPLETION"));
+  EXPECT_THAT(Load(spec).warnings, told);
+  spec.set_eval_uri(dir_ + "train.jsonl");
+  EXPECT_THAT(Load(spec).warnings, testing::Not(told));
+}
+
 TEST_F(SourcesTest, NothingThereIsAnError) {
   Write("data/readme.md", {9});
   liger::v1::DatasetSpec spec;

@@ -72,6 +72,22 @@ TEST_F(ToolCallsTest, ToolsThatTheTemplateDoesNotWriteAreWarnedOf) {
               testing::Contains(HasSubstr("in 1 of 3 training rows the column tools is left out")));
 }
 
+// No chat template writes them there.
+TEST_F(ToolCallsTest, ToolsBesideTextsAreWarnedOf) {
+  const std::string tools =
+      R"(, "tools": [{"type": "function", "function": {"name": "look_up"}}]})";
+  const TempFile file(R"([{"prompt": "q", "completion": "a")" + tools +
+                      R"(, {"prompt": "You have look_up. q", "completion": "a")" + tools +
+                      R"(, {"prompt": "q", "completion": "a", "tools": []}])");
+  const TempFile alpaca(R"([{"instruction": "q", "output": "a")" + tools + "]");
+  LoadOptions options;
+  options.train_files = {{file.path()}};
+  EXPECT_THAT(LoadDataset({}, options, *tokenizer_, &*chat_template_).warnings,
+              testing::Contains(HasSubstr("in 1 of 3 training rows the column tools is left out")));
+  options.train_files = {{alpaca.path()}};
+  EXPECT_EQ(LoadDataset({}, options, *tokenizer_, nullptr).train_stats.lost_tools, 1);
+}
+
 TEST_F(ToolCallsTest, ToolsOfLateRowsToo) {
   const std::string row = R"({"messages": [{"role": "user", "content": "q"},
       {"role": "assistant", "content": "a"}], "tools": )";
@@ -96,7 +112,7 @@ TEST_F(ToolCallsTest, ToolsAreLostWhereTheTextIsTheSameWithoutThem) {
   EXPECT_TRUE(loses("{{ messages[0].content }}", R"([{"type": "function"}])"));
   EXPECT_FALSE(loses("{% if tools %}{{ tools | tojson }}{% endif %}", R"([{"name": "f"}])"));
   // Written for bare functions, it has nothing of wrapped ones.
-  const std::string bare = "{% for t in tools %}{{ t.name }}{% endfor %}";
+  const std::string bare = "{% if tools %}{% for t in tools %}{{ t.name }}{% endfor %}{% endif %}";
   EXPECT_FALSE(loses(bare, R"([{"name": "f"}])"));
   EXPECT_TRUE(loses(bare, R"([{"type": "function", "function": {"name": "f"}}])"));
   // Some write them into a system's message alone.

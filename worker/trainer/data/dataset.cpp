@@ -13,6 +13,7 @@
 #include "common/plural.h"
 #include "worker/trainer/data/epoch_order.h"
 #include "worker/trainer/data/random.h"
+#include "worker/trainer/data/row_format.h"
 #include "worker/trainer/data/source_loader.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/text/chat_template.h"
@@ -243,6 +244,22 @@ void WarnOfNoEnd(const Tokenizer& tokenizer, const ChatTemplate* chat_template, 
       "eos_token in the model's tokenizer_config.json");
 }
 
+// Its loss is of other tokens than the training loss where one format trains on answers alone.
+void WarnOfEvalFormat(const std::vector<liger::v1::DatasetFormat>& eval, Dataset* dataset) {
+  for (const liger::v1::DatasetFormat format : eval) {
+    const bool trained = std::ranges::any_of(dataset->formats, [&](const auto& formats) {
+      return std::ranges::find(formats, format) != formats.end();
+    });
+    if (trained || dataset->formats.empty() || dataset->formats[0].empty()) continue;
+    dataset->warnings.push_back(absl::StrCat(
+        "dataset.eval_uri: rows are read as ", FormatName(format), ", and training rows as ",
+        FormatName(dataset->formats[0][0]),
+        ", so eval_loss may be of other tokens than the training loss; give both files "
+        "the same columns (dataset.columns is for both, sources[i].columns for one)"));
+    return;
+  }
+}
+
 // All of the job's training files.
 class TrainFiles {
  public:
@@ -352,6 +369,7 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
     const SourceSpec source = EvalSource(spec, options);
     const SourceLoader loader(source, options, spec.strict(), tokenizer, chat_template);
     loader.WarnOfColumns(&dataset.warnings);
+    WarnOfEvalFormat(loader.Formats(), &dataset);
     eval = loader.Load("evaluation", FirstRows(loader.num_rows(), spec.max_eval_samples()),
                        &dataset.warnings);
     dataset.unread_eval_rows =

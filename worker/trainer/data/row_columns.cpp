@@ -24,6 +24,13 @@ std::string TypeName(const ordered_json& value) {
   return value.is_string() ? "a string" : "a boolean";
 }
 
+const std::string kTextOrMessages = std::string("text, or as ") + kMessagesType;
+
+bool IsJsonText(const std::string& text) {
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  return begin != std::string::npos && (text[begin] == '[' || text[begin] == '{');
+}
+
 }  // namespace
 
 RowColumns::RowColumns(const RowFile& rows, int64_t index, const RowNames& names)
@@ -39,6 +46,11 @@ RowColumns::RowColumns(const RowFile& rows, int64_t index, const RowNames& names
     row_.erase(in_file);
   }
   row_.update(renamed);
+}
+
+bool RowColumns::HasMappedColumns() const {
+  return std::ranges::all_of(names_.columns,
+                             [this](const auto& column) { return row_.contains(column.first); });
 }
 
 void RowColumns::RequireMappedColumns() const {
@@ -72,7 +84,10 @@ std::string RowColumns::InFile(const std::string& column) const {
 
 std::string RowColumns::FixType(const std::string& column, const std::string& wanted) const {
   const bool by_file = !rows_.ColumnType(InFile(column)).empty();
-  return by_file ? "Write the column as " + wanted + "." : "Correct the row.";
+  if (by_file) return "Write the column as " + wanted + ".";
+  if (!rows_.all_text()) return "Correct the row.";
+  return "A .csv file has texts alone: write the rows as .jsonl, with " + wanted +
+         " in this column.";
 }
 
 std::string RowColumns::Described(const std::string& column) const {
@@ -100,6 +115,12 @@ std::set<std::string> RowColumns::Columns() const {
   std::set<std::string> columns;
   for (const auto& [name, value] : row_.items()) columns.insert(name);
   return columns;
+}
+
+std::set<std::string> RowColumns::Mapped() const {
+  std::set<std::string> mapped;
+  for (const auto& [name, in_file] : names_.columns) mapped.insert(name);
+  return mapped;
 }
 
 const ordered_json& RowColumns::At(const std::string& column) const {
@@ -185,8 +206,13 @@ ordered_json RowColumns::Messages(const std::string& column) const {
   const ordered_json& value = At(column);
   if (value.is_object()) return ordered_json::array({Message(column, value)});
   if (!value.is_array()) {
-    throw Fail(column, "must be a list of messages, not " + TypeName(value),
-               FixType(column, "lists of {role, content}"));
+    const bool json = value.is_string() && IsJsonText(value.get_ref<const std::string&>());
+    throw Fail(column,
+               json ? "must be a list of messages, not a string of JSON"
+                    : "must be a list of messages, not " + TypeName(value),
+               json && !rows_.all_text() ? std::string("Write the column as ") + kMessagesType +
+                                               ", not as their text (in Python, json.loads of it)."
+                                         : FixType(column, kMessagesType));
   }
   if (value.empty()) {
     throw Fail(column, "the conversation is empty", "Remove the row, or give it messages.");
@@ -203,7 +229,11 @@ Passage RowColumns::TextOrMessages(const std::string& column) const {
   if (value.is_string()) return value.get<std::string>();
   if (!value.is_array() && !value.is_object()) {
     throw Fail(column, "must be a string or a list of messages, not " + TypeName(value),
-               FixType(column, "text, or as lists of {role, content}"));
+               FixType(column, kTextOrMessages));
+  }
+  if (value.is_array() && !value.empty() && !value.front().is_object()) {
+    throw Fail(column + "[0]", "must be a message {role, content}, not " + TypeName(value.front()),
+               FixType(column, kTextOrMessages));
   }
   return Messages(column);
 }
@@ -211,7 +241,7 @@ Passage RowColumns::TextOrMessages(const std::string& column) const {
 ordered_json RowColumns::Message(const std::string& where, const ordered_json& message) const {
   if (!message.is_object()) {
     throw Fail(where, "must be a message {role, content}, not " + TypeName(message),
-               FixType(where, "lists of {role, content}"));
+               FixType(where, kMessagesType));
   }
   ordered_json out;
   out["role"] = Role(where, message);

@@ -27,6 +27,9 @@ struct RowNames {
   RowFields fields;
 };
 
+// What a column of messages is, for messages about it.
+inline constexpr char kMessagesType[] = "lists of {role, content}";
+
 // Typed access to the columns of one parsed row. Everything here throws
 // TrainerError (DATA) that names the row and the column.
 class RowColumns {
@@ -36,6 +39,8 @@ class RowColumns {
 
   // Throws when the row lacks a column that names.columns maps to.
   void RequireMappedColumns() const;
+  // Whether the row has all columns that names.columns maps to.
+  bool HasMappedColumns() const;
   // Throws when the row fills one of TRL's or LLaMA-Factory's columns of pictures, video and sound.
   void RequireTextAlone() const;
 
@@ -44,6 +49,7 @@ class RowColumns {
   // Whether the row has the column, filled or null.
   bool Contains(const std::string& column) const { return row_.contains(column); }
   std::set<std::string> Columns() const;  // all that it contains
+  std::set<std::string> Mapped() const;   // those that the job's mapping names
   // Whether the file has no other, nor types of its own: it may be an object around the rows.
   bool OfOneRow() const;
   // Throws when absent or null.
@@ -70,6 +76,9 @@ class RowColumns {
   std::string Names() const;
   const RowFields& fields() const { return names_.fields; }
 
+  // What to do about a value of the wrong type: where the file gives types or has texts alone,
+  // about the whole column.
+  std::string FixType(const std::string& column, const std::string& wanted) const;
   TrainerError Fail(const std::string& column, const std::string& what,
                     const std::string& action) const;
 
@@ -83,8 +92,6 @@ class RowColumns {
 
   // The name that the column has in the file.
   std::string InFile(const std::string& column) const;
-  // What to do about a value of the wrong type: where the file gives types, the whole column's.
-  std::string FixType(const std::string& column, const std::string& wanted) const;
   // "prompt", or "question (read as prompt)", with the type that the file gives it.
   std::string Described(const std::string& column) const;
 

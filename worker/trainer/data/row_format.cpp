@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 
@@ -11,18 +13,46 @@ namespace {
 using liger::v1::DatasetFormat;
 using nlohmann::ordered_json;
 
-// AUTO: those of no format.
-DatasetFormat FormatOf(const ColumnNames& columns, RowKind kind) {
+// The formats that the columns show, the more specific ones first.
+std::vector<DatasetFormat> ShownFormats(const ColumnNames& columns, RowKind kind) {
   const auto has = [&](const char* column) { return columns.contains(column); };
   const bool preference = has("chosen") && has("rejected");
-  if (has("input_ids") || has("chosen_ids")) return liger::v1::DATASET_FORMAT_TOKENIZED;
-  if (has("conversations")) return liger::v1::DATASET_FORMAT_SHAREGPT;
-  if (has("instruction")) return liger::v1::DATASET_FORMAT_ALPACA;
-  if (preference && kind == RowKind::kPair) return liger::v1::DATASET_FORMAT_PREFERENCE;
-  if (has("prompt") && has("completion")) return liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
-  if (has("messages")) return liger::v1::DATASET_FORMAT_MESSAGES;
-  if (has("text")) return liger::v1::DATASET_FORMAT_TEXT;
-  return preference ? liger::v1::DATASET_FORMAT_PREFERENCE : liger::v1::DATASET_FORMAT_AUTO;
+  std::vector<DatasetFormat> shown;
+  const auto add = [&](bool is_shown, DatasetFormat format) {
+    if (is_shown) shown.push_back(format);
+  };
+  add(has("input_ids") || has("chosen_ids"), liger::v1::DATASET_FORMAT_TOKENIZED);
+  add(has("conversations"), liger::v1::DATASET_FORMAT_SHAREGPT);
+  add(has("instruction"), liger::v1::DATASET_FORMAT_ALPACA);
+  if (preference && kind == RowKind::kPair) {
+    shown.push_back(liger::v1::DATASET_FORMAT_PREFERENCE);
+    return shown;
+  }
+  add(has("prompt") && has("completion"), liger::v1::DATASET_FORMAT_PROMPT_COMPLETION);
+  add(has("messages"), liger::v1::DATASET_FORMAT_MESSAGES);
+  add(has("text"), liger::v1::DATASET_FORMAT_TEXT);
+  add(preference, liger::v1::DATASET_FORMAT_PREFERENCE);
+  return shown;
+}
+
+// How many of the columns rows of the format are read from, for that kind of method.
+int64_t CountRead(DatasetFormat format, const ColumnNames& columns, RowKind kind) {
+  const bool pair = kind == RowKind::kPair;
+  if (format == liger::v1::DATASET_FORMAT_PREFERENCE && !pair) return 0;  // a fault to tell
+  return std::ranges::count_if(ReadColumns(format), [&](const std::string& column) {
+    const bool of_pair = column == "chosen" || column == "rejected";
+    if (pair ? column == "output" : of_pair) return false;
+    return columns.contains(column);
+  });
+}
+
+// Of the formats that the columns show, the one that reads most of those that the job names
+// (`mapped`). AUTO: they show none.
+DatasetFormat FormatOf(const ColumnNames& columns, const ColumnNames& mapped, RowKind kind) {
+  const std::vector<DatasetFormat> shown = ShownFormats(columns, kind);
+  if (shown.empty()) return liger::v1::DATASET_FORMAT_AUTO;
+  return *std::ranges::max_element(
+      shown, {}, [&](DatasetFormat format) { return CountRead(format, mapped, kind); });
 }
 
 // Whether the columns hold what rows of the format are told by (RowReader).
@@ -56,28 +86,89 @@ bool IsByNumber(const ordered_json& value) {  // {"0": ..., "17": ...}
   return !value.empty();
 }
 
-bool IsTexts(const ordered_json& value) {
-  return value.is_array() && !value.empty() &&
-         std::all_of(value.begin(), value.end(),
-                     [](const ordered_json& one) { return one.is_string(); });
+bool IsObjects(const ordered_json& value) {
+  return value.is_array() && !value.empty() && value.front().is_object();
 }
+
+// Of several rows: as many texts or lists as there are rows.
+bool IsWholeColumn(const ordered_json& value) {
+  const bool texts = std::ranges::any_of(value, &ordered_json::is_string);
+  return std::all_of(value.begin(), value.end(), [&](const ordered_json& one) {
+    return one.is_null() || (texts ? one.is_string() : one.is_array());
+  });
+}
+
+// Whether the columns are lists of one length that no row has: texts, conversations or lists of
+// ids by the row. A row may have lists of messages and of ids, and lists of texts beside these.
+bool AreWholeColumns(const RowColumns& row, const ColumnNames& columns) {
+  static const ColumnNames kOfMessages = {"messages",   "conversations", "prompt",
+                                          "completion", "chosen",        "rejected"};
+  static const ColumnNames kOfIds = {"input_ids", "prompt_ids", "chosen_ids"};
+  bool whole = false;
+  for (const std::string& column : columns) {
+    if (!row.Has(column) || !row.At(column).is_array() || row.At(column).empty()) return false;
+    const ordered_json& value = row.At(column);
+    if (value.size() != row.At(*columns.begin()).size()) return false;
+    if (kOfMessages.contains(column) && IsObjects(value)) return false;
+    if (kOfIds.contains(column) && !value.front().is_array()) return false;
+    whole |= IsWholeColumn(value);
+  }
+  if (columns.size() > 1 || !whole) return whole;
+  // One list alone may be anything.
+  const std::string& only = *columns.begin();
+  const ordered_json& value = row.At(only);
+  const bool of_lists = kOfMessages.contains(only) || kOfIds.contains(only);
+  return (of_lists && value.front().is_array()) || (only == "text" && value.size() > 1);
+}
+
+constexpr char kAsRecords[] =
+    "Write a row a line; in pandas, to_json(path, orient='records', lines=True).";
 
 // Of a file whose only row is all its columns: throws where their values are whole columns, as
 // pandas' to_json and to_dict write them: {"prompt": {"0": ..., "1": ...}}, {"prompt": [...]}.
 void ThrowIfWholeColumns(const RowColumns& row) {
   const ColumnNames columns = row.Columns();
-  const auto all = [&](bool (*is)(const ordered_json&)) {
-    return !columns.empty() && std::ranges::all_of(columns, [&](const std::string& column) {
-      return row.Has(column) && is(row.At(column));
-    });
-  };
-  const bool by_number = all(IsByNumber);
-  const bool of_texts = columns.size() > 1 && all(IsTexts);
-  if (!row.OfOneRow() || !(by_number || of_texts)) return;
+  if (!row.OfOneRow() || columns.empty()) return;
+  const bool split = columns.contains("columns") && columns.contains("data");
+  if (split && row.Has("columns") && row.At("columns").is_array()) {
+    throw row.Fail("", "its columns (" + row.Names() + ") are pandas' orient='split'", kAsRecords);
+  }
+  const bool by_number = std::ranges::all_of(columns, [&](const std::string& column) {
+    return row.Has(column) && IsByNumber(row.At(column));
+  });
+  if (!by_number && !AreWholeColumns(row, columns)) return;
   throw row.Fail("",
                  "its columns (" + row.Names() + ") are " +
                      (by_number ? "objects by row number" : "lists of all rows' values"),
-                 "Write a row a line; in pandas, to_json(path, orient='records', lines=True).");
+                 kAsRecords);
+}
+
+// Of such a file, too: throws where its rows seem to lie inside of a key.
+void ThrowIfWrapped(const RowColumns& row) {
+  if (!row.OfOneRow()) return;
+  const ColumnNames columns = row.Columns();
+  std::vector<std::string> lists, splits;
+  for (const std::string& column : columns) {
+    if (!row.Has(column) || !row.At(column).is_array()) continue;
+    if (columns.size() == 1 || IsObjects(row.At(column))) lists.push_back(column);
+  }
+  for (const std::string& column : lists) {
+    if (column.starts_with("train") || column.starts_with("test") || column.starts_with("val") ||
+        column == "dev" || column.starts_with("eval")) {
+      splits.push_back(column);
+    }
+  }
+  if (splits.size() > 1) {
+    throw row.Fail("", "its columns (" + row.Names() + ") are the rows of several splits",
+                   "Write the rows of each to a file of its own, a row a line: " + splits[0] +
+                       ".jsonl, " + splits[1] + ".jsonl.");
+  }
+  if (lists.empty()) return;
+  const char* how = columns.size() == 1 ? "is a list and all that the row has"
+                                        : "is a list of objects in the file's only row";
+  throw row.Fail(lists.front(), how,
+                 "Where it holds the rows, write that list alone to the file, or a row a line "
+                 "(.jsonl).");
 }
 
 // Of such a file, too: throws where its values are objects alone: {"a": {...row}, "b": {...row}}.
@@ -93,6 +184,23 @@ void ThrowIfObjects(const RowColumns& row) {
 
 }  // namespace
 
+const std::vector<std::string>& ReadColumns(DatasetFormat format) {
+  static const std::map<DatasetFormat, std::vector<std::string>> kRead = {
+      {liger::v1::DATASET_FORMAT_TOKENIZED,
+       {"input_ids", "labels", "completion_mask", "assistant_masks", "prompt_ids", "chosen_ids",
+        "rejected_ids"}},
+      {liger::v1::DATASET_FORMAT_SHAREGPT, {"system", "conversations", "chosen", "rejected"}},
+      {liger::v1::DATASET_FORMAT_ALPACA,
+       {"system", "history", "instruction", "input", "output", "chosen", "rejected"}},
+      {liger::v1::DATASET_FORMAT_PREFERENCE, {"prompt", "chosen", "rejected"}},
+      {liger::v1::DATASET_FORMAT_PROMPT_COMPLETION, {"prompt", "completion"}},
+      {liger::v1::DATASET_FORMAT_MESSAGES, {"messages"}},
+      {liger::v1::DATASET_FORMAT_TEXT, {"text"}},
+      {liger::v1::DATASET_FORMAT_AUTO, {}}};
+  const auto it = kRead.find(format);
+  return it == kRead.end() ? kRead.at(liger::v1::DATASET_FORMAT_AUTO) : it->second;
+}
+
 std::string FormatName(DatasetFormat format) {
   return DatasetFormat_Name(format).substr(sizeof("DATASET_FORMAT_") - 1);
 }
@@ -101,7 +209,7 @@ void CheckNamedFormat(DatasetFormat named, const RowColumns& first, const Column
                       RowKind kind) {
   ThrowIfWholeColumns(first);
   if (HoldsFormat(named, first.Columns(), kind)) return;
-  const DatasetFormat shown = FormatOf(filled, kind);
+  const DatasetFormat shown = FormatOf(filled, first.Mapped(), kind);
   if (shown == liger::v1::DATASET_FORMAT_AUTO || shown == named) return;
   throw first
       .Fail("",
@@ -137,17 +245,19 @@ bool HoldsAnswers(const ColumnNames& columns) {
                              [&](const char* column) { return columns.contains(column); });
 }
 
+void CheckOnlyRow(const RowColumns& first, RowKind kind) {
+  ThrowIfWholeColumns(first);
+  if (ShownFormats(first.Columns(), kind).empty()) ThrowIfWrapped(first);
+}
+
 DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, RowKind kind) {
   ThrowIfWholeColumns(first);
-  DatasetFormat format = FormatOf(filled, kind);
-  if (format == liger::v1::DATASET_FORMAT_AUTO) format = FormatOf(first.Columns(), kind);
-  if (format != liger::v1::DATASET_FORMAT_AUTO) return format;
-  const ColumnNames columns = first.Columns();
-  const std::string only = columns.size() == 1 ? *columns.begin() : "";
-  if (!only.empty() && first.OfOneRow() && first.Has(only) && first.At(only).is_array()) {
-    throw first.Fail(only, "is a list and all that the row has",
-                     "Where it holds the rows, write that list alone to the file.");
+  DatasetFormat format = FormatOf(filled, first.Mapped(), kind);
+  if (format == liger::v1::DATASET_FORMAT_AUTO) {
+    format = FormatOf(first.Columns(), first.Mapped(), kind);
   }
+  if (format != liger::v1::DATASET_FORMAT_AUTO) return format;
+  ThrowIfWrapped(first);
   ThrowIfObjects(first);
   throw first.Fail(
       "", "its columns (" + first.Names() + ") are those of no dataset format",

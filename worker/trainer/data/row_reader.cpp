@@ -49,7 +49,8 @@ void AppendHistory(const RowColumns& row, ordered_json* messages) {
     return pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_string();
   };
   if (!history.is_array() || !std::all_of(history.begin(), history.end(), is_exchange)) {
-    throw row.Fail("history", "must be a list of [question, answer] pairs", "Correct the row.");
+    throw row.Fail("history", "must be a list of [question, answer] pairs",
+                   row.FixType("history", "lists of lists of two texts"));
   }
   for (const ordered_json& pair : history) {
     messages->push_back(Turn("user", pair[0].get<std::string>()));
@@ -150,7 +151,7 @@ PreferenceRow ReadPreference(const RowColumns& row, bool prompts) {
   const bool conversation = IsConversation(chosen);
   if (conversation != IsConversation(rejected)) {
     throw row.Fail("rejected", "chosen and rejected must both be strings or both be messages",
-                   "Correct the row.");
+                   row.FixType("rejected", conversation ? kMessagesType : "text"));
   }
   const bool forgotten = prompts && !conversation && row.Contains("prompt");
   if (row.Has("prompt") || forgotten) {
@@ -163,7 +164,8 @@ PreferenceRow ReadPreference(const RowColumns& row, bool prompts) {
       return {std::move(prompt), std::move(chosen), std::move(rejected)};
     }
     if (!conversation) {
-      throw row.Fail("chosen", "must be messages, as the prompt is", "Correct the row.");
+      throw row.Fail("chosen", "must be messages, as the prompt is",
+                     row.FixType("chosen", kMessagesType));
     }
   }
   return conversation
@@ -182,7 +184,7 @@ PromptCompletionRow ReadPromptCompletion(const RowColumns& row) {
   PromptCompletionRow out{row.TextOrMessages("prompt"), row.TextOrMessages("completion")};
   if (IsConversation(out.prompt) != IsConversation(out.completion)) {
     throw row.Fail("completion", "prompt and completion must both be strings or both be messages",
-                   "Correct the row.");
+                   row.FixType("completion", IsConversation(out.prompt) ? kMessagesType : "text"));
   }
   RequireAnswer(row, "completion", out.completion);
   return out;
@@ -317,6 +319,7 @@ Row ReadLabelled(const RowColumns& row, const ColumnNames& filled,
 RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
     : rows_(rows), options_(options) {
   const RowColumns first(rows, 0, options_.names);
+  if (!first.HasMappedColumns()) CheckOnlyRow(first, options_.kind);
   first.RequireMappedColumns();
   filled_ = FilledColumns(rows, first, options_.names);
   if (options_.kind == RowKind::kLabelled && AreUnpaired(first, filled_)) {
@@ -324,9 +327,16 @@ RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
   }
   // Where a pair is missing, that is told instead: no format would do.
   if (options_.format == liger::v1::DATASET_FORMAT_AUTO) {
-    options_.format = DetectFormat(first, filled_, options.kind);
+    options_.format = DetectFormat(first, filled_, options_.kind);
   } else if (options_.kind != RowKind::kPair || HoldsPairs(first.Columns())) {
     CheckNamedFormat(options_.format, first, filled_, options_.kind);
+  }
+  // ReadPair reads them so, whichever of these the job names.
+  if (options_.kind == RowKind::kPair &&
+      (options_.format == liger::v1::DATASET_FORMAT_PROMPT_COMPLETION ||
+       options_.format == liger::v1::DATASET_FORMAT_MESSAGES ||
+       options_.format == liger::v1::DATASET_FORMAT_TEXT)) {
+    options_.format = liger::v1::DATASET_FORMAT_PREFERENCE;
   }
   CheckKind(first, filled_, options_);
   CheckCompletionOnly(first, filled_, options_);

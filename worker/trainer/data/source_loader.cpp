@@ -181,9 +181,8 @@ void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
   warnings->push_back(
       absl::StrCat(name_, ": ", unread.size() == 1 ? "a column is" : "columns are",
                    " filled, but not read: ", absl::StrJoin(unread, ", "),
-                   "; if the model should see it, write it into a column that is read, or name in ",
-                   names_.fields.columns,
-                   " those of a format that has it (docs/datasets.md); if not, remove it"));
+                   "; if the model should see it, do as said there, or write it into a column that "
+                   "is read; if not, remove it"));
 }
 
 std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {

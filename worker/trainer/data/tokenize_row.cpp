@@ -70,6 +70,28 @@ std::optional<ordered_json> ConversationOf(const Row& row) {
   return std::get<ordered_json>(std::move(passage));
 }
 
+// What the model reads before it answers, of a row of texts: the chat template has no part in them.
+std::optional<std::string> PromptText(const Row& row) {
+  const Passage* prompt = nullptr;
+  if (const auto* text = std::get_if<TextRow>(&row.content)) prompt = &text->text;
+  if (const auto* one = std::get_if<PromptCompletionRow>(&row.content)) prompt = &one->prompt;
+  if (const auto* pair = std::get_if<PreferenceRow>(&row.content)) prompt = &pair->prompt;
+  if (prompt == nullptr || IsConversation(*prompt)) return std::nullopt;
+  return std::get<std::string>(*prompt);
+}
+
+// Whether the text names each of the row's tools, as one that they were rendered into does.
+bool NamesTools(const std::string& text, const ordered_json& variables) {
+  const auto tools = variables.find("tools");
+  if (tools == variables.end()) return true;
+  return std::all_of(tools->begin(), tools->end(), [&](const ordered_json& tool) {
+    const ordered_json& function = tool.contains("function") ? tool.at("function") : tool;
+    if (!function.is_object() || !function.contains("name")) return false;
+    const ordered_json& name = function.at("name");
+    return name.is_string() && text.find(name.get_ref<const std::string&>()) != std::string::npos;
+  });
+}
+
 std::string TrimEnd(std::string text) {
   text.erase(text.find_last_not_of(" \t\r\n\v\f") + 1);
   return text;
@@ -135,7 +157,9 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
   out.empty_prompt = HasEmptyPrompt(row);
   out.no_assistant = LacksAssistant(row);
   const std::optional<ordered_json> messages = ConversationOf(row);
-  out.lost_tools = messages && LosesTools(*chat_template_, *messages, variables);
+  const std::optional<std::string> prompt = PromptText(row);
+  out.lost_tools = (messages && LosesTools(*chat_template_, *messages, variables)) ||
+                   (prompt && !NamesTools(*prompt, variables));
   Finish(&out);
   return out;
 }

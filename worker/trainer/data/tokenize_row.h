@@ -28,7 +28,8 @@ struct TokenizedRow {
   bool empty_answer = false;
   bool empty_prompt = false;
   bool no_assistant = false;  // LacksAssistant
-  bool lost_tools = false;    // of a conversation, which the chat template does not write
+  // Of a conversation, where the chat template does not write them, or of texts without them.
+  bool lost_tools = false;
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
   bool prompt_fills = false;  // ... since it was cut to max_length: it has an answer behind that

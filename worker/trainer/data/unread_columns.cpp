@@ -4,6 +4,12 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "worker/trainer/error.h"
 
 namespace liger::trainer {
 namespace {
@@ -18,7 +24,7 @@ std::vector<std::string> MissedBy(DatasetFormat format) {
     case liger::v1::DATASET_FORMAT_ALPACA:
       return {"messages", "conversations", "completion"};
     case liger::v1::DATASET_FORMAT_MESSAGES:
-      return {"system", "conversations"};
+      return {"system", "history", "conversations"};
     case liger::v1::DATASET_FORMAT_SHAREGPT:
       return {"messages", "completion"};
     case liger::v1::DATASET_FORMAT_PREFERENCE:
@@ -30,42 +36,197 @@ std::vector<std::string> MissedBy(DatasetFormat format) {
   }
 }
 
-// Of the columns that a mapping replaces, those that count.
+// Of those, what counts in a file whose columns the job does not name, too.
+const std::set<std::string> kSaidBefore = {"system", "history"};
+
+// Of the columns that a mapping names or replaces, those that count.
 const std::set<std::string> kSaid = {"instruction", "input",    "output",        "system",
                                      "history",     "messages", "conversations", "prompt",
                                      "completion",  "chosen",   "rejected",      "text"};
 
-bool Fills(const ordered_json& row, const std::string& column) {
-  const auto it = row.find(column);
-  return it != row.end() && !it->is_null() && !it->empty() && *it != "";
+// What rows of a format cannot be without.
+std::vector<std::string> Needs(DatasetFormat format) {
+  switch (format) {
+    case liger::v1::DATASET_FORMAT_ALPACA:
+      return {"instruction", "output"};
+    case liger::v1::DATASET_FORMAT_SHAREGPT:
+      return {"conversations"};
+    case liger::v1::DATASET_FORMAT_PREFERENCE:
+      return {"chosen", "rejected"};
+    default:
+      return ReadColumns(format);
+  }
 }
+
+bool Reads(DatasetFormat format, const std::string& column) {
+  return std::ranges::find(ReadColumns(format), column) != ReadColumns(format).end();
+}
+
+void AppendTexts(const ordered_json& value, std::string* texts) {
+  if (value.is_string()) absl::StrAppend(texts, " ", value.get_ref<const std::string&>());
+  if (!value.is_structured()) return;
+  for (const auto& [key, member] : value.items()) {
+    if (value.is_array() || (key != "role" && key != "from" && key != "type")) {
+      AppendTexts(member, texts);
+    }
+  }
+}
+
+// All text in a value, each run of white space one space.
+std::string TextOf(const ordered_json& value) {
+  std::string text;
+  AppendTexts(value, &text);
+  absl::RemoveExtraAsciiWhitespace(&text);
+  return text;
+}
+
+// Whether each text of the value, at any depth, is a part of `read`.
+bool Repeats(const ordered_json& value, const std::string& read) {
+  if (!value.is_structured()) return read.find(TextOf(value)) != std::string::npos;
+  return std::ranges::all_of(value.items(), [&](const auto& member) {
+    const bool is_name = value.is_object() && (member.key() == "role" || member.key() == "from" ||
+                                               member.key() == "type");
+    return is_name || Repeats(member.value(), read);
+  });
+}
+
+// One file's columns, and what is told of those that are not read.
+class Unread {
+ public:
+  Unread(const ordered_json& first, const RowNames& names, DatasetFormat format)
+      : first_(first), names_(names), format_(format) {
+    // Rows without messages may be called that, too (RowReader).
+    const bool of_prompts =
+        format == liger::v1::DATASET_FORMAT_MESSAGES && !first.contains(InFile("messages"));
+    if (of_prompts) format_ = liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
+    for (const auto& [column, in_file] : names.columns) taken_.insert(in_file);
+    for (const auto& [column, in_file] : names.columns) {
+      if (!kSaid.contains(column)) continue;
+      if (!Reads(format_, column)) {
+        why_[in_file] = {Remedy(column).empty() ? OfMapped(column) : HasNone(column), true};
+      } else if (!taken_.contains(column)) {
+        why_[column] = {absl::StrCat(names.fields.columns, ".", column, " is ", in_file), false};
+      }
+    }
+    for (const std::string& column : MissedBy(format_)) {
+      if (names.columns.contains(column) || taken_.contains(column)) continue;
+      if (names.columns.empty() && !kSaidBefore.contains(column)) continue;
+      why_[column] = {HasNone(column), false};
+    }
+  }
+
+  bool empty() const { return why_.empty(); }
+
+  // What the row fills of them, and does not repeat what is read; each is told once.
+  void Take(const ordered_json& row, std::vector<std::string>* unread) {
+    ordered_json read = ordered_json::array();
+    for (const std::string& column : ReadColumns(format_)) {
+      if (const auto it = row.find(InFile(column)); it != row.end()) read.push_back(*it);
+    }
+    const std::string text = TextOf(read);
+    std::erase_if(why_, [&](const auto& column) {
+      const auto it = row.find(column.first);
+      if (it == row.end() || TextOf(*it).empty()) return false;
+      if (!column.second.mapped && Repeats(*it, text)) return false;
+      unread->push_back(absl::StrCat(column.first, " (", column.second.text, ")"));
+      return true;
+    });
+  }
+
+ private:
+  struct Why {
+    std::string text;
+    bool mapped;
+  };
+
+  std::string InFile(const std::string& column) const {
+    const auto it = names_.columns.find(column);
+    return it == names_.columns.end() ? column : it->second;
+  }
+
+  bool Has(const std::string& column) const {
+    return names_.columns.contains(column) || (first_.contains(column) && !taken_.contains(column));
+  }
+
+  std::string HasNone(const std::string& column) const {
+    return absl::StrCat(FormatName(format_), " has no ", column, Remedy(column));
+  }
+
+  // Of a column that the mapping names: the format that reads it, and what is missing for that.
+  std::string OfMapped(const std::string& column) const {
+    DatasetFormat best = liger::v1::DATASET_FORMAT_AUTO;
+    std::vector<std::string> missing;
+    for (const auto format :
+         {liger::v1::DATASET_FORMAT_SHAREGPT, liger::v1::DATASET_FORMAT_ALPACA,
+          liger::v1::DATASET_FORMAT_PREFERENCE, liger::v1::DATASET_FORMAT_PROMPT_COMPLETION,
+          liger::v1::DATASET_FORMAT_MESSAGES, liger::v1::DATASET_FORMAT_TEXT}) {
+      if (!Reads(format, column)) continue;
+      std::vector<std::string> lacks = Needs(format);
+      const bool pairs = Has("chosen") && Has("rejected");
+      std::erase_if(lacks,
+                    [&](const auto& need) { return Has(need) || (pairs && need == "output"); });
+      if (best != liger::v1::DATASET_FORMAT_AUTO && lacks.size() >= missing.size()) continue;
+      best = format;
+      missing = std::move(lacks);
+    }
+    return absl::StrCat(
+        names_.fields.columns, ".", column, ", but the rows are ", FormatName(format_), ": ",
+        missing.empty() ? absl::StrCat("set ", names_.fields.format, " ", FormatName(best))
+                        : absl::StrCat("name ", absl::StrJoin(missing, " and "), ", too, for ",
+                                       FormatName(best)),
+        ", or remove the mapping");
+  }
+
+  // "; ALPACA has: ...", the mapping with which another format reads the rows and that column, too.
+  // "" where there is none.
+  std::string Remedy(const std::string& column) const {
+    const bool of_messages = format_ == liger::v1::DATASET_FORMAT_MESSAGES;
+    const auto other =
+        of_messages ? liger::v1::DATASET_FORMAT_SHAREGPT : liger::v1::DATASET_FORMAT_ALPACA;
+    const bool in_place = of_messages ? Has("messages") : Has("prompt");
+    if (!in_place || column == "instruction" || !Reads(other, column)) return "";
+    std::map<std::string, std::string> columns = names_.columns;
+    for (const std::string& name : ReadColumns(format_)) {
+      if (!Has(name)) continue;
+      const std::string in_file = InFile(name);
+      if (!of_messages && !first_.at(in_file).is_string()) return "";  // ALPACA's are text
+      columns.erase(name);
+      columns[name == "messages"     ? "conversations"
+              : name == "prompt"     ? "instruction"
+              : name == "completion" ? "output"
+                                     : name] = in_file;
+    }
+    std::vector<std::string> pairs;
+    for (const auto& [name, in_file] : columns) {
+      if (name != in_file) pairs.push_back(absl::StrCat(name, ": ", in_file));
+    }
+    const std::string& field = names_.fields.columns;
+    return absl::StrCat("; ", FormatName(other), " has: ",
+                        pairs.empty()
+                            ? absl::StrCat("leave ", field, " out")
+                            : absl::StrCat(field, ": {", absl::StrJoin(pairs, ", "), "}"));
+  }
+
+  const ordered_json& first_;
+  const RowNames& names_;
+  DatasetFormat format_;
+  std::set<std::string> taken_;     // of the file's columns, by the mapping
+  std::map<std::string, Why> why_;  // by the name in the file
+};
 
 }  // namespace
 
 std::vector<std::string> UnreadColumns(const RowFile& rows, const RowNames& names,
                                        DatasetFormat format) {
-  if (names.columns.empty()) return {};
-  std::set<std::string> taken;  // of the file's columns
-  for (const auto& [column, in_file] : names.columns) taken.insert(in_file);
-  std::map<std::string, std::string> why;  // by the name in the file
-  for (const std::string& column : MissedBy(format)) {
-    const auto mapped = names.columns.find(column);
-    const bool named = mapped != names.columns.end();
-    if (!named && taken.contains(column)) continue;
-    why[named ? mapped->second : column] = FormatName(format) + " has no " + column;
-  }
-  for (const auto& [column, in_file] : names.columns) {
-    if (!kSaid.contains(column) || taken.contains(column)) continue;
-    why[column] = names.fields.columns + "." + column + " is " + in_file;
-  }
+  const ordered_json first = rows.Parse(0);
+  Unread columns(first, names, format);
   std::vector<std::string> unread;
-  for (int64_t i = 0; !why.empty() && i < std::min(rows.size(), kFirstRows); ++i) {
-    const ordered_json row = rows.Parse(i);
-    std::erase_if(why, [&](const auto& column) {
-      const bool filled = Fills(row, column.first);
-      if (filled) unread.push_back(column.first + " (" + column.second + ")");
-      return filled;
-    });
+  for (int64_t i = 0; !columns.empty() && i < std::min(rows.size(), kFirstRows); ++i) {
+    try {
+      columns.Take(i == 0 ? first : rows.Parse(i), &unread);
+    } catch (const TrainerError&) {
+      break;  // a row that is not asked for, or told already
+    }
   }
   return unread;
 }

@@ -10,9 +10,12 @@
 
 namespace liger::trainer {
 
-// Where the job maps columns (names.columns): those that the file's first rows fill, that some
-// format reads as a part of what is said, and that these rows' format does not, or not under that
-// name, each with why: "system (PREFERENCE has none)". Columns of other names are nobody's loss.
+// Columns that the file's first rows fill and that are not read, each with why and, where there is
+// one, the mapping that reads it: "system (PREFERENCE has no system; ALPACA has: ...)".
+// - Those that the job's mapping (names.columns) names, and these rows' format does not read.
+// - Where there is a mapping, those that some format reads as a part of what is said; else system
+//   and history. Not where all their text is in what is read.
+// Columns of other names are nobody's loss.
 std::vector<std::string> UnreadColumns(const RowFile& rows, const RowNames& names,
                                        liger::v1::DatasetFormat format);
 

@@ -1,0 +1,121 @@
+// What is told of columns that rows fill and that nothing reads.
+#include "worker/trainer/data/unread_columns.h"
+
+#include <map>
+
+#include "tests/unit/data/dataset_fixture.h"
+
+namespace liger::trainer {
+namespace {
+
+using liger::v1::DatasetSpec;
+using testing::AllOf;
+using testing::Contains;
+using testing::HasSubstr;
+using testing::Not;
+
+class UnreadColumnsTest : public DatasetTest {
+ protected:
+  std::vector<std::string> Warnings(
+      const std::string& row, std::map<std::string, std::string> columns = {},
+      liger::v1::JobSpec::MethodCase method = liger::v1::JobSpec::kSft,
+      liger::v1::DatasetFormat format = {}) {
+    DatasetSpec spec;
+    spec.mutable_columns()->insert(columns.begin(), columns.end());
+    spec.set_format(format);
+    LoadOptions options;
+    options.method = method;
+    return Load("[" + row + "]", spec, options).warnings;
+  }
+};
+
+constexpr auto kDpo = liger::v1::JobSpec::kDpo;
+const std::string kAlpaca = R"({"instruction": "Add.", "input": "1 and 2", "output": "3")";
+const std::string kTalk = R"([{"from": "human", "value": "q"}, {"from": "gpt", "value": "a b"}])";
+const std::string kMessages =
+    R"([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a b"}])";
+const auto kNothing = Not(Contains(HasSubstr("filled")));
+
+TEST_F(UnreadColumnsTest, BesideAMappingAreWarnedOf) {
+  EXPECT_THAT(Warnings(kAlpaca + "}", {{"prompt", "instruction"}, {"completion", "output"}}),
+              Contains(AllOf(HasSubstr("rows.json: a column is filled, but not read: input "
+                                       "(PROMPT_COMPLETION has no input; ALPACA has: leave "
+                                       "dataset.columns out)"))));
+  EXPECT_THAT(Warnings(kAlpaca + R"(, "completion": "4", "system": ""})",
+                       {{"prompt", "input"}, {"completion", "output"}, {"system", "instruction"}}),
+              Contains(HasSubstr("columns are filled, but not read: completion "
+                                 "(dataset.columns.completion is output), instruction "
+                                 "(PROMPT_COMPLETION has no system; ALPACA has: dataset.columns: "
+                                 "{instruction: input, system: instruction})")));
+}
+
+TEST_F(UnreadColumnsTest, SystemIsWarnedOfWithAMappingThatReadsIt) {
+  EXPECT_THAT(Warnings(R"({"system": "Be.", "question": "q", "chosen": "a", "rejected": "b"})",
+                       {{"prompt", "question"}}, kDpo),
+              Contains(HasSubstr("system (PREFERENCE has no system; ALPACA has: dataset.columns: "
+                                 "{instruction: question})")));
+  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "system": "Be."})"),
+              Contains(HasSubstr("system (PROMPT_COMPLETION has no system; ALPACA has: "
+                                 "dataset.columns: {instruction: prompt, output: completion})")));
+  EXPECT_THAT(Warnings(R"({"system": "Be.", "messages": )" + kMessages + "}"),
+              Contains(HasSubstr("system (MESSAGES has no system; SHAREGPT has: dataset.columns: "
+                                 "{conversations: messages})")));
+  EXPECT_THAT(Warnings(R"({"prompt": [{"role": "user", "content": "q"}], "system": "Be.",
+                           "completion": [{"role": "assistant", "content": "a"}]})"),
+              Contains(HasSubstr("system (PROMPT_COMPLETION has no system);")));
+  // The mapping that is told reads it.
+  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "system": "Be."})",
+                       {{"instruction", "prompt"}, {"output", "completion"}}),
+              kNothing);
+}
+
+TEST_F(UnreadColumnsTest, MappedOnesOfAnotherFormatAreWarnedOf) {
+  const std::string rows = R"({"response": "a b", "instruction": "q", "conversations": )" + kTalk;
+  EXPECT_THAT(Warnings(rows + "}", {{"output", "response"}, {"conversations", "conversations"}}),
+              Contains(HasSubstr("response (dataset.columns.output, but the rows are SHAREGPT: set "
+                                 "dataset.format ALPACA, or remove the mapping)")));
+  EXPECT_THAT(
+      Warnings(R"({"question": "q", "text": "t"})", {{"prompt", "question"}}),
+      Contains(HasSubstr("question (dataset.columns.prompt, but the rows are TEXT: name "
+                         "completion, too, for PROMPT_COMPLETION, or remove the mapping)")));
+  EXPECT_THAT(Warnings(rows + "}", {{"output", "response"}}), kNothing) << "it is ALPACA";
+}
+
+TEST_F(UnreadColumnsTest, WhatRepeatsTheRestAndOtherColumnsAreLeftAlone) {
+  EXPECT_THAT(Warnings(R"({"question": "q", "completion": "a", "system": "", "messages": [],
+                           "id": 1, "score": 0.5, "source": "s", "text": "q a", "label": 1})",
+                       {{"prompt", "question"}}),
+              kNothing);
+  EXPECT_THAT(Warnings(kAlpaca + R"(, "prompt": "Add."})", {{"instruction", "instruction"}}),
+              kNothing);
+  const std::string pair = R"({"question": "q", "answer": "a  b", "messages": )";
+  const std::map<std::string, std::string> columns = {{"prompt", "question"},
+                                                      {"completion", "answer"}};
+  EXPECT_THAT(Warnings(pair + kMessages + "}", columns), kNothing);
+  EXPECT_THAT(Warnings(pair + R"([{"role": "system", "content": "Be."}]})", columns),
+              Contains(HasSubstr("messages (PROMPT_COMPLETION has no messages);")));
+  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "input": "i", "system": 3,
+                           "metadata": {"system": "m"}})"),
+              kNothing);
+  EXPECT_THAT(Warnings(R"({"system": "Be.", "messages": [{"role": "system", "content": "Be."},
+                           {"role": "user", "content": "q"},
+                           {"role": "assistant", "content": "a"}]})"),
+              kNothing);
+  // A broken row further on is told by what reads it.
+  EXPECT_THAT(FailureOf([&] {
+                Warnings("{\"prompt\": \"q\", \"completion\": \"a\"}, {\"prompt\": 1}");
+              }).row(),
+              2);
+}
+
+// Pairs are told by the format that they are read as, whatever lies beside.
+TEST_F(UnreadColumnsTest, KtosPairsBesideATextAreRead) {
+  for (const std::string beside : {"\"text\": \"t\"", "\"messages\": []"}) {
+    EXPECT_THAT(Warnings(R"({"question": "q", "chosen": "a", "rejected": "b", )" + beside + "}",
+                         {{"prompt", "question"}}, liger::v1::JobSpec::kKto),
+                kNothing);
+  }
+}
+
+}  // namespace
+}  // namespace liger::trainer
