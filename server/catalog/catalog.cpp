@@ -193,6 +193,9 @@ CatalogResolution Catalog::Resolve(liger::v1::JobSpec* spec) const {
   }
 
   liger::v1::DatasetSpec* dataset = spec->mutable_dataset();
+  if (const CatalogDataset* known = FindDataset(dataset->eval_uri()); known != nullptr) {
+    dataset->set_eval_uri(known->uri());
+  }
   if (!dataset->sources().empty()) {
     ResolveSources(dataset, &resolution.violations);
     return resolution;

@@ -122,30 +122,40 @@ JobService::SubmitDone JobService::Impl::WithStoredChecks(const SubmitRequest& r
 
 // Puts the run off until it is known whether its name is another job's: the place that comes with
 // the name is that job's, too, and a worker would look no further.
-void JobService::Impl::LookAtName(WaitingDryRun run) {
+void JobService::Impl::LookAtName(WaitingDryRun run, const std::string& request_id) {
   const std::string id = run.id;
   const liger::v1::Job& job = run.result.job;
   const bool own_output = HasOwnOutput(job.spec());
-  auto is_taken = [tenant = job.tenant(), name = job.name()](
-                      const ReadView& view) -> absl::StatusOr<bool> {
-    return !WhyNameIsTaken(view, tenant, name).empty();
+  struct Found {
+    bool taken = false;
+    bool made = false;  // by this request
+  };
+  auto look = [tenant = job.tenant(), name = job.name(), request_id, hash = BodyHash(job.spec()),
+               now = NowUs()](const ReadView& view) -> absl::StatusOr<Found> {
+    const auto earlier = EarlierJob(view, tenant, request_id, hash, now);
+    if (!earlier.ok()) return earlier.status();
+    return Found{!WhyNameIsTaken(view, tenant, name).empty(), earlier->has_value()};
   };
   {
     absl::MutexLock lock(&mutex_);
     waiting_dry_runs_.insert_or_assign(id, std::move(run));
   }
-  store_.Read<bool>(std::move(is_taken), [self = shared_from_this(), id,
-                                          own_output](absl::StatusOr<bool> taken) {
-    std::optional<WaitingDryRun> run = self->TakeWaiting(id);
-    if (!run.has_value()) return;  // given up
-    if (!taken.ok()) return run->done(taken.status());
-    liger::v1::OutputSpec& output = *run->resolved.spec.mutable_output();
-    if (*taken && !own_output) {
-      output.set_uri(absl::StrCat(output.uri(), "-", RandomSuffix(kOutputSuffixLength)));
-    }
-    run->name_known = true;
-    self->StartDryRun(*std::move(run));
-  });
+  store_.Read<Found>(
+      std::move(look), [self = shared_from_this(), id, own_output](absl::StatusOr<Found> found) {
+        std::optional<WaitingDryRun> run = self->TakeWaiting(id);
+        if (!run.has_value()) return;  // given up
+        if (!found.ok()) return run->done(found.status());
+        if (found->made) {  // its own output is no obstacle
+          run->result.checks_skipped = {"model", "data"};
+          return run->done(std::move(run->result));
+        }
+        liger::v1::OutputSpec& output = *run->resolved.spec.mutable_output();
+        if (found->taken && !own_output) {
+          output.set_uri(absl::StrCat(output.uri(), "-", RandomSuffix(kOutputSuffixLength)));
+        }
+        run->name_known = true;
+        self->StartDryRun(*std::move(run));
+      });
 }
 
 std::optional<JobService::Impl::WaitingDryRun> JobService::Impl::TakeWaiting(
@@ -165,8 +175,9 @@ std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDo
   done = WithStoredChecks(request, *resolved, std::move(done));
   const std::string id = absl::StrCat("dry-run-", options_.new_id());
   SubmitResult result = DryRunResult(request, *resolved);
-  LookAtName({id, *std::move(resolved), std::move(result), std::move(done),
-              NowUs() + kDryRunPatienceUs});
+  LookAtName(
+      {id, *std::move(resolved), std::move(result), std::move(done), NowUs() + kDryRunPatienceUs},
+      request.request_id);
   return [self = shared_from_this(), id] {
     const absl::Status gone = absl::CancelledError("the client went away");
     const std::optional<WaitingDryRun> waiting = self->TakeWaiting(id);

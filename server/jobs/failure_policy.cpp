@@ -41,9 +41,9 @@ const char* DefaultMessage(liger::v1::FailureClass failure_class) {
 std::string DefaultAction(liger::v1::FailureClass failure_class) {
   switch (failure_class) {
     case liger::v1::FAILURE_CLASS_OOM_DEVICE:
-      return LessDeviceMemory(nullptr);
+      return LessDeviceMemory({});
     case liger::v1::FAILURE_CLASS_OOM_HOST:
-      return LessHostMemory(nullptr);
+      return LessHostMemory({});
     case liger::v1::FAILURE_CLASS_NAN:
       return "lower learning_rate, raise warmup, or look for bad rows near the step";
     case liger::v1::FAILURE_CLASS_DATA:

@@ -98,7 +98,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
     int64_t until_us = 0;
     bool name_known = false;  // whether another job has it
   };
-  void LookAtName(WaitingDryRun run) ABSL_LOCKS_EXCLUDED(mutex_);
+  void LookAtName(WaitingDryRun run, const std::string& request_id) ABSL_LOCKS_EXCLUDED(mutex_);
   // nullopt: it was given up, or has begun.
   std::optional<WaitingDryRun> TakeWaiting(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   void StartDryRun(WaitingDryRun run) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -53,6 +53,12 @@ absl::StatusOr<CreateExperiment::Result> Run(const CreateExperiment& command, Tr
   if (!earlier.ok()) return earlier.status();
   if (earlier->has_value()) {
     const std::optional<ExperimentRow> row = tables.Experiment(**earlier);
+    if (row.has_value() && row->deleted_us != 0) {
+      return ErrorWithReason(
+          absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
+          absl::StrCat("request_id '", command.request_id, "' made the experiment '", row->name,
+                       "', which was deleted; use a new one"));
+    }
     if (row.has_value()) return CreateExperiment::Result{ToProto(tables, *row), true};
   }
   const absl::Status free = CheckNewExperiment(tables, command.row.tenant, command.row.name);

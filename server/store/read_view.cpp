@@ -78,7 +78,13 @@ absl::StatusOr<std::optional<JobRow>> EarlierJob(const ReadView& view, const std
       EarlierUid(view, tenant, kCreateMethod, request_id, body_hash, now_us);
   if (!uid.ok()) return uid.status();
   if (!uid->has_value()) return std::nullopt;
-  return view.Job(**uid);
+  std::optional<JobRow> job = view.Job(**uid);
+  if (job.has_value() && job->deleted_us != 0) {
+    return ErrorWithReason(absl::StatusCode::kAlreadyExists, "REQUEST_ID_REUSED",
+                           absl::StrCat("request_id '", request_id, "' made the job '", job->name,
+                                        "', which was deleted; use a new one"));
+  }
+  return job;
 }
 
 liger::v1::Job ToProto(const ReadView& view, const JobRow& row) {

@@ -91,6 +91,9 @@ TEST(CatalogResolve, SourcesAreNamesOrPaths) {
   EXPECT_EQ(spec.dataset().sources(0).format(), known->format());
   EXPECT_EQ(spec.dataset().sources(1).uri(), "data/*.jsonl");
   EXPECT_EQ(spec.dataset().name(), "");  // no default beside them
+  spec.mutable_dataset()->set_eval_uri("alpaca-en-demo");
+  Catalog::Default().Resolve(&spec);
+  EXPECT_EQ(spec.dataset().eval_uri(), known->uri());
   ASSERT_THAT(resolution.violations, SizeIs(1));
   EXPECT_EQ(resolution.violations[0].field(), "dataset.sources[2].uri");
 }

@@ -57,6 +57,8 @@ TEST_P(StoreExperiments, CreatedOnceForARequestIdAndAName) {
   EXPECT_EQ(ReasonOf(driver->Try(New("e3", "grid")).status()), "EXPERIMENT_NAME_TAKEN");
   EXPECT_EQ(Row("e1").experiment.state(), Experiment::RUNNING);
   EXPECT_EQ(Row("e1").experiment.create_time().seconds(), driver->now_us / 1'000'000);
+  driver->Do(DeleteExperiment{"default", "grid"});
+  EXPECT_EQ(ReasonOf(driver->Try(command).status()), "REQUEST_ID_REUSED");
 }
 
 TEST_P(StoreExperiments, SavedOnlyOverTheRevisionThatWasSeen) {

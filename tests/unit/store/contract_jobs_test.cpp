@@ -47,6 +47,13 @@ TEST_P(StoreJobs, OneJobForOneRequestId) {  // I2
   CreateJob other_tenant = other_body;
   other_tenant.job.tenant = "elsewhere";
   EXPECT_FALSE(driver->Do(other_tenant).existed);
+
+  driver->Do(CancelJob{"default", "u1"});
+  driver->Do(DeleteJob{"default", "u1"});
+  const auto deleted = driver->Try(again);
+  EXPECT_EQ(ReasonOf(deleted.status()), "REQUEST_ID_REUSED");
+  EXPECT_THAT(std::string(deleted.status().message()),
+              ::testing::HasSubstr("'first', which was deleted"));
 }
 
 TEST_P(StoreJobs, RequestIdsExpire) {
