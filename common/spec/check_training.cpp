@@ -6,7 +6,6 @@
 #include "absl/strings/str_join.h"
 #include "common/spec/checks.h"
 #include "common/spec/spec.h"
-#include "common/spec/suggest.h"
 
 namespace liger {
 namespace {
@@ -63,12 +62,7 @@ const std::vector<std::string> kRampTypes = {"linear", "cosine", "1-sqrt"};
 void CheckSteps(Checks& checks) {
   const auto& training = checks.spec().training();
   const std::string& schedule = training.lr_scheduler_type();
-  if (!schedule.empty() &&
-      std::find(kSchedulers.begin(), kSchedulers.end(), schedule) == kSchedulers.end()) {
-    checks.Add("training.lr_scheduler_type",
-               absl::StrCat("'", schedule, "' is not one of ", absl::StrJoin(kSchedulers, ", "),
-                            DidYouMean(schedule, kSchedulers)));
-  }
+  if (!schedule.empty()) checks.OneOf("training.lr_scheduler_type", schedule, kSchedulers);
   if (training.has_warmup_ratio() && training.warmup_ratio() > 0 && training.warmup_steps() > 0) {
     checks.Add("training.warmup_ratio", "cannot be given together with warmup_steps; keep one");
   }

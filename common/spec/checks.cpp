@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/spec/suggest.h"
 
 namespace liger {
 namespace {
@@ -63,7 +64,8 @@ void Checks::Add(const std::string& field, const std::string& message) {
 void Checks::OneOf(const std::string& field, const std::string& value,
                    const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), value) != known.end()) return;
-  Add(field, absl::StrCat("'", value, "' is not one of ", absl::StrJoin(known, ", ")));
+  Add(field, absl::StrCat("'", value, "' is not one of ", absl::StrJoin(known, ", "),
+                          DidYouMean(value, known)));
 }
 
 void Checks::Scheme(const std::string& field, const std::string& uri) {

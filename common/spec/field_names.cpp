@@ -31,6 +31,7 @@ struct ForeignName {
 };
 constexpr char kOneBound[] =
     " bounds a prompt and its answer together, and truncation_mode says which end is cut";
+constexpr char kEvery[] = " says after how many steps each time";
 constexpr ForeignName kForeignNames[] = {
     {"lr", "training.learning_rate"},
     {"max_seq_length", "training.max_length"},
@@ -46,6 +47,15 @@ constexpr ForeignName kForeignNames[] = {
     {"max_train_samples", "dataset.max_samples"},
     {"pref_beta", "dpo.beta"},
     {"val_size", "dataset.eval_fraction"},
+    {"optimizer", "training.optim"},
+    {"metric", "training.metric_for_best_model"},
+    {"patience", "training.early_stopping_patience"},
+    {"warmup", "training.warmup_ratio"},
+    {"eval_strategy", "training.eval_steps", kEvery},
+    {"save_strategy", "training.save_steps", kEvery},
+    {"torch_dtype", "training.precision"},
+    {"rslora", "lora.use_rslora"},
+    {"dora", "lora.use_dora"},
     {"model_name_or_path", "model.name"},
     {"output_dir", "output.uri"},
     {"lora_rank", "lora.r"},

@@ -20,15 +20,27 @@ std::string Joined(std::vector<std::string> ways) {
   return ways.empty() ? last : absl::StrCat(absl::StrJoin(ways, ", "), " or ", last);
 }
 
-std::vector<std::string> SmallerBatches(const JobSpec* resolved) {
+std::vector<std::string> SmallerBatches(const MemoryUser& user) {
+  const auto* training = user.job == nullptr ? nullptr : &user.job->training();
   std::vector<std::string> ways;
-  if (resolved == nullptr || resolved->training().per_device_train_batch_size() != 1) {
+  if (user.evaluating) {
+    if (training == nullptr || training->per_device_eval_batch_size() != 1) {
+      ways.emplace_back("lower training.per_device_eval_batch_size");
+    }
+  } else if (training == nullptr || training->per_device_train_batch_size() != 1) {
     ways.emplace_back(
         "lower training.per_device_train_batch_size (raise gradient_accumulation_steps to keep the "
         "step's size)");
   }
   ways.emplace_back("lower training.max_length");
   return ways;
+}
+
+// The baseline's losses hold the logits of all tokens.
+void AddKernels(const JobSpec& resolved, std::vector<std::string>* ways) {
+  if (resolved.kernels().mode() == liger::v1::KERNEL_MODE_BASELINE) {
+    ways->emplace_back("use kernels: LIGER");
+  }
 }
 
 // The next way to keep less for the backward pass; none where all are taken.
@@ -45,36 +57,34 @@ void AddFewerActivations(const JobSpec& resolved, std::vector<std::string>* ways
 
 }  // namespace
 
-std::string LessDeviceMemory(const JobSpec* resolved) {
-  std::vector<std::string> ways = SmallerBatches(resolved);
-  if (resolved == nullptr) {
+std::string LessDeviceMemory(const MemoryUser& user) {
+  std::vector<std::string> ways = SmallerBatches(user);
+  if (user.job == nullptr) {
     ways.emplace_back("set training.gradient_checkpointing, with it activation_offloading");
   } else {
-    AddFewerActivations(*resolved, &ways);
+    if (!user.evaluating) AddFewerActivations(*user.job, &ways);
+    AddKernels(*user.job, &ways);
   }
   return Joined(std::move(ways));
 }
 
-std::string LessHostMemory(const JobSpec* resolved) {
-  if (resolved == nullptr) {
-    std::vector<std::string> ways = SmallerBatches(nullptr);
+std::string LessHostMemory(const MemoryUser& user) {
+  if (user.job == nullptr) {
+    std::vector<std::string> ways = SmallerBatches(user);
     ways.emplace_back(
         "set training.gradient_checkpointing; on a GPU leave activation_offloading and "
         "parallel.cpu_offload out");
     return Joined(std::move(ways));
   }
+  const JobSpec& job = *user.job;
+  if (!OnGpu(job)) return LessDeviceMemory(user);
   std::vector<std::string> ways;
-  if (OnGpu(*resolved)) {
-    if (resolved->training().activation_offloading()) {
-      ways = SmallerBatches(resolved);
-      ways.emplace_back("leave training.activation_offloading out");
-    }
-    if (resolved->parallel().cpu_offload()) ways.emplace_back("leave parallel.cpu_offload out");
-    ways.emplace_back("use a host with more memory");
-    return Joined(std::move(ways));
+  if (job.training().activation_offloading() && !user.evaluating) {
+    ways = SmallerBatches(user);
+    ways.emplace_back("leave training.activation_offloading out");
   }
-  ways = SmallerBatches(resolved);
-  AddFewerActivations(*resolved, &ways);
+  if (job.parallel().cpu_offload()) ways.emplace_back("leave parallel.cpu_offload out");
+  ways.emplace_back("use a host with more memory");
   return Joined(std::move(ways));
 }
 

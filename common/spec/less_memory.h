@@ -7,10 +7,16 @@
 
 namespace liger {
 
-// What to do where a job takes more memory than there is, as one sentence without its full stop:
-// of what the job does not do yet. `resolved` null: of a job that is not known.
-std::string LessDeviceMemory(const liger::v1::JobSpec* resolved);
-std::string LessHostMemory(const liger::v1::JobSpec* resolved);
+struct MemoryUser {
+  const liger::v1::JobSpec* job = nullptr;  // resolved; null: not known
+  // In an evaluation, which has batches of its own and keeps nothing for a backward pass.
+  bool evaluating = false;
+};
+
+// What to do where a job takes more memory than there is, as a sentence without its full stop: of
+// what the job does not do yet.
+std::string LessDeviceMemory(const MemoryUser& user);
+std::string LessHostMemory(const MemoryUser& user);
 
 }  // namespace liger
 

@@ -156,7 +156,7 @@ std::string PeakAdvice(const liger::v1::JobSpec& resolved, int64_t peak, int64_t
   return absl::StrCat(training.per_device_train_batch_size(), " rows of ", training.max_length(),
                       " tokens (max_length) are predicted to take ", Bytes(peak),
                       " of a device that has ", Bytes(device_bytes), "; unless rows are shorter, ",
-                      LessDeviceMemory(&resolved));
+                      LessDeviceMemory({&resolved}));
 }
 
 std::string StrategyName(ParallelStrategy strategy) {

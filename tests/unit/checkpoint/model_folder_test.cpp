@@ -143,6 +143,18 @@ TEST_F(ModelFolderTest, ReadsGenerationConfigWhereThereIsOne) {
   EXPECT_EQ(ReadGenerationConfig(dir_ / "out")->at("eos_token_id"), 2);
 }
 
+TEST_F(ModelFolderTest, OfAFolderOfCheckpointsTheNewestIsNamed) {
+  for (const char* name : {"checkpoint-9", "checkpoint-20", "checkpoint-30"}) {
+    fs::create_directories(dir_ / (std::string("all/") + name));
+  }
+  for (const char* name : {"checkpoint-9", "checkpoint-20"}) {
+    WriteFile(dir_ / ("all/" + std::string(name) + "/config.json"), "{}");
+  }
+  const auto failure = FailureOf([&] { ReadModelConfig(dir_ / "all"); });
+  EXPECT_THAT(failure.message(), HasSubstr("is no model's folder"));
+  EXPECT_THAT(failure.action(), HasSubstr("checkpoint-20 in it"));
+}
+
 TEST_F(ModelFolderTest, BrokenConfigsAreToldWithTheirPlace) {
   WriteFile(dir_ / "source/config.json", "{\n  \"a\": 1,\n  \"b\": tru\n}\n");
   auto failure = FailureOf([&] { ReadModelConfig(dir_ / "source"); });

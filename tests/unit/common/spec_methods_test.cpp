@@ -129,8 +129,9 @@ TEST(SpecTest, TheMetricOfTheBestModelIsOneOfTheMethods) {
       "{model: m, dataset: {name: d, eval_fraction: 0.5}, sft: {}, training: "
       "{eval_steps: 5, load_best_model_at_end: true, metric_for_best_model: lss}}",
       "", &spec);
-  EXPECT_EQ(ValidateSpec(spec).at(0).message(),
-            "'lss' is not one of loss, runtime, entropy, mean_token_accuracy");
+  EXPECT_EQ(
+      ValidateSpec(spec).at(0).message(),
+      "'lss' is not one of loss, runtime, entropy, mean_token_accuracy; did you mean 'loss'?");
 }
 
 TEST(SpecTest, AReferenceThatMovesIsNotPrecomputed) {

@@ -136,6 +136,8 @@ TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
            {"dataset: {max_train_samples: 1}", "'dataset.max_samples'?"},
            {"lora: {alpha: 1}", "'lora.lora_alpha'?"},
            {"lora: {rank: 1}", "'lora.r'?"},
+           {"lora: {dora: true}", "'lora.use_dora'?"},
+           {"model: {torch_dtype: bf16}", "'training.precision'?"},
            {"training: {labels: {a: b}}", "'labels'?"},
            {"training: {name: x}", "'name' or 'model.name' or 'dataset.name'?"},
            {"sft: {label_smoothing: 1}", "'label_smoothing_factor'?"},

@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/checkpoints.h"
 #include "tests/unit/loop/resumed_runs.h"
+#include "worker/trainer/loop/check.h"
 #include "worker/trainer/loop/exit_code.h"
 
 namespace liger::trainer {
@@ -98,7 +100,8 @@ TEST(BestModelJobTest, StopsEarly) {
   Request request = Overtrained(job);
   Training(request).set_load_best_model_at_end(false);
   Training(request).set_early_stopping_patience(1);
-  const TaskOutcome outcome = RunRecorded(request);
+  Training(request).set_save_steps(5);
+  const TaskOutcome outcome = RunRecorded(In(request, job.Path("whole")));
   ASSERT_EQ(outcome.exit_code, kExitOk) << Failure(outcome);
   const auto evaluations = outcome.sink.All(Event::kEval);
   const int64_t last = evaluations.back().eval().step();
@@ -109,6 +112,21 @@ TEST(BestModelJobTest, StopsEarly) {
   EXPECT_EQ(saved.best().stopped_after_step(), last);
   EXPECT_EQ(saved.best().step(), Best(outcome.sink).first);
   EXPECT_EQ(saved.best().value(), Best(outcome.sink).second);
+
+  // Whoever goes on from there is told that there is nothing to do.
+  Request again = In(request, job.Path("again"));
+  Training(again).set_resume_from_checkpoint(job.Path("whole/checkpoints/") + CheckpointName(last));
+  const auto warned = [&] {
+    const auto check = CheckJob(again, StopFlag());
+    EXPECT_EQ(check.violations_size(), 0) << check.ShortDebugString();
+    return std::ranges::any_of(check.warnings(), [](const liger::v1::Warning& warning) {
+      return warning.code() == "NothingToTrain" &&
+             warning.field() == "training.early_stopping_patience";
+    });
+  };
+  EXPECT_TRUE(warned());
+  Training(again).set_early_stopping_patience(2);
+  EXPECT_FALSE(warned());
 }
 
 TEST(BestModelJobTest, AnUnknownMetricFailsBeforeTheFirstStep) {

@@ -47,11 +47,11 @@ TEST(FailureTest, OutOfDeviceMemorySaysWhatToLower) {
 }
 
 TEST(FailureTest, WhatTheJobDoesAlreadyIsNotAdvised) {
-  const auto action = [](const liger::v1::JobSpec& spec) {
+  const auto action = [](const liger::v1::JobSpec& spec, bool evaluating = false) {
     try {
       TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory. Tried to allocate");
     } catch (...) {
-      return FailureFromException(std::current_exception(), &spec).action();
+      return FailureFromException(std::current_exception(), {&spec, evaluating}).action();
     }
     return std::string();
   };
@@ -69,6 +69,11 @@ TEST(FailureTest, WhatTheJobDoesAlreadyIsNotAdvised) {
   training.set_activation_offloading(true);
   training.set_per_device_train_batch_size(1);
   EXPECT_EQ(action(spec), "lower training.max_length");
+  training.set_per_device_eval_batch_size(8);
+  EXPECT_EQ(action(spec, true),
+            "lower training.per_device_eval_batch_size or lower training.max_length");
+  spec.mutable_kernels()->set_mode(liger::v1::KERNEL_MODE_BASELINE);
+  EXPECT_THAT(action(spec), EndsWith(" or use kernels: LIGER"));
 }
 
 TEST(FailureTest, MemoryThatCudaDidNotGiveIsNoFaultOfTheDevice) {

@@ -235,6 +235,15 @@ TEST(ResumeTest, FinishedRunsGoOnForMoreSteps) {
   ASSERT_GE(at_end.warnings_size(), 1);
   EXPECT_THAT(at_end.warnings(0).message(),
               HasSubstr("checkpoint-6 is at step 6, where the job ends"));
+
+  // So it is of a job whose epochs are counted.
+  Training(request).clear_max_steps();
+  Training(request).set_num_train_epochs(0.01);
+  const auto epochs = CheckJob(request, StopFlag());
+  ASSERT_EQ(epochs.violations_size(), 1);
+  EXPECT_EQ(epochs.violations(0).field(), "training.num_train_epochs");
+  EXPECT_THAT(epochs.violations(0).message(),
+              HasSubstr("at step 6 already, and the job ends at 1"));
 }
 
 // What a user names must fit; the differing field is named, in the CHECK already.

@@ -11,6 +11,7 @@
 
 #include "tests/unit/loop/tiny_job.h"
 #include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/loop/job_length.h"
 
 namespace liger::trainer {
 namespace {

@@ -4,9 +4,8 @@
 #include <cmath>
 #include <filesystem>
 #include <string_view>
-#include <utility>
 
-#include "common/checkpoints.h"
+#include "worker/trainer/checkpoint/model_folder.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/json_file.h"
 
@@ -137,17 +136,11 @@ void RefuseUnknown(const Reader& reader) {
 }
 
 // In place of a folder that is no adapter's.
-std::string WhatToName(const std::filesystem::path& dir) {
-  // The last one saved of checkpoints, or any.
-  std::pair<int64_t, std::string> best = {-1, ""};
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(dir, error)) {
-    if (!std::filesystem::exists(entry.path() / kFileName, error)) continue;
-    const std::string name = entry.path().filename();
-    best = std::max(best, std::pair(CheckpointStep(name).value_or(0), name));
+std::string WhatToName(const std::string& dir) {
+  if (const std::string inside = FolderInside(dir, kFileName); !inside.empty()) {
+    return "Name the adapter's own folder: " + inside + " in it.";
   }
-  if (!best.second.empty()) return "Name the adapter's own folder: " + best.second + " in it.";
-  if (std::filesystem::exists(dir / "config.json", error)) {
+  if (std::filesystem::exists(std::filesystem::path(dir) / "config.json")) {
     return "It is a whole model: name it as the model (model.uri) and leave lora.adapter_uri out; "
            "an adapter that was merged into it cannot be trained on alone.";
   }

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
+#include "common/checkpoints.h"
 #include "worker/trainer/chat_template_files.h"
 #include "worker/trainer/checkpoint/safetensors_writer.h"
 #include "worker/trainer/json_file.h"
@@ -151,8 +153,26 @@ void CopyFiles(OutputFolder& folder, const std::map<std::string, std::string>& f
   }
 }
 
+std::string FolderInside(const std::string& dir, const std::string& file) {
+  std::pair<int64_t, std::string> best = {-1, ""};
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error)) {
+    if (!fs::exists(entry.path() / file, error)) continue;
+    const std::string name = entry.path().filename();
+    best = std::max(best, std::pair(CheckpointStep(name).value_or(0), name));
+  }
+  return best.second;
+}
+
 json ReadModelConfig(const std::string& model_dir) {
   const fs::path dir(model_dir);
+  if (!fs::exists(dir / "config.json")) {
+    if (const std::string inside = FolderInside(model_dir, "config.json"); !inside.empty()) {
+      throw ConfigError(model_dir + " is no model's folder: it holds no config.json",
+                        "name the model's own folder: " + inside + " in it")
+          .File(model_dir);
+    }
+  }
   if (!fs::exists(dir / "config.json") && fs::exists(dir / "adapter_config.json")) {
     throw ConfigError(model_dir + " is an adapter's folder, not a model's",
                       "name the adapter's base model as the model, and this folder as "

@@ -15,6 +15,9 @@
 
 namespace liger::trainer {
 
+// The folder in `dir` that holds `file`: of checkpoints the newest. "": none does.
+std::string FolderInside(const std::string& dir, const std::string& file);
+
 // config.json of a Hugging Face folder. Errors as ReadJsonObject's (json_file.h).
 nlohmann::json ReadModelConfig(const std::string& model_dir);
 // generation_config.json; nullopt when the folder has none.

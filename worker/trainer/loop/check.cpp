@@ -9,10 +9,12 @@
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/best_model.h"
 #include "worker/trainer/loop/data_counts.h"
 #include "worker/trainer/loop/failure.h"
 #include "worker/trainer/loop/input_warnings.h"
 #include "worker/trainer/loop/inputs.h"
+#include "worker/trainer/loop/job_length.h"
 #include "worker/trainer/loop/lora_setup.h"
 #include "worker/trainer/loop/model_identity.h"
 #include "worker/trainer/loop/resume_point.h"
@@ -134,6 +136,50 @@ void AddFormats(const std::vector<std::string>& names, const liger::v1::DatasetS
   }
 }
 
+void WarnNothingToTrain(Checks& checks, const std::string& field, const std::string& why) {
+  liger::v1::Warning warning;
+  warning.set_code("NothingToTrain");
+  warning.set_field(field);
+  warning.set_message(why);
+  checks.Warn({warning});
+}
+
+// Of a run that goes on from a checkpoint and ends at `last_step`.
+void CheckLength(Checks& checks, const liger::v1::TrainingSpec& training, const ResumePoint& resume,
+                 int64_t last_step) {
+  const std::string field = LengthField(training);
+  if (resume.state.step == last_step) {
+    WarnNothingToTrain(checks, field,
+                       absl::StrCat("the checkpoint ", resume.dir, " is at step ", last_step,
+                                    ", where the job ends: it trains nothing; raise ", field));
+  }
+  resume.state.RequireNotPast(last_step, field, resume.dir);
+}
+
+void WarnOfStopped(Checks& checks, const liger::v1::TrainingSpec& training,
+                   const ResumePoint& resume) {
+  BestModel best(training);
+  best.Restore(resume.state.best);
+  if (!best.should_stop()) return;
+  WarnNothingToTrain(
+      checks, "training.early_stopping_patience",
+      absl::StrCat("the run of ", resume.dir, " was stopped early at step ", resume.state.step,
+                   ": the job trains nothing; raise "
+                   "training.early_stopping_patience, or leave it out"));
+}
+
+// Of all training rows, where epochs say how long the job is.
+void CheckEpochs(Checks& checks, const liger::v1::JobSpec& spec, const ResumePoint& resume,
+                 const ExampleSet& rows) {
+  // With as many ranks as there will be, which of an elastic job nobody knows.
+  if (spec.training().max_steps() > 0 || spec.parallel().elastic() || rows.num_rows() == 0) return;
+  const int64_t ranks = std::max<int64_t>(1, spec.resources().count()) /
+                        std::max<int64_t>(1, spec.parallel().sequence_parallel_size());
+  const BatchIterator batches(rows, TrainBatchOptions(spec, 0, ranks));
+  const int64_t epoch = batches.steps_per_epoch(spec.training().gradient_accumulation_steps());
+  CheckLength(checks, spec.training(), resume, TotalSteps(spec.training(), epoch));
+}
+
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
                const ModelConfig& config, const TextInputs& text,
                const std::optional<ResumePoint>& resume, tv1::CheckResult& result) {
@@ -142,6 +188,7 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
     checks.Warn(DataWarnings(dataset));
     if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
       resume->state.RequireSameData(dataset.train_stats, resume->dir);
+      CheckEpochs(checks, request.spec(), *resume, dataset.train);
     }
     AddFormats(FormatNames(dataset), request.spec().dataset(), result);
     AddCounts("", dataset.train_stats, result.mutable_stats());
@@ -178,16 +225,10 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
     checks.Run("checkpoint", "training.resume_from_checkpoint", [&] {
       std::vector<liger::v1::Warning> of_checkpoints;
       resume = FindResumePoint(request, *MakeSingle(), &of_checkpoints);
-      const int64_t max_steps = request.spec().training().max_steps();
-      if (max_steps > 0 && resume->state.step == max_steps) {
-        liger::v1::Warning& at_end = of_checkpoints.emplace_back();
-        at_end.set_code("NothingToTrain");
-        at_end.set_field("training.max_steps");
-        at_end.set_message(absl::StrCat("the checkpoint ", resume->dir, " is at step ", max_steps,
-                                        ", where the job ends: it trains nothing; raise max_steps"));
-      }
       checks.Warn(of_checkpoints);
-      if (max_steps > 0) resume->state.RequireNotPast(max_steps, resume->dir);
+      WarnOfStopped(checks, request.spec().training(), *resume);
+      const int64_t max_steps = request.spec().training().max_steps();
+      if (max_steps > 0) CheckLength(checks, request.spec().training(), *resume, max_steps);
     });
   }
   checks.Run("digests", "model.digest", [&] { RequireDigests(request.spec(), paths); });

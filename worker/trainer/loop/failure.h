@@ -3,8 +3,8 @@
 
 #include <exception>
 
+#include "common/spec/less_memory.h"
 #include "liger/v1/job.pb.h"
-#include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/parallel/rank_status.h"
 
 namespace liger::trainer {
@@ -12,9 +12,8 @@ namespace liger::trainer {
 // The one place where an exception becomes a Failure: TrainerErrors as they
 // are; out of memory, a full disk and device faults with a class and what to
 // do; anything else with its message and no class (an internal error, which is
-// not worth a retry). What to do about memory depends on the job, where it is known.
-liger::v1::Failure FailureFromException(std::exception_ptr exception,
-                                        const liger::v1::JobSpec* resolved = nullptr);
+// not worth a retry). What to do about memory depends on what used it.
+liger::v1::Failure FailureFromException(std::exception_ptr exception, const MemoryUser& user = {});
 
 // What a rank that ends with it tells the others: StopRequested is no failure.
 Farewell FarewellOf(const std::exception_ptr& exception);

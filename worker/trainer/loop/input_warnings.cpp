@@ -73,8 +73,9 @@ std::vector<liger::v1::Warning> ModelWarnings(const ModelConfig& config,
   if (positions > 0 && training.max_length() > positions) {
     warnings.push_back(InputWarning(
         "MaxLength", "training.max_length",
-        absl::StrCat("max_length ", training.max_length(), " is more than the ", positions,
-                     " positions that the model was trained for")));
+        absl::StrCat(
+            "training.max_length ", training.max_length(), " is more than the ", positions,
+            " positions that the model was trained for; lower it, unless rows are shorter")));
   }
   return warnings;
 }

@@ -31,6 +31,9 @@ class Reporter {
   // Ready tells it from then on.
   void GoesOnFrom(const liger::v1::ResumedFrom& resumed) { resumed_ = resumed; }
   void EnterPhase(liger::trainer::v1::Phase phase);
+  liger::trainer::v1::Phase phase() const {
+    return static_cast<liger::trainer::v1::Phase>(phase_.load());
+  }
   void Alive();
   // The step that was finished last, for Alive; logged steps are told by Step.
   void Advance(int64_t step) { step_ = step; }

@@ -43,7 +43,10 @@ JobSpec Essence(const JobSpec& spec) {
   essence.mutable_dataset()->clear_strict();
   essence.mutable_dataset()->clear_eval_uri();
   essence.mutable_dataset()->clear_max_eval_samples();
-  if (spec.has_lora()) *essence.mutable_lora() = spec.lora();
+  if (spec.has_lora()) {
+    *essence.mutable_lora() = spec.lora();
+    essence.mutable_lora()->clear_merge();  // at the end
+  }
   liger::v1::TrainingSpec* training = essence.mutable_training();
   *training = spec.training();
   std::vector<const google::protobuf::FieldDescriptor*> set;
@@ -104,9 +107,12 @@ void RequireOfThisRun(const std::string& dir, const JobSpec& now) {
     for (std::string& line : lines) line = Described(line);
     differences = absl::StrJoin(lines, "; ");
   }
-  throw ConfigError("checkpoint " + dir + " is of another run: " + differences,
-                    "resume with the settings that the run was started with, or start a new one "
-                    "from the model in the checkpoint (model.uri)")
+  throw ConfigError(
+      "checkpoint " + dir + " is of another run: " + differences,
+      std::string("resume with the settings that the run was started with, or start a "
+                  "new one from the ") +
+          (before.has_lora() ? "adapter in the checkpoint (lora.adapter_uri)"
+                             : "model in the checkpoint (model.uri)"))
       .Field("training.resume_from_checkpoint")
       .File(dir);
 }

@@ -163,13 +163,14 @@ void RunState::RequireSameData(const DataStats& stats, const std::string& checkp
       .Field("dataset");
 }
 
-void RunState::RequireNotPast(int64_t last_step, const std::string& checkpoint) const {
+void RunState::RequireNotPast(int64_t last_step, const std::string& field,
+                              const std::string& checkpoint) const {
   if (step <= last_step) return;
-  throw ConfigError("training.max_steps: the checkpoint " + checkpoint + " is at step " +
+  throw ConfigError(field + ": the checkpoint " + checkpoint + " is at step " +
                         std::to_string(step) + " already, and the job ends at " +
                         std::to_string(last_step),
-                    "raise max_steps or num_train_epochs")
-      .Field("training.max_steps");
+                    "raise " + field)
+      .Field(field);
 }
 
 }  // namespace liger::trainer

@@ -49,8 +49,10 @@ struct RunState {
   void RequireSameWeights(const std::string& weights, const std::string& checkpoint) const;
   // Throws TrainerError (DATA) when the rows are others than those of `stats`.
   void RequireSameData(const DataStats& stats, const std::string& checkpoint) const;
-  // Throws TrainerError (CONFIG) when the run was beyond its last step already.
-  void RequireNotPast(int64_t last_step, const std::string& checkpoint) const;
+  // Throws TrainerError (CONFIG, `field`, which says how long the job is) when the run was beyond
+  // its last step already.
+  void RequireNotPast(int64_t last_step, const std::string& field,
+                      const std::string& checkpoint) const;
 };
 
 inline constexpr char kRunStateFile[] = "trainer_state.json";

@@ -112,8 +112,9 @@ int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop,
     std::cerr << "stopped: " << stopped.what() << std::endl;
     return kExitStopped;
   } catch (...) {
-    const liger::v1::Failure failure =
-        FailureFromException(std::current_exception(), &request.spec());
+    const liger::v1::Failure failure = FailureFromException(
+        std::current_exception(),
+        {&request.spec(), reporter.phase() == liger::trainer::v1::PHASE_EVALUATING});
     reporter.Failed(failure);
     return ExitCodeFor(failure);
   }

@@ -13,11 +13,12 @@
 #include "common/spec/spec.h"
 #include "kernels/path.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/data_counts.h"
 #include "worker/trainer/loop/evaluate.h"
 #include "worker/trainer/loop/failure.h"
-#include "worker/trainer/loop/data_counts.h"
 #include "worker/trainer/loop/input_warnings.h"
 #include "worker/trainer/loop/input_watch.h"
+#include "worker/trainer/loop/job_length.h"
 #include "worker/trainer/loop/publish.h"
 #include "worker/trainer/loop/random_state.h"
 #include "worker/trainer/loop/sample.h"
@@ -38,11 +39,6 @@ void MakeAttemptFolder(const std::string& path) {
 }
 
 }  // namespace
-
-int64_t TotalSteps(const liger::v1::TrainingSpec& training, int64_t steps_per_epoch) {
-  if (training.max_steps() > 0) return training.max_steps();
-  return static_cast<int64_t>(std::ceil(training.num_train_epochs() * double(steps_per_epoch)));
-}
 
 TrainJob::TrainJob(const Request& request, std::unique_ptr<Strategy> strategy, Reporter& reporter,
                    const StopFlag& stop, CheckpointRequests& checkpoint_requests)
@@ -179,13 +175,8 @@ void TrainJob::PrepareTraining() {
   strategy_->Attach(*trainable_.parameters, FinishedBeforeBackward(parts()));
   checkpoints_ = std::make_unique<Checkpoints>(request_, trainable_, *optimizer_, precision_,
                                                paths_.model_dir, objective_->MovingReference());
-  BatchOptions options;
-  options.rows_per_batch = training().per_device_train_batch_size();
-  options.shuffle = request_.spec().dataset().shuffle();
-  options.group_by_length = training().group_by_length();
-  options.data_seed = static_cast<uint64_t>(training().data_seed());
-  options.rank = strategy_->data_rank();
-  options.world_size = strategy_->data_ranks();
+  const BatchOptions options =
+      TrainBatchOptions(request_.spec(), strategy_->data_rank(), strategy_->data_ranks());
   batches_ = std::make_unique<BatchIterator>(dataset_.train, options);
   eval_batches_ = EvalBatches(dataset_.eval, training().per_device_eval_batch_size(), options.rank,
                               options.world_size);

@@ -194,10 +194,6 @@ class TrainJob {
   std::future<Written> writing_;
 };
 
-// Optimizer steps of a job: max_steps, or what num_train_epochs come to
-// (rounded up, as transformers).
-int64_t TotalSteps(const liger::v1::TrainingSpec& training, int64_t steps_per_epoch);
-
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_LOOP_TRAIN_JOB_H_

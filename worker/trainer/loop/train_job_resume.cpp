@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "common/spec/saved_model.h"
+#include "worker/trainer/loop/job_length.h"
 #include "worker/trainer/loop/train_job.h"
 
 namespace liger::trainer {
@@ -16,7 +17,7 @@ void TrainJob::Resume(const ResumePoint& from) {
   state.RequireSameShapes(model_identity_.shapes, from.dir);
   state.RequireSameWeights(model_identity_.weights, from.dir);
   state.RequireSameData(dataset_.train_stats, from.dir);
-  state.RequireNotPast(max_steps_, from.dir);
+  state.RequireNotPast(max_steps_, LengthField(training()), from.dir);
   RestoreTensors(from.dir, trainable_, *optimizer_, strategy_->rank().rank);
   if (CausalLM* moving = objective_->MovingReference()) {
     RestoreReference(from.dir, trainable_, *moving);
