@@ -222,7 +222,9 @@ CatalogResolution Catalog::Resolve(liger::v1::JobSpec* spec) const {
           UnknownName("dataset.name", "dataset", dataset->name(), datasets_));
     }
     dataset->set_uri(known == nullptr ? dataset->name() : known->uri());
-    if (known != nullptr && dataset->format() == liger::v1::DATASET_FORMAT_AUTO) {
+    // The format is the evaluation file's, too, which need not be of the catalog.
+    const bool alone = dataset->eval_uri().empty();
+    if (known != nullptr && alone && dataset->format() == liger::v1::DATASET_FORMAT_AUTO) {
       dataset->set_format(known->format());
     }
   }

@@ -169,7 +169,11 @@ std::optional<JobService::Impl::WaitingDryRun> JobService::Impl::TakeWaiting(
 std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDone done) {
   absl::StatusOr<ResolvedSpec> resolved = Resolve(request.spec);
   if (!resolved.ok()) {
-    done(resolved.status());
+    if (request.request_id.empty()) {
+      done(resolved.status());
+    } else {
+      AnswerEarlier(request, resolved.status(), std::move(done));  // as Submit does
+    }
     return [] {};
   }
   done = WithStoredChecks(request, *resolved, std::move(done));

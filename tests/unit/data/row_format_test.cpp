@@ -193,6 +193,20 @@ TEST(RowFormat, PairsOfKtoArePreferences) {
             liger::v1::DATASET_FORMAT_PREFERENCE);
 }
 
+// Magpie's: the messages hold the prompt, which instruction repeats.
+TEST(RowFormat, PairsOfMessagesBesideAnInstructionArePreferences) {
+  const std::string row = R"({"instruction": "q", "chosen": [{"role": "user", "content": "q"},
+      {"role": "assistant", "content": "a"}], "rejected": [{"role": "user", "content": "q"},
+      {"role": "assistant", "content": "b"}]})";
+  const TempFile file("[" + row + "]", "rows.json");
+  const auto rows = OpenRows(file.path(), 0);
+  for (const auto format : {liger::v1::DATASET_FORMAT_AUTO, liger::v1::DATASET_FORMAT_PREFERENCE}) {
+    const RowReader reader(*rows, {.format = format, .kind = RowKind::kPair});
+    EXPECT_EQ(reader.format(), liger::v1::DATASET_FORMAT_PREFERENCE);
+    EXPECT_TRUE(std::holds_alternative<PreferenceRow>(reader.Read(0).content));
+  }
+}
+
 struct EmptyField {
   const char* content;
   const char* name;

@@ -103,7 +103,8 @@ TEST_F(SourcesTest, EvaluationRowsOfAnotherFormatAreWarnedOf) {
   spec.set_uri(dir_ + "train.jsonl");
   spec.set_eval_uri(dir_ + "eval.jsonl");
   const auto told = testing::Contains(
-      HasSubstr("dataset.eval_uri: rows are read as TEXT, and training rows as PROMPT_COMPLETION"));
+      HasSubstr("dataset.eval_uri: rows are read as TEXT, so eval_loss is of all tokens, and "
+                "training rows as PROMPT_COMPLETION, of which the answers alone"));
   EXPECT_THAT(Load(spec).warnings, told);
   spec.set_eval_uri(dir_ + "train.jsonl");
   EXPECT_THAT(Load(spec).warnings, testing::Not(told));

@@ -119,6 +119,10 @@ TEST_F(ToolCallsTest, ToolsAreLostWhereTheTextIsTheSameWithoutThem) {
   EXPECT_TRUE(loses("{% if messages[0].role == 'system' %}{{ tools | tojson }}{% endif %}",
                     R"([{"name": "f"}])"));
   EXPECT_FALSE(loses("{% if not tools %}{{ raise_exception('none') }}{% endif %}", R"(["f"])"));
+  // Messages that hold them already, and lists that are none.
+  EXPECT_FALSE(loses("{{ messages[0].content }}", R"([{"name": "q"}])"));
+  EXPECT_FALSE(loses("{{ messages[0].content }}", "[]"));
+  EXPECT_FALSE(loses("{{ messages[0].content }}", "null"));
   const ChatTemplate plain = ChatTemplate::FromString("{{ messages[0].content }}", "t", none);
   EXPECT_FALSE(LosesTools(plain, messages, none)) << "there are none";
 }

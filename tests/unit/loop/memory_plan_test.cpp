@@ -245,7 +245,7 @@ TEST(MemoryPlanTest, APeakThatIsMoreThanTheDeviceIsAWarning) {
   EXPECT_THAT(warning->message(),
               AllOf(HasSubstr("8 rows of 2048 tokens"), HasSubstr("25.28 GB of a device that has "
                                                                   "23.62 GB"),
-                    HasSubstr("set gradient_checkpointing")));
+                    HasSubstr("set training.gradient_checkpointing")));
 }
 
 }  // namespace

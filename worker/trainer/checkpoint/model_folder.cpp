@@ -155,13 +155,15 @@ void CopyFiles(OutputFolder& folder, const std::map<std::string, std::string>& f
 
 std::string FolderInside(const std::string& dir, const std::string& file) {
   std::pair<int64_t, std::string> best = {-1, ""};
+  int found = 0;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error)) {
     if (!fs::exists(entry.path() / file, error)) continue;
     const std::string name = entry.path().filename();
     best = std::max(best, std::pair(CheckpointStep(name).value_or(0), name));
+    ++found;
   }
-  return best.second;
+  return best.first > 0 || found == 1 ? best.second : "";
 }
 
 json ReadModelConfig(const std::string& model_dir) {

@@ -15,7 +15,8 @@
 
 namespace liger::trainer {
 
-// The folder in `dir` that holds `file`: of checkpoints the newest. "": none does.
+// The folder in `dir` that holds `file`: of checkpoints the newest. "": none does,
+// or several that are no checkpoints.
 std::string FolderInside(const std::string& dir, const std::string& file);
 
 // config.json of a Hugging Face folder. Errors as ReadJsonObject's (json_file.h).

@@ -244,20 +244,29 @@ void WarnOfNoEnd(const Tokenizer& tokenizer, const ChatTemplate* chat_template, 
       "eos_token in the model's tokenizer_config.json");
 }
 
-// Its loss is of other tokens than the training loss where one format trains on answers alone.
-void WarnOfEvalFormat(const std::vector<liger::v1::DatasetFormat>& eval, Dataset* dataset) {
-  for (const liger::v1::DatasetFormat format : eval) {
-    const bool trained = std::ranges::any_of(dataset->formats, [&](const auto& formats) {
-      return std::ranges::find(formats, format) != formats.end();
-    });
-    if (trained || dataset->formats.empty() || dataset->formats[0].empty()) continue;
-    dataset->warnings.push_back(absl::StrCat(
-        "dataset.eval_uri: rows are read as ", FormatName(format), ", and training rows as ",
-        FormatName(dataset->formats[0][0]),
-        ", so eval_loss may be of other tokens than the training loss; give both files "
-        "the same columns (dataset.columns is for both, sources[i].columns for one)"));
-    return;
-  }
+// Whether rows of the format are trained on in their answers alone, where nothing else is said.
+bool TrainsAnswers(liger::v1::DatasetFormat format) {
+  return format == liger::v1::DATASET_FORMAT_ALPACA ||
+         format == liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
+}
+
+void WarnOfEvalFormat(const std::vector<liger::v1::DatasetFormat>& eval, const LoadOptions& options,
+                      Dataset* dataset) {
+  const bool by_format = options.method == liger::v1::JobSpec::kSft &&
+                         options.completion_only_loss.value_or(true) &&
+                         !options.sft_loss.assistant_only_loss && options.sft_loss.response_template.empty();
+  if (!by_format || eval.empty() || dataset->formats.empty() || dataset->formats[0].empty()) return;
+  const auto trained = dataset->formats[0][0];
+  constexpr auto kTokenized = liger::v1::DATASET_FORMAT_TOKENIZED;
+  if (eval[0] == kTokenized || trained == kTokenized) return;
+  if (TrainsAnswers(eval[0]) == TrainsAnswers(trained)) return;
+  const char* const kOf[] = {"all tokens", "the answers alone"};
+  dataset->warnings.push_back(
+      absl::StrCat("dataset.eval_uri: rows are read as ", FormatName(eval[0]),
+                   ", so eval_loss is of ", kOf[TrainsAnswers(eval[0])], ", and training rows as ",
+                   FormatName(trained), ", of which ", kOf[TrainsAnswers(trained)],
+                   " are trained on; give both files the same columns "
+                   "(dataset.columns is for both, sources[i].columns for one)"));
 }
 
 // All of the job's training files.
@@ -369,7 +378,7 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
     const SourceSpec source = EvalSource(spec, options);
     const SourceLoader loader(source, options, spec.strict(), tokenizer, chat_template);
     loader.WarnOfColumns(&dataset.warnings);
-    WarnOfEvalFormat(loader.Formats(), &dataset);
+    WarnOfEvalFormat(loader.Formats(), options, &dataset);
     eval = loader.Load("evaluation", FirstRows(loader.num_rows(), spec.max_eval_samples()),
                        &dataset.warnings);
     dataset.unread_eval_rows =

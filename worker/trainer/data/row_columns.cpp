@@ -300,9 +300,17 @@ void RowColumns::CheckContent(const std::string& where, const ordered_json& mess
                FixType(where, "messages whose content is text"));
   }
   for (const ordered_json& part : *it) {
-    if (!part.is_object() || part.value("type", "") != "text") {
+    const auto member = [&](const char* name) {
+      return part.is_object() && part.contains(name) ? part.at(name) : ordered_json();
+    };
+    if (member("type") != "text") {
       throw Fail(where + ".content", "holds a part that is not text",
                  "Only text can be trained on; remove images, audio and video.");
+    }
+    if (part.contains("text") && !part.at("text").is_string()) {
+      throw Fail(where + ".content",
+                 "a part's text must be a string, not " + TypeName(part.at("text")),
+                 FixType(where, "messages whose content is text"));
     }
   }
 }

@@ -78,6 +78,13 @@ bool HoldsFormat(DatasetFormat format, const ColumnNames& columns, RowKind kind)
   return completion || (format == liger::v1::DATASET_FORMAT_MESSAGES && has("messages"));
 }
 
+// Pairs of messages, which hold the prompt where no column does: no Alpaca's, whatever instruction
+// is there beside them.
+bool HoldsPairsOfMessages(const RowColumns& row) {
+  return row.Has("chosen") && row.At("chosen").is_array() && row.Has("rejected") &&
+         row.At("rejected").is_array();
+}
+
 bool IsByNumber(const ordered_json& value) {  // {"0": ..., "17": ...}
   if (!value.is_object()) return false;
   for (const auto& [key, of_row] : value.items()) {
@@ -209,6 +216,7 @@ void CheckNamedFormat(DatasetFormat named, const RowColumns& first, const Column
                       RowKind kind) {
   ThrowIfWholeColumns(first);
   if (HoldsFormat(named, first.Columns(), kind)) return;
+  if (named == liger::v1::DATASET_FORMAT_PREFERENCE && HoldsPairsOfMessages(first)) return;
   const DatasetFormat shown = FormatOf(filled, first.Mapped(), kind);
   if (shown == liger::v1::DATASET_FORMAT_AUTO || shown == named) return;
   throw first
@@ -255,6 +263,10 @@ DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, R
   DatasetFormat format = FormatOf(filled, first.Mapped(), kind);
   if (format == liger::v1::DATASET_FORMAT_AUTO) {
     format = FormatOf(first.Columns(), first.Mapped(), kind);
+  }
+  const bool alpaca = format == liger::v1::DATASET_FORMAT_ALPACA;
+  if (alpaca && kind == RowKind::kPair && HoldsPairsOfMessages(first)) {
+    return liger::v1::DATASET_FORMAT_PREFERENCE;
   }
   if (format != liger::v1::DATASET_FORMAT_AUTO) return format;
   ThrowIfWrapped(first);

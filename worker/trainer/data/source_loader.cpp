@@ -122,6 +122,7 @@ SourceLoader::SourceLoader(const SourceSpec& source, const LoadOptions& options,
       names_(source.names),
       options_(options),
       strict_(strict),
+      has_chat_template_(chat_template != nullptr),
       tokenizer_(tokenizer, chat_template, TokenizerOptions(options)) {
   const RowReaderOptions reader_options = ReaderOptions(source, options, tokenizer, chat_template);
   if (options.cache != nullptr) {
@@ -173,7 +174,8 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
 void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
   std::vector<std::string> unread;
   for (const File& file : files_) {
-    for (const std::string& column : UnreadColumns(*file.rows, names_, file.reader->format())) {
+    for (const std::string& column :
+         UnreadColumns(*file.rows, names_, file.reader->format(), has_chat_template_)) {
       if (std::ranges::find(unread, column) == unread.end()) unread.push_back(column);
     }
   }
@@ -181,8 +183,8 @@ void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
   warnings->push_back(
       absl::StrCat(name_, ": ", unread.size() == 1 ? "a column is" : "columns are",
                    " filled, but not read: ", absl::StrJoin(unread, ", "),
-                   "; if the model should see it, do as said there, or write it into a column that "
-                   "is read; if not, remove it"));
+                   "; if the model should see it, write it into a column that is read (or map the "
+                   "columns as said there); if not, remove it"));
 }
 
 std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {

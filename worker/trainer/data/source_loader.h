@@ -76,7 +76,7 @@ class SourceLoader {
   const std::string name_;
   const RowNames names_;
   const LoadOptions& options_;
-  const bool strict_;
+  const bool strict_, has_chat_template_;
   std::vector<File> files_;
   int64_t num_rows_ = 0;
   RowTokenizer tokenizer_;

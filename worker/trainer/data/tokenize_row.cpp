@@ -80,18 +80,6 @@ std::optional<std::string> PromptText(const Row& row) {
   return std::get<std::string>(*prompt);
 }
 
-// Whether the text names each of the row's tools, as one that they were rendered into does.
-bool NamesTools(const std::string& text, const ordered_json& variables) {
-  const auto tools = variables.find("tools");
-  if (tools == variables.end()) return true;
-  return std::all_of(tools->begin(), tools->end(), [&](const ordered_json& tool) {
-    const ordered_json& function = tool.contains("function") ? tool.at("function") : tool;
-    if (!function.is_object() || !function.contains("name")) return false;
-    const ordered_json& name = function.at("name");
-    return name.is_string() && text.find(name.get_ref<const std::string&>()) != std::string::npos;
-  });
-}
-
 std::string TrimEnd(std::string text) {
   text.erase(text.find_last_not_of(" \t\r\n\v\f") + 1);
   return text;
@@ -156,10 +144,12 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
   out.empty_answer = HasEmptyAnswer(row);
   out.empty_prompt = HasEmptyPrompt(row);
   out.no_assistant = LacksAssistant(row);
-  const std::optional<ordered_json> messages = ConversationOf(row);
-  const std::optional<std::string> prompt = PromptText(row);
-  out.lost_tools = (messages && LosesTools(*chat_template_, *messages, variables)) ||
-                   (prompt && !NamesTools(*prompt, variables));
+  if (HasTools(variables)) {
+    const std::optional<ordered_json> messages = ConversationOf(row);
+    const std::optional<std::string> prompt = PromptText(row);
+    out.lost_tools = (messages && LosesTools(*chat_template_, *messages, variables)) ||
+                     (prompt && !NamesTools(*prompt, variables));
+  }
   Finish(&out);
   return out;
 }

@@ -1,5 +1,6 @@
 #include "worker/trainer/data/tool_calls.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -93,14 +94,31 @@ void RequireRenderedCalls(const ChatTemplate& chat_template, const ordered_json&
   }
 }
 
+bool HasTools(const ordered_json& variables) {
+  const auto tools = variables.find(kTools);
+  return tools != variables.end() && tools->is_array() && !tools->empty();
+}
+
+bool NamesTools(const std::string& text, const ordered_json& variables) {
+  const ordered_json& tools = variables.at(kTools);
+  return std::all_of(tools.begin(), tools.end(), [&](const ordered_json& tool) {
+    const bool wrapped = tool.is_object() && tool.contains("function");
+    const ordered_json& function = wrapped ? tool.at("function") : tool;
+    if (!function.is_object() || !function.contains("name")) return false;
+    const ordered_json& name = function.at("name");
+    return name.is_string() && text.find(name.get_ref<const std::string&>()) != std::string::npos;
+  });
+}
+
 bool LosesTools(const ChatTemplate& chat_template, const ordered_json& messages,
                 const ordered_json& variables) {
-  if (!variables.contains(kTools)) return false;
+  if (!HasTools(variables)) return false;
   ordered_json without = variables;
   without.erase(kTools);
   try {
-    return chat_template.Render(messages, false, variables) ==
-           chat_template.Render(messages, false, without);
+    const std::string text = chat_template.Render(messages, false, variables);
+    // Messages may hold the tools themselves.
+    return text == chat_template.Render(messages, false, without) && !NamesTools(text, variables);
   } catch (const TrainerError&) {
     return false;  // it needs them
   }

@@ -93,8 +93,9 @@ bool Repeats(const ordered_json& value, const std::string& read) {
 // One file's columns, and what is told of those that are not read.
 class Unread {
  public:
-  Unread(const ordered_json& first, const RowNames& names, DatasetFormat format)
-      : first_(first), names_(names), format_(format) {
+  Unread(const ordered_json& first, const RowNames& names, DatasetFormat format,
+         bool has_chat_template)
+      : first_(first), names_(names), format_(format), has_chat_template_(has_chat_template) {
     // Rows without messages may be called that, too (RowReader).
     const bool of_prompts =
         format == liger::v1::DATASET_FORMAT_MESSAGES && !first.contains(InFile("messages"));
@@ -185,6 +186,15 @@ class Unread {
         of_messages ? liger::v1::DATASET_FORMAT_SHAREGPT : liger::v1::DATASET_FORMAT_ALPACA;
     const bool in_place = of_messages ? Has("messages") : Has("prompt");
     if (!in_place || column == "instruction" || !Reads(other, column)) return "";
+    // Turns that only a chat template writes.
+    if (kSaidBefore.contains(column) && !has_chat_template_) return "";
+    const auto value = first_.find(InFile(column));
+    if (value != first_.end() && !value->is_null()) {
+      const bool pairs = value->is_array() && std::ranges::all_of(*value, [](const auto& pair) {
+                           return pair.is_array();
+                         });
+      if (column == "history" ? !pairs : !value->is_string()) return "";
+    }
     std::map<std::string, std::string> columns = names_.columns;
     for (const std::string& name : ReadColumns(format_)) {
       if (!Has(name)) continue;
@@ -210,6 +220,7 @@ class Unread {
   const ordered_json& first_;
   const RowNames& names_;
   DatasetFormat format_;
+  const bool has_chat_template_;
   std::set<std::string> taken_;     // of the file's columns, by the mapping
   std::map<std::string, Why> why_;  // by the name in the file
 };
@@ -217,9 +228,9 @@ class Unread {
 }  // namespace
 
 std::vector<std::string> UnreadColumns(const RowFile& rows, const RowNames& names,
-                                       DatasetFormat format) {
+                                       DatasetFormat format, bool has_chat_template) {
   const ordered_json first = rows.Parse(0);
-  Unread columns(first, names, format);
+  Unread columns(first, names, format, has_chat_template);
   std::vector<std::string> unread;
   for (int64_t i = 0; !columns.empty() && i < std::min(rows.size(), kFirstRows); ++i) {
     try {

@@ -17,7 +17,7 @@ namespace liger::trainer {
 //   and history. Not where all their text is in what is read.
 // Columns of other names are nobody's loss.
 std::vector<std::string> UnreadColumns(const RowFile& rows, const RowNames& names,
-                                       liger::v1::DatasetFormat format);
+                                       liger::v1::DatasetFormat format, bool has_chat_template);
 
 }  // namespace liger::trainer
 

@@ -106,6 +106,11 @@ bool HostCopies::Allocate(const std::vector<int64_t>& new_blocks, std::string* w
     blocks_.resize(before);
     *why = absl::StrCat("there is no memory for a copy: ", error.what());
     return false;
+  } catch (const c10::Error& error) {
+    if (!device_.is_cpu()) throw;
+    blocks_.resize(before);
+    *why = absl::StrCat("the host gives no memory for a copy: ", error.what_without_backtrace());
+    return false;
   }
   return true;
 }
