@@ -8,8 +8,6 @@
 namespace liger::trainer {
 namespace {
 
-constexpr int kCudaErrorMemoryAllocation = 2;
-
 TrainerError NoMoreMemory(int64_t numel, at::ScalarType dtype, const c10::Error& error) {
   return TrainerError(liger::v1::FAILURE_CLASS_OOM_HOST,
                       "out of host memory (" + std::to_string(numel) + " " + c10::toString(dtype) +

@@ -5,6 +5,9 @@
 
 namespace liger::trainer {
 
+// CUDA's error code (c10::AcceleratorError) of memory that there is no more of.
+inline constexpr int kCudaErrorMemoryAllocation = 2;
+
 // `numel` uninitialised elements in the host's memory, which `device` copies to and from beside
 // other work (pinned; of a CPU ordinary memory). Throws TrainerError (OOM_HOST) where the host
 // gives no more of it.

@@ -13,7 +13,7 @@
 #include "common/plural.h"
 #include "worker/trainer/data/epoch_order.h"
 #include "worker/trainer/data/random.h"
-#include "worker/trainer/data/row_format.h"
+#include "worker/trainer/data/row_warnings.h"
 #include "worker/trainer/data/source_loader.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/text/chat_template.h"
@@ -244,31 +244,6 @@ void WarnOfNoEnd(const Tokenizer& tokenizer, const ChatTemplate* chat_template, 
       "eos_token in the model's tokenizer_config.json");
 }
 
-// Whether rows of the format are trained on in their answers alone, where nothing else is said.
-bool TrainsAnswers(liger::v1::DatasetFormat format) {
-  return format == liger::v1::DATASET_FORMAT_ALPACA ||
-         format == liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
-}
-
-void WarnOfEvalFormat(const std::vector<liger::v1::DatasetFormat>& eval, const LoadOptions& options,
-                      Dataset* dataset) {
-  const bool by_format = options.method == liger::v1::JobSpec::kSft &&
-                         options.completion_only_loss.value_or(true) &&
-                         !options.sft_loss.assistant_only_loss && options.sft_loss.response_template.empty();
-  if (!by_format || eval.empty() || dataset->formats.empty() || dataset->formats[0].empty()) return;
-  const auto trained = dataset->formats[0][0];
-  constexpr auto kTokenized = liger::v1::DATASET_FORMAT_TOKENIZED;
-  if (eval[0] == kTokenized || trained == kTokenized) return;
-  if (TrainsAnswers(eval[0]) == TrainsAnswers(trained)) return;
-  const char* const kOf[] = {"all tokens", "the answers alone"};
-  dataset->warnings.push_back(
-      absl::StrCat("dataset.eval_uri: rows are read as ", FormatName(eval[0]),
-                   ", so eval_loss is of ", kOf[TrainsAnswers(eval[0])], ", and training rows as ",
-                   FormatName(trained), ", of which ", kOf[TrainsAnswers(trained)],
-                   " are trained on; give both files the same columns "
-                   "(dataset.columns is for both, sources[i].columns for one)"));
-}
-
 // All of the job's training files.
 class TrainFiles {
  public:
@@ -378,7 +353,9 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
     const SourceSpec source = EvalSource(spec, options);
     const SourceLoader loader(source, options, spec.strict(), tokenizer, chat_template);
     loader.WarnOfColumns(&dataset.warnings);
-    WarnOfEvalFormat(loader.Formats(), options, &dataset);
+    if (!dataset.formats.empty()) {
+      AddEvalFormatWarning(loader.Formats(), dataset.formats[0], options, &dataset.warnings);
+    }
     eval = loader.Load("evaluation", FirstRows(loader.num_rows(), spec.max_eval_samples()),
                        &dataset.warnings);
     dataset.unread_eval_rows =

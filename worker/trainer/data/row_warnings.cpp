@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/plural.h"
+#include "worker/trainer/data/row_format.h"
 
 namespace liger::trainer {
 namespace {
@@ -125,6 +126,12 @@ void WarnOfCuts(const DataStats& stats, const LoadOptions& options, Sentences* s
       "drops rows whose prompt alone is longer"));
 }
 
+// Whether rows of the format are trained on in their answers alone, where nothing else is said.
+bool TrainsAnswers(liger::v1::DatasetFormat format) {
+  return format == liger::v1::DATASET_FORMAT_ALPACA ||
+         format == liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
+}
+
 }  // namespace
 
 DropCause WhyDropped(const DataStats& stats, const LoadOptions& options) {
@@ -223,6 +230,26 @@ void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,
       absl::StrCat(folder, ": its files are by their names of several splits, of which ",
                    train ? "train alone is trained on" : "all but train are evaluated on",
                    "; left out: ", absl::StrJoin(names, ", "), remedy));
+}
+
+void AddEvalFormatWarning(const std::vector<liger::v1::DatasetFormat>& eval,
+                          const std::vector<liger::v1::DatasetFormat>& train,
+                          const LoadOptions& options, std::vector<std::string>* warnings) {
+  const bool by_format =
+      options.method == liger::v1::JobSpec::kSft && options.completion_only_loss.value_or(true) &&
+      !options.sft_loss.assistant_only_loss && options.sft_loss.response_template.empty();
+  if (!by_format || eval.empty() || train.empty()) return;
+  const auto trained = train[0];
+  constexpr auto kTokenized = liger::v1::DATASET_FORMAT_TOKENIZED;
+  if (eval[0] == kTokenized || trained == kTokenized) return;
+  if (TrainsAnswers(eval[0]) == TrainsAnswers(trained)) return;
+  const char* const kOf[] = {"all tokens", "the answers alone"};
+  warnings->push_back(absl::StrCat("dataset.eval_uri: rows are read as ", FormatName(eval[0]),
+                                   ", so eval_loss is of ", kOf[TrainsAnswers(eval[0])],
+                                   ", and training rows as ", FormatName(trained), ", of which ",
+                                   kOf[TrainsAnswers(trained)],
+                                   " are trained on; give both files the same columns "
+                                   "(dataset.columns is for both, sources[i].columns for one)"));
 }
 
 }  // namespace liger::trainer

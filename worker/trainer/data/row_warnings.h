@@ -27,6 +27,12 @@ std::vector<std::string> RowWarnings(const std::string& name, const RowFields& f
 void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,
                      std::vector<std::string>* warnings);
 
+// Adds a sentence where rows of one format are trained on in their answers alone, and of the other
+// in all tokens, so that eval_loss is of other tokens than the training loss.
+void AddEvalFormatWarning(const std::vector<liger::v1::DatasetFormat>& eval,
+                          const std::vector<liger::v1::DatasetFormat>& train,
+                          const LoadOptions& options, std::vector<std::string>* warnings);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_DATA_ROW_WARNINGS_H_

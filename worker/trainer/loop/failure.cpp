@@ -9,12 +9,11 @@
 
 #include "worker/trainer/error.h"
 #include "worker/trainer/loop/exit_code.h"
+#include "worker/trainer/pinned_memory.h"
 #include "worker/trainer/stop_requested.h"
 
 namespace liger::trainer {
 namespace {
-
-constexpr int kCudaErrorMemoryAllocation = 2;
 
 liger::v1::Failure MakeFailure(liger::v1::FailureClass failure_class, const std::string& message,
                                const std::string& action) {
