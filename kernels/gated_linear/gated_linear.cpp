@@ -9,6 +9,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/gated.h"
 #include "kernels/geglu/geglu.h"
+#include "kernels/gradient_place.h"
 #include "kernels/linear/linear.h"
 #include "kernels/swiglu/swiglu.h"
 
@@ -34,6 +35,14 @@ void Check(const at::Tensor& gate, const at::Tensor& up, const at::Tensor& weigh
   CheckShape(weight_arg, {weight.sym_size(0), gate.sym_size(1)}, "[D, F]");
   CheckSameDtype(weight_arg, gate_arg);
   CheckSameDevice(weight_arg, gate_arg);
+}
+
+at::Tensor WeightGradient(const at::Tensor& grad, const at::Tensor& inner,
+                          const at::Tensor& weight) {
+  at::Tensor place = GradientPlace::Of(weight);
+  if (!place.defined()) return gemm::GtX(grad, inner);
+  gemm::AddGtX(grad, inner, place, /*alpha=*/1, /*overwrite=*/true);
+  return place;
 }
 
 class Function : public torch::autograd::Function<Function> {
@@ -73,7 +82,7 @@ class Function : public torch::autograd::Function<Function> {
     }
     return {dgate,
             dup,
-            need_weight ? gemm::GtX(grad, inner) : at::Tensor(),
+            need_weight ? WeightGradient(grad, inner, weight) : at::Tensor(),
             need_bias ? grad.sum(0) : at::Tensor(),
             at::Tensor(),
             at::Tensor()};

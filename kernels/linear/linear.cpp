@@ -10,6 +10,7 @@
 #include "kernels/common/check.h"
 #include "kernels/common/cpu.h"
 #include "kernels/common/record.h"
+#include "kernels/gradient_place.h"
 #include "kernels/kept_results.h"
 
 namespace liger::kernels {
@@ -136,8 +137,14 @@ class Function : public torch::autograd::Function<Function> {
     const auto saved = ctx->get_saved_variables();
     const bool need_x = ctx->needs_input_grad(0), need_weight = ctx->needs_input_grad(1);
     const bool need_bias = ctx->saved_data["has_bias"].toBool() && ctx->needs_input_grad(2);
+    const at::Tensor place = need_weight ? GradientPlace::Of(saved[1]) : at::Tensor();
+    const bool makes_weight = need_weight && !place.defined();
     auto [dx, dweight, dbias] =
-        op.call(grads[0], saved[0], saved[1], need_x, need_weight, need_bias);
+        op.call(grads[0], saved[0], saved[1], need_x, makes_weight, need_bias);
+    if (place.defined()) {
+      dweight = place;
+      gemm::AddGtX(Matrix(grads[0]), Matrix(saved[0]), dweight, /*alpha=*/1, /*overwrite=*/true);
+    }
     return {need_x ? dx : at::Tensor(), need_weight ? dweight : at::Tensor(),
             need_bias ? dbias : at::Tensor(), at::Tensor()};
   }

@@ -37,6 +37,7 @@ FlatParameter::FlatParameter(std::vector<Leaf> leaves, at::ScalarType stored,
       layout_(LayoutOf(leaves, ranks)) {
   const at::NoGradGuard no_grad;
   grad_written.assign(leaves.size(), false);
+  grad_lent.assign(leaves.size(), false);
   for (Leaf& leaf : leaves) leaves_.push_back(std::move(leaf.tensor));
   storage_ = StorageWithoutMemory(gathered_bytes(), home_.device());
   whole_ = View(storage_, at::TensorOptions(home_.device()).dtype(gathered_), 0, {layout_.numel()});
@@ -83,12 +84,24 @@ at::Tensor FlatParameter::GradientOf(size_t item) const {
 
 void FlatParameter::AddGradient(size_t item, const at::Tensor& grad) {
   if (!grad.defined()) return;
+  const at::Tensor place = GradientOf(item);
   if (grad_written[item]) {
-    GradientOf(item).add_(grad);
-  } else {
-    GradientOf(item).copy_(grad);
+    place.add_(grad);
+  } else if (grad.data_ptr() != place.data_ptr()) {
+    place.copy_(grad);
   }
   grad_written[item] = true;
+}
+
+at::Tensor FlatParameter::PlaceForGradient(size_t item) {
+  if (grad_written[item] || grad_lent[item]) return {};
+  grad_lent[item] = true;
+  return GradientOf(item);
+}
+
+void FlatParameter::ForgetGradient() {
+  grad_written.assign(leaves_.size(), false);
+  grad_lent.assign(leaves_.size(), false);
 }
 
 void FlatParameter::ZeroTheRest() {

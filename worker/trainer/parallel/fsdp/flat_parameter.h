@@ -72,11 +72,18 @@ class FlatParameter {
   // By item: whether grad_whole has it.
   std::vector<bool> grad_written;
 
-  // Adds a leaf's gradient, if defined, to grad_whole (which exists).
+  // By item: whether its place was given to who makes its gradient (PlaceForGradient).
+  std::vector<bool> grad_lent;
+
+  // Where an item's gradient is to be made, if nothing of it is there or on its way; undefined.
+  at::Tensor PlaceForGradient(size_t item);
+  // Adds a leaf's gradient, if defined, to grad_whole (which exists). It may be there already.
   void AddGradient(size_t item, const at::Tensor& grad);
   // Zeros for those without any.
   void ZeroTheRest();
   at::Tensor GradientOf(size_t item) const;  // view of grad_whole
+  // Nothing of it is there.
+  void ForgetGradient();
 
  private:
   const at::ScalarType gathered_;

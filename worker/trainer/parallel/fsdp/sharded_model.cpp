@@ -39,6 +39,9 @@ ShardedModel::ShardedModel(CausalLM& model, ShardOptions options, const Fill& fi
     if (!place.part->trained()) continue;
     OnGradient(parameter.value(),
                [this, place](const at::Tensor& grad) { OnLeafGradient(place, grad); });
+    if (place.unit->kept || place.part->gathered_dtype() != options_.reduce) continue;
+    gradient_places_.emplace_back(parameter.value(),
+                                  [this, place] { return PlaceForGradient(place); });
   }
   Install(model);
 }
@@ -228,6 +231,11 @@ void ShardedModel::OnLeafGradient(const Place& place, const at::Tensor& grad) {
   part.AddGradient(place.item, grad);
 }
 
+at::Tensor ShardedModel::PlaceForGradient(const Place& place) {
+  if (!place.part->grad_whole.defined()) reducer_->LendBuffer(*place.part);
+  return place.part->PlaceForGradient(place.item);
+}
+
 void ShardedModel::MakeGradientSum(FlatParameter& part, std::optional<size_t> but) {
   if (part.grad_whole.defined()) return;
   const int64_t numel = part.layout().numel();
@@ -273,7 +281,7 @@ void ShardedModel::Reduce(ShardUnit& unit) {
       if (!part->grad_whole.defined()) reducer_->LendBuffer(*part);
       part->ZeroTheRest();
     }
-    part->grad_written.assign(part->grad_written.size(), false);
+    part->ForgetGradient();
     reducer_->Reduce(*part);
   }
 }
@@ -339,7 +347,7 @@ void ShardedModel::EndStep() {
     unit->awaits_reduction = false;
     for (const auto& part : unit->parts) {
       part->grad_shard = part->grad_whole = at::Tensor();
-      part->grad_written.assign(part->grad_written.size(), false);
+      part->ForgetGradient();
     }
   }
   summed_.clear();

@@ -3,6 +3,7 @@
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kernels/gradient_place.h"
 #include "worker/trainer/gradient_sum.h"
 #include "worker/trainer/models/causal_lm.h"
 #include "worker/trainer/optim/precision.h"
@@ -129,6 +131,8 @@ class ShardedModel {
   void BeginBackward(size_t block);
   void EndBackward(size_t block);
   void OnLeafGradient(const Place& place, const at::Tensor& grad);
+  // For the products that make it; undefined: they make it elsewhere.
+  at::Tensor PlaceForGradient(const Place& place);
   void Reduce(ShardUnit& unit);
   void SumOverCopies();
   // The place of `but`, if given, is left as it is.
@@ -143,6 +147,7 @@ class ShardedModel {
   ShardUnit* embedding_ = nullptr;                 // of units_
   std::vector<ShardUnit*> blocks_, after_blocks_;  // of units_
   std::map<std::string, Place> places_;
+  std::deque<kernels::GradientPlace> gradient_places_;
   // Since EndStep: there was a forward pass with gradients; kept parts summed already.
   bool has_gradients_ = false;
   std::set<const FlatParameter*> summed_;

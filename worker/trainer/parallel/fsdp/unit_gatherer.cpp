@@ -70,6 +70,14 @@ UnitGatherer::Buffer* UnitGatherer::FreeBuffer(const ShardUnit& unit, bool may_g
   return oldest;
 }
 
+at::Tensor UnitGatherer::NewMemory(const ShardUnit& unit, int64_t bytes) const {
+  const auto options = at::TensorOptions(device_).dtype(at::kByte);
+  const bool lasts = unit.is_block;
+  return lasts && group_->supportsTensorAlloc(device_.index())
+             ? group_->allocateTensor(bytes, options)
+             : at::empty({bytes}, options);
+}
+
 bool UnitGatherer::Gather(ShardUnit& unit, bool may_grow) {
   const at::NoGradGuard no_grad;
   Buffer* buffer = FreeBuffer(unit, may_grow);
@@ -78,7 +86,8 @@ bool UnitGatherer::Gather(ShardUnit& unit, bool may_grow) {
   const int64_t bytes = unit.gathered_bytes();
   if (!buffer->memory.defined() || buffer->memory.numel() < bytes) {
     // The memory is the current stream's: what it did with it before comes first.
-    buffer->memory = at::empty({bytes}, at::TensorOptions(device_).dtype(at::kByte));
+    buffer->memory = at::Tensor();  // what is there goes first
+    buffer->memory = NewMemory(unit, bytes);
     buffer->free.Record();
   }
   unit.Lend(buffer->memory.data_ptr());

@@ -55,6 +55,8 @@ class UnitGatherer {
 
   Buffer* Find(const ShardUnit& unit);
   Buffer* FreeBuffer(const ShardUnit& unit, bool may_grow);
+  // Of the kind that the group gathers best into, where it lasts and there is such a kind.
+  at::Tensor NewMemory(const ShardUnit& unit, int64_t bytes) const;
   // False: no buffer.
   bool Gather(ShardUnit& unit, bool may_grow);
   void Drop(Buffer& buffer);

@@ -1,7 +1,142 @@
+#include <ATen/ATen.h>
+#include <ATen/cuda/MemPool.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+
 #include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#include <utility>
+#include <vector>
 
 #include "worker/trainer/parallel/nccl_module.h"
+
+namespace liger::trainer {
+namespace {
+
+namespace allocator = c10::cuda::CUDACachingAllocator;
+
+// c10d's, whose allocateTensor gives memory that all ranks of a host map (NCCL's symmetric
+// windows). What is gathered into such memory the devices' copy engines move (its zero-CTA policy,
+// from NCCL 2.28 on), while the multiprocessors go on with the products; where NCCL cannot, as
+// between hosts, it gathers as always.
+class NcclGroup : public c10d::ProcessGroupNCCL {
+ public:
+  using ProcessGroupNCCL::ProcessGroupNCCL;
+
+  bool supportsTensorAlloc(c10::DeviceIndex) override { return getSize() > 1; }
+
+  // Collective: all ranks ask for the same sizes in the same order. `size`: elements. The tensor
+  // must not outlive the group.
+  at::Tensor allocateTensor(long size, at::TensorOptions options) override {
+    const at::Device device = options.device();
+    const c10::cuda::CUDAGuard guard(device);
+    if (getNCCLComm(std::to_string(device.index())) == nullptr) eagerConnectSingleDevice(device);
+    // A pool for each tensor: what is registered with NCCL is the whole of its memory, and goes
+    // with it.
+    auto pool = std::make_unique<at::cuda::MemPool>(
+        std::static_pointer_cast<allocator::CUDAAllocator>(getMemAllocator()));
+    at::Tensor memory;
+    {
+      const Allocating allocating(device.index(), pool->id());
+      memory = Empty(size, options);
+    }
+    registerMemPool(pool.get(), /*symm=*/true);
+    {
+      const std::lock_guard lock(mutex_);
+      registered_.push_back(pool.get());
+    }
+    auto let_go = [this, device, memory, pool = std::shared_ptr(std::move(pool))](void*) mutable {
+      LetGo(device, std::move(memory), std::move(pool));
+    };
+    return at::from_blob(memory.data_ptr(), {size}, std::move(let_go), options);
+  }
+
+  void shutdown() override {
+    std::vector<at::cuda::MemPool*> left;  // in the order in which all ranks made them
+    {
+      const std::lock_guard lock(mutex_);
+      left = registered_;
+    }
+    if (!left.empty()) c10::cuda::device_synchronize();
+    for (at::cuda::MemPool* pool : left) Deregister(pool);
+    ProcessGroupNCCL::shutdown();
+  }
+
+ private:
+  // While it lives, what this thread allocates is the pool's.
+  class Allocating {
+   public:
+    Allocating(c10::DeviceIndex device, c10::MempoolId_t pool) : device_(device), pool_(pool) {
+      allocator::beginAllocateToPool(device_, pool_, [thread = std::this_thread::get_id()](auto) {
+        return std::this_thread::get_id() == thread;
+      });
+    }
+    ~Allocating() {
+      allocator::endAllocateToPool(device_, pool_);
+      allocator::releasePool(device_, pool_);
+    }
+
+   private:
+    const c10::DeviceIndex device_;
+    const c10::MempoolId_t pool_;
+  };
+
+  // at::empty. ncclMemAlloc's failure is no OutOfMemoryError, after which the allocator would give
+  // back what it holds and try again.
+  static at::Tensor Empty(long size, const at::TensorOptions& options) {
+    try {
+      return at::empty({size}, options);
+    } catch (const c10::Error&) {
+      allocator::emptyCache();
+    }
+    try {
+      return at::empty({size}, options);
+    } catch (const c10::Error& error) {
+      TORCH_CHECK_WITH(OutOfMemoryError, false, "no ", size,
+                       " bytes for gathered weights: ", error.what_without_backtrace());
+    }
+  }
+
+  // What reads and writes the memory ends, NCCL lets go of it, then it goes. Throws nothing: after
+  // an error of the device, which is to be told, everything here fails.
+  void LetGo(at::Device device, at::Tensor memory, std::shared_ptr<at::cuda::MemPool> pool) {
+    try {
+      const c10::cuda::CUDAGuard guard(device);
+      c10::cuda::device_synchronize();
+      Deregister(pool.get());
+      memory.reset();
+      pool.reset();
+    } catch (const std::exception& error) {
+      std::cerr << "a buffer is not given back: " << error.what() << std::endl;
+      // Their destructors would throw.
+      new at::Tensor(std::move(memory));
+      new std::shared_ptr<at::cuda::MemPool>(std::move(pool));
+    }
+  }
+
+  void Deregister(at::cuda::MemPool* pool) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (std::erase(registered_, pool) == 0) return;
+    }
+    try {
+      deregisterMemPool(pool);
+    } catch (const std::exception& error) {  // the process is on its way out
+      std::cerr << "NCCL did not let go of a buffer: " << error.what() << std::endl;
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<at::cuda::MemPool*> registered_;
+};
+
+}  // namespace
+}  // namespace liger::trainer
 
 // See nccl_module.h.
 extern "C" __attribute__((visibility("default"))) c10::intrusive_ptr<c10d::Backend> LigerMakeNccl(
@@ -12,5 +147,6 @@ extern "C" __attribute__((visibility("default"))) c10::intrusive_ptr<c10d::Backe
   setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = std::chrono::milliseconds(timeout_ms);
-  return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, world_size, options);
+  options->config.CTAPolicy = NCCL_CTA_POLICY_ZERO;
+  return c10::make_intrusive<liger::trainer::NcclGroup>(store, rank, world_size, options);
 }
