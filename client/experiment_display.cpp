@@ -9,7 +9,7 @@
 #include "client/format.h"
 #include "client/interrupt.h"
 #include "client/outage.h"
-#include "common/spec/yaml_proto.h"
+#include "common/spec/enum_names.h"
 #include "liger/v1/experiments.grpc.pb.h"
 
 namespace liger::client {

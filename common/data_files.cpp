@@ -6,13 +6,16 @@
 #include <filesystem>
 #include <iterator>
 #include <map>
+#include <set>
 #include <system_error>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/data_files_folder.h"
 
 namespace liger {
 namespace {
@@ -21,14 +24,13 @@ namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
 constexpr char kAnyDepth[] = "**";
-constexpr char kTrainSplit[] = "train";
 
-// The names in a folder; none when it cannot be read.
-Names NamesIn(const fs::path& folder) {
+// The names in a folder, so many at most; none when it cannot be read.
+Names NamesIn(const fs::path& folder, size_t most = Names().max_size()) {
   Names names;
   std::error_code error;
   for (fs::directory_iterator entry(folder.empty() ? "." : folder, error), end;
-       !error && entry != end; entry.increment(error)) {
+       !error && entry != end && names.size() < most; entry.increment(error)) {
     names.push_back(entry->path().filename().string());
   }
   return names;
@@ -64,14 +66,15 @@ void Match(const fs::path& folder, fs::path::iterator part, fs::path::iterator e
 }
 
 // What datasets' save_to_disk writes beside a set's .arrow files, and above the folders of several.
+// kSetNotes is LLaMA-Factory's name for its list of sets, too, so that it is nowhere rows.
 constexpr char kSetNotes[] = "dataset_info.json", kSetState[] = "state.json";
 constexpr char kSplits[] = "dataset_dict.json";
 
 // ... and what map, filter and shuffle keep there of sets that were loaded from there.
 constexpr char kSetCache[] = "cache-*.arrow";
 
-// The Hub's notes of a set, and the folder that most sets there have their files in.
-constexpr char kHubNotes[] = "dataset_infos.json", kHubFolder[] = "data";
+// The Hub's notes of a set.
+constexpr char kHubNotes[] = "dataset_infos.json";
 
 struct SetFolder {
   bool holds_arrow = false, has_notes = false;
@@ -91,16 +94,73 @@ void DropNotesOfSets(Names* files) {
   std::map<fs::path, SetFolder> folders;
   std::erase_if(*files, [&](const fs::path file) {
     const std::string name = file.filename();
-    if (name == kSplits || name == kHubNotes) return true;
+    if (name == kSplits || name == kHubNotes || name == kSetNotes) return true;
     const bool cache = fnmatch(kSetCache, name.c_str(), 0) == 0;
-    if (!cache && name != kSetNotes && name != kSetState) return false;
+    if (!cache && name != kSetState) return false;
     const auto [it, is_new] = folders.try_emplace(file.parent_path());
     if (is_new) it->second = LookAt(file.parent_path());
     return cache ? it->second.has_notes : it->second.holds_arrow;
   });
 }
 
-// The first of the names, and how many more there are.
+// Those of the names in a folder that are data files, sorted.
+Names FilesAmong(const fs::path& folder, const Names& names) {
+  Names files;
+  std::error_code error;
+  for (const std::string& name : names) {
+    const bool hidden = name.starts_with('.');
+    if (!hidden && NamesDataFile(name) && fs::is_regular_file(folder / name, error)) {
+      files.push_back((folder / name).string());
+    }
+  }
+  DropNotesOfSets(&files);
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// The data files that lie directly in a folder.
+Names FilesIn(const fs::path& folder) { return FilesAmong(folder, NamesIn(folder)); }
+
+// The folders below one, to so many levels, that hold data files; it looks at `left` names.
+void AddDataFolders(const fs::path& root, const std::string& below, int levels, size_t* left,
+                    Names* found) {
+  constexpr size_t kMostOfOne = 1000;
+  const fs::path folder = root / below;
+  const Names names = NamesIn(folder, std::min(kMostOfOne, *left));
+  *left -= names.size();
+  if (!below.empty() && !FilesAmong(folder, names).empty()) {
+    found->push_back(below);
+  } else if (levels > 0) {
+    std::error_code error;
+    for (const std::string& name : names) {
+      const bool is_folder = fs::is_directory(fs::symlink_status(folder / name, error));
+      if (!is_folder || name.starts_with('.')) continue;
+      AddDataFolders(root, absl::StrCat(below, name, "/"), levels - 1, left, found);
+    }
+  }
+}
+
+// Where the data files of a folder are instead, as far as the folders in it show.
+std::string WhereInstead(const fs::path& folder) {
+  size_t left = 20'000;
+  Names below;
+  AddDataFolders(folder, "", 2, &left, &below);
+  std::sort(below.begin(), below.end());
+  if (below.size() == 1) return absl::StrCat("; its data files are in ", below[0]);
+  if (!below.empty()) {
+    return absl::StrCat("; its data files are in ", Listed(below), ": name one of these folders");
+  }
+  std::error_code error;
+  if (fs::exists(folder / kSplits, error)) {
+    return absl::StrCat(", but ", kSplits, ": each split has a folder in it, to be named");
+  }
+  if (!fs::is_regular_file(folder / kSetNotes, error)) return "";
+  return absl::StrCat("; ", kSetNotes, " is by its name a list of sets: where it holds rows, name ",
+                      (folder / kSetNotes).string());
+}
+
+}  // namespace
+
 std::string Listed(Names names) {
   constexpr size_t kNamed = 8;
   const size_t more = names.size() - std::min(names.size(), kNamed);
@@ -109,94 +169,41 @@ std::string Listed(Names names) {
                       more > 0 ? absl::StrCat(" and ", more, " more") : "");
 }
 
-// The data files that lie directly in a folder.
-Names FilesIn(const fs::path& folder) {
-  Names files;
-  std::error_code error;
-  for (const std::string& name : NamesIn(folder)) {
-    const bool hidden = name.starts_with('.');
-    if (!hidden && NamesDataFile(name) && fs::is_regular_file(folder / name, error)) {
-      files.push_back((folder / name).string());
-    }
-  }
-  DropNotesOfSets(&files);
-  return files;
-}
-
-// Where the data files of a folder are instead, as far as the folders in it show.
-std::string WhereInstead(const fs::path& folder) {
-  std::error_code error;
-  Names below;
-  for (const std::string& name : NamesIn(folder)) {
-    const bool is_folder = fs::is_directory(fs::symlink_status(folder / name, error));
-    if (is_folder && !name.starts_with('.') && !FilesIn(folder / name).empty()) {
-      below.push_back(name + "/");
-    }
-  }
-  std::sort(below.begin(), below.end());
-  if (below.size() == 1) return absl::StrCat("; its data files are in ", below[0]);
-  if (!below.empty()) {
-    return absl::StrCat("; its data files are in ", Listed(below), ": name one of these folders");
-  }
-  if (!fs::exists(folder / kSplits, error)) return "";
-  return absl::StrCat(", but ", kSplits, ": each split has a folder in it, to be named");
-}
-
-// NAME of NAME-00000-of-00001.parquet; "" of others.
-std::string ShardName(const fs::path& file) {
+std::string ShardName(const std::string& file) {
   constexpr char kShard[] = "-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]*";
-  const std::string name = file.filename();
+  const std::string name = fs::path(file).filename();
   for (size_t end = name.find('-'); end != std::string::npos; end = name.find('-', end + 1)) {
     if (fnmatch(kShard, name.c_str() + end, 0) == 0) return name.substr(0, end);
   }
   return "";
 }
 
-// What a job is to name instead of the folder for the files of one split.
-std::string PatternOf(const Names& files) {
-  const fs::path first = files.front();
-  const std::string shard = ShardName(first);
-  if (shard.empty()) return Listed(files);
-  const auto pattern = [&](const char* rest) {
-    return (first.parent_path() / absl::StrCat(shard, rest, DataEnding(first))).string();
-  };
-  const absl::StatusOr<Names> matches = MatchDataFiles(pattern("-*"));
-  return pattern(matches.ok() && *matches == files ? "-*" : "-[0-9]*");  // beside NAME-more-...
+std::set<std::string> SplitsOf(const Names& files) {
+  std::set<std::string> splits;
+  for (const std::string& file : files) splits.insert(SplitOf(file));
+  return splits;
 }
 
-// Why the files of a folder that a job would train on are not of one split.
-absl::Status RequireOneSplit(const std::string& folder, const Names& files) {
-  std::map<std::string, Names> splits;
-  for (const std::string& file : files) {
-    const std::string shard = ShardName(file), name = shard.empty() ? SplitOf(file) : shard;
-    if (!name.empty()) splits[name].push_back(file);
-  }
-  if (splits.size() < 2) return absl::OkStatus();
-  Names named;
-  for (const auto& [name, of_it] : splits) {
-    named.push_back(absl::StrCat(name, " (", PatternOf(of_it), ")"));
-  }
-  return absl::FailedPreconditionError(
-      absl::StrCat("the folder '", folder, "' holds several splits to train on: ", Listed(named)));
+bool HasTraining(const std::set<std::string>& splits) {
+  return std::ranges::any_of(
+      splits, [](const std::string& split) { return !split.empty() && !IsHeldOut(split); });
 }
 
-// A split that is there as .jsonl and as .parquet would be read twice.
-absl::Status RequireOneFormat(const std::string& folder, const Names& files) {
-  std::map<std::string, Names> same;  // but for the ending
-  for (const std::string& file : files) {
-    if (SplitOf(file).empty()) continue;
-    same[file.substr(0, file.size() - DataEnding(file).size())].push_back(file);
+FolderFiles LookInto(const std::string& folder) {
+  Names own = FilesIn(folder), in_data = FilesIn(fs::path(folder) / kHubFolder);
+  if (own.empty()) return {.files = std::move(in_data)};
+  if (in_data.empty()) return {.files = std::move(own)};
+  const std::set<std::string> none = {""}, splits = SplitsOf(own), data_splits = SplitsOf(in_data);
+  if (splits == none && HasTraining(data_splits)) {
+    return {.files = std::move(in_data), .beside = std::move(own)};
   }
-  for (const auto& [stem, formats] : same) {
-    if (formats.size() < 2) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the folder '", folder, "' holds the same split in several formats: ", Listed(formats),
-        " (all of them: ", stem, ".*)"));
-  }
-  return absl::OkStatus();
+  return {.files = std::move(own), .ambiguous = data_splits != none || !HasTraining(splits)};
 }
 
-}  // namespace
+absl::Status HoldsNoData(const std::string& folder) {
+  return absl::NotFoundError(absl::StrCat("the folder '", folder, "' holds no data file (",
+                                          kDataFileEndings, ")", WhereInstead(folder)));
+}
 
 bool NamesDataFile(std::string_view name) {
   constexpr std::string_view kText[] = {".json", ".jsonl", ".csv"};
@@ -234,6 +241,18 @@ std::string SplitOf(const std::string& file) {
   return other.empty() ? absl::AsciiStrToLower(ShardName(file)) : other;
 }
 
+bool IsHeldOut(std::string_view split) { return split == "validation" || split == "test"; }
+
+std::set<std::string> RealPaths(const Names& files) {
+  std::set<std::string> real;
+  for (const std::string& file : files) {
+    std::error_code error;
+    const fs::path path = fs::canonical(file, error);
+    if (!error) real.insert(path.string());
+  }
+  return real;
+}
+
 bool IsPattern(std::string_view path) {
   return path.find_first_of("*?[") != std::string_view::npos;
 }
@@ -249,12 +268,8 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   std::error_code error;
   Names files;
   if (fs::is_directory(path, error)) {
-    files = FilesIn(path);
-    if (files.empty()) files = FilesIn(fs::path(path) / kHubFolder);
-    if (files.empty()) {
-      return absl::NotFoundError(absl::StrCat("the folder '", path, "' holds no data file (",
-                                              kDataFileEndings, ")", WhereInstead(path)));
-    }
+    files = LookInto(path).files;
+    if (files.empty()) return HoldsNoData(path);
   } else if (fs::exists(path, error)) {  // also one with a wildcard in its name
     files = {path};
   } else if (IsPattern(path)) {
@@ -270,30 +285,6 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   std::sort(files.begin(), files.end());
   files.erase(std::unique(files.begin(), files.end()), files.end());  // a/**/**/b
   return files;
-}
-
-absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use) {
-  const absl::StatusOr<Names> files = MatchDataFiles(path);
-  if (!files.ok()) return files.status();
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return SplitFiles{.files = *files};
-  const auto is_train = [](const std::string& file) { return SplitOf(file) == kTrainSplit; };
-  const auto is_other = [&](const std::string& file) {
-    return !is_train(file) && !SplitOf(file).empty();
-  };
-  const bool several =
-      std::ranges::any_of(*files, is_train) && std::ranges::any_of(*files, is_other);
-  const bool training = use == SplitUse::kTraining;
-  SplitFiles split;
-  for (const std::string& file : *files) {
-    const bool wanted = !several || (training ? is_train(file) : is_other(file));
-    (wanted ? split.files : split.left_out).push_back(file);
-  }
-  if (training) {
-    if (absl::Status one = RequireOneSplit(path, split.files); !one.ok()) return one;
-  }
-  if (absl::Status one = RequireOneFormat(path, split.files); !one.ok()) return one;
-  return split;
 }
 
 }  // namespace liger

@@ -1,6 +1,7 @@
 #ifndef LIGER_COMMON_DATA_FILES_H_
 #define LIGER_COMMON_DATA_FILES_H_
 
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,19 +24,24 @@ std::string DataEnding(const std::string& file);
 // The split that a file's name tells (MatchSplitFiles has the rule): train, validation, test, or
 // NAME in small letters; "" when none.
 std::string SplitOf(const std::string& file);
+// Of a split's name: its rows are to evaluate on.
+bool IsHeldOut(std::string_view split);
+
+// The files that these paths lead to; what is not there is left out.
+std::set<std::string> RealPaths(const std::vector<std::string>& files);
 
 // Holds a wildcard: *, ? or [.
 bool IsPattern(std::string_view path);
 // The folder above a pattern's first wildcard; "." when there is none.
 std::string PatternFolder(std::string_view pattern);
 
-// The files that `path` means, by name: itself when it is no folder; the data
-// files that lie directly in a folder, or if none do in the folder data in it, as in the
-// Hub's sets; what a pattern matches, in which * and ?
-// stand for characters of one name, [a-z] for one of them and ** for folders at
-// any depth. Hidden files have to be named, and so have the Hub's dataset_infos.json and the
-// notes that Hugging Face datasets' save_to_disk writes beside .arrow files. NOT_FOUND, saying
-// why, when there are none.
+// The files that `path` means, by name: itself when it is no folder; the data files that lie
+// directly in a folder, or, as in the Hub's sets, in the folder data in it, if none do, or if those
+// are of no split and data has one to train on; what a pattern matches, in which * and ? stand for
+// characters of one name, [a-z] for one of them and ** for folders at any depth. Hidden files have
+// to be named, and so have the Hub's dataset_infos.json, dataset_info.json (LLaMA-Factory's list of
+// sets, too) and the other notes that Hugging Face datasets' save_to_disk writes beside .arrow
+// files. NOT_FOUND, saying why, when there are none.
 absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path);
 
 // What the rows of a folder are wanted for.
@@ -45,15 +51,19 @@ struct SplitFiles {
   std::vector<std::string> files, left_out;
 };
 
-// MatchDataFiles, but of a folder that holds files of the split train and of another one the
-// former alone, or to evaluate the latter. Splits are told by the files' names, as Hugging Face
-// datasets' load_dataset has it: train and training; validation, valid, val and dev; test, testing,
-// eval and evaluation, each as a word (not of letters beside it) in any case; and NAME of
-// NAME-00000-of-00001. A word of train's counts before others. FAILED_PRECONDITION, with what to
-// name instead, when what is wanted is not one thing: training on files of several splits
-// (train_sft-00000-of-00001 and train_gen-..., or test and val without train), and
-// a file of a split that is there under two endings.
-absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use);
+// MatchDataFiles, but of a folder that holds files of the split train and others the former alone,
+// or to evaluate those of another split: of validation, where there is one of test, too, and of
+// train, where there is none. Files of no split are train's where all splits that are named are
+// validation or test. Splits are told by the files' names, as Hugging Face datasets' load_dataset
+// has it: train and training; validation, valid, val and dev; test, testing, eval and evaluation,
+// each as a word (not of letters beside it) in any case; and NAME of NAME-00000-of-00001. A word of
+// train's counts before others. FAILED_PRECONDITION, with what to name instead, when what is wanted
+// is not one thing: files of several splits (train_sft-00000-of-00001 and train_gen-..., to train
+// test and val), a split that is there twice (two endings, a file beside shards), files of a folder
+// and of the folder data in it, of which either may be meant; and to evaluate, files of train of
+// which the job trains on some (`trained`).
+absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use,
+                                           const std::vector<std::string>& trained = {});
 
 }  // namespace liger
 

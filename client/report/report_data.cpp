@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "common/spec/enum_names.h"
 #include "common/spec/yaml_proto.h"
 #include "nlohmann/json.hpp"
 

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/spec/checks.h"
+#include "common/spec/suggest.h"
 
 namespace liger {
 namespace {
@@ -35,13 +36,28 @@ void CheckAdapterUri(Checks& checks) {
   }
 }
 
+// Whose commas need not be between names: layers\.\d{1,2}\.q_proj.
+bool HoldsRegex(const std::string& name) {
+  return name.find_first_of("{}\\()^$*+|?") != std::string::npos;
+}
+
+template <typename List>
+void CheckLayers(Checks& checks, const char* field, const List& names) {
+  for (const std::string& name : names) {
+    if (name.empty()) checks.Add(field, "has an empty name; remove it");
+    const std::string several = HoldsRegex(name) ? "" : SeveralAsList(name);
+    if (!several.empty()) checks.Add(field, absl::StrCat("'", name, "' is no layer", several));
+  }
+}
+
 void CheckTargets(Checks& checks) {
   const auto& lora = checks.spec().lora();
   if (Contains(lora.target_modules(), kAllLinear) && lora.target_modules_size() > 1) {
     checks.Add("lora.target_modules", "names all-linear and other layers; keep one of the two");
   }
+  CheckLayers(checks, "lora.target_modules", lora.target_modules());
+  CheckLayers(checks, "lora.modules_to_save", lora.modules_to_save());
   for (const std::string& name : lora.target_modules()) {
-    if (name.empty()) checks.Add("lora.target_modules", "has an empty name; remove it");
     // TRL refuses it, too: losses take the head's weight as it is.
     if (name == "lm_head") {
       checks.Add("lora.target_modules",
@@ -51,9 +67,6 @@ void CheckTargets(Checks& checks) {
       checks.Add("lora.modules_to_save",
                  absl::StrCat("'", name, "' is in lora.target_modules, too; keep one"));
     }
-  }
-  for (const std::string& name : lora.modules_to_save()) {
-    if (name.empty()) checks.Add("lora.modules_to_save", "has an empty name; remove it");
   }
 }
 

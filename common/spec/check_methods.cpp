@@ -6,6 +6,7 @@
 #include "common/plural.h"
 #include "common/spec/checks.h"
 #include "common/spec/spec.h"
+#include "common/spec/suggest.h"
 
 namespace liger {
 namespace {
@@ -59,7 +60,14 @@ void CheckDpo(Checks& checks) {
              dpo.loss_type().end();
     });
   };
-  for (const std::string& type : dpo.loss_type()) checks.OneOf("dpo.loss_type", type, kDpoLosses);
+  for (const std::string& type : dpo.loss_type()) {
+    const std::string several = SeveralAsList(type);
+    if (several.empty()) {
+      checks.OneOf("dpo.loss_type", type, kDpoLosses);
+    } else {
+      checks.Add("dpo.loss_type", absl::StrCat("'", type, "' is no loss type", several));
+    }
+  }
   if (!dpo.loss_weights().empty() && dpo.loss_weights_size() != std::max(dpo.loss_type_size(), 1)) {
     checks.Add("dpo.loss_weights",
                absl::StrCat("has ", Plural(dpo.loss_weights_size(), "weight"), " for ",

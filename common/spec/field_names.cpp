@@ -129,6 +129,18 @@ std::string OfForeignName(const Message& root, const std::string& name) {
   return "";
 }
 
+// The field whose name is the section's and one near to `name`: lora_alpha of lora.alpah.
+std::string NearBehind(const std::string& section, const std::string& name,
+                       const Descriptor& type) {
+  const std::string prefix = section + "_";
+  std::vector<std::string> rests;
+  for (const std::string& field : FieldNames(type)) {
+    if (field.starts_with(prefix)) rests.push_back(field.substr(prefix.size()));
+  }
+  const std::string near = NearestName(name, rests);
+  return near.empty() ? "" : prefix + near;
+}
+
 std::string OneOf(const std::vector<std::string>& paths) {
   return absl::StrCat("; did you mean '", absl::StrJoin(paths, "' or '"), "'?");
 }
@@ -154,7 +166,8 @@ std::string MeantField(const Message& root, const Message& message, const std::s
   }
   if (const auto below = Find(message, path, name); !below.empty()) return OneOf(below);
   if (std::string meant = OfForeignName(root, name); !meant.empty()) return meant;
-  if (const std::string section = path.substr(path.rfind('.') + 1); !section.empty()) {
+  const std::string section = path.substr(path.rfind('.') + 1);
+  if (!section.empty()) {
     const std::string joined = absl::StrCat(section, "_", name);  // lora_alpha of lora.alpha
     if (message.GetDescriptor()->FindFieldByName(joined) != nullptr) {
       return OneOf({absl::StrCat(path, ".", joined)});
@@ -171,6 +184,9 @@ std::string MeantField(const Message& root, const Message& message, const std::s
   }
   const std::string near = NearestName(name, FieldNames(*message.GetDescriptor()));
   if (!near.empty()) return OneOf({(whole_path && !path.empty() ? path + "." : "") + near});
+  if (const auto behind = NearBehind(section, name, *message.GetDescriptor()); !behind.empty()) {
+    return OneOf({absl::StrCat(path, ".", behind)});
+  }
   if (!elsewhere.empty()) return OneOf(elsewhere);
   std::vector<std::string> others = Find(root, "", name, /*unset=*/true);
   if (others.empty()) others = FindJoined(root, name, /*unset=*/true);

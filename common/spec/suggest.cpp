@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 namespace liger {
@@ -61,6 +62,13 @@ std::string NearestName(std::string_view word, const std::vector<std::string>& c
 std::string DidYouMean(std::string_view word, const std::vector<std::string>& candidates) {
   const std::string nearest = NearestName(word, candidates);
   return nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?");
+}
+
+std::string SeveralAsList(std::string_view text) {
+  std::vector<std::string> values = absl::StrSplit(std::string(text), ',', absl::SkipWhitespace());
+  if (values.size() < 2) return "";
+  for (std::string& value : values) absl::StripAsciiWhitespace(&value);
+  return absl::StrCat("; several are written as a list: [", absl::StrJoin(values, ", "), "]");
 }
 
 }  // namespace liger

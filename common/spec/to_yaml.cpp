@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "common/spec/enum_names.h"
 #include "common/spec/yaml_proto.h"
 
 namespace liger {

@@ -6,14 +6,15 @@
 #include <limits>
 #include <set>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/file.h"
+#include "common/spec/enum_names.h"
 #include "common/spec/field_names.h"
+#include "common/spec/suggest.h"
 #include "common/spec/violations.h"
 #include "common/spec/yaml_text.h"
 
@@ -21,7 +22,6 @@ namespace liger {
 namespace {
 
 using google::protobuf::Descriptor;
-using google::protobuf::EnumDescriptor;
 using google::protobuf::EnumValueDescriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
@@ -31,36 +31,6 @@ using liger::v1::Violation;
 
 // Nesting beyond this is no job file; it bounds recursion on hostile input.
 constexpr int kMaxDepth = 32;
-
-std::string EnumPrefix(const EnumDescriptor& type) {
-  // PRECISION for Precision, KERNEL_MODE for KernelMode, DTYPE for DType: the
-  // prefix is what the zero value has before its last word(s).
-  const std::string& zero = type.value(0)->name();
-  for (const char* suffix : {"UNSPECIFIED", "AUTO"}) {
-    const size_t at = zero.rfind(suffix);
-    if (at != std::string::npos) return zero.substr(0, at);
-  }
-  return "";
-}
-
-const EnumValueDescriptor* FindEnumValue(const EnumDescriptor& type, std::string_view text) {
-  const std::string upper = absl::AsciiStrToUpper(std::string(text));
-  const std::string prefix = EnumPrefix(type);
-  for (int i = 0; i < type.value_count(); ++i) {
-    const std::string& name = type.value(i)->name();
-    if (name == upper || name == prefix + upper) return type.value(i);
-  }
-  return nullptr;
-}
-
-std::vector<std::string> EnumChoices(const EnumDescriptor& type) {
-  std::vector<std::string> choices;
-  for (int i = 0; i < type.value_count(); ++i) {
-    const std::string name = ShortEnumName(*type.value(i));
-    if (name != "UNSPECIFIED") choices.push_back(name);
-  }
-  return choices;
-}
 
 // YAML's .inf, -.inf and .nan as absl::SimpleAtod spells them.
 std::string WithoutYamlDot(const std::string& text) {
@@ -276,6 +246,7 @@ void Reader::ReadScalar(const YAML::Node& node, const std::string& path, Message
     default:
       ok = ReadNumber(text, message, field, &problem);
   }
+  if (!ok && field->is_repeated()) problem += SeveralAsList(text);
   if (!ok) AddViolation(node.Mark(), path, problem);
 }
 
@@ -323,19 +294,14 @@ bool Reader::ReadNumber(const std::string& text, Message* message, const FieldDe
 
 }  // namespace
 
-std::string ShortEnumName(const EnumValueDescriptor& value) {
-  const std::string prefix = EnumPrefix(*value.type());
-  return value.name().rfind(prefix, 0) == 0 ? value.name().substr(prefix.size()) : value.name();
-}
-
 std::vector<Violation> ParseYaml(std::string_view text, const std::string& file_name,
                                  Message* message) {
   Reader reader(file_name, message);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    reader.ReadMessage(documents.empty() ? YAML::Node() : documents[0], "", message, 0);
-    if (documents.size() > 1) {
-      reader.AddViolation(documents[1].Mark(), "",
+    const YamlDocuments documents = LoadDocuments(std::string(text));
+    reader.ReadMessage(documents.first, "", message, 0);
+    if (documents.second) {
+      reader.AddViolation(*documents.second, "",
                           "a second document begins here; one file holds one, put it into its own");
     }
   } catch (const YAML::Exception& error) {

@@ -46,9 +46,6 @@ enum class EnumNames { kShort, kFull };
 std::string ToYaml(const google::protobuf::Message& message,
                    EnumNames enum_names = EnumNames::kShort);
 
-// Name of an enum value without its prefix: "LIGER" for KERNEL_MODE_LIGER.
-std::string ShortEnumName(const google::protobuf::EnumValueDescriptor& value);
-
 }  // namespace liger
 
 #endif  // LIGER_COMMON_SPEC_YAML_PROTO_H_

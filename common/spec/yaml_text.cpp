@@ -1,5 +1,8 @@
 #include "common/spec/yaml_text.h"
 
+#include <yaml-cpp/eventhandler.h>
+
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -37,6 +40,52 @@ std::string LikelyCause(const std::string& words) {
   return "";
 }
 
+constexpr char kLeftComma[] = "a comma is left over";
+
+// Where documents begin, and whether the last one is empty.
+struct DocumentStarts : YAML::EventHandler {
+  std::vector<YAML::Mark> starts;
+  bool empty = true;
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    starts.push_back(mark);
+    empty = true;
+  }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override { empty = false; }
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {
+    empty = false;
+  }
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    empty = false;
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    empty = false;
+  }
+  void OnMapEnd() override {}
+};
+
+// Of texts, one that only begins as a list does ("[INST] hello") is a text.
+YAML::Node ListNode(const std::string& value, bool of_texts) {
+  try {
+    const YamlDocuments documents = LoadDocuments(value);
+    return of_texts && documents.second ? YAML::Node(value) : documents.first;
+  } catch (const YAML::Exception& error) {
+    const size_t end = value.find(']');
+    const bool behind = end != value.npos && error.mark.pos > static_cast<int>(end);
+    if (of_texts && behind && error.msg != kLeftComma) return YAML::Node(value);
+    throw YAML::Exception(
+        error.mark, absl::StrCat("is no list: ", error.msg,
+                                 "; write it as '[a, b]', in quotes for the shell, and a text "
+                                 "that begins so in quotes of its own"));
+  }
+}
+
 }  // namespace
 
 YamlProblem FindYamlProblem(std::string_view text, const YAML::Exception& error) {
@@ -51,10 +100,30 @@ YamlProblem FindYamlProblem(std::string_view text, const YAML::Exception& error)
   return problem;
 }
 
+YamlDocuments LoadDocuments(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentStarts seen;
+  while (seen.starts.size() < 2 && parser.HandleNextDocument(seen)) {
+  }
+  YamlDocuments documents{.first = YAML::Load(text), .second = {}};
+  if (seen.starts.size() < 2) return documents;
+  documents.second = seen.starts[1];
+  const size_t mark_size = text.starts_with("\xEF\xBB\xBF") ? 3 : 0;
+  const size_t place = mark_size + static_cast<size_t>(documents.second->pos);
+  if (seen.empty && place < text.size() && text[place] == ',') {
+    throw YAML::ParserException(*documents.second, kLeftComma);
+  }
+  return documents;
+}
+
 YAML::Node ValueNode(const FieldDescriptor& field, const std::string& value) {
-  const bool is_text = field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && !field.is_repeated();
+  const bool is_text = field.cpp_type() == FieldDescriptor::CPPTYPE_STRING;
   const std::string stripped(absl::StripAsciiWhitespace(value));
   const bool is_quoted = stripped.starts_with('"') || stripped.starts_with('\'');
+  if (field.is_repeated() && (stripped.starts_with('[') || stripped.starts_with("- "))) {
+    return ListNode(value, is_text);
+  }
   if (!is_text || is_quoted || stripped.empty() || stripped == "~" || stripped == "null") {
     return YAML::Load(value);
   }

@@ -3,6 +3,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,9 +19,18 @@ struct YamlProblem {
 };
 YamlProblem FindYamlProblem(std::string_view text, const YAML::Exception& error);
 
+// The first document of a text, null where there is none, and where a second one begins. Looks at
+// no more, since yaml-cpp finds documents without end where a comma stands behind one. Throws
+// YAML::Exception, also for such a comma.
+struct YamlDocuments {
+  YAML::Node first;
+  std::optional<YAML::Mark> second;
+};
+YamlDocuments LoadDocuments(const std::string& text);
+
 // A value that SetField is given. What YAML would leave of a text none or but a part (it takes
-// "### Response:" for a comment, "Answer: " for a map) is the text, unless in quotes. Throws
-// YAML::Exception.
+// "### Response:" for a comment, "Answer: " for a map) is the text, unless in quotes; of a field of
+// several texts, too, but where it is a list. Throws YAML::Exception.
 YAML::Node ValueNode(const google::protobuf::FieldDescriptor& field, const std::string& value);
 
 }  // namespace liger

@@ -89,22 +89,27 @@ const Entry* Find(const std::vector<Entry>& entries, absl::string_view name) {
   return nullptr;
 }
 
+// "; near: a, b", or "" where none is.
 template <typename Entry>
-Violation UnknownName(const std::string& field, absl::string_view what, const std::string& name,
-                      const std::vector<Entry>& entries) {
+std::string NearNames(const std::string& name, const std::vector<Entry>& entries) {
   std::vector<std::string> names;
   for (const Entry& entry : entries) names.push_back(entry.name());
   const std::vector<std::string> near = NearMatches(name, names);
+  return near.empty() ? "" : absl::StrCat("; near: ", absl::StrJoin(near, ", "));
+}
+
+template <typename Entry>
+Violation UnknownName(const std::string& field, absl::string_view what, const std::string& name,
+                      const std::vector<Entry>& entries) {
   Violation violation;
   violation.set_field(field);
   const std::string example =
       what == "model"
           ? absl::StrCat(" (a folder of the model root, or a job's output: ./", name, ")")
           : "";
-  violation.set_message(
-      absl::StrCat("unknown ", what, " '", name, "'",
-                   near.empty() ? "" : absl::StrCat("; near: ", absl::StrJoin(near, ", ")),
-                   "; liger-cli ", what, "s lists all, and a path has a '/'", example));
+  violation.set_message(absl::StrCat("unknown ", what, " '", name, "'", NearNames(name, entries),
+                                     "; liger-cli ", what, "s lists all, and a path has a '/'",
+                                     example));
   return violation;
 }
 
@@ -163,6 +168,12 @@ const CatalogDataset* Catalog::DefaultDataset(absl::string_view method) const {
   return nullptr;
 }
 
+std::string Catalog::NearDatasets(const std::string& name) const {
+  if (LooksLikePath(name)) return "";
+  const std::string near = NearNames(name, datasets_);
+  return near.empty() ? "" : absl::StrCat("; the catalog has no dataset of that name", near);
+}
+
 void Catalog::ResolveSources(liger::v1::DatasetSpec* dataset,
                              std::vector<Violation>* violations) const {
   for (int i = 0; i < dataset->sources_size(); ++i) {
@@ -193,6 +204,7 @@ CatalogResolution Catalog::Resolve(liger::v1::JobSpec* spec) const {
   }
 
   liger::v1::DatasetSpec* dataset = spec->mutable_dataset();
+  // Of another name it may be a folder of the dataset root.
   if (const CatalogDataset* known = FindDataset(dataset->eval_uri()); known != nullptr) {
     dataset->set_eval_uri(known->uri());
   }

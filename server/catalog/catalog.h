@@ -39,6 +39,10 @@ class Catalog {
   // `method`: one of kTrainableMethods.
   const liger::v1::CatalogDataset* DefaultDataset(absl::string_view method) const;
 
+  // "; the catalog has no dataset of that name; near: a, b", of a name that was taken for a path;
+  // "" where none is near.
+  std::string NearDatasets(const std::string& name) const;
+
   // URIs of every entry, for Welcome.catalog_uris.
   const std::set<std::string>& uris() const { return uris_; }
 

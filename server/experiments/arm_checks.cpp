@@ -8,7 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "common/spec/yaml_proto.h"
+#include "common/spec/enum_names.h"
 #include "server/errors/errors.h"
 #include "server/experiments/expand.h"
 

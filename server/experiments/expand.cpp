@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/types/span.h"
 #include "common/ids.h"
+#include "common/spec/enum_names.h"
 #include "common/spec/yaml_proto.h"
 #include "common/utf8.h"
 

@@ -5,7 +5,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/spec/less_memory.h"
 #include "common/spec/violations.h"
 
 namespace liger::server {
@@ -41,9 +40,8 @@ const char* DefaultMessage(liger::v1::FailureClass failure_class) {
 std::string DefaultAction(liger::v1::FailureClass failure_class) {
   switch (failure_class) {
     case liger::v1::FAILURE_CLASS_OOM_DEVICE:
-      return LessDeviceMemory({});
     case liger::v1::FAILURE_CLASS_OOM_HOST:
-      return LessHostMemory({});
+      return "";  // the store knows the job
     case liger::v1::FAILURE_CLASS_NAN:
       return "lower learning_rate, raise warmup, or look for bad rows near the step";
     case liger::v1::FAILURE_CLASS_DATA:
@@ -70,6 +68,13 @@ const RankExit* FirstBadRank(const Exited& exited) {
     return rank.exit_code() != 0 || rank.signal() != 0;
   });
   return bad == ranks.end() ? nullptr : &*bad;
+}
+
+// What to add to a failure or violation of that message about a path.
+std::string NearMissingPath(const Catalog& catalog, const std::string& field,
+                            const std::string& path, const std::string& message) {
+  const bool missing = absl::StrContains(message, absl::StrCat("'", path, "' does not exist"));
+  return field == "dataset.eval_uri" && missing ? catalog.NearDatasets(path) : "";
 }
 
 }  // namespace
@@ -131,6 +136,19 @@ Failure CheckFailure(const liger::trainer::v1::CheckResult& result) {
   failure.set_message(message);
   failure.set_action(DefaultAction(failure.class_()));
   return failure;
+}
+
+void AddNearDatasets(const Catalog& catalog, liger::worker::v1::TaskEvent* event) {
+  if (event->has_check_result()) {
+    for (liger::v1::Violation& violation : *event->mutable_check_result()->mutable_violations()) {
+      violation.mutable_message()->append(
+          NearMissingPath(catalog, violation.field(), violation.file(), violation.message()));
+    }
+  }
+  if (!event->has_exited() || !event->exited().has_failure()) return;
+  Failure& failure = *event->mutable_exited()->mutable_failure();
+  failure.mutable_message()->append(
+      NearMissingPath(catalog, failure.field(), failure.file(), failure.message()));
 }
 
 }  // namespace liger::server

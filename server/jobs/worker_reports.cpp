@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_join.h"
+#include "server/jobs/failure_policy.h"
 #include "server/jobs/job_service_impl.h"
 #include "server/jobs/task_starts.h"
 
@@ -248,7 +249,14 @@ void JobService::Impl::PauseTasks(const std::vector<TaskStop>& pauses) {
 
 // ---- events
 
-void JobService::Impl::OnTaskEvent(const std::string& worker_id, const TaskEvent& event) {
+void JobService::Impl::OnTaskEvent(const std::string& worker_id, const TaskEvent& told) {
+  TaskEvent noted;
+  const bool ends = told.has_check_result() || told.has_exited();
+  if (ends) {
+    noted = told;
+    AddNearDatasets(catalog_, &noted);
+  }
+  const TaskEvent& event = ends ? noted : told;
   if (DryRuns::IsDryRun(event.ref())) {
     if (dry_runs_.OnEvent(event)) loop_->Request();  // its slot is free
     return fleet_.Call(

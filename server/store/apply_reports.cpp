@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/checkpoints.h"
+#include "common/spec/less_memory.h"
 #include "common/spec/saved_model.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "server/store/apply.h"
@@ -257,6 +258,21 @@ absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, A
   return absl::OkStatus();
 }
 
+// The failure that the exit tells. Who saw the kernel end a trainer does not know the job.
+// REQUIRES: the report has an exit.
+liger::v1::Failure AdvisedFailure(const ReportTask& report, const JobRow& job) {
+  liger::v1::Failure failure = report.exit->failure;
+  if (!failure.action().empty()) return failure;
+  const auto& progress = report.progress.has_value() ? *report.progress : job.status.progress();
+  const MemoryUser user = {&job.resolved_spec, progress.phase() == "EVALUATING"};
+  if (failure.class_() == liger::v1::FAILURE_CLASS_OOM_HOST) {
+    failure.set_action(LessHostMemory(user));
+  } else if (failure.class_() == liger::v1::FAILURE_CLASS_OOM_DEVICE) {
+    failure.set_action(LessDeviceMemory(user));
+  }
+  return failure;
+}
+
 absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transaction& txn) {
   ReportTask::Result result{.acked_seq = report.through_seq, .stale = true};
   std::optional<JobRow> job = txn.tables().Job(report.ref.job_uid());
@@ -290,7 +306,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     member->exit = MemberExit{.outcome = report.exit->outcome,
                               .retry = report.exit->retry,
                               .free = report.exit->worker_stopped,
-                              .failure = report.exit->failure,
+                              .failure = AdvisedFailure(report, *job),
                               .time_us = txn.now_us()};
   }
   txn.tables().PutMember(*member);
@@ -324,7 +340,7 @@ absl::Status CheckDied(const ReportTask& report, JobRow* job, TaskRow* task, Tra
     return other.state == TaskState::kLost;
   });
   if (report.exit->retry && died <= report.max_restarts) return absl::OkStatus();
-  liger::v1::Failure failure = report.exit->failure;
+  liger::v1::Failure failure = AdvisedFailure(report, *job);
   if (failure.message().empty()) failure.set_message("the check ended without a result");
   return FailWith(txn, job, FailureReason(failure.class_()), failure);
 }

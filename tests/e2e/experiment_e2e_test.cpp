@@ -202,6 +202,7 @@ TEST_F(ExperimentE2e, BadGridsAreRefusedByName) {
   refused("--set job.name=x", "job.name");
   refused("--grid kernels.mode=LIGER", "kernels");
   refused("--set job.dataset.uri=missing.jsonl", "dataset");
+  cluster_.ExpectIdle();  // the other points' checks end, too
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -56,6 +57,7 @@ class TailLogsTest : public ::testing::Test {
     while (reader->Read(&response)) {
       offsets_.push_back(response.offset());
       *text += response.data();
+      if (!reads_.HasBeenNotified()) reads_.Notify();
     }
     return FromGrpc(reader->Finish());
   }
@@ -64,6 +66,7 @@ class TailLogsTest : public ::testing::Test {
   std::unique_ptr<FakeWorker> worker_;
   liger::trainer::v1::Ref ref_;
   std::vector<int64_t> offsets_;
+  absl::Notification reads_;  // some Tail has got something
 };
 
 TEST_F(TailLogsTest, GivesWhatThereIs) {
@@ -101,7 +104,7 @@ TEST_F(TailLogsTest, FollowsUntilTheJobIsOver) {
   std::string text;
   absl::Status status;
   std::thread follower([&] { status = Tail(request, &text); });
-  absl::SleepFor(absl::Milliseconds(200));
+  EXPECT_TRUE(reads_.WaitForNotificationWithTimeout(absl::Seconds(10)));
   Log(ref_, 4, "two\n");
   worker_->SendPublish(ref_, "p1");
   worker_->Expect(liger::worker::v1::CoordinatorMessage::kPublishGranted);
@@ -121,6 +124,7 @@ TEST_F(TailLogsTest, FollowsIntoTheNextAttempt) {
   request.set_follow(true);
   std::string text;
   std::thread follower([&] { EXPECT_TRUE(Tail(request, &text).ok()); });
+  EXPECT_TRUE(reads_.WaitForNotificationWithTimeout(absl::Seconds(10)));
   worker_->SendFailure(ref_, liger::v1::FAILURE_CLASS_INFRA, "killed");
   const auto second = worker_->ExpectTrain().ref();
   Log(second, 0, "second\n");

@@ -9,7 +9,9 @@
 namespace liger::server {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -109,6 +111,22 @@ TEST(CatalogResolve, AnUnknownNameListsNearOnes) {
   EXPECT_THAT(resolution.violations[0].message(), HasSubstr("llama3-8b"));
   EXPECT_EQ(resolution.violations[1].field(), "dataset.name");
   EXPECT_THAT(resolution.violations[1].message(), HasSubstr("alpaca-en-demo"));
+}
+
+// It may be there: a worker knows.
+TEST(CatalogResolve, AnEvalUriNearANameStaysAPath) {
+  liger::v1::JobSpec spec = Spec("llama3-8b", "alpaca-en-demo");
+  spec.mutable_dataset()->set_eval_uri("alpaka-en-demo");
+  const CatalogResolution resolution = Catalog::Default().Resolve(&spec);
+  EXPECT_THAT(resolution.violations, IsEmpty());
+  EXPECT_THAT(resolution.notices, IsEmpty());
+  EXPECT_EQ(spec.dataset().eval_uri(), "alpaka-en-demo");
+  EXPECT_THAT(Catalog::Default().NearDatasets("alpaka-en-demo"),
+              AllOf(HasSubstr("; the catalog has no dataset of that name; near: "),
+                    HasSubstr("alpaca-en-demo")));
+  for (const char* path : {"zzz", "./alpaka-en-demo", "alpaka-en-demo.jsonl"}) {
+    EXPECT_EQ(Catalog::Default().NearDatasets(path), "") << path;
+  }
 }
 
 TEST(NearMatches, ByEditsThenByContent) {

@@ -66,21 +66,20 @@ class MatchDataFilesTest : public testing::Test {
     }
   }
 
-  // Why a folder's files cannot be trained on, with "F" for its path.
-  std::string TrainingError(const std::string& folder) const {
-    const auto status = MatchSplitFiles((dir_ / folder).string(), SplitUse::kTraining).status();
+  // Why a folder's files cannot be trained or evaluated on, with "F" for its path.
+  std::string Error(const std::string& folder, SplitUse use = SplitUse::kTraining) const {
+    const auto status = MatchSplitFiles((dir_ / folder).string(), use).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     return absl::StrReplaceAll(status.message(), {{(dir_ / folder).string(), "F"}});
   }
 
   // Names below the folder.
+  std::vector<std::string> Below(std::vector<std::string> files) const {
+    for (std::string& file : files) file = fs::path(file).lexically_relative(dir_).string();
+    return files;
+  }
   std::vector<std::string> Match(const std::string& path) const {
-    std::vector<std::string> names;
-    const auto files = MatchDataFiles((dir_ / path).string());
-    for (const std::string& file : files.value_or(std::vector<std::string>())) {
-      names.push_back(fs::path(file).lexically_relative(dir_).string());
-    }
-    return names;
+    return Below(MatchDataFiles((dir_ / path).string()).value_or(std::vector<std::string>()));
   }
 
   fs::path dir_;
@@ -145,11 +144,17 @@ TEST_F(MatchDataFilesTest, AFoldersSplitsAreToldByTheNamesOfItsFiles) {
   }
   EXPECT_THAT(training({"rows.csv", "test.csv", "train.csv", "train.dev.csv"}),
               ElementsAre("train.csv", "train.dev.csv"));
+  // Where the others are held out, what is named for no split is train's.
+  EXPECT_THAT(training({"dev.csv", "math.csv", "test.csv"}), ElementsAre("math.csv"));
+  EXPECT_THAT(split({"math.csv", "test.csv"}, SplitUse::kEvaluation), ElementsAre("test.csv"));
   // Of one split alone, or named for none.
-  EXPECT_THAT(training({"dev.csv", "rows.csv"}), ElementsAre("dev.csv", "rows.csv"));
-  EXPECT_THAT(training({"latest.csv", "train.csv"}), ElementsAre("latest.csv", "train.csv"));
-  EXPECT_THAT(split({"a" + shard, "b" + shard}, SplitUse::kEvaluation),
-              ElementsAre("a" + shard, "b" + shard));
+  EXPECT_THAT(training({"test_a.csv", "test_b.csv"}), ElementsAre("test_a.csv", "test_b.csv"));
+  EXPECT_THAT(training({"random" + shard, "rows.csv"}), ElementsAre("random" + shard, "rows.csv"));
+  EXPECT_THAT(split({"a.csv", "b.csv"}, SplitUse::kEvaluation), ElementsAre("a.csv", "b.csv"));
+  // What is named for no split is not train's beside it.
+  EXPECT_THAT(training({"holdout.csv", "train.csv"}), ElementsAre("train.csv"));
+  EXPECT_THAT(training({"latest.csv", "test.train.csv"}), ElementsAre("test.train.csv"));
+  EXPECT_THAT(split({"holdout.csv", "train.csv"}, SplitUse::kEvaluation), ElementsAre("train.csv"));
   EXPECT_THAT(training({"train_math.csv", "train" + shard}),
               ElementsAre("train" + shard, "train_math.csv"));
   // A pattern is what it matches.
@@ -157,35 +162,99 @@ TEST_F(MatchDataFilesTest, AFoldersSplitsAreToldByTheNamesOfItsFiles) {
   EXPECT_EQ(MatchSplitFiles((dir_ / "s/*.csv").string(), SplitUse::kTraining)->files.size(), 2u);
 }
 
-TEST_F(MatchDataFilesTest, SeveralSplitsToTrainOnAreRefused) {
+TEST_F(MatchDataFilesTest, SeveralSplitsAreRefused) {
   const std::string shard = "-00000-of-00001.parquet";
   Write({"ultra/train_gen" + shard, "ultra/train_sft" + shard, "ultra/test_gen" + shard,
          "ultra/test_sft" + shard});
-  EXPECT_EQ(TrainingError("ultra"),
+  EXPECT_EQ(Error("ultra"),
             "the folder 'F' holds several splits to train on: train_gen (F/train_gen-*.parquet), "
             "train_sft (F/train_sft-*.parquet)");
   EXPECT_THAT(Match("ultra/train_sft-*.parquet"), ElementsAre("ultra/train_sft" + shard));
   // One's name begins as the other's.
   Write({"more/train" + shard, "more/train-more" + shard});
-  EXPECT_THAT(TrainingError("more"), testing::HasSubstr("train (F/train-[0-9]*.parquet), train-m"));
+  EXPECT_THAT(Error("more"), testing::HasSubstr("train (F/train-[0-9]*.parquet), train-m"));
   EXPECT_THAT(Match("more/train-[0-9]*.parquet"), ElementsAre("more/train" + shard));
   // None of train.
-  Write({"held/test.jsonl", "held/val.jsonl", "held/val2.jsonl", "held/rows.jsonl"});
-  EXPECT_EQ(TrainingError("held"),
+  Write({"held/test.jsonl", "held/val.jsonl", "held/val2.jsonl"});
+  EXPECT_EQ(Error("held"),
             "the folder 'F' holds several splits to train on: test (F/test.jsonl), validation "
             "(F/val.jsonl, F/val2.jsonl)");
   Write({"ab/a" + shard, "ab/b" + shard});
-  EXPECT_THAT(TrainingError("ab"), testing::HasSubstr("a (F/a-*.parquet), b (F/b-*.parquet)"));
+  EXPECT_THAT(Error("ab"), testing::HasSubstr("a (F/a-*.parquet), b (F/b-*.parquet)"));
+  Write({"ab/test.jsonl", "ab/rows.jsonl"});
+  EXPECT_THAT(Error("ab"), testing::HasSubstr("test (F/test.jsonl)"));
+  // To evaluate on, too.
+  EXPECT_EQ(Error("ultra", SplitUse::kEvaluation),
+            "the folder 'F' holds several splits to evaluate on: test_gen (F/test_gen-*.parquet), "
+            "test_sft (F/test_sft-*.parquet)");
+  Write({"ultra/val.jsonl"});
+  EXPECT_THAT(Error("ultra", SplitUse::kEvaluation), testing::EndsWith("validation (F/val.jsonl)"));
+  Write({"vals/validation_a" + shard, "vals/validation_b" + shard, "vals/test" + shard});
+  EXPECT_THAT(Error("vals", SplitUse::kEvaluation),
+              testing::HasSubstr("test (F/test-*.parquet), validation_a (F/validation_a-*"));
+}
+
+TEST_F(MatchDataFilesTest, OfValidationAndTestTheFormerIsEvaluatedOn) {
+  const std::string shard = "-00000-of-00001.parquet";
+  const auto evaluation = [this](const std::string& folder) {
+    const auto files = MatchSplitFiles((dir_ / folder).string(), SplitUse::kEvaluation);
+    EXPECT_TRUE(files.ok()) << files.status();
+    return files.ok() ? *files : SplitFiles();
+  };
+  Write({"s/train.jsonl", "s/test.jsonl", "s/val.jsonl", "s/val2.jsonl"});
+  EXPECT_THAT(Below(evaluation("s").files), ElementsAre("s/val.jsonl", "s/val2.jsonl"));
+  EXPECT_THAT(Below(evaluation("s").left_out), ElementsAre("s/test.jsonl", "s/train.jsonl"));
+  Write({"hub/data/train" + shard, "hub/data/test" + shard, "hub/data/validation" + shard});
+  EXPECT_THAT(Below(evaluation("hub").files), ElementsAre("hub/data/validation" + shard));
+  Write({"held/test.jsonl", "held/dev.jsonl"});
+  EXPECT_THAT(Below(evaluation("held").files), ElementsAre("held/dev.jsonl"));
+  EXPECT_THAT(Below(evaluation("held").left_out), ElementsAre("held/test.jsonl"));
+}
+
+TEST_F(MatchDataFilesTest, TrainAloneIsEvaluatedOnUnlessItIsTrainedOn) {
+  const std::string shard = "-00000-of-00001.parquet", folder = (dir_ / "s").string();
+  Write({"s/train" + shard, "s/train_more.csv", "s/rows.csv", "other/train.csv"});
+  const auto evaluation = [&](const std::string& trained) {
+    return MatchSplitFiles(folder, SplitUse::kEvaluation, {(dir_ / trained).string()});
+  };
+  const auto files = evaluation("other/train.csv");
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_THAT(Below(files->files), ElementsAre("s/train" + shard, "s/train_more.csv"));
+  EXPECT_THAT(Below(files->left_out), ElementsAre("s/rows.csv"));
+  fs::create_symlink(dir_ / "s/train_more.csv", dir_ / "link.csv");
+  for (const char* trained : {"s/train_more.csv", "link.csv"}) {
+    EXPECT_EQ(
+        absl::StrReplaceAll(evaluation(trained).status().message(), {{folder, "F"}}),
+        "the folder 'F' holds no split to evaluate on, but train (F/train-*.parquet, "
+        "F/train_more.csv); for a share of the training rows give dataset.eval_fraction instead");
+  }
+  EXPECT_TRUE(evaluation("s/rows.csv").ok());
 }
 
 TEST_F(MatchDataFilesTest, OneSplitInTwoFormatsIsRefused) {
   Write({"s/train.jsonl", "s/train.parquet", "s/test.jsonl"});
-  EXPECT_EQ(TrainingError("s"),
+  EXPECT_EQ(Error("s"),
             "the folder 'F' holds the same split in several formats: F/train.jsonl, "
             "F/train.parquet (all of them: F/train.*)");
   EXPECT_TRUE(MatchSplitFiles((dir_ / "s").string(), SplitUse::kEvaluation).ok());
   fs::rename(dir_ / "s/train.parquet", dir_ / "s/train2.parquet");
   EXPECT_EQ(MatchSplitFiles((dir_ / "s").string(), SplitUse::kTraining)->files.size(), 2u);
+  // In shards.
+  Write({"s/train-00000-of-00002.parquet", "s/train-00001-of-00002.parquet"});
+  EXPECT_EQ(Error("s"),
+            "the folder 'F' holds the same split in several formats: F/train.jsonl, "
+            "F/train-*.parquet (all of them: F/train[-.]*)");
+  Write({"s/train-more.csv"});
+  EXPECT_THAT(Error("s"), testing::EndsWith("F/train.jsonl, F/train-*.parquet"));
+}
+
+TEST_F(MatchDataFilesTest, OneSplitInAFileAndInShardsIsRefused) {
+  Write({"s/train.jsonl", "s/train-00000-of-00002.jsonl", "s/train-00001-of-00002.jsonl"});
+  EXPECT_EQ(Error("s"),
+            "the folder 'F' holds the same split twice: F/train.jsonl, F/train-*.jsonl (all of "
+            "them: F/train[-.]*)");
+  fs::rename(dir_ / "s/train.jsonl", dir_ / "s/train_more.jsonl");
+  EXPECT_EQ(MatchSplitFiles((dir_ / "s").string(), SplitUse::kTraining)->files.size(), 3u);
 }
 
 TEST_F(MatchDataFilesTest, AFolderOfTheHubIsWhatItsDataFolderHolds) {
@@ -195,8 +264,49 @@ TEST_F(MatchDataFilesTest, AFolderOfTheHubIsWhatItsDataFolderHolds) {
   EXPECT_THAT(split->files, ElementsAre((dir_ / "hub/data/train.jsonl").string()));
   EXPECT_THAT(Match("hub/*.json"), ElementsAre());
   EXPECT_THAT(Match("hub/dataset_infos.json"), ElementsAre("hub/dataset_infos.json"));  // named
-  Write({"hub/rows.csv"});
-  EXPECT_THAT(Match("hub"), ElementsAre("hub/rows.csv"));
+}
+
+TEST_F(MatchDataFilesTest, OfAFolderAndItsFolderDataThatWithSplitsIsMeant) {
+  const auto training = [this](const std::string& folder) {
+    const auto files = MatchSplitFiles((dir_ / folder).string(), SplitUse::kTraining);
+    EXPECT_TRUE(files.ok()) << files.status();
+    return files.ok() ? *files : SplitFiles();
+  };
+  Write({"s/sample.jsonl", "s/data/train.csv", "s/data/test.csv"});
+  EXPECT_THAT(Match("s"), ElementsAre("s/data/test.csv", "s/data/train.csv"));
+  EXPECT_THAT(Below(training("s").files), ElementsAre("s/data/train.csv"));
+  EXPECT_THAT(Below(training("s").left_out), ElementsAre("s/sample.jsonl", "s/data/test.csv"));
+  Write({"own/train.jsonl", "own/test.jsonl", "own/data/other.csv"});
+  EXPECT_THAT(Below(training("own").files), ElementsAre("own/train.jsonl"));
+  EXPECT_THAT(Below(training("own").left_out), ElementsAre("own/test.jsonl"));
+}
+
+TEST_F(MatchDataFilesTest, AFolderAndItsFolderDataAreRefusedWhereEitherMayBeMeant) {
+  const std::string end =
+      "), and so does its folder data (F/data): only one of the two can be meant";
+  Write({"s/train.jsonl", "s/test.jsonl", "s/data/train-00000-of-00001.parquet"});
+  EXPECT_EQ(Error("s"),
+            "the folder 'F' holds data files (test (F/test.jsonl), train "
+            "(F/train.jsonl)" +
+                end);
+  Write({"none/a.jsonl", "none/b.jsonl", "none/data/c.csv"});
+  EXPECT_EQ(Error("none"), "the folder 'F' holds data files (F/*.jsonl" + end);
+  EXPECT_THAT(Match("none"), ElementsAre("none/a.jsonl", "none/b.jsonl"));  // there are some
+  // Whose rows are trained on beside these?
+  Write({"held/rows.jsonl", "held/more.csv", "held/data/test.csv"});
+  EXPECT_EQ(Error("held"), "the folder 'F' holds data files (F/more.csv, F/rows.jsonl" + end);
+}
+
+TEST_F(MatchDataFilesTest, ListsOfSetsAreNoRows) {
+  Write({"s/dataset_info.json", "s/rows.json"});  // as in LLaMA-Factory's folder data
+  EXPECT_THAT(Match("s"), ElementsAre("s/rows.json"));
+  EXPECT_THAT(Match("s/*"), ElementsAre("s/rows.json"));
+  EXPECT_THAT(Match("s/dataset_info.json"), ElementsAre("s/dataset_info.json"));  // named
+  fs::remove(dir_ / "s/rows.json");
+  const std::string error(MatchDataFiles((dir_ / "s").string()).status().message());
+  EXPECT_THAT(error, testing::EndsWith("; dataset_info.json is by its name a list of sets: where "
+                                       "it holds rows, name " +
+                                       (dir_ / "s/dataset_info.json").string()));
 }
 
 TEST_F(MatchDataFilesTest, TheFoldersThatHoldTheDataInsteadAreNamed) {
@@ -208,6 +318,8 @@ TEST_F(MatchDataFilesTest, TheFoldersThatHoldTheDataInsteadAreNamed) {
   Write({"sub/test/a.jsonl"});
   EXPECT_THAT(error(), testing::EndsWith("; its data files are in test/, train/: name one of these "
                                          "folders"));
+  Write({"sub/data/all/a.jsonl", "sub/data/en/x/a.jsonl", "sub/test/more/a.jsonl"});
+  EXPECT_THAT(error(), testing::HasSubstr(" are in data/all/, test/, train/: name"));
 }
 
 TEST_F(MatchDataFilesTest, NothingIsNotFound) {

@@ -181,5 +181,21 @@ TEST(SpecTest, LoraIsFilledAndChecked) {
               ElementsAre("dpo.sync_ref_model"));
 }
 
+TEST(SpecTest, SeveralNamesInOneAreToldHowAListIsWritten) {
+  const auto message = [](const std::string& text) {
+    const auto violations = ValidateSpec(Parse(text));
+    return violations.size() == 1 ? violations[0].message() : "";
+  };
+  EXPECT_EQ(message("{model: m, sft: , lora: {target_modules: 'q_proj,v_proj'}}"),
+            "'q_proj,v_proj' is no layer; several are written as a list: [q_proj, v_proj]");
+  EXPECT_EQ(message("{model: m, sft: , lora: {modules_to_save: ['lm_head, x']}}"),
+            "'lm_head, x' is no layer; several are written as a list: [lm_head, x]");
+  EXPECT_EQ(message("{model: m, dpo: {loss_type: 'ipo,sft'}}"),
+            "'ipo,sft' is no loss type; several are written as a list: [ipo, sft]");
+  EXPECT_THAT(ValidateSpec(Parse("{model: m, sft: , lora: {target_modules: "
+                                 "'layers\\.\\d{1,2}\\.q_proj'}}")),
+              IsEmpty());
+}
+
 }  // namespace
 }  // namespace liger

@@ -194,6 +194,8 @@ TEST(YamlProtoTest, SetFieldTakesDottedPaths) {
   };
   EXPECT_THAT(message("training.max_step"), HasSubstr("did you mean 'training.max_steps'?"));
   EXPECT_THAT(message("learning_rate"), HasSubstr("did you mean 'training.learning_rate'?"));
+  EXPECT_THAT(message("lora.alpah"), testing::EndsWith("did you mean 'lora.lora_alpha'?"));
+  EXPECT_THAT(message("lora.beta"), testing::Not(HasSubstr("lora_")));
   // Of a path no more may be wrong than of its last name alone.
   for (const char* path : {"dataset.split", "training.stage", "kernels.foo"}) {
     EXPECT_THAT(message(path), testing::EndsWith("is not a field")) << path;
@@ -223,6 +225,53 @@ TEST(YamlProtoTest, SetFieldTakesTextsThatYamlWouldTakeForSomethingElse) {
   }
   EXPECT_FALSE(SetField(&spec, "sft.response_template", "\"open").ok());
   EXPECT_FALSE(SetField(&spec, "training.max_steps", "# 3").ok()) << "no text";
+}
+
+TEST(YamlProtoTest, SetFieldTakesListsAsYamlDoes) {
+  JobSpec spec;
+  const auto prompts = [&spec](const std::string& value) {
+    const absl::Status status = SetField(&spec, "training.sample_prompts", value);
+    const auto& texts = spec.training().sample_prompts();
+    return status.ok() ? std::vector<std::string>(texts.begin(), texts.end())
+                       : std::vector<std::string>{std::string(status.message())};
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(prompts("[q_proj,v_proj]"), ElementsAre("q_proj", "v_proj"));
+  EXPECT_THAT(prompts(" [ 'a, b', \"c\" ]"), ElementsAre("a, b", "c"));
+  EXPECT_THAT(prompts("- a\n- b"), ElementsAre("a", "b"));
+  for (const std::string text : {"Hello, you", "Answer: yes", "# Title", "[INST] hi [/INST]",
+                                 "[system] You are: kind, quick", "[x] %y"}) {
+    EXPECT_THAT(prompts(text), ElementsAre(text));
+  }
+  EXPECT_THAT(prompts(""), testing::IsEmpty());
+  // What a shell leaves of [a, b] without quotes.
+  EXPECT_THAT(prompts("[a,"), ElementsAre(AllOf(HasSubstr("training.sample_prompts: is no list: "),
+                                                HasSubstr("write it as '[a, b]', in quotes"))));
+  for (const std::string text : {"[a], b", "[a],[b]", "[a, b],", "[a] , "}) {
+    EXPECT_THAT(prompts(text), ElementsAre(HasSubstr("is no list: a comma is left over;"))) << text;
+  }
+  spec.mutable_dpo();
+  ASSERT_TRUE(SetField(&spec, "dpo.loss_weights", "[1, 0.5]").ok());
+  EXPECT_THAT(spec.dpo().loss_weights(), ElementsAre(1, 0.5));
+  EXPECT_THAT(std::string(SetField(&spec, "dpo.loss_weights", "1,0.5").message()),
+              testing::EndsWith("not '1,0.5'; several are written as a list: [1, 0.5]"));
+}
+
+TEST(YamlProtoTest, AFileIsOneDocument) {
+  const auto problem = [](const std::string& text) {
+    JobSpec spec;
+    const auto found = ParseYaml(text, "job.yaml", &spec);
+    return found.empty() ? spec.name() : found[0].message();
+  };
+  EXPECT_EQ(problem("name: a"), "a");
+  EXPECT_EQ(problem("---\nname: a\n...\n"), "a");
+  EXPECT_EQ(problem("# nothing"), "");
+  EXPECT_THAT(problem("name: a\n---\nname: b"), HasSubstr("a second document begins here"));
+  // Behind which yaml-cpp finds documents without end.
+  for (const std::string mark : {"", "\xEF\xBB\xBF"}) {
+    EXPECT_THAT(problem(mark + R"({"name": "t"},)"), HasSubstr("a comma is left over"));
+    EXPECT_THAT(problem(mark + R"("name", "t")"), HasSubstr("a comma is left over"));
+  }
 }
 
 TEST(YamlProtoTest, SetFieldDoesNotSwitchTheMemberOfAOneof) {

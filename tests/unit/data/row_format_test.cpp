@@ -111,6 +111,69 @@ TEST(RowFormat, WholeColumnsOfAnyKindAreNamed) {
   EXPECT_EQ(FormatOf(ids, "rows.json", RowKind::kSequence), liger::v1::DATASET_FORMAT_TOKENIZED);
 }
 
+// A conversation is no list of rows, whatever its column is called.
+TEST(RowFormat, ARowsMessagesUnderAnotherNameAreNoRows) {
+  const std::string talk = R"([{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}])";
+  for (const std::string& row : {R"({"conversation": )" + talk + "}",
+                                 R"({"id": 1, "tags": [], "conversation": )" + talk + "}"}) {
+    const auto failure = FailureAt(0, row, "rows.json", RowKind::kSequence);
+    EXPECT_THAT(failure.message(), HasSubstr("conversation) are those of no dataset format"));
+    EXPECT_THAT(failure.action(),
+                testing::StartsWith("Set dataset.columns: {messages: conversation}; or else: "));
+    EXPECT_EQ(FormatOf(row, "rows.json", RowKind::kSequence, {{"messages", "conversation"}}),
+              liger::v1::DATASET_FORMAT_MESSAGES);
+  }
+  const auto bare = FailureAt(0, R"({"talk": [{"role": "user", "content": "q"}]})", "rows.json",
+                              RowKind::kSequence);
+  EXPECT_THAT(bare.action(), testing::StartsWith("Give instruction and output;"));
+}
+
+// The mapping that is told reads them.
+TEST(RowFormat, RowsWithOtherProgramsNamesAreToldTheMapping) {
+  using Columns = std::map<std::string, std::string>;
+  const auto told = [](const std::string& row, const Columns& columns = {},
+                       RowKind kind = RowKind::kSequence) {
+    const TempFile file(row, "rows.jsonl");
+    const auto rows = OpenRows(file.path(), 0);
+    return FailureOf([&] { RowReader(*rows, {.kind = kind, .names = {.columns = columns}}); })
+        .action();
+  };
+  const std::string pair = R"({"query": "q", "response": "a")";
+  const Columns to_prompt = {{"prompt", "query"}, {"completion", "response"}};
+  const std::string in_words = "Set dataset.columns: {completion: response, prompt: query}; ";
+  EXPECT_THAT(told(pair + "}"), testing::StartsWith(in_words));
+  EXPECT_THAT(told(pair + R"(, "history": null})"), testing::StartsWith(in_words));
+  EXPECT_THAT(told(pair + "}", {{"prompt", "query"}}), testing::StartsWith(in_words));
+  EXPECT_EQ(FormatOf(pair + "}", "rows.jsonl", RowKind::kSequence, to_prompt),
+            liger::v1::DATASET_FORMAT_PROMPT_COMPLETION);
+  const std::string history = pair + R"(, "history": [["q", "a"]]})";
+  EXPECT_THAT(told(history), testing::StartsWith("Set dataset.columns: {instruction: query, "
+                                                 "output: response}; "));
+  EXPECT_EQ(FormatOf(history, "rows.jsonl", RowKind::kSequence,
+                     {{"instruction", "query"}, {"output", "response"}}),
+            liger::v1::DATASET_FORMAT_ALPACA);
+  EXPECT_THAT(told(R"({"prompt": "q", "answer": "a"})"),
+              testing::StartsWith("Set dataset.columns: {completion: answer}; "));
+  const std::string dolly = R"({"instruction": "q", "context": "c", "response": "a"})";
+  EXPECT_THAT(FailureAt(0, dolly, "rows.jsonl", RowKind::kSequence).action(),
+              HasSubstr("say so in dataset.columns (input: context, output: response)"));
+  EXPECT_THAT(told(R"({"question": "q", "context": "c", "response": "a"})"),
+              testing::StartsWith("Set dataset.columns: {input: context, instruction: question, "
+                                  "output: response}; "));
+  EXPECT_THAT(told(R"({"question": "q", "input": "c", "response": "a"})"),
+              testing::StartsWith("Set dataset.columns: {instruction: question, output: "));
+  for (const std::string context : {"\"q\"", "[\"c\"]", "null"}) {
+    EXPECT_THAT(told(pair + R"(, "context": )" + context + "}"), testing::StartsWith(in_words));
+  }
+  // No text, no answer, or no pair.
+  for (const std::string row : {R"({"question": "q", "answers": ["a"]})", R"({"query": "q"})",
+                                R"({"question": "q", "answer": 3})"}) {
+    EXPECT_THAT(told(row), testing::StartsWith("Give instruction and output;")) << row;
+  }
+  EXPECT_THAT(told(pair + "}", {}, RowKind::kPair),
+              testing::StartsWith("Give instruction and output;"));
+}
+
 TEST(RowFormat, RowsInsideOfAKeyAreNamed) {
   const auto failure = [](const std::string& content,
                           const std::map<std::string, std::string>& columns = {}) {

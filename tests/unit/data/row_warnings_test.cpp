@@ -31,15 +31,25 @@ std::string SplitWarning(const std::vector<std::string>& names,
 
 TEST(SplitWarningTest, ProposesAFileOfAHeldOutSplit) {
   EXPECT_EQ(SplitWarning({"extra.jsonl", "test.jsonl", "train.jsonl", "val.jsonl"}),
-            "F: its files are by their names of several splits, of which train alone is trained "
-            "on; left out: extra.jsonl, test.jsonl, val.jsonl; to evaluate on such a file, name it "
-            "in dataset.eval_uri (F/test.jsonl); to train on all, name a pattern instead of the "
-            "folder (F/*.jsonl)");
+            "F: its files are by their names not all of the training split, which alone is "
+            "trained on; left out: extra.jsonl, test.jsonl, val.jsonl; to evaluate on such a file, "
+            "name it in dataset.eval_uri (F/test.jsonl); to train on all, name a pattern instead "
+            "of the folder (F/*.jsonl)");
   const std::string none = SplitWarning({"train.jsonl", "other-00000-of-00001.jsonl"});
   EXPECT_THAT(none, HasSubstr("left out: other-00000-of-00001.jsonl; to train on all"));
   EXPECT_THAT(none, Not(HasSubstr("eval_uri")));
   EXPECT_THAT(SplitWarning({"dataset_infos.json", "test.jsonl", "train.jsonl"}),
               HasSubstr("left out: test.jsonl;"));
+}
+
+TEST(SplitWarningTest, TellsWhatIsNotEvaluatedOn) {
+  EXPECT_EQ(SplitWarning({"test.jsonl", "train.jsonl", "val.jsonl"}, SplitUse::kEvaluation),
+            "F: its files are by their names not all of the split validation, which alone is "
+            "evaluated on; left out: test.jsonl, train.jsonl; to evaluate on such a file, name it "
+            "in dataset.eval_uri (F/test.jsonl)");
+  EXPECT_EQ(SplitWarning({"holdout.jsonl", "train.jsonl"}, SplitUse::kEvaluation),
+            "F: its files are by their names not all of the split that is evaluated on; left out: "
+            "holdout.jsonl; to evaluate on all, name a pattern instead of the folder (F/*.jsonl)");
 }
 
 TEST(SplitWarningTest, ThePatternTakesAllAndNothingElse) {

@@ -110,6 +110,89 @@ TEST_F(SourcesTest, EvaluationRowsOfAnotherFormatAreWarnedOf) {
   EXPECT_THAT(Load(spec).warnings, testing::Not(told));
 }
 
+TEST_F(SourcesTest, EvaluationRowsMayHaveTheFormatsOwnNames) {
+  const auto write = [this](const std::string& name, const std::string& row) {
+    std::ofstream(dir_ + name) << row << "\n";
+  };
+  write("train.jsonl", R"({"question": "a", "answer": "b"})");
+  write("eval.jsonl", R"({"prompt": "a", "answer": "b"})");
+  liger::v1::DatasetSpec spec;
+  spec.mutable_columns()->insert({{"prompt", "question"}, {"completion", "answer"}});
+  spec.set_uri(dir_ + "train.jsonl");
+  spec.set_eval_uri(dir_ + "eval.jsonl");
+  const auto told = testing::Contains(
+      HasSubstr("eval.jsonl: lacks what dataset.columns names, so the format's own names are read: "
+                "prompt (not question)"));
+  const Dataset dataset = Load(spec);
+  EXPECT_THAT(dataset.warnings, told);
+  EXPECT_EQ(dataset.eval.num_rows(), 1);
+  spec.set_eval_uri(dir_ + "train.jsonl");
+  EXPECT_THAT(Load(spec).warnings, testing::Not(told));
+  // Both names are what to look for.
+  write("eval.jsonl", R"({"query": "a", "answer": "b"})");
+  spec.set_eval_uri(dir_ + "eval.jsonl");
+  const auto failure = FailureOf([&] { Load(spec); });
+  EXPECT_THAT(failure.message(), HasSubstr("eval.jsonl: row 1 (line 1): column question: the "
+                                           "column is missing, and so is prompt; the row has: "
+                                           "query, answer"));
+  EXPECT_THAT(failure.action(), HasSubstr("Evaluation rows need one of the two: correct "
+                                          "dataset.columns.prompt"));
+  // Training rows need what the job names.
+  write("train.jsonl", R"({"prompt": "a", "answer": "b"})");
+  EXPECT_THAT(FailureOf([&] { Load(spec); }).action(),
+              testing::StartsWith("Correct dataset.columns.prompt"));
+}
+
+TEST_F(SourcesTest, EvaluationRowsOfBothNamesAreAnError) {
+  const auto write = [this](const std::string& name, const std::string& rows) {
+    std::ofstream(dir_ + name) << rows << "\n";
+  };
+  const std::string mapped = R"({"question": "a", "answer": "b"})";
+  const std::string standard = R"({"prompt": "a", "answer": "b"})";
+  write("train.jsonl", mapped);
+  liger::v1::DatasetSpec spec;
+  spec.mutable_columns()->insert({{"prompt", "question"}, {"completion", "answer"}});
+  spec.set_uri(dir_ + "train.jsonl");
+  spec.set_eval_uri(dir_ + "eval.jsonl");
+  write("eval.jsonl", standard + "\n" + mapped);
+  auto failure = FailureOf([&] { Load(spec); });
+  EXPECT_THAT(failure.message(), HasSubstr("eval.jsonl: row 2 (line 2): column question: the "
+                                           "file's first row has prompt instead"));
+  EXPECT_THAT(failure.action(), HasSubstr("rename question to prompt (dataset.columns.prompt is "
+                                          "question)"));
+  write("eval.jsonl", mapped + "\n" + standard);
+  failure = FailureOf([&] { Load(spec); });
+  EXPECT_THAT(failure.message(), HasSubstr("eval.jsonl: row 2 (line 2): column prompt: the file's "
+                                           "first row has question instead"));
+  EXPECT_THAT(failure.action(), HasSubstr("rename prompt to question"));
+  write("eval.jsonl", mapped);
+  write("train.jsonl", mapped + "\n" + standard);
+  failure = FailureOf([&] { Load(spec); });
+  EXPECT_THAT(failure.message(), HasSubstr("column question (read as prompt): the column is "
+                                           "missing; the row has: prompt, answer"));
+  EXPECT_THAT(failure.action(), HasSubstr("which dataset.columns.prompt names"));
+}
+
+// A row without it may simply have none.
+TEST_F(SourcesTest, OptionalColumnsOfEvaluationRowsKeepTheJobsNames) {
+  const std::string row = R"({"instruction": "a", "output": "b", )";
+  std::ofstream(dir_ + "train.jsonl") << row << R"("ctx": "a"})"
+                                      << "\n";
+  std::ofstream(dir_ + "eval.jsonl") << row << R"("input": "b"})"
+                                     << "\n"
+                                     << row << R"("ctx": "a"})"
+                                     << "\n";
+  liger::v1::DatasetSpec spec;
+  spec.mutable_columns()->insert({"input", "ctx"});
+  spec.set_uri(dir_ + "train.jsonl");
+  spec.set_eval_uri(dir_ + "eval.jsonl");
+  const auto failure = FailureOf([&] { Load(spec); });
+  EXPECT_THAT(failure.message(), HasSubstr("eval.jsonl: row 1 (line 1): column ctx: the column is "
+                                           "missing; the row has: instruction, output, input"));
+  EXPECT_THAT(failure.action(), HasSubstr("Evaluation rows need it, too: correct "
+                                          "dataset.columns.input, which names it, or rename"));
+}
+
 TEST_F(SourcesTest, NothingThereIsAnError) {
   Write("data/readme.md", {9});
   liger::v1::DatasetSpec spec;

@@ -69,6 +69,26 @@ TEST_F(UnreadColumnsTest, SystemIsWarnedOfWithAMappingThatReadsIt) {
               kNothing);
 }
 
+TEST_F(UnreadColumnsTest, ContextIsWarnedOfAsAlpacasInput) {
+  const std::string row = R"({"question": "Who is he?", "response": "a", "context": )";
+  const std::map<std::string, std::string> columns = {{"prompt", "question"},
+                                                      {"completion", "response"}};
+  EXPECT_THAT(Warnings(row + R"("He is x."})", columns),
+              Contains(HasSubstr("context (PROMPT_COMPLETION has no input; ALPACA has: "
+                                 "dataset.columns: {input: context, instruction: question, output: "
+                                 "response})")));
+  const std::string dolly = R"({"instruction": "q", "response": "a", "context": "c")";
+  EXPECT_THAT(Warnings(dolly + "}", {{"output", "response"}}),
+              Contains(HasSubstr("context (ALPACA's input can be it: dataset.columns: {input: "
+                                 "context, output: response})")));
+  EXPECT_THAT(Warnings(dolly + "}", {{"output", "response"}, {"input", "context"}}), kNothing);
+  EXPECT_THAT(Warnings(dolly + R"(, "input": "i"})", {{"output", "response"}}), kNothing);
+  for (const std::string repeated : {"\"\"", "\"is  he\"", "[\"c\"]", "null"}) {
+    EXPECT_THAT(Warnings(row + repeated + "}", columns), kNothing) << repeated;
+  }
+  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "context": "c"})"), kNothing);
+}
+
 TEST_F(UnreadColumnsTest, MappedOnesOfAnotherFormatAreWarnedOf) {
   const std::string rows = R"({"response": "a b", "instruction": "q", "conversations": )" + kTalk;
   EXPECT_THAT(Warnings(rows + "}", {{"output", "response"}, {"conversations", "conversations"}}),
@@ -79,6 +99,37 @@ TEST_F(UnreadColumnsTest, MappedOnesOfAnotherFormatAreWarnedOf) {
       Contains(HasSubstr("question (dataset.columns.prompt, but the rows are TEXT: name "
                          "completion, too, for PROMPT_COMPLETION, or remove the mapping)")));
   EXPECT_THAT(Warnings(rows + "}", {{"output", "response"}}), kNothing) << "it is ALPACA";
+}
+
+TEST_F(UnreadColumnsTest, MappedOnesThatTheMethodDoesNotReadAreWarnedOf) {
+  const std::string row = kAlpaca + R"(, "good": "3", "bad": "4", "rated": true})";
+  const std::map<std::string, std::string> pair = {{"chosen", "good"}, {"rejected", "bad"}};
+  const auto with = [&](const std::string& name, const std::string& in_file) {
+    auto columns = pair;
+    columns[name] = in_file;
+    return columns;
+  };
+  EXPECT_THAT(Warnings(row, pair, kDpo), kNothing);
+  EXPECT_THAT(Warnings(row, with("output", "output"), kDpo),
+              Contains(HasSubstr("not read: output (dataset.columns.output, but of ALPACA rows the "
+                                 "method reads system, history, instruction, input, chosen, "
+                                 "rejected)")));
+  EXPECT_THAT(Warnings(row, pair),
+              Contains(AllOf(HasSubstr("bad (dataset.columns.rejected, but of ALPACA rows the "
+                                       "method reads system, history, instruction, input, output"),
+                             HasSubstr("good (dataset.columns.chosen, but"))));
+  EXPECT_THAT(Warnings(row, with("label", "rated"), kDpo),
+              Contains(testing::EndsWith(
+                  "a column is filled, but not read: rated (dataset.columns.label, which kto alone "
+                  "reads, of rows with one answer: remove the mapping)")));
+  EXPECT_THAT(Warnings(row + R"(, )" + kAlpaca + R"(, "rated": false})", {{"label", "rated"}},
+                       liger::v1::JobSpec::kKto),
+              kNothing);
+  // No format by which dpo reads pairs has it.
+  EXPECT_THAT(Warnings(R"({"q": "q", "a": "a", "chosen": "b", "rejected": "c"})",
+                       {{"prompt", "q"}, {"completion", "a"}}, kDpo),
+              Contains(HasSubstr("a (dataset.columns.completion, but of PREFERENCE rows the method "
+                                 "reads prompt, chosen, rejected)")));
 }
 
 TEST_F(UnreadColumnsTest, WhatRepeatsTheRestAndOtherColumnsAreLeftAlone) {

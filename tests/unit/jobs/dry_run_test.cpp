@@ -56,8 +56,13 @@ TEST_F(JobServiceTest, ADryRunMakesNothing) {
   auto* violation = bad.mutable_check_result()->add_violations();
   violation->set_field("dataset.uri");
   violation->set_message("row 17 is not JSON");
+  violation = bad.mutable_check_result()->add_violations();
+  violation->set_field("dataset.eval_uri");
+  violation->set_file("alpaca-en-dem");
+  violation->set_message("'alpaca-en-dem' does not exist");
   Send(bad);
   EXPECT_THAT(out.status().message(), HasSubstr("row 17 is not JSON"));
+  EXPECT_THAT(out.status().message(), HasSubstr("near: alpaca-en-demo"));
 
   validate();
   LoseWorker("w");

@@ -21,7 +21,9 @@ TEST(ClassifyExit, OnlyLostInfrastructureIsRunAgain) {
     EXPECT_EQ(exit.retry, failure_class == liger::v1::FAILURE_CLASS_INFRA ||
                               failure_class == liger::v1::FAILURE_CLASS_HANG);
     EXPECT_NE(exit.failure.message(), "") << value;
-    EXPECT_NE(exit.failure.action(), "") << value;
+    const bool of_memory = failure_class == liger::v1::FAILURE_CLASS_OOM_HOST ||
+                           failure_class == liger::v1::FAILURE_CLASS_OOM_DEVICE;
+    EXPECT_EQ(exit.failure.action() == "", of_memory) << value;
   }
 }
 
@@ -99,6 +101,28 @@ TEST(Transitions, EveryJobCanEndAndEndsAbsorb) {
     EXPECT_TRUE(reached.contains(state)) << state;
     EXPECT_TRUE(IsTerminal(static_cast<JobState>(state)) || ends.contains(state)) << state;
   }
+}
+
+TEST(AddNearDatasets, ToTheFailureOfAPathThatDoesNotExist) {
+  liger::worker::v1::TaskEvent event;
+  liger::v1::Failure& failure = *event.mutable_exited()->mutable_failure();
+  failure.set_field("dataset.eval_uri");
+  failure.set_file("alpaca-en-dem");
+  failure.set_message("dataset.eval_uri: 'alpaca-en-dem' does not exist below /data");
+  AddNearDatasets(Catalog::Default(), &event);
+  EXPECT_THAT(failure.message(),
+              HasSubstr("' does not exist below /data; the catalog has no dataset of that name; "
+                        "near: alpaca-en-demo"));
+  const auto unchanged = [&](const std::string& field, const std::string& message) {
+    failure.set_field(field);
+    failure.set_message(message);
+    AddNearDatasets(Catalog::Default(), &event);
+    EXPECT_EQ(failure.message(), message);
+  };
+  unchanged("dataset.uri", "'alpaca-en-dem' does not exist");
+  unchanged("dataset.eval_uri", "alpaca-en-dem: row 3 is not JSON");
+  failure.set_file("zzz");
+  unchanged("dataset.eval_uri", "'zzz' does not exist");
 }
 
 }  // namespace

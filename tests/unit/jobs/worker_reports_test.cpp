@@ -7,6 +7,7 @@ namespace {
 using liger::v1::JobStatus;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
@@ -67,6 +68,30 @@ TEST_F(JobServiceTest, PublishAndExitAreAnsweredAtOnce) {
   service->OnReclaimed("w", {{"w", fleet.answers[0].output_uri, "sha256:1"}});
   Hello("w");
   EXPECT_THAT(fleet.reclaimed, SizeIs(2));
+}
+
+// An agent that saw the kernel end a trainer gives no advice.
+TEST_F(JobServiceTest, MemoryThatRanOutIsAdvisedOnByTheJob) {
+  Hello("w");
+  const auto action = [this](liger::trainer::v1::Phase phase, const std::string& told) {
+    const std::string uid = Running();
+    auto entered = Event(2);
+    entered.mutable_phase()->set_phase(phase);
+    Send(entered);
+    auto exited = Event(3);
+    auto* failure = exited.mutable_exited()->mutable_failure();
+    failure->set_class_(liger::v1::FAILURE_CLASS_OOM_HOST);
+    failure->set_action(told);
+    Send(exited);
+    EXPECT_EQ(Job(uid).status().state(), JobStatus::FAILED);
+    return Job(uid).status().failure().action();
+  };
+  EXPECT_THAT(action(liger::trainer::v1::PHASE_TRAINING, ""),
+              AllOf(StartsWith("lower training.per_device_train_batch_size"),
+                    EndsWith(" or set training.gradient_checkpointing")));
+  EXPECT_THAT(action(liger::trainer::v1::PHASE_EVALUATING, ""),
+              StartsWith("lower training.per_device_eval_batch_size"));
+  EXPECT_EQ(action(liger::trainer::v1::PHASE_TRAINING, "as told"), "as told");
 }
 
 // The limit, 2 by default, leaves room for the newest ones, the best one and the

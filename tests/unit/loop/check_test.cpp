@@ -316,8 +316,8 @@ TEST(CheckTest, WhatAFolderOfSplitsLeavesOutIsToldUnlessItIsEvaluatedOn) {
   };
   EXPECT_THAT(warnings(),
               Contains(HasSubstr(folder +
-                                 ": its files are by their names of several splits, of "
-                                 "which train alone is trained on; left out: test.jsonl, "
+                                 ": its files are by their names not all of the training "
+                                 "split, which alone is trained on; left out: test.jsonl, "
                                  "val.jsonl; to evaluate on such a file, name it in "
                                  "dataset.eval_uri (" +
                                  folder +
@@ -327,9 +327,18 @@ TEST(CheckTest, WhatAFolderOfSplitsLeavesOutIsToldUnlessItIsEvaluatedOn) {
   dataset->set_eval_uri(folder + "/val.jsonl");
   EXPECT_THAT(warnings(), Contains(HasSubstr("left out: test.jsonl;")));
   dataset->set_eval_uri(folder);
+  EXPECT_THAT(warnings(), Contains(HasSubstr("evaluated on; left out: test.jsonl;")).Times(1));
+  EXPECT_THAT(warnings(), Not(Contains(HasSubstr("trained on; left out"))));
+  std::filesystem::remove(folder + "/val.jsonl");
   EXPECT_THAT(warnings(), Not(Contains(HasSubstr("left out"))));
   dataset->set_uri(job.Path("sft.jsonl"));
-  EXPECT_THAT(warnings(), Contains(HasSubstr("all but train are evaluated on; left out: train.j")));
+  EXPECT_THAT(warnings(), Contains(HasSubstr("evaluated on; left out: train.j")));
+  // Of train alone: of another set.
+  std::filesystem::remove(folder + "/test.jsonl");
+  EXPECT_THAT(warnings(), Not(Contains(HasSubstr("left out"))));
+  dataset->set_uri(folder + "/*.jsonl");
+  ASSERT_EQ(Check(request).violations_size(), 1);
+  EXPECT_THAT(Check(request).violations(0).message(), HasSubstr("holds no split to evaluate on"));
 }
 
 }  // namespace

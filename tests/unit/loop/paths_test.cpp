@@ -155,6 +155,25 @@ TEST(PathsTest, WhatAFolderOfSeveralSplitsIsToBeReplacedByIsSaid) {
               testing::ElementsAre(job.Path("ultra/train_sft-00000-of-00001.jsonl")));
 }
 
+TEST(PathsTest, AnotherSetOfTrainAloneIsEvaluatedOn) {
+  const TinyJob job;
+  fs::create_directory(job.Path("alpaca-eval"));
+  job.WriteFile("alpaca-eval/train.jsonl", "{}");
+  const std::string file = job.Path("alpaca-eval/train.jsonl");
+  const auto evaluate = [&](const std::vector<std::string>& trained) {
+    return ResolveInputFiles("alpaca-eval", "", {job.dir()}, "dataset.eval_uri",
+                             SplitUse::kEvaluation, trained);
+  };
+  EXPECT_THAT(evaluate({job.Path("sft.jsonl")}).files, testing::ElementsAre(file));
+  try {
+    evaluate({job.Path("sft.jsonl"), file});
+    ADD_FAILURE() << "accepted";
+  } catch (const TrainerError& error) {
+    EXPECT_EQ(error.failure().field(), "dataset.eval_uri");
+    EXPECT_THAT(error.what(), HasSubstr("holds no split to evaluate on, but train (" + file));
+  }
+}
+
 // The Hub's cache.
 TEST(PathsTest, ALinksNameTellsItsSplit) {
   const TinyJob job;
@@ -165,8 +184,31 @@ TEST(PathsTest, ALinksNameTellsItsSplit) {
   }
   const SplitFiles files =
       ResolveInputFiles(job.Path("data/snapshot"), "", {job.dir()}, "dataset.uri");
-  EXPECT_THAT(files.files, testing::ElementsAre(job.Path("data/1f")));
+  EXPECT_THAT(files.files, testing::ElementsAre(job.Path("data/snapshot/train.jsonl")));
   EXPECT_THAT(files.left_out, testing::ElementsAre(job.Path("data/snapshot/test.jsonl")));
+}
+
+TEST(PathsTest, ALinksEndingCountsWhereItsTargetHasNone) {
+  const TinyJob job;
+  fs::create_directories(job.Path("root/snapshot"));
+  fs::create_directories(job.Path("a/snapshot"));
+  std::ofstream(job.Path("root/1f")) << "text\nab\n";
+  for (const char* name : {"x.csv", "x.jsonl.gz", "x.parquet", "x.arrow"}) {
+    const std::string link = job.Path("root/snapshot/") + name;
+    fs::create_symlink("../1f", link);
+    EXPECT_THAT(FilesOf(link, {}), testing::ElementsAre(link));
+    // The folder of the first root has no such file.
+    const std::string relative = std::string("snapshot/") + name;
+    EXPECT_THAT(FilesOf(relative, {job.Path("a"), job.Path("root")}), testing::ElementsAre(link));
+    EXPECT_THAT(FilesOf("snap*/" + std::string(name), {job.Path("root")}),
+                testing::ElementsAre(link));
+  }
+  fs::create_symlink("1f", job.Path("root/link"));
+  EXPECT_THAT(FilesOf("link", {job.Path("root")}), testing::ElementsAre(job.Path("root/1f")));
+  std::ofstream(job.Path("root/rows.csv")) << "text\nab\n";
+  fs::create_symlink("rows.csv", job.Path("root/rows.json"));
+  EXPECT_THAT(FilesOf("rows.json", {job.Path("root")}),
+              testing::ElementsAre(job.Path("root/rows.csv")));
 }
 
 TEST(PathsTest, PatternsDoNotLeaveTheRoots) {

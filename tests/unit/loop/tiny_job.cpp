@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "common/spec/spec.h"
+#include "tests/devices.h"
 #include "worker/trainer/loop/reporter.h"
 #include "worker/trainer/loop/run_task.h"
 
@@ -182,10 +183,8 @@ Request TinyJob::Base() const {
   training->set_learning_rate(1e-2);
   training->set_per_device_train_batch_size(4);
   training->set_max_length(64);
-  if (const char* kind = std::getenv("LIGER_TEST_DEVICE_KIND")) {
-    liger::v1::DeviceKind device;
-    if (!liger::v1::DeviceKind_Parse(kind, &device)) std::abort();
-    spec->mutable_resources()->set_device_kind(device);
+  if (OnGpus()) {
+    spec->mutable_resources()->set_device_kind(liger::v1::DEVICE_KIND_CUDA);
     training->set_deterministic(true);
   }
   return request;

@@ -8,7 +8,7 @@
 #include <cctype>
 #include <cstdio>
 
-#include "common/spec/yaml_proto.h"
+#include "common/spec/enum_names.h"
 
 namespace liger::trainer {
 namespace {

@@ -57,6 +57,7 @@ SourceSpec BaseSource(const DatasetSpec& spec) {
 
 SourceSpec EvalSource(const DatasetSpec& spec, const LoadOptions& options) {
   SourceSpec source = BaseSource(spec);
+  source.names.or_standard = true;
   source.files = options.eval_files;
   source.name = source.files.size() == 1 ? source.files[0] : LocalPath(spec.eval_uri());
   if (source.files.empty()) source.files = FilesOf(source.name, "eval_uri", SplitUse::kEvaluation);

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "worker/trainer/data/column_names.h"
 #include "worker/trainer/data/message_roles.h"
 #include "worker/trainer/exact_json.h"
 
@@ -54,14 +55,20 @@ bool RowColumns::HasMappedColumns() const {
 }
 
 void RowColumns::RequireMappedColumns() const {
-  static const RowNames kAsInTheFile;
   for (const auto& [name, in_file] : names_.columns) {
     if (row_.contains(name)) continue;
-    const std::string names = RowColumns(rows_, index_, kAsInTheFile).Names();
     const std::string field = fields().columns + "." + name;
+    const bool either = MayBeStandard(names_, name);
+    std::string action = "Correct " + field + ", which names it.";
+    if (names_.or_standard && name != in_file) {
+      action = std::string("Evaluation rows need ") + (either ? "one of the two" : "it, too") +
+               ": correct " + field + ", which names it, or rename their column.";
+    }
     throw rows_
-        .Fail(index_, "column " + in_file + ": the column is missing; the row has: " + names,
-              "Correct " + field + ", which names it.")
+        .Fail(index_,
+              "column " + in_file + ": the column is missing" +
+                  (either ? ", and so is " + name : "") + "; the row has: " + NamesInFile(),
+              action)
         .Field(field);
   }
 }
@@ -129,10 +136,21 @@ const ordered_json& RowColumns::At(const std::string& column) const {
     throw Fail(column, (rows_.all_text() ? "is empty" : "is null") + ("; the row has: " + Names()),
                "Every row needs this column: fill it in, or remove the row.");
   }
-  throw Fail(column, "the column is missing; the row has: " + Names(),
-             "Every row needs this column. Where the file calls it otherwise, say so in " +
-                 fields().columns + " (prompt: question); if it is of another format, set " +
-                 fields().format + ".");
+  // The file's first row has what the job names.
+  if (names_.columns.contains(column)) {
+    throw Fail(column, "the column is missing; the row has: " + NamesInFile(),
+               "Every row needs this column, which " + fields().columns + "." + column +
+                   " names: rename the row's, or remove the row.");
+  }
+  const std::string other = OtherNameOf(column);
+  const bool beside = column == "output" && InputBeside("instruction") == "context";
+  throw Fail(
+      column, "the column is missing; the row has: " + Names(),
+      "Every row needs this column. Where the file calls it otherwise, say so in " +
+          fields().columns + " (" +
+          (other.empty() ? "prompt: question"
+                         : (beside ? "input: context, " : "") + column + ": " + InFile(other)) +
+          "); if it is of another format, set " + fields().format + ".");
 }
 
 std::string RowColumns::String(const std::string& column) const {
@@ -356,6 +374,11 @@ std::string RowColumns::Names() const {
     names += (names.empty() ? "" : ", ") + name;
   }
   return names.empty() ? "none" : names;
+}
+
+std::string RowColumns::NamesInFile() const {
+  static const RowNames kAsInTheFile;
+  return RowColumns(rows_, index_, kAsInTheFile).Names();
 }
 
 TrainerError RowColumns::Fail(const std::string& column, const std::string& what,

@@ -25,6 +25,9 @@ struct RowNames {
   std::map<std::string, std::string> columns;  // name in the file by the format's name
   std::map<std::string, std::string> roles;    // role by name in the file
   RowFields fields;
+  // Evaluation rows: what a file has by the format's own name alone is read by that
+  // (column_names.h).
+  bool or_standard = false;
 };
 
 // What a column of messages is, for messages about it.
@@ -52,6 +55,12 @@ class RowColumns {
   std::set<std::string> Mapped() const;   // those that the job's mapping names
   // Whether the file has no other, nor types of its own: it may be an object around the rows.
   bool OfOneRow() const;
+  // The column of text that holds by another program's name what `column`, a prompt's or an
+  // answer's, is for; "" where there is none.
+  std::string OtherNameOf(const std::string& column) const;
+  // The column of text that ALPACA's input can be read from, beside the prompt of that name: input,
+  // or context as other programs call it. "" where there is none, or the prompt repeats it.
+  std::string InputBeside(const std::string& prompt) const;
   // Throws when absent or null.
   const nlohmann::ordered_json& At(const std::string& column) const;
 
@@ -74,7 +83,11 @@ class RowColumns {
 
   // The names of the row's columns, for messages: "a, b, c".
   std::string Names() const;
+  std::string NamesInFile() const;  // without the job's mapping
+  const RowNames& names() const { return names_; }
   const RowFields& fields() const { return names_.fields; }
+  // The name that the column has in the file.
+  std::string InFile(const std::string& column) const;
 
   // What to do about a value of the wrong type: where the file gives types or has texts alone,
   // about the whole column.
@@ -90,8 +103,6 @@ class RowColumns {
                                   const nlohmann::ordered_json& message) const;
   void CheckContent(const std::string& where, const nlohmann::ordered_json& message) const;
 
-  // The name that the column has in the file.
-  std::string InFile(const std::string& column) const;
   // "prompt", or "question (read as prompt)", with the type that the file gives it.
   std::string Described(const std::string& column) const;
 

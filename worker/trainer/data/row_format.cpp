@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "worker/trainer/data/message_roles.h"
 
 namespace liger::trainer {
 namespace {
@@ -39,11 +40,8 @@ std::vector<DatasetFormat> ShownFormats(const ColumnNames& columns, RowKind kind
 int64_t CountRead(DatasetFormat format, const ColumnNames& columns, RowKind kind) {
   const bool pair = kind == RowKind::kPair;
   if (format == liger::v1::DATASET_FORMAT_PREFERENCE && !pair) return 0;  // a fault to tell
-  return std::ranges::count_if(ReadColumns(format), [&](const std::string& column) {
-    const bool of_pair = column == "chosen" || column == "rejected";
-    if (pair ? column == "output" : of_pair) return false;
-    return columns.contains(column);
-  });
+  return std::ranges::count_if(ReadColumns(format, kind),
+                               [&](const std::string& column) { return columns.contains(column); });
 }
 
 // Of the formats that the columns show, the one that reads most of those that the job names
@@ -95,6 +93,13 @@ bool IsByNumber(const ordered_json& value) {  // {"0": ..., "17": ...}
 
 bool IsObjects(const ordered_json& value) {
   return value.is_array() && !value.empty() && value.front().is_object();
+}
+
+// A conversation: a row's, not rows.
+bool IsMessages(const ordered_json& value) {
+  return IsObjects(value) && std::ranges::all_of(value, [](const ordered_json& message) {
+           return message.is_object() && (message.contains("role") || message.contains("from"));
+         });
 }
 
 // Of several rows: as many texts or lists as there are rows.
@@ -156,7 +161,7 @@ void ThrowIfWrapped(const RowColumns& row) {
   const ColumnNames columns = row.Columns();
   std::vector<std::string> lists, splits;
   for (const std::string& column : columns) {
-    if (!row.Has(column) || !row.At(column).is_array()) continue;
+    if (!row.Has(column) || !row.At(column).is_array() || IsMessages(row.At(column))) continue;
     if (columns.size() == 1 || IsObjects(row.At(column))) lists.push_back(column);
   }
   for (const std::string& column : lists) {
@@ -189,6 +194,48 @@ void ThrowIfObjects(const RowColumns& row) {
                  "Make it an array of the rows: [{...}, {...}].");
 }
 
+// The conversation that an assistant takes part in, where there is but one.
+std::string OnlyConversation(const RowColumns& row) {
+  const auto answers = [](const ordered_json& message) {
+    const auto role = message.find(message.contains("role") ? "role" : "from");
+    return role->is_string() && KnownRole(role->get<std::string>()) == "assistant";
+  };
+  std::string found;
+  for (const std::string& column : row.Columns()) {
+    if (!row.Has(column) || !IsMessages(row.At(column))) continue;
+    if (!found.empty() || std::ranges::none_of(row.At(column), answers)) return "";
+    found = column;
+  }
+  return found;
+}
+
+// The mapping that reads rows with other programs' names: "{prompt: query, completion: response}".
+// "" where none shows.
+std::string LikelyMapping(const RowColumns& row) {
+  const auto text_of = [&](const std::string& name) {
+    return row.Has(name) && row.At(name).is_string() ? name : row.OtherNameOf(name);
+  };
+  std::map<std::string, std::string> mapping = row.names().columns;
+  const std::string prompt = text_of("prompt"), answer = text_of("completion");
+  if (const std::string talk = OnlyConversation(row); !talk.empty()) {
+    mapping[row.Has("system") ? "conversations" : "messages"] = row.InFile(talk);
+  } else if (prompt.empty() || answer.empty()) {
+    return "";
+  } else {
+    const std::string input = row.InputBeside(prompt);
+    const bool alpaca = row.Has("history") || row.Has("system") || !input.empty();
+    for (const char* name : {"prompt", "completion", "input", "output"}) mapping.erase(name);
+    if (!input.empty()) mapping["input"] = row.InFile(input);
+    mapping[alpaca ? "instruction" : "prompt"] = row.InFile(prompt);
+    mapping[alpaca ? "output" : "completion"] = row.InFile(answer);
+  }
+  std::string text;
+  for (const auto& [name, in_file] : mapping) {
+    if (name != in_file) text += (text.empty() ? "" : ", ") + name + ": " + in_file;
+  }
+  return "{" + text + "}";
+}
+
 }  // namespace
 
 const std::vector<std::string>& ReadColumns(DatasetFormat format) {
@@ -206,6 +253,15 @@ const std::vector<std::string>& ReadColumns(DatasetFormat format) {
       {liger::v1::DATASET_FORMAT_AUTO, {}}};
   const auto it = kRead.find(format);
   return it == kRead.end() ? kRead.at(liger::v1::DATASET_FORMAT_AUTO) : it->second;
+}
+
+std::vector<std::string> ReadColumns(DatasetFormat format, RowKind kind) {
+  std::vector<std::string> columns = ReadColumns(format);
+  std::erase_if(columns, [&](const std::string& column) {
+    const bool of_pair = column == "chosen" || column == "rejected";
+    return kind == RowKind::kPair ? column == "output" : of_pair;
+  });
+  return columns;
 }
 
 std::string FormatName(DatasetFormat format) {
@@ -271,10 +327,12 @@ DatasetFormat DetectFormat(const RowColumns& first, const ColumnNames& filled, R
   if (format != liger::v1::DATASET_FORMAT_AUTO) return format;
   ThrowIfWrapped(first);
   ThrowIfObjects(first);
+  const std::string mapping = kind == RowKind::kPair ? "" : LikelyMapping(first);
   throw first.Fail(
       "", "its columns (" + first.Names() + ") are those of no dataset format",
-      "Give instruction and output; messages; conversations; prompt and completion; "
-      "prompt, chosen and rejected; text; or token ids. Columns of other names are told in " +
+      (mapping.empty() ? "" : "Set " + first.fields().columns + ": " + mapping + "; or else: ") +
+          "Give instruction and output; messages; conversations; prompt and completion; "
+          "prompt, chosen and rejected; text; or token ids. Columns of other names are told in " +
           first.fields().columns + ", such as {prompt: question, completion: answer}.");
 }
 

@@ -24,6 +24,8 @@ std::string FormatName(liger::v1::DatasetFormat format);
 // The columns that say what rows of the format are read from, in the order in which they speak.
 // Those of every format (label, tools, chat_template_kwargs) are left out.
 const std::vector<std::string>& ReadColumns(liger::v1::DatasetFormat format);
+// Of those, the ones that rows for that kind of method are read from.
+std::vector<std::string> ReadColumns(liger::v1::DatasetFormat format, RowKind kind);
 
 // The columns of the file's first row, but for those that none of its first rows
 // fills: a file that joins rows of several formats has the columns of all of them.

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "worker/trainer/data/column_names.h"
 #include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/row_format.h"
 #include "worker/trainer/data/text_prefix.h"
@@ -318,6 +319,9 @@ Row ReadLabelled(const RowColumns& row, const ColumnNames& filled,
 
 RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
     : rows_(rows), options_(options) {
+  if (options_.names.or_standard) {
+    standard_columns_ = TakeStandard(rows.Parse(0), &options_.names);
+  }
   const RowColumns first(rows, 0, options_.names);
   if (!first.HasMappedColumns()) CheckOnlyRow(first, options_.kind);
   first.RequireMappedColumns();
@@ -345,6 +349,7 @@ RowReader::RowReader(const RowFile& rows, const RowReaderOptions& options)
 Row RowReader::Read(int64_t index) const {
   const RowColumns columns(rows_, index, options_.names);
   columns.RequireTextAlone();
+  RequireNamesOfFirst(rows_, index, columns, standard_columns_, options_.format, options_.kind);
   Row row = options_.kind == RowKind::kPair       ? ReadPair(columns, filled_, options_)
             : options_.kind == RowKind::kLabelled ? ReadLabelled(columns, filled_, options_)
                                                   : ReadSequence(columns, filled_, options_);

@@ -2,7 +2,9 @@
 #define LIGER_WORKER_TRAINER_DATA_ROW_READER_H_
 
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/data/row.h"
@@ -61,14 +63,22 @@ class RowReader {
   RowReader(const RowFile& rows, const RowReaderOptions& options);
 
   liger::v1::DatasetFormat format() const { return options_.format; }
+  // What its rows are read for: kPair where labelled rows are made of pairs.
+  RowKind kind() const { return options_.kind; }
+  // With the mapping of columns that the file is read by: without standard_columns().
+  const RowNames& names() const { return options_.names; }
+  // What RowNames::or_standard let it read by the format's own name: the job's by that name.
+  const std::map<std::string, std::string>& standard_columns() const { return standard_columns_; }
 
-  // Throws TrainerError (DATA) naming the row and column: a column missing or
-  // of the wrong type, a conversation that is empty or has an unknown role.
+  // Throws TrainerError (DATA) naming the row and column: a column missing, of
+  // another name than in the first row (RequireNamesOfFirst) or of the wrong type, a conversation
+  // that is empty or has an unknown role.
   Row Read(int64_t index) const;
 
  private:
   const RowFile& rows_;
-  RowReaderOptions options_;  // kind: kPair where a labelled row is made of a pair
+  RowReaderOptions options_;  // as kind() and names() say
+  std::map<std::string, std::string> standard_columns_;
   ColumnNames filled_;
 };
 

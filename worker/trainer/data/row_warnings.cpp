@@ -14,12 +14,6 @@ namespace {
 
 constexpr size_t kNamedFiles = 5;  // that a message names
 
-// Whether a file's name says that its rows are to evaluate on.
-bool HeldOut(const std::string& file) {
-  const std::string split = SplitOf(file);
-  return split == "validation" || split == "test";
-}
-
 // A pattern that takes all data files of a folder and nothing else; "" when no simple one does.
 std::string PatternOfAll(const std::string& folder) {
   const absl::StatusOr<std::vector<std::string>> all = MatchDataFiles(folder);
@@ -214,22 +208,28 @@ void AddSplitWarning(const std::vector<std::string>& left_out, SplitUse use,
   }
   const bool train = use == SplitUse::kTraining;
   std::string remedy;
-  const auto held_out = std::ranges::find_if(left_out, HeldOut);
-  if (train && held_out != left_out.end()) {
+  const auto held_out = std::ranges::find_if(
+      left_out, [](const std::string& file) { return IsHeldOut(SplitOf(file)); });
+  const bool is_held_out = held_out != left_out.end();
+  if (is_held_out) {
     remedy =
         absl::StrCat("; to evaluate on such a file, name it in dataset.eval_uri (", *held_out, ")");
   }
   const std::string pattern = PatternOfAll(folder);
-  if (!pattern.empty()) {
+  if (!train && is_held_out) {
+    // All would be train, too.
+  } else if (!pattern.empty()) {
     absl::StrAppend(&remedy, "; to ", train ? "train" : "evaluate",
                     " on all, name a pattern instead of the folder (", pattern, ")");
   } else if (train) {
     absl::StrAppend(&remedy, "; to train on all, name each file in dataset.sources");
   }
-  warnings->push_back(
-      absl::StrCat(folder, ": its files are by their names of several splits, of which ",
-                   train ? "train alone is trained on" : "all but train are evaluated on",
-                   "; left out: ", absl::StrJoin(names, ", "), remedy));
+  // Of held-out files, test's alone are left out of an evaluation.
+  const char* const taken = train         ? "the training split, which alone is trained on"
+                            : is_held_out ? "the split validation, which alone is evaluated on"
+                                          : "the split that is evaluated on";
+  warnings->push_back(absl::StrCat(folder, ": its files are by their names not all of ", taken,
+                                   "; left out: ", absl::StrJoin(names, ", "), remedy));
 }
 
 void AddEvalFormatWarning(const std::vector<liger::v1::DatasetFormat>& eval,

@@ -172,19 +172,32 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
 }
 
 void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
-  std::vector<std::string> unread;
+  std::vector<std::string> unread, standard;
+  const auto add = [](const std::string& column, std::vector<std::string>* columns) {
+    if (std::ranges::find(*columns, column) == columns->end()) columns->push_back(column);
+  };
+  bool labels_alone = true;
   for (const File& file : files_) {
-    for (const std::string& column :
-         UnreadColumns(*file.rows, names_, file.reader->format(), has_chat_template_)) {
-      if (std::ranges::find(unread, column) == unread.end()) unread.push_back(column);
+    for (const auto& column : UnreadColumns(*file.rows, *file.reader, has_chat_template_)) {
+      add(column.text, &unread);
+      labels_alone = labels_alone && column.is_label;
     }
+    for (const auto& [name, in_file] : file.reader->standard_columns()) {
+      add(absl::StrCat(name, " (not ", in_file, ")"), &standard);
+    }
+  }
+  if (!standard.empty()) {
+    warnings->push_back(absl::StrCat(
+        name_, ": lacks what ", names_.fields.columns,
+        " names, so the format's own names are read: ", absl::StrJoin(standard, ", ")));
   }
   if (unread.empty()) return;
   warnings->push_back(
       absl::StrCat(name_, ": ", unread.size() == 1 ? "a column is" : "columns are",
                    " filled, but not read: ", absl::StrJoin(unread, ", "),
-                   "; if the model should see it, write it into a column that is read (or map the "
-                   "columns as said there); if not, remove it"));
+                   labels_alone ? ""
+                                : "; if the model should see it, write it into a column that is "
+                                  "read (or map the columns as said there); if not, remove it"));
 }
 
 std::string SourceLoader::CacheKey(const std::vector<int64_t>& rows) const {

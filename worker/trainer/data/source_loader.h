@@ -44,7 +44,8 @@ class SourceLoader {
   Split Load(const std::string& split, const std::vector<int64_t>& rows,
              std::vector<std::string>* warnings) const;
 
-  // Of columns that the job's mapping of columns leaves unread.
+  // Of columns that are left unread, and of those that are read by another name than the job's
+  // mapping has.
   void WarnOfColumns(std::vector<std::string>* warnings) const;
 
   TrainerError AllDropped(const DataStats& stats) const;

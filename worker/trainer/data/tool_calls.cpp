@@ -113,12 +113,13 @@ bool NamesTools(const std::string& text, const ordered_json& variables) {
 bool LosesTools(const ChatTemplate& chat_template, const ordered_json& messages,
                 const ordered_json& variables) {
   if (!HasTools(variables)) return false;
-  ordered_json without = variables;
-  without.erase(kTools);
   try {
     const std::string text = chat_template.Render(messages, false, variables);
-    // Messages may hold the tools themselves.
-    return text == chat_template.Render(messages, false, without) && !NamesTools(text, variables);
+    // Mostly so. Messages may hold the tools themselves.
+    if (NamesTools(text, variables)) return false;
+    ordered_json without = variables;
+    without.erase(kTools);
+    return text == chat_template.Render(messages, false, without);
   } catch (const TrainerError&) {
     return false;  // it needs them
   }

@@ -4,20 +4,25 @@
 #include <string>
 #include <vector>
 
-#include "worker/trainer/data/row_columns.h"
 #include "worker/trainer/data/row_file.h"
-#include "worker/trainer/data/row_format.h"
+#include "worker/trainer/data/row_reader.h"
 
 namespace liger::trainer {
 
+struct UnreadColumn {
+  std::string text;
+  bool is_label = false;  // nothing that the model could see
+};
+
 // Columns that the file's first rows fill and that are not read, each with why and, where there is
 // one, the mapping that reads it: "system (PREFERENCE has no system; ALPACA has: ...)".
-// - Those that the job's mapping (names.columns) names, and these rows' format does not read.
+// - Those that the job's mapping names, and the method does not read of rows of this format.
 // - Where there is a mapping, those that some format reads as a part of what is said; else system
-//   and history. Not where all their text is in what is read.
+//   and history. Not where all their text is in what is read. So context, which ALPACA's input
+//   reads.
 // Columns of other names are nobody's loss.
-std::vector<std::string> UnreadColumns(const RowFile& rows, const RowNames& names,
-                                       liger::v1::DatasetFormat format, bool has_chat_template);
+std::vector<UnreadColumn> UnreadColumns(const RowFile& rows, const RowReader& reader,
+                                        bool has_chat_template);
 
 }  // namespace liger::trainer
 

@@ -211,16 +211,27 @@ void RequireDecidingMetric(const liger::v1::JobSpec& spec, const Dataset& datase
       .Field("training.metric_for_best_model");
 }
 
-// Of the files that a source leaves out, those that the job does not use otherwise.
-std::vector<std::string> Unused(const std::vector<std::string>& left_out, const InputPaths& paths) {
-  std::set<std::string> used(paths.eval_files.begin(), paths.eval_files.end());
-  for (const auto& files : paths.train_files) used.insert(files.begin(), files.end());
-  std::vector<std::string> unused;
-  std::ranges::copy_if(left_out, std::back_inserter(unused), [&](const std::string& file) {
-    std::error_code error;
-    return !used.contains(std::filesystem::canonical(file, error).string());
+// Of the files that a source leaves out, those that others do not hold.
+std::vector<std::string> Without(std::vector<std::string> left_out,
+                                 const std::vector<std::string>& others) {
+  const std::set<std::string> real = RealPaths(others);
+  std::erase_if(left_out, [&](const std::string& file) {
+    return std::ranges::includes(real, RealPaths({file}));
   });
-  return unused;
+  return left_out;
+}
+
+// Tells of files that the job does not use at all; of held-out ones that both leave out once.
+void AddSplitWarnings(const std::vector<SplitFiles>& sources, const SplitFiles& eval,
+                      std::vector<std::string> used, std::vector<std::string>* warnings) {
+  used.insert(used.end(), eval.files.begin(), eval.files.end());
+  const std::vector<std::string> of_eval = Without(eval.left_out, used);
+  std::ranges::copy_if(of_eval, std::back_inserter(used),
+                       [](const std::string& file) { return IsHeldOut(SplitOf(file)); });
+  for (const SplitFiles& source : sources) {
+    AddSplitWarning(Without(source.left_out, used), SplitUse::kTraining, warnings);
+  }
+  AddSplitWarning(of_eval, SplitUse::kEvaluation, warnings);
 }
 
 void ResolveData(const Request& request, InputPaths& paths) {
@@ -235,17 +246,18 @@ void ResolveData(const Request& request, InputPaths& paths) {
     sources = {
         ResolveInputFiles(dataset.uri(), dataset.name(), roots, NameOrUri("dataset", dataset))};
   }
-  for (const SplitFiles& source : sources) paths.train_files.push_back(source.files);
+  std::vector<std::string> trained;
+  for (const SplitFiles& source : sources) {
+    paths.train_files.push_back(source.files);
+    trained.insert(trained.end(), source.files.begin(), source.files.end());
+  }
   SplitFiles eval;
   if (!dataset.eval_uri().empty()) {
-    eval =
-        ResolveInputFiles(dataset.eval_uri(), "", roots, "dataset.eval_uri", SplitUse::kEvaluation);
+    eval = ResolveInputFiles(dataset.eval_uri(), "", roots, "dataset.eval_uri",
+                             SplitUse::kEvaluation, trained);
   }
   paths.eval_files = eval.files;
-  for (const SplitFiles& source : sources) {
-    AddSplitWarning(Unused(source.left_out, paths), SplitUse::kTraining, &paths.warnings);
-  }
-  AddSplitWarning(Unused(eval.left_out, paths), SplitUse::kEvaluation, &paths.warnings);
+  AddSplitWarnings(sources, eval, trained, &paths.warnings);
 }
 
 }  // namespace

@@ -108,6 +108,21 @@ std::vector<std::string> MatchBelow(const std::string& root, const fs::path& pat
   return MatchDataFiles((folder / rest).string()).value_or(std::vector<std::string>());
 }
 
+// ResolveInput of a file of data, but a link as it is named where its target has no ending (the
+// Hub's cache): the ending tells how the file is read.
+std::string ResolveDataFile(const std::string& path, const std::vector<std::string>& roots,
+                            const std::string& field) {
+  const std::string real = ResolveInput(path, "", roots, field);
+  if (!LooksLikeFile(path) || LooksLikeFile(real)) return real;
+  for (const std::string& root : roots.empty() ? std::vector<std::string>{""} : roots) {
+    std::error_code error;
+    const fs::path link = fs::absolute(fs::path(root) / path, error);
+    const fs::path named = fs::canonical(link.parent_path(), error) / link.filename();
+    if (!error && fs::canonical(named, error) == real) return named.string();
+  }
+  return real;
+}
+
 std::vector<std::string> ResolvePattern(const std::string& pattern,
                                         const std::vector<std::string>& roots,
                                         const std::string& field) {
@@ -124,7 +139,7 @@ std::vector<std::string> ResolvePattern(const std::string& pattern,
         .File(pattern);
   }
   // A link among them may lead elsewhere.
-  for (std::string& match : matches) match = ResolveInput(match, "", roots, field);
+  for (std::string& match : matches) match = ResolveDataFile(match, roots, field);
   return matches;
 }
 
@@ -132,16 +147,16 @@ std::vector<std::string> ResolvePattern(const std::string& pattern,
 
 SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
                              const std::vector<std::string>& roots, const std::string& field,
-                             SplitUse use) {
+                             SplitUse use, const std::vector<std::string>& trained) {
   const std::string path = PathOfUri(uri.empty() ? name : uri, field);
   std::string found;
   try {
-    found = ResolveInput(path, "", roots, field);
+    found = ResolveDataFile(path, roots, field);
   } catch (const TrainerError&) {
     if (!IsPattern(path)) throw;
     return {.files = ResolvePattern(path, roots, field)};
   }
-  absl::StatusOr<SplitFiles> files = MatchSplitFiles(found, use);
+  absl::StatusOr<SplitFiles> files = MatchSplitFiles(found, use, trained);
   if (!files.ok()) {
     throw ConfigError(field + ": " + std::string(files.status().message()),
                       absl::IsNotFound(files.status())
@@ -151,8 +166,8 @@ SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
         .Field(field)
         .File(found);
   }
-  // Their names told the split; a link's target may have another (the Hub's cache).
-  for (std::string& file : files->files) file = ResolveInput(file, "", roots, field);
+  // Their names told the split; a link's target may have another.
+  for (std::string& file : files->files) file = ResolveDataFile(file, roots, field);
   return *std::move(files);
 }
 

@@ -29,12 +29,15 @@ std::optional<std::string> FindInput(const std::string& uri, const std::string& 
 
 // The real paths of the files that a dataset's path means (common/data_files.h:
 // a file, a folder or a pattern), each below the roots as ResolveInput has it; a
-// relative pattern is that below the first root where it matches. Of a folder those that are
-// wanted (MatchSplitFiles); what is left out stays as it lies in the folder. Throws
-// TrainerError (CONFIG) naming `field`, also when no file is there or they are of several splits.
+// relative pattern is that below the first root where it matches. A link stays one where its
+// target's name does not tell how to read it (the Hub's cache). Of a folder those that are
+// wanted (MatchSplitFiles, `trained` as there); what is left out stays as it lies in the folder.
+// Throws TrainerError (CONFIG) naming `field`, also when no file is there or they are of several
+// splits.
 SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
                              const std::vector<std::string>& roots, const std::string& field,
-                             SplitUse use = SplitUse::kTraining);
+                             SplitUse use = SplitUse::kTraining,
+                             const std::vector<std::string>& trained = {});
 
 // A file URI or path as a path, without looking at the disk.
 std::string PathOfUri(const std::string& uri, const std::string& field);
