@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One device, DDP and FSDP on the devices of this host, with random weights and random tokenised rows.
 
-usage: parallel_bench.py [--trainer COMMAND] [--devices N] [--cases check,1b,8b,1b-long,8b-long] [--steps N] [--rounds N]
+usage: parallel_bench.py [--trainer COMMAND] [--devices N] [--cases check,1b,8b,8b-short,8b-whole,1b-long,8b-long] [--steps N] [--rounds N]
                          [--length N] [--scratch FOLDER]
                          [--json FILE] [--only STRATEGY,STRATEGY] [--fsdp2] [--save-steps N] [--cpu]
 
@@ -9,6 +9,9 @@ check: SmolLM2's shape in fp32, the same global batch on one device, by DDP, by 
 devices, hybrid. Exit code 1 if a loss or gradient norm is more than 1e-5 (relative) from one device's.
 1b, 8b: llama3.2-1b with 8 rows of 2048 tokens a device, llama3-8b with 4 of 4096 and checkpointing (FSDP alone), in bf16 with
 stochastic rounding: tokens/s a device, share of one device's speed, peak memory of the rank that has most.
+8b-short, 8b-whole: the same of 64 rows of 512 tokens a device with checkpointing, and of 3 of 4096 without.
+Of several GPUs the last step is traced on rank 0, and not in these: how long communication is busy in it, for how much of that
+the products wait, and the bandwidth that each kind reaches (trace_summary.py).
 1b-long, 8b-long: one row of --length tokens a step, with checkpointing, on one device and with its tokens shared by all
 devices (sequence_parallel_size), by DDP (1b-long) and FSDP.
 --fsdp2: beside it, in turn with FSDP, PyTorch's FSDP2 with transformers and liger-kernel (fsdp2_steps.py) on the same rows.
@@ -29,6 +32,8 @@ import signal
 import socket
 import subprocess
 import sys
+
+from trace_summary import communication, gpu_events
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STRATEGIES = {
@@ -126,11 +131,14 @@ class Bench:
         return self.steps_of([sys.executable, str(script), json.dumps(job)], folder, devices, f"{case} FSDP2")
 
     def steps_of(self, command, folder, devices, what):
-        port, ranks = free_port(), []
+        port, ranks, trace = free_port(), [], folder / "trace.json"
+        self.traced = devices > 1 and not self.options.cpu and "--spec" in command
         for rank in range(devices):
             env = dict(os.environ, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(devices),
                        LOCAL_WORLD_SIZE=str(devices), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
                        LIGER_DATA_CACHE="off")
+            if self.traced and rank == 0:
+                env["LIGER_PROFILE"] = f"{self.options.steps}:{trace}"
             log = open(folder / f"log{rank}", "w")
             ranks.append(subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT))
         try:
@@ -146,6 +154,7 @@ class Bench:
             return None
         predicted = re.findall(r"(?m)^peak memory .* predicted (.*) with rows", (folder / "log0").read_text())
         self.predicted = f"  (predicted {predicted[-1]})" if predicted else ""
+        self.communication = communication(gpu_events(trace)) if self.traced else None
         lines = [json.loads(line) for line in open(folder / "out/metrics.jsonl")]
         steps = [line for line in lines if "loss" in line]
         shutil.rmtree(folder / "out")
@@ -153,7 +162,7 @@ class Bench:
         return steps
 
     def record(self, case, strategy, devices, steps):
-        timed = steps[2:] or steps
+        timed = steps[2 : len(steps) - self.traced] or steps
         speed = sum(s["tokens_per_second"] for s in timed) / len(timed) / devices
         memory = max((v for s in steps for k, v in s.items() if k.startswith("memory/") and k.endswith("allocated")),
                      default=max((v for s in steps for k, v in s.items() if k.startswith("memory/")), default=0))
@@ -170,6 +179,11 @@ class Bench:
                      f"at most {100 * max(stalls) / interval:.1f} % of the {interval:.1f} s between two")
         print(f"{case:6} {strategy:15} x{devices} {speed:10.0f} tokens/s a device  {memory:7.2f} GiB{self.predicted}{share}  "
               f"loss {steps[0]['loss']:.5f} to {steps[-1]['loss']:.5f}{stall}", flush=True)
+        if self.communication is not None:
+            busy, waited, kinds = self.communication
+            row["communication"] = {"busy_ms": busy, "exposed_ms": waited, "kinds": kinds}
+            rates = ", ".join(f"{name} {rate:.0f} GB/s" for time, size, rate, name in kinds if size > 0.1)
+            print(f"       communication busy {busy:.1f} ms, exposed {waited:.1f} ms; {rates}", flush=True)
         self.rows.append(row)
 
     def strategies(self):
@@ -236,12 +250,16 @@ def main():
             ok &= bench.speed("1b", "llama3.2-1b", 8, 2048, "", bench.strategies())
         elif case == "8b":
             ok &= bench.speed("8b", "llama3-8b", 4, 4096, checkpointing, ["FSDP"])
+        elif case == "8b-short":
+            ok &= bench.speed(case, "llama3-8b", 64, 512, checkpointing, ["FSDP"])
+        elif case == "8b-whole":
+            ok &= bench.speed(case, "llama3-8b", 3, 4096, "", ["FSDP"])
         elif case == "1b-long":
             ok &= bench.speed(case, "llama3.2-1b", 1, options.length, checkpointing, list(LONG))
         elif case == "8b-long":
             ok &= bench.speed(case, "llama3-8b", 1, options.length, checkpointing, ["FSDP sequence"])
         else:
-            sys.exit(f"parallel_bench: no case {case}; there are check, 1b, 8b, 1b-long, 8b-long")
+            sys.exit(f"parallel_bench: no case {case}; there are check, 1b, 8b, 8b-short, 8b-whole, 1b-long, 8b-long")
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(bench.rows))
     sys.exit(0 if ok else 1)

@@ -5,8 +5,7 @@ usage: trace_summary.py TRACE [--top 40]
 liger-trainer writes one for LIGER_PROFILE=STEP:TRACE. Prints the time from the first GPU kernel to the end of the last,
 how much of it the GPU was busy, and the kernels by the sum of their times, names cut at their template arguments; of a
 trace without a GPU the operations of the CPU. Of a rank among several: how long NCCL was busy and for how much of that
-the stream of the products had nothing to do (what communication costs), and the rate of each collective in bytes of the
-whole tensor.
+the stream of the products had nothing to do (what communication exposes), and the rate of each collective.
 """
 
 import argparse
@@ -45,31 +44,42 @@ def table(rows, total, top):
         print(f"{time / 1e3:10.3f} {100 * time / total:6.1f} {count:7} {name}")
 
 
-def collectives(events):
-    """Of kernels with NCCL's fields; prints nothing without any."""
-    communicating = [event for event in events if "ncclDevKernel" in event["name"]]
+def gpu_events(path):
+    """What ran on the GPU, of a trace; without a GPU the CPU's operations."""
+    with open(path, encoding="utf-8") as file:
+        events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
+    chosen = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    return chosen or [event for event in events if event.get("cat") == "cpu_op"]
+
+
+def communication(events):
+    """Milliseconds in which NCCL's kernels or its copies to other GPUs run, those in which the stream of the products is idle
+    meanwhile, and (milliseconds, GB, GB/s, name) of each kind; None of a rank alone. GB: of kernels the whole tensors', of
+    copies what this rank sends."""
+    communicating = [event for event in events if re.search(r"ncclDevKernel|Memcpy PtoP", event["name"])]
     streams = collections.Counter()
     for event in events:
         if kind(event["name"]) == "products":
             streams[event["args"].get("stream")] += event["dur"]
     if not communicating or not streams:
-        return
+        return None
     (computing, _), = streams.most_common(1)
     span = lambda event: (event["ts"], event["ts"] + event["dur"])  # noqa: E731
-    nccl = [span(event) for event in communicating]
+    busy = [span(event) for event in communicating]
     own = [span(event) for event in events if event["args"].get("stream") == computing]
-    waited = union(nccl + own) - union(own)
-    print(f"NCCL busy {union(nccl) / 1e3:.3f} ms, of which the products' stream is idle for {waited / 1e3:.3f} ms")
+    waited = union(busy + own) - union(own)
     sizes = {"Float": 4, "BFloat16": 2, "Half": 2, "Double": 8, "Long": 8, "Int": 4}
     rates = collections.defaultdict(lambda: [0.0, 0])
     for event in communicating:
         arguments = event["args"]
         whole = max(arguments.get("In msg nelems", 0), arguments.get("Out msg nelems", 0))
-        row = rates[f'{arguments.get("Collective name", "?")} {arguments.get("dtype", "?")}']
+        copied = "bytes" in arguments
+        name = f'{arguments.get("Collective name", "?")} {arguments.get("dtype", "?")}'
+        row = rates["gathers' copies" if copied else name]
         row[0] += event["dur"]
-        row[1] += whole * sizes.get(arguments.get("dtype"), 0)
-    for name, (time, size) in sorted(rates.items(), key=lambda row: -row[1][0]):
-        print(f"{time / 1e3:10.3f} ms {size / 1e9:8.2f} GB {size / max(time, 1e-9) / 1e3:8.1f} GB/s {name}")
+        row[1] += arguments["bytes"] if copied else whole * sizes.get(arguments.get("dtype"), 0)
+    kinds = [(time / 1e3, size / 1e9, size / max(time, 1e-9) / 1e3, name) for name, (time, size) in rates.items()]
+    return union(busy) / 1e3, waited / 1e3, sorted(kinds, reverse=True)
 
 
 def main():
@@ -77,16 +87,17 @@ def main():
     parser.add_argument("trace")
     parser.add_argument("--top", type=int, default=40)
     options = parser.parse_args()
-    with open(options.trace, encoding="utf-8") as file:
-        events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
-    chosen = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-    chosen = chosen or [event for event in events if event.get("cat") == "cpu_op"]
+    chosen = gpu_events(options.trace)
     if not chosen:
         raise SystemExit(f"{options.trace} has no operations")
     spans = [(event["ts"], event["ts"] + event["dur"]) for event in chosen]
     total = max(end for _, end in spans) - min(begin for begin, _ in spans)
     print(f"{total / 1e3:.3f} ms, {len(chosen)} operations, busy {100 * union(spans) / total:.1f} %")
-    collectives([event for event in chosen if event.get("cat") == "kernel"])
+    if (found := communication(chosen)) is not None:
+        busy, waited, kinds = found
+        print(f"communication busy {busy:.3f} ms, of which the products' stream is idle for {waited:.3f} ms")
+        for time, size, rate, name in kinds:
+            print(f"{time:10.3f} ms {size:8.2f} GB {rate:8.1f} GB/s {name}")
     by_kind, by_name = (collections.defaultdict(lambda: (0.0, 0)) for _ in range(2))
     for event in chosen:
         for rows, name in ((by_kind, kind(event["name"])), (by_name, short(event["name"]))):

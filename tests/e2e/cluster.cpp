@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "common/file.h"
 #include "common/ids.h"
+#include "tests/devices.h"
 #include "tests/e2e/tiny_model.h"
 #include "tests/paths.h"
 
@@ -139,6 +140,8 @@ void Cluster::StartWorker(int index) {
   // Small jobs side by side: one thread each.
   std::map<std::string, std::string> environment = {
       {kMark, mark_}, {"TMPDIR", temporary()}, {"OMP_NUM_THREADS", "1"}};
+  // On a host of several GPUs each worker has one of them.
+  if (OnGpus()) environment["CUDA_VISIBLE_DEVICES"] = absl::StrCat(index);
   environment.insert(options_.worker_environment.begin(), options_.worker_environment.end());
   std::vector<std::string> command = {
       Program("liger-worker"), "--coordinator", worker_address_, "--data-dir", slot.data_dir,
@@ -170,6 +173,10 @@ v1::JobSpec Cluster::TinyJob(const std::string& name, int64_t steps) const {
   training->set_max_length(64);
   training->set_learning_rate(1e-3);
   spec.mutable_resources()->set_device_kind(v1::DEVICE_KIND_CPU);
+  if (OnGpus()) {
+    spec.mutable_resources()->set_device_kind(v1::DEVICE_KIND_CUDA);
+    training->set_precision(v1::PRECISION_FP32);  // as on CPUs
+  }
   return spec;
 }
 

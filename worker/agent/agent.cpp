@@ -1,5 +1,7 @@
 #include "worker/agent/agent.h"
 
+#include <stdlib.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -62,7 +64,10 @@ absl::Status Agent::Init() {
 
   build_ = BuildOf(options_.trainer);
   nvml_ = Nvml::Load();
-  ledger_.emplace(ProbeDevices(nvml_.get(), identity_->worker_id(), options_.cpu_slots));
+  absl::StatusOr<std::vector<GpuInfo>> gpus =
+      VisibleGpus(nvml_ ? nvml_->Gpus() : std::vector<GpuInfo>(), getenv("CUDA_VISIBLE_DEVICES"));
+  if (!gpus.ok()) return gpus.status();
+  ledger_.emplace(ProbeDevices(*gpus, identity_->worker_id(), options_.cpu_slots));
   archive_.emplace(options_.data_dir, options_.keep_failed_count, options_.keep_failed_for);
   archive_->Prune();
   absl::StatusOr<RankPorts> ports = RankPorts::Parse(options_.rank_ports);

@@ -88,6 +88,11 @@ void AttemptArchive::Remove(const AttemptFolder& folder) const {
 }
 
 void AttemptArchive::Keep(const AttemptFolder& folder) const {
+  const auto is_log = [](const fs::directory_entry& file) {
+    return file.path().filename().string().starts_with("log.");
+  };
+  // A task that was refused before a trainer ran would push out one that tells something.
+  if (std::ranges::none_of(Children(folder.path()), is_log)) return Remove(folder);
   std::error_code error;
   fs::create_directories(failed_dir_, error);
   // Weights that were not published, gigabytes of them, explain no failure.

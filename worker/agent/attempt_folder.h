@@ -56,7 +56,7 @@ class AttemptArchive {
   void Remove(const AttemptFolder& folder) const;
   // Moves the folder of a failed attempt to <data-dir>/failed, for whoever
   // looks into it, and prunes that to the newest `keep_count` of at most
-  // `keep_for`.
+  // `keep_for`. One without a rank's log goes.
   void Keep(const AttemptFolder& folder) const;
   void Prune() const;
 

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "common/host_resources.h"
 
 namespace liger::agent {
@@ -32,13 +35,44 @@ DeviceInfo Gpu(const GpuInfo& info) {
   return gpu;
 }
 
+// A number, or the beginning of a UUID.
+std::vector<const GpuInfo*> Named(const std::vector<GpuInfo>& gpus, const std::string& name) {
+  std::vector<const GpuInfo*> named;
+  unsigned number = 0;
+  const bool is_number = absl::SimpleAtoi(name, &number);
+  for (const GpuInfo& gpu : gpus) {
+    if (is_number ? gpu.number == number : gpu.uuid.starts_with(name)) named.push_back(&gpu);
+  }
+  return named;
+}
+
 }  // namespace
 
-std::vector<DeviceInfo> ProbeDevices(Nvml* nvml, const std::string& worker_id, int cpu_slots) {
-  std::vector<DeviceInfo> devices;
-  if (nvml != nullptr) {
-    for (const GpuInfo& gpu : nvml->Gpus()) devices.push_back(Gpu(gpu));
+absl::StatusOr<std::vector<GpuInfo>> VisibleGpus(const std::vector<GpuInfo>& gpus,
+                                                 const char* variable) {
+  if (variable == nullptr || gpus.empty()) return gpus;
+  std::vector<GpuInfo> visible;
+  for (const auto entry : absl::StrSplit(variable, ',', absl::SkipWhitespace())) {
+    const std::string name(absl::StripAsciiWhitespace(entry));
+    if (name == "-1" || name == "NoDevFiles") break;  // as CUDA has it: none from here on
+    const std::vector<const GpuInfo*> named = Named(gpus, name);
+    if (named.size() != 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("CUDA_VISIBLE_DEVICES names '", name, "', which is ",
+                       named.empty() ? "none" : "more than one", " of this host's ", gpus.size(),
+                       " GPUs; name them by number or UUID as nvidia-smi -L lists them, or unset "
+                       "it for all of them"));
+    }
+    const auto same = [&](const GpuInfo& gpu) { return gpu.uuid == named[0]->uuid; };
+    if (std::ranges::none_of(visible, same)) visible.push_back(*named[0]);
   }
+  return visible;
+}
+
+std::vector<DeviceInfo> ProbeDevices(const std::vector<GpuInfo>& gpus, const std::string& worker_id,
+                                     int cpu_slots) {
+  std::vector<DeviceInfo> devices;
+  for (const GpuInfo& gpu : gpus) devices.push_back(Gpu(gpu));
   if (cpu_slots < 0) cpu_slots = devices.empty() ? 1 : 0;
   for (int i = 0; i < cpu_slots; ++i) devices.push_back(CpuSlot(worker_id, i, cpu_slots));
   return devices;

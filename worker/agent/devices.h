@@ -7,17 +7,24 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "liger/worker/v1/worker.pb.h"
 #include "worker/agent/nvml.h"
 
 namespace liger::agent {
 
-// The devices of this host: its GPUs, or, where there is none, `cpu_slots`
+// Those of a host's GPUs that CUDA_VISIBLE_DEVICES leaves to this worker: all where `variable` is
+// null, else by nvidia-smi's number or by UUID, which may be cut short, none where it is empty, -1
+// or NoDevFiles. INVALID_ARGUMENT naming an entry that is none of them, if there are any.
+absl::StatusOr<std::vector<GpuInfo>> VisibleGpus(const std::vector<GpuInfo>& gpus,
+                                                 const char* variable);
+
+// The devices of a worker: its GPUs, or, where there is none, `cpu_slots`
 // slots "CPU-<worker_id>-<i>" that share the processors and the memory. With
 // GPUs, slots exist only when asked for. cpu_slots < 0: the default (1, or 0
 // beside GPUs).
-std::vector<worker::v1::DeviceInfo> ProbeDevices(Nvml* nvml, const std::string& worker_id,
-                                                 int cpu_slots);
+std::vector<worker::v1::DeviceInfo> ProbeDevices(const std::vector<GpuInfo>& gpus,
+                                                 const std::string& worker_id, int cpu_slots);
 
 // Which task holds which device. A device is free again only when its task's
 // processes are known to be gone.

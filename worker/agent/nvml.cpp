@@ -83,7 +83,7 @@ class LoadedNvml : public Nvml {
       if (by_index_(i, &device) != 0 || uuid_(device, uuid, sizeof(uuid)) != 0) continue;
       name_(device, name, sizeof(name));
       memory_(device, &memory);
-      gpus.push_back({uuid, name, static_cast<int64_t>(memory.total)});
+      gpus.push_back({uuid, name, static_cast<int64_t>(memory.total), i});
     }
     return gpus;
   }

@@ -14,6 +14,7 @@ struct GpuInfo {
   std::string uuid;  // "GPU-..."
   std::string name;
   int64_t memory_bytes = 0;
+  unsigned number = 0;  // nvidia-smi's; those of GPUs that do not answer are left out
 };
 
 // What a GPU does now. Fields that the driver does not report stay empty.

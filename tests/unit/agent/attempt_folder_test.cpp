@@ -1,9 +1,11 @@
 #include "worker/agent/attempt_folder.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
 #include <filesystem>
+#include <fstream>
 
 namespace liger::agent {
 namespace {
@@ -41,6 +43,33 @@ TEST_F(AttemptFolderTest, IdsStayFileNames) {
     EXPECT_FALSE(Create("job", id).ok()) << id;
   }
   EXPECT_FALSE(Create("job", "").ok());
+}
+
+TEST_F(AttemptFolderTest, WhatIsKeptOfFailedTasksHasALog) {
+  const AttemptArchive archive(dir_, /*keep_count=*/2, absl::Hours(1));
+  const auto fail = [&](const std::string& task, bool ran) {
+    trainer::v1::Ref ref;
+    ref.set_job_uid("job");
+    ref.set_task_id(task);
+    const auto folder = AttemptFolder::Create(archive.attempts_dir(), ref);
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    if (ran) std::ofstream(folder->log(1)) << "why";
+    archive.Keep(*folder);
+    EXPECT_FALSE(fs::exists(folder->path()));
+  };
+  const auto kept = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(dir_ + "/failed")) {
+      names.push_back(entry.path().extension());
+    }
+    return names;
+  };
+  fail("ran", true);
+  for (int i = 0; i < 4; ++i) fail("refused" + std::to_string(i), false);
+  EXPECT_THAT(kept(), testing::ElementsAre(".ran"));
+  fail("later", true);
+  fail("last", true);
+  EXPECT_THAT(kept(), testing::UnorderedElementsAre(".later", ".last"));
 }
 
 }  // namespace

@@ -22,17 +22,46 @@ class FakeNvml : public Nvml {
 
 TEST(ProbeDevicesTest, GpusOrCpuSlots) {
   FakeNvml nvml;
-  const auto gpus = ProbeDevices(&nvml, "w", -1);
+  const auto gpus = ProbeDevices(nvml.Gpus(), "w", -1);
   ASSERT_EQ(gpus.size(), 2u);
   EXPECT_EQ(gpus[0].uuid(), "GPU-a");
   EXPECT_EQ(gpus[0].kind(), v1::DEVICE_KIND_CUDA);
-  EXPECT_EQ(ProbeDevices(&nvml, "w", 1).size(), 3u);
-  EXPECT_EQ(ProbeDevices(nullptr, "w", -1).size(), 1u);
-  const auto slots = ProbeDevices(nullptr, "w", 2);
+  EXPECT_EQ(ProbeDevices(nvml.Gpus(), "w", 1).size(), 3u);
+  EXPECT_EQ(ProbeDevices({}, "w", -1).size(), 1u);
+  const auto slots = ProbeDevices({}, "w", 2);
   ASSERT_EQ(slots.size(), 2u);
   EXPECT_EQ(slots[1].uuid(), "CPU-w-1");
   EXPECT_GT(slots[1].memory_bytes(), 0);
   EXPECT_LE(slots[0].memory_bytes() + slots[1].memory_bytes(), AvailableMemoryBytes());
+}
+
+std::vector<std::string> Visible(const char* variable) {
+  // The one of number 2 has fallen off the bus.
+  const std::vector<GpuInfo> gpus = {
+      {"GPU-8a1c", "H100", 80, 0}, {"GPU-8b77", "H100", 80, 1}, {"GPU-93d0", "H100", 80, 3}};
+  const auto visible = VisibleGpus(gpus, variable);
+  if (!visible.ok()) return {std::string(visible.status().message())};
+  std::vector<std::string> uuids;
+  for (const GpuInfo& gpu : *visible) uuids.push_back(gpu.uuid);
+  return uuids;
+}
+
+TEST(VisibleGpusTest, AreThoseThatTheEnvironmentNames) {
+  using testing::ElementsAre;
+  using testing::HasSubstr;
+  using testing::IsEmpty;
+  EXPECT_THAT(Visible(nullptr), ElementsAre("GPU-8a1c", "GPU-8b77", "GPU-93d0"));
+  EXPECT_THAT(Visible(""), IsEmpty());
+  EXPECT_THAT(Visible("-1"), IsEmpty());
+  EXPECT_THAT(Visible("NoDevFiles"), IsEmpty());
+  EXPECT_THAT(Visible("3, 0"), ElementsAre("GPU-93d0", "GPU-8a1c"));
+  EXPECT_THAT(Visible("1,1,-1,0"), ElementsAre("GPU-8b77"));
+  EXPECT_THAT(Visible("GPU-9,GPU-8b77"), ElementsAre("GPU-93d0", "GPU-8b77"));
+  EXPECT_THAT(Visible("2"), ElementsAre(HasSubstr("names '2', which is none of this host's 3")));
+  EXPECT_THAT(Visible("GPU-8"), ElementsAre(HasSubstr("names 'GPU-8', which is more than one")));
+  EXPECT_THAT(Visible("MIG-1"), ElementsAre(HasSubstr("names 'MIG-1', which is none")));
+  // A host without GPUs has CPU slots, whatever is set.
+  EXPECT_TRUE(VisibleGpus({}, "0,1").value().empty());
 }
 
 TEST(HostResourcesTest, SomeMemoryIsInUse) {
@@ -51,7 +80,7 @@ TEST(NvmlTest, LoadsOrSaysThatThereIsNone) {
 
 TEST(DeviceLedgerTest, ReservesAllOrNothing) {
   FakeNvml nvml;
-  DeviceLedger ledger(ProbeDevices(&nvml, "w", 0));
+  DeviceLedger ledger(ProbeDevices(nvml.Gpus(), "w", 0));
   ASSERT_TRUE(ledger.Reserve("one", {"GPU-b"}).ok());
   EXPECT_TRUE(absl::IsResourceExhausted(ledger.Reserve("two", {"GPU-a", "GPU-b"})));
   EXPECT_EQ(ledger.Holder("GPU-a"), "");
@@ -77,7 +106,7 @@ class ReservationsTest : public testing::Test {
     return prepare;
   }
   FakeNvml nvml_;
-  DeviceLedger ledger_{ProbeDevices(&nvml_, "w", 0)};
+  DeviceLedger ledger_{ProbeDevices(nvml_.Gpus(), "w", 0)};
   RankPorts ports_{29300, 29399};
   Reservations reservations_{&ledger_, &ports_, "10.0.0.1"};
   const absl::Time now_ = SteadyNow();

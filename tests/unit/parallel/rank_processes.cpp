@@ -35,23 +35,14 @@ int FreePort() {
 
 }  // namespace
 
-bool OnGpus() {
-  const char* kind = std::getenv("LIGER_TEST_DEVICE_KIND");
-  return kind != nullptr && std::string(kind) == "DEVICE_KIND_CUDA";
-}
-
 std::string Resources(int count) {
   return absl::StrCat("resources: {device_kind: ", OnGpus() ? "CUDA" : "CPU", ", count: ", count,
                       "}\n");
 }
 
 int ManyRanks() {
-  if (!OnGpus()) return 4;
-  int devices = 0;
-  for (; devices < 4; ++devices) {
-    if (!std::filesystem::exists(absl::StrCat("/dev/nvidia", devices))) break;
-  }
-  return std::max(devices, 2);  // with one, the second rank says what it lacks
+  // With one GPU, the second rank says what it lacks.
+  return OnGpus() ? std::clamp(GpusOfThisHost(), 2, 4) : 4;
 }
 
 FilesInMemory::FilesInMemory() {

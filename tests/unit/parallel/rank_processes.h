@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "tests/devices.h"
 
 namespace liger::trainer {
 
@@ -16,7 +17,6 @@ namespace liger::trainer {
 std::string Resources(int count);
 // Four, or as many GPUs as are here where the jobs are for GPUs.
 int ManyRanks();
-bool OnGpus();
 
 // In which a gang ends after one of its ranks was lost (docs/parallelism.md: 15 s, or what
 // LIGER_PEER_TIMEOUT says, and 5 s after it).
