@@ -162,8 +162,7 @@ std::string WhereInstead(const fs::path& folder) {
 }  // namespace
 
 std::string Listed(Names names) {
-  constexpr size_t kNamed = 8;
-  const size_t more = names.size() - std::min(names.size(), kNamed);
+  const size_t more = names.size() - std::min(names.size(), kListed);
   names.resize(names.size() - more);
   return absl::StrCat(absl::StrJoin(names, ", "),
                       more > 0 ? absl::StrCat(" and ", more, " more") : "");

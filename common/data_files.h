@@ -56,12 +56,13 @@ struct SplitFiles {
 // train, where there is none. Files of no split are train's where all splits that are named are
 // validation or test. Splits are told by the files' names, as Hugging Face datasets' load_dataset
 // has it: train and training; validation, valid, val and dev; test, testing, eval and evaluation,
-// each as a word (not of letters beside it) in any case; and NAME of NAME-00000-of-00001. A word of
-// train's counts before others. FAILED_PRECONDITION, with what to name instead, when what is wanted
-// is not one thing: files of several splits (train_sft-00000-of-00001 and train_gen-..., to train
-// test and val), a split that is there twice (two endings, a file beside shards), files of a folder
-// and of the folder data in it, of which either may be meant; and to evaluate, files of train of
-// which the job trains on some (`trained`).
+// each as a word (not of letters beside it) in any case; and NAME of NAME-00000-of-00001, which is
+// evaluated on where no other is held out. A word of train's counts before others.
+// FAILED_PRECONDITION, with what to name instead, when what is wanted is not one thing: files of
+// several splits (train_sft-00000-of-00001 and train_gen-..., to train test and val), rows that are
+// there twice by the names of their files (two endings, a file beside shards), files of a folder
+// and of the folder data in it, of which either may be meant. ALREADY_EXISTS when the job trains on
+// (`trained`) some of what there is to evaluate on.
 absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use,
                                            const std::vector<std::string>& trained = {});
 

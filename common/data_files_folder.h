@@ -15,7 +15,8 @@ inline constexpr char kTrainSplit[] = "train";
 // The folder that most of the Hub's sets have their files in.
 inline constexpr char kHubFolder[] = "data";
 
-// The first of the names, and how many more there are.
+// The first kListed of the names, and how many more there are.
+inline constexpr size_t kListed = 8;
 std::string Listed(std::vector<std::string> names);
 
 // NAME of NAME-00000-of-00001.parquet; "" of others.

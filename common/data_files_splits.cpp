@@ -48,11 +48,12 @@ std::map<std::string, Names> BySplit(const Names& files) {
   return splits;
 }
 
-// The splits of files by name, each with what a job is to name for it.
+// The splits of files by name, those that Listed shows with what a job is to name for them.
 Names NamedSplits(const Names& files) {
   Names named;
   for (const auto& [name, of_it] : BySplit(files)) {
-    named.push_back(absl::StrCat(name, " (", PatternOf(of_it), ")"));
+    const bool shown = named.size() < kListed;
+    named.push_back(shown ? absl::StrCat(name, " (", PatternOf(of_it), ")") : name);
   }
   return named;
 }
@@ -66,26 +67,29 @@ absl::Status RequireOneSplit(const std::string& folder, const Names& files, Spli
                    use == SplitUse::kTraining ? "train" : "evaluate", " on: ", Listed(named)));
 }
 
-// Train alone is a set to evaluate on only where the job trains on another.
-absl::Status RequireHeldOut(const std::string& folder, const Names& files, const Names& trained) {
-  if (!SplitsOf(files).contains(kTrainSplit)) return absl::OkStatus();
+// What the job trains on is no set to evaluate on.
+absl::Status RequireHeldOut(const std::string& folder, const SplitFiles& split,
+                            const Names& trained) {
   const std::set<std::string> used = RealPaths(trained);
-  const bool held_out = std::ranges::none_of(
-      RealPaths(files), [&](const std::string& file) { return used.contains(file); });
-  if (held_out) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "the folder '", folder, "' holds no split to evaluate on, but ", Listed(NamedSplits(files)),
-      "; for a share of the training rows give dataset.eval_fraction instead"));
+  const auto is_used = [&](const std::string& file) { return used.contains(file); };
+  if (std::ranges::none_of(RealPaths(split.files), is_used)) return absl::OkStatus();
+  const Names named = NamedSplits(split.files);
+  std::string why =
+      absl::StrCat("the folder '", folder, "' holds no split to evaluate on, but ",
+                   Listed(named.empty() ? split.files : named), ", which the job trains on");
+  if (!split.left_out.empty()) {
+    absl::StrAppend(
+        &why, "; what it holds beside that is of no split by its name: ", Listed(split.left_out));
+  }
+  return absl::AlreadyExistsError(why);
 }
 
-// A split that is there as .jsonl and as .parquet, or in one file and in shards, would be read
-// twice.
+// What is there as .jsonl and as .parquet, or in one file and in shards, would be read twice.
 absl::Status RequireOneForm(const std::string& folder, const Names& files) {
   using Form = std::pair<std::string, bool>;  // the ending; in shards
   std::map<std::string, std::map<Form, Names>> stems;
   std::map<std::string, Names> same;
   for (const std::string& file : files) {
-    if (SplitOf(file).empty()) continue;
     const std::string shard = ShardName(file), ending = DataEnding(file);
     const std::string stem = shard.empty() ? file.substr(0, file.size() - ending.size())
                                            : (fs::path(file).parent_path() / shard).string();
@@ -100,7 +104,7 @@ absl::Status RequireOneForm(const std::string& folder, const Names& files) {
     std::string all = absl::StrCat(stem, ".*");
     if (!Matches(all, same[stem])) all = absl::StrCat(stem, "[-.]*");  // shards
     return absl::FailedPreconditionError(
-        absl::StrCat("the folder '", folder, "' holds the same split ",
+        absl::StrCat("the folder '", folder, "' holds the same rows, by their files' names, ",
                      one_format ? "twice" : "in several formats", ": ", Listed(named),
                      Matches(all, same[stem]) ? " (all of them: " + all + ")" : ""));
   }
@@ -130,12 +134,16 @@ void LeaveTest(SplitFiles* selected) {
 }
 
 // Those of a folder's files that are wanted. Where all splits that are named are held out, what
-// has no split's name is train; where none is, train is what there is to evaluate on.
+// has no split's name is train; where none is, others than train are to evaluate on and, where
+// there are none, train.
 SplitFiles Select(const Names& files, SplitUse use) {
   const std::set<std::string> splits = SplitsOf(files);
   const bool has_train = HasTraining(splits) || !splits.contains("");
   const std::string train = has_train ? kTrainSplit : "";
-  const auto is_other = [&](const std::string& split) { return split != train && !split.empty(); };
+  const bool any_held_out = std::ranges::any_of(splits, IsHeldOut);
+  const auto is_other = [&](const std::string& split) {
+    return any_held_out ? IsHeldOut(split) : split != train && !split.empty();
+  };
   const bool others = use == SplitUse::kEvaluation && std::ranges::any_of(splits, is_other);
   SplitFiles selected;
   for (const std::string& file : files) {
@@ -162,7 +170,7 @@ absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use
   if (folder.ambiguous) return IsAmbiguous(path, folder.files);
   SplitFiles split = Select(folder.files, use);
   absl::Status fits =
-      use == SplitUse::kEvaluation ? RequireHeldOut(path, split.files, trained) : absl::OkStatus();
+      use == SplitUse::kEvaluation ? RequireHeldOut(path, split, trained) : absl::OkStatus();
   fits.Update(RequireOneSplit(path, split.files, use));
   fits.Update(RequireOneForm(path, split.files));
   if (!fits.ok()) return fits;

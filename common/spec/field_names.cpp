@@ -26,12 +26,22 @@ constexpr int kMaxDepth = 4;
 // another one or none, and how the path of the field that has it ends.
 struct ForeignName {
   const char* name;
-  const char* field;
+  const char* field;             // nullptr: there is none, and `advice` says what takes its place
   const char* advice = nullptr;  // behind the path, in place of "did you mean"
 };
 constexpr char kOneBound[] =
     " bounds a prompt and its answer together, and truncation_mode says which end is cut";
 constexpr char kEvery[] = " says after how many steps each time";
+constexpr char kNotQuantised[] =
+    "models are not quantised (no QLoRA): 'lora' keeps the base in 16 bits and trains little "
+    "beside it, 'training.gradient_checkpointing' saves memory";
+constexpr char kMetrics[] =
+    "metrics go to Prometheus and metrics.jsonl, and 'liger-cli metrics JOB' prints them";
+constexpr char kParallel[] =
+    "'resources.count' says on how many devices, 'parallel.strategy' how (ddp, fsdp)";
+constexpr char kAttention[] = "the trainer takes the fastest exact attention there is by itself";
+constexpr char kByLora[] = "an adapter is trained where there is a section 'lora:'";
+constexpr char kPrecision[] = " says in what: bf16_mixed, bf16_stochastic, bf16_nearest or fp32";
 constexpr ForeignName kForeignNames[] = {
     {"lr", "training.learning_rate"},
     {"max_seq_length", "training.max_length"},
@@ -60,6 +70,30 @@ constexpr ForeignName kForeignNames[] = {
     {"output_dir", "output.uri"},
     {"lora_rank", "lora.r"},
     {"lora_target", "lora.target_modules"},
+    {"fp16", "training.precision", kPrecision},
+    {"load_in_4bit", nullptr, kNotQuantised},
+    {"load_in_8bit", nullptr, kNotQuantised},
+    {"quantization_bit", nullptr, kNotQuantised},
+    {"quantization_method", nullptr, kNotQuantised},
+    {"bnb_4bit_quant_type", nullptr, kNotQuantised},
+    {"bnb_4bit_compute_dtype", nullptr, kNotQuantised},
+    {"report_to", nullptr, kMetrics},
+    {"logging_dir", nullptr, kMetrics},
+    {"wandb", nullptr, kMetrics},
+    {"wandb_project", nullptr, kMetrics},
+    {"tensorboard", nullptr, kMetrics},
+    {"deepspeed", nullptr, kParallel},
+    {"fsdp", nullptr, kParallel},
+    {"fsdp_config", nullptr, kParallel},
+    {"ddp", nullptr, kParallel},
+    {"attn_implementation", nullptr, kAttention},
+    {"flash_attn", nullptr, kAttention},
+    {"use_flash_attention_2", nullptr, kAttention},
+    {"use_peft", nullptr, kByLora},
+    {"use_lora", nullptr, kByLora},
+    {"finetuning_type", nullptr, kByLora},
+    {"use_liger_kernel", "kernels.mode"},
+    {"enable_liger_kernel", "kernels.mode"},
 };
 
 // May `field` be written, given the members of oneofs that are set?
@@ -120,6 +154,7 @@ std::string OfForeignName(const Message& root, const std::string& name) {
   const auto* const known = std::find_if(std::begin(kForeignNames), std::end(kForeignNames),
                                          [&](const ForeignName& one) { return name == one.name; });
   if (known == std::end(kForeignNames)) return "";
+  if (known->field == nullptr) return absl::StrCat("; ", known->advice);
   const std::string field = known->field;
   for (const std::string& path : Find(root, "", field.substr(field.rfind('.') + 1))) {
     if (!absl::EndsWith(path, field)) continue;

@@ -69,6 +69,10 @@ std::string LessDeviceMemory(const MemoryUser& user) {
 }
 
 std::string LessHostMemory(const MemoryUser& user) {
+  if (user.reading) {
+    return "write Parquet in smaller row groups, lower LIGER_DATA_MEMORY_MB in the worker's "
+           "environment, name fewer files, or use a host with more memory";
+  }
   if (user.job == nullptr) {
     std::vector<std::string> ways = SmallerBatches(user);
     ways.emplace_back(

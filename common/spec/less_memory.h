@@ -11,6 +11,8 @@ struct MemoryUser {
   const liger::v1::JobSpec* job = nullptr;  // resolved; null: not known
   // In an evaluation, which has batches of its own and keeps nothing for a backward pass.
   bool evaluating = false;
+  // Before the first batch: reads and tokenises rows, or the model.
+  bool reading = false;
 };
 
 // What to do where a job takes more memory than there is, as a sentence without its full stop: of

@@ -29,15 +29,23 @@ bool IsIndentedWithTab(std::string_view line) {
   return line.substr(0, text).find('\t') != std::string_view::npos;
 }
 
-// What mostly lies behind the parser's words.
-std::string LikelyCause(const std::string& words) {
+// What mostly lies behind the parser's words, at that character.
+std::string LikelyCause(const std::string& words, char at) {
   if (words == YAML::ErrorMsg::END_OF_MAP) {
     return "; the line is not indented as the other lines of its section are";
   }
   if (words == YAML::ErrorMsg::MAP_VALUE) {
     return "; put a text that holds a colon in quotes, or correct the indentation";
   }
-  return "";
+  constexpr char kInQuotes[] = "put a text inside that holds one of ? , [ ] { } in quotes";
+  if (words == YAML::ErrorMsg::END_OF_SEQ_FLOW || words == YAML::ErrorMsg::END_OF_MAP_FLOW) {
+    return absl::StrCat("; close the '[' or '{', and ", kInQuotes);
+  }
+  if (words != YAML::ErrorMsg::UNKNOWN_TOKEN) return "";
+  if (at == '?') return absl::StrCat("; within [ ] or { } ", kInQuotes);
+  constexpr std::string_view kReserved = "@`%";
+  if (kReserved.find(at) == std::string_view::npos) return "";
+  return absl::StrCat("; put a text that begins with ", std::string(1, at), " in quotes");
 }
 
 constexpr char kLeftComma[] = "a comma is left over";
@@ -89,12 +97,16 @@ YAML::Node ListNode(const std::string& value, bool of_texts) {
 }  // namespace
 
 YamlProblem FindYamlProblem(std::string_view text, const YAML::Exception& error) {
-  YamlProblem problem{error.mark,
-                      absl::StrCat("is not valid YAML: ", error.msg, LikelyCause(error.msg))};
-  if (error.mark.is_null() || !MayMeanTab(error.msg)) return problem;
   const std::vector<std::string> lines = absl::StrSplit(std::string(text), '\n');
-  const auto line = static_cast<size_t>(error.mark.line);
-  if (line < lines.size() && IsIndentedWithTab(lines[line])) {
+  std::string line, rest;
+  if (!error.mark.is_null() && error.mark.line < std::ssize(lines)) {
+    line = lines[error.mark.line];
+    if (error.mark.column < std::ssize(line)) rest = line.substr(error.mark.column);
+  }
+  YamlProblem problem{error.mark,
+                      absl::StrCat("is not valid YAML: ", error.msg,
+                                   LikelyCause(error.msg, rest.empty() ? '\0' : rest.front()))};
+  if (MayMeanTab(error.msg) && IsIndentedWithTab(line)) {
     problem.message = "is indented with a tab, which YAML does not allow; use spaces";
   }
   return problem;

@@ -28,46 +28,56 @@ MetricPoint ToPoint(const liger::worker::v1::MetricSample& sample,
   return point;
 }
 
+// One attempt's chunks that hold steps of [from_step, to_step] (0: to the end) before `end_step`.
+void AddChunks(const ReadView& view, const std::string& job_uid, int64_t epoch,
+               const liger::v1::QueryMetricsRequest& request, int64_t end_step,
+               std::vector<CountedChunk>* chunks) {
+  int64_t to_step = request.to_step();
+  if (end_step != 0) {
+    if (end_step <= std::max<int64_t>(request.from_step(), 1)) return;  // none is left
+    to_step = to_step == 0 ? end_step - 1 : std::min(to_step, end_step - 1);
+  }
+  for (MetricChunkRow& row : view.MetricChunks(job_uid, epoch, request.from_step(), to_step)) {
+    chunks->push_back({std::move(row), end_step});
+  }
+}
+
 }  // namespace
 
-std::vector<MetricChunkRow> ChunksFor(const ReadView& view, const std::string& job_uid,
-                                      const liger::v1::QueryMetricsRequest& request) {
-  std::vector<int64_t> epochs;
+std::vector<CountedChunk> ChunksFor(const ReadView& view, const std::string& job_uid,
+                                    const liger::v1::QueryMetricsRequest& request) {
+  std::vector<std::pair<int64_t, int64_t>> epochs;  // and where each one's steps end
   if (request.epoch() != 0) {
-    epochs.push_back(request.epoch());
+    epochs.emplace_back(request.epoch(), 0);
   } else {
-    for (const AttemptRow& attempt : view.Attempts(job_uid)) epochs.push_back(attempt.epoch);
+    for (const AttemptRow& attempt : view.Attempts(job_uid)) epochs.emplace_back(attempt.epoch, 0);
     std::ranges::sort(epochs);
-  }
-  // An attempt's first step, which may be before those asked for, ends the one before.
-  const int64_t from_step = epochs.size() > 1 ? 0 : request.from_step();
-  std::vector<MetricChunkRow> chunks;
-  for (const int64_t epoch : epochs) {
-    for (MetricChunkRow& chunk : view.MetricChunks(job_uid, epoch, from_step, request.to_step())) {
-      chunks.push_back(std::move(chunk));
+    int64_t end_step = 0;
+    for (auto epoch = epochs.rbegin(); epoch != epochs.rend(); ++epoch) {
+      epoch->second = end_step;
+      const int64_t first = view.MetricsFromStep(job_uid, epoch->first);
+      if (first != 0 && (end_step == 0 || first < end_step)) end_step = first;
     }
+  }
+  std::vector<CountedChunk> chunks;
+  for (const auto& [epoch, end_step] : epochs) {
+    AddChunks(view, job_uid, epoch, request, end_step, &chunks);
   }
   return chunks;
 }
 
 absl::StatusOr<liger::v1::QueryMetricsResponse> ToPoints(
-    const std::vector<MetricChunkRow>& chunks, const liger::v1::QueryMetricsRequest& request) {
+    const std::vector<CountedChunk>& chunks, const liger::v1::QueryMetricsRequest& request) {
   const std::set<std::string> names(request.names().begin(), request.names().end());
   std::vector<liger::worker::v1::MetricSample> samples;
-  int64_t epoch = 0;
-  for (const MetricChunkRow& row : chunks) {
-    if (row.epoch != std::exchange(epoch, row.epoch)) {
-      std::erase_if(samples, [&](const liger::worker::v1::MetricSample& sample) {
-        return sample.step().step() >= row.first_step;
-      });
-    }
+  for (const auto& [row, end_step] : chunks) {
     liger::worker::v1::MetricChunk chunk;
     if (!chunk.ParseFromString(row.blob)) {
       return absl::DataLossError("a stored metric chunk of job " + row.job_uid + " cannot be read");
     }
     for (liger::worker::v1::MetricSample& sample : *chunk.mutable_samples()) {
       const int64_t step = sample.step().step();
-      if (step < request.from_step()) continue;
+      if (step < request.from_step() || (end_step != 0 && step >= end_step)) continue;
       if (request.to_step() != 0 && step > request.to_step()) continue;
       samples.push_back(std::move(sample));
     }

@@ -263,6 +263,8 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
         }
         const liger::v1::JobSpec& resolved = result.job.resolved_spec();
         AddRowNotices(*check, resolved, &result.notices);
+        result.notices.insert(result.notices.end(), check->notices().begin(),
+                              check->notices().end());
         // The spec's are among them.
         result.warnings = {check->warnings().begin(), check->warnings().end()};
         if (auto memory = MemoryWarning(workers, resolved, needs)) {

@@ -258,13 +258,14 @@ absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, A
   return absl::OkStatus();
 }
 
-// The failure that the exit tells. Who saw the kernel end a trainer does not know the job.
-// REQUIRES: the report has an exit.
-liger::v1::Failure AdvisedFailure(const ReportTask& report, const JobRow& job) {
+// The failure that the exit tells. Who saw the kernel end a trainer does not know the job; a CHECK
+// does nothing but read. REQUIRES: the report has an exit.
+liger::v1::Failure AdvisedFailure(const ReportTask& report, const JobRow& job, bool checking) {
   liger::v1::Failure failure = report.exit->failure;
   if (!failure.action().empty()) return failure;
   const auto& progress = report.progress.has_value() ? *report.progress : job.status.progress();
-  const MemoryUser user = {&job.resolved_spec, progress.phase() == "EVALUATING"};
+  const MemoryUser user = {&job.resolved_spec, progress.phase() == "EVALUATING",
+                           checking || progress.phase() == "TOKENIZING"};
   if (failure.class_() == liger::v1::FAILURE_CLASS_OOM_HOST) {
     failure.set_action(LessHostMemory(user));
   } else if (failure.class_() == liger::v1::FAILURE_CLASS_OOM_DEVICE) {
@@ -306,7 +307,7 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
     member->exit = MemberExit{.outcome = report.exit->outcome,
                               .retry = report.exit->retry,
                               .free = report.exit->worker_stopped,
-                              .failure = AdvisedFailure(report, *job),
+                              .failure = AdvisedFailure(report, *job, /*checking=*/false),
                               .time_us = txn.now_us()};
   }
   txn.tables().PutMember(*member);
@@ -340,7 +341,7 @@ absl::Status CheckDied(const ReportTask& report, JobRow* job, TaskRow* task, Tra
     return other.state == TaskState::kLost;
   });
   if (report.exit->retry && died <= report.max_restarts) return absl::OkStatus();
-  liger::v1::Failure failure = AdvisedFailure(report, *job);
+  liger::v1::Failure failure = AdvisedFailure(report, *job, /*checking=*/true);
   if (failure.message().empty()) failure.set_message("the check ended without a result");
   return FailWith(txn, job, FailureReason(failure.class_()), failure);
 }

@@ -195,6 +195,12 @@ std::vector<MetricChunkRow> MemoryTables::MetricChunks(const std::string& job_ui
   });
 }
 
+int64_t MemoryTables::MetricsFromStep(const std::string& job_uid, int64_t epoch) const {
+  const std::vector<MetricChunkRow> chunks = MetricChunks(job_uid, epoch, 0, 0);
+  const auto first = std::ranges::min_element(chunks, {}, &MetricChunkRow::first_step);
+  return first == chunks.end() ? 0 : first->first_step;
+}
+
 int64_t MemoryTables::MetricsThroughStep(const std::string& job_uid, int64_t epoch) const {
   int64_t through = 0;
   for (const MetricChunkRow& row : MetricChunks(job_uid, epoch, 0, 0)) {

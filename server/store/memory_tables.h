@@ -55,6 +55,7 @@ class MemoryTables : public Tables {
   std::vector<ReclaimRow> Reclaims(const std::string& worker_id) const override;
   std::vector<MetricChunkRow> MetricChunks(const std::string& job_uid, int64_t epoch,
                                            int64_t from_step, int64_t to_step) const override;
+  int64_t MetricsFromStep(const std::string& job_uid, int64_t epoch) const override;
   int64_t MetricsThroughStep(const std::string& job_uid, int64_t epoch) const override;
   std::vector<LogFileRow> LogFiles(const std::string& job_uid) const override;
   std::optional<liger::v1::RunEnvironment> Environment(const std::string& job_uid,

@@ -115,6 +115,8 @@ class ReadView {
   // Chunks that overlap [from_step, to_step], by first_step. to_step 0: to the end.
   virtual std::vector<MetricChunkRow> MetricChunks(const std::string& job_uid, int64_t epoch,
                                                    int64_t from_step, int64_t to_step) const = 0;
+  // The first step that is stored; 0: none.
+  virtual int64_t MetricsFromStep(const std::string& job_uid, int64_t epoch) const = 0;
   // Steps up to here are stored; 0: none.
   virtual int64_t MetricsThroughStep(const std::string& job_uid, int64_t epoch) const = 0;
   virtual std::vector<LogFileRow> LogFiles(const std::string& job_uid) const = 0;

@@ -277,6 +277,13 @@ std::vector<MetricChunkRow> SqliteTables::MetricChunks(const std::string& job_ui
                  job_uid, epoch, from_step, to_step));
 }
 
+int64_t SqliteTables::MetricsFromStep(const std::string& job_uid, int64_t epoch) const {
+  SqliteQuery query = db_->Query(
+      "SELECT COALESCE(MIN(first_step), 0) FROM metric_chunks WHERE job_uid = ?1 AND epoch = ?2",
+      job_uid, epoch);
+  return query.Next() ? query.Int() : 0;
+}
+
 int64_t SqliteTables::MetricsThroughStep(const std::string& job_uid, int64_t epoch) const {
   SqliteQuery query = db_->Query(
       "SELECT COALESCE(MAX(last_step), 0) FROM metric_chunks WHERE job_uid = ?1 AND epoch = ?2",

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "worker/agent/build.h"
 #include "worker/agent/channel.h"
 #include "worker/agent/log.h"
@@ -64,9 +65,14 @@ absl::Status Agent::Init() {
 
   build_ = BuildOf(options_.trainer);
   nvml_ = Nvml::Load();
-  absl::StatusOr<std::vector<GpuInfo>> gpus =
-      VisibleGpus(nvml_ ? nvml_->Gpus() : std::vector<GpuInfo>(), getenv("CUDA_VISIBLE_DEVICES"));
+  std::vector<std::string> missing;
+  absl::StatusOr<std::vector<GpuInfo>> gpus = VisibleGpus(
+      nvml_ ? nvml_->Gpus() : std::vector<GpuInfo>(), getenv("CUDA_VISIBLE_DEVICES"), &missing);
   if (!gpus.ok()) return gpus.status();
+  if (!missing.empty()) {
+    LogWarning("CUDA_VISIBLE_DEVICES names GPUs that this host does not have now: ",
+               absl::StrJoin(missing, ", "));
+  }
   ledger_.emplace(ProbeDevices(*gpus, identity_->worker_id(), options_.cpu_slots));
   archive_.emplace(options_.data_dir, options_.keep_failed_count, options_.keep_failed_for);
   archive_->Prune();

@@ -46,26 +46,37 @@ std::vector<const GpuInfo*> Named(const std::vector<GpuInfo>& gpus, const std::s
   return named;
 }
 
+// What may be a GPU of this host that is not there.
+bool IsNumberOrUuid(const std::string& name) {
+  unsigned number = 0;
+  return absl::SimpleAtoi(name, &number) || name.starts_with("GPU-");
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<GpuInfo>> VisibleGpus(const std::vector<GpuInfo>& gpus,
-                                                 const char* variable) {
+                                                 const char* variable,
+                                                 std::vector<std::string>* missing) {
   if (variable == nullptr || gpus.empty()) return gpus;
   std::vector<GpuInfo> visible;
+  std::string why;  // an entry is none of them
   for (const auto entry : absl::StrSplit(variable, ',', absl::SkipWhitespace())) {
     const std::string name(absl::StripAsciiWhitespace(entry));
     if (name == "-1" || name == "NoDevFiles") break;  // as CUDA has it: none from here on
     const std::vector<const GpuInfo*> named = Named(gpus, name);
     if (named.size() != 1) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("CUDA_VISIBLE_DEVICES names '", name, "', which is ",
-                       named.empty() ? "none" : "more than one", " of this host's ", gpus.size(),
-                       " GPUs; name them by number or UUID as nvidia-smi -L lists them, or unset "
-                       "it for all of them"));
+      why = absl::StrCat("CUDA_VISIBLE_DEVICES names '", name, "', which is ",
+                         named.empty() ? "none" : "more than one", " of this host's ", gpus.size(),
+                         " GPUs; name them by number or UUID as nvidia-smi -L lists them, or unset "
+                         "it for all of them");
+      if (!named.empty() || !IsNumberOrUuid(name)) return absl::InvalidArgumentError(why);
+      missing->push_back(name);
+      continue;
     }
     const auto same = [&](const GpuInfo& gpu) { return gpu.uuid == named[0]->uuid; };
     if (std::ranges::none_of(visible, same)) visible.push_back(*named[0]);
   }
+  if (visible.empty() && !missing->empty()) return absl::InvalidArgumentError(why);
   return visible;
 }
 

@@ -15,9 +15,11 @@ namespace liger::agent {
 
 // Those of a host's GPUs that CUDA_VISIBLE_DEVICES leaves to this worker: all where `variable` is
 // null, else by nvidia-smi's number or by UUID, which may be cut short, none where it is empty, -1
-// or NoDevFiles. INVALID_ARGUMENT naming an entry that is none of them, if there are any.
+// or NoDevFiles. Numbers and UUIDs that are none of them (one that has fallen off the bus) are
+// `missing`. INVALID_ARGUMENT naming an entry where it is anything else, or where none is left.
 absl::StatusOr<std::vector<GpuInfo>> VisibleGpus(const std::vector<GpuInfo>& gpus,
-                                                 const char* variable);
+                                                 const char* variable,
+                                                 std::vector<std::string>* missing);
 
 // The devices of a worker: its GPUs, or, where there is none, `cpu_slots`
 // slots "CPU-<worker_id>-<i>" that share the processors and the memory. With

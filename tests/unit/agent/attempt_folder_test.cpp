@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -47,6 +48,8 @@ TEST_F(AttemptFolderTest, IdsStayFileNames) {
 
 TEST_F(AttemptFolderTest, WhatIsKeptOfFailedTasksHasALog) {
   const AttemptArchive archive(dir_, /*keep_count=*/2, absl::Hours(1));
+  // Folders are told apart by when they were changed, which two made at once may not be.
+  fs::file_time_type time = fs::file_time_type::clock::now() - std::chrono::minutes(1);
   const auto fail = [&](const std::string& task, bool ran) {
     trainer::v1::Ref ref;
     ref.set_job_uid("job");
@@ -54,6 +57,7 @@ TEST_F(AttemptFolderTest, WhatIsKeptOfFailedTasksHasALog) {
     const auto folder = AttemptFolder::Create(archive.attempts_dir(), ref);
     ASSERT_TRUE(folder.ok()) << folder.status();
     if (ran) std::ofstream(folder->log(1)) << "why";
+    fs::last_write_time(folder->path(), time += std::chrono::seconds(1));
     archive.Keep(*folder);
     EXPECT_FALSE(fs::exists(folder->path()));
   };

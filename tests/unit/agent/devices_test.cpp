@@ -39,10 +39,11 @@ std::vector<std::string> Visible(const char* variable) {
   // The one of number 2 has fallen off the bus.
   const std::vector<GpuInfo> gpus = {
       {"GPU-8a1c", "H100", 80, 0}, {"GPU-8b77", "H100", 80, 1}, {"GPU-93d0", "H100", 80, 3}};
-  const auto visible = VisibleGpus(gpus, variable);
+  std::vector<std::string> uuids, missing;
+  const auto visible = VisibleGpus(gpus, variable, &missing);
   if (!visible.ok()) return {std::string(visible.status().message())};
-  std::vector<std::string> uuids;
   for (const GpuInfo& gpu : *visible) uuids.push_back(gpu.uuid);
+  for (const std::string& name : missing) uuids.push_back("not " + name);
   return uuids;
 }
 
@@ -57,11 +58,16 @@ TEST(VisibleGpusTest, AreThoseThatTheEnvironmentNames) {
   EXPECT_THAT(Visible("3, 0"), ElementsAre("GPU-93d0", "GPU-8a1c"));
   EXPECT_THAT(Visible("1,1,-1,0"), ElementsAre("GPU-8b77"));
   EXPECT_THAT(Visible("GPU-9,GPU-8b77"), ElementsAre("GPU-93d0", "GPU-8b77"));
+  // The others can still be used.
+  EXPECT_THAT(Visible("0,1,2,3"), ElementsAre("GPU-8a1c", "GPU-8b77", "GPU-93d0", "not 2"));
+  EXPECT_THAT(Visible("GPU-77aa,3"), ElementsAre("GPU-93d0", "not GPU-77aa"));
   EXPECT_THAT(Visible("2"), ElementsAre(HasSubstr("names '2', which is none of this host's 3")));
+  EXPECT_THAT(Visible("0,MIG-1"), ElementsAre(HasSubstr("names 'MIG-1', which is none")));
   EXPECT_THAT(Visible("GPU-8"), ElementsAre(HasSubstr("names 'GPU-8', which is more than one")));
   EXPECT_THAT(Visible("MIG-1"), ElementsAre(HasSubstr("names 'MIG-1', which is none")));
   // A host without GPUs has CPU slots, whatever is set.
-  EXPECT_TRUE(VisibleGpus({}, "0,1").value().empty());
+  std::vector<std::string> missing;
+  EXPECT_TRUE(VisibleGpus({}, "0,1", &missing).value().empty());
 }
 
 TEST(HostResourcesTest, SomeMemoryIsInUse) {

@@ -1,24 +1,30 @@
 #include "server/api/metric_points.h"
 
+#include <algorithm>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "liger/worker/v1/worker.pb.h"
+#include "server/store/memory_tables.h"
 
 namespace liger::server {
 namespace {
 
 // Steps first to last, in chunks as the intake stores them.
-std::vector<MetricChunkRow> Chunks(int64_t first, int64_t last) {
-  constexpr int64_t kChunk = 1000;
-  std::vector<MetricChunkRow> rows;
-  for (int64_t begin = first; begin <= last; begin += kChunk) {
+std::vector<CountedChunk> Chunks(int64_t first, int64_t last, int64_t in_each = 1000) {
+  std::vector<CountedChunk> rows;
+  for (int64_t begin = first; begin <= last; begin += in_each) {
     liger::worker::v1::MetricChunk chunk;
-    for (int64_t step = begin; step < begin + kChunk && step <= last; ++step) {
+    for (int64_t step = begin; step < begin + in_each && step <= last; ++step) {
       liger::trainer::v1::Step* sample = chunk.add_samples()->mutable_step();
       sample->set_step(step);
       (*sample->mutable_values())["loss"] = 1.0 / static_cast<double>(step);
     }
-    rows.push_back({.first_step = begin, .blob = chunk.SerializeAsString()});
+    rows.push_back({{.job_uid = "u",
+                     .first_step = begin,
+                     .last_step = std::min(begin + in_each - 1, last),
+                     .blob = chunk.SerializeAsString()},
+                    0});
   }
   return rows;
 }
@@ -53,28 +59,44 @@ TEST(MetricPoints, MoreAreThinnedEvenlyAndVisibly) {
 }
 
 TEST(MetricPoints, AnAttemptsStepsEndWhereTheNextOnesBegin) {
-  const auto of_attempt = [](int64_t epoch, int64_t first, int64_t last) {
-    std::vector<MetricChunkRow> rows = Chunks(first, last);
-    for (MetricChunkRow& row : rows) row.epoch = epoch;
-    return rows;
+  constexpr int64_t kInEach = 2;
+  using Range = std::pair<int64_t, int64_t>;
+  struct Found {
+    std::vector<int64_t> steps;
+    size_t chunks = 0;
   };
-  const auto steps = [](const std::vector<std::vector<MetricChunkRow>>& attempts,
-                        int64_t from = 0) {
-    std::vector<MetricChunkRow> chunks;
-    for (const auto& rows : attempts) chunks.insert(chunks.end(), rows.begin(), rows.end());
+  const auto find = [](const std::vector<Range>& attempts, int64_t from = 0, int64_t to = 0) {
+    MemoryTables tables;
+    for (size_t i = 0; i < attempts.size(); ++i) {
+      const auto epoch = static_cast<int64_t>(i + 1);
+      tables.PutAttempt({.job_uid = "u", .epoch = epoch});
+      for (CountedChunk& chunk : Chunks(attempts[i].first, attempts[i].second, kInEach)) {
+        chunk.row.epoch = epoch;
+        tables.AddMetricChunk(chunk.row);
+      }
+    }
     liger::v1::QueryMetricsRequest request;
     request.set_from_step(from);
-    std::vector<int64_t> steps;
+    request.set_to_step(to);
+    const std::vector<CountedChunk> chunks = ChunksFor(tables, "u", request);
+    Found found{.chunks = chunks.size()};
     const auto points = ToPoints(chunks, request);
-    for (const auto& point : points->points()) steps.push_back(point.step());
-    return steps;
+    for (const auto& point : points->points()) found.steps.push_back(point.step());
+    return found;
   };
-  const auto first = of_attempt(1, 1, 5);
-  EXPECT_THAT(steps({first, of_attempt(2, 4, 7)}), testing::ElementsAre(1, 2, 3, 4, 5, 6, 7));
-  EXPECT_THAT(steps({first, of_attempt(2, 1, 2)}), testing::ElementsAre(1, 2));
-  EXPECT_THAT(steps({first, of_attempt(2, 1, 2)}, 3), testing::IsEmpty());
-  EXPECT_THAT(steps({first, of_attempt(2, 4, 5), of_attempt(3, 3, 3)}, 2),
-              testing::ElementsAre(2, 3));
+  const auto steps = [&find](const std::vector<Range>& attempts, int64_t from = 0, int64_t to = 0) {
+    return find(attempts, from, to).steps;
+  };
+  EXPECT_THAT(steps({{1, 5}, {4, 7}}), testing::ElementsAre(1, 2, 3, 4, 5, 6, 7));
+  EXPECT_THAT(steps({{1, 5}, {4, 7}}, 3, 4), testing::ElementsAre(3, 4));
+  EXPECT_THAT(steps({{1, 5}, {1, 2}}), testing::ElementsAre(1, 2));
+  EXPECT_THAT(steps({{1, 5}, {1, 2}}, 3), testing::IsEmpty());
+  EXPECT_THAT(steps({{1, 5}, {4, 5}, {3, 3}}, 2), testing::ElementsAre(2, 3));
+  EXPECT_THAT(steps({{1, 5}, {1, 0}, {6, 7}}), testing::ElementsAre(1, 2, 3, 4, 5, 6, 7));
+  // A client that polls reads what is new, however many attempts there were.
+  const Found news = find({{1, 1000}, {900, 2000}, {1900, 3000}}, 2999);
+  EXPECT_THAT(news.steps, testing::ElementsAre(2999, 3000));
+  EXPECT_EQ(news.chunks, 2);
 }
 
 }  // namespace

@@ -209,6 +209,11 @@ TEST_F(MatchDataFilesTest, OfValidationAndTestTheFormerIsEvaluatedOn) {
   Write({"held/test.jsonl", "held/dev.jsonl"});
   EXPECT_THAT(Below(evaluation("held").files), ElementsAre("held/dev.jsonl"));
   EXPECT_THAT(Below(evaluation("held").left_out), ElementsAre("held/test.jsonl"));
+  // Others are to train on.
+  Write({"imdb/train" + shard, "imdb/test" + shard, "imdb/unsupervised" + shard});
+  EXPECT_THAT(Below(evaluation("imdb").files), ElementsAre("imdb/test" + shard));
+  Write({"named/train" + shard, "named/quiz" + shard});
+  EXPECT_THAT(Below(evaluation("named").files), ElementsAre("named/quiz" + shard));
 }
 
 TEST_F(MatchDataFilesTest, TrainAloneIsEvaluatedOnUnlessItIsTrainedOn) {
@@ -226,15 +231,26 @@ TEST_F(MatchDataFilesTest, TrainAloneIsEvaluatedOnUnlessItIsTrainedOn) {
     EXPECT_EQ(
         absl::StrReplaceAll(evaluation(trained).status().message(), {{folder, "F"}}),
         "the folder 'F' holds no split to evaluate on, but train (F/train-*.parquet, "
-        "F/train_more.csv); for a share of the training rows give dataset.eval_fraction instead");
+        "F/train_more.csv), which the job trains on; what it holds beside that is of no split by "
+        "its name: F/rows.csv");
   }
   EXPECT_TRUE(evaluation("s/rows.csv").ok());
+  // What has no split's name is no better.
+  Write({"plain/a.csv", "plain/b.csv"});
+  const std::string plain = (dir_ / "plain").string();
+  EXPECT_TRUE(MatchSplitFiles(plain, SplitUse::kEvaluation, {(dir_ / "s/rows.csv").string()}).ok());
+  const auto same = MatchSplitFiles(plain, SplitUse::kEvaluation, {plain + "/b.csv"}).status();
+  EXPECT_EQ(same.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(absl::StrReplaceAll(same.message(), {{plain, "F"}}),
+            "the folder 'F' holds no split to evaluate on, but F/a.csv, F/b.csv, which the job "
+            "trains on");
 }
 
 TEST_F(MatchDataFilesTest, OneSplitInTwoFormatsIsRefused) {
   Write({"s/train.jsonl", "s/train.parquet", "s/test.jsonl"});
   EXPECT_EQ(Error("s"),
-            "the folder 'F' holds the same split in several formats: F/train.jsonl, "
+            "the folder 'F' holds the same rows, by their files' names, in several formats: "
+            "F/train.jsonl, "
             "F/train.parquet (all of them: F/train.*)");
   EXPECT_TRUE(MatchSplitFiles((dir_ / "s").string(), SplitUse::kEvaluation).ok());
   fs::rename(dir_ / "s/train.parquet", dir_ / "s/train2.parquet");
@@ -242,8 +258,12 @@ TEST_F(MatchDataFilesTest, OneSplitInTwoFormatsIsRefused) {
   // In shards.
   Write({"s/train-00000-of-00002.parquet", "s/train-00001-of-00002.parquet"});
   EXPECT_EQ(Error("s"),
-            "the folder 'F' holds the same split in several formats: F/train.jsonl, "
+            "the folder 'F' holds the same rows, by their files' names, in several formats: "
+            "F/train.jsonl, "
             "F/train-*.parquet (all of them: F/train[-.]*)");
+  Write({"named/rows.jsonl", "named/rows.jsonl.gz", "named/test.jsonl"});
+  EXPECT_THAT(Error("named"),
+              testing::HasSubstr("F/rows.jsonl, F/rows.jsonl.gz (all of them: F/r"));
   Write({"s/train-more.csv"});
   EXPECT_THAT(Error("s"), testing::EndsWith("F/train.jsonl, F/train-*.parquet"));
 }
@@ -251,7 +271,8 @@ TEST_F(MatchDataFilesTest, OneSplitInTwoFormatsIsRefused) {
 TEST_F(MatchDataFilesTest, OneSplitInAFileAndInShardsIsRefused) {
   Write({"s/train.jsonl", "s/train-00000-of-00002.jsonl", "s/train-00001-of-00002.jsonl"});
   EXPECT_EQ(Error("s"),
-            "the folder 'F' holds the same split twice: F/train.jsonl, F/train-*.jsonl (all of "
+            "the folder 'F' holds the same rows, by their files' names, twice: F/train.jsonl, "
+            "F/train-*.jsonl (all of "
             "them: F/train[-.]*)");
   fs::rename(dir_ / "s/train.jsonl", dir_ / "s/train_more.jsonl");
   EXPECT_EQ(MatchSplitFiles((dir_ / "s").string(), SplitUse::kTraining)->files.size(), 3u);

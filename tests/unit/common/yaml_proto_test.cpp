@@ -1,4 +1,3 @@
-#include "common/spec/violations.h"
 #include "common/spec/yaml_proto.h"
 
 #include <gmock/gmock.h>
@@ -7,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
+#include "common/spec/violations.h"
 #include "liger/v1/job.pb.h"
 #include "liger/v1/job_spec.pb.h"
 
@@ -109,6 +110,15 @@ TEST(YamlProtoTest, LikelyCausesOfSyntaxErrorsAreSaid) {
   EXPECT_THAT(Mistakes("sft:\n  packing: true\n seed: 1\n"),
               testing::ElementsAre(AllOf(HasSubstr("job.yaml:3: "), HasSubstr("indented"))));
   EXPECT_THAT(Mistakes("name: a: b\n"), testing::ElementsAre(HasSubstr("in quotes")));
+  for (const char* text : {"@user", "`x`", "%x"}) {
+    EXPECT_THAT(Mistakes(absl::StrCat("sft:\n  response_template: ", text, "\n")),
+                testing::ElementsAre(testing::EndsWith(absl::StrCat(
+                    "; put a text that begins with ", std::string(text, 1), " in quotes"))));
+  }
+  for (const char* prompts : {"[What is 2+2?]", "[Why? Because, Hi]", "[a, b"}) {
+    EXPECT_THAT(Mistakes(absl::StrCat("training:\n  sample_prompts: ", prompts, "\n")),
+                testing::ElementsAre(HasSubstr("holds one of ? , [ ] { } in quotes")));
+  }
 }
 
 TEST(YamlProtoTest, NamesInCapitalsAndShortFormsAreKnown) {
@@ -151,6 +161,15 @@ TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
               testing::ElementsAre(testing::EndsWith(
                   "; 'training.max_length' bounds a prompt and its answer together, and "
                   "truncation_mode says which end is cut")));
+  for (const auto& [text, instead] : std::vector<std::pair<std::string, std::string>>{
+           {"model: {load_in_4bit: true}", "; models are not quantised (no QLoRA): "},
+           {"training: {report_to: wandb}", "; metrics go to Prometheus and metrics.jsonl"},
+           {"training: {deepspeed: ds.json}", "; 'resources.count' says on how many devices"},
+           {"model: {attn_implementation: x}", "; the trainer takes the fastest exact attention"},
+           {"finetuning_type: lora", "; an adapter is trained where there is a section 'lora:'"},
+           {"training: {fp16: true}", "; 'training.precision' says in what: bf16_mixed"}}) {
+    EXPECT_THAT(Mistakes(text), testing::ElementsAre(HasSubstr(": is not a field" + instead)));
+  }
   EXPECT_THAT(Mistakes("orpo: {loss_type: ipo}"),
               testing::ElementsAre(testing::EndsWith(
                   "; this job's trainer has none, others have 'dpo.loss_type', 'kto.loss_type', "

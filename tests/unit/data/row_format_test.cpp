@@ -126,6 +126,14 @@ TEST(RowFormat, ARowsMessagesUnderAnotherNameAreNoRows) {
   const auto bare = FailureAt(0, R"({"talk": [{"role": "user", "content": "q"}]})", "rows.json",
                               RowKind::kSequence);
   EXPECT_THAT(bare.action(), testing::StartsWith("Give instruction and output;"));
+  // It is the prompt alone, and the answer is elsewhere.
+  const auto prompt = FailureAt(0,
+                                R"({"context": [{"role": "user", "content": "q"},
+                                                {"role": "assistant", "content": "a"},
+                                                {"role": "user", "content": "q"}],
+                                    "reply": "a"})",
+                                "rows.json", RowKind::kSequence);
+  EXPECT_THAT(prompt.action(), testing::Not(HasSubstr("messages: context")));
 }
 
 // The mapping that is told reads them.

@@ -136,6 +136,14 @@ static StepContext ContextOf(const Objective& objective, const ExampleSet& rows)
   return context;
 }
 
+void Backward(CausalLM& model) {
+  const Case c{"sft", kUntied, 1, 1};
+  const ExampleSet rows = Rows(c.kind);
+  const auto objective = MakeObjectiveOf(c);
+  objective->Forward(model, MicroBatches(rows, 0, 1)[0], ContextOf(*objective, rows))
+      .loss.backward();
+}
+
 Outcome RunSingle(const Case& c) {
   const ExampleSet rows = Rows(c.kind);
   const auto objective = MakeObjectiveOf(c);

@@ -53,6 +53,9 @@ constexpr char kKto[] = R"({"kto": {"lossType": "apo_zero_unpaired"}})";
 std::shared_ptr<CausalLM> Model(const Case& c, uint64_t seed = 3);
 std::unique_ptr<Optimizer> OptimizerOf(const Case& c, TrainableParameters& parameters);
 
+// The gradients of a batch of SFT.
+void Backward(CausalLM& model);
+
 struct Outcome {
   std::vector<double> losses;                    // of each step
   std::map<std::string, at::Tensor> gradient;    // of the first

@@ -47,6 +47,27 @@ TEST(ShardedGradientPlaceTest, IsWhereABlocksGradientsAreSummedFrom) {
   });
 }
 
+TEST(ShardedGradientPlaceTest, ABackwardPassWritesThere) {
+  testing_ranks::RunRanks(1, 1, [&](const testing_ranks::Groups& groups) {
+    const auto model = Model({"written", kUntied, 1, 1});
+    ShardedModel sharded(*model, {.shards = groups.shards});
+    int made = 0, there = 0;
+    for (const auto& item : model->named_parameters()) {
+      if (!item.key().starts_with("model.layers.") || !item.key().ends_with("_proj.weight")) {
+        continue;
+      }
+      const ShardedModel::Place& place = sharded.PlaceOf(item.key());
+      item.value().register_hook([&, place](const at::Tensor& grad) {
+        ++made;
+        there += grad.data_ptr() == place.part->GradientOf(place.item).data_ptr() ? 1 : 0;
+      });
+    }
+    Backward(*model);
+    EXPECT_EQ(made, 5 * 7);
+    EXPECT_EQ(there, made);
+  });
+}
+
 TEST(ShardedGradientPlaceTest, IsNoneWhereSumsAreOfAnotherDtype) {
   WithShards(at::kBFloat16, [](ShardedModel&, const at::Tensor& up) {
     EXPECT_FALSE(GradientPlace::Of(up).defined());

@@ -45,9 +45,11 @@ TEST_F(JobServiceTest, ADryRunMakesNothing) {
   good.mutable_check_result()->add_checks_run("model");
   good.mutable_check_result()->add_formats("ALPACA of a.jsonl");
   good.mutable_check_result()->add_formats("TEXT of b.jsonl");
+  good.mutable_check_result()->add_notices("8 optimizer steps, 2 epochs of 4 steps");
   Send(good);
   ASSERT_TRUE(out.ok()) << out.status();
   EXPECT_THAT(out->notices, Contains("formats: ALPACA of a.jsonl, TEXT of b.jsonl"));
+  EXPECT_THAT(out->notices, Contains("8 optimizer steps, 2 epochs of 4 steps"));
   EXPECT_THAT(out->checks_run, ElementsAre("spec", "catalog", "model"));
   EXPECT_EQ(out->job.uid(), "");
 

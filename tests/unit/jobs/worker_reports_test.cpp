@@ -91,6 +91,8 @@ TEST_F(JobServiceTest, MemoryThatRanOutIsAdvisedOnByTheJob) {
                     EndsWith(" or set training.gradient_checkpointing")));
   EXPECT_THAT(action(liger::trainer::v1::PHASE_EVALUATING, ""),
               StartsWith("lower training.per_device_eval_batch_size"));
+  EXPECT_THAT(action(liger::trainer::v1::PHASE_TOKENIZING, ""),
+              StartsWith("write Parquet in smaller row groups, lower LIGER_DATA_MEMORY_MB"));
   EXPECT_EQ(action(liger::trainer::v1::PHASE_TRAINING, "as told"), "as told");
 }
 

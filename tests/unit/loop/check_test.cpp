@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/file.h"
 #include "tests/unit/loop/tiny_job.h"
 
@@ -29,6 +31,40 @@ TEST(CheckTest, GoodJobHasNoViolationsAndCountsItsData) {
   EXPECT_GT(result.stats().at("tokens"), 0);
   EXPECT_GT(result.stats().at("parameters"), 10000);
   EXPECT_THAT(result.formats(), testing::ElementsAre("PROMPT_COMPLETION"));
+}
+
+TEST(CheckTest, WhatTheJobComesToIsTold) {
+  const TinyJob job;
+  Request request = job.Sft();
+  liger::v1::JobSpec& spec = *request.launch.mutable_resolved_spec();
+  const auto of_max_steps = Check(request);
+  const int64_t rows = of_max_steps.stats().at("rows");
+  const int64_t batch =
+      spec.training().per_device_train_batch_size() * spec.training().gradient_accumulation_steps();
+  const int64_t epoch = (rows + batch - 1) / batch;
+  EXPECT_EQ(of_max_steps.stats().at("steps"), 8);
+  EXPECT_EQ(of_max_steps.stats().at("steps_per_epoch"), epoch);
+  EXPECT_THAT(of_max_steps.notices(),
+              testing::ElementsAre(
+                  absl::StrCat("trained parameters: all ", of_max_steps.stats().at("parameters")),
+                  absl::StrFormat("8 optimizer steps, %.3g epochs of %d steps",
+                                  8 / static_cast<double>(epoch), epoch)));
+  spec.mutable_training()->clear_max_steps();
+  spec.mutable_training()->set_num_train_epochs(3);
+  spec.mutable_resources()->set_count(2);
+  spec.mutable_lora()->set_r(1);
+  spec.mutable_lora()->set_lora_alpha(1);
+  spec.mutable_lora()->add_target_modules("q_proj");
+  const auto of_epochs = Check(request);
+  EXPECT_EQ(of_epochs.violations_size(), 0) << of_epochs.ShortDebugString();
+  EXPECT_EQ(of_epochs.stats().at("steps_per_epoch"), (rows + 2 * batch - 1) / (2 * batch));
+  EXPECT_EQ(of_epochs.stats().at("steps"), 3 * of_epochs.stats().at("steps_per_epoch"));
+  const int64_t trained = of_epochs.stats().at("trained_parameters");
+  const int64_t all = of_epochs.stats().at("parameters") + trained;
+  EXPECT_THAT(of_epochs.notices(), Contains(testing::StartsWith(absl::StrCat(
+                                       "trained parameters: ", trained, " of ", all, " ("))));
+  spec.mutable_parallel()->set_elastic(true);  // on how many devices, nobody knows
+  EXPECT_FALSE(Check(request).stats().contains("steps"));
 }
 
 TEST(CheckTest, TheFormatOfEachSourceIsTold) {
@@ -333,12 +369,16 @@ TEST(CheckTest, WhatAFolderOfSplitsLeavesOutIsToldUnlessItIsEvaluatedOn) {
   EXPECT_THAT(warnings(), Not(Contains(HasSubstr("left out"))));
   dataset->set_uri(job.Path("sft.jsonl"));
   EXPECT_THAT(warnings(), Contains(HasSubstr("evaluated on; left out: train.j")));
+  EXPECT_THAT(warnings(), Not(Contains(HasSubstr("trained on, too"))));
   // Of train alone: of another set.
   std::filesystem::remove(folder + "/test.jsonl");
   EXPECT_THAT(warnings(), Not(Contains(HasSubstr("left out"))));
   dataset->set_uri(folder + "/*.jsonl");
   ASSERT_EQ(Check(request).violations_size(), 1);
   EXPECT_THAT(Check(request).violations(0).message(), HasSubstr("holds no split to evaluate on"));
+  // Named, it is what was asked for.
+  dataset->set_eval_uri(folder + "/train.jsonl");
+  EXPECT_THAT(warnings(), Contains(HasSubstr("dataset.eval_uri: train.jsonl is trained on, too")));
 }
 
 }  // namespace

@@ -220,6 +220,8 @@ TEST_P(StoreWorkers, MetricsAndLogsUntilTheyExpire) {
   driver->Do(PutLogFiles{{{"u", epoch, 0, "logs/u/1/0.log", 100}}});
   driver->Do(PutLogFiles{{{"u", epoch, 0, "logs/u/1/0.log", 250}}});
   driver->Read<int>([&](const ReadView& view) {
+    EXPECT_EQ(view.MetricsFromStep("u", epoch), 1);
+    EXPECT_EQ(view.MetricsFromStep("u", epoch + 1), 0);
     EXPECT_EQ(view.MetricsThroughStep("u", epoch), 30);
     EXPECT_EQ(view.MetricsThroughStep("u", epoch + 1), 0);
     EXPECT_EQ(view.MetricChunks("u", epoch, 0, 0).size(), 3u);

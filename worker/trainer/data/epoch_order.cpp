@@ -65,6 +65,13 @@ std::vector<int64_t> EpochOrder(int64_t n, uint64_t data_seed, int64_t epoch) {
   return order;
 }
 
+int64_t EpochSize(const ExampleSet& set) {
+  if (set.mix.empty()) return set.num_rows();
+  int64_t size = 0;
+  for (const MixPart& part : set.mix) size += part.take;
+  return size;
+}
+
 std::vector<int64_t> EpochRows(const ExampleSet& set, bool shuffle, uint64_t data_seed,
                                int64_t epoch) {
   if (set.mix.empty()) {

@@ -35,6 +35,9 @@ std::vector<int64_t> GroupedByLength(std::vector<int64_t> order,
 // the usual sizes do not straddle two megabatches.
 int64_t MegabatchRows(int64_t n);
 
+// How many rows or packs that is.
+int64_t EpochSize(const ExampleSet& set);
+
 // How many rows of an epoch each source of a mix gives: of as many rows as all
 // sources have together, shares in proportion to the weights, rounded to the
 // largest remainders, and at least one. REQUIRES: sizes and weights > 0.

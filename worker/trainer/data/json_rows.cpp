@@ -113,7 +113,11 @@ void JsonRows::SplitArray(size_t at, RowLimit limit) {
     if (at == text().size()) FailSplit(at, "the file ends before the array's ']'");
     if (text()[at] == ']') break;
     if (text()[at] != ',') FailSplit(at, "no ',' or ']' follows the row");
+    const size_t comma = at;
     at = SkipSpace(text(), at + 1);
+    if (at < text().size() && text()[at] == ']') {
+      FailSplit(comma, "no row stands between this ',' and the array's ']'");
+    }
     if (limit.Reached(size(), at)) return EndAt(at);
   }
   const size_t rest = SkipSpace(text(), at + 1);

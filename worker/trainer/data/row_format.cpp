@@ -194,7 +194,7 @@ void ThrowIfObjects(const RowColumns& row) {
                  "Make it an array of the rows: [{...}, {...}].");
 }
 
-// The conversation that an assistant takes part in, where there is but one.
+// The conversation that ends with an answer, where there is but one conversation.
 std::string OnlyConversation(const RowColumns& row) {
   const auto answers = [](const ordered_json& message) {
     const auto role = message.find(message.contains("role") ? "role" : "from");
@@ -203,7 +203,7 @@ std::string OnlyConversation(const RowColumns& row) {
   std::string found;
   for (const std::string& column : row.Columns()) {
     if (!row.Has(column) || !IsMessages(row.At(column))) continue;
-    if (!found.empty() || std::ranges::none_of(row.At(column), answers)) return "";
+    if (!found.empty() || !answers(row.At(column).back())) return "";
     found = column;
   }
   return found;

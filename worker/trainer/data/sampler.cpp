@@ -26,6 +26,14 @@ Batch RankShare(const ExampleSet& set, const std::vector<int64_t>& order, int64_
 
 }  // namespace
 
+int64_t BatchesPerEpoch(const ExampleSet& set, const BatchOptions& options) {
+  return CeilDiv(EpochSize(set), options.rows_per_batch * options.world_size);
+}
+
+int64_t StepsPerEpoch(const ExampleSet& set, const BatchOptions& options, int64_t micro_batches) {
+  return CeilDiv(BatchesPerEpoch(set, options), micro_batches);
+}
+
 BatchIterator::BatchIterator(const ExampleSet& set, const BatchOptions& options)
     : set_(set), options_(options) {
   if (set.num_rows() == 0) throw std::invalid_argument("a BatchIterator needs rows");
@@ -66,12 +74,10 @@ std::vector<Batch> BatchIterator::NextStep(int64_t micro_batches) {
   return step;
 }
 
-int64_t BatchIterator::batches_per_epoch() const {
-  return CeilDiv(std::ssize(order_), options_.rows_per_batch * options_.world_size);
-}
+int64_t BatchIterator::batches_per_epoch() const { return BatchesPerEpoch(set_, options_); }
 
 int64_t BatchIterator::steps_per_epoch(int64_t micro_batches) const {
-  return CeilDiv(batches_per_epoch(), micro_batches);
+  return StepsPerEpoch(set_, options_, micro_batches);
 }
 
 double BatchIterator::epoch_progress() const {

@@ -29,6 +29,11 @@ struct BatchOptions {
   int64_t world_size = 1;
 };
 
+// Global micro-batches of an epoch.
+int64_t BatchesPerEpoch(const ExampleSet& set, const BatchOptions& options);
+// Optimizer steps an epoch takes: ceil(batches / micro_batches).
+int64_t StepsPerEpoch(const ExampleSet& set, const BatchOptions& options, int64_t micro_batches);
+
 // Deals out a rank's micro-batches. Each global micro-batch takes
 // rows_per_batch x world_size rows, rank r the r-th share; an epoch's last one
 // may be smaller (transformers' dataloader_drop_last=False), and is empty on a
@@ -48,7 +53,6 @@ class BatchIterator {
   std::vector<Batch> NextStep(int64_t micro_batches);
 
   int64_t batches_per_epoch() const;
-  // Optimizer steps an epoch takes: ceil(batches / micro_batches).
   int64_t steps_per_epoch(int64_t micro_batches) const;
   // Epochs done so far, with the fraction of the present one.
   double epoch_progress() const;

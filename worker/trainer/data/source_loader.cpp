@@ -173,6 +173,7 @@ Split SourceLoader::Load(const std::string& split_name, const std::vector<int64_
 
 void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
   std::vector<std::string> unread, standard;
+  std::vector<std::string> lacking;  // files whose columns have the format's own names
   const auto add = [](const std::string& column, std::vector<std::string>* columns) {
     if (std::ranges::find(*columns, column) == columns->end()) columns->push_back(column);
   };
@@ -182,13 +183,17 @@ void SourceLoader::WarnOfColumns(std::vector<std::string>* warnings) const {
       add(column.text, &unread);
       labels_alone = labels_alone && column.is_label;
     }
+    if (!file.reader->standard_columns().empty()) lacking.push_back(file.rows->path());
     for (const auto& [name, in_file] : file.reader->standard_columns()) {
       add(absl::StrCat(name, " (not ", in_file, ")"), &standard);
     }
   }
   if (!standard.empty()) {
+    const size_t more = lacking.size() - 1;
+    const bool all = lacking.size() == files_.size();
     warnings->push_back(absl::StrCat(
-        name_, ": lacks what ", names_.fields.columns,
+        all ? name_ : lacking.front(), !all && more > 0 ? absl::StrCat(" and ", more, " more") : "",
+        !all && more > 0 ? ": lack" : ": lacks", " what ", names_.fields.columns,
         " names, so the format's own names are read: ", absl::StrJoin(standard, ", ")));
   }
   if (unread.empty()) return;

@@ -5,7 +5,9 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "common/spec/metric_names.h"
+#include "common/spec/row_counts.h"
 #include "common/spec/spec.h"
 #include "common/spec/violations.h"
 #include "worker/trainer/error.h"
@@ -92,6 +94,21 @@ void CheckBestMetric(Checks& checks, const liger::v1::TrainingSpec& training,
   });
 }
 
+// Of all, as PEFT counts them: the model's and the adapters'.
+void NoteTrained(bool lora, tv1::CheckResult& result) {
+  const int64_t parameters = CountOf(result.stats(), "parameters");
+  const int64_t adapters = CountOf(result.stats(), "trained_parameters");
+  if (parameters == 0 || (lora && adapters == 0)) return;  // a check failed
+  if (!lora) {
+    result.add_notices(absl::StrCat("trained parameters: all ", parameters));
+    return;
+  }
+  const int64_t all = parameters + adapters;
+  result.add_notices(
+      absl::StrFormat("trained parameters: %d of %d (%.3g %%)", adapters, all,
+                      100 * static_cast<double>(adapters) / static_cast<double>(all)));
+}
+
 // True when the config could be read.
 bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
                 ModelConfig& config, tv1::CheckResult& result) {
@@ -118,6 +135,7 @@ bool CheckModel(Checks& checks, const Request& request, const InputPaths& paths,
     (*result.mutable_stats())["parameters"] = parameters;
     if (!request.spec().model().random_init()) CheckWeights(*model, model_dir);
   });
+  NoteTrained(lora, result);
   return true;
 }
 
@@ -168,16 +186,32 @@ void WarnOfStopped(Checks& checks, const liger::v1::TrainingSpec& training,
                    "training.early_stopping_patience, or leave it out"));
 }
 
-// Of all training rows, where epochs say how long the job is.
-void CheckEpochs(Checks& checks, const liger::v1::JobSpec& spec, const ResumePoint& resume,
-                 const ExampleSet& rows) {
-  // With as many ranks as there will be, which of an elastic job nobody knows.
-  if (spec.training().max_steps() > 0 || spec.parallel().elastic() || rows.num_rows() == 0) return;
+// Optimizer steps that go through all training rows, with as many ranks as there will be, which of
+// an elastic job nobody knows: 0.
+int64_t EpochSteps(const liger::v1::JobSpec& spec, const ExampleSet& rows) {
+  if (spec.parallel().elastic() || rows.num_rows() == 0) return 0;
   const int64_t ranks = std::max<int64_t>(1, spec.resources().count()) /
                         std::max<int64_t>(1, spec.parallel().sequence_parallel_size());
-  const BatchIterator batches(rows, TrainBatchOptions(spec, 0, ranks));
-  const int64_t epoch = batches.steps_per_epoch(spec.training().gradient_accumulation_steps());
-  CheckLength(checks, spec.training(), resume, TotalSteps(spec.training(), epoch));
+  return StepsPerEpoch(rows, TrainBatchOptions(spec, 0, ranks),
+                       spec.training().gradient_accumulation_steps());
+}
+
+// Of a job all of whose rows were read.
+void CheckEpochs(Checks& checks, const liger::v1::JobSpec& spec,
+                 const std::optional<ResumePoint>& resume, const Dataset& dataset,
+                 tv1::CheckResult& result) {
+  for (const std::string& line : DescribeMix(dataset.train, spec.dataset())) {
+    result.add_notices(line);
+  }
+  const int64_t epoch = EpochSteps(spec, dataset.train);
+  if (epoch == 0) return;
+  const int64_t steps = TotalSteps(spec.training(), epoch);
+  (*result.mutable_stats())["steps_per_epoch"] = epoch;
+  (*result.mutable_stats())["steps"] = steps;
+  result.add_notices(DescribeLength(spec.training(), epoch));
+  if (resume && spec.training().max_steps() <= 0) {  // max_steps is checked without the rows
+    CheckLength(checks, spec.training(), *resume, steps);
+  }
 }
 
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
@@ -188,7 +222,9 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
     checks.Warn(DataWarnings(dataset));
     if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
       resume->state.RequireSameData(dataset.train_stats, resume->dir);
-      CheckEpochs(checks, request.spec(), *resume, dataset.train);
+    }
+    if (dataset.unread_rows == 0) {
+      CheckEpochs(checks, request.spec(), resume, dataset, result);
     }
     AddFormats(FormatNames(dataset), request.spec().dataset(), result);
     AddCounts("", dataset.train_stats, result.mutable_stats());

@@ -71,6 +71,7 @@ std::string CheckLines(const tv1::CheckResult& result) {
     absl::StrAppend(&text, "; skipped: ", absl::StrJoin(result.checks_skipped(), ", "));
   }
   for (const std::string& format : result.formats()) absl::StrAppend(&text, "\n  format ", format);
+  for (const std::string& notice : result.notices()) absl::StrAppend(&text, "\n  ", notice);
   for (const auto& [name, value] : stats) absl::StrAppend(&text, "\n  ", name, " ", value);
   return text;
 }

@@ -36,6 +36,10 @@ void AddCounts(const std::string& prefix, const DataStats& stats, RowCounts* cou
 // "training: 48 rows, ..." and "evaluation: ...", if there is one, for the log.
 std::vector<std::string> DescribeData(const Dataset& dataset);
 
+// "an epoch takes 45 rows of a.jsonl, which has 90 (0.5 times each)": of each of several weighted
+// sources. Empty: an epoch is every row once.
+std::vector<std::string> DescribeMix(const ExampleSet& rows, const liger::v1::DatasetSpec& spec);
+
 // What the rows of each source are read as: "ALPACA", or "ALPACA and TEXT" where its files differ.
 std::vector<std::string> FormatNames(const Dataset& dataset);
 

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
+#include "common/plural.h"
 #include "common/spec/kto_weights.h"
 #include "worker/trainer/data/row_warnings.h"
 #include "worker/trainer/data/token_cache.h"
@@ -211,27 +212,40 @@ void RequireDecidingMetric(const liger::v1::JobSpec& spec, const Dataset& datase
       .Field("training.metric_for_best_model");
 }
 
-// Of the files that a source leaves out, those that others do not hold.
+// Of the files that a source leaves out, those that are not among `used` (RealPaths).
 std::vector<std::string> Without(std::vector<std::string> left_out,
-                                 const std::vector<std::string>& others) {
-  const std::set<std::string> real = RealPaths(others);
+                                 const std::set<std::string>& used) {
   std::erase_if(left_out, [&](const std::string& file) {
-    return std::ranges::includes(real, RealPaths({file}));
+    const std::set<std::string> real = RealPaths({file});
+    return real.empty() || used.contains(*real.begin());
   });
   return left_out;
 }
 
-// Tells of files that the job does not use at all; of held-out ones that both leave out once.
+// Tells of files that the job does not use at all, of held-out ones that both leave out once, and
+// of those that it has for both.
 void AddSplitWarnings(const std::vector<SplitFiles>& sources, const SplitFiles& eval,
-                      std::vector<std::string> used, std::vector<std::string>* warnings) {
-  used.insert(used.end(), eval.files.begin(), eval.files.end());
-  const std::vector<std::string> of_eval = Without(eval.left_out, used);
-  std::ranges::copy_if(of_eval, std::back_inserter(used),
-                       [](const std::string& file) { return IsHeldOut(SplitOf(file)); });
+                      const std::vector<std::string>& trained, std::vector<std::string>* warnings) {
+  std::set<std::string> used = RealPaths(trained);
+  std::set<std::string> of_eval = RealPaths(eval.files);
+  std::vector<std::string> both;
+  std::ranges::set_intersection(used, of_eval, std::back_inserter(both));
+  if (!both.empty()) {
+    warnings->push_back(absl::StrCat(
+        "dataset.eval_uri: ", std::filesystem::path(both.front()).filename().string(),
+        both.size() == 1 ? " is"
+                         : absl::StrCat(" and ", Plural(both.size() - 1, "more file"), " are"),
+        " trained on, too: evaluations will not tell how the model does on rows it has not seen"));
+  }
+  used.merge(of_eval);
+  const std::vector<std::string> left_by_eval = Without(eval.left_out, used);
+  for (const std::string& file : left_by_eval) {
+    if (IsHeldOut(SplitOf(file))) used.merge(RealPaths({file}));
+  }
   for (const SplitFiles& source : sources) {
     AddSplitWarning(Without(source.left_out, used), SplitUse::kTraining, warnings);
   }
-  AddSplitWarning(of_eval, SplitUse::kEvaluation, warnings);
+  AddSplitWarning(left_by_eval, SplitUse::kEvaluation, warnings);
 }
 
 void ResolveData(const Request& request, InputPaths& paths) {

@@ -155,15 +155,6 @@ void PrintLengths(const Json& split, std::ostream& out) {
   }
 }
 
-void PrintEpoch(const Json& parts, bool packed, std::ostream& out) {
-  for (const Json& part : parts) {
-    const auto rows = part["rows"].get<int64_t>(), taken = part["rows_an_epoch"].get<int64_t>();
-    out << absl::StrFormat("  an epoch takes %d %s of %s, which has %d (%.3g times each)\n", taken,
-                           packed ? "packs" : "rows", Shown(part["source"].get<std::string>()),
-                           rows, static_cast<double>(taken) / static_cast<double>(rows));
-  }
-}
-
 void PrintSample(const std::string& row, const Json& sequences, bool color, std::ostream& out) {
   out << "\n" << row << ", trained tokens "
       << (color ? absl::StrFormat("%sin green%s", kTrained, kPlain) : "between « and »") << ":\n";
@@ -225,7 +216,9 @@ void RunInspect(const InspectOptions& options, std::ostream& out) {
   const std::vector<std::string> lines = DescribeData(dataset);
   out << lines[0] << "\n";
   PrintLengths(report["train"], out);
-  if (report.contains("epoch")) PrintEpoch(report["epoch"], dataset.train.packed(), out);
+  for (const std::string& part : DescribeMix(dataset.train, request.spec().dataset())) {
+    out << "  " << Shown(part) << "\n";
+  }
   if (report.contains("eval")) {
     out << lines[1] << "\n";
     PrintLengths(report["eval"], out);

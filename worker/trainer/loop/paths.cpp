@@ -159,8 +159,10 @@ SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
   absl::StatusOr<SplitFiles> files = MatchSplitFiles(found, use, trained);
   if (!files.ok()) {
     throw ConfigError(field + ": " + std::string(files.status().message()),
-                      absl::IsNotFound(files.status())
-                          ? "name a folder that has some, or the file"
+                      absl::IsNotFound(files.status()) ? "name a folder that has some, or the file"
+                      : absl::IsAlreadyExists(files.status())
+                          ? "name files that the job does not train on, or give "
+                            "dataset.eval_fraction for a share of its rows"
                           : "name the files that are meant, by a pattern such as these, instead of "
                             "the folder")
         .Field(field)

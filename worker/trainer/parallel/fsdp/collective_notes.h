@@ -18,8 +18,12 @@ struct CollectiveNotes {
   void Issue() const {
     if (issued) issued();
   }
+  // While the result lives, this rank waits for the others.
+  std::shared_ptr<void> Waiting(const char* what) const {
+    return waiting ? waiting(what) : nullptr;
+  }
   void Wait(c10d::Work& work, const char* what) const {
-    const std::shared_ptr<void> waits = waiting ? waiting(what) : nullptr;
+    const std::shared_ptr<void> waits = Waiting(what);
     work.wait();
   }
 };

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace liger::trainer {
@@ -73,9 +74,10 @@ UnitGatherer::Buffer* UnitGatherer::FreeBuffer(const ShardUnit& unit, bool may_g
 at::Tensor UnitGatherer::NewMemory(const ShardUnit& unit, int64_t bytes) const {
   const auto options = at::TensorOptions(device_).dtype(at::kByte);
   const bool lasts = unit.is_block;
-  return lasts && group_->supportsTensorAlloc(device_.index())
-             ? group_->allocateTensor(bytes, options)
-             : at::empty({bytes}, options);
+  if (!lasts || !group_->supportsTensorAlloc(device_.index())) return at::empty({bytes}, options);
+  notes_.Issue();
+  const std::shared_ptr<void> waits = notes_.Waiting("the memory that blocks are gathered into");
+  return group_->allocateTensor(bytes, options);
 }
 
 bool UnitGatherer::Gather(ShardUnit& unit, bool may_grow) {
