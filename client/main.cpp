@@ -13,6 +13,7 @@
 #include "client/worker_names.h"
 #include "common/spec/suggest.h"
 #include "common/version.h"
+#include "common/wrapped_help.h"
 #include "grpc/support/log.h"
 
 namespace liger::client {
@@ -125,6 +126,7 @@ std::string ForPeople(Session& session, const std::string& message) {
 
 int Run(int argc, char** argv) {
   CLI::App app("Fine-tune language models on a fleet of workers", "liger-cli");
+  app.formatter(WrappedHelp::Make());
   app.require_subcommand(1);
   app.fallthrough();  // global flags may stand behind the verb
   app.set_version_flag("--version", std::string("liger-cli ") + kVersion);

@@ -13,6 +13,7 @@
 #include "CLI/CLI.hpp"
 #include "common/exit_code.h"
 #include "common/version.h"
+#include "common/wrapped_help.h"
 #include "server/coordinator/coordinator.h"
 #include "server/coordinator/flags.h"
 #include "server/coordinator/verbs.h"
@@ -50,6 +51,7 @@ int main(int argc, char** argv) {
   if (const std::optional<int> code = liger::server::RunVerb(argc, argv)) return *code;
   CoordinatorOptions options;
   CLI::App app("The coordinator of the liger fine-tuning service", "liger-coordinator");
+  app.formatter(liger::WrappedHelp::Make());
   app.set_version_flag("--version", liger::kVersion);
   app.footer(liger::server::kVerbsHelp);
   liger::server::AddFlags(&app, &options);

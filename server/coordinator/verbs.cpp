@@ -6,6 +6,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "common/exit_code.h"
+#include "common/wrapped_help.h"
 #include "server/coordinator/backup.h"
 #include "server/coordinator/health.h"
 #include "server/rpc/grpc_server.h"
@@ -25,6 +26,7 @@ int Report(const absl::Status& status, const std::string& done) {
 
 // The exit code when there is nothing more to do.
 std::optional<int> Parse(CLI::App* app, int argc, char** argv) {
+  app->formatter(WrappedHelp::Make());
   try {
     app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/exit_code.h"
+#include "common/wrapped_help.h"
 #include "worker/agent/version.h"
 
 namespace liger::agent {
@@ -131,6 +132,7 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
                       absl::ToDoubleSeconds(options.io_timeout),
                       absl::ToDoubleSeconds(options.ship_timeout)};
   CLI::App app{"liger-worker: runs the coordinator's training tasks on this host."};
+  app.formatter(WrappedHelp::Make());
   Declare(app, options, durations);
   try {
     app.parse(argc, argv);

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <optional>
 
+#include "common/wrapped_help.h"
 #include "worker/trainer/error.h"
 #include "worker/trainer/gguf/import.h"
 #include "worker/trainer/loop/code_files.h"
@@ -159,6 +160,7 @@ void DeclareArguments(CLI::App& app, Arguments& arguments) {
 
 int Main(int argc, char** argv) {
   CLI::App app("Trains one rank of a fine-tuning job.");
+  app.formatter(WrappedHelp::Make());
   Arguments arguments;
   DeclareArguments(app, arguments);
   try {

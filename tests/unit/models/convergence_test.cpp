@@ -8,10 +8,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <fstream>
 #include <iterator>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "tests/paths.h"
 #include "tests/unit/models/golden.h"
@@ -125,12 +127,13 @@ struct Outcome {
   std::vector<at::Tensor> movement;  // of each parameter, in double
 };
 
-Outcome Train(const std::string& kernels, Scores scores, liger::v1::Precision preset) {
+Outcome Train(const std::string& kernels, Scores scores, liger::v1::Precision preset,
+              uint64_t seed) {
   liger::v1::TrainingSpec training;
   training.set_precision(preset);
   const PrecisionPlan plan = ResolvePrecision(training, kDevice.is_cuda());
   const auto model = BuildModel(Config(scores), golden::Kernels(kernels), plan.storage);
-  InitializeWeights(*model, /*seed=*/42);
+  InitializeWeights(*model, seed);
   model->to(kDevice);
   model->train();
   SftObjective sft;
@@ -179,29 +182,48 @@ class ConvergenceTest : public testing::TestWithParam<liger::v1::Precision> {
   }
 };
 
-TEST_P(ConvergenceTest, KernelsOnIsKernelsOff) {
-  const Outcome off = Train("BASELINE", Scores::kFused, GetParam());
-  const Outcome on = Train("LIGER", Scores::kFused, GetParam());
-  const bool is_plain_already = kDevice.is_cuda() && GetParam() == liger::v1::PRECISION_FP32;
-  const Outcome other =
-      Train("BASELINE", is_plain_already ? Scores::kSdpa : Scores::kPlain, GetParam());
+// Weights to begin with. In fp32 what moves parameters apart is rounding that AdamW makes much of
+// where a gradient is small beside its rounding: from seed to seed of the small model it differs
+// tenfold, for kernels and attention alike, so that one alone says nothing. At the GPU's size it is
+// the seed of Liger's own tests.
+std::vector<uint64_t> Seeds(liger::v1::Precision precision) {
+  if (kDevice.is_cuda() || precision != liger::v1::PRECISION_FP32) return {42};
+  return {42, 43, 44, 45, 46, 47, 48, 49};
+}
 
+double GeometricMean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += std::log(value);
+  return std::exp(sum / static_cast<double>(values.size()));
+}
+
+TEST_P(ConvergenceTest, KernelsOnIsKernelsOff) {
+  const bool is_plain_already = kDevice.is_cuda() && GetParam() == liger::v1::PRECISION_FP32;
+  const Scores others = is_plain_already ? Scores::kSdpa : Scores::kPlain;
+  std::vector<double> kernels, attention;
   double worst_loss = 0;
-  for (size_t i = 0; i < off.losses.size(); ++i) {
-    worst_loss = std::max(worst_loss, std::abs(on.losses[i] / off.losses[i] - 1));
+  for (const uint64_t seed : Seeds(GetParam())) {
+    const Outcome off = Train("BASELINE", Scores::kFused, GetParam(), seed);
+    const Outcome on = Train("LIGER", Scores::kFused, GetParam(), seed);
+    const Outcome other = Train("BASELINE", others, GetParam(), seed);
+    for (size_t i = 0; i < off.losses.size(); ++i) {
+      worst_loss = std::max(worst_loss, std::abs(on.losses[i] / off.losses[i] - 1));
+    }
+    kernels.push_back(Apart(on, off));
+    attention.push_back(Apart(other, off));
+    std::printf("%s, seed %d: losses %.4f to %.4f; movement %.2e, by attention %.2e\n",
+                liger::v1::Precision_Name(GetParam()).c_str(), static_cast<int>(seed),
+                off.losses.front(), off.losses.back(), kernels.back(), attention.back());
+    ASSERT_GT(attention.back(), 0) << "the two attentions are one";
+    EXPECT_LT(on.losses.back(), 0.9 * on.losses.front());
+    EXPECT_LT(off.losses.back(), 0.9 * off.losses.front());
   }
-  const double kernels = Apart(on, off), attention = Apart(other, off);
-  std::printf(
-      "%s: losses %.4f to %.4f, on against off within %.1e; movement %.2e, by attention %.2e\n",
-      liger::v1::Precision_Name(GetParam()).c_str(), off.losses.front(), off.losses.back(),
-      worst_loss, kernels, attention);
+  std::printf("on against off within %.1e; movement %.2e, by attention %.2e\n", worst_loss,
+              GeometricMean(kernels), GeometricMean(attention));
   if (GetParam() == liger::v1::PRECISION_FP32) {
     EXPECT_LT(worst_loss, 1e-5);
   }
-  EXPECT_GT(attention, 0);  // the two attentions are two
-  EXPECT_LE(kernels, 2 * attention);
-  EXPECT_LT(on.losses.back(), 0.9 * on.losses.front());
-  EXPECT_LT(off.losses.back(), 0.9 * off.losses.front());
+  EXPECT_LE(GeometricMean(kernels), 2 * GeometricMean(attention));
 }
 
 INSTANTIATE_TEST_SUITE_P(Precisions, ConvergenceTest,
