@@ -236,8 +236,9 @@ ReportData FromExperiment(const Experiment& experiment, const std::map<std::stri
     run.series =
         static_cast<int>(std::find(modes.begin(), modes.end(), job.kernels()) - modes.begin());
     run.job_name = job.job_name();
-    if (const auto found = runs.find(job.job_uid()); found != runs.end())
+    if (const auto found = runs.find(job.job_uid()); found != runs.end()) {
       AddRun(found->second, &run);
+    }
     run.outcome = job.outcome();
     run.cached = job.cached();
     run.message = job.message();

@@ -41,6 +41,17 @@ constexpr char kParallel[] =
     "'resources.count' says on how many devices, 'parallel.strategy' how (ddp, fsdp)";
 constexpr char kAttention[] = "the trainer takes the fastest exact attention there is by itself";
 constexpr char kByLora[] = "an adapter is trained where there is a section 'lora:'";
+constexpr char kTemplate[] =
+    "the chat template is the model folder's chat_template.jinja (or that of its "
+    "tokenizer_config.json); put one there";
+constexpr char kMixSft[] =
+    "a share of the chosen answers' own loss is dpo.loss_type: [sigmoid, sft] with "
+    "dpo.loss_weights";
+constexpr char kNoSuchAdapter[] = "adapters are LoRA's, with 'lora.use_rslora' or 'lora.use_dora'";
+constexpr char kTurnsTrained[] =
+    "'sft.assistant_only_loss' trains on all of the assistant's turns, 'sft.completion_only_loss' "
+    "on the answer alone, neither on the whole text";
+constexpr char kWholeEvaluations[] = "evaluations keep sums alone, so nothing adds up in memory";
 constexpr char kPrecision[] = " says in what: bf16_mixed, bf16_stochastic, bf16_nearest or fp32";
 constexpr ForeignName kForeignNames[] = {
     {"lr", "training.learning_rate"},
@@ -71,6 +82,25 @@ constexpr ForeignName kForeignNames[] = {
     {"lora_rank", "lora.r"},
     {"lora_target", "lora.target_modules"},
     {"fp16", "training.precision", kPrecision},
+    {"evaluation_strategy", "training.eval_steps", kEvery},
+    {"num_epochs", "training.num_train_epochs"},
+    {"eval_dataset", "dataset.eval_uri"},
+    {"adapter_name_or_path", "lora.adapter_uri"},
+    {"pref_loss", "dpo.loss_type"},
+    {"pref_ftx", nullptr, kMixSft},
+    {"rpo_alpha", nullptr, kMixSft},
+    {"kto_chosen_weight", "kto.desirable_weight"},
+    {"kto_rejected_weight", "kto.undesirable_weight"},
+    {"train_on_prompt", nullptr, kTurnsTrained},
+    {"mask_history", nullptr, kTurnsTrained},
+    {"dataset_text_field", "dataset.columns",
+     " maps the format's names to those in the file ({text: content})"},
+    {"chat_template", nullptr, kTemplate},
+    {"chat_template_path", nullptr, kTemplate},
+    {"template", nullptr, kTemplate},
+    {"eval_accumulation_steps", nullptr, kWholeEvaluations},
+    {"use_qalora", nullptr, kNoSuchAdapter},
+    {"use_galore", nullptr, kNoSuchAdapter},
     {"load_in_4bit", nullptr, kNotQuantised},
     {"load_in_8bit", nullptr, kNotQuantised},
     {"quantization_bit", nullptr, kNotQuantised},
@@ -176,6 +206,17 @@ std::string NearBehind(const std::string& section, const std::string& name,
   return near.empty() ? "" : prefix + near;
 }
 
+// Of a source's fields, which has no name of its own and a weight in place of a share.
+std::string InSource(const std::string& name) {
+  for (const char* uri : {"name", "path", "dataset", "file"}) {
+    if (name == uri) return "uri";
+  }
+  for (const char* weight : {"ratio", "share", "probability", "proportion", "fraction"}) {
+    if (name == weight) return "weight";
+  }
+  return "";
+}
+
 std::string OneOf(const std::vector<std::string>& paths) {
   return absl::StrCat("; did you mean '", absl::StrJoin(paths, "' or '"), "'?");
 }
@@ -187,6 +228,7 @@ constexpr size_t kTellingSections = 2;
 
 std::vector<std::string> FieldNames(const Descriptor& type) {
   std::vector<std::string> names;
+  names.reserve(type.field_count());
   for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
   return names;
 }
@@ -200,6 +242,9 @@ std::string MeantField(const Message& root, const Message& message, const std::s
                         ": sft'), or by --trainer");
   }
   if (const auto below = Find(message, path, name); !below.empty()) return OneOf(below);
+  if (message.GetDescriptor() == liger::v1::DatasetSource::descriptor()) {
+    if (const std::string meant = InSource(name); !meant.empty()) return OneOf({meant});
+  }
   if (std::string meant = OfForeignName(root, name); !meant.empty()) return meant;
   const std::string section = path.substr(path.rfind('.') + 1);
   if (!section.empty()) {

@@ -31,6 +31,9 @@ std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec);
 // What a valid spec asks for that will have no effect, or hardly the one that was meant,
 // as warnings with code and field. The same before and after FillDefaults.
 std::vector<liger::v1::Warning> SpecWarnings(const liger::v1::JobSpec& spec);
+// Those of what does not fit into so many optimizer steps, where they hang on the data:
+// SpecWarnings has them of max_steps.
+std::vector<liger::v1::Warning> LengthWarnings(const liger::v1::JobSpec& spec, int64_t steps);
 
 // Fills every default of job_spec.proto in place, once; idempotent. Left to the
 // trainer: the kernel switches, whose defaults hang on the model's type, and

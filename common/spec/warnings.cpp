@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/plural.h"
 #include "common/spec/spec.h"
 
 namespace liger {
@@ -25,8 +26,12 @@ void Warn(const std::string& field, const std::string& message, std::vector<Warn
   Say("NoEffect", field, field + " has no effect: " + message, warnings);
 }
 
+bool HasEvaluation(const JobSpec& spec) {
+  return spec.dataset().eval_fraction() > 0 || !spec.dataset().eval_uri().empty();
+}
+
 void WarnOfEvaluation(const JobSpec& spec, std::vector<Warning>* warnings) {
-  if (spec.dataset().eval_fraction() > 0 || !spec.dataset().eval_uri().empty()) return;
+  if (HasEvaluation(spec)) return;
   constexpr char kNoSet[] =
       "there is no evaluation set; give dataset.eval_fraction or dataset.eval_uri";
   if (spec.training().eval_steps() > 0) Warn("training.eval_steps", kNoSet, warnings);
@@ -53,15 +58,14 @@ void WarnOfTraining(const JobSpec& spec, std::vector<Warning>* warnings) {
   if (training.activation_offloading()) Warn("training.activation_offloading", kOff, warnings);
 }
 
-// Where the job says itself how many steps it has. The schedules are transformers', which
-// take such numbers, too.
-void WarnOfShortSchedule(const TrainingSpec& training, std::vector<Warning>* warnings) {
-  if (training.max_steps() <= 0) return;
-  const double steps = static_cast<double>(training.max_steps());
+// The schedules are transformers', which take such numbers, too.
+void WarnOfShortSchedule(const TrainingSpec& training, int64_t of_job,
+                         std::vector<Warning>* warnings) {
+  const double steps = static_cast<double>(of_job);
   if (training.warmup_steps() >= std::max(1.0, steps)) {
     Say("NeverReached", "training.warmup_steps",
         absl::StrCat("training.learning_rate is never reached: the warm-up has ",
-                     training.warmup_steps(), " steps and the job ", training.max_steps()),
+                     training.warmup_steps(), " steps and the job ", of_job),
         warnings);
     return;
   }
@@ -76,14 +80,23 @@ void WarnOfShortSchedule(const TrainingSpec& training, std::vector<Warning>* war
     Say("NeverReached", "training.lr_scheduler_kwargs.num_stable_steps",
         absl::StrCat("the end of the learning rate's decay is never reached: with warm-up, ",
                      "num_stable_steps and num_decay_steps it is at step ", end,
-                     ", and the job has ", training.max_steps()),
+                     ", and the job has ", of_job),
         warnings);
   } else if (static_cast<double>(kwargs.num_decay_steps()) + warmup > steps) {
     Say("NeverReached", "training.lr_scheduler_kwargs.num_decay_steps",
         absl::StrCat("training.learning_rate is never reached: with its warm-up the decay of ",
-                     kwargs.num_decay_steps(), " steps has more than the job's ",
-                     training.max_steps()),
+                     kwargs.num_decay_steps(), " steps has more than the job's ", of_job),
         warnings);
+  }
+}
+
+// What is due after more steps than there are.
+void WarnOfNeverDue(const JobSpec& spec, int64_t steps, std::vector<Warning>* warnings) {
+  const auto& training = spec.training();
+  const std::string has = absl::StrCat("the job has ", Plural(steps, "step"));
+  if (training.save_steps() > steps) Warn("training.save_steps", has, warnings);
+  if (HasEvaluation(spec) && training.eval_steps() > steps) {
+    Warn("training.eval_steps", has + ", after which it is evaluated anyway", warnings);
   }
 }
 
@@ -182,6 +195,11 @@ void WarnOfOptimizer(const TrainingSpec& training, std::vector<Warning>* warning
 }
 
 void WarnOfSaving(const TrainingSpec& training, std::vector<Warning>* warnings) {
+  if (training.has_save_total_limit() && training.save_total_limit() != 2 &&
+      training.save_steps() == 0) {
+    Warn("training.save_total_limit", "training.save_steps is 0, so no checkpoint is saved",
+         warnings);
+  }
   if (training.load_best_model_at_end() || training.early_stopping_patience() > 0) return;
   constexpr char kNothing[] =
       "neither load_best_model_at_end nor early_stopping_patience asks for the best model";
@@ -218,13 +236,25 @@ void WarnOfKernels(const JobSpec& spec, std::vector<Warning>* warnings) {
   }
 }
 
+void AddLengthWarnings(const JobSpec& spec, int64_t steps, std::vector<Warning>* warnings) {
+  WarnOfShortSchedule(spec.training(), steps, warnings);
+  WarnOfNeverDue(spec, steps, warnings);
+}
+
 }  // namespace
+
+std::vector<Warning> LengthWarnings(const JobSpec& spec, int64_t steps) {
+  std::vector<Warning> warnings;
+  AddLengthWarnings(spec, steps, &warnings);
+  return warnings;
+}
 
 std::vector<Warning> SpecWarnings(const JobSpec& spec) {
   std::vector<Warning> warnings;
   WarnOfEvaluation(spec, &warnings);
   WarnOfTraining(spec, &warnings);
-  WarnOfShortSchedule(spec.training(), &warnings);
+  const int64_t max_steps = spec.training().max_steps();
+  if (max_steps > 0) AddLengthWarnings(spec, max_steps, &warnings);
   WarnOfMethods(spec, &warnings);
   WarnOfData(spec, &warnings);
   WarnOfOptimizer(spec.training(), &warnings);

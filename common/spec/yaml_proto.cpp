@@ -17,6 +17,7 @@
 #include "common/spec/suggest.h"
 #include "common/spec/violations.h"
 #include "common/spec/yaml_text.h"
+#include "liger/v1/job_spec.pb.h"
 
 namespace liger {
 namespace {
@@ -225,7 +226,14 @@ void Reader::ReadMap(const YAML::Node& node, const std::string& path, Message* m
 void Reader::ReadScalar(const YAML::Node& node, const std::string& path, Message* message,
                         const FieldDescriptor* field) {
   if (node.IsNull()) return AddViolation(node.Mark(), path, "has no value; give one or remove it");
-  if (!node.IsScalar()) return AddViolation(node.Mark(), path, "must be a single value");
+  if (!node.IsScalar()) {
+    const bool sets = node.IsSequence() &&
+                      message->GetDescriptor() == liger::v1::DatasetSpec::descriptor() &&
+                      (field->name() == "name" || field->name() == "uri");
+    return AddViolation(node.Mark(), path,
+                        sets ? "must be a single value; several are dataset.sources, each with uri"
+                             : "must be a single value");
+  }
   const std::string& text = node.Scalar();
   std::string problem;
   bool ok = true;

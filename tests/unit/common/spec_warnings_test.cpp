@@ -81,6 +81,24 @@ TEST(SpecTest, WarnsOfASchedulesPeakThatNoStepReaches) {
   EXPECT_THAT(warned(half + "5}"), ElementsAre("training.lr_scheduler_kwargs.num_decay_steps"));
 }
 
+TEST(SpecTest, WarnsOfWhatIsDueAfterTheEnd) {
+  const std::string begin = "{model: m, sft: , dataset: {eval_fraction: 0.1}, training: {";
+  EXPECT_THAT(Warned(begin + "max_steps: 9, save_steps: 9, eval_steps: 9}}"), IsEmpty());
+  EXPECT_THAT(Warned(begin + "max_steps: 9, save_steps: 10, eval_steps: 10}}"),
+              ElementsAre("training.save_steps", "training.eval_steps"));
+  EXPECT_THAT(Warned(begin + "save_total_limit: 3}}"), ElementsAre("training.save_total_limit"));
+  EXPECT_THAT(Warned(begin + "save_total_limit: 3, save_steps: 1}}"), IsEmpty());
+  // Where epochs say how long the job is, of as many steps as they come to.
+  const JobSpec epochs = Parse(begin + "save_steps: 10, warmup_steps: 10}}");
+  EXPECT_THAT(Warned(begin + "save_steps: 10, warmup_steps: 10}}"), IsEmpty());
+  EXPECT_TRUE(LengthWarnings(epochs, 11).empty());
+  const auto warnings = LengthWarnings(epochs, 9);
+  ASSERT_EQ(warnings.size(), 2u);
+  EXPECT_EQ(warnings[0].message(),
+            "training.learning_rate is never reached: the warm-up has 10 steps and the job 9");
+  EXPECT_EQ(warnings[1].message(), "training.save_steps has no effect: the job has 9 steps");
+}
+
 TEST(SpecTest, WarnsOfOptimizerSettingsWithoutEffect) {
   const auto warned = [](const std::string& training) {
     return Warned("{model: m, sft: , training: {" + training + "}}");

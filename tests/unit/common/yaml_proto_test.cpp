@@ -166,10 +166,19 @@ TEST(YamlProtoTest, NamesOfOtherSectionsAndProgramsAreKnown) {
            {"training: {report_to: wandb}", "; metrics go to Prometheus and metrics.jsonl"},
            {"training: {deepspeed: ds.json}", "; 'resources.count' says on how many devices"},
            {"model: {attn_implementation: x}", "; the trainer takes the fastest exact attention"},
+           {"dpo: {rpo_alpha: 1}", "; a share of the chosen answers' own loss is dpo.loss_type"},
+           {"training: {evaluation_strategy: steps}", "; 'training.eval_steps' says after how"},
+           {"dataset: {sources: [{name: x}]}", "; did you mean 'uri'?"},
+           {"dataset: {sources: [{uri: x, ratio: 1}]}", "; did you mean 'weight'?"},
+           {"model: {template: x}", "; the chat template is the model folder's"},
+           {"lora: {use_galore: true}", "; adapters are LoRA's"},
            {"finetuning_type: lora", "; an adapter is trained where there is a section 'lora:'"},
            {"training: {fp16: true}", "; 'training.precision' says in what: bf16_mixed"}}) {
     EXPECT_THAT(Mistakes(text), testing::ElementsAre(HasSubstr(": is not a field" + instead)));
   }
+  EXPECT_THAT(
+      Mistakes("dataset: {name: [a, b]}"),
+      testing::ElementsAre(testing::EndsWith("; several are dataset.sources, each with uri")));
   EXPECT_THAT(Mistakes("orpo: {loss_type: ipo}"),
               testing::ElementsAre(testing::EndsWith(
                   "; this job's trainer has none, others have 'dpo.loss_type', 'kto.loss_type', "

@@ -95,6 +95,40 @@ TEST(BestModelJobTest, TheBestModelOutlivesAnAttempt) {
                     job.Path("whole/model/model.safetensors"));
 }
 
+// Their numbers say nothing beside those of this job.
+TEST(BestModelJobTest, TheBestOfAnotherMetricOrOfOtherRowsIsForgotten) {
+  const TinyJob job;
+  Request request = Overtrained(job);
+  Training(request).set_save_steps(10);
+  Training(request).set_save_total_limit(0);
+  const TaskOutcome whole = RunRecorded(In(request, job.Path("whole")));
+  ASSERT_EQ(whole.exit_code, kExitOk) << Failure(whole);
+  ASSERT_LT(Best(whole.sink).first, 20);
+  const auto expect_forgotten = [&](Request again, const char* name, const std::string& why) {
+    const std::string checkpoint = Checkpoint(job.Path("whole"), 20);
+    const TaskOutcome rest = RunRecorded(From(In(again, job.Path(name)), checkpoint));
+    ASSERT_EQ(rest.exit_code, kExitOk) << Failure(rest);
+    EXPECT_GT(rest.sink.Last(Event::kSaved).saved().best().step(), 20);
+    const auto is_told = [&](const liger::v1::Warning& warning) {
+      return warning.message().find(why) != std::string::npos;
+    };
+    EXPECT_TRUE(std::ranges::any_of(rest.sink.All(Event::kWarning),
+                                    [&](const Event& event) { return is_told(event.warning()); }));
+    Training(again).set_resume_from_checkpoint(checkpoint);
+    EXPECT_TRUE(std::ranges::any_of(CheckJob(again, StopFlag()).warnings(), is_told));
+  };
+  Request accuracy = request;
+  Training(accuracy).set_metric_for_best_model("mean_token_accuracy");
+  Training(accuracy).set_greater_is_better(true);
+  expect_forgotten(accuracy, "accuracy",
+                   "is of eval_loss, the lower the better, and the job's metric is "
+                   "eval_mean_token_accuracy, the greater the better: the best model is looked");
+  Request others = request;
+  job.WriteFile("third.jsonl", R"({"prompt": "colour 1? ", "completion": "blue"})");
+  others.launch.mutable_resolved_spec()->mutable_dataset()->set_eval_uri(job.Path("third.jsonl"));
+  expect_forgotten(others, "others", "is of other evaluation rows than the job's: the best model");
+}
+
 TEST(BestModelJobTest, StopsEarly) {
   const TinyJob job;
   Request request = Overtrained(job);

@@ -180,6 +180,9 @@ void Add(const DataStats& more, DataStats* stats) {
                            &DataStats::empty_prompts,
                            &DataStats::no_assistant,
                            &DataStats::lost_tools,
+                           &DataStats::lost_tool_turns,
+                           &DataStats::lost_developer_turns,
+                           &DataStats::lost_reasoning,
                            &DataStats::cut_prompts,
                            &DataStats::lost_prompts,
                            &DataStats::packs,
@@ -374,12 +377,12 @@ Dataset LoadDataset(const DatasetSpec& spec, const LoadOptions& options, const T
 
   dataset.train = std::move(training.examples);
   dataset.train_stats = std::move(training.stats);
-  const bool reads_clock =
-      chat_template != nullptr && chat_template->clock_use() != ClockUse::kNone;
-  if (reads_clock) dataset.train_stats.digest = 0;
   dataset.eval = std::move(eval.examples);
   dataset.eval.kind = dataset.train.kind;
   dataset.eval_stats = std::move(eval.stats);
+  const bool reads_clock =
+      chat_template != nullptr && chat_template->clock_use() != ClockUse::kNone;
+  if (reads_clock) dataset.train_stats.digest = dataset.eval_stats.digest = 0;
   return dataset;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -13,6 +14,26 @@ BestModel::BestModel(const liger::v1::TrainingSpec& training)
       patience_(training.early_stopping_patience()),
       threshold_(training.early_stopping_threshold()) {
   if (!metric_.starts_with("eval_")) metric_ = "eval_" + metric_;
+  state_.of =
+      absl::StrCat(metric_, ", the ", greater_is_better_ ? "greater" : "lower", " the better");
+}
+
+void BestModel::SetRows(const DataStats& eval) {
+  state_.rows = absl::StrCat(eval.rows, " rows, ", eval.tokens, " tokens, ", eval.target_tokens,
+                             " trained on, digest ", eval.digest);
+}
+
+std::string BestModel::IncomparableFor(const State& state) const {
+  if (!tracks() || !state.metric || state.of.empty()) return "";
+  if (state.of != state_.of) return "training.metric_for_best_model";
+  const bool other_rows = !state_.rows.empty() && state.rows != state_.rows;
+  return other_rows ? "dataset.eval_uri" : "";
+}
+
+void BestModel::Restore(const State& state) {
+  state_.metric = state.metric;
+  state_.step = state.step;
+  state_.patience_used = state.patience_used;
 }
 
 void BestModel::RequireMetric(const std::map<std::string, double>& values) const {

@@ -8,6 +8,7 @@
 
 #include "liger/v1/job.pb.h"
 #include "liger/v1/job_spec.pb.h"
+#include "worker/trainer/data/dataset.h"
 
 namespace liger::trainer {
 
@@ -19,6 +20,9 @@ class BestModel {
     std::optional<double> metric;  // of the best evaluation
     int64_t step = 0;              // its step
     int64_t patience_used = 0;     // evaluations in a row without improvement
+    // What was compared: "eval_loss, the lower the better"; "": of a checkpoint that does not say.
+    std::string of;
+    std::string rows;  // the evaluation's, in numbers
   };
 
   explicit BestModel(const liger::v1::TrainingSpec& training);
@@ -39,11 +43,19 @@ class BestModel {
   // the best one before them by more than early_stopping_threshold.
   bool should_stop() const { return patience_ > 0 && state_.patience_used >= patience_; }
 
+  // The rows that are evaluated, before the first Update.
+  void SetRows(const DataStats& eval);
+
   const State& state() const { return state_; }
   // As people are told of it; a default one while there is none. `last_step`: after it training
   // ended, of `max_steps`.
   liger::v1::BestEvaluation Told(int64_t last_step, int64_t max_steps) const;
-  void Restore(const State& state) { state_ = state; }
+  // The field for whose sake evaluations of this job cannot be compared with those of `state`;
+  // "": they can, or there was none. What was evaluated is compared after SetRows.
+  std::string IncomparableFor(const State& state) const;
+  // REQUIRES: they can.
+  void Restore(const State& state);
+  void Forget() { Restore({}); }
 
  private:
   bool Better(double value, double than) const;

@@ -174,9 +174,14 @@ void CheckLength(Checks& checks, const liger::v1::TrainingSpec& training, const 
   resume.state.RequireNotPast(last_step, field, resume.dir);
 }
 
-void WarnOfStopped(Checks& checks, const liger::v1::TrainingSpec& training,
-                   const ResumePoint& resume) {
+// What the run's evaluations so far mean to this job.
+void CheckBest(Checks& checks, const liger::v1::TrainingSpec& training, const ResumePoint& resume,
+               const Dataset& dataset) {
   BestModel best(training);
+  if (dataset.eval_stats.rows > 0 && dataset.unread_rows + dataset.unread_eval_rows == 0) {
+    best.SetRows(dataset.eval_stats);
+  }
+  if (const auto warning = IncomparableBest(best, resume)) return checks.Warn({*warning});
   best.Restore(resume.state.best);
   if (!best.should_stop()) return;
   WarnNothingToTrain(
@@ -209,9 +214,9 @@ void CheckEpochs(Checks& checks, const liger::v1::JobSpec& spec,
   (*result.mutable_stats())["steps_per_epoch"] = epoch;
   (*result.mutable_stats())["steps"] = steps;
   result.add_notices(DescribeLength(spec.training(), epoch));
-  if (resume && spec.training().max_steps() <= 0) {  // max_steps is checked without the rows
-    CheckLength(checks, spec.training(), *resume, steps);
-  }
+  if (spec.training().max_steps() > 0) return;  // which is checked without the rows
+  checks.Warn(LengthWarnings(spec, steps));
+  if (resume) CheckLength(checks, spec.training(), *resume, steps);
 }
 
 void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
@@ -226,6 +231,7 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
     if (dataset.unread_rows == 0) {
       CheckEpochs(checks, request.spec(), resume, dataset, result);
     }
+    if (resume) CheckBest(checks, request.spec().training(), *resume, dataset);
     AddFormats(FormatNames(dataset), request.spec().dataset(), result);
     AddCounts("", dataset.train_stats, result.mutable_stats());
     if (dataset.train.kind == RowKind::kLabelled && dataset.unread_rows == 0) {
@@ -262,7 +268,6 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
       std::vector<liger::v1::Warning> of_checkpoints;
       resume = FindResumePoint(request, *MakeSingle(), &of_checkpoints);
       checks.Warn(of_checkpoints);
-      WarnOfStopped(checks, request.spec().training(), *resume);
       const int64_t max_steps = request.spec().training().max_steps();
       if (max_steps > 0) CheckLength(checks, request.spec().training(), *resume, max_steps);
     });

@@ -356,4 +356,19 @@ bool IsBestModelWhole(const std::string& dir, const std::string& job_uid, Strate
   return IsGood(dir, strategy, look, "the best model's checkpoint", warnings);
 }
 
+std::optional<liger::v1::Warning> IncomparableBest(const BestModel& best, const ResumePoint& run) {
+  const std::string field = best.IncomparableFor(run.state.best);
+  if (field.empty()) return std::nullopt;
+  const bool other_metric = run.state.best.of != best.state().of;
+  liger::v1::Warning warning;
+  warning.set_code("BestModelForgotten");
+  warning.set_field(field);
+  warning.set_message(absl::StrCat(
+      "the best evaluation of the run of ", run.dir, " (step ", run.state.best.step, ") is of ",
+      other_metric ? absl::StrCat(run.state.best.of, ", and the job's metric is ", best.state().of)
+                   : "other evaluation rows than the job's",
+      ": the best model is looked for anew"));
+  return warning;
+}
+
 }  // namespace liger::trainer

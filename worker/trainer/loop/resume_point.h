@@ -44,6 +44,10 @@ std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& str
 bool IsBestModelWhole(const std::string& dir, const std::string& job_uid, Strategy& strategy,
                       std::vector<liger::v1::Warning>* warnings);
 
+// What is warned of where the run's best evaluation says nothing beside those of `best`, a job's:
+// of another metric or of other rows. nullopt: it can be compared.
+std::optional<liger::v1::Warning> IncomparableBest(const BestModel& best, const ResumePoint& run);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_LOOP_RESUME_POINT_H_

@@ -64,6 +64,8 @@ RunState Read(const json& object) {
     state.best.metric = object.at("best_metric").get<double>();
   object.at("best_global_step").get_to(state.best.step);
   object.at("early_stopping_patience_used").get_to(state.best.patience_used);
+  state.best.of = object.value("best_metric_of", "");  // older ones have none
+  state.best.rows = object.value("best_metric_rows", "");
   object.at("eval_losses").get_to(state.eval_losses);
   object.at("last_evaluated_step").get_to(state.last_evaluated_step);
   object.at("last_loss").get_to(state.last_loss);
@@ -93,6 +95,8 @@ std::string RunState::ToJson() const {
       {"model", {{"shapes", model.shapes}, {"weights", model.weights}}},
       {"best_metric", best.metric ? ordered_json(*best.metric) : ordered_json()},
       {"best_global_step", best.step},
+      {"best_metric_of", best.of},
+      {"best_metric_rows", best.rows},
       {"early_stopping_patience_used", best.patience_used},
       {"eval_losses", eval_losses},
       {"last_evaluated_step", last_evaluated_step},

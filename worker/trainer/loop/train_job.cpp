@@ -90,6 +90,9 @@ void TrainJob::RunToEnd() {
   }
   Load();
   PrepareTraining();
+  if (strategy_->leads() && training().max_steps() <= 0) {
+    for (const auto& warning : LengthWarnings(request_.spec(), max_steps_)) reporter_.Warn(warning);
+  }
   if (from) Resume(*from);
   RequireSameInputs();
   if (strategy_->leads()) checkpoints_->RequireRoom(max_steps_ - first_step_ + 1);
@@ -183,6 +186,7 @@ void TrainJob::PrepareTraining() {
   max_steps_ =
       TotalSteps(training(), batches_->steps_per_epoch(training().gradient_accumulation_steps()));
   schedule_ = LrSchedule::FromSpec(training(), max_steps_);
+  best_.SetRows(dataset_.eval_stats);
   SetUpReference();
 }
 

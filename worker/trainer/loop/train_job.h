@@ -69,6 +69,7 @@ class TrainJob {
   void SetUpReference();
   // Brings everything to where the run of the checkpoint was.
   void Resume(const ResumePoint& from);
+  void RestoreBest(const ResumePoint& from);
   void WarnAboutInputs();
 
   // Sets paused_after_ where it ends with a pause.

@@ -31,6 +31,15 @@ void TrainJob::Resume(const ResumePoint& from) {
   first_step_ = state.step + 1;
   if (strategy_->leads()) std::cout << ResumedText(from.Told()) << std::endl;
   reporter_.Advance(state.step);
+  RestoreBest(from);
+}
+
+void TrainJob::RestoreBest(const ResumePoint& from) {
+  const RunState& state = from.state;
+  if (const auto warning = IncomparableBest(best_, from)) {
+    if (strategy_->leads()) reporter_.Warn(*warning);
+    return;
+  }
   best_.Restore(state.best);
   if (!best_.load_best() || !state.best.metric) return;
   // Beside the checkpoint, under its own step.
@@ -43,7 +52,7 @@ void TrainJob::Resume(const ResumePoint& from) {
     warning.mutable_message()->append("; the best model is looked for anew");
     if (strategy_->leads()) reporter_.Warn(warning);
   }
-  best_.Restore({});
+  best_.Forget();
   best_dir_.clear();
 }
 
