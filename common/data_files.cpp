@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <iterator>
 #include <map>
@@ -12,10 +13,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/data_files_folder.h"
+#include "common/file.h"
 
 namespace liger {
 namespace {
@@ -24,17 +27,6 @@ namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
 constexpr char kAnyDepth[] = "**";
-
-// The names in a folder, so many at most; none when it cannot be read.
-Names NamesIn(const fs::path& folder, size_t most = Names().max_size()) {
-  Names names;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder.empty() ? "." : folder, error), end;
-       !error && entry != end && names.size() < most; entry.increment(error)) {
-    names.push_back(entry->path().filename().string());
-  }
-  return names;
-}
 
 // Adds the files below `folder` that the rest of a pattern matches.
 void Match(const fs::path& folder, fs::path::iterator part, fs::path::iterator end, Names* files) {
@@ -65,44 +57,6 @@ void Match(const fs::path& folder, fs::path::iterator part, fs::path::iterator e
   }
 }
 
-// What datasets' save_to_disk writes beside a set's .arrow files, and above the folders of several.
-// kSetNotes is LLaMA-Factory's name for its list of sets, too, so that it is nowhere rows.
-constexpr char kSetNotes[] = "dataset_info.json", kSetState[] = "state.json";
-constexpr char kSplits[] = "dataset_dict.json";
-
-// ... and what map, filter and shuffle keep there of sets that were loaded from there.
-constexpr char kSetCache[] = "cache-*.arrow";
-
-// The Hub's notes of a set.
-constexpr char kHubNotes[] = "dataset_infos.json";
-
-struct SetFolder {
-  bool holds_arrow = false, has_notes = false;
-};
-
-SetFolder LookAt(const fs::path& folder) {
-  const Names names = NamesIn(folder.empty() ? "." : folder);
-  return {
-      .holds_arrow = std::ranges::any_of(
-          names, [](const std::string& name) { return fs::path(name).extension() == ".arrow"; }),
-      .has_notes = std::ranges::any_of(
-          names, [](const std::string& name) { return name == kSetNotes || name == kSetState; })};
-}
-
-// Leaves the rows of sets that datasets wrote.
-void DropNotesOfSets(Names* files) {
-  std::map<fs::path, SetFolder> folders;
-  std::erase_if(*files, [&](const fs::path file) {
-    const std::string name = file.filename();
-    if (name == kSplits || name == kHubNotes || name == kSetNotes) return true;
-    const bool cache = fnmatch(kSetCache, name.c_str(), 0) == 0;
-    if (!cache && name != kSetState) return false;
-    const auto [it, is_new] = folders.try_emplace(file.parent_path());
-    if (is_new) it->second = LookAt(file.parent_path());
-    return cache ? it->second.has_notes : it->second.holds_arrow;
-  });
-}
-
 // Those of the names in a folder that are data files, sorted.
 Names FilesAmong(const fs::path& folder, const Names& names) {
   Names files;
@@ -118,17 +72,31 @@ Names FilesAmong(const fs::path& folder, const Names& names) {
   return files;
 }
 
-// The data files that lie directly in a folder.
-Names FilesIn(const fs::path& folder) { return FilesAmong(folder, NamesIn(folder)); }
+// The data files that lie directly in a folder, and those that are said to be there.
+Names FilesIn(const fs::path& folder) {
+  Names files = FilesAmong(folder, NamesIn(folder));
+  const Names listed = SavedShards(folder.string());
+  files.insert(files.end(), listed.begin(), listed.end());
+  std::sort(files.begin(), files.end());
+  files.erase(std::unique(files.begin(), files.end()), files.end());
+  return files;
+}
+
+constexpr size_t kMostOfOne = 1000;
+
+// Whether LookInto finds files in a folder of these names.
+bool HoldsData(const fs::path& folder, const Names& names) {
+  const fs::path data = folder / kHubFolder;
+  return !FilesAmong(folder, names).empty() || !FilesAmong(data, NamesIn(data, kMostOfOne)).empty();
+}
 
 // The folders below one, to so many levels, that hold data files; it looks at `left` names.
 void AddDataFolders(const fs::path& root, const std::string& below, int levels, size_t* left,
                     Names* found) {
-  constexpr size_t kMostOfOne = 1000;
   const fs::path folder = root / below;
   const Names names = NamesIn(folder, std::min(kMostOfOne, *left));
   *left -= names.size();
-  if (!below.empty() && !FilesAmong(folder, names).empty()) {
+  if (!below.empty() && HoldsData(folder, names)) {
     found->push_back(below);
   } else if (levels > 0) {
     std::error_code error;
@@ -140,11 +108,26 @@ void AddDataFolders(const fs::path& root, const std::string& below, int levels, 
   }
 }
 
+// Where the Hub's cache of a set (datasets--ORG--NAME) has its revisions, or the one that main is;
+// "" of other folders.
+std::string CachedRevisions(const fs::path& folder) {
+  constexpr char kSnapshots[] = "snapshots/";
+  std::error_code error;
+  const bool is_cache =
+      fs::is_directory(folder / kSnapshots, error) && fs::is_directory(folder / "blobs", error);
+  if (!is_cache) return "";
+  const std::string main = ReadFile((folder / "refs/main").string()).value_or("");
+  const absl::string_view revision = absl::StripAsciiWhitespace(main);
+  if (revision.empty() || absl::StrContains(revision, '/')) return kSnapshots;
+  const std::string of_main = absl::StrCat(kSnapshots, revision, "/");
+  return fs::is_directory(folder / of_main, error) ? of_main : kSnapshots;
+}
+
 // Where the data files of a folder are instead, as far as the folders in it show.
 std::string WhereInstead(const fs::path& folder) {
   size_t left = 20'000;
   Names below;
-  AddDataFolders(folder, "", 2, &left, &below);
+  AddDataFolders(folder, CachedRevisions(folder), 2, &left, &below);
   std::sort(below.begin(), below.end());
   if (below.size() == 1) return absl::StrCat("; its data files are in ", below[0]);
   if (!below.empty()) {
@@ -159,7 +142,52 @@ std::string WhereInstead(const fs::path& folder) {
                       (folder / kSetNotes).string());
 }
 
+absl::Status HoldsNoData(const std::string& folder) {
+  return absl::NotFoundError(absl::StrCat("the folder '", folder, "' holds no data file (",
+                                          kDataFileEndings, ")", WhereInstead(folder)));
+}
+
+// Those that are said to be in a folder are.
+absl::Status RequireThere(const std::string& folder, Names files) {
+  std::error_code error;
+  std::erase_if(files, [&](const std::string& file) { return fs::is_regular_file(file, error); });
+  if (files.empty()) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("the folder '", folder, "' lacks ", Listed(files),
+                                          ", which its ", kSetState, " lists"));
+}
+
+// As on the Hub, of a folder and its folder data that which alone has splits' names is meant.
+FolderFiles Choose(Names own, Names in_data) {
+  if (own.empty()) return {.files = std::move(in_data)};
+  if (in_data.empty()) return {.files = std::move(own)};
+  const std::set<std::string> none = {""}, splits = SplitsOf(own), data_splits = SplitsOf(in_data);
+  if (splits == none && HasTraining(data_splits)) {
+    return {.files = std::move(in_data), .beside = std::move(own)};
+  }
+  return {.files = std::move(own), .ambiguous = data_splits != none || !HasTraining(splits)};
+}
+
+// Where "-00000-of-00001" begins in a file's name; npos where it does not, or nothing is before.
+size_t ShardAt(const std::string& name) {
+  constexpr char kShard[] = "-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]*";
+  size_t at = name.find('-', 1);
+  while (at != std::string::npos && fnmatch(kShard, name.c_str() + at, 0) != 0) {
+    at = name.find('-', at + 1);
+  }
+  return at;
+}
+
 }  // namespace
+
+Names NamesIn(const fs::path& folder, size_t most) {
+  Names names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder.empty() ? "." : folder, error), end;
+       !error && entry != end && names.size() < most; entry.increment(error)) {
+    names.push_back(entry->path().filename().string());
+  }
+  return names;
+}
 
 std::string Listed(Names names) {
   const size_t more = names.size() - std::min(names.size(), kListed);
@@ -169,12 +197,15 @@ std::string Listed(Names names) {
 }
 
 std::string ShardName(const std::string& file) {
-  constexpr char kShard[] = "-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]*";
   const std::string name = fs::path(file).filename();
-  for (size_t end = name.find('-'); end != std::string::npos; end = name.find('-', end + 1)) {
-    if (fnmatch(kShard, name.c_str() + end, 0) == 0) return name.substr(0, end);
-  }
-  return "";
+  const size_t at = ShardAt(name);
+  return at == std::string::npos ? "" : name.substr(0, at);
+}
+
+std::string ShardTotal(const std::string& file) {
+  const std::string name = fs::path(file).filename();
+  const size_t at = ShardAt(name);
+  return at == std::string::npos ? "" : name.substr(at + std::strlen("-00000-of-"), 5);
 }
 
 std::set<std::string> SplitsOf(const Names& files) {
@@ -188,20 +219,11 @@ bool HasTraining(const std::set<std::string>& splits) {
       splits, [](const std::string& split) { return !split.empty() && !IsHeldOut(split); });
 }
 
-FolderFiles LookInto(const std::string& folder) {
-  Names own = FilesIn(folder), in_data = FilesIn(fs::path(folder) / kHubFolder);
-  if (own.empty()) return {.files = std::move(in_data)};
-  if (in_data.empty()) return {.files = std::move(own)};
-  const std::set<std::string> none = {""}, splits = SplitsOf(own), data_splits = SplitsOf(in_data);
-  if (splits == none && HasTraining(data_splits)) {
-    return {.files = std::move(in_data), .beside = std::move(own)};
-  }
-  return {.files = std::move(own), .ambiguous = data_splits != none || !HasTraining(splits)};
-}
-
-absl::Status HoldsNoData(const std::string& folder) {
-  return absl::NotFoundError(absl::StrCat("the folder '", folder, "' holds no data file (",
-                                          kDataFileEndings, ")", WhereInstead(folder)));
+absl::StatusOr<FolderFiles> LookInto(const std::string& folder) {
+  FolderFiles chosen = Choose(FilesIn(folder), FilesIn(fs::path(folder) / kHubFolder));
+  if (chosen.files.empty()) return HoldsNoData(folder);
+  if (absl::Status there = RequireThere(folder, chosen.files); !there.ok()) return there;
+  return chosen;
 }
 
 bool NamesDataFile(std::string_view name) {
@@ -267,8 +289,9 @@ absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path)
   std::error_code error;
   Names files;
   if (fs::is_directory(path, error)) {
-    files = LookInto(path).files;
-    if (files.empty()) return HoldsNoData(path);
+    absl::StatusOr<FolderFiles> folder = LookInto(path);
+    if (!folder.ok()) return folder.status();
+    files = std::move(folder->files);
   } else if (fs::exists(path, error)) {  // also one with a wildcard in its name
     files = {path};
   } else if (IsPattern(path)) {

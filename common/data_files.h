@@ -41,7 +41,9 @@ std::string PatternFolder(std::string_view pattern);
 // characters of one name, [a-z] for one of them and ** for folders at any depth. Hidden files have
 // to be named, and so have the Hub's dataset_infos.json, dataset_info.json (LLaMA-Factory's list of
 // sets, too) and the other notes that Hugging Face datasets' save_to_disk writes beside .arrow
-// files. NOT_FOUND, saying why, when there are none.
+// files; where its state.json lists the latter, others are of an earlier write, and the same holds
+// for them. NOT_FOUND, saying why, when there are none; DATA_LOSS when a folder lacks a file that
+// is so listed.
 absl::StatusOr<std::vector<std::string>> MatchDataFiles(const std::string& path);
 
 // What the rows of a folder are wanted for.
@@ -60,9 +62,9 @@ struct SplitFiles {
 // evaluated on where no other is held out. A word of train's counts before others.
 // FAILED_PRECONDITION, with what to name instead, when what is wanted is not one thing: files of
 // several splits (train_sft-00000-of-00001 and train_gen-..., to train test and val), rows that are
-// there twice by the names of their files (two endings, a file beside shards), files of a folder
-// and of the folder data in it, of which either may be meant. ALREADY_EXISTS when the job trains on
-// (`trained`) some of what there is to evaluate on.
+// there twice by the names of their files (two endings, a file beside shards, shards of two
+// totals), files of a folder and of the folder data in it, of which either may be meant.
+// ALREADY_EXISTS when the job trains on (`trained`) some of what there is to evaluate on.
 absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use,
                                            const std::vector<std::string>& trained = {});
 

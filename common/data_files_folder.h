@@ -1,15 +1,16 @@
 #ifndef LIGER_COMMON_DATA_FILES_FOLDER_H_
 #define LIGER_COMMON_DATA_FILES_FOLDER_H_
 
+#include <filesystem>
 #include <set>
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace liger {
 
-// What data_files.cpp and data_files_splits.cpp share.
+// What data_files.cpp, data_files_splits.cpp and data_files_saved.cpp share.
 
 inline constexpr char kTrainSplit[] = "train";
 // The folder that most of the Hub's sets have their files in.
@@ -19,8 +20,26 @@ inline constexpr char kHubFolder[] = "data";
 inline constexpr size_t kListed = 8;
 std::string Listed(std::vector<std::string> names);
 
-// NAME of NAME-00000-of-00001.parquet; "" of others.
+// The names in a folder, so many at most; none when it cannot be read.
+std::vector<std::string> NamesIn(const std::filesystem::path& folder,
+                                 size_t most = std::vector<std::string>().max_size());
+
+// What datasets' save_to_disk writes beside a set's .arrow files, and above the folders of several.
+// kSetNotes is LLaMA-Factory's name for its list of sets, too, so that it is nowhere rows.
+inline constexpr char kSetNotes[] = "dataset_info.json", kSetState[] = "state.json";
+inline constexpr char kSplits[] = "dataset_dict.json";
+
+// The files that a folder's state.json lists, which are what datasets' load_from_disk reads of it;
+// none where there is no such list.
+std::vector<std::string> SavedShards(const std::string& folder);
+
+// Leaves the rows of sets that datasets wrote: what SavedShards has, where it has some, is all that
+// a folder's .arrow files are.
+void DropNotesOfSets(std::vector<std::string>* files);
+
+// NAME and 00001 of NAME-00000-of-00001.parquet; "" of others.
 std::string ShardName(const std::string& file);
+std::string ShardTotal(const std::string& file);
 
 // SplitOf each.
 std::set<std::string> SplitsOf(const std::vector<std::string>& files);
@@ -35,10 +54,8 @@ struct FolderFiles {
 };
 
 // Sorted. As on the Hub, of a folder and its folder data that which alone has splits' names is
-// meant.
-FolderFiles LookInto(const std::string& folder);
-// Of a folder in which LookInto finds no file.
-absl::Status HoldsNoData(const std::string& folder);
+// meant. NOT_FOUND when there are no files, DATA_LOSS when one of SavedShards is not there.
+absl::StatusOr<FolderFiles> LookInto(const std::string& folder);
 
 }  // namespace liger
 

@@ -28,12 +28,16 @@ std::string PatternOf(const Names& files) {
   for (const std::string& file : files) (ShardName(file).empty() ? named : shards).push_back(file);
   if (!shards.empty()) {
     const fs::path first = shards.front();
-    const auto pattern = [&](const char* rest) {
+    const auto pattern = [&](const std::string& rest) {
       const std::string name = absl::StrCat(ShardName(first), rest, DataEnding(first));
       return (first.parent_path() / name).string();
     };
-    // Beside NAME-more-00000-of-00001.
-    named.insert(named.begin(), pattern(Matches(pattern("-*"), shards) ? "-*" : "-[0-9]*"));
+    // Beside NAME-more-00000-of-00001; beside NAME-00000-of-00002.
+    const Names patterns = {pattern("-*"), pattern("-[0-9]*"),
+                            pattern(absl::StrCat("-[0-9]*-of-", ShardTotal(first), "*"))};
+    const auto fits = std::ranges::find_if(
+        patterns, [&](const std::string& each) { return Matches(each, shards); });
+    named.insert(named.begin(), fits == patterns.end() ? patterns[1] : *fits);
   }
   return Listed(named);
 }
@@ -84,16 +88,17 @@ absl::Status RequireHeldOut(const std::string& folder, const SplitFiles& split,
   return absl::AlreadyExistsError(why);
 }
 
-// What is there as .jsonl and as .parquet, or in one file and in shards, would be read twice.
+// What is there as .jsonl and as .parquet, in one file and in shards, or in shards of two totals,
+// as where it was written anew, would be read twice.
 absl::Status RequireOneForm(const std::string& folder, const Names& files) {
-  using Form = std::pair<std::string, bool>;  // the ending; in shards
+  using Form = std::pair<std::string, std::string>;  // the ending; how many shards
   std::map<std::string, std::map<Form, Names>> stems;
   std::map<std::string, Names> same;
   for (const std::string& file : files) {
     const std::string shard = ShardName(file), ending = DataEnding(file);
     const std::string stem = shard.empty() ? file.substr(0, file.size() - ending.size())
                                            : (fs::path(file).parent_path() / shard).string();
-    stems[stem][{ending, !shard.empty()}].push_back(file);
+    stems[stem][{ending, ShardTotal(file)}].push_back(file);
     same[stem].push_back(file);
   }
   for (const auto& [stem, forms] : stems) {
@@ -165,16 +170,16 @@ absl::StatusOr<SplitFiles> MatchSplitFiles(const std::string& path, SplitUse use
     if (!files.ok()) return files.status();
     return SplitFiles{.files = *std::move(files)};
   }
-  const FolderFiles folder = LookInto(path);
-  if (folder.files.empty()) return HoldsNoData(path);
-  if (folder.ambiguous) return IsAmbiguous(path, folder.files);
-  SplitFiles split = Select(folder.files, use);
+  const absl::StatusOr<FolderFiles> folder = LookInto(path);
+  if (!folder.ok()) return folder.status();
+  if (folder->ambiguous) return IsAmbiguous(path, folder->files);
+  SplitFiles split = Select(folder->files, use);
   absl::Status fits =
       use == SplitUse::kEvaluation ? RequireHeldOut(path, split, trained) : absl::OkStatus();
   fits.Update(RequireOneSplit(path, split.files, use));
   fits.Update(RequireOneForm(path, split.files));
   if (!fits.ok()) return fits;
-  split.left_out.insert(split.left_out.begin(), folder.beside.begin(), folder.beside.end());
+  split.left_out.insert(split.left_out.begin(), folder->beside.begin(), folder->beside.end());
   return split;
 }
 

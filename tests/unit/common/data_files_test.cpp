@@ -278,6 +278,21 @@ TEST_F(MatchDataFilesTest, OneSplitInAFileAndInShardsIsRefused) {
   EXPECT_EQ(MatchSplitFiles((dir_ / "s").string(), SplitUse::kTraining)->files.size(), 3u);
 }
 
+TEST_F(MatchDataFilesTest, ShardsOfTwoTotalsAreRefused) {
+  Write({"s/train-00000-of-00001-1f3a.parquet", "s/train-00000-of-00002.parquet",
+         "s/train-00001-of-00002.parquet"});
+  EXPECT_EQ(Error("s"),
+            "the folder 'F' holds the same rows, by their files' names, twice: "
+            "F/train-[0-9]*-of-00001*.parquet, F/train-[0-9]*-of-00002*.parquet (all of them: "
+            "F/train[-.]*)");
+  EXPECT_THAT(Match("s/train-[0-9]*-of-00001*.parquet"),
+              ElementsAre("s/train-00000-of-00001-1f3a.parquet"));
+  // Whether there are all of one total is not asked, as by load_dataset.
+  fs::remove(dir_ / "s/train-00000-of-00001-1f3a.parquet");
+  fs::remove(dir_ / "s/train-00000-of-00002.parquet");
+  EXPECT_TRUE(MatchSplitFiles((dir_ / "s").string(), SplitUse::kTraining).ok());
+}
+
 TEST_F(MatchDataFilesTest, AFolderOfTheHubIsWhatItsDataFolderHolds) {
   Write({"hub/README.md", "hub/dataset_infos.json", "hub/data/train.jsonl", "hub/data/test.jsonl"});
   EXPECT_THAT(Match("hub"), ElementsAre("hub/data/test.jsonl", "hub/data/train.jsonl"));
@@ -341,6 +356,21 @@ TEST_F(MatchDataFilesTest, TheFoldersThatHoldTheDataInsteadAreNamed) {
                                          "folders"));
   Write({"sub/data/all/a.jsonl", "sub/data/en/x/a.jsonl", "sub/test/more/a.jsonl"});
   EXPECT_THAT(error(), testing::HasSubstr(" are in data/all/, test/, train/: name"));
+}
+
+TEST_F(MatchDataFilesTest, OfTheHubsCacheTheRevisionOfMainIsNamed) {
+  const auto error = [&] {
+    return std::string(MatchDataFiles((dir_ / "c").string()).status().message());
+  };
+  Write({"c/blobs/aaa", "c/snapshots/2b/data/a.parquet", "c/snapshots/1a/en/a.parquet"});
+  EXPECT_THAT(error(), testing::EndsWith("; its data files are in snapshots/1a/en/, snapshots/2b/: "
+                                         "name one of these folders"));
+  EXPECT_THAT(Match("c/snapshots/2b"), ElementsAre("c/snapshots/2b/data/a.parquet"));
+  fs::create_directory(dir_ / "c/refs");
+  std::ofstream(dir_ / "c/refs/main") << "2b";
+  EXPECT_THAT(error(), testing::EndsWith("; its data files are in snapshots/2b/"));
+  std::ofstream(dir_ / "c/refs/main") << "1a\n";
+  EXPECT_THAT(error(), testing::EndsWith("; its data files are in snapshots/1a/en/"));
 }
 
 TEST_F(MatchDataFilesTest, NothingIsNotFound) {

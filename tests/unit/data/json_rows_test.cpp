@@ -117,6 +117,21 @@ TEST(JsonRows, TellsThePlaceOfASyntaxErrorExactly) {
   EXPECT_THAT(failure.message(), HasSubstr("row 2 (line 4, column 10, byte 25)"));
 }
 
+TEST(JsonRows, NumbersThatJsonHasNotAreNamed) {
+  for (const std::string word : {"NaN", "Infinity", "-Infinity"}) {
+    for (const std::string& row : {"{\"text\": " + word + "}", "{\"text\": [1, " + word + "]}"}) {
+      for (const std::string& content : {ArrayWithRow17(row), LinesWithRow17(row)}) {
+        const auto failure = ReadAllFailure(content);
+        EXPECT_EQ(failure.row(), 17);
+        EXPECT_THAT(failure.message(), HasSubstr("not valid JSON: " + word + " is no value of it"));
+        EXPECT_THAT(failure.action(), HasSubstr("Write null or a number: Python's json.dumps"));
+      }
+    }
+  }
+  EXPECT_THAT(ReadAllFailure(R"({"text": "\NaN"})").message(), HasSubstr("invalid string"));
+  EXPECT_THAT(ReadAllFailure("{\"text\": \"NaN\", \"a\": x}").message(), HasSubstr("syntax error"));
+}
+
 TEST(JsonRows, ARowOfSeveralLinesIsToldWhatJsonLinesAre) {
   for (const char* content :
        {"{\n  \"text\": \"a\"\n}\n", "{\"a\": 1}\n{\"data\": [\n  {\"a\": 1}\n]}\n"}) {

@@ -74,6 +74,20 @@ TEST(CsvRows, BreaksAreNamedByRowAndLine) {
   EXPECT_THAT(ReadFailure("a\tb\n1\t2\n", "rows.csv").message(), HasSubstr("separated by tabs"));
 }
 
+TEST(CsvRows, BlanksAroundNamesAreLeftOut) {
+  EXPECT_EQ(Rows("prompt , completion\na, b \n5\" disk,c\n", "rows.csv"),
+            R"({"prompt":"a","completion":" b "}{"prompt":"5\" disk","completion":"c"})");
+  EXPECT_THAT(ReadFailure("a, a\n1,2\n", "rows.csv").message(), HasSubstr("column \"a\" twice"));
+  // Quotes behind a blank would be text.
+  EXPECT_THAT(ReadFailure("a, \"b\"\n1,2\n", "rows.csv").message(),
+              HasSubstr("rows.csv: a blank stands before a quote in the header"));
+  const auto failure = ReadFailure("a, b\n1,2\n1, \"2, 3\"\n", "rows.csv");
+  EXPECT_THAT(failure.message(),
+              HasSubstr("row 2 (line 3): a blank stands before the quote of field 2"));
+  EXPECT_THAT(failure.action(), HasSubstr("Remove the blanks after the commas"));
+  EXPECT_EQ(Rows("a,b\n1, \"so\" he said\n", "rows.csv"), R"({"a":"1","b":" \"so\" he said"})");
+}
+
 // Spreadsheets of old save lines that end in \r; those inside of quotes belong to the field.
 TEST(CsvRows, LinesEndInAnyOfThreeWays) {
   for (const std::string end : {"\n", "\r\n", "\r"}) {
@@ -194,6 +208,51 @@ TEST(DataText, ZstdThatIsCutOrDamagedIsRefused) {
         << length;
   }
   EXPECT_THAT(ReadFailure(packed + "tail", "rows.jsonl.zst").message(), HasSubstr("is damaged"));
+}
+
+TEST(OpenRows, PointersOfGitLfsAreTold) {
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:1f3a\nsize 52428800\n";
+  for (const char* name : {"r.parquet", "r.arrow", "r.json", "r.jsonl.gz", "r.csv"}) {
+    const auto failure = ReadFailure(pointer, name);
+    EXPECT_EQ(failure.class_(), liger::v1::FAILURE_CLASS_DATA);
+    EXPECT_THAT(failure.message(), HasSubstr(std::string(name) + ": is a Git LFS pointer"));
+    EXPECT_THAT(failure.action(), HasSubstr("`git lfs pull`"));
+  }
+}
+
+TEST(OpenRows, PackingsThatAreNotReadAreTold) {
+  std::string tar = "train.jsonl" + std::string(600, '\0');
+  tar.replace(257, 8,
+              std::string("ustar\0"
+                          "00",
+                          8));
+  std::string gnu_tar = tar;
+  gnu_tar.replace(257, 8, std::string("ustar  \0", 8));
+  for (const auto& [name, content, form] :
+       {std::tuple("r.jsonl.bz2", std::string("BZh91AY&SY\x1A"), "is packed with bzip2"),
+        {"r.jsonl.xz",
+         std::string("\xFD"
+                     "7zXZ\0\0\x04",
+                     8),
+         "is packed with xz"},
+        {"r.zip", std::string("PK\x03\x04\x14"), "is a zip archive"},
+        {"r.7z", std::string("7z\xBC\xAF\x27\x1C\0", 7), "is a 7z archive"},
+        {"r.tar", tar, "is a tar archive"},
+        {"r.jsonl.gz", Gzip(tar), "is a tar archive"},
+        {"r.jsonl.zst", Zstd(gnu_tar), "is a tar archive"},
+        {"r.tar.gz", std::string("\x1F\x8B"), "is a tar archive"}}) {
+    for (const std::string as : {name, "r.csv", "r.parquet"}) {
+      if (as != name && content.starts_with("\x1F\x8B")) continue;
+      if (as == "r.parquet" && content.starts_with("\x28\xB5")) continue;
+      const auto failure = ReadFailure(content, as);
+      EXPECT_THAT(failure.message(), HasSubstr(as + ": " + form + ", which is not read")) << name;
+      EXPECT_THAT(failure.action(), HasSubstr("Unpack it"));
+    }
+  }
+  const std::string text = "{\"a\": \"" + std::string(248, ' ') + "ustar\"}";
+  EXPECT_EQ(text.find("ustar"), 255u);
+  EXPECT_EQ(Rows("  " + text, "r.jsonl").size(), text.size() - 1);
 }
 
 // Rows of equal length: how many there are follows from how far the first ones reach.

@@ -170,6 +170,8 @@ TEST(RowFormat, RowsWithOtherProgramsNamesAreToldTheMapping) {
                                   "output: response}; "));
   EXPECT_THAT(told(R"({"question": "q", "input": "c", "response": "a"})"),
               testing::StartsWith("Set dataset.columns: {instruction: question, output: "));
+  EXPECT_THAT(told(R"({"question": "q", "ctx": "c", "response": "a"})"),
+              testing::StartsWith("Set dataset.columns: {input: ctx, instruction: question, "));
   for (const std::string context : {"\"q\"", "[\"c\"]", "null"}) {
     EXPECT_THAT(told(pair + R"(, "context": )" + context + "}"), testing::StartsWith(in_words));
   }
@@ -180,6 +182,38 @@ TEST(RowFormat, RowsWithOtherProgramsNamesAreToldTheMapping) {
   }
   EXPECT_THAT(told(pair + "}", {}, RowKind::kPair),
               testing::StartsWith("Give instruction and output;"));
+}
+
+// OpenOrca's.
+TEST(RowFormat, ASystemPromptOfAnotherNameIsPartOfTheMapping) {
+  const auto told = [](const std::string& row) {
+    return FailureAt(0, row, "rows.jsonl", RowKind::kSequence).action();
+  };
+  const std::string talk = R"([{"role": "user", "content": "q"},
+                               {"role": "assistant", "content": "a"}])";
+  for (const std::string name : {"system_prompt", "system_message", "sys"}) {
+    const std::string field = R"({")" + name + R"(": "", )", system = "system: " + name;
+    const std::string row = field + R"("id": "1", "question": "q", "response": "a")";
+    EXPECT_THAT(told(row + "}"),
+                testing::StartsWith("Set dataset.columns: {instruction: question, output: "
+                                    "response, " +
+                                    system + "}; "));
+    EXPECT_EQ(FormatOf(row + "}", "rows.jsonl", RowKind::kSequence,
+                       {{"instruction", "question"}, {"output", "response"}, {"system", name}}),
+              liger::v1::DATASET_FORMAT_ALPACA);
+    EXPECT_THAT(told(row + R"(, "context": "c"})"),
+                testing::StartsWith("Set dataset.columns: {input: context, instruction: question, "
+                                    "output: response, " +
+                                    system + "}; "));
+    EXPECT_THAT(told(field + R"("instruction": "q", "response": "a"})"),
+                HasSubstr("dataset.columns (output: response, " + system + ")"));
+    EXPECT_THAT(told(R"([)" + field + R"("conversation": )" + talk + "}]"),
+                testing::StartsWith("Set dataset.columns: {conversations: conversation, " + system +
+                                    "}; "));
+  }
+  EXPECT_THAT(told(R"({"system": "s", "sys": "x", "question": "q", "response": "a"})"),
+              testing::StartsWith("Set dataset.columns: {instruction: question, output: "
+                                  "response}; "));
 }
 
 TEST(RowFormat, RowsInsideOfAKeyAreNamed) {

@@ -45,6 +45,9 @@ inline void ExpectSameStats(const DataStats& actual, const DataStats& expected) 
   EXPECT_EQ(actual.empty_prompts, expected.empty_prompts);
   EXPECT_EQ(actual.no_assistant, expected.no_assistant);
   EXPECT_EQ(actual.lost_tools, expected.lost_tools);
+  EXPECT_EQ(actual.lost_tool_turns, expected.lost_tool_turns);
+  EXPECT_EQ(actual.lost_developer_turns, expected.lost_developer_turns);
+  EXPECT_EQ(actual.lost_reasoning, expected.lost_reasoning);
   EXPECT_EQ(actual.cut_prompts, expected.cut_prompts);
   EXPECT_EQ(actual.lost_prompts, expected.lost_prompts);
   EXPECT_EQ(actual.dropped_cut, expected.dropped_cut);

@@ -9,6 +9,8 @@
 #include "tests/paths.h"
 #include "tests/unit/data/test_util.h"
 #include "worker/trainer/data/dataset.h"
+#include "worker/trainer/data/left_out.h"
+#include "worker/trainer/data/tokenize_row.h"
 #include "worker/trainer/text/tokenizer.h"
 
 namespace liger::trainer {
@@ -60,6 +62,47 @@ TEST_F(ToolCallsTest, SftNamesRowMessageFieldAndFunction) {
   EXPECT_THAT(failure.action(), HasSubstr("knows tools"));
 }
 
+// OpenAI's, with which templates fail that take every content for text.
+TEST_F(ToolCallsTest, CallsBesideANullContentAreRefusedAsCalls) {
+  const auto failure = LoadFailure(liger::v1::JobSpec::kSft,
+                                   R"([{"messages": [{"role": "user", "content": "q"},
+      {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "function",
+       "function": {"name": "f", "arguments": "{\"x\": 1}"}}]},
+      {"role": "tool", "tool_call_id": "1", "content": "3"},
+      {"role": "assistant", "content": "a"}]}])");
+  EXPECT_EQ(failure.field(), "tool_calls");
+  EXPECT_THAT(failure.message(),
+              AllOf(HasSubstr("row 1"), HasSubstr("message 2's tool_calls"), HasSubstr("\"f\"")));
+}
+
+TEST_F(ToolCallsTest, FormerCallsBesideANullContentToo) {
+  const RowTokenizer tokenizer(*tokenizer_, &*chat_template_, {});
+  const auto messages = ordered_json::parse(R"([{"role": "user", "content": "q"},
+      {"role": "assistant", "content": null, "function_call": {"name": "g", "arguments": "{}"}}])");
+  const auto failure = FailureOf([&] { tokenizer.Tokenize({TextRow{messages}}); });
+  EXPECT_EQ(failure.field(), "function_call");
+  EXPECT_THAT(failure.message(), HasSubstr("\"g\""));
+}
+
+TEST_F(ToolCallsTest, ATemplateThatWritesCallsAndNeedsAContentHasAnEmptyOne) {
+  const auto chat = ChatTemplate::FromString(
+      "{% for m in messages %}{{ '[' + m['content'] + ']' }}{% for c in m.tool_calls %}"
+      "{{ c.function.name }}{% endfor %}{% endfor %}",
+      "t", ordered_json::object());
+  auto messages = ordered_json::parse(kCalls);
+  const RowTokenizer tokenizer(*tokenizer_, &chat, {});
+  const auto ids = [&] {
+    return tokenizer.Tokenize({TextRow{messages}}).sequences.at(0).input_ids;
+  };
+  const TokenIds empty = ids();
+  EXPECT_EQ(tokenizer_->Decode(empty, false), "[q][]weather");
+  messages[1]["content"] = nullptr;
+  EXPECT_EQ(ids(), empty);
+  // Who calls nothing has to say something.
+  messages[1]["tool_calls"] = nullptr;
+  EXPECT_THAT(FailureOf(ids).message(), HasSubstr("the chat template fails"));
+}
+
 TEST_F(ToolCallsTest, ToolsThatTheTemplateDoesNotWriteAreWarnedOf) {
   const std::string row = R"({"messages": [{"role": "user", "content": "q"},
       {"role": "assistant", "content": "a"}], "tools": )";
@@ -107,7 +150,8 @@ TEST_F(ToolCallsTest, ToolsAreLostWhereTheTextIsTheSameWithoutThem) {
   const auto none = ordered_json::object();
   const auto loses = [&](const std::string& source, const std::string& tools) {
     const ordered_json variables = {{"tools", ordered_json::parse(tools)}};
-    return LosesTools(ChatTemplate::FromString(source, "t", none), messages, variables);
+    const ChatTemplate chat_template = ChatTemplate::FromString(source, "t", none);
+    return FindLeftOut(&chat_template, {TextRow{messages}, variables}).tools;
   };
   EXPECT_TRUE(loses("{{ messages[0].content }}", R"([{"type": "function"}])"));
   EXPECT_FALSE(loses("{% if tools %}{{ tools | tojson }}{% endif %}", R"([{"name": "f"}])"));
@@ -124,7 +168,7 @@ TEST_F(ToolCallsTest, ToolsAreLostWhereTheTextIsTheSameWithoutThem) {
   EXPECT_FALSE(loses("{{ messages[0].content }}", "[]"));
   EXPECT_FALSE(loses("{{ messages[0].content }}", "null"));
   const ChatTemplate plain = ChatTemplate::FromString("{{ messages[0].content }}", "t", none);
-  EXPECT_FALSE(LosesTools(plain, messages, none)) << "there are none";
+  EXPECT_FALSE(FindLeftOut(&plain, {TextRow{messages}}).tools) << "there are none";
 }
 
 TEST_F(ToolCallsTest, ShareGptsFunctionCallTooAndOpenAisFormerField) {

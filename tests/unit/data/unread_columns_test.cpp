@@ -86,7 +86,10 @@ TEST_F(UnreadColumnsTest, ContextIsWarnedOfAsAlpacasInput) {
   for (const std::string repeated : {"\"\"", "\"is  he\"", "[\"c\"]", "null"}) {
     EXPECT_THAT(Warnings(row + repeated + "}", columns), kNothing) << repeated;
   }
-  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "context": "c"})"), kNothing);
+  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "context": "c"})"),
+              Contains(HasSubstr("context (PROMPT_COMPLETION has no input; ALPACA has: "
+                                 "dataset.columns: {input: context, instruction: prompt, output: "
+                                 "completion})")));
 }
 
 TEST_F(UnreadColumnsTest, MappedOnesOfAnotherFormatAreWarnedOf) {
@@ -145,7 +148,7 @@ TEST_F(UnreadColumnsTest, WhatRepeatsTheRestAndOtherColumnsAreLeftAlone) {
   EXPECT_THAT(Warnings(pair + kMessages + "}", columns), kNothing);
   EXPECT_THAT(Warnings(pair + R"([{"role": "system", "content": "Be."}]})", columns),
               Contains(HasSubstr("messages (PROMPT_COMPLETION has no messages);")));
-  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "input": "i", "system": 3,
+  EXPECT_THAT(Warnings(R"({"prompt": "q", "completion": "a", "input": "q", "system": 3,
                            "metadata": {"system": "m"}})"),
               kNothing);
   EXPECT_THAT(Warnings(R"({"system": "Be.", "messages": [{"role": "system", "content": "Be."},
@@ -157,6 +160,152 @@ TEST_F(UnreadColumnsTest, WhatRepeatsTheRestAndOtherColumnsAreLeftAlone) {
                 Warnings("{\"prompt\": \"q\", \"completion\": \"a\"}, {\"prompt\": 1}");
               }).row(),
               2);
+}
+
+// orca_dpo_pairs has question, distilabel input.
+TEST_F(UnreadColumnsTest, APromptOfPairsByAnotherNameIsWarnedOf) {
+  const std::string answers = R"("chosen": "a", "rejected": "b")";
+  for (const auto method : {kDpo, liger::v1::JobSpec::kOrpo, liger::v1::JobSpec::kKto}) {
+    for (const std::string name : {"question", "query", "input"}) {
+      const std::string row = R"({")" + name + R"(": "Why?", )" + answers + "}";
+      EXPECT_THAT(Warnings(row, {}, method),
+                  Contains(AllOf(HasSubstr("a column is filled, but not read: " + name + " ("),
+                                 HasSubstr("read by dataset.columns: {prompt: " + name + "})"))));
+      EXPECT_THAT(Warnings(row, {{"prompt", name}}, method), kNothing);
+    }
+    // With all that lies beside; the mapping that is told reads it.
+    const std::string orca = R"({"system": "Be.", "question": "Why?", )" + answers + "}";
+    EXPECT_THAT(Warnings(orca, {}, method),
+                Contains(AllOf(HasSubstr("question (the rows have no prompt by that name"),
+                               HasSubstr("read by dataset.columns: {instruction: question})"),
+                               HasSubstr("system (PREFERENCE has no system; ALPACA has: "
+                                         "dataset.columns: {instruction: question})"))));
+    EXPECT_THAT(Warnings(orca, {{"instruction", "question"}}, method), kNothing);
+    const std::string all = R"({"sys": "Be.", "ctx": "He is.", "input": "Who?", )" + answers + "}";
+    EXPECT_THAT(Warnings(all, {}, method),
+                Contains(HasSubstr("input (the rows have no prompt by that name, so what both "
+                                   "answers begin with is taken for it; this column is read by "
+                                   "dataset.columns: {input: ctx, instruction: input, system: "
+                                   "sys})")));
+    EXPECT_THAT(
+        Warnings(all, {{"input", "ctx"}, {"instruction", "input"}, {"system", "sys"}}, method),
+        kNothing);
+  }
+}
+
+// Pairs whose answers begin with the prompt, or that have one by its name, may have other columns.
+TEST_F(UnreadColumnsTest, WhatIsNoPromptOfPairsIsLeftAlone) {
+  const std::string implicit = R"("chosen": "Human: Why?\n\nAssistant: a",
+                                  "rejected": "Human: Why?\n\nAssistant: b")";
+  for (const std::string beside :
+       {R"("question": "Why?")", R"("user": "u-17")", R"("question": "")", R"("input": [1, 2])",
+        R"("id": "x", "source": "s", "category": "c", "score": 1.5, "metadata": {"question": "w"})",
+        R"("tags": ["t"], "query": null, "system": "", "context": null)"}) {
+    EXPECT_THAT(Warnings("{" + beside + ", " + implicit + "}", {}, kDpo), kNothing) << beside;
+  }
+  EXPECT_THAT(
+      Warnings(R"({"prompt": "p", "question": "q", "chosen": "a", "rejected": "b"})", {}, kDpo),
+      kNothing);
+  EXPECT_THAT(Warnings(R"({"question": "Why ?", "chosen": )" + kMessages + R"(, "rejected": )" +
+                           R"([{"role": "user", "content": "q"},
+                               {"role": "assistant", "content": "c"}]})",
+                       {}, kDpo),
+              kNothing);
+  // One of the two answers repeats the question.
+  EXPECT_THAT(Warnings(R"({"question": "Why", "chosen": "Why not", "rejected": "No"})", {}, kDpo),
+              Contains(HasSubstr("{prompt: question}")));
+}
+
+struct WellKnown {
+  const char* row;
+  const char* told;
+  std::map<std::string, std::string> columns;  // that are told
+};
+
+class WellKnownColumns : public UnreadColumnsTest, public testing::WithParamInterface<WellKnown> {};
+
+TEST_P(WellKnownColumns, BesideRowsThatParseAreWarnedOf) {
+  const WellKnown& param = GetParam();
+  EXPECT_THAT(Warnings(param.row), Contains(HasSubstr(std::string("not read: ") + param.told)));
+  if (!param.columns.empty()) {
+    EXPECT_THAT(Warnings(param.row, param.columns), kNothing);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, WellKnownColumns,
+    testing::Values(
+        WellKnown{R"({"instruction": "i", "context": "c", "output": "o"})",
+                  "context (ALPACA's input can be it: dataset.columns: {input: context})",
+                  {{"input", "context"}}},
+        WellKnown{R"({"instruction": "i", "input": "", "ctx": "c", "output": "o"})",
+                  "ctx (ALPACA's input can be it: dataset.columns: {input: ctx})",
+                  {{"input", "ctx"}}},
+        WellKnown{R"({"instruction": "i", "output": "o", "system_prompt": "Be."})",
+                  "system_prompt (ALPACA's system can be it: dataset.columns: {system: "
+                  "system_prompt})",
+                  {{"system", "system_prompt"}}},
+        // The first row leaves it empty.
+        WellKnown{R"({"instruction": "i", "output": "o", "system_message": null},
+                     {"instruction": "i", "output": "o", "system_message": "Be."})",
+                  "system_message (ALPACA's system can be it: dataset.columns: {system: "
+                  "system_message})",
+                  {{"system", "system_message"}}},
+        WellKnown{R"({"prompt": "q", "input": "i", "completion": "a"})",
+                  "input (PROMPT_COMPLETION has no input; ALPACA has: dataset.columns: "
+                  "{instruction: prompt, output: completion})",
+                  {{"instruction", "prompt"}, {"output", "completion"}}},
+        WellKnown{R"({"prompt": "q", "input": "i", "sys": "Be.", "completion": "a"})",
+                  "input (PROMPT_COMPLETION has no input; ALPACA has: dataset.columns: "
+                  "{instruction: prompt, output: completion, system: sys}), sys "
+                  "(PROMPT_COMPLETION has no system; ALPACA has: ",
+                  {{"instruction", "prompt"}, {"output", "completion"}, {"system", "sys"}}},
+        WellKnown{R"({"system_prompt": "Be.", "messages": [{"role": "user", "content": "q"},
+                      {"role": "assistant", "content": "a"}]})",
+                  "system_prompt (MESSAGES has no system; SHAREGPT has: dataset.columns: "
+                  "{conversations: messages, system: system_prompt})",
+                  {{"conversations", "messages"}, {"system", "system_prompt"}}},
+        WellKnown{R"({"system_prompt": "Be.", "conversations": [{"from": "human", "value": "q"},
+                      {"from": "gpt", "value": "a"}]})",
+                  "system_prompt (SHAREGPT's system can be it: dataset.columns: {system: "
+                  "system_prompt})",
+                  {{"system", "system_prompt"}}},
+        // No mapping reads it: ALPACA's are text.
+        WellKnown{R"({"system_prompt": "Be.", "prompt": [{"role": "user", "content": "q"}],
+                      "completion": [{"role": "assistant", "content": "a"}]})",
+                  "system_prompt (PROMPT_COMPLETION has no system)",
+                  {}},
+        WellKnown{R"({"prompt": "q", "completion": "a", "input": "i", "system": 3})",
+                  "input (PROMPT_COMPLETION has no input)",
+                  {}}));
+
+// Stanford's prompt has no place for a system prompt.
+TEST_F(UnreadColumnsTest, WithoutAChatTemplateNoMappingToSystemIsTold) {
+  const auto warnings = [this](const std::string& row) {
+    const TempFile file("[" + row + "]");
+    LoadOptions options;
+    options.train_files = {{file.path()}};
+    return LoadDataset({}, options, *tokenizer_, nullptr).warnings;
+  };
+  EXPECT_THAT(warnings(R"({"instruction": "i", "output": "o", "sys": "Be."})"),
+              Contains(HasSubstr("sys (ALPACA has no system without a chat template)")));
+  EXPECT_THAT(warnings(R"({"prompt": "q", "completion": "a", "sys": "Be.", "context": "c"})"),
+              Contains(AllOf(HasSubstr("{input: context, instruction: prompt, output: completion}"),
+                             HasSubstr("sys (PROMPT_COMPLETION has no system)"))));
+  EXPECT_THAT(warnings(R"({"prompt": "q", "completion": "a", "system": "Be.", "context": "c"})"),
+              Contains(HasSubstr("context (PROMPT_COMPLETION has no input), system (")));
+}
+
+TEST_F(UnreadColumnsTest, WellKnownColumnsThatRepeatWhatIsReadAreLeftAlone) {
+  for (const std::string row :
+       {R"({"instruction": "Who is he? He is x.", "context": "He is x.", "output": "o"})",
+        R"({"instruction": "i", "output": "o", "context": "", "system_prompt": null})",
+        R"({"instruction": "i", "output": "o", "context": [1, 2], "sys": {"a": "b"}})",
+        R"({"instruction": "i", "input": "x", "context": "c", "output": "o"})",
+        R"({"sys": "Be.", "messages": [{"role": "system", "content": "Be."},
+            {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})"}) {
+    EXPECT_THAT(Warnings(row), kNothing) << row;
+  }
 }
 
 // Pairs are told by the format that they are read as, whatever lies beside.

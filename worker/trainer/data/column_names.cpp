@@ -4,6 +4,8 @@
 #include <set>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -16,6 +18,30 @@ bool IsMapped(const RowNames& names, const std::string& in_file) {
 }
 
 }  // namespace
+
+const std::vector<std::string>& OtherNames(const std::string& column) {
+  using Names = std::vector<std::string>;
+  static const Names kNone,
+      kPrompts = {"query", "question", "user", "human", "input"},
+      kAnswers = {"response", "answer", "output", "completion", "assistant", "target"};
+  static const std::map<std::string, Names> kNames = {
+      {"prompt", kPrompts},
+      {"instruction", kPrompts},
+      {"completion", kAnswers},
+      {"output", kAnswers},
+      {"system", {"system_prompt", "system_message", "sys"}},
+      {"input", {"context", "ctx"}}};
+  const auto it = kNames.find(column);
+  return it == kNames.end() ? kNone : it->second;
+}
+
+std::string MappingText(const std::map<std::string, std::string>& columns) {
+  std::string text;
+  for (const auto& [name, in_file] : columns) {
+    if (name != in_file) absl::StrAppend(&text, text.empty() ? "" : ", ", name, ": ", in_file);
+  }
+  return text;
+}
 
 bool MayBeStandard(const RowNames& names, const std::string& column) {
   static const std::set<std::string> kNeeded = {
@@ -59,12 +85,7 @@ void RequireNamesOfFirst(const RowFile& rows, int64_t index, const RowColumns& r
 }
 
 std::string RowColumns::OtherNameOf(const std::string& column) const {
-  static const std::vector<std::string> kPrompts = {"query", "question", "user", "human", "input"};
-  static const std::vector<std::string> kAnswers = {"response",   "answer",    "output",
-                                                    "completion", "assistant", "target"};
-  const bool is_answer = column == "completion" || column == "output";
-  if (!is_answer && column != "prompt" && column != "instruction") return "";
-  for (const std::string& name : is_answer ? kAnswers : kPrompts) {
+  for (const std::string& name : OtherNames(column)) {
     if (name != column && Has(name) && row_.at(name).is_string()) return name;
   }
   return "";
@@ -75,7 +96,9 @@ std::string RowColumns::InputBeside(const std::string& prompt) const {
     return Has(name) && row_.at(name).is_string() ? &row_.at(name).get_ref<const std::string&>()
                                                   : nullptr;
   };
-  for (const char* name : {"input", "context"}) {
+  std::vector<std::string> names = OtherNames("input");
+  names.insert(names.begin(), "input");
+  for (const std::string& name : names) {
     const std::string *text = text_of(name), *said = text_of(prompt);
     if (name == prompt || text == nullptr) continue;
     const bool repeats =
@@ -83,6 +106,21 @@ std::string RowColumns::InputBeside(const std::string& prompt) const {
     return repeats ? "" : name;
   }
   return "";
+}
+
+std::string RowColumns::SystemName() const {
+  return Has("system") ? "system" : OtherNameOf("system");
+}
+
+std::map<std::string, std::string> RowColumns::LikelyNames(const std::string& column) const {
+  const std::string other = OtherNameOf(column);
+  if (other.empty()) return {{"prompt", "question"}};
+  std::map<std::string, std::string> columns = {{column, InFile(other)}};
+  if (column != "output") return columns;
+  const std::string input = InputBeside("instruction"), system = SystemName();
+  if (!input.empty()) columns["input"] = InFile(input);
+  if (!system.empty()) columns["system"] = InFile(system);
+  return columns;
 }
 
 }  // namespace liger::trainer

@@ -3,12 +3,21 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "worker/trainer/data/row_columns.h"
 #include "worker/trainer/data/row_format.h"
 
 // What files call the columns: the formats' own names where a job maps others, and other programs'.
 namespace liger::trainer {
+
+// Other programs' names of a prompt's, an answer's, the system prompt's or ALPACA's input's column,
+// the likeliest first.
+const std::vector<std::string>& OtherNames(const std::string& column);
+
+// Names in the file by the format's, as a job has them: "completion: answer, prompt: question".
+// Those that are the same in both are left out.
+std::string MappingText(const std::map<std::string, std::string>& columns);
 
 // Whether a file may have what the mapping names `column` by that name instead: of evaluation rows
 // what a format cannot be without. That an optional one is missing says nothing of its name.

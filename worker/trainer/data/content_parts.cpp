@@ -25,6 +25,24 @@ void Join(Passage* passage) {
   }
 }
 
+// Null and an empty list are none.
+bool HasCalls(const ordered_json& message, const char* field) {
+  const auto it = message.find(field);
+  return it != message.end() && !it->empty();
+}
+
+bool Fill(ordered_json* messages) {
+  bool filled = false;
+  for (ordered_json& message : *messages) {
+    const auto content = message.find("content");
+    if (content != message.end() && !content->is_null()) continue;
+    if (!HasCalls(message, "tool_calls") && !HasCalls(message, "function_call")) continue;
+    message["content"] = "";
+    filled = true;
+  }
+  return filled;
+}
+
 }  // namespace
 
 bool ReadsContentParts(const ChatTemplate& chat_template) {
@@ -43,16 +61,15 @@ bool ReadsContentParts(const ChatTemplate& chat_template) {
 }
 
 void JoinContentParts(Row* row) {
-  if (auto* text = std::get_if<TextRow>(&row->content)) {
-    Join(&text->text);
-  } else if (auto* completion = std::get_if<PromptCompletionRow>(&row->content)) {
-    Join(&completion->prompt);
-    Join(&completion->completion);
-  } else if (auto* pair = std::get_if<PreferenceRow>(&row->content)) {
-    Join(&pair->prompt);
-    Join(&pair->chosen);
-    Join(&pair->rejected);
+  for (Passage* passage : PassagesOf(*row)) Join(passage);
+}
+
+bool FillContents(Row* row) {
+  bool filled = false;
+  for (Passage* passage : PassagesOf(*row)) {
+    if (IsConversation(*passage)) filled |= Fill(&std::get<ordered_json>(*passage));
   }
+  return filled;
 }
 
 }  // namespace liger::trainer

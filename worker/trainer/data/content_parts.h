@@ -15,6 +15,10 @@ bool ReadsContentParts(const ChatTemplate& chat_template);
 // serves them to these templates.
 void JoinContentParts(Row* row);
 
+// Gives each message that calls a tool and has no content, or null (OpenAI's), an empty one; false:
+// there is none. transformers hands them to the template without a content, with which many fail.
+bool FillContents(Row* row);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_DATA_CONTENT_PARTS_H_

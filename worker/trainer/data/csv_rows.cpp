@@ -10,7 +10,7 @@
 namespace liger::trainer {
 namespace {
 
-constexpr char kFixRow[] = "Correct the row, or remove it.";
+constexpr char kBlanks[] = " \t";
 
 // The end of the record that begins at `at`: the first character of its line break
 // (\n, \r\n or \r), or the text's end; npos when a quote is left open.
@@ -37,27 +37,47 @@ size_t RecordEnd(std::string_view text, size_t at) {
   return quoted ? std::string_view::npos : text.size();
 }
 
-// The fields of one record; false when text follows a closing quote.
-bool SplitRecord(std::string_view record, std::vector<std::string>* fields) {
+struct CsvRecord {
+  std::vector<std::string> fields;
+  bool goes_on_after_quote = false;  // the last of the fields, which ends the reading
+  int64_t blank_before_quote = 0;    // the first such field (1-based), whose quotes are its text
+};
+
+// A field in quotes that begins at *at, which becomes its end.
+std::string QuotedField(std::string_view record, size_t* at, bool* closed) {
+  std::string field;
+  while (true) {
+    const size_t quote = record.find('"', ++*at);
+    *closed = quote != std::string_view::npos;
+    if (!*closed) return field;
+    field += record.substr(*at, quote - *at);
+    *at = quote + 1;
+    if (*at >= record.size() || record[*at] != '"') return field;
+    field += '"';
+  }
+}
+
+CsvRecord SplitRecord(std::string_view text) {
+  CsvRecord record;
   size_t at = 0;
   while (true) {
-    std::string& field = fields->emplace_back();
-    if (at < record.size() && record[at] == '"') {
-      while (true) {
-        const size_t quote = record.find('"', ++at);
-        if (quote == std::string_view::npos) return false;
-        field += record.substr(at, quote - at);
-        at = quote + 1;
-        if (at >= record.size() || record[at] != '"') break;
-        field += '"';
-      }
-      if (at < record.size() && record[at] != ',') return false;
+    std::string& field = record.fields.emplace_back();
+    if (at < text.size() && text[at] == '"') {
+      bool closed = false;
+      field = QuotedField(text, &at, &closed);
+      record.goes_on_after_quote = !closed || (at < text.size() && text[at] != ',');
+      if (record.goes_on_after_quote) return record;
     } else {
-      const size_t comma = std::min(record.find(',', at), record.size());
-      field = record.substr(at, comma - at);
+      const size_t comma = std::min(text.find(',', at), text.size());
+      field = text.substr(at, comma - at);
       at = comma;
+      const size_t begin = field.find_first_not_of(kBlanks);
+      const bool quoted = begin != std::string::npos && begin > 0 && field[begin] == '"';
+      if (quoted && record.blank_before_quote == 0) {
+        record.blank_before_quote = std::ssize(record.fields);
+      }
     }
-    if (at >= record.size()) return true;
+    if (at >= text.size()) return record;
     ++at;  // the comma
   }
 }
@@ -97,12 +117,16 @@ void CsvRows::ReadHeader(size_t end) {
   // Empty lines may stand before it, and they hold nothing.
   std::string_view header = text_.view().substr(0, end);
   header.remove_prefix(std::min(header.find_first_not_of("\r\n"), header.size()));
-  if (!SplitRecord(header, &columns_)) throw NotCsv("text follows a quoted name in the header");
+  CsvRecord record = SplitRecord(header);
+  if (record.goes_on_after_quote) throw NotCsv("text follows a quoted name in the header");
+  if (record.blank_before_quote > 0) throw NotCsv("a blank stands before a quote in the header");
+  columns_ = std::move(record.fields);
   const size_t separator = columns_[0].find_first_of(";\t");
   if (columns_.size() == 1 && separator != std::string::npos) {
     throw NotCsv(std::string("the header has no comma, and is separated by ") +
                  (columns_[0][separator] == ';' ? "semicolons" : "tabs"));
   }
+  TrimNames();
   std::vector<std::string> names = columns_;
   std::sort(names.begin(), names.end());
   const auto twice = std::adjacent_find(names.begin(), names.end());
@@ -114,14 +138,29 @@ void CsvRows::ReadHeader(size_t end) {
   }
 }
 
+void CsvRows::TrimNames() {
+  for (std::string& name : columns_) {
+    const size_t begin = std::min(name.find_first_not_of(kBlanks), name.size());
+    spaced_ = spaced_ || begin > 0;
+    name = name.substr(begin, name.find_last_not_of(kBlanks) + 1 - begin);
+  }
+}
+
 nlohmann::ordered_json CsvRows::Parse(int64_t index) const {
   text_.RequireWhole();
   const size_t begin = begins_.at(index);
   const size_t end = RecordEnd(text_.view(), begin);
-  std::vector<std::string> fields;
-  if (!SplitRecord(text_.view().substr(begin, end - begin), &fields)) {
+  CsvRecord record = SplitRecord(text_.view().substr(begin, end - begin));
+  std::vector<std::string>& fields = record.fields;
+  if (record.goes_on_after_quote) {
     throw Fail(index, "text follows the closing quote of field " + std::to_string(fields.size()),
                "Write quotes inside of a quoted field twice.");
+  }
+  if (spaced_ && record.blank_before_quote > 0) {
+    throw Fail(index,
+               "a blank stands before the quote of field " +
+                   std::to_string(record.blank_before_quote) + ", as before names in the header",
+               "Remove the blanks after the commas: they are a part of the field.");
   }
   if (fields.size() != columns_.size()) {
     throw Fail(index,

@@ -81,8 +81,11 @@ struct DataStats {
   int64_t empty_prompts = 0;
   // Kept conversations in which no assistant speaks.
   int64_t no_assistant = 0;
-  // Kept conversations whose tools the chat template does not write.
+  // Kept rows with what is left out of LeftOut.
   int64_t lost_tools = 0;
+  int64_t lost_tool_turns = 0;
+  int64_t lost_developer_turns = 0;
+  int64_t lost_reasoning = 0;
   // Kept rows that keep_end leaves less than half of the prompt (of most of what is trained on,
   // where a row has several answers), and of those the ones that it leaves none.
   int64_t cut_prompts = 0;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "worker/trainer/data/message_roles.h"
+
 namespace liger::trainer {
 namespace {
 
@@ -22,8 +24,6 @@ bool SaysNothing(const ordered_json& value) {
     return member.key() == "type" || SaysNothing(member.value());
   });
 }
-
-bool IsOfAssistant(const ordered_json& message) { return message.value("role", "") == "assistant"; }
 
 // Of content, reasoning, calls of tools, or whatever else the chat template writes.
 bool IsEmptyTurn(const ordered_json& message) {

@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::string_view kSpace = " \t\r\n";
 constexpr char kFixRow[] = "Correct the row, or remove it.";
+constexpr char kNoSuchNumber[] =
+    "Write null or a number: Python's json.dumps writes NaN and Infinity, which JSON has not.";
 constexpr char kOneLine[] =
     "In JSON lines a row is one line: write each so, or make the file an array of rows.";
 
@@ -31,6 +33,18 @@ bool NamedTsv(std::string_view path) {
     if (path.ends_with(packed)) path.remove_suffix(packed.size());
   }
   return path.ends_with(".tsv");
+}
+
+// NaN, Infinity or -Infinity where an error is in a text; "" of other errors.
+std::string NoNumberAt(std::string_view text, size_t at) {
+  const char before = at == 0 || at > text.size() ? ' ' : text[at - 1];
+  if (before == '\\') return "";  // inside a string
+  for (const char* word : {"NaN", "Infinity"}) {
+    if (text.substr(std::min(at, text.size())).starts_with(word)) {
+      return (before == '-' ? "-" : "") + std::string(word);
+    }
+  }
+  return "";
 }
 
 // The end of the JSON value that begins at `at`, judged by brackets and quotes
@@ -144,6 +158,10 @@ nlohmann::ordered_json JsonRows::Parse(int64_t index) const {
   } catch (const JsonTextError& e) {
     if (!unicode::IsValidUtf8(line)) {
       throw SyntaxError(index, begin + e.offset(), "is not UTF-8", kMakeUtf8);
+    }
+    if (const std::string word = NoNumberAt(line, e.offset()); !word.empty()) {
+      throw SyntaxError(index, begin + e.offset(), "not valid JSON: " + word + " is no value of it",
+                        kNoSuchNumber);
     }
     // Its brackets are not closed on the line, but further on.
     const bool goes_on = !is_array_ && ValueEnd(line, 0) == std::string_view::npos &&

@@ -49,6 +49,27 @@ size_t EndOfTokens(const Tokenizer& tokenizer, std::string_view text, size_t beg
   return end;
 }
 
+// The tokens of what the chat's spans hold.
+std::vector<Span> GeneratedTokens(const Tokenizer& tokenizer, const RenderedChat& chat,
+                                  const std::vector<int32_t>& ids) {
+  const std::optional<std::vector<TokenSpan>> pieces = PieceSpans(tokenizer, chat.text, ids);
+  const auto token_at = [&](size_t position) {
+    if (!pieces) return TokenAt(tokenizer, chat.text, ids, position);
+    const auto token = std::find_if(pieces->begin(), pieces->end(),
+                                    [=](const TokenSpan& span) { return position < span.end; });
+    return static_cast<size_t>(token - pieces->begin());
+  };
+  std::vector<Span> spans;
+  for (const auto& [begin, block_end] : chat.generation_spans) {
+    const size_t end = pieces ? block_end : EndOfTokens(tokenizer, chat.text, begin, block_end);
+    if (begin == end) continue;
+    const size_t first = token_at(begin);
+    const size_t last = token_at(LastCharacter(chat.text, end));
+    spans.emplace_back(std::min(first, ids.size()), std::min(last + 1, ids.size()));
+  }
+  return spans;
+}
+
 }  // namespace
 
 size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vector<int32_t>& ids,
@@ -74,23 +95,14 @@ size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vec
 }
 
 void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example) {
-  const std::vector<int32_t>& ids = example->input_ids.vector();
-  const std::optional<std::vector<TokenSpan>> pieces = PieceSpans(tokenizer, chat.text, ids);
-  const auto token_at = [&](size_t position) {
-    if (!pieces) return TokenAt(tokenizer, chat.text, ids, position);
-    const auto token = std::find_if(pieces->begin(), pieces->end(),
-                                    [=](const TokenSpan& span) { return position < span.end; });
-    return static_cast<size_t>(token - pieces->begin());
-  };
-  std::vector<Span> spans;
-  for (const auto& [begin, block_end] : chat.generation_spans) {
-    const size_t end = pieces ? block_end : EndOfTokens(tokenizer, chat.text, begin, block_end);
-    if (begin == end) continue;
-    const size_t first = token_at(begin);
-    const size_t last = token_at(LastCharacter(chat.text, end));
-    spans.emplace_back(std::min(first, ids.size()), std::min(last + 1, ids.size()));
+  KeepOnly(GeneratedTokens(tokenizer, chat, example->input_ids.vector()), example);
+}
+
+void IgnoreGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example) {
+  if (chat.generation_spans.empty()) return;
+  for (const auto& [begin, end] : GeneratedTokens(tokenizer, chat, example->input_ids.vector())) {
+    std::fill(example->labels.begin() + begin, example->labels.begin() + end, kIgnoredLabel);
   }
-  KeepOnly(spans, example);
 }
 
 bool KeepResponses(const std::vector<int32_t>& response_template,

@@ -21,6 +21,9 @@ namespace liger::trainer {
 // whatever the tokenizer's trim_offsets.
 void KeepGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example);
 
+// Ignores the labels of the tokens of `chat`'s spans, the other way around.
+void IgnoreGenerated(const Tokenizer& tokenizer, const RenderedChat& chat, Example* example);
+
 // The index of the token that byte `position` of `text` belongs to, of a tokenizer that decodes
 // its own ids to the text again: one of bytes. (SentencePiece's: token_spans.h.)
 size_t TokenAt(const Tokenizer& tokenizer, std::string_view text, const std::vector<int32_t>& ids,

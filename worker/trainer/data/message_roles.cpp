@@ -43,6 +43,10 @@ std::string KnownRole(const std::string& written) {
   return it == kRoles.end() ? "" : std::string(it->second);
 }
 
+bool IsOfAssistant(const ordered_json& message) {
+  return message.is_object() && message.value("role", "") == "assistant";
+}
+
 ordered_json WrappedTools(ordered_json tools) {
   for (ordered_json& tool : tools) {
     if (!tool.is_object() || tool.contains("type") || tool.contains("function")) continue;

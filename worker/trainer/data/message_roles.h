@@ -14,6 +14,9 @@ inline constexpr std::string_view kFunctionCall = "function_call";
 // kFunctionCall; "": none is known by that name. In any case of letters.
 std::string KnownRole(const std::string& written);
 
+// By its role as chat templates know it.
+bool IsOfAssistant(const nlohmann::ordered_json& message);
+
 // Tools as chat templates take them, {"type": "function", "function": tool}, where LLaMA-Factory's
 // are the functions themselves.
 nlohmann::ordered_json WrappedTools(nlohmann::ordered_json tools);

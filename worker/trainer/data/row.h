@@ -3,7 +3,9 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
 #include <variant>
+#include <vector>
 
 #include "worker/trainer/data/example.h"
 
@@ -45,6 +47,22 @@ struct Row {
   // KTO's label.
   bool desirable = false;
 };
+
+// The row's passages, the prompt and the chosen answer first; none, where it came tokenised.
+// `R`: Row or const Row.
+template <typename R>
+auto PassagesOf(R& row) {
+  using Pointer = std::conditional_t<std::is_const_v<R>, const Passage*, Passage*>;
+  std::vector<Pointer> passages;
+  if (auto* text = std::get_if<TextRow>(&row.content)) {
+    passages = {&text->text};
+  } else if (auto* completion = std::get_if<PromptCompletionRow>(&row.content)) {
+    passages = {&completion->prompt, &completion->completion};
+  } else if (auto* pair = std::get_if<PreferenceRow>(&row.content)) {
+    passages = {&pair->prompt, &pair->chosen, &pair->rejected};
+  }
+  return passages;
+}
 
 }  // namespace liger::trainer
 

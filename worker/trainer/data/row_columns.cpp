@@ -142,15 +142,10 @@ const ordered_json& RowColumns::At(const std::string& column) const {
                "Every row needs this column, which " + fields().columns + "." + column +
                    " names: rename the row's, or remove the row.");
   }
-  const std::string other = OtherNameOf(column);
-  const bool beside = column == "output" && InputBeside("instruction") == "context";
-  throw Fail(
-      column, "the column is missing; the row has: " + Names(),
-      "Every row needs this column. Where the file calls it otherwise, say so in " +
-          fields().columns + " (" +
-          (other.empty() ? "prompt: question"
-                         : (beside ? "input: context, " : "") + column + ": " + InFile(other)) +
-          "); if it is of another format, set " + fields().format + ".");
+  throw Fail(column, "the column is missing; the row has: " + Names(),
+             "Every row needs this column. Where the file calls it otherwise, say so in " +
+                 fields().columns + " (" + MappingText(LikelyNames(column)) +
+                 "); if it is of another format, set " + fields().format + ".");
 }
 
 std::string RowColumns::String(const std::string& column) const {
@@ -309,7 +304,7 @@ void RowColumns::CheckContent(const std::string& where, const ordered_json& mess
   const auto it = message.find("content");
   if (it == message.end() || it->is_null()) {
     // An assistant that only calls tools says nothing.
-    if (message.contains("tool_calls")) return;
+    if (message.contains("tool_calls") || message.contains("function_call")) return;
     throw Fail(where, "the message has no content", "Give it content (or ShareGPT's value).");
   }
   if (it->is_string()) return;

@@ -55,12 +55,17 @@ class RowColumns {
   std::set<std::string> Mapped() const;   // those that the job's mapping names
   // Whether the file has no other, nor types of its own: it may be an object around the rows.
   bool OfOneRow() const;
-  // The column of text that holds by another program's name what `column`, a prompt's or an
-  // answer's, is for; "" where there is none.
+  // The column of text that holds by another program's name (OtherNames) what `column` is for; ""
+  // where there is none.
   std::string OtherNameOf(const std::string& column) const;
   // The column of text that ALPACA's input can be read from, beside the prompt of that name: input,
   // or context as other programs call it. "" where there is none, or the prompt repeats it.
   std::string InputBeside(const std::string& prompt) const;
+  // The column of the system prompt, by whatever name; "" where there is none.
+  std::string SystemName() const;
+  // The mapping that a row which lacks the column may need, with what ALPACA's rows have beside
+  // `output`.
+  std::map<std::string, std::string> LikelyNames(const std::string& column) const;
   // Throws when absent or null.
   const nlohmann::ordered_json& At(const std::string& column) const;
 

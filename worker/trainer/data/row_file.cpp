@@ -5,6 +5,7 @@
 
 #include "worker/trainer/data/arrow_rows.h"
 #include "worker/trainer/data/csv_rows.h"
+#include "worker/trainer/data/foreign_file.h"
 #include "worker/trainer/data/json_rows.h"
 #include "worker/trainer/json_location.h"
 
@@ -30,6 +31,11 @@ TrainerError RowFile::Fail(int64_t index, const std::string& what,
       .Row(index + 1);
 }
 
+TextRows::TextRows(const std::string& path, const std::string& scratch_dir)
+    : RowFile(path), text_(path, scratch_dir) {
+  RequireNotForeign(path, text_.view());  // what was packed
+}
+
 int64_t TextRows::AboutInAll() const {
   if (!end_) return size();
   const double share = static_cast<double>(text_.view().size()) / static_cast<double>(*end_);
@@ -42,6 +48,7 @@ std::string TextRows::Place(int64_t index) const {
 
 std::unique_ptr<const RowFile> OpenRows(const std::string& path, RowLimit limit,
                                         const std::string& scratch_dir) {
+  RequireNotForeign(path, MapDataFile(path)->bytes());
   if (NamedCsv(path)) return std::make_unique<CsvRows>(path, limit, scratch_dir);
   if (ArrowRows::Reads(path)) return std::make_unique<ArrowRows>(path, limit);
   return std::make_unique<JsonRows>(path, limit, scratch_dir);

@@ -51,8 +51,7 @@ class RowFile {
 // One that is text.
 class TextRows : public RowFile {
  protected:
-  TextRows(const std::string& path, const std::string& scratch_dir)
-      : RowFile(path), text_(path, scratch_dir) {}
+  TextRows(const std::string& path, const std::string& scratch_dir);
 
   int64_t AboutInAll() const override;
   // Said where rows were looked for up to this byte alone, and more follow.
@@ -72,8 +71,8 @@ class TextRows : public RowFile {
 // files and streams by their content, else JSON by its content. Large packed text is unpacked to a
 // file in `scratch_dir` (unpacked_text.h).
 // Memory taken: 8 bytes a row of text; of Parquet and Arrow what ArrowTable keeps.
-// Throws TrainerError (DATA): the file cannot be read, is none of these, holds no rows,
-// or is broken between two rows.
+// Throws TrainerError (DATA): the file cannot be read, is none of these (RequireNotForeign), holds
+// no rows, or is broken between two rows.
 std::unique_ptr<const RowFile> OpenRows(const std::string& path, RowLimit limit,
                                         const std::string& scratch_dir = "");
 

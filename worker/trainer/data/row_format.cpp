@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "worker/trainer/data/column_names.h"
 #include "worker/trainer/data/message_roles.h"
 
 namespace liger::trainer {
@@ -217,23 +218,21 @@ std::string LikelyMapping(const RowColumns& row) {
   };
   std::map<std::string, std::string> mapping = row.names().columns;
   const std::string prompt = text_of("prompt"), answer = text_of("completion");
+  const std::string system = row.SystemName();
   if (const std::string talk = OnlyConversation(row); !talk.empty()) {
-    mapping[row.Has("system") ? "conversations" : "messages"] = row.InFile(talk);
+    mapping[system.empty() ? "messages" : "conversations"] = row.InFile(talk);
   } else if (prompt.empty() || answer.empty()) {
     return "";
   } else {
     const std::string input = row.InputBeside(prompt);
-    const bool alpaca = row.Has("history") || row.Has("system") || !input.empty();
+    const bool alpaca = row.Has("history") || !system.empty() || !input.empty();
     for (const char* name : {"prompt", "completion", "input", "output"}) mapping.erase(name);
     if (!input.empty()) mapping["input"] = row.InFile(input);
     mapping[alpaca ? "instruction" : "prompt"] = row.InFile(prompt);
     mapping[alpaca ? "output" : "completion"] = row.InFile(answer);
   }
-  std::string text;
-  for (const auto& [name, in_file] : mapping) {
-    if (name != in_file) text += (text.empty() ? "" : ", ") + name + ": " + in_file;
-  }
-  return "{" + text + "}";
+  if (!system.empty()) mapping["system"] = row.InFile(system);
+  return "{" + MappingText(mapping) + "}";
 }
 
 }  // namespace
@@ -241,8 +240,8 @@ std::string LikelyMapping(const RowColumns& row) {
 const std::vector<std::string>& ReadColumns(DatasetFormat format) {
   static const std::map<DatasetFormat, std::vector<std::string>> kRead = {
       {liger::v1::DATASET_FORMAT_TOKENIZED,
-       {"input_ids", "labels", "completion_mask", "assistant_masks", "prompt_ids", "chosen_ids",
-        "rejected_ids"}},
+       {"input_ids", "labels", "attention_mask", "completion_mask", "assistant_masks", "prompt_ids",
+        "chosen_ids", "rejected_ids"}},
       {liger::v1::DATASET_FORMAT_SHAREGPT, {"system", "conversations", "chosen", "rejected"}},
       {liger::v1::DATASET_FORMAT_ALPACA,
        {"system", "history", "instruction", "input", "output", "chosen", "rejected"}},

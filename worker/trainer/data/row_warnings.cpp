@@ -120,6 +120,25 @@ void WarnOfCuts(const DataStats& stats, const LoadOptions& options, Sentences* s
       "drops rows whose prompt alone is longer"));
 }
 
+void WarnOfLeftOut(const RowFields& fields, const DataStats& stats, Sentences* sentences) {
+  sentences->AddIn(
+      stats.lost_tools,
+      "the column tools is left out, since the rows are texts or the chat template does "
+      "not write it; give messages, and a model whose chat template knows tools");
+  sentences->AddIn(stats.lost_tool_turns,
+                   "messages of the role tool are left out, since the chat template does not write "
+                   "them; use a model whose chat template knows tools, or make them a user's (" +
+                       fields.roles + ")");
+  sentences->AddIn(stats.lost_developer_turns,
+                   "messages of the role developer are left out, since the chat template does not "
+                   "write them; make them the system's (" +
+                       fields.roles + ": {developer: system})");
+  sentences->AddIn(stats.lost_reasoning,
+                   "what the assistant reasons (reasoning_content) is left out, since the chat "
+                   "template does not write it there; use a model whose chat template does, or "
+                   "write it into the content");
+}
+
 // Whether rows of the format are trained on in their answers alone, where nothing else is said.
 bool TrainsAnswers(liger::v1::DatasetFormat format) {
   return format == liger::v1::DATASET_FORMAT_ALPACA ||
@@ -184,10 +203,7 @@ std::vector<std::string> RowWarnings(const std::string& name, const RowFields& f
   sentences.AddIn(stats.no_assistant,
                   "no assistant speaks, so the model learns to write what others say; " +
                       fields.roles + " says which of the file's roles is the assistant's");
-  sentences.AddIn(
-      stats.lost_tools,
-      "the column tools is left out, since the rows are texts or the chat template does "
-      "not write it; give messages, and a model whose chat template knows tools");
+  WarnOfLeftOut(fields, stats, &sentences);
   sentences.AddIn(stats.boundary_merges,
                   "tokens merge across the end of the prompt, so the model trains on another "
                   "context than it answers in; end prompts on a token boundary");

@@ -321,7 +321,10 @@ void SourceLoader::Append(int64_t row, TokenizedRow* tokenized, Split* split) co
   stats.empty_answers += tokenized->empty_answer;
   stats.empty_prompts += tokenized->empty_prompt;
   stats.no_assistant += tokenized->no_assistant;
-  stats.lost_tools += tokenized->lost_tools;
+  stats.lost_tools += tokenized->left_out.tools;
+  stats.lost_tool_turns += tokenized->left_out.tool_turns;
+  stats.lost_developer_turns += tokenized->left_out.developer_turns;
+  stats.lost_reasoning += tokenized->left_out.reasoning;
   stats.cut_prompts += tokenized->prompt_cut != TokenizedRow::PromptCut::kLess;
   stats.lost_prompts += tokenized->prompt_cut == TokenizedRow::PromptCut::kAll;
   for (Example& sequence : tokenized->sequences) {

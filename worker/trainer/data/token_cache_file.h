@@ -19,7 +19,7 @@ namespace liger::trainer {
 //   trailer  uint64 bytes of head and arrays; "sha256:<hex>" of name, digests and those bytes
 //
 // Part of every key: to be raised when the layout changes, or what is made of a row.
-inline constexpr int kTokenCacheVersion = 10;
+inline constexpr int kTokenCacheVersion = 11;
 
 // Bytes of head and arrays, about.
 int64_t SplitBytes(const Split& split);

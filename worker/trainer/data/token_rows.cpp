@@ -1,12 +1,16 @@
 #include "worker/trainer/data/token_rows.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace liger::trainer {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr char kAttentionMask[] = "attention_mask";
 
 void RequireLength(const RowColumns& row, const std::string& column, size_t length,
                    const Example& example) {
@@ -30,17 +34,42 @@ void ReadLabels(const RowColumns& row, int64_t vocab_size, Example* example) {
   RequireLength(row, "labels", example->labels.size(), *example);
 }
 
+// One bit a token.
+std::vector<bool> ReadMask(const RowColumns& row, const std::string& column,
+                           const Example& example) {
+  const ordered_json& mask = row.At(column);
+  RequireLength(row, column, mask.is_array() ? mask.size() : 0, example);
+  std::vector<bool> bits;
+  for (const ordered_json& bit : mask) {
+    if (bit != 0 && bit != 1 && !bit.is_boolean()) {
+      throw row.Fail(column + "[" + std::to_string(bits.size()) + "]",
+                     "is " + bit.dump() + ", not 0 or 1", "Correct the row.");
+    }
+    bits.push_back(bit == 1 || bit == true);
+  }
+  return bits;
+}
+
 // Takes the labels away where the mask is 0.
 void Mask(const RowColumns& row, const std::string& column, Example* example) {
-  const ordered_json& mask = row.At(column);
-  RequireLength(row, column, mask.is_array() ? mask.size() : 0, *example);
+  const std::vector<bool> mask = ReadMask(row, column, *example);
   for (size_t t = 0; t < mask.size(); ++t) {
-    const ordered_json& bit = mask[t];
-    if (bit != 0 && bit != 1 && !bit.is_boolean()) {
-      throw row.Fail(column + "[" + std::to_string(t) + "]", "is " + bit.dump() + ", not 0 or 1",
-                     "Correct the row.");
-    }
-    if (bit == 0 || bit == false) example->labels[t] = kIgnoredLabel;
+    if (!mask[t]) example->labels[t] = kIgnoredLabel;
+  }
+}
+
+// Takes the tokens at both ends away where the attention mask is 0, and their labels.
+void TakeOffPadding(const RowColumns& row, Example* example) {
+  const std::vector<bool> mask = ReadMask(row, kAttentionMask, *example);
+  const auto first = std::find(mask.begin(), mask.end(), true);
+  const auto last = std::find(first, mask.end(), false);
+  if (std::find(last, mask.end(), true) != mask.end()) {
+    throw row.Fail(std::string(kAttentionMask) + "[" + std::to_string(last - mask.begin()) + "]",
+                   "is 0 between tokens whose mask is 1, which no padding is",
+                   "Every token of a sequence is attended to: remove the column, or the token.");
+  }
+  for (TokenIds* ids : {&example->input_ids, &example->labels}) {
+    *ids = ids->Slice(first - mask.begin(), last - mask.begin());
   }
 }
 
@@ -76,6 +105,7 @@ Example ReadTokens(const RowColumns& row, const ColumnNames& filled,
     if (of_completion) Mask(row, "completion_mask", &example);
     if (given("assistant_masks")) Mask(row, "assistant_masks", &example);
   }
+  if (row.Has(kAttentionMask)) TakeOffPadding(row, &example);
   if (options.kind == RowKind::kLabelled && !example.labels.empty() &&
       example.labels.front() != kIgnoredLabel) {
     throw row.Fail("labels[0]", "is a target, so the row has no prompt",

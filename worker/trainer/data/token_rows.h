@@ -12,7 +12,8 @@ namespace liger::trainer {
 // input_ids with their labels: `labels` as they are, else the ids where every mask of the row is 1,
 // and -100 elsewhere, as TRL's SFTTrainer builds them. The masks are `assistant_masks`, and
 // `completion_mask` unless completion_only_loss is false (TRL: only where it is true). A column of
-// these that the file has (`filled`) must be in every row.
+// these that the file has (`filled`) must be in every row. Tokens at either end that an
+// `attention_mask` of the row has 0 for are padding, and left out.
 Example ReadTokens(const RowColumns& row, const ColumnNames& filled,
                    const RowReaderOptions& options);
 

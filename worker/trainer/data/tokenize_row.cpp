@@ -4,6 +4,7 @@
 #include <span>
 #include <utility>
 
+#include "worker/trainer/data/content_parts.h"
 #include "worker/trainer/data/empty_parts.h"
 #include "worker/trainer/data/loss_masks.h"
 #include "worker/trainer/data/text_prefix.h"
@@ -20,11 +21,15 @@ int64_t CommonPrefixLength(std::span<const int32_t> a, std::span<const int32_t> 
   return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
+void IgnoreFirst(int64_t count, Example* example) {
+  std::fill_n(example->labels.begin(), count, kIgnoredLabel);
+}
+
 // A sequence whose first prompt_length labels are ignored.
 Example MaskPrompt(std::vector<int32_t> input_ids, int64_t prompt_length) {
   Example example{std::move(input_ids), {}};
   example.labels = example.input_ids;
-  std::fill_n(example.labels.begin(), prompt_length, kIgnoredLabel);
+  IgnoreFirst(prompt_length, &example);
   return example;
 }
 
@@ -56,28 +61,12 @@ Passage Joined(const Passage& prompt, const Passage& answer) {
   return Concatenated(std::get<ordered_json>(prompt), std::get<ordered_json>(answer));
 }
 
-// All messages of a row, with a pair's chosen answer.
-std::optional<ordered_json> ConversationOf(const Row& row) {
-  Passage passage;
-  if (const auto* text = std::get_if<TextRow>(&row.content)) {
-    passage = text->text;
-  } else if (const auto* completion = std::get_if<PromptCompletionRow>(&row.content)) {
-    passage = Joined(completion->prompt, completion->completion);
-  } else if (const auto* pair = std::get_if<PreferenceRow>(&row.content)) {
-    passage = Joined(pair->prompt, pair->chosen);
-  }
-  if (!IsConversation(passage)) return std::nullopt;
-  return std::get<ordered_json>(std::move(passage));
-}
-
-// What the model reads before it answers, of a row of texts: the chat template has no part in them.
-std::optional<std::string> PromptText(const Row& row) {
-  const Passage* prompt = nullptr;
-  if (const auto* text = std::get_if<TextRow>(&row.content)) prompt = &text->text;
-  if (const auto* one = std::get_if<PromptCompletionRow>(&row.content)) prompt = &one->prompt;
-  if (const auto* pair = std::get_if<PreferenceRow>(&row.content)) prompt = &pair->prompt;
-  if (prompt == nullptr || IsConversation(*prompt)) return std::nullopt;
-  return std::get<std::string>(*prompt);
+// Where turns of weight 0 cannot be left out.
+void RequireWholeAnswer(const ordered_json& conversation, const ordered_json& answer) {
+  if (!HasWeightlessTurns(conversation) || !HasWeightlessTurns(answer)) return;
+  throw DataError("a message of the answer has the weight 0, and orpo and cpo train on it whole",
+                  "Remove the weight, or the row.")
+      .Field("weight");
 }
 
 std::string TrimEnd(std::string text) {
@@ -124,6 +113,16 @@ RowTokenizer::RowTokenizer(const Tokenizer& tokenizer, const ChatTemplate* chat_
 }
 
 TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
+  try {
+    return TokenizeAsIs(row);
+  } catch (const TrainerError&) {
+    Row filled = row;
+    if (!FillContents(&filled)) throw;
+    return TokenizeAsIs(filled);
+  }
+}
+
+TokenizedRow RowTokenizer::TokenizeAsIs(const Row& row) const {
   const ordered_json& variables = row.template_variables;
   TokenizedRow out;
   if (const auto* text = std::get_if<TextRow>(&row.content)) {
@@ -144,21 +143,15 @@ TokenizedRow RowTokenizer::Tokenize(const Row& row) const {
   out.empty_answer = HasEmptyAnswer(row);
   out.empty_prompt = HasEmptyPrompt(row);
   out.no_assistant = LacksAssistant(row);
-  if (HasTools(variables)) {
-    const std::optional<ordered_json> messages = ConversationOf(row);
-    const std::optional<std::string> prompt = PromptText(row);
-    out.lost_tools = (messages && LosesTools(*chat_template_, *messages, variables)) ||
-                     (prompt && !NamesTools(*prompt, variables));
-  }
+  out.left_out = FindLeftOut(chat_template_, row);
   Finish(&out);
   return out;
 }
 
 TokenizedRow RowTokenizer::FromText(const TextRow& row, const ordered_json& variables) const {
-  if (options_.sft.assistant_only_loss) return {.sequences = {EncodeTurns(row.text, variables)}};
   const Passage passage =
       IsConversation(row.text) ? row.text : Passage(WithEos(std::get<std::string>(row.text)));
-  return {.sequences = {MaskPrompt(Encode(passage, false, variables), 0)}};
+  return {.sequences = {EncodeWhole(passage, variables)}};
 }
 
 TokenizedRow RowTokenizer::FromPromptCompletion(const PromptCompletionRow& row,
@@ -167,14 +160,11 @@ TokenizedRow RowTokenizer::FromPromptCompletion(const PromptCompletionRow& row,
                                  ? row.completion
                                  : Passage(WithEos(std::get<std::string>(row.completion)));
   const Ids prompt = Encode(row.prompt, true, variables);
-  const Passage joined = Joined(row.prompt, completion);
-  Example whole = options_.sft.assistant_only_loss
-                      ? EncodeTurns(joined, variables)
-                      : MaskPrompt(Encode(joined, false, variables), 0);
+  Example whole = EncodeWhole(Joined(row.prompt, completion), variables);
   const int64_t shared = CommonPrefixLength(prompt, whole.input_ids);
   // A response template says itself where the loss begins.
   const bool mask = options_.completion_only_loss.value_or(response_template_.empty());
-  if (mask) std::fill_n(whole.labels.begin(), shared, kIgnoredLabel);
+  if (mask) IgnoreFirst(shared, &whole);
   return {.sequences = {std::move(whole)},
           .boundary_merge = shared < static_cast<int64_t>(prompt.size())};
 }
@@ -185,13 +175,14 @@ TokenizedRow RowTokenizer::FromDpoPair(const PreferenceRow& row,
     return IsConversation(answer) ? answer : Passage(WithEos(std::get<std::string>(answer)));
   };
   const Ids prompt = Encode(row.prompt, true, variables);
-  Ids chosen = Encode(Joined(row.prompt, with_eos(row.chosen)), false, variables);
-  Ids rejected = Encode(Joined(row.prompt, with_eos(row.rejected)), false, variables);
-  const int64_t shared =
-      std::min(CommonPrefixLength(prompt, chosen), CommonPrefixLength(prompt, rejected));
-  return {
-      .sequences = {MaskPrompt(std::move(chosen), shared), MaskPrompt(std::move(rejected), shared)},
-      .boundary_merge = shared < static_cast<int64_t>(prompt.size())};
+  Example chosen = EncodeWhole(Joined(row.prompt, with_eos(row.chosen)), variables);
+  Example rejected = EncodeWhole(Joined(row.prompt, with_eos(row.rejected)), variables);
+  const int64_t shared = std::min(CommonPrefixLength(prompt, chosen.input_ids),
+                                  CommonPrefixLength(prompt, rejected.input_ids));
+  IgnoreFirst(shared, &chosen);
+  IgnoreFirst(shared, &rejected);
+  return {.sequences = {std::move(chosen), std::move(rejected)},
+          .boundary_merge = shared < static_cast<int64_t>(prompt.size())};
 }
 
 TokenizedRow RowTokenizer::FromOrpoPair(const PreferenceRow& row,
@@ -235,7 +226,10 @@ RowTokenizer::PairText RowTokenizer::RenderPair(const PreferenceRow& row,
   }
   const auto& messages = std::get<ordered_json>(row.prompt);
   const auto render_with = [&](const Passage& answer) {
-    return Render(Concatenated(messages, std::get<ordered_json>(answer)), false, variables);
+    const auto& said = std::get<ordered_json>(answer);
+    const ordered_json conversation = Concatenated(messages, said);
+    RequireWholeAnswer(conversation, said);
+    return Render(conversation, false, variables);
   };
   const std::string chosen = render_with(row.chosen);
   const std::string rejected = render_with(row.rejected);
@@ -282,15 +276,27 @@ RowTokenizer::Ids RowTokenizer::Encode(const Passage& passage, bool add_generati
       Render(std::get<ordered_json>(passage), add_generation_prompt, variables), false);
 }
 
+Example RowTokenizer::EncodeWhole(const Passage& passage, const ordered_json& variables) const {
+  if (options_.sft.assistant_only_loss) return EncodeTurns(passage, variables);
+  Example example = MaskPrompt(Encode(passage, false, variables), 0);
+  if (const auto* messages = std::get_if<ordered_json>(&passage)) {
+    IgnoreGenerated(tokenizer_,
+                    RenderWeightlessTurns(*chat_template_, *messages, variables, eos_token_),
+                    &example);
+  }
+  return example;
+}
+
 Example RowTokenizer::EncodeTurns(const Passage& passage, const ordered_json& variables) const {
   if (!IsConversation(passage)) {
     throw DataError("sft.assistant_only_loss is for conversations, and the row is text",
                     "Use messages, or set sft.assistant_only_loss: false.");
   }
   const auto& messages = std::get<ordered_json>(passage);
-  const RenderedChat chat = marks_generation_
-                                ? chat_template_->RenderWithSpans(messages, false, variables)
-                                : RenderTurns(*chat_template_, messages, variables, eos_token_);
+  RenderedChat chat = marks_generation_
+                          ? chat_template_->RenderWithSpans(messages, false, variables)
+                          : RenderTurns(*chat_template_, messages, variables, eos_token_);
+  EraseTurns(RenderWeightlessTurns(*chat_template_, messages, variables, eos_token_), &chat);
   RequireRenderedCalls(*chat_template_, messages, false, variables);
   Example example = MaskPrompt(tokenizer_.Encode(chat.text, false), 0);
   KeepGenerated(tokenizer_, chat, &example);

@@ -9,6 +9,7 @@
 
 #include "liger/v1/job_spec.pb.h"
 #include "worker/trainer/data/example.h"
+#include "worker/trainer/data/left_out.h"
 #include "worker/trainer/data/row.h"
 #include "worker/trainer/data/sft_loss_options.h"
 #include "worker/trainer/text/chat_template.h"
@@ -28,8 +29,7 @@ struct TokenizedRow {
   bool empty_answer = false;
   bool empty_prompt = false;
   bool no_assistant = false;  // LacksAssistant
-  // Of a conversation, where the chat template does not write them, or of texts without them.
-  bool lost_tools = false;
+  LeftOut left_out;
   // A sequence has no label that anything predicts: the row must be dropped.
   bool nothing_to_train = false;
   bool prompt_fills = false;  // ... since it was cut to max_length: it has an answer behind that
@@ -69,7 +69,9 @@ struct TokenizedRow {
 // with an empty answer, whose mean log-probability is 0/0: here such rows have
 // nothing to train on. ORPO refuses pairs whose prompts differ in more than
 // their last token; here each sequence keeps its own prompt, which needs no
-// such rule. A sequence of one token has nothing to train on either.
+// such rule. A sequence of one token has nothing to train on either. An assistant's turn whose
+// weight is 0 (OpenAI's) has no loss, whatever else has. A call of a tool without a content has an
+// empty one where the chat template cannot do without; transformers fails there.
 //
 // Immutable; Tokenize may be called from any thread.
 class RowTokenizer {
@@ -96,6 +98,7 @@ class RowTokenizer {
  private:
   using Ids = std::vector<int32_t>;
 
+  TokenizedRow TokenizeAsIs(const Row& row) const;
   TokenizedRow FromText(const TextRow& row, const nlohmann::ordered_json& variables) const;
   TokenizedRow FromPromptCompletion(const PromptCompletionRow& row,
                                     const nlohmann::ordered_json& variables) const;
@@ -115,7 +118,9 @@ class RowTokenizer {
   PairText RenderPair(const PreferenceRow& row, const nlohmann::ordered_json& variables) const;
   std::string RenderPrompt(const nlohmann::ordered_json& messages,
                            const nlohmann::ordered_json& variables) const;
-  // Of a conversation, with the labels that assistant_only_loss leaves.
+  // With the labels that assistant_only_loss and weights of 0 leave.
+  Example EncodeWhole(const Passage& passage, const nlohmann::ordered_json& variables) const;
+  // Of a conversation, for assistant_only_loss.
   Example EncodeTurns(const Passage& passage, const nlohmann::ordered_json& variables) const;
   std::string WithEos(const std::string& text) const;
   // Of a sequence that is longer than max_length.

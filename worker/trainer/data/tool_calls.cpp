@@ -1,6 +1,5 @@
 #include "worker/trainer/data/tool_calls.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -12,7 +11,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr char kTools[] = "tools";
 constexpr char kToolCalls[] = "tool_calls", kFunctionCall[] = "function_call";
 
 struct Call {
@@ -91,37 +89,6 @@ void RequireRenderedCalls(const ChatTemplate& chat_template, const ordered_json&
               "function_call becomes that), write the call as the message's content, or remove "
               "the row.")
         .Field(call.field);
-  }
-}
-
-bool HasTools(const ordered_json& variables) {
-  const auto tools = variables.find(kTools);
-  return tools != variables.end() && tools->is_array() && !tools->empty();
-}
-
-bool NamesTools(const std::string& text, const ordered_json& variables) {
-  const ordered_json& tools = variables.at(kTools);
-  return std::all_of(tools.begin(), tools.end(), [&](const ordered_json& tool) {
-    const bool wrapped = tool.is_object() && tool.contains("function");
-    const ordered_json& function = wrapped ? tool.at("function") : tool;
-    if (!function.is_object() || !function.contains("name")) return false;
-    const ordered_json& name = function.at("name");
-    return name.is_string() && text.find(name.get_ref<const std::string&>()) != std::string::npos;
-  });
-}
-
-bool LosesTools(const ChatTemplate& chat_template, const ordered_json& messages,
-                const ordered_json& variables) {
-  if (!HasTools(variables)) return false;
-  try {
-    const std::string text = chat_template.Render(messages, false, variables);
-    // Mostly so. Messages may hold the tools themselves.
-    if (NamesTools(text, variables)) return false;
-    ordered_json without = variables;
-    without.erase(kTools);
-    return text == chat_template.Render(messages, false, without);
-  } catch (const TrainerError&) {
-    return false;  // it needs them
   }
 }
 

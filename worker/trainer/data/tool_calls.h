@@ -17,17 +17,6 @@ namespace liger::trainer {
 void RequireRenderedCalls(const ChatTemplate& chat_template, const nlohmann::ordered_json& messages,
                           bool add_generation_prompt, const nlohmann::ordered_json& variables);
 
-// Whether a row's variables for the chat template hold tools; null and an empty list are none.
-bool HasTools(const nlohmann::ordered_json& variables);
-
-// Whether the text names each of the row's tools, as one does that they were written into.
-// REQUIRES: HasTools(variables).
-bool NamesTools(const std::string& text, const nlohmann::ordered_json& variables);
-
-// Whether the row has tools of which the rendered messages have nothing.
-bool LosesTools(const ChatTemplate& chat_template, const nlohmann::ordered_json& messages,
-                const nlohmann::ordered_json& variables);
-
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_DATA_TOOL_CALLS_H_

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string_view>
 
+#include "worker/trainer/data/message_roles.h"
 #include "worker/trainer/data/text_prefix.h"
 #include "worker/trainer/error.h"
 
@@ -17,10 +18,10 @@ constexpr char kAction[] =
     "turn in chat_template.jinja, use prompt/completion rows, or give each answer a row of its "
     "own.";
 
-[[noreturn]] void Fail(size_t message, const std::string& what) {
-  throw DataError("sft.assistant_only_loss: the chat template has no {% generation %} blocks, and "
-                  "message " + std::to_string(message + 1) + " " + what,
-                  kAction);
+constexpr char kWeight[] = "weight";
+
+bool IsWeightless(const ordered_json& message) {
+  return IsOfAssistant(message) && message.contains(kWeight) && message.at(kWeight) == 0;
 }
 
 ordered_json First(const ordered_json& messages, size_t count) {
@@ -76,22 +77,42 @@ size_t Start(std::string_view text, size_t before, size_t shared) {
 
 class Turns {
  public:
+  // `weightless`: the turns of weight 0 are meant, not all.
   Turns(const ChatTemplate& chat_template, const ordered_json& messages,
-        const ordered_json& variables, const std::string& eos_token)
-      : template_(chat_template), messages_(messages), variables_(variables), eos_(eos_token) {
+        const ordered_json& variables, const std::string& eos_token, bool weightless)
+      : template_(chat_template),
+        messages_(messages),
+        variables_(variables),
+        eos_(eos_token),
+        weightless_(weightless) {
     chat_.text = template_.Render(messages, false, variables);
   }
 
   RenderedChat Find() {
     for (size_t i = 0; i < messages_.size(); ++i) {
-      if (messages_[i].is_object() && messages_[i].value("role", "") == "assistant") Add(i);
+      if (weightless_ ? IsWeightless(messages_[i]) : IsOfAssistant(messages_[i])) Add(i);
     }
     return std::move(chat_);
   }
 
  private:
+  [[noreturn]] void Fail(size_t i, const std::string& what) const {
+    const std::string message = "message " + std::to_string(i + 1) + " " + what;
+    if (!weightless_) {
+      throw DataError(
+          "sft.assistant_only_loss: the chat template has no {% generation %} blocks, "
+          "and " +
+              message,
+          kAction);
+    }
+    throw DataError(
+        message + ", so that its tokens, which its weight of 0 leaves out, are not found",
+        "Give each answer a row of its own, or remove the weight or the row.")
+        .Field(kWeight);
+  }
+
   void Add(size_t i) {
-    if (i == 0) Fail(i, "is the assistant's first, which nothing prompts");
+    if (i == 0 && !weightless_) Fail(i, "is the assistant's first, which nothing prompts");
     std::optional<size_t> end = i + 1 == messages_.size() ? chat_.text.size() : EndOf(i + 1);
     if (!end) end = EndByMark(i);
     if (!end) Fail(i, "of the assistant renders otherwise when others follow it");
@@ -99,6 +120,7 @@ class Turns {
   }
 
   size_t StartOf(size_t i) const {
+    if (i == 0) return 0;
     const std::string prompt = template_.Render(First(messages_, i), true, variables_);
     const size_t shared = CommonPrefix(prompt, chat_.text);
     if (shared == prompt.size()) return shared;
@@ -175,6 +197,7 @@ class Turns {
   const ordered_json& messages_;
   const ordered_json& variables_;
   const std::string& eos_;
+  const bool weightless_;
   RenderedChat chat_;
 };
 
@@ -182,7 +205,38 @@ class Turns {
 
 RenderedChat RenderTurns(const ChatTemplate& chat_template, const ordered_json& messages,
                          const ordered_json& variables, const std::string& eos_token) {
-  return Turns(chat_template, messages, variables, eos_token).Find();
+  return Turns(chat_template, messages, variables, eos_token, /*weightless=*/false).Find();
+}
+
+bool HasWeightlessTurns(const ordered_json& messages) {
+  bool found = false;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const ordered_json& message = messages[i];
+    if (!IsOfAssistant(message) || !message.contains(kWeight)) continue;
+    const ordered_json& weight = message.at(kWeight);
+    if (!weight.is_null() && weight != 0 && weight != 1) {
+      throw DataError("message " + std::to_string(i + 1) + "'s weight is " + weight.dump() +
+                          ", neither 0 (not trained on) nor 1",
+                      "Correct the row.")
+          .Field(kWeight);
+    }
+    found |= IsWeightless(message);
+  }
+  return found;
+}
+
+RenderedChat RenderWeightlessTurns(const ChatTemplate& chat_template, const ordered_json& messages,
+                                   const ordered_json& variables, const std::string& eos_token) {
+  if (!HasWeightlessTurns(messages)) return {};
+  return Turns(chat_template, messages, variables, eos_token, /*weightless=*/true).Find();
+}
+
+void EraseTurns(const RenderedChat& turns, RenderedChat* chat) {
+  std::erase_if(chat->generation_spans, [&](const auto& block) {
+    return std::ranges::any_of(turns.generation_spans, [&](const auto& turn) {
+      return block.first < turn.second && turn.first < block.second;
+    });
+  });
 }
 
 }  // namespace liger::trainer

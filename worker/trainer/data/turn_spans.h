@@ -24,6 +24,22 @@ namespace liger::trainer {
 RenderedChat RenderTurns(const ChatTemplate& chat_template, const nlohmann::ordered_json& messages,
                          const nlohmann::ordered_json& variables, const std::string& eos_token);
 
+// Whether assistant's messages have OpenAI's weight of 0, which is not to be trained on. Throws
+// TrainerError (DATA) that names a message of another weight than 0, 1 and null; of other roles
+// it has no meaning.
+bool HasWeightlessTurns(const nlohmann::ordered_json& messages);
+
+// The same of these turns alone, whatever blocks the template has; one that the conversation begins
+// with begins with it. No spans, nor a text: there are none.
+RenderedChat RenderWeightlessTurns(const ChatTemplate& chat_template,
+                                   const nlohmann::ordered_json& messages,
+                                   const nlohmann::ordered_json& variables,
+                                   const std::string& eos_token);
+
+// Takes away the spans of `chat` that have something in common with these of the same text: blocks
+// may begin before a turn, with what a generation prompt writes.
+void EraseTurns(const RenderedChat& turns, RenderedChat* chat);
+
 }  // namespace liger::trainer
 
 #endif  // LIGER_WORKER_TRAINER_DATA_TURN_SPANS_H_

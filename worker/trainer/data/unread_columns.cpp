@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "worker/trainer/data/column_names.h"
+#include "worker/trainer/data/row_texts.h"
 #include "worker/trainer/error.h"
 
 namespace liger::trainer {
@@ -16,17 +19,19 @@ namespace {
 
 using liger::v1::DatasetFormat;
 using nlohmann::ordered_json;
+using Mapping = std::map<std::string, std::string>;  // name in the file by the format's name
 
-// What could be a part of the rows beside what the format reads. Left out: what commonly repeats
-// it, such as the messages of a preference row's chosen answer, or an ALPACA row's prompt.
+// What could be a part of the rows beside what the format reads, or be read if it had the format's
+// name. Left out: what commonly repeats it, such as the messages of a preference row's chosen
+// answer, or an ALPACA row's prompt.
 std::vector<std::string> MissedBy(DatasetFormat format) {
   switch (format) {
     case liger::v1::DATASET_FORMAT_ALPACA:
-      return {"messages", "conversations", "completion"};
+      return {"system", "input", "messages", "conversations", "completion"};
     case liger::v1::DATASET_FORMAT_MESSAGES:
       return {"system", "history", "conversations"};
     case liger::v1::DATASET_FORMAT_SHAREGPT:
-      return {"messages", "completion"};
+      return {"system", "messages", "completion"};
     case liger::v1::DATASET_FORMAT_PREFERENCE:
       return {"system", "instruction", "input", "history", "conversations"};
     case liger::v1::DATASET_FORMAT_PROMPT_COMPLETION:
@@ -36,15 +41,15 @@ std::vector<std::string> MissedBy(DatasetFormat format) {
   }
 }
 
-// Of those, what counts in a file whose columns the job does not name, too.
+// Of those, turns that only a chat template writes.
 const std::set<std::string> kSaidBefore = {"system", "history"};
+// Of those, what counts in a file whose columns the job does not name, too.
+const std::set<std::string> kWellKnown = {"system", "history", "input"};
 
 // Of the columns that a mapping names or replaces, those that count.
 const std::set<std::string> kSaid = {"instruction", "input",    "output",        "system",
                                      "history",     "messages", "conversations", "prompt",
                                      "completion",  "chosen",   "rejected",      "text"};
-
-constexpr char kContext[] = "context";
 
 // What rows of a format cannot be without.
 std::vector<std::string> Needs(DatasetFormat format) {
@@ -60,99 +65,159 @@ std::vector<std::string> Needs(DatasetFormat format) {
   }
 }
 
-void AppendTexts(const ordered_json& value, std::string* texts) {
-  if (value.is_string()) absl::StrAppend(texts, " ", value.get_ref<const std::string&>());
-  if (!value.is_structured()) return;
-  for (const auto& [key, member] : value.items()) {
-    if (value.is_array() || (key != "role" && key != "from" && key != "type")) {
-      AppendTexts(member, texts);
-    }
-  }
+// Of other programs' names of a prompt, those of whoever wrote it, too: no prompt where it is one
+// word.
+bool IsPerson(const std::string& column, const std::string& text) {
+  return (column == "user" || column == "human") &&
+         std::ranges::all_of(text, [](char c) { return absl::ascii_isgraph(c); });
 }
 
-// All text in a value, each run of white space one space.
-std::string TextOf(const ordered_json& value) {
-  std::string text;
-  AppendTexts(value, &text);
-  absl::RemoveExtraAsciiWhitespace(&text);
-  return text;
-}
-
-// Whether each text of the value, at any depth, is a part of `read`.
-bool Repeats(const ordered_json& value, const std::string& read) {
-  if (!value.is_structured()) return read.find(TextOf(value)) != std::string::npos;
-  return std::ranges::all_of(value.items(), [&](const auto& member) {
-    const bool is_name = value.is_object() && (member.key() == "role" || member.key() == "from" ||
-                                               member.key() == "type");
-    return is_name || Repeats(member.value(), read);
-  });
+// Pairs of [question, answer].
+bool IsExchanges(const ordered_json& value) {
+  return value.is_array() &&
+         std::ranges::all_of(value, [](const ordered_json& pair) { return pair.is_array(); });
 }
 
 // One file's columns, and what is told of those that are not read.
 class Unread {
  public:
-  Unread(const ordered_json& first, const RowReader& reader, bool has_chat_template)
-      : first_(first),
+  // rows: the file's first.
+  Unread(std::vector<ordered_json> rows, const RowReader& reader, bool has_chat_template)
+      : rows_(std::move(rows)),
         names_(reader.names()),
         format_(reader.format()),
         kind_(reader.kind()),
-        has_chat_template_(has_chat_template) {
+        has_chat_template_(has_chat_template),
+        columns_(names_.columns) {
+    for (const auto& [column, in_file] : columns_) taken_.insert(in_file);
+    for (const ordered_json& row : rows_) Show(row);
     // Rows without messages may be called that, too (RowReader).
-    const bool of_prompts =
-        format_ == liger::v1::DATASET_FORMAT_MESSAGES && !first.contains(InFile("messages"));
+    const bool of_prompts = format_ == liger::v1::DATASET_FORMAT_MESSAGES &&
+                            !rows_.front().contains(InFile("messages"));
     if (of_prompts) format_ = liger::v1::DATASET_FORMAT_PROMPT_COMPLETION;
-    const auto& mapping = names_.columns;
-    for (const auto& [column, in_file] : mapping) taken_.insert(in_file);
-    for (const auto& [column, in_file] : mapping) {
+    const std::string prompt = OtherPrompt();
+    if (!prompt.empty()) {
+      columns_["prompt"] = prompt;
+      taken_.insert(prompt);
+    }
+    std::vector<std::string> read = ReadColumns(format_, kind_);
+    std::ranges::transform(read, read.begin(), [this](const auto& name) { return InFile(name); });
+    for (const ordered_json& row : rows_) read_.push_back(TextOf(row, read));
+    AddMapped();
+    AddBeside();
+    if (!prompt.empty()) why_[prompt] = {OfPrompt(), true};
+  }
+
+  std::vector<UnreadColumn> Told() const {
+    std::vector<UnreadColumn> told;
+    for (const auto& [in_file, why] : why_) {
+      const ordered_json& value = Shown(in_file);
+      const bool fills = HasText(value) || value.is_boolean() || value.is_number();
+      if (!(why.repeated_too ? fills : IsMissed(in_file))) continue;
+      told.push_back({absl::StrCat(in_file, " (", why.text, ")"), why.is_label});
+    }
+    return told;
+  }
+
+ private:
+  struct Why {
+    std::string text;
+    bool repeated_too = false;  // told where what is read repeats it, too
+    bool is_label = false;
+  };
+
+  void Show(const ordered_json& row) {
+    for (const auto& [column, value] : row.items()) {
+      const ordered_json*& shown = shown_[column];
+      if (shown == nullptr || (!HasText(*shown) && !value.is_null())) shown = &value;
+    }
+  }
+
+  // What the mapping names, and what it is there for instead.
+  void AddMapped() {
+    const std::string field = names_.fields.columns + ".";
+    for (const auto& [column, in_file] : names_.columns) {
       const bool is_label = column == "label" || column == "kto_tag";
       if (is_label && kind_ != RowKind::kLabelled) {
-        why_[in_file] = {absl::StrCat(names_.fields.columns, ".", column,
-                                      ", which kto alone reads, of rows with one answer: ",
-                                      "remove the mapping"),
+        why_[in_file] = {absl::StrCat(field, column, ", which kto alone reads, of rows with one ",
+                                      "answer: remove the mapping"),
                          true, true};
       }
       if (!kSaid.contains(column)) continue;
       if (!Reads(format_, column)) {
         why_[in_file] = {Remedy(column).empty() ? OfMapped(column) : HasNone(column), true};
       } else if (!taken_.contains(column)) {
-        why_[column] = {absl::StrCat(names_.fields.columns, ".", column, " is ", in_file), false};
+        why_[column] = {absl::StrCat(field, column, " is ", in_file)};
       }
     }
+  }
+
+  // What lies beside the columns that are read.
+  void AddBeside() {
     for (const std::string& column : MissedBy(format_)) {
-      if (mapping.contains(column) || taken_.contains(column)) continue;
-      if (mapping.empty() && !kSaidBefore.contains(column)) continue;
-      why_[column] = {HasNone(column), false};
+      if (names_.columns.contains(column)) continue;
+      if (names_.columns.empty() && !kWellKnown.contains(column)) continue;
+      const std::string in_file = Holder(column);
+      if (in_file.empty()) continue;
+      if (!Reads(format_, column)) {
+        why_[in_file] = {HasNone(column)};
+      } else if (in_file != column) {
+        why_[in_file] = {OfOtherName(column)};
+      }
     }
-    if (const std::string how = OfContext(); !how.empty()) why_[kContext] = {how, false};
   }
 
-  bool empty() const { return why_.empty(); }
-
-  // What the row fills of them, and does not repeat what is read; each is told once.
-  void Take(const ordered_json& row, std::vector<UnreadColumn>* unread) {
-    ordered_json read = ordered_json::array();
-    for (const std::string& column : ReadColumns(format_, kind_)) {
-      if (const auto it = row.find(InFile(column)); it != row.end()) read.push_back(*it);
-    }
-    const std::string text = TextOf(read);
-    std::erase_if(why_, [&](const auto& column) {
-      const auto it = row.find(column.first);
-      if (it == row.end()) return false;
-      const bool is_mapped_label = column.second.mapped && (it->is_boolean() || it->is_number());
-      if (TextOf(*it).empty() && !is_mapped_label) return false;
-      if (!column.second.mapped && Repeats(*it, text)) return false;
-      unread->push_back(
-          {absl::StrCat(column.first, " (", column.second.text, ")"), column.second.is_label});
-      return true;
-    });
+  // The first value of the file's column that has text; else any that there is, else null.
+  const ordered_json& Shown(const std::string& in_file) const {
+    static const ordered_json kNone;
+    const auto it = shown_.find(in_file);
+    return it == shown_.end() ? kNone : *it->second;
   }
 
- private:
-  struct Why {
-    std::string text;
-    bool mapped;
-    bool is_label = false;
-  };
+  // Whether a row fills the file's column with text that is in nothing that is read.
+  bool IsMissed(const std::string& in_file) const {
+    for (size_t i = 0; i < rows_.size(); ++i) {
+      const auto it = rows_[i].find(in_file);
+      if (it != rows_[i].end() && HasText(*it) && !Repeats(*it, read_[i])) return true;
+    }
+    return false;
+  }
+
+  bool IsText(const std::string& in_file) const {
+    return Shown(in_file).is_string() && HasText(Shown(in_file));
+  }
+
+  // The file's column that holds what the formats call `column`; "" where there is none.
+  std::string Holder(const std::string& column) const {
+    const std::string own = Has(column) ? InFile(column) : "";
+    const bool has_others = column == "system" || column == "input";
+    if (!has_others || columns_.contains(column) || HasText(Shown(own))) return own;
+    for (const std::string& name : OtherNames(column)) {
+      if (!taken_.contains(name) && IsText(name)) return name;
+    }
+    return own;
+  }
+
+  // Of pairs of texts without a prompt, the column that holds it by another program's name; ""
+  // where there is none. Not one that both answers have, which then begin with the prompt.
+  std::string OtherPrompt() const {
+    const bool has_own = Has("prompt") && HasText(Shown(InFile("prompt")));
+    const std::string chosen = InFile("chosen"), rejected = InFile("rejected");
+    if (format_ != liger::v1::DATASET_FORMAT_PREFERENCE || has_own || !IsText(chosen)) return "";
+    const auto is_prompt = [&](const ordered_json& row, const std::string& name) {
+      const auto it = row.find(name);
+      if (it == row.end() || !it->is_string() || !HasText(*it)) return false;
+      return !IsPerson(name, *it) &&
+             !(Repeats(*it, TextOf(row, {chosen})) && Repeats(*it, TextOf(row, {rejected})));
+    };
+    for (const std::string& name : OtherNames("prompt")) {
+      if (taken_.contains(name) || !IsText(name)) continue;
+      if (std::ranges::any_of(rows_, [&](const auto& row) { return is_prompt(row, name); })) {
+        return name;
+      }
+    }
+    return "";
+  }
 
   bool Reads(DatasetFormat format, const std::string& column) const {
     const std::vector<std::string> read = ReadColumns(format, kind_);
@@ -160,12 +225,12 @@ class Unread {
   }
 
   std::string InFile(const std::string& column) const {
-    const auto it = names_.columns.find(column);
-    return it == names_.columns.end() ? column : it->second;
+    const auto it = columns_.find(column);
+    return it == columns_.end() ? column : it->second;
   }
 
   bool Has(const std::string& column) const {
-    return names_.columns.contains(column) || (first_.contains(column) && !taken_.contains(column));
+    return columns_.contains(column) || (shown_.contains(column) && !taken_.contains(column));
   }
 
   std::string HasNone(const std::string& column) const {
@@ -210,88 +275,108 @@ class Unread {
                         ", or remove the mapping");
   }
 
-  // Beside a mapping: of text that other programs call context, how ALPACA's input reads it. ""
-  // where the rows have another input, or no mapping reads it.
-  std::string OfContext() const {
-    const auto value = first_.find(kContext);
-    const bool text = value != first_.end() && value->is_string();
-    if (!text || names_.columns.empty() || taken_.contains(kContext) || Has("input")) return "";
-    std::map<std::string, std::string> columns = names_.columns;
-    columns["input"] = kContext;
-    if (format_ == liger::v1::DATASET_FORMAT_ALPACA) {
-      return absl::StrCat("ALPACA's input can be it: ", Mapping(columns));
-    }
-    const std::string remedy = Remedy("input", columns);
-    return remedy.empty() ? "" : absl::StrCat(FormatName(format_), " has no input", remedy);
+  // Of a column that the format reads by another name.
+  std::string OfOtherName(const std::string& column) const {
+    const auto columns = MappingFor(format_);
+    const std::string format = FormatName(format_);
+    return columns && columns->contains(column)
+               ? absl::StrCat(format, "'s ", column, " can be it: ", InJob(*columns))
+               : absl::StrCat(format, " has no ", column, " without a chat template");
+  }
+
+  // Of the prompt that has another name.
+  std::string OfPrompt() const {
+    const bool more = std::ranges::any_of(kWellKnown, [this](const std::string& column) {
+      const std::string in_file = Holder(column);
+      return !in_file.empty() && IsMissed(in_file);
+    });
+    const auto columns = more ? MappingFor(liger::v1::DATASET_FORMAT_ALPACA) : std::nullopt;
+    return absl::StrCat(
+        "the rows have no prompt by that name, so what both answers begin with is "
+        "taken for it; this column is read by ",
+        InJob(columns.value_or(columns_)));
   }
 
   // "dataset.columns: {prompt: question}".
-  std::string Mapping(const std::map<std::string, std::string>& columns) const {
-    std::vector<std::string> pairs;
-    for (const auto& [name, in_file] : columns) {
-      if (name != in_file) pairs.push_back(absl::StrCat(name, ": ", in_file));
-    }
-    const std::string& field = names_.fields.columns;
-    return pairs.empty() ? absl::StrCat("leave ", field, " out")
-                         : absl::StrCat(field, ": {", absl::StrJoin(pairs, ", "), "}");
+  std::string InJob(const Mapping& columns) const {
+    const std::string text = MappingText(columns), &field = names_.fields.columns;
+    return text.empty() ? absl::StrCat("leave ", field, " out")
+                        : absl::StrCat(field, ": {", text, "}");
   }
 
-  std::string Remedy(const std::string& column) const { return Remedy(column, names_.columns); }
-
-  // "; ALPACA has: ...", the mapping with which another format reads the rows and that column, too.
-  // "" where there is none. `columns`: the mapping to begin with.
-  std::string Remedy(const std::string& column, std::map<std::string, std::string> columns) const {
-    const bool of_messages = format_ == liger::v1::DATASET_FORMAT_MESSAGES;
-    const auto other =
-        of_messages ? liger::v1::DATASET_FORMAT_SHAREGPT : liger::v1::DATASET_FORMAT_ALPACA;
-    const bool in_place = of_messages ? Has("messages") : Has("prompt");
-    if (!in_place || column == "instruction" || !Reads(other, column)) return "";
-    // Turns that only a chat template writes.
-    if (kSaidBefore.contains(column) && !has_chat_template_) return "";
-    const auto value = first_.find(InFile(column));
-    if (value != first_.end() && !value->is_null()) {
-      const bool pairs = value->is_array() && std::ranges::all_of(*value, [](const auto& pair) {
-                           return pair.is_array();
-                         });
-      if (column == "history" ? !pairs : !value->is_string()) return "";
-    }
+  // The mapping by which the format, the rows' own or one that reads all that theirs does, reads
+  // what lies beside, too; none where their values are not such as it reads.
+  std::optional<Mapping> MappingFor(DatasetFormat format) const {
+    Mapping columns = columns_;
     for (const std::string& name : ReadColumns(format_, kind_)) {
-      if (!Has(name)) continue;
+      if (format == format_ || !Has(name)) continue;
       const std::string in_file = InFile(name);
-      if (!of_messages && !first_.at(in_file).is_string()) return "";  // ALPACA's are text
+      const bool texts = format == liger::v1::DATASET_FORMAT_ALPACA;
+      if (texts && !Shown(in_file).is_string()) return std::nullopt;
       columns.erase(name);
       columns[name == "messages"     ? "conversations"
               : name == "prompt"     ? "instruction"
               : name == "completion" ? "output"
                                      : name] = in_file;
     }
-    return absl::StrCat("; ", FormatName(other), " has: ", Mapping(columns));
+    for (const std::string& name : kWellKnown) {
+      const std::string in_file = Holder(name);
+      const ordered_json& value = Shown(in_file);
+      if (!Reads(format, name) || value.is_null()) continue;
+      const bool fits = name == "history" ? IsExchanges(value) : value.is_string();
+      const bool writes = has_chat_template_ || !kSaidBefore.contains(name) || !HasText(value);
+      if (fits && writes) {
+        columns[name] = in_file;
+      } else if (Has(name)) {
+        return std::nullopt;
+      }
+    }
+    return columns;
   }
 
-  const ordered_json& first_;
+  // "; ALPACA has: ...", the mapping with which another format reads the rows and that column, too.
+  // "" where there is none.
+  std::string Remedy(const std::string& column) const {
+    const bool of_messages = format_ == liger::v1::DATASET_FORMAT_MESSAGES;
+    const auto other =
+        of_messages ? liger::v1::DATASET_FORMAT_SHAREGPT : liger::v1::DATASET_FORMAT_ALPACA;
+    const bool in_place = of_messages ? Has("messages") : Has("prompt");
+    if (!in_place || column == "instruction" || !Reads(other, column)) return "";
+    const auto columns = MappingFor(other);
+    if (!columns || !columns->contains(column) || columns->at(column) != Holder(column)) return "";
+    return absl::StrCat("; ", FormatName(other), " has: ", InJob(*columns));
+  }
+
+  const std::vector<ordered_json> rows_;
   const RowNames& names_;
   DatasetFormat format_;
   const RowKind kind_;
   const bool has_chat_template_;
-  std::set<std::string> taken_;     // of the file's columns, by the mapping
-  std::map<std::string, Why> why_;  // by the name in the file
+  Mapping columns_;                                   // the job's, and a prompt of another name
+  std::set<std::string> taken_;                       // of the file's columns, by the mapping
+  std::map<std::string, const ordered_json*> shown_;  // Shown, by the name in the file
+  std::vector<std::string> read_;                     // what is read of each row
+  std::map<std::string, Why> why_;                    // by the name in the file
 };
+
+// The file's first rows, up to one that cannot be read: not asked for, or told already.
+std::vector<ordered_json> LookedAt(const RowFile& rows) {
+  std::vector<ordered_json> first = {rows.Parse(0)};
+  try {
+    while (std::ssize(first) < std::min(rows.size(), kFirstRows)) {
+      first.push_back(rows.Parse(std::ssize(first)));
+    }
+  } catch (const TrainerError&) {
+  }
+  return first;
+}
 
 }  // namespace
 
 std::vector<UnreadColumn> UnreadColumns(const RowFile& rows, const RowReader& reader,
                                         bool has_chat_template) {
-  const ordered_json first = rows.Parse(0);
-  Unread columns(first, reader, has_chat_template);
-  std::vector<UnreadColumn> unread;
-  for (int64_t i = 0; !columns.empty() && i < std::min(rows.size(), kFirstRows); ++i) {
-    try {
-      columns.Take(i == 0 ? first : rows.Parse(i), &unread);
-    } catch (const TrainerError&) {
-      break;  // a row that is not asked for, or told already
-    }
-  }
-  return unread;
+  if (MissedBy(reader.format()).empty() && reader.names().columns.empty()) return {};
+  return Unread(LookedAt(rows), reader, has_chat_template).Told();
 }
 
 }  // namespace liger::trainer

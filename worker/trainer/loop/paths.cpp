@@ -160,6 +160,8 @@ SplitFiles ResolveInputFiles(const std::string& uri, const std::string& name,
   if (!files.ok()) {
     throw ConfigError(field + ": " + std::string(files.status().message()),
                       absl::IsNotFound(files.status()) ? "name a folder that has some, or the file"
+                      : absl::IsDataLoss(files.status())
+                          ? "copy the folder anew, or name the files that are there by a pattern"
                       : absl::IsAlreadyExists(files.status())
                           ? "name files that the job does not train on, or give "
                             "dataset.eval_fraction for a share of its rows"
