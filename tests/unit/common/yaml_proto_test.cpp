@@ -124,7 +124,7 @@ TEST(YamlProtoTest, LikelyCausesOfSyntaxErrorsAreSaid) {
 TEST(YamlProtoTest, NamesInCapitalsAndShortFormsAreKnown) {
   EXPECT_THAT(Mistakes("SFT:\n"), testing::ElementsAre(HasSubstr("did you mean 'sft'?")));
   EXPECT_THAT(Mistakes("training: {num_epochs: 3}"),
-              testing::ElementsAre(HasSubstr("did you mean 'num_train_epochs'?")));
+              testing::ElementsAre(HasSubstr("did you mean 'training.num_train_epochs'?")));
   EXPECT_THAT(Mistakes("training: {batch_size: 3}"),
               testing::ElementsAre(HasSubstr("did you mean 'per_device_train_batch_size'?")));
   EXPECT_THAT(Mistakes("training: {size_batch: 3}"),
