@@ -11,7 +11,7 @@ struct MemoryUser {
   const liger::v1::JobSpec* job = nullptr;  // resolved; null: not known
   // In an evaluation, which has batches of its own and keeps nothing for a backward pass.
   bool evaluating = false;
-  // Before the first batch: reads and tokenises rows, or the model.
+  // Before the first batch: reads and tokenises rows.
   bool reading = false;
 };
 

@@ -138,6 +138,8 @@ std::vector<worker::v1::TaskEvent> Publications::AskAgain() {
   for (const auto& [id, request] : spool_.requested()) {
     if (!Settled(id) && !publishing_.contains(id)) events.push_back(request);
   }
+  // As they were sent first: the coordinator takes one behind a later one for a repetition.
+  std::ranges::sort(events, {}, &worker::v1::TaskEvent::seq);
   return events;
 }
 

@@ -42,7 +42,7 @@ class Publications {
   void GiveUp(const std::string& reason);
 
   // Requests to send again on a new session: the answer may have been lost
-  // with the old one, even though the event was acknowledged. Grants of the old
+  // with the old one, even though the event was acknowledged. By seq. Grants of the old
   // session that were not used count no more.
   std::vector<worker::v1::TaskEvent> AskAgain();
   bool AllSettled() const;

@@ -36,6 +36,13 @@ Request Overtrained(const TinyJob& job) {
   return request;
 }
 
+// With checkpoints of steps 10, 20 and 30, all kept.
+Request Saving(Request request) {
+  Training(request).set_save_steps(10);
+  Training(request).set_save_total_limit(0);
+  return request;
+}
+
 std::pair<int64_t, double> Best(const RecordingSink& sink) {
   std::pair<int64_t, double> best = {0, 1e30};
   for (const Event& event : sink.All(Event::kEval)) {
@@ -75,9 +82,7 @@ TEST(BestModelJobTest, SavesTheBestModel) {
 
 TEST(BestModelJobTest, TheBestModelOutlivesAnAttempt) {
   const TinyJob job;
-  Request request = Overtrained(job);
-  Training(request).set_save_steps(10);
-  Training(request).set_save_total_limit(0);
+  const Request request = Saving(Overtrained(job));
   const TaskOutcome whole = RunRecorded(In(request, job.Path("whole")));
   ASSERT_EQ(whole.exit_code, kExitOk) << Failure(whole);
   const int64_t best = Best(whole.sink).first;
@@ -98,9 +103,7 @@ TEST(BestModelJobTest, TheBestModelOutlivesAnAttempt) {
 // Their numbers say nothing beside those of this job.
 TEST(BestModelJobTest, TheBestOfAnotherMetricOrOfOtherRowsIsForgotten) {
   const TinyJob job;
-  Request request = Overtrained(job);
-  Training(request).set_save_steps(10);
-  Training(request).set_save_total_limit(0);
+  const Request request = Saving(Overtrained(job));
   const TaskOutcome whole = RunRecorded(In(request, job.Path("whole")));
   ASSERT_EQ(whole.exit_code, kExitOk) << Failure(whole);
   ASSERT_LT(Best(whole.sink).first, 20);
