@@ -62,14 +62,6 @@ bool IsLiteral(int family, const std::string& address) {
          inet_pton(family, HostOf(address).c_str(), &parsed) == 1;
 }
 
-bool IsLoopbackHost(const std::string& host) {
-  if (host == "localhost") return true;
-  in_addr v4;
-  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  in6_addr v6;
-  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
 }  // namespace
 
 bool IsAddress(const std::string& address) {
@@ -90,6 +82,18 @@ absl::Status CheckListenAddress(const std::string& address, const std::string& f
   return absl::InvalidArgumentError(absl::StrCat(flag, " ", address,
                                                  " is no address to listen on: give HOST:PORT with "
                                                  "a port from 0 (any that is free) to 65535"));
+}
+
+bool IsLoopbackHost(const std::string& host) {
+  if (host == "localhost") return true;
+  in_addr v4;
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  in6_addr v6;
+  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+std::string HostOfAddress(const std::string& address) {
+  return IsUnixSocket(address) ? "" : HostOf(HostPorts(address)[0]);
 }
 
 bool IsLoopback(const std::string& address) {

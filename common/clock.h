@@ -13,6 +13,8 @@ class Clock {
  public:
   virtual ~Clock() = default;
   virtual absl::Time Now() const = 0;
+  // Since an arbitrary start; never goes back, whoever sets the wall clock: for intervals.
+  virtual absl::Duration Elapsed() const = 0;
 
   // The wall clock; never destroyed.
   static Clock* Real();
@@ -28,7 +30,17 @@ class FakeClock : public Clock {
     absl::MutexLock lock(&mutex_);
     return now_;
   }
+  absl::Duration Elapsed() const override {
+    absl::MutexLock lock(&mutex_);
+    return elapsed_;
+  }
   void Advance(absl::Duration by) {
+    absl::MutexLock lock(&mutex_);
+    now_ += by;
+    elapsed_ += by;
+  }
+  // Somebody sets the wall clock.
+  void Step(absl::Duration by) {
     absl::MutexLock lock(&mutex_);
     now_ += by;
   }
@@ -36,6 +48,8 @@ class FakeClock : public Clock {
  private:
   mutable absl::Mutex mutex_;
   absl::Time now_ ABSL_GUARDED_BY(mutex_);
+  // As of a host that has been up for a while.
+  absl::Duration elapsed_ ABSL_GUARDED_BY(mutex_) = absl::Hours(24);
 };
 
 }  // namespace liger

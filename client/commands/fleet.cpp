@@ -128,7 +128,9 @@ ExitCode Workers(Session& session) {
           };
           if (worker.devices().empty()) add({"none", "", ""});
           for (const auto& device : worker.devices()) {
-            const std::string use = device.job_name().empty() ? "free" : device.job_name();
+            const std::string unused =
+                worker.unfit().empty() ? "free" : absl::StrCat("gets no job: ", worker.unfit());
+            const std::string use = device.job_name().empty() ? unused : device.job_name();
             add({device.model(), Bytes(device.memory_bytes()),
                  device.fault().empty() ? use : absl::StrCat("CORDONED: ", device.fault())});
           }

@@ -173,8 +173,9 @@ std::optional<Addresses> ReadAddresses(const std::string& ports_file) {
   return Addresses{text("api"), text("worker"), text("metrics")};
 }
 
-// True once our worker has said hello to this coordinator.
-bool WorkerIsReady(Connection& connection, const std::string& worker_dir) {
+// Our worker, once it has said hello to this coordinator.
+std::optional<liger::v1::Worker> WorkerThatCame(Connection& connection,
+                                                const std::string& worker_dir) {
   const std::string id(
       absl::StripAsciiWhitespace(ReadFile(worker_dir + "/worker_id").value_or("")));
   try {
@@ -182,17 +183,20 @@ bool WorkerIsReady(Connection& connection, const std::string& worker_dir) {
                                           liger::v1::ListWorkersRequest(), 10);
     for (const auto& worker : response.workers()) {
       // Its last life's state may be in the store; a heartbeat is of this one's.
-      if (worker.worker_id() == id && worker.state() == "READY") {
-        return worker.has_last_heartbeat_time();
-      }
+      const bool there = worker.state() == "READY" || worker.state() == "UNFIT";
+      if (worker.worker_id() == id && there && worker.has_last_heartbeat_time()) return worker;
     }
   } catch (const CliError&) {
     // The coordinator is in trouble; the caller watches the process.
   }
-  return false;
+  return std::nullopt;
 }
 
-void PrintReady(const UpOptions& options, const Addresses& addresses) {
+void PrintReady(const UpOptions& options, const Addresses& addresses,
+                const liger::v1::Worker& worker) {
+  if (!worker.unfit().empty()) {
+    std::cerr << "warning: no job runs until this is mended: " << worker.unfit() << "\n";
+  }
   std::cout << "liger is up\n"
             << "  api:      " << addresses.api << "\n"
             << "  metrics:  http://" << addresses.metrics << "/metrics\n"
@@ -245,8 +249,9 @@ void Serve(const UpOptions& options) {
   std::optional<ChildProcess> worker(std::in_place, worker_command, worker_log);
   const absl::Time patience = absl::Now() + kOldWorker;
   Connection connection({.address = addresses->api});
+  std::optional<liger::v1::Worker> came;
   const auto ready = [&] {
-    const bool is_ready = WorkerIsReady(connection, options.data_dir + "/worker");
+    came = WorkerThatCame(connection, options.data_dir + "/worker");
     ThrowIfDead("coordinator", coordinator);
     if (WaitsForOldWorker(*worker) && absl::Now() < patience) {
       absl::SleepFor(absl::Milliseconds(500));
@@ -254,9 +259,9 @@ void Serve(const UpOptions& options) {
       return false;
     }
     ThrowIfDead("worker", *worker);
-    return is_ready;
+    return came.has_value();
   };
-  if (WaitUntil(ready)) PrintReady(options, *addresses);
+  if (WaitUntil(ready)) PrintReady(options, *addresses, *came);
   WaitUntil([&] {
     ThrowIfDead("coordinator", coordinator);
     ThrowIfDead("worker", *worker);

@@ -1,7 +1,10 @@
+#include <filesystem>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/ids.h"
+#include "common/output_place.h"
 #include "common/spec/checks.h"
 #include "common/spec/spec.h"
 
@@ -63,6 +66,18 @@ void CheckInputs(Checks& checks) {
   }
 }
 
+// No file system takes others.
+void CheckOutputNames(Checks& checks) {
+  const std::filesystem::path path(
+      std::string(absl::StripSuffix(checks.spec().output().uri(), "/")));
+  for (auto name = path.begin(); name != path.end(); ++name) {
+    const int64_t most = std::next(name) == path.end() ? kLongestOutputName : kLongestName;
+    const int64_t bytes = std::ssize(name->native());
+    if (bytes <= most) continue;
+    checks.Add("output.uri", absl::StrCat("has a name of ", bytes, " bytes; use at most ", most));
+  }
+}
+
 }  // namespace
 
 std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec) {
@@ -70,6 +85,7 @@ std::vector<liger::v1::Violation> ValidateSpec(const liger::v1::JobSpec& spec) {
   CheckIdentity(checks);
   CheckMethods(checks);
   CheckInputs(checks);
+  CheckOutputNames(checks);
   CheckDataset(checks);
   CheckTraining(checks);
   CheckLora(checks);

@@ -101,6 +101,9 @@ grpc::ServerUnaryReactor* FineTuningService::ListWorkers(
           worker->set_name(DisplayName(rows, row));
           worker->set_state(WorkerStateName(Fleet::StateOf(row, live)));
           const auto it = live.find(row.worker_id);
+          if (it != live.end() && row.state == WorkerState::kReady) {
+            worker->set_unfit(it->second.unfit);
+          }
           if (it != live.end() && it->second.last_heartbeat != absl::InfinitePast()) {
             *worker->mutable_last_heartbeat_time() = FromTime(it->second.last_heartbeat);
           }

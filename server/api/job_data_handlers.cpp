@@ -83,7 +83,7 @@ grpc::ServerUnaryReactor* FineTuningService::ListArtifacts(
         }
         liger::v1::ListArtifactsResponse list;
         for (const ArtifactRow& row : view.Artifacts(tenant, uid)) {
-          *list.add_artifacts() = ToProto(row);
+          if (row.visible) *list.add_artifacts() = ToProto(row);
         }
         return list;
       },

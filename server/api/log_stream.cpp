@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "server/api/status.h"
 #include "server/errors/errors.h"
 #include "server/jobs/transitions.h"
@@ -38,7 +39,8 @@ LogStream::LogStream(Store* store, LogStore* logs, Executor* files, std::string 
       logs_(logs),
       files_(files),
       tenant_(std::move(tenant)),
-      request_(request) {}
+      request_(request),
+      waits_(request.follow()) {}
 
 void LogStream::Begin() {
   Hold();
@@ -86,7 +88,11 @@ void LogStream::OnTarget(const absl::StatusOr<Target>& target) {
   {
     absl::MutexLock lock(&state_mutex_);
     resolving_ = false;
-    if (target->ended != absl::InfiniteFuture() && !terminal_) quiet_since_ = target->ended;
+    if (target->ended != absl::InfiniteFuture() && !terminal_) {
+      const absl::Duration ago = std::max(absl::ZeroDuration(), absl::Now() - target->ended);
+      quiet_since_ = Clock::Real()->Elapsed() - ago;
+      waits_ = waits_ || ago < kQuiet;
+    }
     terminal_ = target->ended != absl::InfiniteFuture();
     if (!request_.has_attempt()) next_epoch_ = target->epoch;
     if (!resolved_) {
@@ -98,10 +104,9 @@ void LogStream::OnTarget(const absl::StatusOr<Target>& target) {
 }
 
 void LogStream::Poke() {
-  if (!request_.follow()) return;
   {
     absl::MutexLock lock(&state_mutex_);
-    if (!resolved_ || resolving_) return;
+    if (!waits_ || !resolved_ || resolving_) return;
     resolving_ = true;
   }
   Resolve();
@@ -140,16 +145,18 @@ LogStream::Place LogStream::Here() {
 
 void LogStream::OpenLog() {
   const LogKey key = Here().key;
+  bool waits = false;
   {
     absl::MutexLock lock(&state_mutex_);
     if (std::exchange(resolved_, true)) return;
+    waits = waits_;
   }
   if (request_.tail_bytes() > 0) {
     const absl::StatusOr<int64_t> size = logs_->Size(key);
     absl::MutexLock lock(&state_mutex_);
     offset_ = size.ok() ? std::max<int64_t>(0, *size - request_.tail_bytes()) : 0;
   }
-  if (!request_.follow()) return;
+  if (!waits) return;
   const int64_t id = logs_->AddListener(key.job_uid, [weak = std::weak_ptr<LogStream>(Self())] {
     if (const auto self = weak.lock()) self->Schedule();
   });
@@ -166,8 +173,8 @@ bool LogStream::IsDone() {
   const Place here = Here();
   {
     absl::MutexLock lock(&state_mutex_);
-    const bool over = terminal_ && absl::Now() - quiet_since_ >= kQuiet;
-    if (queued() >= kQueuedPieces || (request_.follow() && !over)) return false;
+    const bool over = terminal_ && Clock::Real()->Elapsed() - quiet_since_ >= kQuiet;
+    if (queued() >= kQueuedPieces || (waits_ && !over)) return false;
   }
   // Only when the file is really used up; room may have been missing.
   const absl::StatusOr<int64_t> size = logs_->Size(here.key);
@@ -192,7 +199,7 @@ bool LogStream::SendPiece() {
       return true;
     }
     offset_ += static_cast<int64_t>(data->size());
-    if (terminal_) quiet_since_ = absl::Now();
+    if (terminal_) quiet_since_ = Clock::Real()->Elapsed();
   }
   liger::v1::TailLogsResponse response;
   response.set_epoch(here.key.epoch);

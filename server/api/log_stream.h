@@ -86,7 +86,9 @@ class LogStream : public QueuedWriter<grpc::ServerWriteReactor<liger::v1::TailLo
   int64_t next_epoch_ ABSL_GUARDED_BY(state_mutex_) = 0;  // newest seen
   int64_t offset_ ABSL_GUARDED_BY(state_mutex_) = 0;
   bool terminal_ ABSL_GUARDED_BY(state_mutex_) = false;
-  absl::Time quiet_since_ ABSL_GUARDED_BY(state_mutex_) = absl::InfiniteFuture();
+  // For more of the log: asked for, or the job ended just now and the rest is on its way.
+  bool waits_ ABSL_GUARDED_BY(state_mutex_);
+  absl::Duration quiet_since_ ABSL_GUARDED_BY(state_mutex_) = absl::InfiniteDuration();
   int64_t listener_ ABSL_GUARDED_BY(state_mutex_) = 0;
   bool finished_ ABSL_GUARDED_BY(state_mutex_) = false;
 };

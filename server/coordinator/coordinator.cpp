@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/address.h"
+#include "common/clock.h"
 #include "common/file.h"
 #include "google/protobuf/struct.pb.h"
 #include "google/protobuf/util/json_util.h"
@@ -115,6 +115,10 @@ absl::Status Coordinator::Open(std::unique_ptr<Store> store) {
   fleet_options.term = store_->term();
   fleet_options.generation = store_->generation();
   fleet_options.catalog_uris = catalog_.uris();
+  fleet_options.settle_bulk = [this](const liger::trainer::v1::Ref& ref,
+                                     std::function<void()> done) {
+    bulk_->SettleEnd(ref, std::move(done));
+  };
   fleet_ = std::make_unique<Fleet>(std::move(fleet_options));
   return jobs_->Start(fleet_.get());
 }
@@ -173,8 +177,8 @@ absl::Status Coordinator::WritePortsFile() const {
 }
 
 void Coordinator::TickLoop() {
-  absl::Time last_poke = absl::InfinitePast();
-  absl::Time last_metrics = absl::InfinitePast();
+  absl::Duration last_poke = -absl::InfiniteDuration();
+  absl::Duration last_metrics = -absl::InfiniteDuration();
   while (true) {
     {
       absl::MutexLock lock(&mutex_);
@@ -184,7 +188,7 @@ void Coordinator::TickLoop() {
     jobs_->Tick();
     experiments_->Tick();
     bulk_->Tick();
-    const absl::Time now = absl::Now();
+    const absl::Duration now = Clock::Real()->Elapsed();
     if (now - last_poke >= kPokeInterval) {
       last_poke = now;
       streams_.PokeAll();

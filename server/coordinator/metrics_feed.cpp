@@ -6,6 +6,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "liger/worker/v1/worker.pb.h"
 #include "server/experiments/expand.h"
 #include "server/store/attempts.h"
@@ -161,7 +162,7 @@ void MetricsFeed::Refresh(const Fleet& fleet) {
         fleet_->SetGpus(counts->gpus);
         for (const auto& [uid, idle] : counts->idle) jobs_->SetIdle(uid, idle);
         absl::MutexLock lock(&mutex_);
-        store_answered_ = absl::Now();
+        store_answered_ = Clock::Real()->Elapsed();
       });
 }
 
@@ -174,7 +175,7 @@ absl::Duration MetricsFeed::OldestWait(absl::Time now) {
   return oldest;
 }
 
-absl::Time MetricsFeed::store_answered() {
+absl::Duration MetricsFeed::store_answered() {
   absl::MutexLock lock(&mutex_);
   return store_answered_;
 }

@@ -40,7 +40,7 @@ class MetricsFeed {
   void Refresh(const Fleet& fleet) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // When a Refresh last heard from the store.
-  absl::Time store_answered() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Duration store_answered() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   // Step by step, so that a long history is never held whole.
@@ -55,7 +55,7 @@ class MetricsFeed {
 
   absl::Mutex mutex_;
   std::map<std::string, int64_t> queued_us_ ABSL_GUARDED_BY(mutex_);  // by job uid
-  absl::Time store_answered_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  absl::Duration store_answered_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
 };
 
 }  // namespace liger::server

@@ -71,7 +71,7 @@ ArmChecks::ArmChecks(JobService* jobs, const Clock* clock, std::string tenant, s
       clock_(*clock),
       tenant_(std::move(tenant)),
       actor_(std::move(actor)),
-      until_us_(absl::ToUnixMicros(clock->Now()) + kArmChecksSeconds * 1000000),
+      until_(clock->Elapsed() + absl::Seconds(kArmChecksSeconds)),
       done_(std::move(done)),
       response_(std::move(response)) {
   const Experiment& experiment = response_.experiment();
@@ -93,7 +93,7 @@ void ArmChecks::Next() {
   JobService::SubmitRequest request{tenant_, actor_, {}, ""};
   {
     absl::MutexLock lock(&mutex_);
-    const bool late = absl::ToUnixMicros(clock_.Now()) >= until_us_;
+    const bool late = clock_.Elapsed() >= until_;
     for (; late && current_ < arms_.size(); ++current_) {
       for (const char* check : {"model", "data"}) Add(check, arms_[current_], &skipped_);
     }

@@ -57,7 +57,7 @@ class ArmChecks : public std::enable_shared_from_this<ArmChecks> {
   JobService& jobs_;
   const Clock& clock_;
   const std::string tenant_, actor_;
-  const int64_t until_us_;
+  const absl::Duration until_;
   std::vector<Arm> arms_;
 
   absl::Mutex mutex_;

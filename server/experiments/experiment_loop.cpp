@@ -104,6 +104,7 @@ bool ExperimentLoop::AskedBefore(int64_t asked_us, int64_t event_us) const {
 }
 
 int64_t ExperimentLoop::NowUs() const { return absl::ToUnixMicros(clock_.Now()); }
+int64_t ExperimentLoop::SteadyUs() const { return absl::ToInt64Microseconds(clock_.Elapsed()); }
 
 void ExperimentLoop::Request() {
   {
@@ -120,7 +121,8 @@ void ExperimentLoop::Request() {
 void ExperimentLoop::Tick() {
   {
     absl::MutexLock lock(&mutex_);
-    if (running_ || NowUs() - last_pass_us_ < (some_active_ ? kActivePassUs : kIdlePassUs)) return;
+    if (running_ || SteadyUs() - last_pass_us_ < (some_active_ ? kActivePassUs : kIdlePassUs))
+      return;
   }
   Request();
 }
@@ -135,7 +137,7 @@ void ExperimentLoop::StartPass() {
   {
     absl::MutexLock lock(&mutex_);
     again_ = false;
-    last_pass_us_ = NowUs();
+    last_pass_us_ = SteadyUs();
     files = files_;
   }
   store_.Read<Facts>(
@@ -212,7 +214,7 @@ void ExperimentLoop::GatherEarlier(const ReadView& view, const Files& files, Exp
   // A file that was edited before the experiment came is another one.
   if (reuse && !next.empty() &&
       (AskedBefore(files.asked_us, facts->row.created_us) ||
-       NowUs() - files.told_us > kFilesLastUs)) {
+       SteadyUs() - files.told_us > kFilesLastUs)) {
     *look = true;
     return;
   }
@@ -238,7 +240,7 @@ void ExperimentLoop::LookAtFiles() {
                  std::vector<WorkerRow> asked, const std::set<std::string>& answered) {
     auto files = std::make_shared<Files>();
     files->asked_us = asked_us;
-    files->told_us = self->NowUs();
+    files->told_us = self->SteadyUs();
     for (WorkerRow& row : asked) {
       for (const auto& device : row.hello.devices()) {
         if (row.state == WorkerState::kReady) files->kinds.insert(device.kind());

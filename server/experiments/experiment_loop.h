@@ -40,7 +40,8 @@ class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
  private:
   // What the workers listed when they were last asked to look.
   struct Files {
-    int64_t asked_us = 0, told_us = 0;
+    int64_t asked_us = 0;
+    int64_t told_us = 0;                    // steady; 0: not yet
     std::set<liger::v1::DeviceKind> kinds;  // of devices that jobs could have had then
     std::vector<WorkerRow> listed;          // those that have answered
   };
@@ -50,6 +51,7 @@ class ExperimentLoop : public std::enable_shared_from_this<ExperimentLoop> {
   };
 
   int64_t NowUs() const;
+  int64_t SteadyUs() const;
   // False of what lies ahead: the clock was set back.
   bool AskedBefore(int64_t asked_us, int64_t event_us) const;
   void StartPass() ABSL_LOCKS_EXCLUDED(mutex_);

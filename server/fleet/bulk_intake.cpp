@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 
 namespace liger::server {
 namespace {
@@ -43,12 +42,13 @@ ChunkAck LetGo(const Chunk& chunk) {
 }  // namespace
 
 BulkIntake::BulkIntake(Store* store, LogStore* logs, JobMetrics* metrics,
-                       absl::Duration flush_interval)
+                       absl::Duration flush_interval, const Clock* clock)
     : store_(store),
       logs_(logs),
       metrics_(metrics),
+      clock_(*clock),
       flush_interval_(flush_interval),
-      last_flush_(absl::Now()),
+      last_flush_(clock_.Elapsed()),
       thread_(1) {}
 
 BulkIntake::~BulkIntake() { Stop(); }
@@ -67,7 +67,19 @@ void BulkIntake::OnChunk(const std::shared_ptr<ShipLink>& link, Chunk chunk,
 
 void BulkIntake::Tick() {
   thread_.Run([this] {
-    if (absl::Now() - last_flush_ >= flush_interval_) Flush();
+    if (clock_.Elapsed() - last_flush_ >= flush_interval_) Flush();
+  });
+}
+
+void BulkIntake::SettleEnd(const Ref& ref, std::function<void()> done) {
+  thread_.Run([this, attempt = Attempt(ref.job_uid(), ref.epoch()), done = std::move(done)] {
+    ended_[attempt] = clock_.Elapsed();
+    if (!storing_) Flush();
+    if (!storing_) return done();
+    // What is stored now may be from before the task's last steps.
+    const auto it = states_.find(attempt);
+    const bool buffered = it != states_.end() && !it->second.buffer.empty();
+    (buffered ? ends_after_next_ : ends_).push_back(done);
   });
 }
 
@@ -119,7 +131,7 @@ void BulkIntake::LookUp(Item item) {
 void BulkIntake::Take(State* state, const Item& item) {
   state->ref = item.chunk.ref();
   state->links[RankOf(item.chunk)] = item.link;
-  state->last_use = absl::Now();
+  state->last_use = clock_.Elapsed();
   switch (item.chunk.body_case()) {
     case Chunk::kResume:
       return Acknowledge(*state, item.chunk.resume().rank());
@@ -150,7 +162,8 @@ void BulkIntake::TakeMetrics(State* state, const Item& item) {
     state->buffer.push_back(sample);
     ++buffered_samples_;
   }
-  if (buffered_samples_ >= kMaxBufferedSamples) Flush();
+  const bool ended = ended_.contains({state->ref.job_uid(), state->ref.epoch()});
+  if (ended || buffered_samples_ >= kMaxBufferedSamples) Flush();
 }
 
 void BulkIntake::Acknowledge(const State& state, int rank) {
@@ -168,7 +181,7 @@ void BulkIntake::Acknowledge(const State& state, int rank) {
 }
 
 void BulkIntake::Flush() {
-  last_flush_ = absl::Now();
+  last_flush_ = clock_.Elapsed();
   PutLogRows();
   if (storing_) return;
   AppendMetrics command;
@@ -186,10 +199,12 @@ void BulkIntake::Flush() {
     return entry.second.buffered_step == entry.second.stored_step &&
            entry.second.last_use + kForgetAfter < last_flush_;
   });
+  std::erase_if(ended_,
+                [this](const auto& entry) { return entry.second + kForgetAfter < last_flush_; });
   if (command.chunks.empty()) return;
   storing_ = true;
   store_->Apply<AppendMetrics>(
-      absl::ToUnixMicros(last_flush_), "system", std::move(command),
+      absl::ToUnixMicros(clock_.Now()), "system", std::move(command),
       [this, batch = std::move(batch)](const absl::StatusOr<AppendMetrics::Result>& result) {
         thread_.Run([this, batch, status = result.status()] { Stored(batch, status); });
       });
@@ -215,7 +230,16 @@ void BulkIntake::Stored(const Batch& batch, const absl::Status& status) {
     it->second.stored_step = std::max(it->second.stored_step, samples.back().step().step());
     Acknowledge(it->second, 0);
   }
-  if (buffered_samples_ >= kMaxBufferedSamples) Flush();
+  const std::vector<std::function<void()>> ends =
+      std::exchange(ends_, std::exchange(ends_after_next_, {}));
+  const bool late = std::any_of(states_.begin(), states_.end(), [this](const auto& entry) {
+    return ended_.contains(entry.first) && !entry.second.buffer.empty();
+  });
+  if (late || buffered_samples_ >= kMaxBufferedSamples) Flush();
+  if (!storing_) {  // they were dropped with a failure
+    for (const auto& done : std::exchange(ends_, {})) done();
+  }
+  for (const auto& done : ends) done();
   for (const auto& next : std::exchange(held_, {})) next();
 }
 
@@ -233,7 +257,7 @@ void BulkIntake::PutLogRows() {
   }
   if (command.files.empty()) return;
   // The row lets retention find the file; the file itself is what counts.
-  store_->Apply<PutLogFiles>(absl::ToUnixMicros(absl::Now()), "system", std::move(command), {});
+  store_->Apply<PutLogFiles>(absl::ToUnixMicros(clock_.Now()), "system", std::move(command), {});
 }
 
 }  // namespace liger::server

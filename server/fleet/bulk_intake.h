@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "common/clock.h"
 #include "liger/worker/v1/worker.pb.h"
 #include "server/fleet/links.h"
 #include "server/logs/log_store.h"
@@ -28,7 +29,7 @@ class BulkIntake : public ChunkHandler {
  public:
   // All outlive the intake.
   BulkIntake(Store* store, LogStore* logs, JobMetrics* metrics,
-             absl::Duration flush_interval = absl::Seconds(5));
+             absl::Duration flush_interval = absl::Seconds(5), const Clock* clock = Clock::Real());
   ~BulkIntake() override;
 
   void OnChunk(const std::shared_ptr<ShipLink>& link, liger::worker::v1::Chunk chunk,
@@ -36,6 +37,10 @@ class BulkIntake : public ChunkHandler {
 
   // Time passes.
   void Tick();
+  // Calls `done` once all steps that have come of this task are stored, or could not be. Those that
+  // come later are stored at once, and so are those for which it is being looked up whether there
+  // is such a task. Not called when the intake stops first.
+  void SettleEnd(const liger::trainer::v1::Ref& ref, std::function<void()> done);
   // Sends what is buffered to the store, unless it is busy with the steps before
   // (the worker sends what was not acknowledged again), and stops taking chunks.
   // Call before the store closes.
@@ -56,7 +61,7 @@ class BulkIntake : public ChunkHandler {
     liger::trainer::v1::Ref ref;
     // The last that sent something of a rank, by rank: of a gang, several workers send.
     std::map<int, std::shared_ptr<ShipLink>> links;
-    absl::Time last_use;
+    absl::Duration last_use;
   };
   struct Item {
     std::shared_ptr<ShipLink> link;
@@ -82,13 +87,17 @@ class BulkIntake : public ChunkHandler {
   Store* const store_;
   LogStore* const logs_;
   JobMetrics* const metrics_;
+  const Clock& clock_;
   const absl::Duration flush_interval_;
 
   std::map<Attempt, State> states_;
+  std::map<Attempt, absl::Duration> ended_;  // and when: no step of these waits for the interval
   int buffered_samples_ = 0;
   bool storing_ = false;
   std::vector<std::function<void()>> held_;  // senders that wait for room
-  absl::Time last_flush_;
+  // Who waits for the transaction under way, and for the one after it.
+  std::vector<std::function<void()>> ends_, ends_after_next_;
+  absl::Duration last_flush_;
 
   Executor thread_;  // last: joined before the rest goes
 };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/ids.h"
 #include "server/errors/errors.h"
 #include "server/fleet/messages.h"
@@ -19,10 +20,6 @@ using liger::worker::v1::Hello;
 using liger::worker::v1::WorkerMessage;
 
 constexpr int kProtocol = 1;
-
-absl::Duration MonotonicNow() {
-  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
-}
 
 absl::Status CheckHello(const Hello& hello) {
   if (hello.worker_id().empty()) return InvalidArgument("hello.worker_id", "must be set");
@@ -51,7 +48,7 @@ absl::Status LeaseExpired() {
 
 Fleet::Fleet(FleetOptions options)
     : options_([&] {
-        if (!options.monotonic_now) options.monotonic_now = MonotonicNow;
+        if (!options.monotonic_now) options.monotonic_now = [] { return Clock::Real()->Elapsed(); };
         return std::move(options);
       }()) {}
 
@@ -83,19 +80,22 @@ void Fleet::Stop() {
 }
 
 std::map<std::string, Fleet::WorkerView> Fleet::Workers() const {
+  std::map<std::string, std::string> unfit;
+  if (jobs_ != nullptr) unfit = jobs_->RestingWorkers();
   absl::MutexLock lock(&mutex_);
   std::map<std::string, WorkerView> views;
   for (const auto& [id, worker] : workers_) {
     views[id] = {worker.link != nullptr && worker.welcomed, worker.draining,
-                 worker.last_heartbeat_wall};
+                 worker.unfit.empty() ? unfit[id] : worker.unfit, worker.last_heartbeat_wall};
   }
   return views;
 }
 
 WorkerState Fleet::StateOf(const WorkerRow& row, const std::map<std::string, WorkerView>& live) {
   const auto it = live.find(row.worker_id);
-  const bool draining = it != live.end() && it->second.draining;
-  return draining && row.state == WorkerState::kReady ? WorkerState::kDraining : row.state;
+  if (it == live.end() || row.state != WorkerState::kReady) return row.state;
+  if (it->second.draining) return WorkerState::kDraining;
+  return it->second.unfit.empty() ? row.state : WorkerState::kUnfit;
 }
 
 std::optional<absl::Duration> Fleet::IdleTime(const liger::trainer::v1::Ref& ref) const {
@@ -134,7 +134,7 @@ void Fleet::OnMessage(const std::shared_ptr<WorkerLink>& link, WorkerMessage mes
     case WorkerMessage::kRefused:
       return OnRefused(worker_id, message.refused());
     case WorkerMessage::kEvent:
-      return jobs_->OnTaskEvent(worker_id, message.event());
+      return OnEvent(link, worker_id, message.event());
     case WorkerMessage::kReclaimed:
       return jobs_->OnReclaimed(worker_id, FromProto(worker_id, message.reclaimed()));
     case WorkerMessage::kHello:
@@ -169,6 +169,7 @@ absl::Status Fleet::Register(const std::shared_ptr<WorkerLink>& link, const Hell
   worker.incarnation = hello.incarnation();
   worker.link = link;
   worker.draining = hello.draining();
+  worker.unfit = hello.unfit();
   worker_of_link_[link.get()] = hello.worker_id();
   // The lease that runs, runs on; a lost worker's begins with Welcome.
   if (worker.last_heartbeat.has_value()) worker.last_heartbeat = Now();
@@ -203,6 +204,7 @@ void Fleet::Welcome(const std::shared_ptr<WorkerLink>& link, const std::string& 
 void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
                         liger::worker::v1::Heartbeat heartbeat) {
   int64_t incarnation = 0;
+  bool fitness_changed = false;
   {
     absl::MutexLock lock(&mutex_);
     std::string current;
@@ -212,6 +214,7 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
     worker->last_heartbeat = Now();
     worker->last_heartbeat_wall = absl::Now();
     worker->draining = heartbeat.draining();
+    fitness_changed = std::exchange(worker->unfit, heartbeat.unfit()) != heartbeat.unfit();
     worker->got_on.clear();
     for (const liger::worker::v1::TaskStatus& task : heartbeat.tasks()) {
       worker->got_on[KeyOf(task.ref())] = Now() - absl::Seconds(task.last_progress_age_seconds());
@@ -224,6 +227,7 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
   std::vector<liger::trainer::v1::Ref> tasks;
   for (const liger::worker::v1::TaskStatus& task : heartbeat.tasks()) tasks.push_back(task.ref());
   jobs_->OnHeartbeat(worker_id, std::move(tasks));
+  if (fitness_changed) jobs_->OnFitness(worker_id, heartbeat.unfit());
   if (!heartbeat.device_faults().empty()) {
     jobs_->OnDeviceFaults(worker_id, incarnation,
                           {heartbeat.device_faults().begin(), heartbeat.device_faults().end()});
@@ -234,6 +238,30 @@ void Fleet::OnHeartbeat(const std::shared_ptr<WorkerLink>& link, const std::stri
                         std::make_move_iterator(heartbeat.mutable_inventory()->end())});
   }
   if (heartbeat.looked() > 0) jobs_->OnLooked(worker_id, heartbeat.looked());
+}
+
+void Fleet::OnEvent(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+                    const liger::worker::v1::TaskEvent& event) {
+  const bool train = event.ref().epoch() > 0;
+  if (!event.has_exited() || !train || !options_.settle_bulk) {
+    return jobs_->OnTaskEvent(worker_id, event);
+  }
+  int64_t incarnation = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    incarnation = workers_[worker_id].incarnation;
+  }
+  options_.settle_bulk(event.ref(), [this, link, worker_id, incarnation, event] {
+    {
+      absl::MutexLock lock(&mutex_);
+      const Worker& worker = workers_[worker_id];
+      // In a newer session the worker tells it again; without one it may have been its last word.
+      const bool newer =
+          worker.incarnation != incarnation || (worker.link != nullptr && worker.link != link);
+      if (stopped_ || newer) return;
+    }
+    jobs_->OnTaskEvent(worker_id, event);
+  });
 }
 
 void Fleet::OnClosed(const std::shared_ptr<WorkerLink>& link) {

@@ -34,6 +34,8 @@ struct FleetOptions {
   int64_t generation = 0;
   // URIs that workers look for (Catalog::uris).
   std::set<std::string> catalog_uris;
+  // Calls back once what the task shipped can be read; empty: at once.
+  std::function<void(const liger::trainer::v1::Ref&, std::function<void()>)> settle_bulk;
   // Since an arbitrary start; never goes back. Default: CLOCK_MONOTONIC.
   std::function<absl::Duration()> monotonic_now;
 };
@@ -64,10 +66,11 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
   struct WorkerView {
     bool connected = false;
     bool draining = false;
+    std::string unfit;                                 // why it gets nothing; empty: it may
     absl::Time last_heartbeat = absl::InfinitePast();  // wall clock
   };
   std::map<std::string, WorkerView> Workers() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // The worker's state for people: of those that are READY in the store, some drain.
+  // The worker's state for people: of those that are READY in the store, some drain or are unfit.
   static WorkerState StateOf(const WorkerRow& row, const std::map<std::string, WorkerView>& live);
   // Since this task last got on, by its worker's last heartbeat; nullopt: none
   // has told of it.
@@ -77,6 +80,7 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
   // FleetPort
   bool IsConnected(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
   bool TakesTasks(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
+  std::string WhyUnfit(const std::string& worker_id) const override ABSL_LOCKS_EXCLUDED(mutex_);
   void Disconnect(const std::string& worker_id, const std::string& reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void StartGang(const std::vector<TaskStart>& members) override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -114,6 +118,7 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
     std::shared_ptr<WorkerLink> link;  // null: not connected
     bool welcomed = false;             // Welcome was sent on `link`
     bool draining = false;             // as it said last
+    std::string unfit;                 // as it said last
     // Absent: the worker is lost, or has not been welcomed yet.
     std::optional<absl::Duration> last_heartbeat;
     absl::Time last_heartbeat_wall = absl::InfinitePast();
@@ -165,6 +170,9 @@ class Fleet : public FleetPort, public WorkerMessageHandler {
                    liger::worker::v1::Heartbeat heartbeat) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnPrepared(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
                   const liger::worker::v1::Prepared& prepared) ABSL_LOCKS_EXCLUDED(mutex_);
+  // An exit waits for those of the task's steps that have come: who sees the job's end finds them.
+  void OnEvent(const std::shared_ptr<WorkerLink>& link, const std::string& worker_id,
+               const liger::worker::v1::TaskEvent& event) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnRefused(const std::string& worker_id, const liger::worker::v1::Refused& refused)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // The worker whose current session is `link`; null when there is none.

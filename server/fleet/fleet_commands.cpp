@@ -23,6 +23,12 @@ bool Fleet::TakesTasks(const std::string& worker_id) const {
          !it->second.draining;
 }
 
+std::string Fleet::WhyUnfit(const std::string& worker_id) const {
+  absl::MutexLock lock(&mutex_);
+  const auto it = workers_.find(worker_id);
+  return it == workers_.end() ? "" : it->second.unfit;
+}
+
 void Fleet::Disconnect(const std::string& worker_id, const std::string& reason) {
   Ended ended;
   {

@@ -46,9 +46,12 @@ Fleet::Outgoing Fleet::NotePrepared(Preparing* preparing, const liger::worker::v
 
 void Fleet::OnRefused(const std::string& worker_id, const liger::worker::v1::Refused& refused) {
   GivenUp given_up;
+  bool sick = false;
   {
     absl::MutexLock lock(&mutex_);
     Worker& worker = workers_[worker_id];
+    // One that says that it is unfit gets nothing anyway.
+    sick = refused.unfit() && !worker.draining && worker.unfit.empty();
     const auto it = worker.preparing.find(KeyOf(refused.ref()));
     if (it != worker.preparing.end() && !it->second.start.repeated) {
       given_up = GiveUp(Preparing(it->second), worker_id);
@@ -56,6 +59,7 @@ void Fleet::OnRefused(const std::string& worker_id, const liger::worker::v1::Ref
       if (it != worker.preparing.end()) worker.preparing.erase(it);
     }
   }
+  if (sick) jobs_->OnWorkerRefused(worker_id, refused.ref(), refused.reason());
   if (given_up.start.worker_id.empty()) {
     return jobs_->OnTaskRefused(worker_id, refused.ref(), refused.reason(), /*others_run=*/true);
   }

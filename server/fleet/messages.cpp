@@ -94,6 +94,7 @@ CoordinatorMessage PublishMessage(const PublishAnswer& answer) {
     *granted->mutable_ref() = answer.ref;
     granted->set_publication_id(answer.publication_id);
     granted->set_output_uri(answer.output_uri);
+    granted->mutable_replaces()->Assign(answer.replaces.begin(), answer.replaces.end());
   } else {
     liger::worker::v1::PublishDenied* denied = message.mutable_publish_denied();
     *denied->mutable_ref() = answer.ref;

@@ -9,6 +9,7 @@
 #include "common/spec/violations.h"
 #include "server/errors/errors.h"
 #include "server/jobs/job_service_impl.h"
+#include "server/jobs/worker_fitness.h"
 #include "server/scheduler/memory_fit.h"
 #include "server/store/outputs.h"
 
@@ -45,6 +46,25 @@ void AddRowNotices(const liger::trainer::v1::CheckResult& check, const liger::v1
                                     read + unread, prefix.empty() ? " training" : " evaluation",
                                     " rows; the job itself begins with a check of all"));
   }
+}
+
+// What keeps the job from ever being placed on these workers, in the words that it would wait with;
+// memory is told apart, and so is what the check itself waits for.
+std::optional<liger::v1::Warning> PlacementWarning(ScheduleSnapshot snapshot) {
+  snapshot.jobs.front().state = liger::v1::JobStatus::QUEUED;
+  snapshot.running_checks.clear();
+  for (const WaitDecision& wait : Schedule(snapshot).waits) {
+    const bool told = wait.reason == "NoWorker" || wait.reason == "ModelAbsent" ||
+                      wait.reason == "DatasetAbsent" || wait.reason == "DeviceMemory";
+    if (told || !wait.can_never) continue;
+    liger::v1::Warning warning;
+    warning.set_code(wait.reason);
+    warning.set_field("resources.count");
+    warning.set_message(
+        absl::StrCat("the job would wait: ", WithAction(wait.message, wait.action)));
+    return warning;
+  }
+  return std::nullopt;
 }
 
 // INVALID_ARGUMENT where no device that was ever seen holds a rank of the job.
@@ -179,9 +199,9 @@ std::function<void()> JobService::Impl::Validate(SubmitRequest request, SubmitDo
   done = WithStoredChecks(request, *resolved, std::move(done));
   const std::string id = absl::StrCat("dry-run-", options_.new_id());
   SubmitResult result = DryRunResult(request, *resolved);
-  LookAtName(
-      {id, *std::move(resolved), std::move(result), std::move(done), NowUs() + kDryRunPatienceUs},
-      request.request_id);
+  LookAtName({id, *std::move(resolved), std::move(result), std::move(done),
+              SteadyUs() + kDryRunPatienceUs},
+             request.request_id);
   return [self = shared_from_this(), id] {
     const absl::Status gone = absl::CancelledError("the client went away");
     const std::optional<WaitingDryRun> waiting = self->TakeWaiting(id);
@@ -198,7 +218,7 @@ void JobService::Impl::StartDryRun(WaitingDryRun run) {
   TaskStart start;
   start.worker_id = PlaceDryRun(run.id, run.resolved, &result, run.done, &busy);
   if (start.worker_id.empty()) {
-    if (busy && NowUs() < run.until_us) {
+    if (busy && SteadyUs() < run.until_us) {
       const std::string id = run.id;
       absl::MutexLock lock(&mutex_);
       waiting_dry_runs_.insert_or_assign(id, std::move(run));
@@ -239,17 +259,20 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
   const std::vector<TaskRow> checks = loop_->RunningChecks();
   snapshot.running_checks.insert(snapshot.running_checks.end(), checks.begin(), checks.end());
   snapshot.unavailable = Unavailable(snapshot.workers, &fleet_);
+  FillFitness(state_.get(), &snapshot);
   const ScheduleDecisions decisions = Schedule(snapshot);
+  const std::optional<liger::v1::Warning> unplaceable = PlacementWarning(snapshot);
+  if (decisions.checks.empty() && unplaceable) result->warnings.push_back(*unplaceable);
   for (const WaitDecision& wait : decisions.waits) {
     *busy |= wait.reason == "CheckSlotsBusy";
     result->notices.push_back(absl::StrCat("not checked on a worker: ", wait.message));
   }
   if (decisions.checks.empty()) return "";
   const int64_t deadline =
-      NowUs() + static_cast<int64_t>(options_.validate_timeout_seconds * kSecondUs);
+      SteadyUs() + static_cast<int64_t>(options_.validate_timeout_seconds * kSecondUs);
   dry_runs_.Add(
       id, decisions.checks[0].worker_id, deadline,
-      [result = *result, workers = snapshot.workers,
+      [result = *result, workers = snapshot.workers, unplaceable,
        done](absl::StatusOr<liger::trainer::v1::CheckResult> check) mutable {
         if (!check.ok()) return done(check.status());
         if (check->violations_size() > 0) {
@@ -267,6 +290,7 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
                               check->notices().end());
         // The spec's are among them.
         result.warnings = {check->warnings().begin(), check->warnings().end()};
+        if (unplaceable) result.warnings.push_back(*unplaceable);
         if (auto memory = MemoryWarning(workers, resolved, needs)) {
           result.warnings.push_back(*std::move(memory));
         } else if (std::string takes = MemoryNotice(workers, resolved, needs); !takes.empty()) {
@@ -275,6 +299,7 @@ std::string JobService::Impl::PlaceDryRun(const std::string& id, const ResolvedS
         result.checks_skipped = {check->checks_skipped().begin(), check->checks_skipped().end()};
         done(std::move(result));
       });
+  state_->health.OnOffered(decisions.checks[0].worker_id, DryRuns::RefOf(id).job_uid(), SteadyUs());
   return decisions.checks[0].worker_id;
 }
 

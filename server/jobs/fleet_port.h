@@ -43,6 +43,8 @@ class FleetPort {
   virtual bool IsConnected(const std::string& worker_id) const = 0;
   // It is connected and does not drain: something new may be sent there.
   virtual bool TakesTasks(const std::string& worker_id) const = 0;
+  // Why it takes no tasks though it is connected, as it said last; empty: it does.
+  virtual std::string WhyUnfit(const std::string&) const { return ""; }
   // Ends the worker's session: what it owns and what it reported is reconciled
   // with its next Hello.
   virtual void Disconnect(const std::string& worker_id, const std::string& reason) = 0;

@@ -57,7 +57,7 @@ ScheduleSnapshot JobService::Impl::CheckSnapshot(const std::string& uid,
 }
 
 absl::Status JobService::Impl::CheckPresence(const ResolvedSpec& resolved) const {
-  if (!workers_.InventoryIsKnown(NowUs(), kInventorySettleUs)) return absl::OkStatus();
+  if (!workers_.InventoryIsKnown(SteadyUs(), kInventorySettleUs)) return absl::OkStatus();
   for (const WaitDecision& wait : Schedule(CheckSnapshot("", resolved)).waits) {
     const bool model = wait.reason == "ModelAbsent";
     if (!model && wait.reason != "DatasetAbsent") continue;
@@ -125,9 +125,8 @@ void JobService::Impl::Look(JobService::LookDone done) {
       if (fleet.IsConnected(worker.worker_id)) workers.insert(worker.worker_id);
     }
   });
-  const int64_t now = NowUs();
   const int64_t id = looks_.Add(
-      workers, now, now + kLookPatienceUs,
+      workers, NowUs(), SteadyUs() + kLookPatienceUs,
       [self = shared_from_this(), workers,
        done = std::move(done)](const std::set<std::string>& answered) {
         std::vector<WorkerRow> asked = self->workers_.Workers();
@@ -152,7 +151,7 @@ void JobService::Impl::Cancel(CancelJob command, const std::string& actor, JobDo
           // A second cancel does not move it.
           self->cancel_deadlines_.try_emplace(
               {result->job.uid(), status.epoch()},
-              self->NowUs() +
+              self->SteadyUs() +
                   static_cast<int64_t>(self->options_.cancel_deadline_seconds * kSecondUs));
         }
         self->StopTasks(result->stops, "CANCELLED");

@@ -33,7 +33,7 @@ absl::Status JobService::Impl::Start(FleetPort* fleet) {
   {
     absl::MutexLock lock(&mutex_);
     const int64_t deadline =
-        NowUs() + static_cast<int64_t>(options_.cancel_deadline_seconds * kSecondUs);
+        SteadyUs() + static_cast<int64_t>(options_.cancel_deadline_seconds * kSecondUs);
     for (const JobRow& job : loaded->jobs) {
       if (job.state != liger::v1::JobStatus::CANCELLING) continue;
       cancel_deadlines_[{job.uid, job.epoch}] = deadline;
@@ -62,7 +62,7 @@ void JobService::Impl::Stop() {
 // ---- time
 
 void JobService::Impl::Tick() {
-  const int64_t now = NowUs();
+  const int64_t now = SteadyUs();
   RetryUnstored();
   FlushReports(now);
   EndOverdueCancels(now);
@@ -114,7 +114,7 @@ void JobService::Impl::SettleAfter(const std::string& job_uid, int64_t epoch) {
   // A second failure does not move it.
   gang_deadlines_.try_emplace(
       {job_uid, epoch},
-      NowUs() + static_cast<int64_t>(options_.gang_settle_seconds * kSecondUs));
+      SteadyUs() + static_cast<int64_t>(options_.gang_settle_seconds * kSecondUs));
 }
 
 void JobService::Impl::SettleOverdueGangs(int64_t now) {
@@ -136,10 +136,11 @@ void JobService::Impl::ExpireOldRows(int64_t now) {
     if (now - last_expiry_us_ < kExpireIntervalUs) return;
     last_expiry_us_ = now;
   }
+  const int64_t today = NowUs();
   ExpireRows command;
   command.drop_metrics_before_us =
-      now - static_cast<int64_t>(options_.metrics_retention_seconds * kSecondUs);
-  store_.Apply<ExpireRows>(now, "system", command,
+      today - static_cast<int64_t>(options_.metrics_retention_seconds * kSecondUs);
+  store_.Apply<ExpireRows>(today, "system", command,
                            [self = shared_from_this()](absl::StatusOr<ExpireRows::Result> result) {
                              if (!result.ok() || result->log_files.empty()) return;
                              if (self->options_.remove_log_files)
@@ -206,6 +207,16 @@ void JobService::OnWorkerLost(const std::string& worker_id, int64_t incarnation)
 void JobService::OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                                const std::string& reason, bool others_run) {
   impl_->OnTaskRefused(worker_id, ref, reason, others_run);
+}
+void JobService::OnFitness(const std::string& worker_id, const std::string& unfit) {
+  impl_->OnFitness(worker_id, unfit);
+}
+void JobService::OnWorkerRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                                 const std::string& reason) {
+  impl_->OnWorkerRefused(worker_id, ref, reason);
+}
+std::map<std::string, std::string> JobService::RestingWorkers() const {
+  return impl_->RestingWorkers();
 }
 void JobService::OnDeviceFaults(const std::string& worker_id, int64_t incarnation,
                                 std::vector<liger::worker::v1::DeviceFault> faults) {

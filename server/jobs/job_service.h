@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -133,6 +134,9 @@ class JobService {
   void Delete(const std::string& tenant, const std::string& actor, const std::string& job,
               bool delete_output, std::function<void(absl::StatusOr<DeleteJob::Result>)> done);
 
+  // Workers that get nothing for a while since they failed what they got, and why.
+  std::map<std::string, std::string> RestingWorkers() const;
+
   // ---- for server/fleet
 
   // A worker opened a session. Called again when it reconnects. `done` gets what
@@ -157,12 +161,17 @@ class JobService {
   // gang's other workers were told to start it.
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                      const std::string& reason, bool others_run);
+  // What a heartbeat says of its fitness has changed; empty: it takes tasks.
+  void OnFitness(const std::string& worker_id, const std::string& unfit);
+  // The worker itself said so, for want of what any task needs; OnTaskRefused follows.
+  void OnWorkerRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                       const std::string& reason);
   // A heartbeat tells of devices that failed.
   void OnDeviceFaults(const std::string& worker_id, int64_t incarnation,
                       std::vector<liger::worker::v1::DeviceFault> faults);
   // The worker has removed these outputs, or found something else there.
   void OnReclaimed(const std::string& worker_id, std::vector<ReclaimRow> outputs);
-  // Every TaskEvent of a session, in the order of its stream. The
+  // Every TaskEvent of a session, those of a task in order. The
   // acknowledgement comes through FleetPort::AckEvents after the commit. A gap
   // in seq, or a report that can never be stored, ends the session: the worker
   // replays in its next one.

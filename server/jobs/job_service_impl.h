@@ -61,6 +61,14 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
   void OnWorkerLost(LoseWorker command);
   void OnTaskRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
                      const std::string& reason, bool others_run);
+  void OnFitness(const std::string& worker_id, const std::string& unfit);
+  void OnWorkerRefused(const std::string& worker_id, const liger::trainer::v1::Ref& ref,
+                       const std::string& reason) {
+    state_->health.OnRefused(worker_id, ref.job_uid(), reason, SteadyUs());
+  }
+  std::map<std::string, std::string> RestingWorkers() const {
+    return state_->health.Resting(SteadyUs());
+  }
   void OnDeviceFaults(CordonDevices command);
   void OnReclaimed(const std::string& worker_id, FinishReclaims command);
   void OnTaskEvent(const std::string& worker_id, const liger::worker::v1::TaskEvent& event);
@@ -68,6 +76,8 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
 
  private:
   int64_t NowUs() const { return absl::ToUnixMicros(options_.clock->Now()); }
+  // For intervals: the wall clock may be set back.
+  int64_t SteadyUs() const { return absl::ToInt64Microseconds(options_.clock->Elapsed()); }
   static std::string WorkerActor(const std::string& worker_id) {
     return absl::StrCat("worker:", worker_id);
   }
@@ -95,7 +105,7 @@ class JobService::Impl : public std::enable_shared_from_this<JobService::Impl> {
     ResolvedSpec resolved;
     SubmitResult result;
     SubmitDone done;
-    int64_t until_us = 0;
+    int64_t until_us = 0;     // steady
     bool name_known = false;  // whether another job has it
   };
   void LookAtName(WaitingDryRun run, const std::string& request_id) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -127,6 +127,9 @@ bool ReportBuffer::Merge(const TaskEvent& event, Task* task) {
     case TaskEvent::kPublishRequest:
       report.publish = event.publish_request().saved();
       return true;
+    case TaskEvent::kPublication:
+      report.publication = event.publication();
+      return true;
     case TaskEvent::kExited:
       report.exit = ClassifyExit(event.exited());
       return true;

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "server/experiments/plan.h"
 #include "server/jobs/task_starts.h"
+#include "server/jobs/worker_fitness.h"
 #include "server/store/outputs.h"
 
 namespace liger::server {
@@ -53,6 +54,10 @@ std::set<std::string> Unavailable(const std::vector<WorkerRow>& workers, FleetGa
 
 int64_t ScheduleLoop::NowUs() const { return absl::ToUnixMicros(state_->options.clock->Now()); }
 
+int64_t ScheduleLoop::SteadyUs() const {
+  return absl::ToInt64Microseconds(state_->options.clock->Elapsed());
+}
+
 void ScheduleLoop::Request() {
   {
     absl::MutexLock lock(&mutex_);
@@ -72,7 +77,7 @@ void ScheduleLoop::Exclude(const std::string& job_uid, const std::string& worker
       kLongestBackoffSeconds, state_->options.refusal_backoff_seconds * (1ll << exclusion.times));
   exclusion.detail = detail;
   exclusion.times = std::min(exclusion.times + 1, 10);
-  exclusion.until_us = NowUs() + static_cast<int64_t>(seconds * kSecond);
+  exclusion.until_us = SteadyUs() + static_cast<int64_t>(seconds * kSecond);
 }
 
 std::vector<TaskRow> ScheduleLoop::RunningChecks() const {
@@ -81,7 +86,7 @@ std::vector<TaskRow> ScheduleLoop::RunningChecks() const {
 }
 
 void ScheduleLoop::Tick() {
-  const int64_t now = NowUs();
+  const int64_t now = SteadyUs();
   bool due = false;
   {
     absl::MutexLock lock(&mutex_);
@@ -97,7 +102,7 @@ void ScheduleLoop::StartPass() {
   {
     absl::MutexLock lock(&mutex_);
     again_ = false;
-    last_pass_us_ = NowUs();
+    last_pass_us_ = SteadyUs();
   }
   auto self = shared_from_this();
   store_.Read<ScheduleSnapshot>(
@@ -136,11 +141,13 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
       specs_.insert(std::move(spec));
     }
     job.resolved_spec = specs_.at(job.uid);
-    for (const TaskRow& task : view.Tasks(job.uid)) {
+    const std::vector<TaskRow> checks = view.Tasks(job.uid);
+    for (const TaskRow& task : checks) {
       if (task.state != TaskState::kDone) continue;
       snapshot.checked.insert({job.uid, task.worker_id});
       snapshot.memory[job.uid].RaiseTo(MemoryNeeds::FromStats(task.result.stats()));
     }
+    FillFailures(view, job, checks, NowUs(), &snapshot);
     const std::string checkpoint = NewestCheckpoint(view, job);
     if (!checkpoint.empty()) snapshot.checkpoints[job.uid] = checkpoint;
     snapshot.jobs.push_back(std::move(job));
@@ -159,7 +166,8 @@ ScheduleSnapshot ScheduleLoop::Snapshot(const ReadView& view) {
   snapshot.running_checks.insert(snapshot.running_checks.end(), dry_runs.begin(), dry_runs.end());
   snapshot.catalog_uris = catalog_.uris();
   snapshot.unavailable = Unavailable(snapshot.workers, &state_->fleet);
-  const int64_t now = NowUs();
+  FillFitness(state_.get(), &snapshot);
+  const int64_t now = SteadyUs();
   const std::map<std::string, const JobRow*> jobs = ByUid(snapshot);
   absl::MutexLock lock(&mutex_);
   std::erase_if(exclusions_, [&](const auto& entry) {
@@ -193,6 +201,7 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
       task.job_uid = check.job_uid;
       task.worker_id = check.worker_id;
     }
+    state_->health.OnOffered(check.worker_id, check.job_uid, SteadyUs());
     AssignCheck command{.job_uid = check.job_uid, .worker_id = check.worker_id};
     command.task_id = absl::StrCat("check-", state_->options.new_id());
     Apply<AssignCheck>(pass, std::move(command), [self](const AssignCheck::Result& result) {
@@ -208,6 +217,7 @@ void ScheduleLoop::Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisio
       member.worker_id = placed.worker_id;
       member.device_uuids = placed.device_uuids;
       for (size_t i = 0; i < placed.device_uuids.size(); ++i) member.ranks.push_back(rank++);
+      state_->health.OnOffered(placed.worker_id, placement.job_uid, SteadyUs());
     }
     const auto checkpoint = snapshot.checkpoints.find(placement.job_uid);
     if (checkpoint != snapshot.checkpoints.end()) command.resume_from = checkpoint->second;
@@ -253,7 +263,7 @@ void ScheduleLoop::Explain(std::shared_ptr<void> pass, const ScheduleSnapshot& s
 }
 
 bool ScheduleLoop::GraceIsOver(const std::string& job_uid) {
-  const int64_t now = NowUs();
+  const int64_t now = SteadyUs();
   absl::MutexLock lock(&mutex_);
   const int64_t since = ending_since_us_.try_emplace(job_uid, now).first->second;
   return now - since > static_cast<int64_t>(state_->options.absent_grace_seconds * kSecond);

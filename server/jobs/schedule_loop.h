@@ -50,6 +50,7 @@ class ScheduleLoop : public std::enable_shared_from_this<ScheduleLoop> {
   using Placement = std::pair<std::string, std::string>;  // job_uid, worker_id
 
   int64_t NowUs() const;
+  int64_t SteadyUs() const;  // for intervals
   void StartPass();
   ScheduleSnapshot Snapshot(const ReadView& view);
   void Carry(const ScheduleSnapshot& snapshot, const ScheduleDecisions& decisions);

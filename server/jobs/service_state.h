@@ -8,6 +8,7 @@
 #include "server/jobs/job_service.h"
 #include "server/jobs/looks.h"
 #include "server/jobs/worker_directory.h"
+#include "server/jobs/worker_health.h"
 
 namespace liger::server {
 
@@ -19,6 +20,7 @@ struct ServiceState {
   const JobServiceOptions options;
   FleetGate fleet;
   WorkerDirectory workers;
+  WorkerHealth health;
   DryRuns dry_runs;
   Looks looks;
 };

@@ -77,8 +77,10 @@ inline constexpr std::array kTransitions = {
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::FAILED},
     Transition{liger::v1::JobStatus::RECOVERING, liger::v1::JobStatus::CANCELLED},
 
-    // A commit before the cancel keeps the job out of CANCELLING altogether.
+    // A model that is there before the cancel keeps the job out of CANCELLING altogether; one that
+    // was on its way may arrive first.
     Transition{liger::v1::JobStatus::CANCELLING, liger::v1::JobStatus::CANCELLED},
+    Transition{liger::v1::JobStatus::CANCELLING, liger::v1::JobStatus::SUCCEEDED},
 };
 
 constexpr bool IsLegalTransition(JobState from, JobState to) {

@@ -31,10 +31,11 @@ void JobService::Impl::OnHello(const Hello& hello,
     device_faults_.erase(hello.worker_id());
   }
   audit_.Forget(hello.worker_id());
+  state_->health.OnHello(hello);
   auto reconciled = [self = shared_from_this(), hello,
                      done = std::move(done)](absl::StatusOr<ReconcileWorker::Result> result) {
     if (!result.ok()) return done(result.status());
-    self->workers_.OnHello(hello, self->NowUs());
+    self->workers_.OnHello(hello, self->SteadyUs());
     // Before Welcome: nothing was given to this session yet.
     self->dry_runs_.FailUnowned(hello);
     self->looks_.GiveUp(hello.worker_id());
@@ -54,6 +55,7 @@ void JobService::Impl::OnHello(const Hello& hello,
     for (const Ref& ref : result->restarts) self->StartAgain(hello.worker_id(), ref);
     self->StopTasks(result->stops, kGangBroken);
     self->PauseTasks(result->pauses);
+    if (!hello.unfit().empty()) return self->OnFitness(hello.worker_id(), hello.unfit());
     self->loop_->Request();
   };
   store_.Apply<ReconcileWorker>(NowUs(), WorkerActor(hello.worker_id()),
@@ -86,7 +88,7 @@ void JobService::Impl::StartAgain(const std::string& worker_id, const Ref& ref) 
 }
 
 void JobService::Impl::OnHeartbeat(const std::string& worker_id, std::vector<Ref> tasks) {
-  if (!audit_.Due(worker_id, NowUs())) return;
+  if (!audit_.Due(worker_id, SteadyUs())) return;
   store_.Read<TaskDifferences>(
       [worker_id, tasks = std::move(tasks)](const ReadView& view)
           -> absl::StatusOr<TaskDifferences> { return CompareTasks(view, worker_id, tasks); },
@@ -100,7 +102,7 @@ void JobService::Impl::OnCompared(const std::string& worker_id,
   std::vector<TaskStop> stops;
   for (const Ref& ref : differences.unknown) stops.push_back({worker_id, ref});
   StopTasks(stops, "STALE_EPOCH");
-  if (audit_.Lasts(worker_id, differences.missing, NowUs())) {
+  if (audit_.Lasts(worker_id, differences.missing, SteadyUs())) {
     Reconnect(worker_id, absl::StrCat("its heartbeats do not tell of ",
                                       absl::StrJoin(differences.missing, ", ")));
   }
@@ -188,6 +190,7 @@ void JobService::Impl::Reconnect(const std::string& worker_id, const std::string
 
 void JobService::Impl::OnTaskRefused(const std::string& worker_id, const Ref& ref,
                                      const std::string& reason, bool others_run) {
+  state_->health.OnGivenUp(worker_id, ref.job_uid());
   const std::string detail = absl::StrCat("worker ", worker_id, " did not start it: ", reason);
   if (DryRuns::IsDryRun(ref)) {
     dry_runs_.Fail(ref.task_id(), absl::UnavailableError(detail));
@@ -250,6 +253,7 @@ void JobService::Impl::PauseTasks(const std::vector<TaskStop>& pauses) {
 // ---- events
 
 void JobService::Impl::OnTaskEvent(const std::string& worker_id, const TaskEvent& told) {
+  state_->health.OnEvent(worker_id, told, SteadyUs());
   TaskEvent noted;
   const bool ends = told.has_check_result() || told.has_exited();
   if (ends) {
@@ -306,7 +310,8 @@ void JobService::Impl::OnReported(const ReportTask& report,
   });
   StopTasks(result->stops, kGangBroken);
   if (result->gang_broken) SettleAfter(report.ref.job_uid(), report.ref.epoch());
-  if (result->publish.has_value() && result->publish->granted) {
+  const bool granted = result->publish.has_value() && result->publish->granted;
+  if (granted || report.publication.has_value() || !result->reclaims.empty()) {
     for (const ReclaimRow& row : result->reclaims) {
       if (row.worker_id != report.worker_id) Reclaim({row});
     }

@@ -33,7 +33,7 @@ FleetMetrics::FleetMetrics(prometheus::Registry* registry) {
                                .Name("liger_workers")
                                .Help("Known workers, by state.")
                                .Register(*registry);
-  for (const char* state : {"READY", "LOST", "DRAINING"}) {
+  for (const char* state : {"READY", "LOST", "DRAINING", "UNFIT"}) {
     workers_[state] = &workers.Add({{"state", state}});
   }
   Family<Gauge>& gpus = prometheus::BuildGauge()

@@ -6,8 +6,8 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/clock.h"
 
 namespace liger::server {
 namespace {
@@ -38,12 +38,12 @@ const char* TypeName(ServerRpcInfo::Type type) {
 class RpcMetricsInterceptor : public grpc::experimental::Interceptor {
  public:
   RpcMetricsInterceptor(RpcMetrics* metrics, ServerRpcInfo* info)
-      : metrics_(metrics), info_(info), start_(absl::Now()) {}
+      : metrics_(metrics), info_(info), start_(Clock::Real()->Elapsed()) {}
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
       metrics_->Record(info_->method(), info_->type(), methods->GetSendStatus().error_code(),
-                       absl::ToDoubleSeconds(absl::Now() - start_));
+                       absl::ToDoubleSeconds(Clock::Real()->Elapsed() - start_));
     }
     methods->Proceed();
   }
@@ -51,7 +51,7 @@ class RpcMetricsInterceptor : public grpc::experimental::Interceptor {
  private:
   RpcMetrics* const metrics_;
   ServerRpcInfo* const info_;
-  const absl::Time start_;
+  const absl::Duration start_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/plural.h"
+#include "server/scheduler/reach.h"
 
 namespace liger::server {
 namespace {
@@ -63,16 +64,9 @@ std::string DescribeDevices(const std::vector<const WorkerRow*>& workers,
   return absl::StrJoin(lines, ", ");
 }
 
-}  // namespace
-
-int DeviceSet::size() const {
-  int size = 0;
-  for (const WorkerDevices& part : parts) size += static_cast<int>(part.uuids.size());
-  return size;
-}
-
-std::vector<DeviceSet> DeviceSets(const std::vector<const WorkerRow*>& workers,
-                                  liger::v1::DeviceKind kind, bool mixed) {
+// The sets, whether their workers reach each other or not.
+std::vector<DeviceSet> SetsBeforeReach(const std::vector<const WorkerRow*>& workers,
+                                       liger::v1::DeviceKind kind, bool mixed) {
   const bool typed = kind == liger::v1::DEVICE_KIND_CUDA && !mixed;
   std::map<std::pair<std::string, std::string>, DeviceSet> sets;
   for (const WorkerRow* worker : workers) {
@@ -94,6 +88,32 @@ std::vector<DeviceSet> DeviceSets(const std::vector<const WorkerRow*>& workers,
   return result;
 }
 
+bool AnyHas(const std::vector<DeviceSet>& sets, int count) {
+  return std::any_of(sets.begin(), sets.end(),
+                     [count](const DeviceSet& set) { return set.size() >= count; });
+}
+
+}  // namespace
+
+int DeviceSet::size() const {
+  int size = 0;
+  for (const WorkerDevices& part : parts) size += static_cast<int>(part.uuids.size());
+  return size;
+}
+
+std::vector<DeviceSet> DeviceSets(const std::vector<const WorkerRow*>& workers,
+                                  liger::v1::DeviceKind kind, bool mixed, bool reached) {
+  std::vector<DeviceSet> sets = SetsBeforeReach(workers, kind, mixed);
+  if (reached) return sets;
+  std::vector<DeviceSet> result;
+  for (DeviceSet& set : sets) {
+    for (DeviceSet& reachable : ReachableSets(std::move(set))) {
+      result.push_back(std::move(reachable));
+    }
+  }
+  return result;
+}
+
 std::optional<std::vector<WorkerDevices>> FewestWorkers(std::vector<WorkerDevices> parts,
                                                         int count, const BetterWorker& better) {
   std::sort(parts.begin(), parts.end(), [&](const WorkerDevices& a, const WorkerDevices& b) {
@@ -111,6 +131,7 @@ std::optional<std::vector<WorkerDevices>> FewestWorkers(std::vector<WorkerDevice
     if (last != parts.end()) {
       last->uuids.resize(left);
       chosen.push_back(std::move(*last));
+      PutReachedFirst(&chosen);
       return chosen;
     }
     if (parts.empty() || parts.front().uuids.empty()) return std::nullopt;
@@ -163,12 +184,13 @@ Shortage WhyTooFew(const std::vector<const WorkerRow*>& workers, liger::v1::Devi
             "lower resources.count, or connect more workers"};
   }
   // Enough in number, but not together.
-  const std::vector<DeviceSet> sets = DeviceSets(workers, kind, /*mixed=*/true);
-  if (std::any_of(sets.begin(), sets.end(),
-                  [count](const DeviceSet& set) { return set.size() >= count; })) {
+  if (AnyHas(DeviceSets(workers, kind, /*mixed=*/true), count)) {
     return {"MixedDevices", absl::StrCat(needs, " of one type; ", there),
             "set resources.allow_mixed_devices (all ranks then wait for the slowest), lower "
             "resources.count, or connect more GPUs of one type"};
+  }
+  if (AnyHas(SetsBeforeReach(workers, kind, /*mixed=*/true), count)) {
+    return WhyOutOfReach(workers, needs);
   }
   return {"MixedBuilds", absl::StrCat(needs, " of workers of one build; ", there),
           "run the same build of liger-worker and liger-trainer on all workers, or lower "

@@ -18,8 +18,9 @@ struct WorkerDevices {
   std::vector<std::string> uuids;  // in order
 };
 
-// Devices that one job may take together: of workers that run the same build, and
-// of one type, unless types may mix. CPU slots have no types.
+// Devices that one job may take together: of workers that run the same build and
+// whose ranks find each other (reach.h), and of one type, unless types may mix. CPU
+// slots have no types.
 struct DeviceSet {
   std::string build;
   std::string model;  // empty: any
@@ -28,13 +29,16 @@ struct DeviceSet {
   int size() const;
 };
 
-// The sets of the working devices of this kind; a device is in one of them.
+// The sets of the working devices of this kind; a device is in one of them, or in
+// several where workers of several hosts are not reached from others. `reached`: it is
+// known that this parts none.
 std::vector<DeviceSet> DeviceSets(const std::vector<const WorkerRow*>& workers,
-                                  liger::v1::DeviceKind kind, bool mixed);
+                                  liger::v1::DeviceKind kind, bool mixed, bool reached = false);
 
 // `count` of the devices in `parts`, on as few workers as can be; nullopt when there
 // are not so many. Where workers are equally few, `better(a, b)` says that a is to
-// be taken before b: first for the last worker, which need not be used up.
+// be taken before b: first for the last worker, which need not be used up. Rank 0 is
+// the first one's, which all others reach.
 using BetterWorker = std::function<bool(const WorkerDevices& a, const WorkerDevices& b)>;
 std::optional<std::vector<WorkerDevices>> FewestWorkers(std::vector<WorkerDevices> parts,
                                                         int count, const BetterWorker& better);
@@ -50,7 +54,8 @@ const char* KindName(liger::v1::DeviceKind kind);
 // Why no job can have `count` of these workers' devices, whatever is free: what it
 // needs, what is there, what to do.
 struct Shortage {
-  std::string reason;  // NoSuchDevice, TooFewDevices, MixedDevices, MixedBuilds
+  // NoSuchDevice, TooFewDevices, MixedDevices, LoopbackAddress, MixedBuilds
+  std::string reason;
   std::string message;
   std::string action;
 };

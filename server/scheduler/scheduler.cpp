@@ -11,30 +11,13 @@
 #include "common/spec/elastic.h"
 #include "server/scheduler/device_sets.h"
 #include "server/scheduler/memory_fit.h"
+#include "server/scheduler/need.h"
+#include "server/scheduler/reach.h"
+#include "server/scheduler/usable.h"
 #include "server/store/job_history.h"
 
 namespace liger::server {
 namespace {
-
-// What a job needs, read once.
-struct Need {
-  explicit Need(const JobRow& job)
-      : job(&job),
-        kind(job.resolved_spec.resources().device_kind()),
-        count(std::max(1, job.resolved_spec.resources().count())),
-        mixed(job.resolved_spec.resources().allow_mixed_devices()),
-        model_uri(job.resolved_spec.model().uri()),
-        model_is_shape(NeedsNoModelFolder(job.resolved_spec)),
-        dataset_uri(job.resolved_spec.dataset().uri()) {}
-
-  const JobRow* job;
-  liger::v1::DeviceKind kind;
-  int count;
-  bool mixed;
-  std::string model_uri;
-  bool model_is_shape;
-  std::string dataset_uri;
-};
 
 // One pass over the jobs, oldest first. Decisions taken so far count as done.
 class Pass {
@@ -43,6 +26,7 @@ class Pass {
     for (const WorkerRow& worker : snapshot.workers) {
       if (worker.state == WorkerState::kReady && !worker.cordoned) ready_.push_back(&worker);
     }
+    all_meet_ = AllMeet(ready_);
     for (const MemberRow& member : snapshot.occupied) {
       for (const std::string& uuid : member.device_uuids) {
         holders_[{member.worker_id, uuid}] = member.job_uid;
@@ -145,6 +129,9 @@ class Pass {
   const std::vector<std::string>* PinOn(const Need& need, const WorkerRow& worker) const {
     const auto pin = snapshot_.pins.find(need.job->uid);
     if (pin == snapshot_.pins.end() || pin->second.first != worker.worker_id) return nullptr;
+    // It may go elsewhere: a retry, or where nothing is sent there.
+    if (snapshot_.failed_on.contains({need.job->uid, worker.worker_id})) return nullptr;
+    if (TakesNothing(snapshot_, worker.worker_id)) return nullptr;
     const std::vector<std::string>& uuids = pin->second.second;
     // A gang of several workers is pinned to none of them.
     if (static_cast<int>(uuids.size()) < need.count) return nullptr;
@@ -176,7 +163,8 @@ class Pass {
   // Sets that have as many devices as the job needs, large enough for it, were they all free.
   std::vector<DeviceSet> SetsThatFit(const Need& need,
                                      const std::vector<const WorkerRow*>& workers) const {
-    std::vector<DeviceSet> sets = DeviceSets(workers, need.kind, need.mixed);
+    std::vector<DeviceSet> sets = DeviceSets(workers, need.kind, need.mixed,
+                                             /*reached=*/need.count == 1 || all_meet_);
     for (DeviceSet& set : sets) {
       KeepThoseThatHold(need.job->resolved_spec, MemoryOf(need), need.count, &set);
     }
@@ -201,9 +189,10 @@ class Pass {
   }
 
   // How well a worker suits a job beyond what it must have: its CHECK passed
-  // there, its inventory lists the files, it could also train it.
+  // there, its inventory lists the files, it could also train it; one that failed what it got last
+  // is for when the others are in use.
   int Preference(const Need& need, const WorkerRow& worker) const {
-    int preference = 0;
+    int preference = snapshot_.probing.contains(worker.worker_id) ? -16 : 0;
     if (snapshot_.checked.contains({need.job->uid, worker.worker_id})) preference += 8;
     if (HasModel(worker, need.model_uri)) preference += 4;
     if (HasDataset(worker, need.dataset_uri)) preference += 2;
@@ -211,53 +200,34 @@ class Pass {
     return preference;
   }
 
-  // Where something may be sent now.
-  std::vector<const WorkerRow*> Usable(const Need& need,
-                                       const std::vector<const WorkerRow*>& workers) const {
+  std::vector<const WorkerRow*> UsableFor(const Need& need,
+                                          const std::vector<const WorkerRow*>& workers) const {
+    return Usable(snapshot_, need.job->uid, workers, offered_);
+  }
+
+  void WaitUntilUsable(const Need& need, const std::vector<const WorkerRow*>& able) {
+    decisions_.waits.push_back(WaitForWorkers(snapshot_, need.job->uid, able, offered_));
+  }
+
+  // So lately that it waits for another worker that is in use.
+  bool FailedLately(const Need& need) const {
+    return snapshot_.failed_lately.contains(need.job->uid);
+  }
+
+  std::vector<const WorkerRow*> WithFreeSlot(const std::vector<const WorkerRow*>& workers) {
     return Filter(workers, [&](const WorkerRow& worker) {
-      return !snapshot_.unavailable.contains(worker.worker_id) &&
-             !snapshot_.excluded.contains({need.job->uid, worker.worker_id});
+      return checks_[worker.worker_id] < snapshot_.max_checks_per_worker;
     });
-  }
-
-  // What the workers said that did not start the job.
-  std::vector<std::string> Refusals(const Need& need,
-                                    const std::vector<const WorkerRow*>& workers) const {
-    std::vector<std::string> refusals;
-    for (const WorkerRow* worker : workers) {
-      const auto refusal = snapshot_.excluded.find({need.job->uid, worker->worker_id});
-      if (refusal != snapshot_.excluded.end()) refusals.push_back(refusal->second);
-    }
-    return refusals;
-  }
-
-  // REQUIRES: those of `able` that are usable are too few.
-  void WaitForWorkers(const Need& need, const std::vector<const WorkerRow*>& able) {
-    const std::vector<std::string> refusals = Refusals(need, able);
-    if (!refusals.empty()) {
-      return Wait(need, "WorkerRefused",
-                  absl::StrCat(absl::StrJoin(refusals, "; "), "; it will be tried again"), "",
-                  false);
-    }
-    const std::vector<const WorkerRow*> away = Filter(able, [&](const WorkerRow& worker) {
-      return snapshot_.unavailable.contains(worker.worker_id);
-    });
-    Wait(need, "WorkerAway",
-         absl::StrCat("waits for ",
-                      away.size() == 1 ? absl::StrCat("worker ", away.front()->worker_id)
-                                       : Plural(static_cast<int64_t>(away.size()), "worker"),
-                      " to connect again"),
-         "", false);
   }
 
   void Check(const Need& need) {
     const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
     if (able.empty()) return;
-    const std::vector<const WorkerRow*> usable = Usable(need, able);
-    if (usable.empty()) return WaitForWorkers(need, able);
-    const std::vector<const WorkerRow*> free = Filter(usable, [&](const WorkerRow& worker) {
-      return checks_[worker.worker_id] < snapshot_.max_checks_per_worker;
-    });
+    const std::vector<const WorkerRow*> usable = UsableFor(need, able);
+    if (usable.empty()) return WaitUntilUsable(need, able);
+    const std::vector<const WorkerRow*> trusted = Trusted(snapshot_, need.job->uid, usable);
+    std::vector<const WorkerRow*> free = WithFreeSlot(trusted);
+    if (free.empty() && (trusted.empty() || !FailedLately(need))) free = WithFreeSlot(usable);
     if (free.empty()) {
       Wait(need, "CheckSlotsBusy", "waits for other jobs to be checked", "", false);
       return;
@@ -269,46 +239,62 @@ class Pass {
                  std::make_tuple(Preference(need, *b), -checks_[b->worker_id], a->worker_id);
         });
     ++checks_[best->worker_id];
+    offered_.insert(best->worker_id);
     decisions_.checks.push_back({need.job->uid, best->worker_id});
   }
 
   // Workers with enough devices of one set, were they all free.
   std::vector<const WorkerRow*> LargeEnough(const Need& need,
                                             const std::vector<const WorkerRow*>& able) const {
-    return WorkersOf(SetsThatFit(need, Pinned(need, WorkersOf(SetsThatFit(need, able)))));
+    std::vector<const WorkerRow*> large = WorkersOf(SetsThatFit(need, able));
+    const std::vector<const WorkerRow*> pinned = Pinned(need, large);
+    return pinned.size() < large.size() ? WorkersOf(SetsThatFit(need, pinned)) : large;
   }
 
-  // On as many devices as it asks for, while the fleet has so many, busy or not.
+  // For as many devices as it asks for, or may take instead; says how many.
+  std::vector<const WorkerRow*> LargestOf(const std::vector<const WorkerRow*>& able,
+                                          Need* need) const {
+    for (const int size : WorldSizes(need->job->resolved_spec, HasRun(*need->job))) {
+      need->count = size;
+      std::vector<const WorkerRow*> large = LargeEnough(*need, able);
+      if (!large.empty()) return large;
+    }
+    return {};
+  }
+
+  // On as many devices as it asks for, while fit workers have so many, busy or not.
   void Place(Need need) {
     const std::vector<const WorkerRow*> able = WorkersWithFiles(need);
     if (able.empty()) return;
     const int asked = need.count;
-    std::vector<const WorkerRow*> large;
-    for (const int size : WorldSizes(need.job->resolved_spec, HasRun(*need.job))) {
-      need.count = size;
-      large = LargeEnough(need, able);
-      if (!large.empty()) break;
-    }
+    const std::vector<const WorkerRow*> fit = Fit(snapshot_, able);
+    std::vector<const WorkerRow*> large = LargestOf(fit, &need);
+    if (large.empty() && fit.size() < able.size()) large = LargestOf(able, &need);  // to be mended
     if (large.empty()) {
       if (WaitForMemory(need, able)) return;
       const Shortage shortage = WhyTooFew(able, need.kind, asked);
       return Wait(need, shortage.reason, shortage.message, shortage.action, /*can_never=*/true);
     }
-    const std::vector<DeviceSet> sets = SetsThatFit(need, Usable(need, large));
-    if (sets.empty()) return WaitForWorkers(need, large);
-
-    std::optional<Choice> best;
-    for (const DeviceSet& set : sets) {
-      std::optional<Choice> choice = Choose(need, set);
-      if (choice && (!best || choice->rank < best->rank)) best = std::move(choice);
+    const std::vector<const WorkerRow*> usable = UsableFor(need, large);
+    const std::vector<DeviceSet> sets = SetsThatFit(need, usable);
+    if (sets.empty()) return WaitUntilUsable(need, large);
+    const std::vector<const WorkerRow*> untried = Trusted(snapshot_, need.job->uid, usable);
+    const bool failed = untried.size() < usable.size();
+    const std::vector<DeviceSet> trusted = failed ? SetsThatFit(need, untried) : sets;
+    std::optional<Choice> best = Best(need, trusted);
+    const bool patient = !trusted.empty() && FailedLately(need);
+    if (!best && failed && !patient) best = Best(need, sets);
+    if (!best) {
+      return WaitForDevices(need, WorkersOf(patient ? trusted : sets),
+                            fit.size() < able.size() ? LargeEnough(need, able) : large);
     }
-    if (!best) return WaitForDevices(need, WorkersOf(sets), Refusals(need, large));
     PlacementDecision& placement = decisions_.placements.emplace_back();
     placement.job_uid = need.job->uid;
     for (WorkerDevices& part : best->parts) {
       for (const std::string& uuid : part.uuids) {
         holders_[{part.worker->worker_id, uuid}] = need.job->uid;
       }
+      offered_.insert(part.worker->worker_id);
       placement.members.push_back({part.worker->worker_id, std::move(part.uuids)});
     }
   }
@@ -329,6 +315,15 @@ class Pass {
     std::vector<WorkerDevices> parts;
     std::tuple<size_t, int, size_t, std::string> rank;
   };
+
+  std::optional<Choice> Best(const Need& need, const std::vector<DeviceSet>& sets) const {
+    std::optional<Choice> best;
+    for (const DeviceSet& set : sets) {
+      std::optional<Choice> choice = Choose(need, set);
+      if (choice && (!best || choice->rank < best->rank)) best = std::move(choice);
+    }
+    return best;
+  }
 
   std::optional<Choice> Choose(const Need& need, const DeviceSet& set) const {
     const std::vector<WorkerDevices> free = FreeParts(need, set);
@@ -357,7 +352,7 @@ class Pass {
   // The messages name no job that only waits: they would all change whenever the
   // first of them is placed.
   void WaitForDevices(const Need& need, const std::vector<const WorkerRow*>& usable,
-                      const std::vector<std::string>& refusals) {
+                      const std::vector<const WorkerRow*>& large) {
     bool behind = false;
     std::set<std::string> held_by;
     for (const WorkerRow* worker : usable) {
@@ -373,7 +368,8 @@ class Pass {
                               ? "waits behind older jobs"
                               : absl::StrCat("waits for ", Plural(need.count, KindName(need.kind)),
                                              "; in use by ", absl::StrJoin(held_by, ", "));
-    for (const std::string& refusal : refusals) absl::StrAppend(&message, "; ", refusal);
+    const auto obstacles = Obstacles(snapshot_, need.job->uid, large, offered_);
+    for (const std::string& text : obstacles) absl::StrAppend(&message, "; ", text);
     Wait(need, behind ? "BehindOtherJobs" : "DevicesBusy", message, "", false);
   }
 
@@ -384,9 +380,11 @@ class Pass {
 
   const ScheduleSnapshot& snapshot_;
   std::vector<const WorkerRow*> ready_;
+  bool all_meet_ = false;                     // whatever workers a gang takes
   std::map<DeviceKey, std::string> holders_;  // job_uid
   std::map<std::string, int> checks_;         // running, by worker
   std::set<std::string> checking_;            // job uids
+  std::set<std::string> offered_;             // workers that this pass has given something
   std::map<std::string, std::string> names_;
   // Devices of this kind on this worker are kept for an older job.
   std::set<std::pair<std::string, liger::v1::DeviceKind>> blocked_;

@@ -31,6 +31,17 @@ struct ScheduleSnapshot {
   // READY workers without a session just now, or draining. Nothing is sent
   // there, but what they have still counts.
   std::set<std::string> unavailable;
+  // Workers that are there and get nothing all the same, and why: they say so themselves, until
+  // they are mended; or they failed what they got before it began, and get nothing for a while.
+  std::map<std::string, std::string> unfit;
+  std::map<std::string, std::string> resting;
+  // Workers that get one task now, which shows whether they are well again.
+  std::set<std::string> probing;
+  // Workers on which a CHECK or an attempt of a job failed for want of infrastructure: {job_uid,
+  // worker_id}. Another one that fits is taken instead, if it is free; jobs that failed lately
+  // wait for it, too.
+  std::set<std::pair<std::string, std::string>> failed_on;
+  std::set<std::string> failed_lately;  // job_uids
   // Workers that passed a job's CHECK: they can read its files.
   std::set<std::pair<std::string, std::string>> checked;  // {job_uid, worker_id}
   // What their CHECKs predicted, by job_uid: GPUs that do not hold that are not taken.
@@ -76,9 +87,9 @@ struct PlacementDecision {
 struct WaitDecision {
   std::string job_uid;
   // NoWorker, ModelAbsent, DatasetAbsent, NoSuchDevice, TooFewDevices, DeviceMemory,
-  // MixedDevices, MixedBuilds: nothing but a change of the fleet helps ("can never"). DevicesBusy,
-  // BehindOtherJobs, CheckSlotsBusy, WorkerRefused, WorkerAway: passes by itself
-  // ("cannot now").
+  // MixedDevices, LoopbackAddress, MixedBuilds: nothing but a change of the fleet helps ("can
+  // never"). DevicesBusy, BehindOtherJobs, CheckSlotsBusy, WorkerRefused,
+  // WorkerUnfit, WorkerAway: passes by itself ("cannot now").
   std::string reason;
   std::string message;
   std::string action;  // empty: just wait

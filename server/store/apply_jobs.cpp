@@ -67,7 +67,7 @@ absl::StatusOr<CancelJob::Result> Run(const CancelJob& command, Transaction& txn
   CancelJob::Result result;
   const bool runs = HasLiveAttempt(job->state);
   const bool settled = IsTerminal(job->state) || job->state == liger::v1::JobStatus::CANCELLING ||
-                       (runs && HasCommittedModel(txn.tables(), *job, job->epoch));
+                       (runs && HasVisibleModel(txn.tables(), *job, job->epoch));
   if (!settled) {
     const std::string message = command.reason.empty()
                                     ? "cancelled on request"
@@ -96,8 +96,11 @@ absl::StatusOr<PauseJob::Result> Run(const PauseJob& command, Transaction& txn) 
       break;
     case liger::v1::JobStatus::STARTING:
     case liger::v1::JobStatus::RUNNING:
-      if (HasCommittedModel(txn.tables(), *job, job->epoch)) {
+      if (HasVisibleModel(txn.tables(), *job, job->epoch)) {
         return NotPausable(*job, "its result exists already");
+      }
+      if (HasCommittedModel(txn.tables(), *job, job->epoch)) {
+        return NotPausable(*job, "its model is being published; wait for its end, or cancel it");
       }
       result.pauses = StopsFor(txn.tables(), job->uid, job->epoch);
       moved = txn.SetJobState(

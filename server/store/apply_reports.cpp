@@ -13,6 +13,7 @@
 #include "server/store/attempts.h"
 #include "server/store/exits.h"
 #include "server/store/outputs.h"
+#include "server/store/publications.h"
 #include "server/store/worker_files.h"
 
 namespace liger::server {
@@ -104,79 +105,6 @@ void AddWarnings(const auto& warnings, bool replays, JobRow* job, Transaction& t
   TrimFront(known, kMaxWarnings);
 }
 
-// The output as a file:// URI; relative ones lie below the worker's root.
-std::string OutputUri(const ReadView& view, const JobRow& job, const std::string& worker_id) {
-  std::string path(absl::StripPrefix(job.resolved_spec.output().uri(), "file://"));
-  if (path.empty()) path = job.name;
-  const std::optional<WorkerRow> worker = view.Worker(worker_id);
-  if (!absl::StartsWith(path, "/") && worker.has_value()) {
-    path = absl::StrCat(absl::StripSuffix(worker->hello.output_root(), "/"), "/", path);
-  }
-  return absl::StrCat("file://", path);
-}
-
-void DropArtifactAt(const std::string& uri, const JobRow& job, Transaction& txn) {
-  for (const ArtifactRow& artifact : txn.tables().Artifacts(job.tenant, job.uid)) {
-    if (artifact.uri == uri) txn.tables().DropArtifact(artifact.id);
-  }
-}
-
-// Under the current epoch only, and not once a cancel was recorded. Asking
-// again gives the same answer.
-PublishAnswer Publish(const ReportTask& report, bool current, JobRow* job, Transaction& txn,
-                      std::vector<ReclaimRow>* reclaims) {
-  const liger::trainer::v1::Saved& saved = *report.publish;
-  PublishAnswer answer{.worker_id = report.worker_id, .ref = report.ref};
-  answer.publication_id = saved.publication_id();
-  for (const PublishAnswer& known :
-       CommittedAnswers(txn.tables(), *job, report.ref.epoch(), report.worker_id)) {
-    if (known.publication_id == saved.publication_id()) return known;
-  }
-  if (!current) {
-    answer.denied_reason = "STALE_EPOCH";
-  } else if (job->state == liger::v1::JobStatus::CANCELLING) {
-    answer.denied_reason = "CANCELLED";
-  } else if (saved.manifest_digest().empty()) {
-    answer.denied_reason = "NO_DIGEST";
-  } else if (saved.kind() != "model" && !IsCheckpointKind(saved.kind())) {
-    answer.denied_reason = "UNKNOWN_KIND";
-  } else if (saved.kind() == "model" && HasCommittedModel(txn.tables(), *job, report.ref.epoch())) {
-    answer.denied_reason = "ALREADY_PUBLISHED";
-  }
-  if (!answer.denied_reason.empty()) return answer;
-
-  ArtifactRow artifact{.job_uid = job->uid, .epoch = report.ref.epoch(), .kind = saved.kind()};
-  artifact.id = absl::StrCat(job->uid, "-", artifact.epoch, "-", saved.publication_id());
-  artifact.publication_id = saved.publication_id();
-  artifact.step = saved.step();
-  artifact.digest = saved.manifest_digest();
-  artifact.bytes = saved.bytes();
-  artifact.worker_id = report.worker_id;
-  artifact.created_us = txn.now_us();
-  artifact.uri = OutputUri(txn.tables(), *job, report.worker_id);
-  const bool checkpoint = IsCheckpointKind(saved.kind());
-  if (checkpoint) {
-    absl::StrAppend(&artifact.uri, kCheckpointsSuffix, "/", CheckpointName(saved.step()));
-    DropArtifactAt(artifact.uri, *job, txn);  // an earlier attempt's, which this one replaces
-  }
-  txn.tables().PutArtifact(artifact);
-  PrepareOutput(txn.tables(), artifact);
-  answer.output_uri = artifact.uri;
-  if (!checkpoint) {
-    job->status.set_output_uri(artifact.uri);
-    job->status.set_saved_step(saved.step());
-    if (saved.has_best()) *job->status.mutable_best() = saved.best();
-  }
-  RetireCheckpoints(txn.tables(), *job, checkpoint ? saved.step() : 0, reclaims);
-  answer.granted = true;
-  txn.AddEvent(job, "Published",
-               {saved.kind(),
-                absl::StrCat(artifact.uri, " (", artifact.digest, "): ",
-                             SavedModelText(saved.step(), saved.best())),
-                ""});
-  return answer;
-}
-
 // What the attempt's first rank and its worker say of where it runs.
 void PutEnvironment(const ReportTask& report, const MemberRow& member, Transaction& txn) {
   liger::v1::RunEnvironment environment;
@@ -217,9 +145,20 @@ void PutInputs(const ReportTask& report, Transaction& txn) {
   txn.tables().PutEnvironment(uid, report.ref.epoch(), environment);
 }
 
+// Of a gang's workers the one of its first rank alone knows what the attempt goes on from.
+bool LeadsAttempt(const ReadView& view, const AttemptRow& attempt, const std::string& worker_id) {
+  const std::vector<MemberRow> members = view.Members(attempt.job_uid, attempt.epoch);
+  return std::any_of(members.begin(), members.end(), [&](const MemberRow& member) {
+    return member.worker_id == worker_id && member.node_rank == 0;
+  });
+}
+
 // Once for an attempt, which tells it each time that it says what it runs on.
-void NoteResumed(const ReportTask& report, JobRow* job, Transaction& txn) {
-  if (!report.ready.has_value() || !report.ready->has_resumed()) return;
+void NoteResumed(const ReportTask& report, const AttemptRow& attempt, JobRow* job,
+                 Transaction& txn) {
+  if (!report.ready.has_value()) return;
+  if (!LeadsAttempt(txn.tables(), attempt, report.worker_id)) return;
+  if (!report.ready->has_resumed()) return WarnOfBeginning(attempt, job, txn);
   if (job->status.has_resumed()) return;
   *job->status.mutable_resumed() = report.ready->resumed();
   txn.AddEvent(job, "Resumed", {"Checkpoint", ResumedText(report.ready->resumed()), ""});
@@ -230,20 +169,25 @@ void NoteResumed(const ReportTask& report, JobRow* job, Transaction& txn) {
 absl::Status ApplyCurrent(const ReportTask& report, bool replays, JobRow* job, AttemptRow* attempt,
                           ReportTask::Result* result, Transaction& txn) {
   const bool lives = report.started || report.progress.has_value() || report.publish.has_value() ||
+                     report.publication.has_value() ||
                      (report.exit.has_value() && report.exit->outcome == AttemptState::kSucceeded);
   if (lives) {
     const absl::Status running = MarkRunning(txn, job, attempt);
     if (!running.ok()) return running;
   }
   MergeStatus(report, &job->status);
-  NoteResumed(report, job, txn);
+  NoteResumed(report, *attempt, job, txn);
   AddWarnings(report.warnings, replays, job, txn);
   for (const auto& warning : report.warnings) {
     if (warning.code() != kNotResumedCode || warning.file().empty()) continue;
     QuarantineCheckpoint(txn.tables(), *job, attempt->epoch, warning);
   }
   if (report.publish.has_value()) {
-    result->publish = Publish(report, true, job, txn, &result->reclaims);
+    result->publish =
+        AnswerRequest(report, /*current=*/true, /*answered=*/false, job, txn, &result->reclaims);
+  }
+  if (report.publication.has_value()) {
+    ApplyOutcome(report, /*current=*/true, job, txn, &result->reclaims);
   }
   txn.SaveJob(job);
   if (report.exit.has_value()) return ApplyExit(report, job, attempt, result, txn);
@@ -274,6 +218,39 @@ liger::v1::Failure AdvisedFailure(const ReportTask& report, const JobRow& job, b
   return failure;
 }
 
+// Of an attempt that is over: what was granted to a worker that was lost before it could tell what
+// became of it.
+void ApplyStale(const ReportTask& report, JobRow* job, ReportTask::Result* result,
+                Transaction& txn) {
+  if (report.publish.has_value()) {
+    result->publish =
+        AnswerRequest(report, /*current=*/false, /*answered=*/false, job, txn, &result->reclaims);
+  }
+  if (report.publication.has_value()) {
+    ApplyOutcome(report, /*current=*/false, job, txn, &result->reclaims);
+  }
+  if (report.exit.has_value()) {
+    SettlePublications(report, /*current=*/false, job, txn, &result->reclaims);
+  }
+  if (report.publication.has_value() || report.exit.has_value()) txn.SaveJob(job);
+}
+
+// Members that went while the model was brought to its place were not waited for. Once it is there
+// that is no loss; where it cannot be, the exit of its worker, which says why, comes first.
+absl::Status EndWithoutGone(const ReportTask& report, JobRow* job, AttemptRow* attempt,
+                            Transaction& txn) {
+  if (!IsCurrent(*job, *attempt) || AwaitsModel(txn.tables(), *job, attempt->epoch)) {
+    return absl::OkStatus();
+  }
+  for (const MemberRow& member : txn.tables().Members(job->uid, attempt->epoch)) {
+    if (!IsGone(txn.tables(), member)) continue;
+    return LoseAttempt(txn, job, attempt,
+                       absl::StrCat("worker ", member.worker_id, " stopped answering"),
+                       report.max_restarts);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transaction& txn) {
   ReportTask::Result result{.acked_seq = report.through_seq, .stale = true};
   std::optional<JobRow> job = txn.tables().Job(report.ref.job_uid());
@@ -291,7 +268,8 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
   result.acked_seq = std::max(member->acked_event_seq, report.through_seq);
   if (report.through_seq <= member->acked_event_seq) {
     if (report.publish.has_value()) {
-      result.publish = Publish(report, current, &*job, txn, &result.reclaims);
+      result.publish =
+          AnswerRequest(report, current, /*answered=*/true, &*job, txn, &result.reclaims);
     }
     return result;
   }
@@ -312,21 +290,17 @@ absl::StatusOr<ReportTask::Result> ReportTrain(const ReportTask& report, Transac
   }
   txn.tables().PutMember(*member);
   if (!current) {
-    if (report.publish.has_value()) {
-      result.publish = Publish(report, false, &*job, txn, &result.reclaims);
-    }
-    // Granted to a worker that was lost before it could make it visible.
-    if (report.exit.has_value()) {
-      SettlePublications(report, &*job, *attempt, txn);
-      txn.SaveJob(&*job);
-    }
+    ApplyStale(report, &*job, &result, txn);
     return result;
   }
   if (report.ready.has_value() && member->node_rank == 0) {
     PutEnvironment(report, *member, txn);
   }
   if (report.inputs.has_value() && member->node_rank == 0) PutInputs(report, txn);
-  const absl::Status applied = ApplyCurrent(report, replays, &*job, &*attempt, &result, txn);
+  absl::Status applied = ApplyCurrent(report, replays, &*job, &*attempt, &result, txn);
+  if (applied.ok() && (report.publication.has_value() || report.exit.has_value())) {
+    applied = EndWithoutGone(report, &*job, &*attempt, txn);
+  }
   if (!applied.ok()) return applied;
   return result;
 }

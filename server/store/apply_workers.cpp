@@ -8,6 +8,7 @@
 #include "server/store/attempts.h"
 #include "server/store/exits.h"
 #include "server/store/outputs.h"
+#include "server/store/publications.h"
 
 namespace liger::server {
 namespace {
@@ -33,7 +34,7 @@ class Reconciliation {
     }
     // What is left is not ours, or was settled before the worker heard of it.
     for (const auto& [key, owned] : owned_) {
-      RepeatGrants(owned->ref());
+      RepeatGrants(owned->ref(), /*current=*/false);
       Answer(owned->ref(), Verdict::STOP, owned->last_event_seq());
     }
     result_.reclaims = ReclaimsOf(txn_.tables(), *txn_.tables().Worker(hello_.worker_id()));
@@ -63,11 +64,11 @@ class Reconciliation {
 
   // A grant is acknowledged with its event, so one that was lost on the way
   // would never be asked for again.
-  void RepeatGrants(const liger::trainer::v1::Ref& ref) {
+  void RepeatGrants(const liger::trainer::v1::Ref& ref, bool current) {
     const std::optional<JobRow> job = txn_.tables().Job(ref.job_uid());
     if (!job.has_value()) return;
     for (PublishAnswer& answer :
-         CommittedAnswers(txn_.tables(), *job, ref.epoch(), hello_.worker_id())) {
+         GrantsToRepeat(txn_.tables(), *job, ref.epoch(), hello_.worker_id(), current)) {
       result_.grants.push_back(std::move(answer));
     }
   }
@@ -83,9 +84,9 @@ class Reconciliation {
     if (owned == nullptr) return SettleMissing(member, &*job, &*attempt);
     const absl::Status outdated = LoseIfOlderThanBackup(&*job, &*attempt);
     if (!outdated.ok()) return outdated;
-    RepeatGrants(ref);
     const absl::Status resumed = ResumeIfLost(&*job, &*attempt);
     if (!resumed.ok()) return resumed;
+    RepeatGrants(ref, IsCurrent(*job, *attempt));
     if (!IsCurrent(*job, *attempt)) {
       // Its devices are free when its exit arrives, or now if nothing runs.
       if (!owned->running()) ReleaseMember(txn_, member);
@@ -98,7 +99,8 @@ class Reconciliation {
     const bool stop = job->state == liger::v1::JobStatus::CANCELLING;
     Answer(ref, stop ? Verdict::STOP : Verdict::ADOPT, member->acked_event_seq);
     if (stop) return absl::OkStatus();
-    if (IsBroken(txn_.tables().Members(job->uid, attempt->epoch))) {
+    const bool waits = AwaitsModel(txn_.tables(), *job, attempt->epoch);
+    if (!waits && IsBroken(txn_.tables().Members(job->uid, attempt->epoch))) {
       result_.stops.push_back({hello_.worker_id(), ref});
       return absl::OkStatus();
     }
@@ -143,6 +145,7 @@ class Reconciliation {
   absl::Status SettleMissing(MemberRow* member, JobRow* job, AttemptRow* attempt) {
     ReleaseMember(txn_, member);
     if (!IsCurrent(*job, *attempt)) return absl::OkStatus();
+    if (AwaitsModel(txn_.tables(), *job, attempt->epoch)) return absl::OkStatus();
     AddStops(job->uid, job->epoch);
     const bool same_agent = member->incarnation == hello_.incarnation();
     if (attempt->state == AttemptState::kStarting && same_agent) {
@@ -237,6 +240,7 @@ absl::StatusOr<LoseWorker::Result> Run(const LoseWorker& command, Transaction& t
     std::optional<JobRow> job = txn.tables().Job(member.job_uid);
     std::optional<AttemptRow> attempt = txn.tables().Attempt(member.job_uid, member.epoch);
     if (!job.has_value() || !attempt.has_value() || !IsCurrent(*job, *attempt)) continue;
+    if (AwaitsModel(txn.tables(), *job, attempt->epoch)) continue;
     for (TaskStop& stop : StopsFor(txn.tables(), job->uid, job->epoch, command.worker_id)) {
       result.stops.push_back(std::move(stop));
     }

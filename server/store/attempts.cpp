@@ -11,9 +11,12 @@
 namespace liger::server {
 namespace {
 
-// Epochs are shown without the store's generation, which is 0 unless a backup
-// was restored.
-int64_t AttemptNumber(int64_t epoch) { return epoch & 0xffffffff; }
+std::optional<ArtifactRow> FindModel(const ReadView& view, const JobRow& job, int64_t epoch) {
+  for (ArtifactRow& artifact : view.Artifacts(job.tenant, job.uid)) {
+    if (artifact.epoch == epoch && artifact.kind == "model") return std::move(artifact);
+  }
+  return std::nullopt;
+}
 
 int WorldSize(const std::vector<MemberRow>& members) {
   int size = 0;
@@ -27,6 +30,14 @@ void NameRank(const std::vector<MemberRow>& members, liger::v1::Failure* failure
   const std::string name = absl::StrCat("rank ", failure->first_failed_rank());
   if (absl::StrContains(failure->message(), name)) return;
   failure->set_message(absl::StrCat(name, ": ", failure->message()));
+}
+
+// Ranks end well after one and the same step, which came after the last sign of life of some.
+void LevelRanks(liger::v1::JobStatus* status) {
+  if (status->progress().ranks().empty()) return;
+  int64_t last = status->progress().step();
+  for (const auto& rank : status->progress().ranks()) last = std::max(last, rank.step());
+  for (auto& rank : *status->mutable_progress()->mutable_ranks()) rank.set_step(last);
 }
 
 // What a PAUSED job goes on from.
@@ -97,25 +108,28 @@ bool IsCurrent(const JobRow& job, const AttemptRow& attempt) {
 }
 
 bool HasCommittedModel(const ReadView& view, const JobRow& job, int64_t epoch) {
-  for (const ArtifactRow& artifact : view.Artifacts(job.tenant, job.uid)) {
-    if (artifact.epoch == epoch && artifact.kind == "model") return true;
-  }
-  return false;
+  return FindModel(view, job, epoch).has_value();
 }
 
-std::vector<PublishAnswer> CommittedAnswers(const ReadView& view, const JobRow& job, int64_t epoch,
-                                            const std::string& worker_id) {
-  std::vector<PublishAnswer> answers;
-  for (const ArtifactRow& artifact : view.Artifacts(job.tenant, job.uid)) {
-    if (artifact.epoch != epoch || artifact.worker_id != worker_id) continue;
-    PublishAnswer& answer = answers.emplace_back();
-    answer.worker_id = worker_id;
-    answer.ref = TrainRef(job.uid, epoch);
-    answer.publication_id = artifact.publication_id;
-    answer.granted = true;
-    answer.output_uri = artifact.uri;
-  }
-  return answers;
+bool HasVisibleModel(const ReadView& view, const JobRow& job, int64_t epoch) {
+  const std::optional<ArtifactRow> model = FindModel(view, job, epoch);
+  return model.has_value() && model->visible;
+}
+
+bool AwaitsModel(const ReadView& view, const JobRow& job, int64_t epoch) {
+  const std::optional<ArtifactRow> model = FindModel(view, job, epoch);
+  if (!model.has_value() || model->visible) return false;
+  const std::vector<MemberRow> members = view.Members(job.uid, epoch);
+  return std::any_of(members.begin(), members.end(), [&](const MemberRow& member) {
+    return member.worker_id == model->worker_id && !member.exit.has_value() &&
+           !IsGone(view, member);
+  });
+}
+
+bool IsGone(const ReadView& view, const MemberRow& member) {
+  if (member.exit.has_value()) return false;
+  const std::optional<WorkerRow> worker = view.Worker(member.worker_id);
+  return member.released_us != 0 || !worker.has_value() || worker->state == WorkerState::kLost;
 }
 
 std::vector<TaskStop> StopsFor(const ReadView& view, const std::string& job_uid, int64_t epoch,
@@ -144,15 +158,17 @@ absl::Status MarkRunning(Transaction& txn, JobRow* job, AttemptRow* attempt) {
 }
 
 absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, const AttemptEnd& end) {
-  const bool committed = HasCommittedModel(txn.tables(), *job, attempt->epoch);
+  const bool committed = HasVisibleModel(txn.tables(), *job, attempt->epoch);
   const bool cancelled = !committed && job->state == liger::v1::JobStatus::CANCELLING;
   attempt->state = committed   ? AttemptState::kSucceeded
                    : cancelled ? AttemptState::kCancelled
                                : end.state;
   attempt->ended_us = txn.now_us();
-  attempt->failure_class = end.failure.class_();
-  attempt->first_failed_rank =
-      end.failure.has_first_failed_rank() ? end.failure.first_failed_rank() : -1;
+  // What ended it after its model was there is told, and no failure of it.
+  const bool names_rank = !committed && end.failure.has_first_failed_rank();
+  if (!committed) attempt->failure_class = end.failure.class_();
+  attempt->first_failed_rank = names_rank ? end.failure.first_failed_rank() : -1;
+  if (committed || attempt->state == AttemptState::kPaused) LevelRanks(&job->status);
   attempt->detail = end.failure.message();
   txn.tables().PutAttempt(*attempt);
   txn.AddEvent(job, "AttemptEnded", {AttemptStateName(attempt->state), attempt->detail, ""});
@@ -228,6 +244,12 @@ absl::Status LoseAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt,
   end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
   end.failure.set_message(detail);
   end.failure.set_action("look at the workers (liger-cli workers) and submit the job again");
+  // Whose rank was missed first, where another member has told.
+  const MemberExit* told = CauseOf(members);
+  if (told != nullptr && told->failure.has_first_failed_rank()) {
+    end.failure.set_first_failed_rank(told->failure.first_failed_rank());
+    NameRank(members, &end.failure);
+  }
   return EndAttempt(txn, job, attempt, end);
 }
 

@@ -21,12 +21,22 @@ liger::trainer::v1::Ref CheckRef(const TaskRow& task);
 // The epoch is the job's and its attempt may still run.
 bool IsCurrent(const JobRow& job, const AttemptRow& attempt);
 
-// The attempt's model was committed: whatever happens now, the job succeeds.
+// Epochs are shown without the store's generation, which is 0 unless a backup
+// was restored.
+constexpr int64_t AttemptNumber(int64_t epoch) { return epoch & 0xffffffff; }
+
+// The attempt's model was committed: a pause comes too late.
 bool HasCommittedModel(const ReadView& view, const JobRow& job, int64_t epoch);
 
-// The worker's answers to repeat: what this epoch published.
-std::vector<PublishAnswer> CommittedAnswers(const ReadView& view, const JobRow& job, int64_t epoch,
-                                            const std::string& worker_id);
+// And it is there: whatever happens now, the job succeeds, and a cancel comes too late.
+bool HasVisibleModel(const ReadView& view, const JobRow& job, int64_t epoch);
+
+// Training is done, and a worker that has not gone brings the model to its place: the
+// ends of others do not matter, and what becomes of the attempt is that one's to tell.
+bool AwaitsModel(const ReadView& view, const JobRow& job, int64_t epoch);
+
+// The attempt goes on without this member, which is gone without having told its end.
+bool IsGone(const ReadView& view, const MemberRow& member);
 
 // Stops for the members of an attempt that still hold devices, but for
 // `except_worker`.
@@ -47,9 +57,9 @@ struct AttemptEnd {
   int32_t max_restarts = 0;
 };
 
-// Ends a current attempt and moves its job on: SUCCEEDED when its model was
-// committed, CANCELLED when that was asked, RECOVERING when it may be run
-// again, else FAILED. Releases nothing.
+// Ends a current attempt and moves its job on: SUCCEEDED when its model is there,
+// CANCELLED when that was asked, RECOVERING when it may be run again, else FAILED.
+// Releases nothing.
 absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, const AttemptEnd& end);
 
 // The end that broke a gang: of those that the members told, the one that did not

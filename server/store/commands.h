@@ -29,7 +29,8 @@ struct PublishAnswer {
   std::string publication_id;
   bool granted = false;
   std::string output_uri;     // kind model, granted: file:// URI to appear at
-  std::string denied_reason;  // STALE_EPOCH, CANCELLED
+  std::string denied_reason;  // STALE_EPOCH, CANCELLED, RETIRED, ...
+  std::vector<std::string> replaces;  // granted: as PublishGranted.replaces
 };
 
 // Submits a job in VALIDATING. ALREADY_EXISTS: REQUEST_ID_REUSED, when the
@@ -134,6 +135,7 @@ struct ReportTask {
   std::optional<liger::trainer::v1::CheckResult> check_result;
   std::optional<liger::v1::Failure> check_failure;  // with check_result: the job cannot run
   std::optional<liger::trainer::v1::Saved> publish;
+  std::optional<liger::worker::v1::PublicationOutcome> publication;
   std::optional<TaskExit> exit;
   int32_t max_restarts = 2;
 

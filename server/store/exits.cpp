@@ -7,7 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "server/store/apply.h"
 #include "server/store/attempts.h"
-#include "server/store/outputs.h"
+#include "server/store/publications.h"
 
 namespace liger::server {
 namespace {
@@ -21,7 +21,7 @@ bool AnyOut(const std::vector<MemberRow>& members) {
 AttemptEnd GoodEnd(const ReadView& view, const JobRow& job, const AttemptRow& attempt,
                    const std::vector<MemberRow>& members, int32_t max_restarts) {
   AttemptEnd end{.state = AttemptState::kSucceeded, .max_restarts = max_restarts};
-  if (HasCommittedModel(view, job, attempt.epoch)) return end;
+  if (HasVisibleModel(view, job, attempt.epoch)) return end;
   end.retry = true;
   end.failure.set_class_(liger::v1::FAILURE_CLASS_INFRA);
   const bool paused = std::all_of(members.begin(), members.end(), [](const MemberRow& member) {
@@ -45,39 +45,13 @@ AttemptEnd GoodEnd(const ReadView& view, const JobRow& job, const AttemptRow& at
 
 }  // namespace
 
-void SettlePublications(const ReportTask& report, JobRow* job, const AttemptRow& attempt,
-                        Transaction& txn) {
-  const std::vector<std::string>& unpublished = report.exit->unpublished;
-  for (const ArtifactRow& artifact : txn.tables().Artifacts(job->tenant, job->uid)) {
-    if (artifact.epoch != attempt.epoch || artifact.worker_id != report.worker_id) continue;
-    if (std::find(unpublished.begin(), unpublished.end(), artifact.publication_id) ==
-        unpublished.end()) {
-      if (artifact.kind == "model") TakeOutput(txn.tables(), *job, artifact);
-      continue;
-    }
-    txn.tables().DropArtifact(artifact.id);
-    if (artifact.kind == "model") {
-      job->status.clear_output_uri();
-      job->status.clear_saved_step();
-      job->status.clear_best();
-    }
-    if (IsTerminal(job->state)) {
-      job->status.set_message(absl::StrCat("published, but its worker, lost meanwhile, could not ",
-                                           "make the model visible at ", artifact.uri));
-      job->status.set_action("submit the job again");
-    }
-    txn.AddEvent(job, "Withdrawn",
-                 {artifact.kind, absl::StrCat(artifact.uri, " is not there"), ""});
-  }
-}
-
 bool IsBroken(const std::vector<MemberRow>& members) {
   return CauseOf(members) != nullptr && AnyOut(members);
 }
 
 absl::Status ApplyExit(const ReportTask& report, JobRow* job, AttemptRow* attempt,
                        ReportTask::Result* result, Transaction& txn) {
-  SettlePublications(report, job, *attempt, txn);
+  SettlePublications(report, /*current=*/true, job, txn, &result->reclaims);
   const std::vector<MemberRow> members = txn.tables().Members(job->uid, attempt->epoch);
   const MemberExit* cause = CauseOf(members);
   if (cause == nullptr) {
@@ -85,6 +59,7 @@ absl::Status ApplyExit(const ReportTask& report, JobRow* job, AttemptRow* attemp
     return EndAttempt(txn, job, attempt,
                       GoodEnd(txn.tables(), *job, *attempt, members, report.max_restarts));
   }
+  if (AwaitsModel(txn.tables(), *job, attempt->epoch)) return absl::OkStatus();
   if (AnyOut(members)) {
     result->stops = StopsFor(txn.tables(), job->uid, job->epoch);
     // A cancel does not ask for the cause.
@@ -104,7 +79,9 @@ absl::StatusOr<SettleGang::Result> Run(const SettleGang& command, Transaction& t
   }
   const std::vector<MemberRow> members = txn.tables().Members(job->uid, attempt->epoch);
   const MemberExit* cause = CauseOf(members);
-  if (cause == nullptr) return SettleGang::Result{};
+  if (cause == nullptr || AwaitsModel(txn.tables(), *job, attempt->epoch)) {
+    return SettleGang::Result{};
+  }
   AttemptEnd end = EndOf(*cause, members, command.max_restarts);
   if (CauseOf(members, /*own=*/true) == nullptr) {
     std::vector<std::string> silent;

@@ -9,15 +9,10 @@
 // What follows from the ends that an attempt's members tell.
 namespace liger::server {
 
-// At a worker's exit what it was granted is there, in the place of what lay there
-// before, or could not be made visible: then it does not exist after all.
-// REQUIRES: the report has an exit.
-void SettlePublications(const ReportTask& report, JobRow* job, const AttemptRow& attempt,
-                        Transaction& txn);
-
 // The exit of a member of a current attempt; its row has it already. A gang that ends
 // well, or pauses, ends with its last member. One that fails has its other members
-// stopped first, and ends with what failed by itself, not with what that led to.
+// stopped first, and ends with what failed by itself, not with what that led to. One
+// whose model is on its way (AwaitsModel) waits for that.
 absl::Status ApplyExit(const ReportTask& report, JobRow* job, AttemptRow* attempt,
                        ReportTask::Result* result, Transaction& txn);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,9 @@ std::set<std::string> Spellings(const ReadView& view, const std::string& path) {
 
 bool HasModel(const ReadView& view, const JobRow& job) {
   const std::vector<ArtifactRow> artifacts = view.Artifacts(job.tenant, job.uid);
-  return std::any_of(artifacts.begin(), artifacts.end(),
-                     [](const ArtifactRow& artifact) { return artifact.kind == "model"; });
+  return std::any_of(artifacts.begin(), artifacts.end(), [](const ArtifactRow& artifact) {
+    return artifact.kind == "model" && artifact.visible;
+  });
 }
 
 std::string HeldBy(const JobRow& holder) {
@@ -212,15 +214,22 @@ void QuarantineCheckpoint(Tables& tables, const JobRow& job, int64_t epoch,
   const std::string before(absl::StripSuffix(now, kDamagedSuffix));
   std::vector<ArtifactRow> artifacts = tables.Artifacts(job.tenant, job.uid);
   // This attempt's own of that step came after it.
-  const auto found = std::find_if(artifacts.begin(), artifacts.end(), [&](const ArtifactRow& row) {
+  const auto lay_there = [&](const ArtifactRow& row) {
     return IsCheckpointKind(row.kind) && row.epoch < epoch && row.damage.empty() &&
            OutputPath(row.uri) == before;
-  });
-  if (found == artifacts.end()) return;
-  for (const ArtifactRow& earlier : artifacts) {
-    if (earlier.damage.empty() || OutputPath(earlier.uri) != now) continue;
-    tables.DropArtifact(earlier.id);  // this one replaced it
+  };
+  // Where none is visible, it is one whose worker was lost before it could tell.
+  ArtifactRow* found = nullptr;
+  for (ArtifactRow& row : artifacts) {
+    if (lay_there(row) && (found == nullptr || row.visible)) found = &row;
   }
+  if (found == nullptr) return;
+  for (const ArtifactRow& other : artifacts) {
+    const bool replaced = !other.damage.empty() && OutputPath(other.uri) == now;
+    const bool untold = &other != found && lay_there(other);  // nor is it there any more
+    if (replaced || untold) tables.DropArtifact(other.id);
+  }
+  found->visible = true;
   found->damage = warning.message();
   found->uri = absl::StrCat("file://", now);
   tables.PutArtifact(*found);
@@ -231,25 +240,36 @@ std::string NewestCheckpoint(const ReadView& view, const JobRow& job) {
   const std::vector<ArtifactRow> artifacts = view.Artifacts(job.tenant, job.uid);
   for (const ArtifactRow& artifact : artifacts) {
     if (!IsCheckpointKind(artifact.kind) || !artifact.damage.empty()) continue;
-    if (newest == nullptr || artifact.step > newest->step) newest = &artifact;
+    if (!artifact.visible) continue;
+    if (newest == nullptr ||
+        std::tie(artifact.step, artifact.epoch) > std::tie(newest->step, newest->epoch)) {
+      newest = &artifact;
+    }
   }
   return newest == nullptr ? "" : OutputPath(newest->uri);
 }
 
-void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step,
+void RetireCheckpoints(Tables& tables, const JobRow& job, const ArtifactRow& latest, bool is_there,
                        std::vector<ReclaimRow>* reclaims) {
   std::vector<ArtifactRow> checkpoints;
-  std::vector<CheckpointMark> marks;
   for (ArtifactRow& artifact : tables.Artifacts(job.tenant, job.uid)) {
-    if (!IsCheckpointKind(artifact.kind) || artifact.step == step) continue;
-    if (!artifact.damage.empty()) continue;
-    marks.push_back({artifact.step, artifact.kind == kBestCheckpointKind});
+    if (!IsCheckpointKind(artifact.kind) || !artifact.damage.empty() || !artifact.visible) continue;
+    if (artifact.id == latest.id && !is_there) continue;
     checkpoints.push_back(std::move(artifact));
   }
-  const std::vector<int64_t> steps =
-      CheckpointsToRemove(std::move(marks), job.resolved_spec.training().save_total_limit());
+  // What a later attempt has saved is newer, also where it began before what an earlier one had.
+  std::sort(checkpoints.begin(), checkpoints.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.epoch, a.step) < std::tie(b.epoch, b.step);
+  });
+  std::vector<CheckpointMark> marks;  // by place in this order
   for (const ArtifactRow& artifact : checkpoints) {
-    if (std::find(steps.begin(), steps.end(), artifact.step) == steps.end()) continue;
+    const auto place = static_cast<int64_t>(marks.size());
+    marks.push_back({place, artifact.kind == kBestCheckpointKind});
+  }
+  for (const int64_t place :
+       CheckpointsToRemove(std::move(marks), job.resolved_spec.training().save_total_limit())) {
+    const ArtifactRow& artifact = checkpoints.at(place);
+    if (artifact.id == latest.id) continue;  // of an attempt that is over
     tables.DropArtifact(artifact.id);
     ReclaimArtifact(tables, artifact, reclaims);
   }

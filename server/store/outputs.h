@@ -41,7 +41,8 @@ void TakeOutput(Tables& tables, const JobRow& job, const ArtifactRow& artifact);
 void QuarantineCheckpoint(Tables& tables, const JobRow& job, int64_t epoch,
                           const liger::v1::Warning& warning);
 
-// Path of the job's newest good checkpoint, of any attempt; empty: it has none.
+// Path of the job's good checkpoint that is there of the latest step, of whichever attempt; empty:
+// it has none. A trainer that does not find it takes the one before it in that folder.
 std::string NewestCheckpoint(const ReadView& view, const JobRow& job);
 
 // Leaves the removal of an artifact to its worker (Reclaims). Where that one is LOST, all others
@@ -57,10 +58,11 @@ void PassOnReclaims(Tables& tables, const std::string& worker_id,
 // What the worker, which has come, is to remove: its own, and what LOST ones have not.
 std::vector<ReclaimRow> ReclaimsOf(Tables& tables, const WorkerRow& worker);
 
-// Takes what training.save_total_limit leaves no room for off the job's list and reclaims it. The
-// one of `step` is not counted: it may not be there yet. 0: all count. Nor are damaged ones, which
-// stay.
-void RetireCheckpoints(Tables& tables, const JobRow& job, int64_t step,
+// Takes what training.save_total_limit leaves no room for off the job's list and reclaims it: those
+// of earlier attempts first, whatever their steps, and never `latest`, which this is about. Those
+// that are not visible are not counted, nor is `latest` unless it `is_there`. Nor are damaged ones,
+// which stay.
+void RetireCheckpoints(Tables& tables, const JobRow& job, const ArtifactRow& latest, bool is_there,
                        std::vector<ReclaimRow>* reclaims);
 
 }  // namespace liger::server

@@ -30,6 +30,8 @@ const char* WorkerStateName(WorkerState state) {
       return "LOST";
     case WorkerState::kDraining:
       return "DRAINING";
+    case WorkerState::kUnfit:
+      return "UNFIT";
   }
   return "UNKNOWN";
 }

@@ -112,7 +112,8 @@ struct TaskRow {
   int64_t created_us = 0;
 };
 
-enum class WorkerState { kReady = 1, kLost = 2, kDraining = 3 };
+// kDraining and kUnfit are never stored.
+enum class WorkerState { kReady = 1, kLost = 2, kDraining = 3, kUnfit = 4 };
 const char* WorkerStateName(WorkerState state);
 
 struct WorkerRow {
@@ -148,6 +149,9 @@ struct ArtifactRow {
   std::string worker_id;
   int64_t created_us = 0;
   std::string damage;  // why a checkpoint is quarantined; empty: it is not
+  // False: granted, and its worker has not told that it is there. No one else counts it.
+  bool visible = true;
+  liger::v1::BestEvaluation best;  // of a model: Saved.best
 };
 
 // An output that a worker is to remove, until it says that it has.

@@ -159,6 +159,11 @@ CREATE INDEX jobs_alive_by_state ON jobs(state) WHERE deleted = 0;
     R"sql(
 ALTER TABLE artifacts ADD COLUMN damage TEXT NOT NULL DEFAULT '';
 )sql",
+    // Whether what was granted is there; before this a grant counted as that.
+    R"sql(
+ALTER TABLE artifacts ADD COLUMN visible INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE artifacts ADD COLUMN best BLOB NOT NULL DEFAULT x'';
+)sql",
 };
 
 }  // namespace

@@ -21,7 +21,8 @@ namespace {
 #define ARTIFACT_COLUMNS                                                               \
   "artifacts.id, artifacts.job_uid, artifacts.epoch, artifacts.publication_id, "       \
   "artifacts.kind, artifacts.step, artifacts.uri, artifacts.digest, artifacts.bytes, " \
-  "artifacts.worker_id, artifacts.created, artifacts.damage"
+  "artifacts.worker_id, artifacts.created, artifacts.damage, artifacts.visible, "      \
+  "artifacts.best"
 
 // Lists are stored one item a line.
 template <typename Container>
@@ -99,6 +100,8 @@ void Read(SqliteQuery& query, ArtifactRow* row) {
   row->worker_id = query.Text();
   row->created_us = query.Int();
   row->damage = query.Text();
+  row->visible = query.Int() != 0;
+  query.Message(&row->best);
 }
 
 void Read(SqliteQuery& query, MetricChunkRow* row) {
@@ -235,10 +238,11 @@ std::vector<ArtifactRow> SqliteTables::Artifacts(const std::string& tenant,
 }
 
 void SqliteTables::PutArtifact(const ArtifactRow& row) {
-  db_->Run("INSERT OR REPLACE INTO artifacts VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
-           "?12)",
-           row.id, row.job_uid, row.epoch, row.publication_id, row.kind, row.step, row.uri,
-           row.digest, row.bytes, row.worker_id, row.created_us, row.damage);
+  db_->Run(
+      "INSERT OR REPLACE INTO artifacts VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, "
+      "?12, ?13, ?14)",
+      row.id, row.job_uid, row.epoch, row.publication_id, row.kind, row.step, row.uri, row.digest,
+      row.bytes, row.worker_id, row.created_us, row.damage, row.visible, row.best);
 }
 
 void SqliteTables::DropArtifact(const std::string& id) {

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -66,13 +67,13 @@ class SmallDisk {
   bool mounted_ = false;
 };
 
-// The worker's data folder moves to the disk, with what is in it.
-void MoveWorkerTo(const SmallDisk& disk, Cluster& cluster) {
-  const fs::path folder = cluster.dir() + "/worker-0";
+// A folder of the cluster's worker moves to the disk, with what is in it.
+void MoveTo(const SmallDisk& disk, Cluster& cluster, const std::string& name) {
+  const fs::path folder = cluster.dir() + "/" + name;
   cluster.worker(0).Terminate();
-  fs::copy(folder, disk.path() + "/worker-0", fs::copy_options::recursive);
+  fs::copy(folder, disk.path() + "/" + name, fs::copy_options::recursive);
   fs::remove_all(folder);
-  fs::create_directory_symlink(disk.path() + "/worker-0", folder);
+  fs::create_directory_symlink(disk.path() + "/" + name, folder);
   cluster.StartWorker(0);
   cluster.client().WaitForReadyWorkers(1);
 }
@@ -82,7 +83,7 @@ TEST(DiskFullTest, AJobThatCannotSaveFailsAndTheNextOneIsNotHurt) {
   SmallDisk disk;
   if (!disk.mounted()) GTEST_SKIP() << "NOT TESTED: needs root or user namespaces to mount a disk";
   Cluster cluster({});
-  MoveWorkerTo(disk, cluster);
+  MoveTo(disk, cluster, "worker-0");
   // Of some megabytes.
   WriteTinyModel(cluster.models() + "/wide", /*hidden_size=*/256);
   v1::JobSpec spec = cluster.TinyJob("job", 300);
@@ -114,6 +115,36 @@ TEST(DiskFullTest, AJobThatCannotSaveFailsAndTheNextOneIsNotHurt) {
   ExpectFailed(untrained, v1::FAILURE_CLASS_STORAGE);
   EXPECT_THAT(untrained.status().message(), HasSubstr("the save needs"));
   EXPECT_EQ(untrained.status().progress().step(), 0);
+  cluster.ExpectIdle();
+}
+
+// The attempt's folder has room: what is full is the disk where the checkpoint would be published.
+TEST(DiskFullTest, APauseWithoutRoomAtTheOutputIsNone) {
+  SmallDisk disk;
+  if (!disk.mounted()) GTEST_SKIP() << "NOT TESTED: needs root or user namespaces to mount a disk";
+  Cluster cluster({});
+  MoveTo(disk, cluster, "outputs");
+  WriteTinyModel(cluster.models() + "/wide", /*hidden_size=*/256);
+  v1::JobSpec spec = cluster.TinyJob("job", 5000);
+  spec.mutable_model()->set_uri("wide");
+  cluster.client().Create(spec);
+  CatchInMidRun(cluster, "job");
+  disk.Fill(/*left=*/1 << 20);
+  cluster.client().Pause("job");
+  const v1::Job running = cluster.client().WaitForState("job", v1::JobStatus::RUNNING);
+  EXPECT_TRUE(cluster.client().Artifacts("job").empty());
+  const auto& warnings = running.status().warnings();
+  const auto not_paused = std::ranges::find_if(
+      warnings, [](const v1::Warning& warning) { return warning.code() == "NotPaused"; });
+  ASSERT_NE(not_paused, warnings.end()) << running.status().DebugString();
+  EXPECT_THAT(not_paused->message(), HasSubstr("No space left on device; the save needs"));
+  EXPECT_EQ(cluster.Trainers().size(), 1u);
+
+  disk.Free();
+  cluster.client().Pause("job");
+  cluster.client().WaitForState("job", v1::JobStatus::PAUSED);
+  EXPECT_EQ(cluster.client().Artifacts("job").size(), 1u);
+  cluster.client().Cancel("job");
   cluster.ExpectIdle();
 }
 

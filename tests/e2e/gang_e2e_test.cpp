@@ -48,6 +48,7 @@ TEST(GangE2eTest, OneRankAWorkerIsOneDevice) {
 
 // Its rows are long, and the other rank's short.
 TEST(GangE2eTest, ARankThatTheOtherWaitsForIsAnEventWithItsFigures) {
+  if (OnGpus()) GTEST_SKIP() << "a GPU takes a thousand tokens of this model as soon as four";
   Cluster cluster({.workers = 2});
   std::string rows;
   for (int row = 0; row < 64; ++row) {

@@ -8,9 +8,9 @@
 #include "absl/strings/str_join.h"
 #include "worker/agent/build.h"
 #include "worker/agent/channel.h"
+#include "worker/agent/fitness.h"
 #include "worker/agent/log.h"
 #include "worker/agent/steady_time.h"
-#include "worker/agent/trainer_code.h"
 
 namespace liger::agent {
 
@@ -110,14 +110,20 @@ absl::Status Agent::Init() {
   for (const Root& root : allowed_roots_) services_.allowed_roots.push_back(&root);
   tasks_.emplace(services_);
   tasks_->Recover();
-  StartStreams(*std::move(channel));
+  // Before any task comes; the inventory's thread finds it answered.
+  LogInfo("asking ", options_.trainer, " whether it starts");
+  const auto code = std::make_shared<TrainerCode>(spawner_.get(), options_.trainer);
+  SetUnfit(FindFault(code.get()));
+  StartStreams(*std::move(channel), code);
   return absl::OkStatus();
 }
 
-void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel) {
+void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel,
+                         std::shared_ptr<TrainerCode> code) {
   inventory_thread_ = std::make_unique<InventoryThread>(
       Inventory(&*model_root_, &*dataset_root_), options_.inventory_interval,
-      [code = std::make_shared<TrainerCode>(spawner_.get(), options_.trainer)] {
+      [this, code] {
+        loop_.Post([this, why = FindFault(code.get())] { SetUnfit(why); });
         return code->Digest();
       },
       [this](InventoryThread::Items items) {
@@ -137,7 +143,14 @@ void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel) {
   session_ = std::make_unique<Session>(
       std::move(channel),
       Session::Callbacks{
-          .opened = [this](int64_t id) { loop_.Post([this, id] { OnStreamOpened(id); }); },
+          // Its thread, as the coordinator's name is looked up.
+          .opened =
+              [this](int64_t id) {
+                loop_.Post([this, id, told = AdvertisedBy(options_)] {
+                  Advertise(told);
+                  OnStreamOpened(id);
+                });
+              },
           .received =
               [this](int64_t id, worker::v1::CoordinatorMessage message) {
                 loop_.Post([this, id, message = std::move(message)] { OnMessage(id, message); });
@@ -148,6 +161,24 @@ void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel) {
               }});
   LogInfo("worker ", identity_->worker_id(), " with ", ledger_->devices().size(),
           " device(s), coordinator ", options_.coordinator);
+}
+
+std::string Agent::FindFault(TrainerCode* code) const {
+  code->Digest();
+  if (!code->fault().empty()) return code->fault();
+  std::string fault = DataFolderFault(options_.data_dir);
+  return fault.empty() ? InterfaceFault(options_.socket_interface) : fault;
+}
+
+void Agent::SetUnfit(const std::string& why) {
+  if (why == unfit_) return;
+  unfit_ = why;
+  if (why.empty()) {
+    LogInfo("tasks can run here again");
+  } else {
+    LogError("no task can run here: ", why);
+  }
+  next_heartbeat_ = absl::InfinitePast();
 }
 
 void Agent::Run() {
@@ -228,6 +259,7 @@ void Agent::SendHeartbeatIfDue(absl::Time now) {
   worker::v1::Heartbeat* heartbeat = message.mutable_heartbeat();
   heartbeat->set_seq(++heartbeat_seq_);
   heartbeat->set_draining(draining_);
+  heartbeat->set_unfit(unfit_);
   for (auto& status : tasks_->Statuses(now)) *heartbeat->add_tasks() = std::move(status);
   for (const auto& device : ledger_->devices()) {
     if (device.fault().empty()) continue;

@@ -9,12 +9,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "liger/worker/v1/worker.pb.h"
+#include "worker/agent/advertised.h"
 #include "worker/agent/agent_metrics.h"
 #include "worker/agent/inventory_thread.h"
 #include "worker/agent/reservations.h"
 #include "worker/agent/services.h"
 #include "worker/agent/session.h"
 #include "worker/agent/task_table.h"
+#include "worker/agent/trainer_code.h"
 
 namespace liger::agent {
 
@@ -36,7 +38,7 @@ class Agent {
  private:
   explicit Agent(Options options) : options_(std::move(options)) {}
   absl::Status Init();
-  void StartStreams(std::shared_ptr<grpc::Channel> channel);
+  void StartStreams(std::shared_ptr<grpc::Channel> channel, std::shared_ptr<TrainerCode> code);
   // Starts nothing new from now on, and tells the coordinator so.
   void Drain();
   void Tick();
@@ -45,6 +47,12 @@ class Agent {
   void CheckOrphaned(absl::Time now);
   void CheckShutdown(absl::Time now);
   void UpdateMetrics(absl::Time now);
+  // Why no task can run here now; empty: it can. Asks the trainer, so it may take seconds. Any
+  // one thread.
+  std::string FindFault(TrainerCode* code) const;
+  void SetUnfit(const std::string& why);
+  // Takes the address at which other workers reach this one from now on.
+  void Advertise(const Advertised& derived);
   // Notes devices that failed, and tells the coordinator at once.
   void CheckDevices();
   void Send(worker::v1::WorkerMessage message);
@@ -63,7 +71,7 @@ class Agent {
   // Why nothing new may begin here; empty: it may.
   std::string ReasonToRefuse() const;
   void SendPrepared(const trainer::v1::Ref& ref, const worker::v1::Master& master);
-  void Refuse(const trainer::v1::Ref& ref, const std::string& reason);
+  void Refuse(const trainer::v1::Ref& ref, const std::string& reason, bool unfit = false);
 
   const Options options_;
   std::unique_ptr<Identity> identity_;
@@ -92,6 +100,8 @@ class Agent {
   int64_t heartbeat_seq_ = 0;
   absl::Time next_heartbeat_ = absl::InfinitePast();
   bool draining_ = false;
+  std::string unfit_;  // as told in heartbeats
+  Advertised advertised_;
   std::optional<absl::Time> shutdown_deadline_;
 
   // Threads; ended, in reverse order, before what they post to.

@@ -23,6 +23,14 @@ void Agent::OnStreamOpened(int64_t stream_id) {
   Send(MakeHello());
 }
 
+void Agent::Advertise(const Advertised& derived) {
+  if (!Replaces(derived, advertised_)) return;
+  advertised_ = derived;
+  reservations_->SetAdvertiseAddress(advertised_.address);
+  if (!advertised_.warning.empty()) LogWarning(advertised_.warning);
+  LogInfo("other workers reach this one at ", advertised_.address);
+}
+
 void Agent::OnStreamClosed(int64_t stream_id, const absl::Status& status) {
   if (stream_id != stream_id_) return;
   const std::string reason = status.ToString();
@@ -49,7 +57,7 @@ WorkerMessage Agent::MakeHello() const {
   hello->set_protocol_min(1);
   hello->set_protocol_max(1);
   hello->set_build(build_);
-  hello->set_advertise_address(options_.advertise_address);
+  hello->set_advertise_address(advertised_.address);
   hello->set_host_name(HostName());
   for (const auto& device : ledger_->devices()) *hello->add_devices() = device;
   hello->mutable_inventory()->Assign(inventory_.begin(), inventory_.end());
@@ -59,6 +67,8 @@ WorkerMessage Agent::MakeHello() const {
   hello->set_dataset_root(dataset_root_->path());
   hello->set_output_root(output_root_->path());
   hello->set_draining(draining_);
+  hello->set_unfit(unfit_);
+  hello->set_tells_publications(true);
   return message;
 }
 
@@ -114,6 +124,13 @@ void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
   }
   LogInfo("session ", welcome.session_id(), " with ", options_.coordinator, ", term ",
           welcome.term());
+  if (!advertised_.found) {
+    Advertise(AdvertisedBy(options_));
+    // Its Hello told another one.
+    if (advertised_.found) return session_->Close(stream_id_);
+  }
+  // Before there is a lease again: what an attempt that is over was about to publish stays away.
+  for (const worker::v1::Verdict& verdict : welcome.verdicts()) Obey(verdict);
   lease_.Renew(welcome.lease(), hello_sent_);
   welcomed_ = true;
   // Another coordinator's ids may be lower.
@@ -124,7 +141,6 @@ void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
   session_->ResetBackoff(lease_.fence() / 6);
   // Not among what this worker owned, so the coordinator has given them up.
   reservations_->AbortAll();
-  for (const worker::v1::Verdict& verdict : welcome.verdicts()) Obey(verdict);
   inventory_thread_->SetCatalogUris({welcome.catalog_uris().begin(), welcome.catalog_uris().end()});
   tasks_->Replay([this](WorkerMessage message) { Send(std::move(message)); });
 }
@@ -141,14 +157,16 @@ void Agent::Obey(const worker::v1::Verdict& verdict) {
 std::string Agent::ReasonToRefuse() const {
   if (draining_) return "the worker is draining";
   if (lease_.Fenced(SteadyNow())) return "the worker's lease is over";
+  if (!unfit_.empty()) return unfit_;
   return "";
 }
 
-void Agent::Refuse(const trainer::v1::Ref& ref, const std::string& reason) {
+void Agent::Refuse(const trainer::v1::Ref& ref, const std::string& reason, bool unfit) {
   LogWarning("refusing task ", TaskKey(ref), ": ", reason);
   WorkerMessage message;
   *message.mutable_refused()->mutable_ref() = ref;
   message.mutable_refused()->set_reason(reason);
+  message.mutable_refused()->set_unfit(unfit);
   Send(std::move(message));
 }
 
@@ -160,7 +178,7 @@ void Agent::OnPrepare(worker::v1::Prepare prepare) {
     return SendPrepared(prepare.ref(), task->master());
   }
   if (const std::string reason = ReasonToRefuse(); !reason.empty()) {
-    return Refuse(prepare.ref(), reason);
+    return Refuse(prepare.ref(), reason, reason == unfit_);
   }
   for (TaskRunner* older : tasks_->Older(prepare.ref())) {
     older->Stop(options_.stop_grace, "STALE_EPOCH: a newer attempt of the job was prepared");
@@ -182,14 +200,15 @@ void Agent::OnStart(const worker::v1::Start& start) {
   if (tasks_->Find(start.ref()) != nullptr) return;
   if (const std::string reason = ReasonToRefuse(); !reason.empty()) {
     reservations_->Abort(start.ref());
-    return Refuse(start.ref(), reason);
+    return Refuse(start.ref(), reason, reason == unfit_);
   }
   std::optional<worker::v1::Prepare> prepare = reservations_->Take(start.ref());
   if (!prepare) return Refuse(start.ref(), "not prepared, or prepared too long ago");
   if (absl::Status s = tasks_->Start(*prepare, start); !s.ok()) {
     ledger_->Release(TaskKey(start.ref()));
     ports_->Release(TaskKey(start.ref()));
-    Refuse(start.ref(), std::string(s.message()));
+    // An invalid argument is the job's doing.
+    Refuse(start.ref(), std::string(s.message()), !absl::IsInvalidArgument(s));
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "common/exit_code.h"
 #include "common/wrapped_help.h"
+#include "worker/agent/fitness.h"
 #include "worker/agent/version.h"
 
 namespace liger::agent {
@@ -52,8 +53,9 @@ void Declare(CLI::App& app, Options& o, Durations& d) {
       ->allow_extra_args(false)
       ->check(CLI::ExistingDirectory);
   app.add_option("--advertise-address", o.advertise_address,
-                 "Host at which other workers reach this one")
-      ->capture_default_str();
+                 "Address at which other workers reach this one (default: that of "
+                 "--socket-interface, or the one from which this host reaches the coordinator)")
+      ->type_name("HOST");
   app.add_option("--trainer", o.trainer, "The liger-trainer program (default: beside this one)");
   app.add_option("--cpu-slots", o.cpu_slots,
                  "Jobs that may train on this host's processors at a time (default: 1, or 0 "
@@ -150,6 +152,11 @@ std::optional<Options> ParseFlags(int argc, char** argv, int* exit_code) {
   FillDefaults(options);
   if (access(options.trainer.c_str(), X_OK) != 0) {
     fprintf(stderr, "liger-worker: no program at %s: give --trainer\n", options.trainer.c_str());
+    *exit_code = kExitInvalidInput;
+    return std::nullopt;
+  }
+  if (const std::string fault = InterfaceFault(options.socket_interface); !fault.empty()) {
+    fprintf(stderr, "liger-worker: %s\n", fault.c_str());
     *exit_code = kExitInvalidInput;
     return std::nullopt;
   }

@@ -31,7 +31,7 @@ std::string InputField(const char* section, const std::string& name) {
 }
 
 std::optional<v1::Failure> CheckOutput(const v1::JobSpec& spec, const Services& services,
-                                       bool check) {
+                                       bool check, bool again) {
   const std::string& output = spec.output().uri();
   if (output.empty()) return std::nullopt;
   const absl::Status there = services.output_root->Check(output);
@@ -41,7 +41,7 @@ std::optional<v1::Failure> CheckOutput(const v1::JobSpec& spec, const Services& 
                          absl::StrCat("Name a folder below this worker's output root (",
                                       services.output_root->path(), ")"));
   }
-  if (there.ok() && !spec.output().overwrite()) {
+  if (there.ok() && !again && !spec.output().overwrite()) {
     return ConfigFailure("output.uri", absl::StrCat("'", output, "' exists already"),
                          "Choose another output.uri, or set output.overwrite");
   }
@@ -85,7 +85,7 @@ absl::StatusOr<std::string> CheckpointPath(const std::string& uri, const Service
 }
 
 std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services,
-                                          bool check) {
+                                          bool check, bool again) {
   const std::vector<const Root*> roots = InputRoots(services);
   std::vector<std::pair<std::string, std::string>> inputs = {
       {InputField("model", spec.model().name()), InputUri(spec.model().uri(), spec.model().name())},
@@ -117,7 +117,7 @@ std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Service
                                         services.output_root->path(), ")"));
     }
   }
-  return CheckOutput(spec, services, check);
+  return CheckOutput(spec, services, check, again);
 }
 
 }  // namespace liger::agent

@@ -20,9 +20,11 @@ std::vector<const Root*> InputRoots(const Services& services);
 // Why a spec's paths may not be used on this worker, naming the field: an input
 // outside of InputRoots and the allowed paths, an output outside of the output
 // root or already there. nullopt: nothing against them.
-// `check`: of a CHECK, before the job has written anything.
+// `check`: of a CHECK, before the job has written anything. `again`: of an attempt behind the
+// first, which may find what that one made visible and could not tell any more; publishing compares
+// them.
 std::optional<v1::Failure> CheckSpecPaths(const v1::JobSpec& spec, const Services& services,
-                                          bool check);
+                                          bool check, bool again = false);
 
 // A checkpoint, or a folder of them, as a path below the output root (where jobs put theirs, so
 // that it comes first here) or one that inputs may lie below. PERMISSION_DENIED when it lies

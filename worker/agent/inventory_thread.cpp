@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "worker/agent/steady_time.h"
 
 namespace liger::agent {
 namespace {
@@ -54,7 +54,7 @@ void InventoryThread::Look(int64_t id) {
 }
 
 void InventoryThread::Run() {
-  for (bool first = true;; first = false) {
+  while (true) {
     std::vector<std::string> uris;
     int64_t look = 0;
     {
@@ -65,8 +65,6 @@ void InventoryThread::Run() {
       look = std::exchange(look_, 0);
     }
     Items items = inventory_.Scan(uris);
-    // To ask the trainer for the first time takes seconds, for which jobs need not wait.
-    if (first) Tell(items);
     if (std::string digest = code_(); !digest.empty()) {
       worker::v1::InventoryItem& item = items.emplace_back();
       item.set_kind("code");
@@ -84,21 +82,21 @@ void InventoryThread::Tell(const Items& items) {
 }
 
 void InventoryThread::AwaitChange() {
-  const absl::Time next_scan = absl::Now() + interval_;
+  const absl::Time next_scan = SteadyNow() + interval_;
   absl::Duration look_takes;
-  while (absl::Now() < next_scan) {
+  while (SteadyNow() < next_scan) {
     {
       // A slow file system is not looked at all the time.
       const absl::Duration wait = std::max(kLookInterval, 10 * look_takes);
       absl::MutexLock lock(&mutex_);
       if (mutex_.AwaitWithTimeout(absl::Condition(this, &InventoryThread::Due),
-                                  std::min(wait, next_scan - absl::Now()))) {
+                                  std::min(wait, next_scan - SteadyNow()))) {
         return;
       }
     }
-    const absl::Time began = absl::Now();
+    const absl::Time began = SteadyNow();
     if (inventory_.FoldersChanged()) return;
-    look_takes = absl::Now() - began;
+    look_takes = SteadyNow() - began;
   }
 }
 

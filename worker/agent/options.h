@@ -17,7 +17,7 @@ struct Options {
   std::string output_root;
   // Folders below which jobs may name inputs by absolute path, too.
   std::vector<std::string> allow_paths;
-  std::string advertise_address = "127.0.0.1";
+  std::string advertise_address;  // empty: derived (advertised.h)
   // The liger-trainer program.
   std::string trainer;
   // Below 0: 1, or 0 beside GPUs.

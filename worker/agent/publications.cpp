@@ -45,35 +45,41 @@ void Publications::OnVerified(const trainer::v1::Saved& saved, const absl::Statu
   worker::v1::PublicationOutcome outcome;
   outcome.set_publication_id(saved.publication_id());
   outcome.set_error(absl::StrCat("the saved result is damaged: ", status.message()));
-  outcome.set_storage(!IsCheckpointKind(saved.kind()));
+  outcome.set_storage(true);
   Settle(outcome);
 }
 
 Publication Publications::MakePublication(const std::string& id,
-                                          const std::string& output_uri) const {
+                                          const worker::v1::PublishGranted& granted) const {
   const trainer::v1::Saved& saved = spool_.requested().at(id).publish_request().saved();
   // An earlier attempt's checkpoint of the same step may lie there.
   const bool overwrite = output_.overwrite() || IsCheckpointKind(saved.kind());
-  return {SourceDir(saved), saved.manifest_digest(), output_uri, overwrite};
+  return {SourceDir(saved),
+          saved.manifest_digest(),
+          granted.output_uri(),
+          overwrite,
+          {granted.replaces().begin(), granted.replaces().end()}};
 }
 
 void Publications::Tick(absl::Time now) {
+  for (const auto& outcome : std::exchange(untold_, {})) Tell(outcome);
   if (interrupted_.empty() || services_.lease->Fenced(now)) return;
   for (const auto& [id, granted] : std::exchange(interrupted_, {})) Granted(granted);
 }
 
 void Publications::Granted(const worker::v1::PublishGranted& granted) {
   const std::string& id = granted.publication_id();
-  if (!spool_.requested().contains(id) || Settled(id)) return;
+  if (!spool_.requested().contains(id) || Settled(id) || !revoked_.empty()) return;
   if (services_.lease->Fenced(SteadyNow())) {
     interrupted_[id] = granted;  // Tick takes it up when the lease is back
     return;
   }
   if (!publishing_.insert(id).second) return;
   services_.publish_thread->Run([services = &services_, key = TaskKey(ref_), granted,
-                                 publication = MakePublication(id, granted.output_uri())] {
-    const auto result = Publish(publication, *services->output_root,
-                                [services] { return !services->lease->Fenced(SteadyNow()); });
+                                 stopped = stopped_, publication = MakePublication(id, granted)] {
+    const auto result = Publish(publication, *services->output_root, [services, stopped] {
+      return !stopped->load() && !services->lease->Fenced(SteadyNow());
+    });
     services->post_to_task(key, [granted, result](TaskRunner& task) {
       task.publications().OnPublished(granted, result);
     });
@@ -85,6 +91,7 @@ void Publications::OnPublished(const worker::v1::PublishGranted& granted,
   const std::string& id = granted.publication_id();
   publishing_.erase(id);
   if (result.ok() && *result == PublishResult::kLeaseOver) {
+    if (!revoked_.empty()) return Drop(id, revoked_);
     LogWarning("task ", TaskKey(ref_), ": publication ", id, " waits for a new lease");
     interrupted_[id] = granted;
     return;
@@ -93,9 +100,7 @@ void Publications::OnPublished(const worker::v1::PublishGranted& granted,
   outcome.set_publication_id(id);
   outcome.set_output_uri(granted.output_uri());
   outcome.set_error(std::string(result.status().message()));
-  // A job goes on without a checkpoint, not without its model.
-  const trainer::v1::Saved& saved = spool_.requested().at(id).publish_request().saved();
-  outcome.set_storage(!result.ok() && !IsCheckpointKind(saved.kind()));
+  outcome.set_storage(!result.ok());
   Settle(outcome);
 }
 
@@ -111,12 +116,19 @@ void Publications::GiveUp(const std::string& reason) {
   }
 }
 
+void Publications::Revoke(const std::string& reason) {
+  revoked_ = reason;
+  stopped_->store(true);
+  GiveUp(reason);
+}
+
 void Publications::Drop(const std::string& id, const std::string& reason) {
   // An earlier agent may have been killed while it published.
   const auto interrupted = interrupted_.extract(id);
-  const std::string uri = interrupted ? interrupted.mapped().output_uri() : output_.uri();
+  worker::v1::PublishGranted granted;
+  granted.set_output_uri(interrupted ? interrupted.mapped().output_uri() : output_.uri());
   services_.publish_thread->Run(
-      [root = services_.output_root, publication = MakePublication(id, uri)] {
+      [root = services_.output_root, publication = MakePublication(id, granted)] {
         ClearStaging(publication, *root);
       });
   worker::v1::PublicationOutcome outcome;
@@ -129,7 +141,13 @@ void Publications::Settle(const worker::v1::PublicationOutcome& outcome) {
   LogInfo("task ", TaskKey(ref_), ": publication ", outcome.publication_id(),
           outcome.error().empty() ? absl::StrCat(" is at ", outcome.output_uri())
                                   : absl::StrCat(": ", outcome.error()));
-  if (absl::Status s = spool_.RecordPublication(outcome); !s.ok()) LogError(s.ToString());
+  Tell(outcome);
+  if (!untold_.empty()) LogError("task ", TaskKey(ref_), ": the spool has no room for it");
+}
+
+void Publications::Tell(const worker::v1::PublicationOutcome& outcome) {
+  if (spool_.exited()) return;  // which has told it
+  if (!spool_.RecordPublication(outcome, ref_).ok()) untold_.push_back(outcome);
 }
 
 std::vector<worker::v1::TaskEvent> Publications::AskAgain() {
@@ -151,7 +169,8 @@ bool Publications::AllSettled() const {
 
 std::string Publications::storage_error() const {
   for (const auto& [id, outcome] : spool_.outcomes()) {
-    if (outcome.storage()) return outcome.error();
+    // A job goes on without a checkpoint, not without its model.
+    if (outcome.storage() && !CheckpointStep(id).has_value()) return outcome.error();
   }
   return "";
 }

@@ -1,7 +1,9 @@
 #ifndef LIGER_WORKER_AGENT_PUBLICATIONS_H_
 #define LIGER_WORKER_AGENT_PUBLICATIONS_H_
 
+#include <atomic>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,7 +20,7 @@ namespace liger::agent {
 
 // One task's results on their way to the user: saved by the trainer, asked for
 // at the coordinator, granted or denied, made visible. What was asked for and
-// what became of it is in the spool, so a restarted agent goes on.
+// what became of it is in the spool, which tells the coordinator, so a restarted agent goes on.
 class Publications {
  public:
   Publications(const Services& services, Spool& spool, trainer::v1::Ref ref,
@@ -31,7 +33,7 @@ class Publications {
   }
   void OnVerified(const trainer::v1::Saved& saved, const absl::Status& status);
 
-  // Goes on with what the end of a lease interrupted.
+  // Goes on with what the end of a lease interrupted, and tells what had no room in the spool.
   void Tick(absl::Time now);
 
   void Granted(const worker::v1::PublishGranted& granted);
@@ -40,13 +42,16 @@ class Publications {
                    const absl::StatusOr<PublishResult>& result);
   // Nobody will answer any more.
   void GiveUp(const std::string& reason);
+  // The attempt is over for the coordinator: nothing more becomes visible, what is under
+  // way included.
+  void Revoke(const std::string& reason);
 
   // Requests to send again on a new session: the answer may have been lost
   // with the old one, even though the event was acknowledged. By seq. Grants of the old
   // session that were not used count no more.
   std::vector<worker::v1::TaskEvent> AskAgain();
   bool AllSettled() const;
-  // The worker could not verify a result or make it visible: why. Empty: fine.
+  // The worker could not verify the model or make it visible: why. Empty: fine.
   std::string storage_error() const;
   // Asked for, and will not be visible.
   std::vector<std::string> Unpublished() const;
@@ -54,9 +59,11 @@ class Publications {
  private:
   bool Settled(const std::string& id) const { return spool_.outcomes().contains(id); }
   void Settle(const worker::v1::PublicationOutcome& outcome);
+  void Tell(const worker::v1::PublicationOutcome& outcome);
   // Settles what nothing more is done for.
   void Drop(const std::string& id, const std::string& reason);
-  Publication MakePublication(const std::string& id, const std::string& output_uri) const;
+  Publication MakePublication(const std::string& id,
+                              const worker::v1::PublishGranted& granted) const;
   std::string SourceDir(const trainer::v1::Saved& saved) const;
 
   const Services& services_;
@@ -67,6 +74,11 @@ class Publications {
   std::set<std::string> verifying_, verified_, publishing_;
   // Came, or were broken off, while the worker was fenced.
   std::map<std::string, worker::v1::PublishGranted> interrupted_;
+  // Settled, and not in the spool: its disk is full.
+  std::vector<worker::v1::PublicationOutcome> untold_;
+  // Why, and for the publications under way that it is so.
+  std::string revoked_;
+  const std::shared_ptr<std::atomic<bool>> stopped_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 }  // namespace liger::agent

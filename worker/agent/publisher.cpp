@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "absl/cleanup/cleanup.h"
@@ -52,6 +53,11 @@ bool Exists(const Target& target) {
 bool HasManifest(const std::string& dir, const std::string& digest) {
   absl::StatusOr<std::string> found = Sha256File(dir + "/manifest.json");
   return found.ok() && *found == digest;
+}
+
+bool IsReplaced(const Publication& publication, const std::string& dir) {
+  return std::any_of(publication.replaces.begin(), publication.replaces.end(),
+                     [&](const std::string& digest) { return HasManifest(dir, digest); });
 }
 
 absl::Status SyncTree(const std::string& dir) {
@@ -130,12 +136,14 @@ absl::StatusOr<PublishResult> Publish(const Publication& publication, const Root
     std::error_code error;
     fs::remove_all(staged, error);
   };
+  bool overwrite = publication.overwrite;
   if (Exists(*target)) {
     if (HasManifest(target->path, publication.manifest_digest)) {
       remove_staged();
       return PublishResult::kVisible;
     }
-    if (!publication.overwrite) {
+    overwrite = overwrite || IsReplaced(publication, target->path);
+    if (!overwrite) {
       Unstage(publication, staged);
       return absl::AlreadyExistsError(absl::StrCat(
           target->path, " exists already: choose another output.uri or set output.overwrite"));
@@ -149,7 +157,7 @@ absl::StatusOr<PublishResult> Publish(const Publication& publication, const Root
     if (absl::Status s = Stage(publication, *target, staging); !s.ok()) return s;
   }
   if (!may_publish()) return PublishResult::kLeaseOver;
-  if (absl::Status s = Expose(*target, staging, publication.overwrite); !s.ok()) return s;
+  if (absl::Status s = Expose(*target, staging, overwrite); !s.ok()) return s;
   std::move(unstage).Cancel();
   const bool synced = fsync(target->parent.get()) == 0;
   const absl::Status unsynced = Errno("cannot sync the folder of " + target->path);

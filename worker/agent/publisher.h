@@ -22,6 +22,8 @@ struct Publication {
   std::string manifest_digest;  // of source_dir/manifest.json
   std::string output_uri;       // below the output root
   bool overwrite = false;
+  // Manifest digests of what is replaced without that, too: the job's own of an attempt before.
+  std::vector<std::string> replaces;
 };
 
 // Compares a folder with its manifest.json: the manifest's own digest, and size

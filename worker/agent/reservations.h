@@ -17,8 +17,11 @@ namespace liger::agent {
 // of rank 0 a port, so that a gang either starts everywhere or nowhere.
 class Reservations {
  public:
+  // `advertise_address`: at which other workers reach this one.
   Reservations(DeviceLedger* ledger, RankPorts* ports, std::string advertise_address)
       : ledger_(ledger), ports_(ports), advertise_address_(std::move(advertise_address)) {}
+
+  void SetAdvertiseAddress(std::string address) { advertise_address_ = std::move(address); }
 
   // Where the other ranks find rank 0 (unset on its other workers). Idempotent.
   // Errors: those of DeviceLedger::Reserve and RankPorts::Hold.
@@ -46,7 +49,7 @@ class Reservations {
 
   DeviceLedger* const ledger_;
   RankPorts* const ports_;
-  const std::string advertise_address_;
+  std::string advertise_address_;
   std::map<std::string, Reservation> reserved_;
 };
 

@@ -64,7 +64,8 @@ absl::Status Spool::Append(TaskEvent event, const trainer::v1::Ref& ref, int sou
   *record.mutable_event() = std::move(event);
   record.set_source_rank(source_rank);
   record.set_source_seq(source_seq);
-  const bool sync = record.event().has_exited() || record.event().has_publish_request();
+  const bool sync = record.event().has_exited() || record.event().has_publish_request() ||
+                    record.event().has_publication();
   if (absl::Status s = Write(record, sync); !s.ok()) return s;
   Apply(record);
   return absl::OkStatus();
@@ -77,12 +78,13 @@ void Spool::HoldExit(TaskEvent event, const trainer::v1::Ref& ref) {
   Apply(record);
 }
 
-absl::Status Spool::RecordPublication(const worker::v1::PublicationOutcome& outcome) {
-  SpoolRecord record;
-  *record.mutable_publication() = outcome;
-  MakeStringsValid(&record);
-  Apply(record);
-  return Write(record, true);
+absl::Status Spool::RecordPublication(const worker::v1::PublicationOutcome& outcome,
+                                      const trainer::v1::Ref& ref) {
+  TaskEvent event;
+  *event.mutable_publication() = outcome;
+  MakeStringsValid(&event);
+  outcomes_[outcome.publication_id()] = event.publication();
+  return Append(std::move(event), ref);
 }
 
 absl::Status Spool::RecordStop(const std::string& reason) {
@@ -114,6 +116,9 @@ void Spool::Apply(const SpoolRecord& record) {
       exited_ = exited_ || event.has_exited();
       if (event.has_publish_request()) {
         requested_[event.publish_request().saved().publication_id()] = event;
+      }
+      if (event.has_publication()) {
+        outcomes_[event.publication().publication_id()] = event.publication();
       }
       int64_t& source = source_seq_[record.source_rank()];
       source = std::max(source, record.source_seq());

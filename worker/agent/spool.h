@@ -24,7 +24,7 @@ class Spool {
 
   // Fills in ref, seq and time. `source_seq` is the number of the trainer event
   // of `source_rank` that it was made from, 0 for the agent's own. The result,
-  // a publication or an exit, is synced to disk.
+  // a publication, what became of it, or an exit, is synced to disk.
   absl::Status Append(worker::v1::TaskEvent event, const trainer::v1::Ref& ref, int source_rank = 0,
                       int64_t source_seq = 0);
   // The task's last event, where the disk takes nothing more: kept in memory
@@ -32,8 +32,9 @@ class Spool {
   // under the same number.
   void HoldExit(worker::v1::TaskEvent event, const trainer::v1::Ref& ref);
   // These hold for this agent even when they could not be written: a restarted
-  // one finds them out anew.
-  absl::Status RecordPublication(const worker::v1::PublicationOutcome& outcome);
+  // one finds them out anew. The outcome is an event; an unwritten one is not told.
+  absl::Status RecordPublication(const worker::v1::PublicationOutcome& outcome,
+                                 const trainer::v1::Ref& ref);
   absl::Status RecordStop(const std::string& reason);
 
   // Forgets events up to `seq`, once they are known elsewhere.

@@ -75,7 +75,8 @@ absl::Status TaskRunner::LaunchTrainers() {
   // mark even when their ids were not written yet.
   if (absl::Status s = folder_.WriteRecord(record_); !s.ok()) return s;
   const bool check = record_.prepare().kind() == trainer::v1::TASK_KIND_CHECK;
-  if (auto refused = CheckSpecPaths(record_.start().resolved_spec(), services_, check)) {
+  const bool again = (ref().epoch() & 0xffffffff) > 1;  // the rest is the store's generation
+  if (auto refused = CheckSpecPaths(record_.start().resolved_spec(), services_, check, again)) {
     launch_failure_ = refused;
     return absl::InvalidArgumentError(refused->message());
   }
@@ -256,6 +257,11 @@ void TaskRunner::Fail(absl::Duration grace, const std::string& worker_error) {
   if (state_ == State::kExited) return;
   if (worker_error_.empty()) worker_error_ = worker_error;
   Stop(grace, worker_error);
+}
+
+void TaskRunner::Disown() {
+  disowned_ = true;
+  publications_->Revoke("denied: the coordinator no longer runs this attempt here");
 }
 
 void TaskRunner::Vacate(absl::Duration grace, const std::string& reason) {

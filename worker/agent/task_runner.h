@@ -50,9 +50,9 @@ class TaskRunner {
   // The same because the worker stops in order, with a pause first: it costs the job no
   // restart, and no step when its checkpoint is saved within the grace.
   void Vacate(absl::Duration grace, const std::string& reason);
-  // The coordinator does not know this task: its exit is offered for a while,
-  // and its files are kept.
-  void Disown() { disowned_ = true; }
+  // The coordinator does not run this task any more: nothing of it becomes visible, its exit is
+  // offered for a while, and its files are kept.
+  void Disown();
   void Acknowledge(int64_t seq) { spool_->Acknowledge(seq); }
 
   Publications& publications() { return *publications_; }

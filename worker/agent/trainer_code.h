@@ -1,9 +1,11 @@
 #ifndef LIGER_WORKER_AGENT_TRAINER_CODE_H_
 #define LIGER_WORKER_AGENT_TRAINER_CODE_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/agent/spawner.h"
 
@@ -23,16 +25,27 @@ class TrainerCode {
   // as a trainer takes to start. Empty when it does not answer; it is asked again after
   // a minute.
   std::string Digest();
+  // Why a trainer cannot start, as of the last Digest; empty: it can, or took too long to say.
+  const std::string& fault() const { return fault_; }
 
  private:
+  // What it printed and how it ended, each as far as it is known in time.
+  struct Answer {
+    std::optional<std::string> text;
+    std::optional<int> wait_status;
+  };
+  absl::StatusOr<Answer> Run(const std::string& argument) const;
   // Empty: it has not answered.
-  std::vector<std::string> Ask() const;
+  std::vector<std::string> Ask();
+  // Of one that does not start at all, whatever it is asked.
+  std::string WhyNotStarting() const;
 
   Spawner& spawner_;
   const std::string trainer_;
   const absl::Duration patience_;
   std::vector<std::string> files_;
   std::string digest_;
+  std::string fault_;
   absl::Time not_before_ = absl::InfinitePast();
   bool warned_ = false;
 };

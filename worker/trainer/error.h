@@ -21,12 +21,20 @@ class TrainerError : public std::runtime_error {
     failure_.set_message(message);
     failure_.set_action(std::move(action));
   }
+  // What another rank told.
+  explicit TrainerError(liger::v1::Failure failure)
+      : std::runtime_error(failure.message()), failure_(std::move(failure)) {}
 
   TrainerError& Field(const std::string& v) { failure_.set_field(v); return *this; }
   TrainerError& File(const std::string& v) { failure_.set_file(v); return *this; }
   // 1-based.
   TrainerError& Row(int64_t v) { failure_.set_row(v); return *this; }
   TrainerError& Step(int64_t v) { failure_.set_step(v); return *this; }
+  // Where that is not this one; -1: it is not known which.
+  TrainerError& FirstFailedRank(int v) {
+    failure_.set_first_failed_rank(v);
+    return *this;
+  }
 
   const liger::v1::Failure& failure() const { return failure_; }
 

@@ -104,6 +104,7 @@ TEST_F(AgentGangTest, NoPortForTheRanksIsSaidAtPrepare) {
   const std::string device = coordinator_->WaitForHello().devices(0).uuid();
   coordinator_->Prepare(ref_, trainer::v1::TASK_KIND_TRAIN, {device});
   EXPECT_THAT(coordinator_->WaitForRefused(ref_).reason(), HasSubstr("--rank-ports"));
+  EXPECT_FALSE(coordinator_->WaitForRefused(ref_).unfit()) << "a check may run";
   coordinator_->Run(MakeRef("check"), MakeSpec("check", {}), trainer::v1::TASK_KIND_CHECK);
   EXPECT_FALSE(coordinator_->WaitForExited(MakeRef("check")).has_failure()) << "needs none";
 }

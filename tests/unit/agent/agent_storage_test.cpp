@@ -94,6 +94,23 @@ TEST_F(AgentStorageTest, AGrantThatIsNotUsedIsReportedWhenTheWorkerStops) {
   EXPECT_THAT(Outputs(), IsEmpty());
 }
 
+// Another worker may run the job by now.
+TEST_F(AgentStorageTest, NothingAppearsOfAnAttemptThatIsOver) {
+  RunToThePublication({{"end", "saved"}});
+  coordinator_->SetVerdict("job-a", worker::v1::Verdict::STOP);
+  coordinator_->CloseSessions();
+  coordinator_->WaitForHello(2);
+  coordinator_->Grant(ref_);
+  EXPECT_THAT(coordinator_->WaitForExited(ref_).unpublished(), ElementsAre("model"));
+  EXPECT_THAT(Outputs(), IsEmpty());
+  const auto events = coordinator_->Events(ref_);
+  const auto told = std::find_if(events.begin(), events.end(),
+                                 [](const auto& event) { return event.has_publication(); });
+  ASSERT_NE(told, events.end());
+  EXPECT_THAT(told->publication().error(), HasSubstr("no longer runs this attempt"));
+  EXPECT_FALSE(told->publication().storage());
+}
+
 TEST_F(AgentStorageTest, TellsTheEndOfATaskAlsoWithAFullDisk) {
   StartAgent();
   Run(ref_, {{"end", "wait"}});
@@ -104,6 +121,17 @@ TEST_F(AgentStorageTest, TellsTheEndOfATaskAlsoWithAFullDisk) {
   EXPECT_TRUE(exited.cancelled());
   ExpectGapless(ref_);
   EXPECT_TRUE(coordinator_->WaitUntil([&] { return agent_.Folders("attempts").empty(); }));
+}
+
+TEST_F(AgentStorageTest, SaysThatNoTaskCanRunWhileItsDiskIsFull) {
+  StartAgent();
+  EXPECT_EQ(coordinator_->last_heartbeat().unfit(), "");
+  agent_.FillDisk();
+  EXPECT_TRUE(coordinator_->WaitUntil([&] {
+    return coordinator_->last_heartbeat().unfit().find("takes no file") != std::string::npos;
+  })) << coordinator_->last_heartbeat().unfit();
+  coordinator_->Prepare(ref_, trainer::v1::TASK_KIND_CHECK, {});
+  EXPECT_TRUE(coordinator_->WaitForRefused(ref_).unfit());
 }
 
 TEST_F(AgentStorageTest, AResultThatCannotBeNotedFailsTheTask) {

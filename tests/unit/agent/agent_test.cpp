@@ -325,6 +325,7 @@ TEST_F(AgentTest, DrainingTakesNothingNew) {
   coordinator_->Prepare(ref_, trainer::v1::TASK_KIND_TRAIN,
                         {coordinator_->WaitForHello().devices(0).uuid()});
   EXPECT_THAT(coordinator_->WaitForRefused(ref_).reason(), HasSubstr("draining"));
+  EXPECT_FALSE(coordinator_->WaitForRefused(ref_).unfit());
 }
 
 }  // namespace

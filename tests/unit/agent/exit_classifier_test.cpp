@@ -126,6 +126,25 @@ TEST(ClassifyExitTest, ALostPeerNeverWinsOverTheRankThatWasLost) {
   EXPECT_EQ(ClassifyExit({lost_it}, {}).failure().first_failed_rank(), -1);
 }
 
+TEST(ClassifyExitTest, WhatRanksTellOfOneThatFailedIsNoFailureOfTheirs) {
+  // Each of them tells the class and the words of the one that failed.
+  std::vector<RankOutcome> ranks;
+  for (const int rank : {0, 1, 2}) {
+    ranks.push_back(Failed(rank, v1::FAILURE_CLASS_DATA));
+    ranks.back().failed->set_message(rank == 2 ? "row 3 is empty" : "rank 2: row 3 is empty");
+    if (rank != 2) ranks.back().failed->set_first_failed_rank(2);
+    ranks.back().order = rank;
+  }
+  const auto exited = ClassifyExit(ranks, {});
+  EXPECT_EQ(exited.first_failed_rank(), 2);
+  EXPECT_EQ(exited.failure().message(), "row 3 is empty");
+  // That one is on another worker, or was killed with the gang, as one that hangs is.
+  ranks[2] = Rank(2, Killed(SIGKILL), false, 0);
+  ranks[2].killed_by_agent = true;
+  EXPECT_EQ(ClassifyExit(ranks, {}).first_failed_rank(), 2);
+  EXPECT_EQ(ClassifyExit(ranks, {}).failure().message(), "rank 2: row 3 is empty");
+}
+
 TEST(ClassifyExitTest, APausedTaskEndedWell) {
   RankOutcome rank = Rank(0, ExitCode(2));
   rank.paused = true;

@@ -113,6 +113,14 @@ TEST_F(InputPolicyTest, CheckpointsElsewhereAreRefusedByName) {
   EXPECT_NE(Path("link"), dir_ / "out/link");
 }
 
+TEST_F(InputPolicyTest, AnEarlierAttemptsModelKeepsTheNextOneNotAway) {
+  fs::create_directories(dir_ / "out/there");
+  v1::JobSpec spec;
+  spec.mutable_output()->set_uri("there");
+  EXPECT_TRUE(CheckSpecPaths(spec, services_, /*check=*/false));
+  EXPECT_FALSE(CheckSpecPaths(spec, services_, /*check=*/false, /*again=*/true));
+}
+
 TEST_F(InputPolicyTest, AnEarlierJobsCheckpointsKeepANewJobAway) {
   v1::JobSpec spec;
   spec.mutable_output()->set_uri("failed");

@@ -68,6 +68,18 @@ TEST_F(PublisherTest, IsIdempotent) {
   EXPECT_EQ(Weights(), "one");
 }
 
+TEST_F(PublisherTest, ReplacesWhatAnEarlierAttemptMadeVisible) {
+  const Publication first = Save("a", "one");
+  ASSERT_TRUE(PublishIt(first).ok());
+  Publication second = Save("b", "two");
+  second.replaces = {Sha256("another")};
+  EXPECT_TRUE(absl::IsAlreadyExists(PublishIt(second)));
+  second.replaces.push_back(first.manifest_digest);
+  EXPECT_TRUE(PublishIt(second).ok());
+  EXPECT_EQ(Weights(), "two");
+  EXPECT_EQ(Entries(), 1);
+}
+
 TEST_F(PublisherTest, DoesNotReplaceSomethingElseUnlessTold) {
   ASSERT_TRUE(PublishIt(Save("a", "one")).ok());
   Publication second = Save("b", "two");

@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/framing.h"
+
 namespace liger::agent {
 namespace {
 
@@ -121,7 +123,7 @@ TEST_F(SpoolTest, TellsTheExitAlsoWhenTheDiskIsFull) {
     EXPECT_EQ(spool->stop_reason(), "cancelled") << "it holds all the same";
     worker::v1::PublicationOutcome outcome;
     outcome.set_publication_id("model");
-    EXPECT_FALSE(spool->RecordPublication(outcome).ok());
+    EXPECT_FALSE(spool->RecordPublication(outcome, ref_).ok());
     EXPECT_TRUE(spool->outcomes().contains("model"));
     EXPECT_FALSE(spool->Append(exited, ref_).ok());
     EXPECT_FALSE(spool->exited());
@@ -157,12 +159,28 @@ TEST_F(SpoolTest, RemembersPublicationsAndTheExit) {
     worker::v1::PublicationOutcome outcome;
     outcome.set_publication_id("model");
     outcome.set_output_uri("out");
-    ASSERT_TRUE(spool->RecordPublication(outcome).ok());
+    ASSERT_TRUE(spool->RecordPublication(outcome, ref_).ok());
   }
   auto spool = Open();
   EXPECT_TRUE(spool->exited());
   EXPECT_TRUE(spool->requested().contains("model"));
   EXPECT_EQ(spool->outcomes().at("model").output_uri(), "out");
+}
+
+TEST_F(SpoolTest, WhatBecameOfAPublicationIsTold) {
+  worker::v1::PublicationOutcome outcome;
+  outcome.set_publication_id("checkpoint-20");
+  outcome.set_error("No space left on device");
+  ASSERT_TRUE(Open()->RecordPublication(outcome, ref_).ok());
+  // As an agent left it that did not tell.
+  worker::v1::SpoolRecord old;
+  old.mutable_publication()->set_publication_id("checkpoint-10");
+  std::ofstream(path(), std::ios::app | std::ios::binary) << EncodeFrame(old.SerializeAsString());
+  auto spool = Open();
+  EXPECT_EQ(spool->last_seq(), 1);
+  EXPECT_EQ(spool->After(0)->publication().error(), "No space left on device");
+  EXPECT_EQ(spool->outcomes().at("checkpoint-20").error(), "No space left on device");
+  EXPECT_TRUE(spool->outcomes().contains("checkpoint-10"));
 }
 
 }  // namespace

@@ -74,5 +74,22 @@ TEST_F(TrainerCodeTest, NoneFromATrainerThatDoesNotAnswer) {
   EXPECT_EQ(TrainerCode(&spawner_, dir_ + "/none").Digest(), "");
 }
 
+TEST_F(TrainerCodeTest, TellsWhyNoTrainerStarts) {
+  TrainerCode code(&spawner_, program());
+  code.Digest();
+  EXPECT_EQ(code.fault(), "");
+  const auto fault = [this](const std::string& path) {
+    TrainerCode other(&spawner_, path);
+    EXPECT_EQ(other.Digest(), "");
+    return other.fault();
+  };
+  EXPECT_THAT(fault(dir_ + "/none"), testing::HasSubstr("its trainer does not start: "));
+  // Of an older release: it starts, but does not know what it is asked.
+  std::ofstream(program()) << "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\nexit 2\n";
+  EXPECT_EQ(fault(program()), "");
+  std::ofstream(program()) << "#!/bin/sh\necho 'a warning'\necho 'no libtorch in /x' >&2\nexit 1\n";
+  EXPECT_EQ(fault(program()), "its trainer does not start: no libtorch in /x");
+}
+
 }  // namespace
 }  // namespace liger::agent

@@ -49,6 +49,13 @@ class TailLogsTest : public ::testing::Test {
     stream->Finish();
   }
 
+  void EndWell() {
+    worker_->SendPublish(ref_, "p1");
+    worker_->Expect(liger::worker::v1::CoordinatorMessage::kPublishGranted);
+    worker_->SendExit(ref_);
+    cluster_.WaitFor("job", JobStatus::SUCCEEDED);
+  }
+
   absl::Status Tail(const TailLogsRequest& request, std::string* text) {
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(10)));
@@ -106,15 +113,24 @@ TEST_F(TailLogsTest, FollowsUntilTheJobIsOver) {
   std::thread follower([&] { status = Tail(request, &text); });
   EXPECT_TRUE(reads_.WaitForNotificationWithTimeout(absl::Seconds(10)));
   Log(ref_, 4, "two\n");
-  worker_->SendPublish(ref_, "p1");
-  worker_->Expect(liger::worker::v1::CoordinatorMessage::kPublishGranted);
-  worker_->SendExit(ref_);
-  cluster_.WaitFor("job", JobStatus::SUCCEEDED);
+  EndWell();
   // The last bytes come after the job's end, over the other stream.
   Log(ref_, 8, "three\n");
   follower.join();
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(text, "one\ntwo\nthree\n");
+}
+
+TEST_F(TailLogsTest, TheLogOfAJobThatEndedJustNowIsWhole) {
+  EndWell();
+  TailLogsRequest request;
+  request.set_job("job");
+  std::string text;
+  std::thread reader([&] { EXPECT_TRUE(Tail(request, &text).ok()); });
+  absl::SleepFor(absl::Milliseconds(100));
+  Log(ref_, 0, "one\n");
+  reader.join();
+  EXPECT_EQ(text, "one\n");
 }
 
 TEST_F(TailLogsTest, FollowsIntoTheNextAttempt) {

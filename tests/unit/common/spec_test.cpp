@@ -78,6 +78,16 @@ TEST(SpecTest, NamesTheFieldOfEachViolation) {
   EXPECT_THAT(Fields(R"({model: m, sft: , output: {uri: "a\e[2Jb"}})"), ElementsAre("output.uri"));
 }
 
+TEST(SpecTest, AnOutputsNamesFitAFileSystem) {
+  const auto fields = [](int folder, int last) {
+    return Fields("{model: m, sft: , output: {uri: 'file:///out/" + std::string(folder, 'f') + "/" +
+                  std::string(last, 'n') + "/'}}");
+  };
+  EXPECT_THAT(fields(255, 232), IsEmpty());
+  EXPECT_THAT(fields(255, 233), ElementsAre("output.uri")) << "it grows while it is published";
+  EXPECT_THAT(fields(256, 1), ElementsAre("output.uri"));
+}
+
 TEST(SpecTest, RangesHaveTheRightEnds) {
   const auto bad = [](const std::string& field, const std::string& value) {
     return !Fields("{model: m, orpo: {}, training: {" + field + ": " + value + "}}").empty();

@@ -1,5 +1,8 @@
 // Prepare, Start, refusal, and the run of a job to its end.
 
+#include <set>
+#include <string>
+
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -107,6 +110,39 @@ TEST(GangTest, ARefusalFreesTheDevicesAndIsTriedAgain) {
   answer(second.ref(), false);
   EXPECT_EQ(worker->ExpectTrain().ref().epoch(), second.ref().epoch());
   EXPECT_EQ(cluster.Get("job")->status().restarts(), 0);
+}
+
+TEST(GangTest, OnlyARefusalForItsOwnSakeCountsAgainstAWorker) {
+  Cluster cluster;
+  auto worker = cluster.MakeWorker({.auto_prepare = false});
+  ASSERT_TRUE(worker->Connect().ok());
+  for (const char* job : {"a", "b", "c"}) ASSERT_TRUE(cluster.Submit(job).ok());
+  // A task of each job, at least.
+  const auto refuse = [&](bool unfit) {
+    std::set<std::string> jobs;
+    while (jobs.size() < 3 && !::testing::Test::HasFailure()) {
+      WorkerMessage message;
+      auto& refused = *message.mutable_refused();
+      *refused.mutable_ref() = worker->Expect(CoordinatorMessage::kPrepare).prepare().ref();
+      refused.set_reason(unfit ? "no room" : "its lease is over");
+      refused.set_unfit(unfit);
+      jobs.insert(refused.ref().job_uid());
+      worker->Send(message);
+    }
+  };
+  const auto state = [&cluster] {
+    grpc::ClientContext context;
+    liger::v1::ListWorkersResponse response;
+    EXPECT_TRUE(cluster.api().ListWorkers(&context, {}, &response).ok());
+    return response.workers(0).state();
+  };
+  refuse(false);
+  refuse(false);  // it is still sent some
+  EXPECT_EQ(state(), "READY");
+  refuse(true);
+  const absl::Time deadline = absl::Now() + absl::Seconds(5);
+  while (state() != "UNFIT" && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_EQ(state(), "UNFIT");
 }
 
 TEST(GangTest, AWorkerThatDoesNotPrepareInTimeLosesTheReservation) {

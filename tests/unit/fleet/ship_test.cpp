@@ -1,5 +1,7 @@
 // Logs and metric samples.
 
+#include <signal.h>
+
 #include <atomic>
 
 #include "absl/time/clock.h"
@@ -193,6 +195,63 @@ TEST(ShipFailureTest, WhatFollowsAFailedCommitIsSentAgainWithIt) {
   EXPECT_EQ(again.Resume().through_step(), 0);
   EXPECT_EQ(again.Metrics(1, 20).through_step(), 20);
   EXPECT_EQ(Query(&cluster, 0, 0).points_size(), 20) << "each step, once";
+}
+
+// However long steps wait for others to be stored with.
+TEST(ShipEndTest, WhoSeesTheJobsEndFindsItsSteps) {
+  Cluster cluster(
+      [](Cluster::Options* options) { options->metrics_flush_interval = absl::Hours(1); });
+  auto worker = cluster.MakeWorker();
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("job").ok());
+  const auto ref = worker->ExpectTrain().ref();
+  Shipper shipper(&cluster, ref);
+  shipper.Resume();
+  shipper.SendMetrics(1, 10);
+  EXPECT_EQ(shipper.Log(0, "that came after them").log_offset(), 20);
+  worker->Succeed(ref);
+  cluster.WaitFor("job", JobStatus::SUCCEEDED);
+  EXPECT_EQ(Query(&cluster, 0, 0).points_size(), 10);
+  ChunkAck ack;
+  EXPECT_TRUE(shipper.Receive(&ack));
+  EXPECT_EQ(shipper.Metrics(11, 12).through_step(), 12) << "late, but at once";
+}
+
+// An agent that is shut down closes its session right after its last word.
+TEST(ShipEndTest, AnExitCountsThoughItsSessionEndsWhileItsStepsAreStored) {
+  std::atomic<bool> slow = false;
+  Cluster cluster([&slow](Cluster::Options* options) {
+    options->lease = {absl::Milliseconds(100), absl::Seconds(2), absl::Seconds(3),
+                      absl::Seconds(30)};
+    options->metrics_flush_interval = absl::Hours(1);
+    options->store.fail_commit = [&slow] {
+      if (slow) absl::SleepFor(absl::Milliseconds(400));
+      return absl::OkStatus();
+    };
+  });
+  auto worker = cluster.MakeWorker();
+  ASSERT_TRUE(worker->Connect().ok());
+  ASSERT_TRUE(cluster.Submit("job").ok());
+  const auto ref = worker->ExpectTrain().ref();
+  worker->SendStarted(ref);
+  cluster.WaitFor("job", JobStatus::RUNNING);
+  Shipper shipper(&cluster, ref);
+  shipper.Resume();
+  shipper.SendMetrics(1, 10);
+  EXPECT_EQ(shipper.Log(0, "that came after them").log_offset(), 20);
+  slow = true;
+  liger::worker::v1::TaskEvent event;
+  event.mutable_exited()->add_local_ranks()->set_signal(SIGTERM);
+  event.mutable_exited()->set_worker_stopped(true);
+  worker->SendEvent(ref, event);
+  absl::SleepFor(absl::Milliseconds(150));  // on the way to the disk
+  worker->Disconnect();
+  const auto job = cluster.WaitUntil("job", [](const liger::v1::Job& job) {
+    return job.status().attempts(0).state() != "RUNNING";
+  });
+  slow = false;
+  EXPECT_NE(job.status().attempts(0).state(), "LOST");
+  EXPECT_EQ(job.status().restarts(), 0);
 }
 
 TEST_F(ShipTest, BulkOfUnknownTasksIsLetGo) {

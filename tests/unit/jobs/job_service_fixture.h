@@ -2,6 +2,7 @@
 #define LIGER_TESTS_UNIT_JOBS_JOB_SERVICE_FIXTURE_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -25,6 +26,10 @@ class FakeFleet : public FleetPort {
   }
   bool TakesTasks(const std::string& worker_id) const override {
     return connected.contains(worker_id) && !draining.contains(worker_id);
+  }
+  std::string WhyUnfit(const std::string& worker_id) const override {
+    const auto found = unfit.find(worker_id);
+    return found == unfit.end() ? "" : found->second;
   }
   void Disconnect(const std::string& worker_id, const std::string& reason) override {
     disconnects.push_back(worker_id + " " + reason);
@@ -50,6 +55,7 @@ class FakeFleet : public FleetPort {
   }
 
   std::set<std::string> connected, draining;
+  std::map<std::string, std::string> unfit;
   std::function<void()> on_is_connected;
   std::vector<TaskStart> starts;
   std::vector<std::string> stops, pauses, reclaimed, disconnects;

@@ -29,6 +29,7 @@ class SimFleet : public FleetPort {
     bool stopping = false;
     bool asked = false;  // to publish
     bool granted = false;
+    bool told = false;  // that it is there
     bool denied = false;
     bool pausing = false;
     bool leads = false;  // has rank 0, which publishes
@@ -123,6 +124,7 @@ class SimFleet : public FleetPort {
     hello.set_worker_id(worker->id);
     hello.set_incarnation(worker->incarnation);
     hello.set_output_root("/out");
+    hello.set_tells_publications(true);
     for (int i = 0; i < worker->slots; ++i) {
       auto* device = hello.add_devices();
       device->set_uuid("cpu-" + std::to_string(i));
@@ -272,6 +274,9 @@ class SimFleet : public FleetPort {
       task->running = false;
     } else if (!task->leads && task->seq > 4) {
       Exit(task, liger::v1::FAILURE_CLASS_UNSPECIFIED);
+    } else if (task->granted && !task->told) {
+      Emit(task)->mutable_publication()->set_publication_id("final");
+      task->told = true;
     } else if (task->granted) {
       Exit(task, liger::v1::FAILURE_CLASS_UNSPECIFIED);
     } else if (task->seq > 4 && !task->asked) {

@@ -135,6 +135,51 @@ TEST_F(JobServiceTest, CheckpointsArePublishedAndRetired) {
   EXPECT_EQ(fleet.answers.back().denied_reason, "UNKNOWN_KIND");
 }
 
+// A worker that tells what becomes of its publications has its checkpoints counted then.
+TEST_F(JobServiceTest, CheckpointsAreRetiredWhenTheNextIsThere) {
+  liger::worker::v1::Hello hello;
+  hello.set_worker_id("w");
+  hello.set_incarnation(1);
+  hello.set_tells_publications(true);
+  hello.set_output_root("/out");
+  hello.add_devices()->set_uuid("cpu-0");
+  hello.mutable_devices(0)->set_kind(liger::v1::DEVICE_KIND_CPU);
+  for (const auto& [kind, uri] :
+       {std::pair("dataset", "alpaca_en_demo.json"), std::pair("model", "smollm2-135m")}) {
+    auto* item = hello.add_inventory();
+    item->set_kind(kind);
+    item->set_uri(uri);
+  }
+  Hello(hello);
+  const std::string uid = Running();
+  int64_t seq = 1;
+  const auto publish = [&](int64_t step, const std::string& error) {
+    auto request = Event(++seq);
+    auto* saved = request.mutable_publish_request()->mutable_saved();
+    saved->set_publication_id("checkpoint-" + std::to_string(step));
+    saved->set_kind("checkpoint");
+    saved->set_step(step);
+    saved->set_manifest_digest("sha256:" + std::to_string(step));
+    Send(request);
+    EXPECT_TRUE(fleet.answers.back().granted);
+    auto told = Event(++seq);
+    told.mutable_publication()->set_publication_id(saved->publication_id());
+    told.mutable_publication()->set_error(error);
+    told.mutable_publication()->set_storage(!error.empty());
+    Send(told);
+  };
+  publish(10, "");
+  publish(20, "");
+  publish(30, "cannot copy the result: No space left on device");
+  publish(40, "cannot copy the result: No space left on device");
+  EXPECT_THAT(fleet.reclaimed, IsEmpty());
+  EXPECT_EQ(fleet.acks.back(), seq);
+  ASSERT_THAT(Job(uid).status().warnings(), SizeIs(1));
+  EXPECT_THAT(Job(uid).status().warnings(0).message(), HasSubstr("checkpoint of step 40"));
+  publish(50, "");
+  EXPECT_THAT(fleet.reclaimed, ElementsAre(HasSubstr("checkpoint-10 sha256:10")));
+}
+
 // On a disk that the two share the other one's checkpoints go as its own would.
 TEST_F(JobServiceTest, CheckpointsOfAWorkerThatIsLostAreRetiredByTheOneThatGoesOn) {
   Hello("w");

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "tests/unit/loop/resumed_runs.h"
 #include "worker/trainer/loop/exit_code.h"
@@ -106,6 +107,31 @@ TEST(PauseTest, WithoutRoomForTheCheckpointItGoesOn) {
   const auto warning = sink.Last(Event::kWarning).warning();
   EXPECT_EQ(warning.code(), kNotPausedCode);
   EXPECT_THAT(warning.message(), HasSubstr("is not paused and goes on: no checkpoint of step 4"));
+}
+
+// The attempt's folder is on another disk than the place where the agent publishes.
+TEST(PauseTest, WithoutAPlaceForTheCheckpointItGoesOn) {
+  struct OutputGoes : Pausing<RecordingSink> {
+    bool Emit(Event event) override {
+      if (event.has_step() && event.step().step() == at) {
+        std::filesystem::remove_all(place);
+        std::ofstream(place) << "in the way";
+      }
+      return Pausing::Emit(std::move(event));
+    }
+    std::string place;
+  };
+  const TinyJob job;
+  OutputGoes sink;
+  sink.at = 4;
+  sink.place = job.Path("outputs");
+  std::filesystem::create_directory(sink.place);
+  Request request = WithCheckpoints(job.Sft());
+  request.launch.set_output_dir(job.Path("outputs/job"));
+  EXPECT_EQ(sink.Run(request), kExitOk);
+  EXPECT_THAT(sink.All(Event::kSaved), SizeIs(2)) << "of step 3, and the model";
+  EXPECT_THAT(sink.Answer(), HasSubstr("no checkpoint of step 4: output.uri: nothing can be "));
+  EXPECT_EQ(sink.Last(Event::kWarning).warning().code(), "CheckpointNotSaved") << "of step 6";
 }
 
 }  // namespace

@@ -77,6 +77,15 @@ TEST_F(RequestTest, CheckpointsOfAnEarlierRunAreNotMixedWithItsOwn) {
   EXPECT_EQ(ReadSpec(options).publish_to, job_.Path("out"));
 }
 
+TEST_F(RequestTest, ACheckLooksAtThePlaceThatTheRunWouldHave) {
+  SpecOptions options = Write(Minimal());
+  options.check = true;
+  EXPECT_EQ(ReadSpec(options).launch.output_dir(), job_.Path("out"));
+  EXPECT_FALSE(ReadSpec(options).alone());
+  options.output.clear();
+  EXPECT_EQ(ReadSpec(options).launch.output_dir(), "") << "it need not have one";
+}
+
 TEST_F(RequestTest, ExistingOutputIsRefusedBeforeTraining) {
   const SpecOptions options = Write(Minimal());
   std::filesystem::create_directory(job_.Path("out"));

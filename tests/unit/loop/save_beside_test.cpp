@@ -140,6 +140,27 @@ TEST(SaveBesideTest, OneThatWouldWaitForLongIsLeftOut) {
               AllOf(HasSubstr("no checkpoint of step 6"), HasSubstr("raise training.save_steps")));
 }
 
+TEST(SaveBesideTest, AFileOfTheModelThatIsGoneCostsTheCheckpointAlone) {
+  struct ConfigGoes : RecordingSink {
+    bool Emit(Event event) override {
+      if (event.has_step() && event.step().step() == 2) fs::rename(config, config + ".gone");
+      if (event.has_warning() && event.warning().code() == "CheckpointNotSaved") {
+        fs::rename(config + ".gone", config);
+      }
+      return RecordingSink::Emit(std::move(event));
+    }
+    std::string config;
+  };
+  const TinyJob job;
+  ConfigGoes sink;
+  sink.config = job.Path("model/config.json");
+  ASSERT_EQ(RunWith(EveryStepLogged(job), sink), kExitOk);
+  const auto saved = sink.All(Event::kSaved);
+  ASSERT_EQ(saved.size(), 2u);
+  EXPECT_EQ(saved[0].saved().step(), 6);
+  EXPECT_EQ(saved[1].saved().kind(), "model");
+}
+
 TEST(SaveBesideTest, WhatTheWriterFailsOfIsTheJobsFailure) {
   const TinyJob job;
   Request request = job.Sft();

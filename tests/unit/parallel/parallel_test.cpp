@@ -131,6 +131,7 @@ TEST_F(ParallelTest, RanksWithPartsOfTheTokensAreOneDevice) {
 }
 
 TEST_F(ParallelTest, HeadsThatRanksCannotShareAreRefused) {
+  if (OnGpus() && GpusOfThisHost() < 3) GTEST_SKIP() << "needs three GPUs";
   RankProcesses processes(3,
                           Arguments("sft", "sft.jsonl", 3, "out") +
                               " --set parallel.sequence_parallel_size=3",

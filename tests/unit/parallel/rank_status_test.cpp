@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "worker/trainer/error.h"
+#include "worker/trainer/parallel/gang.h"
 
 namespace liger::trainer {
 namespace {
@@ -92,6 +93,7 @@ TEST(JudgeTest, AHangOfAllIsTheNetworks) {
   const auto verdict = Judge({Waiting(9, 95), Waiting(9, 96)}, kLimits);
   ASSERT_TRUE(verdict);
   EXPECT_THAT(verdict->failure.message(), HasSubstr("network"));
+  EXPECT_EQ(verdict->failure.first_failed_rank(), -1) << "none of them is to blame";
   EXPECT_FALSE(Judge({Waiting(9, 95), Waiting(9, 1)}, kLimits));
 }
 
@@ -109,6 +111,32 @@ TEST(JudgeTest, ARanksOwnFailureIsTheGangs) {
   ranks[1].status->left = Farewell::Done();
   ranks[1].silent_s = 1000;
   EXPECT_FALSE(Judge(ranks, kLimits));
+}
+
+TEST(JudgeTest, ARankThatTellsOfAnothersFailureIsNotToBlame) {
+  std::vector<SeenRank> ranks = {Waiting(4, 1), Working(3), Working(3)};
+  ranks[0].status->left = Farewell::Failed(
+      TrainerError(liger::v1::FAILURE_CLASS_INFRA, "rank 1 is lost").FirstFailedRank(1).failure());
+  auto verdict = Judge(ranks, kLimits);
+  ASSERT_TRUE(verdict);
+  EXPECT_EQ(verdict->failure.first_failed_rank(), 1);
+  EXPECT_EQ(verdict->failure.message(), "rank 1 is lost");
+  ranks[2].status->left = Farewell::Failed(DataError("row 3 is empty").failure());
+  verdict = Judge(ranks, kLimits);
+  EXPECT_EQ(verdict->failure.first_failed_rank(), 2) << "which failed by itself";
+  EXPECT_EQ(verdict->failure.message(), "rank 2: row 3 is empty");
+}
+
+TEST(ThrowFarewellTest, KeepsWhoFailedFirst) {
+  liger::v1::Failure failure = DataError("row 3 is empty", "mend it").Row(3).failure();
+  failure.set_first_failed_rank(2);
+  try {
+    ThrowFarewell(Farewell::Failed(failure));
+    FAIL();
+  } catch (const TrainerError& error) {
+    EXPECT_EQ(error.failure().SerializeAsString(), failure.SerializeAsString());
+    EXPECT_STREQ(error.what(), "row 3 is empty");
+  }
 }
 
 TEST(JudgeTest, AnErrorWithoutACauseEndsInOne) {
@@ -135,6 +163,10 @@ TEST(WatchLimitsTest, ComeFromTheEnvironment) {
   setenv("LIGER_PEER_TIMEOUT", "soon", 1);
   EXPECT_THROW(WatchLimits::FromEnvironment(), TrainerError);
   unsetenv("LIGER_PEER_TIMEOUT");
+  EXPECT_LE(WatchLimits::FromEnvironment().join_s, 110) << "a join is named within 2 minutes";
+  setenv("LIGER_JOIN_TIMEOUT", "300", 1);
+  EXPECT_EQ(WatchLimits::FromEnvironment().join_s, 300);
+  unsetenv("LIGER_JOIN_TIMEOUT");
 }
 
 }  // namespace

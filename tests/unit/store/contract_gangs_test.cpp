@@ -92,6 +92,24 @@ TEST_P(StoreGangs, EndWellWithTheirLastMember) {
   EXPECT_EQ(driver->Occupied(""), 0);
 }
 
+TEST_P(StoreGangs, AllRanksOfOneThatSucceededHaveDoneItsLastStep) {
+  const int64_t epoch = RunGang("u");
+  ReportTask told = Report("w1", "u", epoch, "train", 2);
+  told.progress.emplace();
+  told.progress->set_step(40);
+  told.progress->add_ranks()->set_step(37);  // its last sign of life
+  driver->Do(told);
+  driver->Exit("u", "w2", epoch, 2, Succeeded());
+  driver->PublishModel("u", "w1", epoch, 3);
+  // It is there; what ends the trainer then is no failure of the attempt.
+  driver->Exit("u", "w1", epoch, 4, Failed(liger::v1::FAILURE_CLASS_INFRA, "killed", true));
+  const liger::v1::JobStatus status = driver->Job("u").status();
+  ASSERT_EQ(status.state(), JobStatus::SUCCEEDED);
+  EXPECT_EQ(status.progress().ranks(0).step(), 40);
+  EXPECT_FALSE(status.attempts(0).has_first_failed_rank());
+  EXPECT_EQ(status.attempts(0).failure_class(), liger::v1::FAILURE_CLASS_UNSPECIFIED);
+}
+
 TEST_P(StoreGangs, TheFirstToTellIsNotTheCauseWhenItOnlyLostAPeer) {
   const int64_t epoch = RunGang("u");
   const ReportTask::Result broken = driver->Exit("u", "w1", epoch, 2, LostPeer(3));
@@ -144,6 +162,7 @@ TEST_P(StoreGangs, ALostWorkerIsTheCauseUnlessAnotherHadFailedByItself) {
   driver->Do(lose);
   EXPECT_NE(driver->Job("u").status().message().find("worker w2 stopped answering"),
             std::string::npos);
+  EXPECT_EQ(driver->Job("u").status().attempts(0).first_failed_rank(), 2) << "as w1 told";
 
   AddWorker("w3", 2);
   CreateJob command = NewJob("v", "job-v");

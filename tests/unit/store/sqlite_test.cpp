@@ -154,6 +154,8 @@ void MakeSchemaOne(const std::string& folder) {
              "ALTER TABLE members DROP COLUMN exit_failure;"
              "ALTER TABLE members DROP COLUMN exit_time;"
              "ALTER TABLE artifacts DROP COLUMN damage;"
+             "ALTER TABLE artifacts DROP COLUMN visible;"
+             "ALTER TABLE artifacts DROP COLUMN best;"
              "UPDATE meta SET value = '1' WHERE key = 'schema_version'");
 }
 
@@ -174,6 +176,28 @@ TEST(SqliteStore, AnOlderSchemaIsBroughtUp) {
   EXPECT_FALSE(driver.Do(experiment).existed) << "what came with schema 3 is there, too";
   store.reset();
   EXPECT_NE(Open(folder.path()), nullptr) << "once";
+}
+
+// What was granted before the store knew more of it.
+TEST(SqliteStore, ArtifactsOfAnOlderSchemaAreThere) {
+  TempFolder folder;
+  {
+    auto store = Open(folder.path());
+    Driver driver(store.get());
+    liger::worker::v1::Hello hello = NewHello("w1", 1, 1);
+    hello.set_tells_publications(true);
+    driver.Do(ReconcileWorker{hello});
+    driver.PublishModel("u", "w1", driver.RunJob("u", "w1"), 2);
+  }
+  const auto visible = [](Store* store) {
+    return Driver(store).Read<bool>(
+        [](const ReadView& view) { return view.Artifacts("default", "u").at(0).visible; });
+  };
+  EXPECT_FALSE(visible(Open(folder.path()).get()));
+  ExecuteSql(folder.path(),
+             "ALTER TABLE artifacts DROP COLUMN visible; ALTER TABLE artifacts DROP COLUMN best;"
+             "UPDATE meta SET value = '7' WHERE key = 'schema_version'");
+  EXPECT_TRUE(visible(Open(folder.path()).get()));
 }
 
 TEST(SqliteStore, ANewerSchemaIsRefused) {

@@ -23,20 +23,13 @@ using nlohmann::ordered_json;
 // save_pretrained drops the key too.
 constexpr char kAutoMap[] = "auto_map", kTokenizerConfig[] = "tokenizer_config.json";
 
-// What makes up a tokenizer, its chat template and generation's defaults.
-constexpr std::array<std::string_view, 13> kCopiedFiles = {"generation_config.json",
-                                                           "tokenizer.json",
-                                                           "tokenizer_config.json",
-                                                           "special_tokens_map.json",
-                                                           "added_tokens.json",
-                                                           kChatTemplateFile,
-                                                           "chat_template.json",
-                                                           "vocab.json",
-                                                           "vocab.txt",
-                                                           "merges.txt",
-                                                           "tokenizer.model",
-                                                           "spiece.model",
-                                                           "sentencepiece.bpe.model"};
+constexpr char kGenerationConfig[] = "generation_config.json";
+// What makes up a tokenizer and its chat template.
+constexpr std::array<std::string_view, 12> kTokenizerFiles = {
+    "tokenizer.json",    kTokenizerConfig,  "special_tokens_map.json",
+    "added_tokens.json", kChatTemplateFile, "chat_template.json",
+    "vocab.json",        "vocab.txt",       "merges.txt",
+    "tokenizer.model",   "spiece.model",    "sentencepiece.bpe.model"};
 // A model's licence goes with every copy of it.
 constexpr std::array<std::string_view, 3> kLicencePrefixes = {"LICENSE", "NOTICE", "USE_POLICY"};
 
@@ -123,17 +116,11 @@ int64_t BytesOf(const SaveModelRequest& request, const std::vector<NamedTensor>&
 
 }  // namespace
 
-std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir) {
+std::map<std::string, std::string> TokenizerFiles(const std::string& source_dir) {
   std::map<std::string, std::string> files;
   const fs::path source(source_dir);
-  for (const std::string_view name : kCopiedFiles) {
+  for (const std::string_view name : kTokenizerFiles) {
     if (fs::is_regular_file(source / name)) files[std::string(name)] = source / name;
-  }
-  for (const auto& entry : fs::directory_iterator(source)) {
-    const std::string name = entry.path().filename();
-    const bool licence = std::any_of(kLicencePrefixes.begin(), kLicencePrefixes.end(),
-                                     [&](std::string_view p) { return name.starts_with(p); });
-    if (licence && entry.is_regular_file()) files[name] = entry.path();
   }
   if (!fs::is_directory(source / kChatTemplatesFolder)) return files;
   for (const auto& entry : fs::directory_iterator(source / kChatTemplatesFolder)) {
@@ -141,6 +128,20 @@ std::map<std::string, std::string> FilesBesideWeights(const std::string& source_
       files[std::string(kChatTemplatesFolder) + "/" + entry.path().filename().string()] =
           entry.path();
     }
+  }
+  return files;
+}
+
+std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir) {
+  std::map<std::string, std::string> files = TokenizerFiles(source_dir);
+  const fs::path source(source_dir);
+  const fs::path generation = source / kGenerationConfig;
+  if (fs::is_regular_file(generation)) files[kGenerationConfig] = generation;
+  for (const auto& entry : fs::directory_iterator(source)) {
+    const std::string name = entry.path().filename();
+    const bool licence = std::any_of(kLicencePrefixes.begin(), kLicencePrefixes.end(),
+                                     [&](std::string_view p) { return name.starts_with(p); });
+    if (licence && entry.is_regular_file()) files[name] = entry.path();
   }
   return files;
 }
@@ -185,7 +186,7 @@ json ReadModelConfig(const std::string& model_dir) {
 }
 
 std::optional<json> ReadGenerationConfig(const std::string& model_dir) {
-  const fs::path path = fs::path(model_dir) / "generation_config.json";
+  const fs::path path = fs::path(model_dir) / kGenerationConfig;
   if (!fs::exists(path)) return std::nullopt;
   return ReadJsonObject(path);
 }

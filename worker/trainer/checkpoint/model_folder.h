@@ -24,8 +24,10 @@ nlohmann::json ReadModelConfig(const std::string& model_dir);
 // generation_config.json; nullopt when the folder has none.
 std::optional<nlohmann::json> ReadGenerationConfig(const std::string& model_dir);
 
-// What makes up a folder's tokenizer, chat template and generation's defaults, and
-// the licence: path by name.
+// What makes up a folder's tokenizer and chat templates: path by name.
+std::map<std::string, std::string> TokenizerFiles(const std::string& source_dir);
+
+// Those, generation's defaults and the licence.
 std::map<std::string, std::string> FilesBesideWeights(const std::string& source_dir);
 
 // Of those copies, the ones that are saved with other contents, taken out of `copies`: content by

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +20,8 @@
 #include "worker/trainer/loop/job_length.h"
 #include "worker/trainer/loop/lora_setup.h"
 #include "worker/trainer/loop/model_identity.h"
+#include "worker/trainer/loop/model_settings.h"
+#include "worker/trainer/loop/output_check.h"
 #include "worker/trainer/loop/resume_point.h"
 #include "worker/trainer/loop/sample.h"
 #include "worker/trainer/loop/sharded_setup.h"
@@ -69,6 +72,15 @@ void CheckSettings(Checks& checks, const liger::v1::JobSpec& spec) {
     if (warning) checks.Warn({*warning});
   });
   checks.Run("method", "method", [&] { MakeObjective(spec); });
+}
+
+void CheckOutput(Checks& checks, const Request& request) {
+  const std::string& output = request.launch.output_dir();
+  if (output.empty()) return;  // nobody publishes
+  checks.Run("output", "output.uri", [&] {
+    RequireFreeOutput(output, request.spec());
+    RequireWritableOutput(request);
+  });
 }
 
 // What an adapter changes of the model, and that it fits.
@@ -191,6 +203,17 @@ void CheckBest(Checks& checks, const liger::v1::TrainingSpec& training, const Re
                    "training.early_stopping_patience, or leave it out"));
 }
 
+// Whether its rows are those of the run, as far as all were read, and its tokenizer is.
+void CheckSameText(Checks& checks, const ResumePoint& resume, const std::string& model_dir,
+                   const Dataset& dataset) {
+  const std::map<std::string, std::string> files = TextFilesOf(model_dir);
+  if (dataset.unread_rows + dataset.unread_eval_rows == 0) {
+    resume.state.RequireSameData(dataset.train_stats, resume.dir,
+                                 resume.state.ChangedTextFile(files, model_dir));
+  }
+  if (const auto warning = ChangedTokenizer(resume, files, model_dir)) checks.Warn({*warning});
+}
+
 // Optimizer steps that go through all training rows, with as many ranks as there will be, which of
 // an elastic job nobody knows: 0.
 int64_t EpochSteps(const liger::v1::JobSpec& spec, const ExampleSet& rows) {
@@ -225,9 +248,7 @@ void CheckData(Checks& checks, const Request& request, const InputPaths& paths,
   checks.Run("data", "dataset", [&] {
     const Dataset dataset = LoadData(request, paths, config, text);
     checks.Warn(DataWarnings(dataset));
-    if (resume && dataset.unread_rows + dataset.unread_eval_rows == 0) {
-      resume->state.RequireSameData(dataset.train_stats, resume->dir);
-    }
+    if (resume) CheckSameText(checks, *resume, paths.model_dir, dataset);
     if (dataset.unread_rows == 0) {
       CheckEpochs(checks, request.spec(), resume, dataset, result);
     }
@@ -253,6 +274,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
   Checks checks(result, stop);
   result.add_checks_run("spec");  // valid, or there would be no request
   CheckSettings(checks, request.spec());
+  CheckOutput(checks, request);
 
   InputPaths paths;
   if (!checks.Run("paths", "model", [&] { paths = InputPaths::Resolve(request); })) {
@@ -280,6 +302,7 @@ tv1::CheckResult CheckJob(const Request& request, const StopFlag& stop) {
     checks.Run("checkpoint's model", "training.resume_from_checkpoint", [&] {
       const auto model = BuildModel(config, request.spec().kernels(), at::kMeta);
       resume->state.RequireSameShapes(ShapesDigest(*model), resume->dir);
+      resume->state.RequireSameSettings(SettingsOf(config), paths.model_dir, resume->dir);
     });
   }
   CheckMemory(checks, request, result);

@@ -8,6 +8,7 @@
 #include "worker/trainer/checkpoint/safetensors_writer.h"
 #include "worker/trainer/checkpoint/saved_tensors.h"
 #include "worker/trainer/loop/checkpoint_files.h"
+#include "worker/trainer/loop/output_check.h"
 #include "worker/trainer/loop/publish.h"
 
 namespace liger::trainer {
@@ -167,6 +168,7 @@ Checkpoints::Draft Checkpoints::Begin(const Content& content) {
     AddState(content, save);
     draft.write_checkpoint = [this, save, step, best = content.best] {
       copies_.Await();
+      RequireRoomForCheckpoint(request_, BytesToSave(save));
       return Finished(SaveFolder(save), step, best);
     };
     return draft;
@@ -174,7 +176,9 @@ Checkpoints::Draft Checkpoints::Begin(const Content& content) {
 }
 
 std::string Checkpoints::OpenFolder(int64_t step) {
-  folder_ = std::make_shared<OutputFolder>(FolderOf(step), /*overwrite=*/true, BytesOfOne());
+  const int64_t bytes = BytesOfOne();
+  RequireRoomForCheckpoint(request_, bytes);
+  folder_ = std::make_shared<OutputFolder>(FolderOf(step), /*overwrite=*/true, bytes);
   return folder_->staging();
 }
 

@@ -11,6 +11,7 @@
 #include "common/spec/violations.h"
 #include "common/spec/yaml_proto.h"
 #include "worker/trainer/error.h"
+#include "worker/trainer/loop/output_check.h"
 #include "worker/trainer/loop/paths.h"
 
 namespace liger::trainer {
@@ -59,15 +60,6 @@ std::string PublishFolder(const liger::v1::JobSpec& spec) {
         .Field("output.uri");
   }
   return std::filesystem::absolute(PathOfUri(uri, "output.uri")).lexically_normal().string();
-}
-
-// Before hours of training, not after.
-void RequireFree(const std::string& folder, const liger::v1::JobSpec& spec) {
-  if (spec.output().overwrite() || !std::filesystem::exists(folder)) return;
-  throw ConfigError("output.uri: '" + folder + "' exists already",
-                    "choose another folder, or set output.overwrite: true")
-      .Field("output.uri")
-      .File(folder);
 }
 
 bool IsCheckpointOf(const std::string& uri, const std::filesystem::path& folder,
@@ -125,9 +117,13 @@ Request ReadSpec(const SpecOptions& options) {
   request.launch.set_version(kLaunchVersion);
   request.launch.set_task_kind(options.check ? liger::trainer::v1::TASK_KIND_CHECK
                                              : liger::trainer::v1::TASK_KIND_TRAIN);
-  if (options.check) return request;
+  const bool has_place = !spec->output().uri().empty() || !spec->name().empty();
+  if (options.check) {
+    if (has_place) request.launch.set_output_dir(PublishFolder(*spec));
+    return request;
+  }
   request.publish_to = PublishFolder(*spec);
-  RequireFree(request.publish_to, *spec);
+  RequireFreeOutput(request.publish_to, *spec);  // before hours of training, not after
   RequireOwnCheckpoints(request.publish_to, *spec);
   request.launch.set_attempt_dir(request.publish_to + ".attempt-" + std::to_string(getpid()));
   return request;

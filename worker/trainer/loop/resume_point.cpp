@@ -289,6 +289,7 @@ ResumePoint OpenNamed(const std::string& named, const JobSpec& spec, Strategy& s
   });
   if (const Farewell* failure = FirstFailure(all)) {
     Farewell told = *failure;
+    told.failure.set_first_failed_rank(static_cast<int32_t>(failure - all.data()));
     if (failure != &all[0]) {
       told.failure.set_action("rank 0 has it: name a checkpoint in a folder that all workers see");
     }
@@ -354,6 +355,22 @@ bool IsBestModelWhole(const std::string& dir, const std::string& job_uid, Strate
     if (reads) VerifyManifest(dir);
   };
   return IsGood(dir, strategy, look, "the best model's checkpoint", warnings);
+}
+
+std::optional<liger::v1::Warning> ChangedTokenizer(
+    const ResumePoint& run, const std::map<std::string, std::string>& text_files,
+    const std::string& model_dir) {
+  const std::string file = run.state.ChangedTextFile(text_files, model_dir);
+  if (file.empty()) return std::nullopt;
+  liger::v1::Warning warning;
+  warning.set_code("TokenizerChanged");
+  warning.set_field("model");
+  warning.set_file(file);
+  warning.set_message(absl::StrCat(
+      file, " has changed since the run of ", run.dir,
+      " began: the job goes on only if its rows have the same tokens as then, and saves the "
+      "changed file with its model; put the file back unless that is meant"));
+  return warning;
 }
 
 std::optional<liger::v1::Warning> IncomparableBest(const BestModel& best, const ResumePoint& run) {

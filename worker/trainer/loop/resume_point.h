@@ -1,6 +1,7 @@
 #ifndef LIGER_WORKER_TRAINER_LOOP_RESUME_POINT_H_
 #define LIGER_WORKER_TRAINER_LOOP_RESUME_POINT_H_
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -43,6 +44,12 @@ std::optional<ResumePoint> FindResumePoint(const Request& request, Strategy& str
 // What it lacks is added to `warnings`, and a damaged one set aside, as above.
 bool IsBestModelWhole(const std::string& dir, const std::string& job_uid, Strategy& strategy,
                       std::vector<liger::v1::Warning>* warnings);
+
+// What is warned of where a file of the tokenizer in `model_dir` (TextFilesOf) is not as it was
+// when the run began, whose rows are the same all the same. nullopt: all are.
+std::optional<liger::v1::Warning> ChangedTokenizer(
+    const ResumePoint& run, const std::map<std::string, std::string>& text_files,
+    const std::string& model_dir);
 
 // What is warned of where the run's best evaluation says nothing beside those of `best`, a job's:
 // of another metric or of other rows. nullopt: it can be compared.

@@ -57,6 +57,8 @@ RunState Read(const json& object) {
   if (const auto it = object.find("model"); it != object.end()) {  // older ones have none
     it->at("shapes").get_to(state.model.shapes);
     it->at("weights").get_to(state.model.weights);
+    state.model.settings = it->value("settings", state.model.settings);
+    state.model.text_files = it->value("text_files", state.model.text_files);
   }
   state.progress =
       ReadProgress(object.at("progress"), object.at("num_input_tokens_seen").get<int64_t>());
@@ -92,7 +94,11 @@ std::string RunState::ToJson() const {
       {"data_position", {{"epoch", position.epoch}, {"row", position.row}}},
       {"data",
        {{"rows", rows}, {"tokens", tokens}, {"target_tokens", target_tokens}, {"digest", digest}}},
-      {"model", {{"shapes", model.shapes}, {"weights", model.weights}}},
+      {"model",
+       {{"shapes", model.shapes},
+        {"weights", model.weights},
+        {"settings", model.settings},
+        {"text_files", model.text_files}}},
       {"best_metric", best.metric ? ordered_json(*best.metric) : ordered_json()},
       {"best_global_step", best.step},
       {"best_metric_of", best.of},
@@ -151,7 +157,37 @@ void RunState::RequireSameWeights(const std::string& weights,
       .File(checkpoint);
 }
 
-void RunState::RequireSameData(const DataStats& stats, const std::string& checkpoint) const {
+void RunState::RequireSameSettings(const std::map<std::string, std::string>& settings,
+                                   const std::string& model_dir,
+                                   const std::string& checkpoint) const {
+  for (const auto& [name, value] : settings) {
+    const auto before = model.settings.find(name);
+    if (before == model.settings.end() || before->second == value) continue;
+    const std::string file = model_dir + "/config.json";
+    throw ConfigError("checkpoint " + checkpoint + " is of another model: " + file + " says " +
+                          name + " " + value + ", and said " + before->second +
+                          " when the run began",
+                      "put that file back as it was, or start a new run")
+        .Field("training.resume_from_checkpoint")
+        .File(file);
+  }
+}
+
+std::string RunState::ChangedTextFile(const std::map<std::string, std::string>& text_files,
+                                      const std::string& model_dir) const {
+  if (model.text_files.empty()) return "";
+  std::map<std::string, std::string> all = text_files;
+  all.insert(model.text_files.begin(), model.text_files.end());
+  for (const auto& [name, digest] : all) {
+    const auto before = model.text_files.find(name);
+    const bool same = before != model.text_files.end() && before->second == digest;
+    if (!same || !text_files.contains(name)) return model_dir + "/" + name;
+  }
+  return "";
+}
+
+void RunState::RequireSameData(const DataStats& stats, const std::string& checkpoint,
+                               const std::string& changed_text_file) const {
   const bool as_many =
       rows == stats.rows && tokens == stats.tokens && target_tokens == stats.target_tokens;
   if (as_many && (digest == stats.digest || digest == 0 || stats.digest == 0)) return;
@@ -162,8 +198,11 @@ void RunState::RequireSameData(const DataStats& stats, const std::string& checkp
   throw DataError("dataset: has " + describe(stats.rows, stats.tokens, stats.target_tokens) +
                       ", and the run of checkpoint " + checkpoint + " had " +
                       (as_many ? "as many, but other ones or in another order"
-                               : describe(rows, tokens, target_tokens)),
-                  "resume with the data that the run was started with")
+                               : describe(rows, tokens, target_tokens)) +
+                      (changed_text_file.empty()
+                           ? ""
+                           : "; " + changed_text_file + " has changed since the run began"),
+                  "resume with the data and the tokenizer that the run was started with")
       .Field("dataset");
 }
 

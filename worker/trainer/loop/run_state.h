@@ -2,6 +2,7 @@
 #define LIGER_WORKER_TRAINER_LOOP_RUN_STATE_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct RunState {
     std::string shapes;   // ShapesDigest; "": of a checkpoint that does not say
     std::string weights;  // Checksum of what checkpoints do not hold or a reference keeps; ""
                           // where that is nothing
+    // SettingsOf and TextFilesOf; empty: of a checkpoint that does not say.
+    std::map<std::string, std::string> settings, text_files;
   };
   Model model;
   Progress::State progress;
@@ -47,8 +50,17 @@ struct RunState {
   // Throws TrainerError (CONFIG, training.resume_from_checkpoint) when it is of another model.
   void RequireSameShapes(const std::string& shapes, const std::string& checkpoint) const;
   void RequireSameWeights(const std::string& weights, const std::string& checkpoint) const;
-  // Throws TrainerError (DATA) when the rows are others than those of `stats`.
-  void RequireSameData(const DataStats& stats, const std::string& checkpoint) const;
+  // `model_dir`: where the model lies whose settings they are. A setting that only one of both has
+  // is of another release.
+  void RequireSameSettings(const std::map<std::string, std::string>& settings,
+                           const std::string& model_dir, const std::string& checkpoint) const;
+  // The first of the files in `model_dir` that is not as it was; "": none.
+  std::string ChangedTextFile(const std::map<std::string, std::string>& text_files,
+                              const std::string& model_dir) const;
+  // Throws TrainerError (DATA) when the rows are others than those of `stats`, for which
+  // `changed_text_file` may be the cause.
+  void RequireSameData(const DataStats& stats, const std::string& checkpoint,
+                       const std::string& changed_text_file = "") const;
   // Throws TrainerError (CONFIG, `field`, which says how long the job is) when the run was beyond
   // its last step already.
   void RequireNotPast(int64_t last_step, const std::string& field,

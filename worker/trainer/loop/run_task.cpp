@@ -14,6 +14,7 @@
 #include "worker/trainer/loop/strategy_choice.h"
 #include "worker/trainer/loop/train_job.h"
 #include "worker/trainer/parallel/exit_deadline.h"
+#include "worker/trainer/parallel/gang.h"
 
 namespace liger::trainer {
 namespace {
@@ -100,12 +101,8 @@ int RunKind(const Request& request, Reporter& reporter, const StopFlag& stop,
   }
 }
 
-}  // namespace
-
-int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop,
-            CheckpointRequests* asked) {
-  CheckpointRequests none;
-  CheckpointRequests& checkpoints = asked == nullptr ? none : *asked;
+int RunAndReport(const Request& request, Reporter& reporter, const StopFlag& stop,
+                 CheckpointRequests& checkpoints) {
   try {
     return RunKind(request, reporter, stop, checkpoints);
   } catch (const StopRequested& stopped) {
@@ -118,6 +115,17 @@ int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop,
     reporter.Failed(failure);
     return ExitCodeFor(failure);
   }
+}
+
+}  // namespace
+
+int RunTask(const Request& request, Reporter& reporter, const StopFlag& stop,
+            CheckpointRequests* asked) {
+  CheckpointRequests none;
+  const int code = RunAndReport(request, reporter, stop, asked == nullptr ? none : *asked);
+  if (!Gang::LeftCommunicators()) return code;
+  std::cout.flush();
+  _exit(code);
 }
 
 }  // namespace liger::trainer

@@ -19,6 +19,7 @@
 #include "worker/trainer/loop/input_warnings.h"
 #include "worker/trainer/loop/input_watch.h"
 #include "worker/trainer/loop/job_length.h"
+#include "worker/trainer/loop/output_check.h"
 #include "worker/trainer/loop/publish.h"
 #include "worker/trainer/loop/random_state.h"
 #include "worker/trainer/loop/sample.h"
@@ -83,6 +84,7 @@ void TrainJob::RunOrExplain() {
 void TrainJob::RunToEnd() {
   RequireSameRun();
   MakeAttemptFolder(request_.launch.attempt_dir());
+  if (strategy_->leads()) RequireWritableOutput(request_);
   const std::optional<ResumePoint> from = FindStart();
   if (strategy_->leads()) {
     metrics_log_ = std::make_unique<MetricsLog>(request_.launch.attempt_dir() + "/metrics.jsonl",

@@ -121,8 +121,10 @@ class TrainJob {
   };
   // A status as above.
   std::string Write(const Checkpoints::Draft& draft, int64_t step);
-  // Warns of it; what is no fault of a disk is thrown on.
-  std::string NotSaved(int64_t step, const TrainerError& error);
+  // Likewise, of a part of saving it: what files and disks are to blame for costs the checkpoint
+  // alone, the rest is thrown on.
+  std::string StatusOf(int64_t step, const std::function<void()>& save);
+  std::string NotSaved(int64_t step, const std::exception& error);  // warns of it
   // Waits for what is being written, and throws what that throws.
   void AwaitWriting();
   // Throws that if it has ended.

@@ -1,7 +1,12 @@
 // What the ranks of a TrainJob, and its checkpoints, must have in common.
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "common/file.h"
 #include "common/spec/spec.h"
+#include "worker/trainer/loop/model_settings.h"
 #include "worker/trainer/loop/rank_agreement.h"
 #include "worker/trainer/loop/train_job.h"
 #include "worker/trainer/models/lora.h"
@@ -28,20 +33,25 @@ void TrainJob::RequireSameRun() const {
 void TrainJob::RequireSameInputs() const {
   if (strategy_->alone()) return;
   const DataStats& data = dataset_.train_stats;
-  RequireAgreement(*strategy_,
-                   {{"the training rows, tokens and targets",
-                     absl::StrCat(data.rows, ", ", data.tokens, ", ", data.target_tokens)},
-                    {"the evaluation rows", absl::StrCat(dataset_.eval_stats.rows)},
-                    {"the first step", absl::StrCat(first_step_)},
-                    // Of shards nobody has the whole later on.
-                    {"the checksum of the weights",
-                     Checksum(trainable_.sharding ? trainable_.loaded
-                                                  : BitSumsOf(*trainable_.model))}});
+  std::vector<std::pair<std::string, std::string>> facts = {
+      {"the training rows, tokens and targets",
+       absl::StrCat(data.rows, ", ", data.tokens, ", ", data.target_tokens)},
+      {"the evaluation rows", absl::StrCat(dataset_.eval_stats.rows)},
+      {"the first step", absl::StrCat(first_step_)},
+      // Of shards nobody has the whole later on.
+      {"the checksum of the weights",
+       Checksum(trainable_.sharding ? trainable_.loaded : BitSumsOf(*trainable_.model))}};
+  for (const auto& [name, value] : model_identity_.settings) {
+    facts.emplace_back("the model's config.json, " + name, value);
+  }
+  RequireAgreement(*strategy_, facts);
 }
 
 // A checkpoint has what is trained: the rest, and what a reference keeps of it, must be the same.
 RunState::Model TrainJob::Identity() const {
-  RunState::Model identity{.shapes = ShapesDigest(*trainable_.model)};
+  RunState::Model identity{.shapes = ShapesDigest(*trainable_.model),
+                           .settings = SettingsOf(config_),
+                           .text_files = TextFilesOf(paths_.model_dir)};
   BitSums kept;
   // A new adapter has no effect yet, and no reference has it.
   const bool new_adapter = trainable_.lora && trainable_.lora->adapter_dir.empty();

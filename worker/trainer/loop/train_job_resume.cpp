@@ -14,9 +14,13 @@ namespace tv1 = liger::trainer::v1;
 
 void TrainJob::Resume(const ResumePoint& from) {
   const RunState& state = from.state;
+  const std::string& model_dir = paths_.model_dir;
+  const auto& text_files = model_identity_.text_files;
   state.RequireSameShapes(model_identity_.shapes, from.dir);
+  state.RequireSameSettings(model_identity_.settings, model_dir, from.dir);
   state.RequireSameWeights(model_identity_.weights, from.dir);
-  state.RequireSameData(dataset_.train_stats, from.dir);
+  state.RequireSameData(dataset_.train_stats, from.dir,
+                        state.ChangedTextFile(text_files, model_dir));
   state.RequireNotPast(max_steps_, LengthField(training()), from.dir);
   RestoreTensors(from.dir, trainable_, *optimizer_, strategy_->rank().rank);
   if (CausalLM* moving = objective_->MovingReference()) {
@@ -29,7 +33,12 @@ void TrainJob::Resume(const ResumePoint& from) {
   last_evaluated_step_ = state.last_evaluated_step;
   last_loss_ = state.last_loss;
   first_step_ = state.step + 1;
-  if (strategy_->leads()) std::cout << ResumedText(from.Told()) << std::endl;
+  if (strategy_->leads()) {
+    std::cout << ResumedText(from.Told()) << std::endl;
+    if (const auto warning = ChangedTokenizer(from, text_files, model_dir)) {
+      reporter_.Warn(*warning);
+    }
+  }
   reporter_.Advance(state.step);
   RestoreBest(from);
 }

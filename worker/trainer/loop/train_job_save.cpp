@@ -110,11 +110,8 @@ bool TrainJob::LeavesOut(int64_t step) {
 bool TrainJob::SavesShards(const Checkpoints::Content& content) {
   std::string folder;
   if (strategy_->leads()) {
-    try {
-      folder = checkpoints_->OpenFolder(content.state.step);
-    } catch (const TrainerError& error) {
-      written_ = NotSaved(content.state.step, error);
-    }
+    written_ = StatusOf(content.state.step,
+                        [&] { folder = checkpoints_->OpenFolder(content.state.step); });
   }
   folder = strategy_->Gather(folder, "the checkpoint's folder").front();
   if (folder.empty()) return true;
@@ -153,21 +150,33 @@ void TrainJob::WriteDraft(Checkpoints::Draft draft, int64_t step) {
 }
 
 std::string TrainJob::Write(const Checkpoints::Draft& draft, int64_t step) {
+  // Whose failure is the job's: without it the job would end with another model than the best.
   if (draft.keep_parameters) draft.keep_parameters();
   if (!draft.write_checkpoint) return "ok";
-  try {
+  return StatusOf(step, [&] {
     const tv1::Saved saved = draft.write_checkpoint();
-    if (!strategy_->leads() || reporter_.Saved(saved)) return "ok";
-  } catch (const TrainerError& error) {
-    return NotSaved(step, error);
-  }
-  const std::string why = absl::StrCat("the checkpoint of step ", step, " could not be reported");
-  reporter_.Warn("CheckpointNotSaved", "training.save_steps", why);
-  return why;
+    if (!strategy_->leads() || reporter_.Saved(saved)) return;
+    throw TrainerError(liger::v1::FAILURE_CLASS_STORAGE, "it could not be reported");
+  });
 }
 
-std::string TrainJob::NotSaved(int64_t step, const TrainerError& error) {
-  if (error.failure().class_() != liger::v1::FAILURE_CLASS_STORAGE) throw error;
+std::string TrainJob::StatusOf(int64_t step, const std::function<void()>& save) {
+  try {
+    save();
+    return "ok";
+  } catch (const TrainerError& error) {
+    // CONFIG: something stands in its place, or a file of the model that it copies has gone.
+    const auto of = error.failure().class_();
+    const bool of_files =
+        of == liger::v1::FAILURE_CLASS_STORAGE || of == liger::v1::FAILURE_CLASS_CONFIG;
+    if (!of_files) throw;
+    return NotSaved(step, error);
+  } catch (const std::filesystem::filesystem_error& error) {
+    return NotSaved(step, error);
+  }
+}
+
+std::string TrainJob::NotSaved(int64_t step, const std::exception& error) {
   const std::string why = absl::StrCat("no checkpoint of step ", step, ": ", error.what());
   reporter_.Warn("CheckpointNotSaved", "training.save_steps", why);
   return why;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <atomic>
 #include <iostream>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/Types.hpp>
@@ -14,6 +15,8 @@
 
 namespace liger::trainer {
 namespace {
+
+std::atomic<bool> left_communicators = false;
 
 std::string MessageOf(const std::exception& error) {
   const auto* torch = dynamic_cast<const c10::Error*>(&error);
@@ -30,12 +33,7 @@ c10d::AllreduceOptions ReduceOptions(c10d::ReduceOp op) {
 
 void ThrowFarewell(const Farewell& farewell) {
   if (farewell.kind == Farewell::Kind::kStopped) throw StopRequested(farewell.reason);
-  const liger::v1::Failure& failure = farewell.failure;
-  throw TrainerError(failure.class_(), failure.message(), failure.action())
-      .Field(failure.field())
-      .File(failure.file())
-      .Row(failure.row())
-      .Step(failure.step());
+  throw TrainerError(farewell.failure);
 }
 
 Gang::Scope::Scope(Gang& gang, int64_t number, const char* what)
@@ -52,25 +50,34 @@ Gang::Scope::~Scope() {
   if (gang_.watch_) gang_.watch_->Waits(outer_.number, outer_.what);
 }
 
-Gang::Gang(const RankInfo& rank, c10::intrusive_ptr<c10d::Store> store)
+Gang::Gang(const RankInfo& rank, c10::intrusive_ptr<c10d::Store> store,
+           std::chrono::milliseconds limit)
     : rank_(rank), store_(std::move(store)) {
   group_ = c10::make_intrusive<c10d::ProcessGroup>(store_, rank_.rank, rank_.world_size);
-  group_->setBackend(c10::kCPU, c10d::ProcessGroup::BackendType::GLOO, MakeGloo(store_, rank_));
+  group_->setBackend(c10::kCPU, c10d::ProcessGroup::BackendType::GLOO,
+                     MakeGloo(store_, rank_, limit));
   group_->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
   group_->setGroupName("liger");
 }
 
 std::unique_ptr<Gang> Gang::Join(const RankInfo& rank, const Options& options) {
-  const auto store = MeetAtStore(rank, options.join_timeout);
+  const JoinTime time(rank, options.limits.join_s);
+  const auto store = MeetAtStore(rank, time);
   std::unique_ptr<Gang> gang;
   try {
-    gang.reset(new Gang(rank, store));
+    gang.reset(new Gang(rank, store, time.left_to_connect()));
+  } catch (const TrainerError&) {
+    throw;
   } catch (const std::exception& error) {
     throw TrainerError(liger::v1::FAILURE_CLASS_INFRA,
                        "rank " + std::to_string(rank.rank) +
-                           " cannot connect to the other ranks: " + MessageOf(error),
-                       "look at the other ranks' logs and the network between the hosts; "
-                       "GLOO_SOCKET_IFNAME names the interface to use");
+                           " cannot connect to the other ranks, which have joined the gang (a "
+                           "firewall, or the wrong --socket-interface of a worker): " +
+                           MessageOf(error),
+                       "look at the other ranks' logs and the network between the hosts: ranks "
+                       "listen on ports that the kernel picks, of the interface that "
+                       "GLOO_SOCKET_IFNAME (--socket-interface) names")
+        .FirstFailedRank(-1);
   }
   gang->watch_ = std::make_unique<Watch>(
       store->clone(), rank,
@@ -79,10 +86,17 @@ std::unique_ptr<Gang> Gang::Join(const RankInfo& rank, const Options& options) {
 }
 
 std::unique_ptr<Gang> Gang::OfThreads(const RankInfo& rank, c10::intrusive_ptr<c10d::Store> store) {
-  return std::unique_ptr<Gang>(new Gang(rank, std::move(store)));
+  return std::unique_ptr<Gang>(new Gang(rank, std::move(store), kNever));
 }
 
-Gang::~Gang() = default;
+Gang::~Gang() {
+  if (device_groups_.empty()) return;
+  // Their destructors abort communicators, which throws where these have memory that ranks map.
+  new auto(std::move(device_groups_));
+  left_communicators = true;
+}
+
+bool Gang::LeftCommunicators() { return left_communicators; }
 
 void Gang::OpenDevice(at::Device device) {
   device_ = device;

@@ -28,7 +28,6 @@ namespace liger::trainer {
 class Gang {
  public:
   struct Options {
-    absl::Duration join_timeout = absl::Minutes(5);
     // Watch::Options::on_verdict.
     std::function<void(const Farewell&)> on_verdict;
     WatchLimits limits;
@@ -39,13 +38,18 @@ class Gang {
     int64_t number = 0;
   };
 
-  // Meets the others at MASTER_ADDR. Throws TrainerError: INFRA naming the ranks that have not
-  // come in time, or a port that is in use; CONFIG for an address that cannot be.
+  // Meets the others at MASTER_ADDR, within limits.join_s and a few seconds. Throws TrainerError:
+  // INFRA naming the ranks that have not come in time, or a rank 0 that cannot be reached, or a
+  // port that is in use; CONFIG for an address that cannot be.
   static std::unique_ptr<Gang> Join(const RankInfo& rank, const Options& options);
   // For tests: ranks that are threads, over a store that they share. Unwatched.
   static std::unique_ptr<Gang> OfThreads(const RankInfo& rank,
                                          c10::intrusive_ptr<c10d::Store> store);
+  // After a failure NCCL's communicators stay, to the end of the process.
   ~Gang();
+  // Whether some did: the process is to end without the destructors of static objects, which take
+  // the driver from under the communicators' threads.
+  static bool LeftCommunicators();
 
   const RankInfo& rank() const { return rank_; }
   // Before the first collective of tensors on it; a CPU needs nothing. Throws TrainerError
@@ -99,7 +103,9 @@ class Gang {
     const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
   };
 
-  Gang(const RankInfo& rank, c10::intrusive_ptr<c10d::Store> store);
+  // The ranks connect to each other within `limit`.
+  Gang(const RankInfo& rank, c10::intrusive_ptr<c10d::Store> store,
+       std::chrono::milliseconds limit);
   void Reduce(at::Tensor values, c10d::ReduceOp op, const char* what);
   // Throws for a collective that failed with this message.
   [[noreturn]] void Fail(const std::string& error);

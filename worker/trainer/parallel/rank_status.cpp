@@ -24,28 +24,37 @@ std::string Ranks(const std::vector<size_t>& ranks) {
   return absl::StrCat(ranks.size() == 1 ? "rank " : "ranks ", absl::StrJoin(ranks, ", "));
 }
 
-Farewell Failed(liger::v1::FailureClass failure_class, const std::string& message, size_t rank) {
+// No rank: it is not known which.
+Farewell Failed(liger::v1::FailureClass failure_class, const std::string& message,
+                std::optional<size_t> rank) {
   liger::v1::Failure failure = TrainerError(failure_class, message, kRunAgain).failure();
-  failure.set_first_failed_rank(static_cast<int32_t>(rank));
+  failure.set_first_failed_rank(rank ? static_cast<int32_t>(*rank) : -1);
   return Farewell::Failed(std::move(failure));
 }
 
+// It only tells of what another rank's end led to.
+bool Follows(const liger::v1::Failure& failure, size_t rank) {
+  return failure.has_first_failed_rank() &&
+         failure.first_failed_rank() != static_cast<int32_t>(rank);
+}
+
 std::optional<Farewell> WhoLeft(const std::vector<SeenRank>& ranks) {
-  std::optional<Farewell> stopped;
+  std::optional<Farewell> stopped, follows;
   for (size_t rank = 0; rank < ranks.size(); ++rank) {
     if (!ranks[rank].status) continue;
     const Farewell& left = ranks[rank].status->left;
-    if (left.kind == Farewell::Kind::kFailed) {
+    if (left.kind == Farewell::Kind::kFailed && Follows(left.failure, rank)) {
+      if (!follows) follows = left;
+    } else if (left.kind == Farewell::Kind::kFailed) {
       Farewell verdict = left;
       verdict.failure.set_message(absl::StrCat("rank ", rank, ": ", left.failure.message()));
       verdict.failure.set_first_failed_rank(static_cast<int32_t>(rank));
       return verdict;
-    }
-    if (left.kind == Farewell::Kind::kStopped && !stopped) {
+    } else if (left.kind == Farewell::Kind::kStopped && !stopped) {
       stopped = Farewell::Stopped(absl::StrCat("rank ", rank, ": ", left.reason));
     }
   }
-  return stopped;
+  return follows ? follows : stopped;
 }
 
 bool Works(const SeenRank& rank) {
@@ -107,7 +116,7 @@ std::optional<Farewell> WhoHangs(const std::vector<SeenRank>& ranks, const Watch
   return Failed(liger::v1::FAILURE_CLASS_HANG,
                 absl::StrCat(of, ": all ranks have joined it, and for ", Seconds(waiting->waited_s),
                              " it has not ended; the network between them may be at fault"),
-                0);
+                std::nullopt);
 }
 
 std::optional<Farewell> WhatBroke(const std::vector<SeenRank>& ranks, const WatchLimits& limits) {
@@ -196,6 +205,7 @@ WatchLimits WatchLimits::FromEnvironment() {
   limits.trouble_silence_s = std::min(limits.trouble_silence_s, limits.silence_s);
   limits.hang_s = PositiveVariable("LIGER_COLLECTIVE_TIMEOUT", limits.hang_s);
   limits.slow_call_s = std::max(limits.slow_call_s, limits.hang_s);
+  limits.join_s = PositiveVariable("LIGER_JOIN_TIMEOUT", limits.join_s);
   return limits;
 }
 

@@ -60,19 +60,24 @@ struct WatchLimits {
   double slow_call_s = 600;  // instead, for a rank that waits for a disk
   // Of an error that no silence or farewell explains.
   double error_s = 10;
+  // In which all ranks have to join the gang, from when the first of them is there: before it a
+  // rank only starts and plans, weights are loaded after it. With what comes on top of it
+  // (rendezvous.cpp) less than 2 minutes.
+  double join_s = 90;
 
-  // LIGER_PEER_TIMEOUT and LIGER_COLLECTIVE_TIMEOUT, in seconds, in the place of silence_s and
-  // hang_s. Throws TrainerError (CONFIG) for what is no positive number.
+  // LIGER_PEER_TIMEOUT, LIGER_COLLECTIVE_TIMEOUT and LIGER_JOIN_TIMEOUT, in seconds, in the place
+  // of silence_s, hang_s and join_s. Throws TrainerError (CONFIG) for what is no positive number.
   static WatchLimits FromEnvironment();
 };
 
 // What the gang comes to, seen from one rank; nullopt while all is well:
-// - a rank that failed or was stopped: the gang, too, for its reason and in its class;
+// - a rank that failed or was stopped: the gang, too, for its reason and in its class; one that
+//   failed by itself before one that tells of another's failure;
 // - a rank that gave no sign of life (INFRA);
 // - a collective that others have long waited in, and the ranks that have neither joined it nor
 //   made progress (HANG);
 // - a connection that broke without any of these (INFRA).
-// Failures name the rank in the message and in first_failed_rank.
+// Failures name the rank in the message and in first_failed_rank (-1: it is not known which).
 std::optional<Farewell> Judge(const std::vector<SeenRank>& ranks, const WatchLimits& limits);
 // The first two alone, of rank 0 by another rank, which does not know how the others are.
 std::optional<Farewell> JudgeLeader(const SeenRank& rank_0, const WatchLimits& limits);

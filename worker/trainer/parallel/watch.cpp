@@ -19,6 +19,16 @@ double SecondsSince(std::chrono::steady_clock::time_point then) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
 }
 
+// Of rank 0, which serves the store unless something else does.
+Farewell StoreLost(const RankInfo& rank, const std::string& message) {
+  return Farewell::Failed(
+      TrainerError(liger::v1::FAILURE_CLASS_INFRA, message,
+                   "the attempt is run again; if it ends the same way, look at that rank's log "
+                   "and host")
+          .FirstFailedRank(rank.store_is_served ? -1 : 0)
+          .failure());
+}
+
 }  // namespace
 
 Watch::Watch(c10::intrusive_ptr<c10d::Store> store, const RankInfo& rank, Options options)
@@ -57,14 +67,13 @@ Farewell Watch::Explain(const std::string& error) {
   const absl::Duration most =
       absl::Seconds(options_.limits.error_s) + 4 * options_.interval + absl::Seconds(2);
   if (mutex_.AwaitWithTimeout(absl::Condition(&decided), most)) return *verdict_;
-  liger::v1::Failure failure =
-      TrainerError(liger::v1::FAILURE_CLASS_INFRA,
-                   "rank " + std::to_string(rank_.rank) +
-                       " lost its connection to another rank in " + own_.what + ": " + error,
-                   "the attempt is run again")
-          .failure();
-  failure.set_first_failed_rank(rank_.rank);
-  return Farewell::Failed(std::move(failure));
+  return Farewell::Failed(TrainerError(liger::v1::FAILURE_CLASS_INFRA,
+                                       "rank " + std::to_string(rank_.rank) +
+                                           " lost its connection to another rank in " + own_.what +
+                                           ": " + error,
+                                       "the attempt is run again")
+                              .FirstFailedRank(rank_.rank)
+                              .failure());
 }
 
 void Watch::Leave(const Farewell& farewell) {
@@ -96,15 +105,8 @@ void Watch::Talk() {
     if (!leaves) {
       // The one that serves the store is gone, or about to go.
       const std::string who = rank_.store_is_served ? "the gang's store" : "rank 0";
-      liger::v1::Failure failure =
-          TrainerError(liger::v1::FAILURE_CLASS_INFRA,
-                       who + " is lost: its store at " + rank_.master_addr + ":" +
-                           std::to_string(rank_.master_port) + " does not answer",
-                       "the attempt is run again; if it ends the same way, look at that rank's log "
-                       "and host")
-              .failure();
-      failure.set_first_failed_rank(0);
-      Decide(Farewell::Failed(std::move(failure)));
+      Decide(StoreLost(rank_, who + " is lost: its store at " + rank_.master_addr + ":" +
+                                  std::to_string(rank_.master_port) + " does not answer"));
     }
   }
   const absl::MutexLock lock(&mutex_);
@@ -207,14 +209,9 @@ void Watch::Guard() {
   const absl::MutexLock lock(&mutex_);
   while (!mutex_.AwaitWithTimeout(absl::Condition(&left_), step)) {
     if (!verdict_ && SecondsSince(last_round_) > options_.limits.silence_s) {
-      liger::v1::Failure failure =
-          TrainerError(liger::v1::FAILURE_CLASS_INFRA,
-                       "rank 0 is lost: its store has not answered for " +
-                           std::to_string(static_cast<int>(options_.limits.silence_s)) + " s",
-                       "the attempt is run again; if it ends the same way, look at that rank's log "
-                       "and host")
-              .failure();
-      verdict_ = Farewell::Failed(std::move(failure));
+      verdict_ =
+          StoreLost(rank_, "rank 0 is lost: its store has not answered for " +
+                               std::to_string(static_cast<int>(options_.limits.silence_s)) + " s");
     }
     if (!verdict_) continue;
     decided += step;
