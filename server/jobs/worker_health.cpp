@@ -123,14 +123,33 @@ bool WorkerHealth::FailedElsewhere(const std::string& worker_id, const std::stri
   return elsewhere;
 }
 
+void WorkerHealth::Acquit(const std::string& job_uid) {
+  for (auto& [id, worker] : workers_) {
+    if (worker.probe == job_uid) worker.EndProbe();
+    const bool was_sick = worker.Sick();
+    if (worker.jobs.erase(job_uid) == 0 || !was_sick || worker.Sick()) continue;
+    std::fprintf(stderr,
+                 "liger-coordinator: worker %s is well again: a job that failed there fails "
+                 "elsewhere, too\n",
+                 id.c_str());
+    worker.GetWell();
+  }
+}
+
+bool WorkerHealth::OthersAreWell(const std::string& worker_id) const {
+  return std::any_of(workers_.begin(), workers_.end(), [&](const auto& entry) {
+    return entry.first != worker_id && !entry.second.Sick();
+  });
+}
+
 void WorkerHealth::NoteFailure(const std::string& worker_id, const std::string& job_uid,
                                const std::string& detail, int64_t now_us) {
-  const bool elsewhere = FailedElsewhere(worker_id, job_uid);
+  if (FailedElsewhere(worker_id, job_uid)) return Acquit(job_uid);
   Worker& worker = workers_[worker_id];
   if (worker.Sick()) {
     // What was sent before it was sick, and fails only now, tells nothing new.
     if (worker.probe != job_uid) return;
-    if (!elsewhere) ++worker.doublings;
+    if (OthersAreWell(worker_id)) ++worker.doublings;
     worker.EndProbe();
   }
   ++worker.failures;

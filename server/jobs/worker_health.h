@@ -20,10 +20,10 @@ namespace liger::server {
 // coordinator that starts finds all of them well. Times are steady. Thread-safe.
 class WorkerHealth {
  public:
-  // Tasks of so many jobs in a row: one job may be what fails itself. All dry runs count as one.
+  // Tasks of so many jobs in a row: one job may be what fails itself, and one that fails on two
+  // workers counts for neither. All dry runs count as one.
   static constexpr size_t kJobs = 3;
-  // Nothing for so long after them; each probe that fails doubles it, unless its job failed on
-  // another worker, too.
+  // Nothing for so long after them; each probe that fails doubles it, while others are well.
   static constexpr int64_t kFirstRestUs = 30'000'000;
   static constexpr int64_t kLongestRestUs = 900'000'000;
   // A probe has so long to begin before another one is sent.
@@ -66,6 +66,9 @@ class WorkerHealth {
     void EndProbe();
     void GetWell();
   };
+  // The job fails wherever it is sent.
+  void Acquit(const std::string& job_uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool OthersAreWell(const std::string& worker_id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteFailure(const std::string& worker_id, const std::string& job_uid,
                    const std::string& detail, int64_t now_us) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether a task of the job failed on another worker lately. Notes this failure.

@@ -42,8 +42,9 @@ class Pass {
   ScheduleDecisions Run() {
     std::vector<const JobRow*> jobs;
     for (const JobRow& job : snapshot_.jobs) jobs.push_back(&job);
-    std::sort(jobs.begin(), jobs.end(), [](const JobRow* a, const JobRow* b) {
-      return std::tie(a->created_us, a->uid) < std::tie(b->created_us, b->uid);
+    std::sort(jobs.begin(), jobs.end(), [this](const JobRow* a, const JobRow* b) {
+      return std::make_tuple(Yields(snapshot_, *a), a->created_us, a->uid) <
+             std::make_tuple(Yields(snapshot_, *b), b->created_us, b->uid);
     });
     for (const JobRow* job : jobs) {
       if (job->state == liger::v1::JobStatus::VALIDATING) {

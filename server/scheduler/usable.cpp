@@ -63,6 +63,12 @@ std::vector<const WorkerRow*> Trusted(const ScheduleSnapshot& snapshot, const st
   });
 }
 
+bool Yields(const ScheduleSnapshot& snapshot, const JobRow& job) {
+  if (snapshot.probing.empty()) return false;
+  const auto first = snapshot.failed_on.lower_bound({job.uid, ""});
+  return first != snapshot.failed_on.end() && first->first == job.uid;
+}
+
 std::vector<std::string> Obstacles(const ScheduleSnapshot& snapshot, const std::string& job_uid,
                                    const std::vector<const WorkerRow*>& workers,
                                    const std::set<std::string>& offered) {

@@ -28,6 +28,10 @@ std::vector<const WorkerRow*> Fit(const ScheduleSnapshot& snapshot,
 std::vector<const WorkerRow*> Trusted(const ScheduleSnapshot& snapshot, const std::string& job_uid,
                                       const std::vector<const WorkerRow*>& workers);
 
+// Whether the job comes behind those that have failed nowhere: it has failed, and a worker is to be
+// tried by one task now, which would say nothing if the job is what fails.
+bool Yields(const ScheduleSnapshot& snapshot, const JobRow& job);
+
 // What keeps these workers from the job, one sentence each: what those said that did not start it,
 // and why the others are unfit.
 std::vector<std::string> Obstacles(const ScheduleSnapshot& snapshot, const std::string& job_uid,

@@ -94,6 +94,13 @@ void MergeStatus(const ReportTask& report, liger::v1::JobStatus* status) {
 void AddWarnings(const auto& warnings, bool replays, JobRow* job, Transaction& txn) {
   auto* known = job->status.mutable_warnings();
   for (const liger::v1::Warning& warning : warnings) {
+    const auto older = std::find_if(known->begin(), known->end(), [&](const auto& other) {
+      return warning.code() == kNotSavedCode && other.code() == kNotSavedCode;
+    });
+    if (older != known->end()) {  // of a full disk there is one with each save
+      *older = warning;
+      continue;
+    }
     const bool seen = std::any_of(known->begin(), known->end(), [&](const auto& other) {
       return google::protobuf::util::MessageDifferencer::Equals(other, warning);
     });

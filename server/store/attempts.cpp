@@ -164,9 +164,10 @@ absl::Status EndAttempt(Transaction& txn, JobRow* job, AttemptRow* attempt, cons
                    : cancelled ? AttemptState::kCancelled
                                : end.state;
   attempt->ended_us = txn.now_us();
-  // What ended it after its model was there is told, and no failure of it.
-  const bool names_rank = !committed && end.failure.has_first_failed_rank();
-  if (!committed) attempt->failure_class = end.failure.class_();
+  // What ended it after its model was there, or in a cancel, is told, and no failure of it.
+  const bool failed = !committed && !cancelled;
+  const bool names_rank = failed && end.failure.has_first_failed_rank();
+  if (failed) attempt->failure_class = end.failure.class_();
   attempt->first_failed_rank = names_rank ? end.failure.first_failed_rank() : -1;
   if (committed || attempt->state == AttemptState::kPaused) LevelRanks(&job->status);
   attempt->detail = end.failure.message();

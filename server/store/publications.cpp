@@ -206,8 +206,9 @@ std::optional<ArtifactRow> NewestDamaged(const ReadView& view, const JobRow& job
 
 // Why the job has no checkpoint, and what to do about that.
 std::string WhyNoCheckpoint(const ReadView& view, const JobRow& job) {
-  std::string lost;
+  std::string lost, not_saved;
   for (const liger::v1::JobEvent& event : view.Events(job.uid, 0, 0)) {
+    if (event.type() == "Warning" && event.reason() == kNotSavedCode) not_saved = event.message();
     if (IsCheckpoint(event)) lost.clear();
     if (IsLoss(event) && absl::StrContains(event.message(), absl::StrCat(kAtRisk, kAtStepZero))) {
       lost = event.message();
@@ -218,6 +219,9 @@ std::string WhyNoCheckpoint(const ReadView& view, const JobRow& job) {
     return absl::StrCat("no good checkpoint of the job is there, the one of step ", damaged->step,
                         " was found damaged: check the disk that ", OutputPath(damaged->uri),
                         " lies on");
+  }
+  if (!not_saved.empty()) {
+    return absl::StrCat("the job has no checkpoint to go on from: ", not_saved);
   }
   return absl::StrCat("the job has no checkpoint to go on from; it saves one every ",
                       job.resolved_spec.training().save_steps(),

@@ -14,6 +14,9 @@ namespace liger::server {
 // Code of the warning that a checkpoint could not be made visible.
 inline constexpr char kNotPublishedCode[] = "NotPublished";
 
+// Code of a trainer's warning that it did not save one.
+inline constexpr char kNotSavedCode[] = "CheckpointNotSaved";
+
 // Code of the warning that an attempt behind the first one begins at step 0.
 inline constexpr char kBeganAgainCode[] = "BeganAgain";
 

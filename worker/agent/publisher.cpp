@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/file.h"
@@ -113,6 +115,21 @@ std::string StagingName(const std::string& leaf, absl::string_view manifest_dige
   return absl::StrCat(".", leaf, ".", manifest_digest.substr(0, 16), ".part");
 }
 
+// Those of other contents: of attempts whose workers were lost while they copied.
+void RemoveOthersStaged(const fs::path& folder, const std::string& leaf) {
+  const std::string begin = absl::StrCat(".", leaf, "."), end = ".part";
+  std::error_code error;
+  std::vector<fs::path> others;
+  for (fs::directory_iterator it(folder, error), last; !error && it != last; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    const bool as_long = name.size() == StagingName(leaf, std::string(16, '0')).size();
+    if (!as_long || !name.starts_with(begin) || !name.ends_with(end)) continue;
+    const auto digits = name.substr(begin.size(), 16);
+    if (std::all_of(digits.begin(), digits.end(), absl::ascii_isxdigit)) others.push_back(*it);
+  }
+  for (const fs::path& other : others) fs::remove_all(other, error);
+}
+
 // The opposite of Stage: a folder that was moved goes back, a copy goes.
 void Unstage(const Publication& publication, const fs::path& staged) {
   std::error_code error;
@@ -162,6 +179,7 @@ absl::StatusOr<PublishResult> Publish(const Publication& publication, const Root
   const bool synced = fsync(target->parent.get()) == 0;
   const absl::Status unsynced = Errno("cannot sync the folder of " + target->path);
   remove_staged();
+  RemoveOthersStaged(staged.parent_path(), target->leaf);
   if (!synced) return unsynced;
   // From another file system it was copied: the next one needs its room.
   std::error_code ignored;

@@ -137,6 +137,15 @@ TEST_F(PublisherTest, GoesOnWhereAKilledOneStopped) {
   EXPECT_EQ(Entries(), 1);
 }
 
+TEST_F(PublisherTest, WhatALostWorkerHadBegunToCopyGoesWithTheNextResult) {
+  const std::string folder = dir_ + "/outputs/team/";
+  ASSERT_TRUE(MakeFolders(folder + ".result.0123456789abcdef.part").ok());
+  ASSERT_TRUE(MakeFolders(folder + ".result.b.0123456789abcdef.part").ok());
+  ASSERT_TRUE(PublishIt(Save("a", "one")).ok());
+  EXPECT_FALSE(fs::exists(folder + ".result.0123456789abcdef.part"));
+  EXPECT_TRUE(fs::exists(folder + ".result.b.0123456789abcdef.part")) << "of another output";
+}
+
 TEST_F(PublisherTest, ClearStagingTakesBackWhatAKilledOneMoved) {
   const Publication publication = Save("a", "one");
   ClearStaging(publication, *root_);  // nothing there

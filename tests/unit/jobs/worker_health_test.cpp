@@ -14,6 +14,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
+using ::testing::SizeIs;
 
 constexpr int64_t kSecond = 1'000'000;
 
@@ -45,9 +46,10 @@ class WorkerHealthTest : public ::testing::Test {
     EXPECT_THAT(health_.Probing(now_), IsEmpty()) << "one task";
     EXPECT_THAT(health_.Resting(now_), ElementsAre(Pair("w", HasSubstr("tries it now"))));
   }
-  liger::worker::v1::Hello HelloOf(int64_t incarnation) {
+  void AddAnother() { health_.OnHello(HelloOf(1, "other")); }
+  liger::worker::v1::Hello HelloOf(int64_t incarnation, const std::string& worker_id = "w") {
     liger::worker::v1::Hello hello;
-    hello.set_worker_id("w");
+    hello.set_worker_id(worker_id);
     hello.set_incarnation(incarnation);
     return hello;
   }
@@ -58,6 +60,7 @@ class WorkerHealthTest : public ::testing::Test {
 };
 
 TEST_F(WorkerHealthTest, ThreeFailuresInARowEndInARestThatGrows) {
+  AddAnother();
   Die(2);
   EXPECT_THAT(health_.Resting(now_), IsEmpty());
   Die(1);
@@ -103,12 +106,32 @@ TEST_F(WorkerHealthTest, OneJobThatFailsAgainAndAgainIsTheJobsDoing) {
   EXPECT_THAT(health_.Resting(now_), ElementsAre(Pair("w", HasSubstr("12 tasks in a row"))));
 }
 
-TEST_F(WorkerHealthTest, AProbeThatFailedElsewhereDoublesNothing) {
+TEST_F(WorkerHealthTest, AProbeThatFailedElsewhereTellsNothing) {
   Die(3);
   Probe(WorkerHealth::kFirstRestUs);
   health_.OnEvent("other", Died(task_ + 1), now_);
   Die(1);
-  EXPECT_THAT(health_.Resting(now_), ElementsAre(Pair("w", HasSubstr("pause of 30 s"))));
+  EXPECT_THAT(health_.Resting(now_), IsEmpty());
+  Probe(0);
+}
+
+TEST_F(WorkerHealthTest, AJobThatFailsOnTwoWorkersCountsAgainstNeither) {
+  Die(3);
+  health_.OnEvent("other", Died(task_), now_);
+  EXPECT_THAT(health_.Resting(now_), IsEmpty());
+  EXPECT_THAT(health_.Probing(now_ + WorkerHealth::kLongestRestUs), IsEmpty());
+  Die(2);  // with nothing of before
+  EXPECT_THAT(health_.Resting(now_), IsEmpty());
+  Die(1);
+  EXPECT_THAT(health_.Resting(now_), SizeIs(1));
+}
+
+TEST_F(WorkerHealthTest, TheOnlyOneIsTriedOften) {
+  Die(3);
+  for (int i = 0; i < 5; ++i) {
+    Probe(WorkerHealth::kFirstRestUs);
+    Die(1);
+  }
   Probe(WorkerHealth::kFirstRestUs);
 }
 

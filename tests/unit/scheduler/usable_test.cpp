@@ -136,6 +136,20 @@ TEST_F(UsableTest, AProbedWorkerGetsOneTaskAndOnlyWhatOthersHaveNoRoomFor) {
   EXPECT_THAT(decisions.waits[0].message, HasSubstr("and one task tries it now"));
 }
 
+TEST_F(UsableTest, AJobThatHasFailedNowhereIsTheProbe) {
+  AddWorker("a");
+  AddWorker("b");
+  AddJob("first", liger::v1::JobStatus::QUEUED);
+  AddJob("second", liger::v1::JobStatus::QUEUED);
+  snapshot.failed_on = {{"first", "b"}};
+  snapshot.resting["b"] = "3 tasks in a row did not begin there";
+  EXPECT_EQ(Schedule(snapshot).placements.at(0).job_uid, "first");
+  snapshot.probing = {"a"};
+  const ScheduleDecisions decisions = Schedule(snapshot);
+  ASSERT_THAT(decisions.placements, SizeIs(1));
+  EXPECT_EQ(decisions.placements[0].job_uid, "second");
+}
+
 TEST_F(UsableTest, WhoWaitsForAProbedWorkerIsToldThatATaskTriesIt) {
   AddWorker("a", 2);
   AddJob("first", liger::v1::JobStatus::QUEUED);

@@ -86,6 +86,22 @@ TEST_P(StoreVisibility, AnAttemptThatBeginsAgainAtStepZeroSaysWhy) {
   EXPECT_EQ(Events("Warning", kBeganAgainCode), 2) << "once for each";
 }
 
+TEST_P(StoreVisibility, CheckpointsThatWereNotSavedAreOneWarningAndToldOfTheNextBeginning) {
+  RunJob();
+  TakeSteps();
+  for (const char* step : {"10", "20"}) {
+    ReportTask report = Next();
+    liger::v1::Warning& warning = report.warnings.emplace_back();
+    warning.set_code(kNotSavedCode);
+    warning.set_message(absl::StrCat("no checkpoint of step ", step, ": No space left on device"));
+    driver->Do(report);
+  }
+  EXPECT_THAT(Warnings(kNotSavedCode), ElementsAre(HasSubstr("of step 20: No space")));
+  driver->Do(LoseWorker{"w1", 1});
+  Begin("w2");
+  EXPECT_THAT(Warnings(kBeganAgainCode), ElementsAre(HasSubstr("No space left on device")));
+}
+
 TEST_P(StoreVisibility, AnAttemptThatBeginsAgainForDamageSaysSo) {
   RunJob();
   Publish(10);

@@ -151,6 +151,8 @@ TEST_P(StoreVisibility, ACancelBeatsAModelThatIsNotThere) {
   Tell(0);
   driver->Exit("u", "w1", epoch_, ++seq_, {.outcome = AttemptState::kCancelled});
   EXPECT_EQ(driver->State("u"), JobStatus::CANCELLED);
+  EXPECT_EQ(driver->Job("u").status().attempts(0).failure_class(),
+            liger::v1::FAILURE_CLASS_UNSPECIFIED);
   EXPECT_EQ(Events("Published", "model"), 0);
   // It has come to lie there, too late.
   EXPECT_EQ(driver->Do(DeleteJob{"default", "u", true}).reclaims.size(), 1u);

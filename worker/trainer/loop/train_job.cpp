@@ -97,7 +97,7 @@ void TrainJob::RunToEnd() {
   }
   if (from) Resume(*from);
   RequireSameInputs();
-  if (strategy_->leads()) checkpoints_->RequireRoom(max_steps_ - first_step_ + 1);
+  if (strategy_->leads()) LookForRoom();
   if (first_step_ == 1) {
     SampleAt(0);
     if (training().eval_on_start()) EvaluateAt(0);
@@ -107,6 +107,19 @@ void TrainJob::RunToEnd() {
   TakeBest();
   SampleAt(last_step_);
   Save();
+}
+
+void TrainJob::LookForRoom() {
+  try {
+    checkpoints_->RequireRoom(max_steps_ - first_step_ + 1);
+  } catch (const TrainerError& error) {
+    // One that was lost or paused would have gone on, had it not been; there may be room by then.
+    const bool goes_on = !request_.launch.resume_from().empty();
+    if (!goes_on || error.failure().class_() != liger::v1::FAILURE_CLASS_STORAGE) throw;
+    reporter_.Warn("LittleRoom", "output.uri",
+                   absl::StrCat(error.what(), "; the job goes on, but its result is lost unless ",
+                                "there is room at its end: make room there"));
+  }
 }
 
 std::optional<ResumePoint> TrainJob::FindStart() {

@@ -58,6 +58,8 @@ class TrainJob {
   void RunToEnd();
   // Where all ranks go on, if the run does not begin.
   std::optional<ResumePoint> FindStart();
+  // For the result and the checkpoints that are kept.
+  void LookForRoom();
   void RequireSameRun() const;
   void RequireSameInputs() const;
   // Model and data load at the same time: one waits for memory, the other
