@@ -62,8 +62,11 @@ void FillFitness(ServiceState* state, ScheduleSnapshot* snapshot) {
   state->fleet.Call([&](FleetPort& fleet) {
     for (const WorkerRow& worker : snapshot->workers) {
       // What was known before it went is not what the jobs wait for.
-      if (snapshot->unavailable.contains(worker.worker_id)) {
+      const bool there = worker.state == WorkerState::kReady && !worker.cordoned &&
+                         !snapshot->unavailable.contains(worker.worker_id);
+      if (!there) {
         snapshot->resting.erase(worker.worker_id);
+        snapshot->probing.erase(worker.worker_id);
         continue;
       }
       std::string why = fleet.WhyUnfit(worker.worker_id);

@@ -137,7 +137,7 @@ void Withdraw(const ArtifactRow& artifact, JobRow* job, Transaction& txn) {
 // "No space left on device": what repeated failures have in common.
 std::string CauseOfError(const std::string& error) {
   const size_t colon = error.rfind(": ");
-  return colon == std::string::npos ? error : error.substr(colon + 2);
+  return colon == std::string::npos || colon + 2 == error.size() ? error : error.substr(colon + 2);
 }
 
 std::string Remedy(const std::string& error, const std::string& worker_id) {

@@ -110,10 +110,13 @@ absl::Status Agent::Init() {
   for (const Root& root : allowed_roots_) services_.allowed_roots.push_back(&root);
   tasks_.emplace(services_);
   tasks_->Recover();
-  // Before any task comes; the inventory's thread finds it answered.
-  LogInfo("asking ", options_.trainer, " whether it starts");
   const auto code = std::make_shared<TrainerCode>(spawner_.get(), options_.trainer);
-  SetUnfit(FindFault(code.get()));
+  if (tasks_->size() == 0) {
+    // Before any task comes; the inventory's thread finds it answered. Those that run already need
+    // the coordinator first.
+    LogInfo("asking ", options_.trainer, " whether it starts");
+    SetUnfit(FindFault(code.get()));
+  }
   StartStreams(*std::move(channel), code);
   return absl::OkStatus();
 }
@@ -143,16 +146,20 @@ void Agent::StartStreams(std::shared_ptr<grpc::Channel> channel,
   session_ = std::make_unique<Session>(
       std::move(channel),
       Session::Callbacks{
-          // Its thread, as the coordinator's name is looked up.
+          // Its thread, as the coordinator's name is looked up. At Welcome that name has an
+          // address, if it ever has.
           .opened =
               [this](int64_t id) {
-                loop_.Post([this, id, told = AdvertisedBy(options_)] {
-                  Advertise(told);
+                loop_.Post([this, id, derived = AdvertisedBy(options_)] {
+                  Advertise(derived);
                   OnStreamOpened(id);
                 });
               },
           .received =
               [this](int64_t id, worker::v1::CoordinatorMessage message) {
+                if (message.has_welcome()) {
+                  loop_.Post([this, derived = AdvertisedBy(options_)] { derived_ = derived; });
+                }
                 loop_.Post([this, id, message = std::move(message)] { OnMessage(id, message); });
               },
           .closed =

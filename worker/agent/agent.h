@@ -101,7 +101,7 @@ class Agent {
   absl::Time next_heartbeat_ = absl::InfinitePast();
   bool draining_ = false;
   std::string unfit_;  // as told in heartbeats
-  Advertised advertised_;
+  Advertised advertised_, derived_;  // as it was told, as the session's thread found it last
   std::optional<absl::Time> shutdown_deadline_;
 
   // Threads; ended, in reverse order, before what they post to.

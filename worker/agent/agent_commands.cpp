@@ -124,10 +124,9 @@ void Agent::OnWelcome(const worker::v1::Welcome& welcome) {
   }
   LogInfo("session ", welcome.session_id(), " with ", options_.coordinator, ", term ",
           welcome.term());
-  if (!advertised_.found) {
-    Advertise(AdvertisedBy(options_));
-    // Its Hello told another one.
-    if (advertised_.found) return session_->Close(stream_id_);
+  if (Replaces(derived_, advertised_)) {  // the Hello told another one
+    Advertise(derived_);
+    return session_->Close(stream_id_);
   }
   // Before there is a lease again: what an attempt that is over was about to publish stays away.
   for (const worker::v1::Verdict& verdict : welcome.verdicts()) Obey(verdict);

@@ -27,10 +27,12 @@ using testing_ranks::RunRanks;
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
-// Of eight, the third row of sequences has nothing to learn.
-static ExampleSet Rows(RowKind kind) {
-  return MakeRandomRows(kind, {.has_labels = [kind](int64_t row) {
-                          return kind != RowKind::kSequence || row != 2;
+// Of eight, the third row of sequences has nothing to learn; masked, all of the third of four
+// ranks.
+static ExampleSet Rows(const Case& c) {
+  return MakeRandomRows(c.kind, {.has_labels = [&c](int64_t row) {
+                          const bool is_third = c.masked ? row % 4 == 2 : row == 2;
+                          return c.kind != RowKind::kSequence || !is_third;
                         }});
 }
 
@@ -138,14 +140,14 @@ static StepContext ContextOf(const Objective& objective, const ExampleSet& rows)
 
 void Backward(CausalLM& model) {
   const Case c{"sft", kUntied, 1, 1};
-  const ExampleSet rows = Rows(c.kind);
+  const ExampleSet rows = Rows(c);
   const auto objective = MakeObjectiveOf(c);
   objective->Forward(model, MicroBatches(rows, 0, 1)[0], ContextOf(*objective, rows))
       .loss.backward();
 }
 
 Outcome RunSingle(const Case& c) {
-  const ExampleSet rows = Rows(c.kind);
+  const ExampleSet rows = Rows(c);
   const auto objective = MakeObjectiveOf(c);
   const auto model = Model(c);
   if (objective->NeedsReference()) {
@@ -201,7 +203,7 @@ namespace {
 class Rank {
  public:
   Rank(const Case& c, const Groups& groups)
-      : case_(c), groups_(groups), rows_(Rows(c.kind)), objective_(MakeObjectiveOf(c)) {
+      : case_(c), groups_(groups), rows_(Rows(c)), objective_(MakeObjectiveOf(c)) {
     model_ = Model(c);
     ShardOptions options{.shards = groups.shards, .replicas = groups.replicas};
     options.shards_parameters = c.shards_parameters;

@@ -26,6 +26,7 @@ struct Case {
   const char* spec = R"({"sft": {}})";
   RowKind kind = RowKind::kSequence;
   bool lora = false, checkpoint = false;
+  bool masked = false;  // a rank has no row that something is learnt from
   // With lora: the head is trained whole, and the reference is the model with the adapter that it
   // begins with.
   bool saves_head = false;

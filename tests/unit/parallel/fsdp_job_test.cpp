@@ -56,6 +56,7 @@ TEST_F(FsdpJobTest, GoesOnFromOneDevicesCheckpointAndBack) {
       Arguments("dpo", "pairs.jsonl", many_, "same", from_four + ", save_steps: 3") + exactly);
   EXPECT_TRUE(ReadAll(job_.Path("same/model.safetensors")) ==
               ReadAll(job_.Path("four/model.safetensors")));
+  EXPECT_EQ(Losses(job_.Path("same")), Losses(job_.Path("four")));
   for (int rank = 0; rank < many_; ++rank) {
     const std::string shard = ".checkpoints/checkpoint-6/" + ShardFile(rank, many_);
     EXPECT_TRUE(ReadAll(job_.Path("same" + shard)) == ReadAll(job_.Path("four" + shard))) << rank;

@@ -37,15 +37,16 @@ TEST_F(ParallelTest, ARunGoesOnOnAnotherNumberOfRanks) {
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "whole", ", max_steps: 6"));
   // The same bits need the same library for products in each process.
   const std::string exactly = ", deterministic: true";
-  Run(2, Arguments("dpo", "pairs.jsonl", 2, "part",
-                   ", max_steps: 6, save_steps: 3, save_total_limit: 2" + exactly));
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "part",
+                       ", max_steps: 6, save_steps: 3, save_total_limit: 2" + exactly));
   ExpectSameRun("part", "whole");
   const std::string from =
       ", max_steps: 6, resume_from_checkpoint: " + job_.Path("part.checkpoints/checkpoint-3");
-  Run(2, Arguments("dpo", "pairs.jsonl", 2, "same", from + exactly));
+  Run(many_, Arguments("dpo", "pairs.jsonl", many_, "same", from + exactly));
   EXPECT_TRUE(ReadAll(job_.Path("same/model.safetensors")) ==
               ReadAll(job_.Path("part/model.safetensors")))
       << "on as many ranks a run goes on to the last bit";
+  EXPECT_EQ(Losses(job_.Path("same")), Losses(job_.Path("part")));
   Run(1, Arguments("dpo", "pairs.jsonl", 1, "other", from));
   ExpectSameRun("other", "whole");
 }

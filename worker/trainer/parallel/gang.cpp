@@ -110,6 +110,8 @@ c10::intrusive_ptr<c10d::Backend> Gang::MakeGroup(const std::string& name, int r
   RankInfo place = rank_;
   place.rank = rank;
   place.world_size = size;
+  // Of a gang over several hosts any group may be: none takes loopback.
+  if (rank_.local_world_size < rank_.world_size) place.local_world_size = 0;
   const c10::intrusive_ptr<c10d::Store> store =
       c10::make_intrusive<c10d::PrefixStore>(name, store_);
   if (device_.is_cpu()) return MakeGloo(store, place);
@@ -123,6 +125,7 @@ void Gang::CloseDevice() {
   } catch (const std::exception& error) {
     std::cerr << "rank " << rank_.rank << ": NCCL did not end well: " << MessageOf(error)
               << std::endl;
+    return;
   }
   device_groups_.clear();
 }

@@ -109,6 +109,7 @@ void AwaitAll(c10d::Store& store, const RankInfo& rank, const JoinTime& time) {
   while (store.add("joined", 0) < rank.world_size) {
     ThrowIfGivenUp(store);
     if (time.left() <= time.left().zero()) {
+      if (Absent(store, rank).empty()) return;  // the last one came just now
       GiveUp(store, rank, NotComplete(store, rank, time.whole));
     }
     absl::SleepFor(absl::Milliseconds(20));
