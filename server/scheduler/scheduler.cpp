@@ -43,8 +43,8 @@ class Pass {
     std::vector<const JobRow*> jobs;
     for (const JobRow& job : snapshot_.jobs) jobs.push_back(&job);
     std::sort(jobs.begin(), jobs.end(), [this](const JobRow* a, const JobRow* b) {
-      return std::make_tuple(Yields(snapshot_, *a), a->created_us, a->uid) <
-             std::make_tuple(Yields(snapshot_, *b), b->created_us, b->uid);
+      const bool a_yields = Yields(snapshot_, *a), b_yields = Yields(snapshot_, *b);
+      return std::tie(a_yields, a->created_us, a->uid) < std::tie(b_yields, b->created_us, b->uid);
     });
     for (const JobRow* job : jobs) {
       if (job->state == liger::v1::JobStatus::VALIDATING) {

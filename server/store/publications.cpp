@@ -329,7 +329,8 @@ void SettlePublications(const ReportTask& report, bool current, JobRow* job, Tra
 
 void WarnOfBeginning(const AttemptRow& attempt, JobRow* job, Transaction& txn) {
   if (!attempt.resume_from.empty()) return;  // its trainer says why it does not go on from that
-  if (job->resolved_spec.training().save_steps() <= 0) return;
+  const bool is_first = AttemptNumber(attempt.epoch) <= 1;
+  if (is_first || job->resolved_spec.training().save_steps() <= 0) return;
   const auto& warnings = job->status.warnings();
   const std::string begins =
       absl::StrCat("attempt ", AttemptNumber(attempt.epoch), " begins at step 0");

@@ -32,10 +32,7 @@ TEST_P(StoreVisibility, WhatTheLatestAttemptHasSavedIsNotRemovedForLaterStepsOfO
   Publish(30);
   EXPECT_THAT(Visible(), ElementsAre(20, 30));
   // The first one tells of another that was there: it stays until the next one.
-  ReportTask late = Report("w1", "u", first, "train", 7);
-  late.publication.emplace();
-  late.publication->set_publication_id(CheckpointName(110));
-  driver->Do(late);
+  TellLate("w1", first, 7, 110);
   EXPECT_THAT(Visible(), ElementsAre(20, 30, 110));
   Publish(40);
   EXPECT_THAT(Visible(), ElementsAre(30, 40));
@@ -48,16 +45,8 @@ TEST_P(StoreVisibility, AFolderThatWasSetAsideIsNotListedWhenItsWorkerTellsOfIt)
   driver->Do(LoseWorker{"w1", 1});
   const int64_t first = epoch_;
   Begin("w2");
-  ReportTask warned = Next();
-  liger::v1::Warning& warning = warned.warnings.emplace_back();
-  warning.set_code(kNotResumedCode);
-  warning.set_message("its digest differs");
-  warning.set_file(absl::StrCat(kPlace, "checkpoint-20.damaged"));
-  driver->Do(warned);
-  ReportTask late = Report("w1", "u", first, "train", 5);
-  late.publication.emplace();
-  late.publication->set_publication_id(CheckpointName(20));
-  driver->Do(late);
+  FindDamaged(20);
+  TellLate("w1", first, 5, 20);
   EXPECT_EQ(Newest(), absl::StrCat(kPlace, "checkpoint-10"));
 }
 
@@ -107,12 +96,7 @@ TEST_P(StoreVisibility, AnAttemptThatBeginsAgainForDamageSaysSo) {
   Publish(10);
   driver->Do(LoseWorker{"w1", 1});
   Begin("w2");
-  ReportTask warned = Next();
-  liger::v1::Warning& warning = warned.warnings.emplace_back();
-  warning.set_code(kNotResumedCode);
-  warning.set_message("its digest differs");
-  warning.set_file(absl::StrCat(kPlace, "checkpoint-10.damaged"));
-  driver->Do(warned);
+  FindDamaged(10);
   EXPECT_THAT(Warnings(kBeganAgainCode), IsEmpty()) << "its trainer has said it";
   driver->Do(ReconcileWorker{Telling("w1")});
   driver->Do(LoseWorker{"w2", 1});

@@ -111,10 +111,7 @@ TEST_P(StoreVisibility, ALostWorkersCheckpointIsListedWhenItComesBackAndTells) {
   EXPECT_EQ(Newest(), "");
   const int64_t first = epoch_;
   Begin("w2");
-  ReportTask late = Report("w1", "u", first, "train", 3);
-  late.publication.emplace();
-  late.publication->set_publication_id(CheckpointName(10));
-  driver->Do(late);
+  TellLate("w1", first, 3, 10);
   EXPECT_EQ(Newest(), absl::StrCat(kPlace, "checkpoint-10"));
 }
 

@@ -68,6 +68,22 @@ class StoreVisibility : public StoreContract {
   ReportTask::Result Tell(int64_t step, const std::string& error = "") {
     return driver->Do(Outcome(step, error));
   }
+  // Of an attempt that is over: its checkpoint is there.
+  void TellLate(const std::string& worker_id, int64_t epoch, int64_t seq, int64_t step) {
+    ReportTask late = Report(worker_id, "u", epoch, "train", seq);
+    late.publication.emplace();
+    late.publication->set_publication_id(CheckpointName(step));
+    driver->Do(late);
+  }
+  // The trainer sets a checkpoint aside.
+  void FindDamaged(int64_t step) {
+    ReportTask warned = Next();
+    liger::v1::Warning& warning = warned.warnings.emplace_back();
+    warning.set_code(kNotResumedCode);
+    warning.set_message("its digest differs");
+    warning.set_file(absl::StrCat(kPlace, CheckpointName(step), ".damaged"));
+    driver->Do(warned);
+  }
   void Publish(int64_t step) {
     EXPECT_TRUE(Ask(step)->granted);
     Tell(step);
